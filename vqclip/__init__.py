@@ -1,0 +1,44 @@
+"""vqclip: text-to-image experiments by latent optimisation, driven by config.
+
+>>> from vqclip import run
+>>> result = run("a red apple", overrides=["seed=3"])
+>>> result.images.shape, result.folder
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vqclip.errors import UserError
+
+if TYPE_CHECKING:
+    from vqclip.run import Result
+
+__all__ = ["UserError", "run"]
+
+
+def run(
+    prompt: str | Sequence[str] | None = None, overrides: Sequence[str] = (), folder: str | Path | None = None
+) -> Result:
+    """Compose a config, run it and read the result, as the command line does.
+
+    Args:
+        prompt: what the picture should show, or several texts for several pictures; None for the default prompts.
+        overrides: as on the command line: ``["steps=50", "loss.beta=1", "experiment=reference"]``.
+        folder: where the run goes; default ``outputs/<date>/<time>``.
+
+    Raises:
+        UserError: a mistake in the config, before any model is loaded.
+    """
+    from datetime import datetime
+
+    from vqclip.cli import quote
+    from vqclip.compose import compose
+    from vqclip.run import execute
+
+    folder = Path(folder or datetime.now().strftime("outputs/%Y-%m-%d/%H-%M-%S-%f"))
+    texts = [prompt] if isinstance(prompt, str) else list(prompt or [])
+    include = [f"prompts.include=[{','.join(map(quote, texts))}]"] if texts else []
+    return execute(compose([*overrides, *include], output_dir=str(folder)), folder)

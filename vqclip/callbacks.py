@@ -1,0 +1,162 @@
+"""Callbacks: what is seen and kept of a run while it goes on."""
+
+from __future__ import annotations
+
+import csv
+import time
+from pathlib import Path
+
+import pytorch_lightning as pl
+import torch
+from safetensors.torch import load_file, save
+from torch import Tensor
+from tqdm import tqdm
+
+from vqclip.files import png_bytes, sha256, write_whole
+from vqclip.loggers import log_step
+from vqclip.module import LatentOptimisation
+
+__all__ = ["Progress", "Recorder", "Timelapse", "picture_folder"]
+
+
+def picture_folder(run: Path, index: int) -> Path:
+    """The folder of picture ``index`` (prompt by prompt, seed by seed) of a run."""
+    return run / f"picture-{index:02d}"
+
+
+class Recorder(pl.Callback):
+    """Writes the run folder: metrics, snapshots, the best and the last picture, the resume point.
+
+    Every logger sees a step's numbers and pictures in one call, after the disk has them.
+
+    Args:
+        folder: the run folder.
+        records: what the PNGs of each picture carry, one a picture.
+        snapshot_every: steps between snapshots; the start and the end are snapshots too.
+        log_every: steps between rows of ``metrics.csv``.
+    """
+
+    def __init__(self, folder: Path, records: list[dict], snapshot_every: int, log_every: int):
+        self.folder, self.records = folder, records
+        self.snapshot_every, self.log_every = snapshot_every, log_every
+        self.best: list[dict] = [{} for _ in records]  #: of each picture: step and scores of its best snapshot
+        self.last: list[dict] = [{} for _ in records]  #: of each picture: scores at the newest snapshot
+        self.digests: dict[str, str] = {}  #: sha256 of every picture written, by path in the folder
+        self._latents: list[dict[str, Tensor]] = [{} for _ in records]
+        self._clock = 0.0
+
+    def on_train_start(self, trainer: pl.Trainer, module: LatentOptimisation) -> None:
+        self._clock = time.perf_counter()
+        if trainer.global_step == 0:
+            self._images(trainer, module, self._snapshot(module, 0), 0, {})
+
+    def on_train_batch_end(self, trainer: pl.Trainer, module: LatentOptimisation, *_) -> None:
+        step = trainer.global_step
+        snapshot = step % self.snapshot_every == 0 or step == module.steps
+        if not snapshot and step % self.log_every and step != 1:
+            return
+        numbers = self._numbers(module)
+        self._row({"step": step, **numbers, "seconds": round(time.perf_counter() - self._clock, 4)})
+        looked = self._snapshot(module, step) if snapshot else None
+        self._images(trainer, module, looked, step, numbers)
+        if snapshot:
+            self._checkpoint(trainer)
+
+    def state_dict(self) -> dict:
+        return {"best": self.best, "last": self.last, "digests": self.digests}
+
+    def load_state_dict(self, state: dict) -> None:
+        self.best, self.last, self.digests = state["best"], state["last"], state["digests"]
+        for i in range(len(self.records)):
+            self._latents[i] = load_file(picture_folder(self.folder, i) / "latents.safetensors")
+
+    def _numbers(self, module: LatentOptimisation) -> dict[str, float]:
+        """Loss and terms as means over the pictures, and each picture's own where there are several."""
+        numbers = {}
+        for name, value in module.metrics.items():
+            values = value.tolist() if isinstance(value, Tensor) else [value]
+            numbers[name] = sum(values) / len(values)
+            if len(values) > 1:
+                numbers |= {f"{name}/{i:02d}": v for i, v in enumerate(values)}
+        return numbers
+
+    def _row(self, row: dict) -> None:
+        path = self.folder / "metrics.csv"
+        new = not path.exists()
+        with open(path, "a", newline="") as file:
+            writer = csv.DictWriter(file, row)
+            if new:
+                writer.writeheader()
+            writer.writerow(row)
+
+    def _snapshot(self, module: LatentOptimisation, step: int) -> tuple[Tensor, Tensor, list[dict]]:
+        """Write every picture, its latent and a crop as the perceptor sees it."""
+        images, scores, crops = module.look()
+        latents = module.latent.detach().cpu()
+        by_picture = [
+            {name: value[i].item() for name, value in scores.items()} for i in range(len(self.records))
+        ]
+        for i, record in enumerate(self.records):
+            folder, own = picture_folder(self.folder, i), by_picture[i]
+            content = png_bytes(images[i], {**record, "step": step, "scores": own})
+            self._picture(folder / "steps" / f"{step:06d}.png", content)
+            self._picture(folder / "crops" / f"{step:06d}.png", png_bytes(crops[i], {**record, "step": step}))
+            self._picture(folder / "final.png", content)
+            if not self.best[i] or own["score"] > self.best[i]["score"]:
+                self.best[i] = {"step": step, **own}
+                self._picture(folder / "best.png", content)
+            self.last[i] = {"step": step, **own}
+            self._latents[i][f"{step:06d}"] = latents[i].clone()
+            write_whole(folder / "latents.safetensors", save(self._latents[i]))
+        return images, crops, by_picture
+
+    def _picture(self, path: Path, content: bytes) -> None:
+        write_whole(path, content)
+        self.digests[str(path.relative_to(self.folder))] = sha256(path)
+
+    def _images(self, trainer: pl.Trainer, module: LatentOptimisation, looked, step: int, numbers: dict) -> None:
+        images, crops, scores = looked or ([], [], [])
+        for i, own in enumerate(scores):
+            numbers |= {f"snapshot/{name}/{i:02d}": value for name, value in own.items()}
+        for logger in trainer.loggers:
+            log_step(logger, step, numbers, images, crops)
+
+    def _checkpoint(self, trainer: pl.Trainer) -> None:
+        temporary = self.folder / ".last.ckpt"
+        trainer.save_checkpoint(temporary)
+        temporary.replace(self.folder / "last.ckpt")
+
+
+class Progress(pl.Callback):
+    """A bar with the loss and its terms."""
+
+    def on_train_start(self, trainer: pl.Trainer, module: LatentOptimisation) -> None:
+        self.bar = tqdm(total=module.steps, initial=trainer.global_step, desc="optimising", unit="step", dynamic_ncols=True)
+
+    def on_train_batch_end(self, trainer: pl.Trainer, module: LatentOptimisation, *_) -> None:
+        # tqdm's own throttle decides when to draw; numbers leave the device only then.
+        if self.bar.update():
+            shown = {k: v.mean().item() for k, v in module.metrics.items() if isinstance(v, Tensor)}
+            self.bar.set_postfix({k: f"{v:.3f}" for k, v in shown.items()}, refresh=False)
+
+    def teardown(self, trainer: pl.Trainer, module: LatentOptimisation, stage: str) -> None:
+        if hasattr(self, "bar"):
+            self.bar.close()
+
+
+class Timelapse(pl.Callback):
+    """``timelapse.mp4`` of every picture's snapshots.
+
+    Args:
+        fps: snapshots shown a second; the last one stays for a second more.
+    """
+
+    def __init__(self, fps: int):
+        self.fps = fps
+
+    def on_train_end(self, trainer: pl.Trainer, module: LatentOptimisation) -> None:
+        from vqclip.video import timelapse
+
+        recorder = next(c for c in trainer.callbacks if isinstance(c, Recorder))
+        for i in range(len(recorder.records)):
+            timelapse(picture_folder(recorder.folder, i), self.fps)

@@ -1,0 +1,167 @@
+"""The optimisation as a LightningModule whose one trainable parameter is the latent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from vqclip.augmentations import Augmentations, CropDraw
+from vqclip.generators import VQGAN
+from vqclip.loss import Objective, Targets
+from vqclip.noise import Noise
+from vqclip.perceptors import CLIPPerceptor
+from vqclip.rng import Draws
+from vqclip.schedules import Schedule
+
+__all__ = ["Eye", "LatentOptimisation"]
+
+#: Crops a score looks at, and the step their draws are named by: the same for every snapshot of every run.
+SCORE_STEP = 0
+
+
+@dataclass(frozen=True)
+class Eye:
+    """A perceptor of the run, its share of the objective, and what it should see."""
+
+    perceptor: CLIPPerceptor
+    share: float  #: shares of all eyes add up to 1
+    targets: Targets
+
+
+class LatentOptimisation(pl.LightningModule):
+    """Moves latents until crops of their pictures look like the texts.
+
+    The networks are frozen, shared between the jobs of a process, and no part of this module's state.
+
+    Args:
+        generator: decodes latents.
+        eyes: perceptors by name, with the targets of the B pictures.
+        z0: starting latents [B,C,h,w].
+        seeds: the seed of each picture, B of them.
+        steps: length of the run; progress runs from 0 at the first step to 1 at the last.
+        latent_kind: how the parameter reaches the decoder (``vqclip.latent``).
+        optimizer: makes the optimiser from a list of parameters.
+        lr: learning rate over the run.
+        crop_chunk: crops a perceptor looks at in one go; None for all.  Memory only: gradients are the same.
+    """
+
+    def __init__(
+        self,
+        generator: VQGAN,
+        eyes: Mapping[str, Eye],
+        z0: Tensor,
+        seeds: Sequence[int],
+        steps: int,
+        latent_kind: Callable[[Tensor, VQGAN], Tensor],
+        augmentations: Augmentations,
+        noise: Noise,
+        objective: Objective,
+        optimizer: Callable[[list], torch.optim.Optimizer],
+        lr: Schedule,
+        crop_chunk: int | None = None,
+    ):
+        super().__init__()
+        self.automatic_optimization = False  # the backward goes through the crops in chunks, see below
+        # Past nn.Module's own registry: frozen weights belong to no checkpoint.
+        object.__setattr__(self, "generator", generator)
+        object.__setattr__(self, "eyes", dict(eyes))
+        self.latent = torch.nn.Parameter(z0.clone())
+        self.register_buffer("start", z0.clone())
+        self.seeds, self.steps, self.latent_kind = list(seeds), steps, latent_kind
+        self.augmentations, self.noise, self.objective = augmentations, noise, objective
+        self.make_optimizer, self.lr, self.crop_chunk = optimizer, lr, crop_chunk
+        self.metrics: dict[str, Tensor | float] = {}  #: of the last step: loss and terms [B], lr and noise factor
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return self.make_optimizer([self.latent])
+
+    def rng(self, step: int) -> Draws:
+        """The random numbers of ``step``."""
+        return Draws(self.seeds, step, self.device)
+
+    def progress(self, step: int) -> float:
+        """How far ``step`` (from 0) is into the run, in [0,1]."""
+        return step / max(1, self.steps - 1)
+
+    def decode(self) -> Tensor:
+        """The pictures of the latents as they are now, [B,3,H,W] in [0,1]."""
+        return self.generator.decode(self.latent_kind(self.latent, self.generator))
+
+    def training_step(self, batch: int, batch_idx: int) -> None:
+        step = self.global_step
+        t = self.progress(step)
+        optimizer = self.optimizers()
+        optimizer.zero_grad()
+        for group in optimizer.param_groups:
+            group["lr"] = self.lr(t)
+
+        image = self.decode()  # [B,3,H,W] in [0,1]
+        # The crops' gradient gathers on a leaf, so that one crop's graph can be freed before the next is built.
+        leaf = image.detach().requires_grad_()
+        terms = self.on_crops(leaf, self.rng(step), t, backward=True)
+        picture_terms = self.objective.on_picture(image, self.latent, self.start, t)
+        picture_loss = self.objective.total(picture_terms, t)
+        if picture_terms:
+            torch.autograd.backward([image, picture_loss.sum()], [leaf.grad, None])
+        else:
+            image.backward(leaf.grad)
+        optimizer.step()
+
+        terms |= {name: value.detach() for name, value in picture_terms.items()}
+        self.metrics = {"loss": self.objective.total(terms, t), **terms, "lr": self.lr(t), "noise": self.noise.factor(t)}
+
+    def on_crops(self, image: Tensor, rng: Draws, t: float, backward: bool, noisy: bool = True) -> dict[str, Tensor]:
+        """Crop terms of ``image`` [B,3,H,W]: name → mean over crops and eyes, [B], detached.
+
+        With ``backward``, the gradient of their weighted sum is added to ``image.grad``, a chunk of crops at a time.
+        """
+        draw = self.augmentations.draw(rng, *image.shape[-2:])
+        count = self.augmentations.count
+        totals: dict[str, Tensor] = {}
+        for eye in self.eyes.values():
+            size = eye.perceptor.input_size
+            noise = self.noise.draw(rng, count, size, t) if noisy else None
+            for which in self._chunks(len(image), count):
+                vectors = eye.perceptor.encode_image(self.crops(image, draw, noise, size, which))
+                terms = self.objective.on_crops(vectors, eye.targets)
+                terms = {name: value * (eye.share / count) for name, value in terms.items()}
+                if backward:
+                    self.objective.total(terms, t).sum().backward()
+                for name, value in terms.items():
+                    totals[name] = totals.get(name, 0) + value.detach()
+        return totals
+
+    def crops(self, image: Tensor, draw: CropDraw, noise: Tensor | None, input_size: int, which: slice) -> Tensor:
+        """Crops ``which`` of every picture as a perceptor sees them, [B·n,3,S,S]."""
+        crops = self.augmentations.cut(self.augmentations.transform(image, draw), draw, input_size, which)
+        return crops if noise is None else crops + noise[:, which].flatten(0, 1)
+
+    def _chunks(self, pictures: int, count: int) -> list[slice]:
+        """Slices of the N crops of every picture, each of about ``crop_chunk`` crops over all pictures."""
+        n = max(1, self.crop_chunk // pictures) if self.crop_chunk else count
+        return [slice(i, min(i + n, count)) for i in range(0, count, n)]
+
+    @torch.no_grad()
+    def look(self) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+        """The pictures now, what they score, and one crop of each.
+
+        The scores are the crop terms on the same crops at every look, without noise, and ``score`` =
+        ``alpha · cos(target) − beta · cos(exclude)`` at the weights of the run's end: higher is better.
+
+        Returns:
+            pictures [B,3,H,W] in [0,1]; scores by name, each [B]; crops [B,3,S,S], with this step's noise.
+        """
+        image = self.decode()
+        terms = self.on_crops(image, self.rng(SCORE_STEP), 1.0, backward=False, noisy=False)
+        scores = {"score": -self.objective.total(terms, 1.0), "include": -terms["include"]}
+        if "exclude" in terms:
+            scores["exclude"] = terms["exclude"]
+        rng, t = self.rng(self.global_step), self.progress(min(self.global_step, self.steps - 1))
+        size = next(iter(self.eyes.values())).perceptor.input_size
+        noise = self.noise.draw(rng, self.augmentations.count, size, t)
+        crop = self.crops(image, self.augmentations.draw(rng, *image.shape[-2:]), noise, size, slice(0, 1))
+        return image, scores, crop.clamp(0, 1)

@@ -1,0 +1,244 @@
+"""One run: from a config to a folder of pictures."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import platform
+import time
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.loggers import Logger, WandbLogger
+from safetensors.torch import load_file
+from torch import Tensor
+
+from vqclip.callbacks import Recorder, picture_folder
+from vqclip.checkpoints import load_generator, load_perceptor
+from vqclip.config import check, picture_config, resolved
+from vqclip.files import write_json, write_whole
+from vqclip.init import Start
+from vqclip.loss import Targets, combine_texts
+from vqclip.module import Eye, LatentOptimisation
+from vqclip.rng import Draws
+from vqclip.schedules import schedule
+
+__all__ = ["Result", "execute"]
+
+#: Packages whose version may change a picture.
+VERSIONED = ("vqclip", "torch", "torchvision", "openai-clip", "taming-transformers", "pytorch-lightning")
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished run."""
+
+    folder: Path
+    images: Tensor  #: final pictures [P,3,H,W] in [0,1], prompt by prompt, seed by seed
+    latents: Tensor  #: their latents [P,C,h,w]
+    scores: list[dict]  #: of each picture, see run.json
+
+    @property
+    def score(self) -> float:
+        """Mean of the best scores, the objective of a search."""
+        return sum(own["best"]["score"] for own in self.scores) / len(self.scores)
+
+    @property
+    def pictures(self) -> list[Path]:
+        """The best snapshot of each picture, as files."""
+        return [picture_folder(self.folder, i) / "best.png" for i in range(len(self.scores))]
+
+
+def execute(cfg: DictConfig, folder: Path) -> Result:
+    """Run ``cfg`` and write everything into ``folder``.
+
+    Raises:
+        UserError: the config has mistakes; all are named, and no model was loaded.
+    """
+    config = resolved(cfg)
+    check(config)
+    _quiet()
+    config = dict(config, steps=int(config["steps"]))
+    folder.mkdir(parents=True, exist_ok=True)
+    write_whole(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(config)).encode())
+
+    prompts = [text for text in config["prompts"]["include"] for _ in range(config["batch_size"])]
+    seeds = [config["seed"] + i for _ in config["prompts"]["include"] for i in range(config["batch_size"])]
+    report = {
+        "status": "running",
+        "started": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "seed": config["seed"],
+        "steps": 0,
+        "pictures": [{"prompt": text, "seed": seed} for text, seed in zip(prompts, seeds, strict=True)],
+        "versions": {name: metadata.version(name) for name in VERSIONED} | {"python": platform.python_version()},
+    }
+    write_json(folder / "run.json", report)
+    began = time.perf_counter()
+    with _outcome(folder, report, began):
+        module = build(cfg, prompts, seeds)
+        report["weights"] = {"generator": module.generator.sha256} | {
+            name: eye.perceptor.sha256 for name, eye in module.eyes.items()
+        }
+        recorder = _recorder(folder, config, prompts, seeds)
+        trainer = _trainer(cfg, config, folder, recorder)
+        report["device"] = str(trainer.strategy.root_device)
+        _to_device(module, trainer.strategy.root_device)
+        with _loggers_closed(trainer.loggers):
+            trainer.fit(module, train_dataloaders=range(module.steps))
+            if trainer.interrupted:
+                raise KeyboardInterrupt
+        report["steps"] = trainer.global_step
+        for own, best, final in zip(report["pictures"], recorder.best, recorder.last, strict=True):
+            own |= {"best": best, "final": final}
+        report["sha256"] = dict(sorted(recorder.digests.items()))
+    with torch.no_grad():
+        images = module.decode().float().cpu()
+    return Result(folder, images, module.latent.detach().float().cpu(), report["pictures"])
+
+
+def build(cfg: DictConfig, prompts: Sequence[str], seeds: Sequence[int]) -> LatentOptimisation:
+    """The module of a checked config: models loaded, texts encoded, latents at their start.
+
+    Args:
+        prompts, seeds: the include text and the seed of each picture.
+    """
+    generator = load_generator(cfg.checkpoints.generator)
+    height, width = cfg.size
+    shape = generator.latent_shape(height, width)
+    made = (shape[1] * generator.factor, shape[2] * generator.factor)
+    if made != (height, width):
+        print(f"size: {height}×{width} asked for, {made[0]}×{made[1]} made: sides are whole codes of {generator.factor} pixels")
+
+    extras, exclude = _texts(cfg.prompts.extras), _texts(cfg.prompts.exclude)
+    eyes = {}
+    total = sum(card.get("weight", 1) for card in cfg.checkpoints.perceptors.values())
+    with torch.no_grad():
+        for name, card in cfg.checkpoints.perceptors.items():
+            perceptor = load_perceptor(name, card)
+            include = perceptor.encode_text(list(prompts))
+            targets = Targets(
+                combine_texts(
+                    include,
+                    perceptor.encode_text(extras).sum(0) if extras else None,
+                    cfg.prompts.include_weight,
+                    cfg.prompts.extras_weight,
+                ),
+                perceptor.encode_text(exclude).sum(0).expand_as(include) if exclude else None,
+            )
+            eyes[name] = Eye(perceptor, card.get("weight", 1) / total, targets)
+
+        prior = cfg.checkpoints.get("prior")
+        start = Start(
+            generator=generator,
+            shape=shape,
+            texts=[", ".join([text, *extras]) for text in prompts],
+            rng=Draws(seeds, 0),
+            prior=prior.path if prior else None,
+        )
+        z0 = instantiate(cfg.init)(start)
+
+    optimizer = OmegaConf.to_container(cfg.optimizer, resolve=True)
+    lr = schedule(optimizer.pop("lr"))
+    generator.checkpointed = cfg.memory.checkpoint_decoder
+    return LatentOptimisation(
+        generator=generator,
+        eyes=eyes,
+        z0=z0,
+        seeds=seeds,
+        steps=cfg.steps,
+        latent_kind=instantiate(cfg.latent),
+        augmentations=instantiate(cfg.augmentations, _convert_="all"),
+        noise=instantiate(cfg.noise, _convert_="all"),
+        objective=instantiate(cfg.loss, _convert_="all"),
+        optimizer=instantiate({**optimizer, "lr": lr.start, "_partial_": True}, _convert_="all"),
+        lr=lr,
+        crop_chunk=cfg.memory.crop_chunk,
+    )
+
+
+def _texts(value: Any) -> list[str]:
+    """A text, a list of texts or nothing → the texts that are not blank."""
+    values = [value] if isinstance(value, str) else list(value or [])
+    return [text for text in values if text.strip()]
+
+
+def _recorder(folder: Path, config: Mapping, prompts: Sequence[str], seeds: Sequence[int]) -> Recorder:
+    record = {"version": metadata.version("vqclip"), "config": picture_config(config)}
+    records = [
+        {**record, "prompt": text, "seed": seed, "picture": i}
+        for i, (text, seed) in enumerate(zip(prompts, seeds, strict=True))
+    ]
+    return Recorder(folder, records, config["snapshot_every"], config["trainer"].get("log_every_n_steps", 1))
+
+
+def _trainer(cfg: DictConfig, config: Mapping, folder: Path, recorder: Recorder) -> pl.Trainer:
+    loggers = [instantiate(logger, _convert_="all") for logger in (cfg.logger or {}).values() if logger]
+    callbacks = [instantiate(callback, _convert_="all") for callback in (cfg.callbacks or {}).values() if callback]
+    return instantiate(
+        OmegaConf.merge(cfg.trainer, {"_target_": "pytorch_lightning.Trainer"}),
+        default_root_dir=str(folder),
+        max_steps=config["steps"],
+        max_epochs=-1,
+        logger=loggers or False,
+        callbacks=[recorder, *callbacks],
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+
+
+def _to_device(module: LatentOptimisation, device: torch.device) -> None:
+    """Take along what is not registered on the module."""
+    module.generator.to(device)
+    for name, eye in module.eyes.items():
+        exclude = eye.targets.exclude
+        targets = Targets(eye.targets.include.to(device), None if exclude is None else exclude.to(device))
+        module.eyes[name] = Eye(eye.perceptor.to(device), eye.share, targets)
+
+
+@contextmanager
+def _outcome(folder: Path, report: dict, began: float) -> Iterator[None]:
+    """Keep ``run.json`` true, however the run ends."""
+    try:
+        yield
+        report["status"] = "finished"
+    except (KeyboardInterrupt, SystemExit):
+        report["status"] = "interrupted"
+        raise
+    except BaseException as error:
+        report |= {"status": "failed", "error": f"{type(error).__name__}: {error}"}
+        raise
+    finally:
+        report["seconds"] = round(time.perf_counter() - began, 3)
+        write_json(folder / "run.json", report)
+
+
+@contextmanager
+def _loggers_closed(loggers: Sequence[Logger]) -> Iterator[None]:
+    """End W&B's run with the run, marked failed where it failed: the next job of the process gets its own."""
+    code = 1
+    try:
+        yield
+        code = 0
+    finally:
+        for logger in loggers:
+            if isinstance(logger, WandbLogger):
+                logger.experiment.finish(exit_code=code)
+
+
+def _quiet() -> None:
+    """No advice from the libraries that does not concern a user of ours."""
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    for message in (".*does not have many workers.*", ".*GPU available but not used.*", ".*`train_dataloaders`.*"):
+        warnings.filterwarnings("ignore", message)
