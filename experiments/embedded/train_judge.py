@@ -1,0 +1,50 @@
+"""The judge: another family of model, on other drawings than the guide's (twemoji, emojione, fxemoji).
+
+`python train_judge.py` writes `work/judge.ckpt`; `export.py` makes the shipped file.
+"""
+
+import random
+
+import torch
+from torch import nn
+
+from common import Naming, Run, match_loss, parser
+from data import Painter, caption, load_icons, random_scene
+from train_perceptor import crops
+from vqclip.judge import Judge
+
+CONFIG = {"dim": 192, "buckets": 8192, "text_width": 160, "widths": [64, 128, 224], "depths": [1, 2, 2], "input_size": 64}
+
+
+class Pupil(nn.Module):
+    """A judge and the heads that name a picture's parts."""
+
+    def __init__(self):
+        super().__init__()
+        self.judge = Judge(**CONFIG)
+        self.heads = Naming(CONFIG["dim"])
+
+
+def main():
+    args = parser(__doc__, minutes=20).parse_args()
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(args.seed)
+    batch = args.batch or 256
+    painter = Painter(load_icons("judge", args.work), args.device, size=64)
+    model = Pupil().to(args.device, memory_format=torch.channels_last)
+    run = Run("judge", args, model, torch.optim.AdamW(model.parameters(), 2e-3, betas=(0.9, 0.98), weight_decay=0.05), 2e-3)
+    rng, trng = random.Random(args.seed + run.step), torch.Generator().manual_seed(args.seed + run.step)
+    for _ in run:
+        scenes = [random_scene(rng, sets=3, defects=0.22) for _ in range(batch // 2)]
+        drawn = painter.draw(scenes, trng)
+        # One view as it is, one through crops and noise: the pictures that it will judge are whole, and not quite clean.
+        image = model.judge.encode_image(torch.cat([drawn, crops(drawn, trng)]).contiguous(memory_format=torch.channels_last))
+        scenes = scenes * 2
+        text = model.judge.encode_text([caption(s, rng) for s in scenes])
+        match, hit = match_loss(image, text, model.judge.scale.exp().clamp(max=60), scenes)
+        naming = model.heads.loss(image * 8, scenes)
+        run.update(match + 0.2 * naming, match=match, naming=naming, hit=hit)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,39 @@
+"""The judge: the shipped file's vectors, and that it tells pictures apart that it was not trained on."""
+
+from importlib.resources import files
+
+import pytest
+import torch
+
+from vqclip.judge import Judge
+
+
+@pytest.fixture(scope="module")
+def judge():
+    return Judge.load(files("vqclip") / "embedded" / "judge.safetensors")
+
+
+@torch.no_grad()
+def test_any_text_and_any_size_give_unit_vectors(judge):
+    texts = judge.encode_text(["a fox", "E=mc², a café (at night), it's #1, 猫", ""])
+    images = judge.encode_image(torch.rand(2, 3, 96, 160))
+    for vectors in (texts, images):
+        torch.testing.assert_close(vectors.norm(dim=1), torch.ones(len(vectors)))
+    assert texts.shape[1] == images.shape[1]
+
+
+@torch.no_grad()
+def test_a_texts_vector_does_not_depend_on_its_batch(judge):
+    both = judge.encode_text(["a cat and a dog", "a dog and a cat"])
+    torch.testing.assert_close(judge.encode_text(["a cat and a dog"])[0], both[0])
+    assert (both[0] - both[1]).norm() > 1e-3  # the order of words counts
+
+
+@torch.no_grad()
+def test_it_knows_the_colour_of_a_disc(judge):
+    y, x = torch.meshgrid(torch.linspace(-1, 1, 128), torch.linspace(-1, 1, 128), indexing="ij")
+    disc = (x**2 + y**2 < 0.6).float()
+    colours = {"red": (0.9, 0.1, 0.1), "green": (0.15, 0.65, 0.2), "blue": (0.15, 0.3, 0.9), "yellow": (1, 0.85, 0.2)}
+    images = torch.stack([1 - disc + disc * torch.tensor(c)[:, None, None] for c in colours.values()])
+    score = judge.encode_image(images) @ judge.encode_text([f"a {c} balloon" for c in colours]).T
+    assert torch.equal(score.argmax(1), torch.arange(len(colours)))
