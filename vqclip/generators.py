@@ -8,10 +8,14 @@ loads as it is.  A further checkpoint is a YAML file under ``conf/checkpoints``,
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+
 import torch
-from taming.modules.diffusionmodules.model import Decoder, Encoder
+from taming.modules.diffusionmodules.model import AttnBlock, Decoder, Encoder, ResnetBlock
 from taming.modules.vqvae.quantize import VectorQuantizer
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 __all__ = ["GumbelCodebook", "VQGAN", "to_unit_range"]
 
@@ -71,6 +75,7 @@ class VQGAN(nn.Module):
         self.factor = 2 ** (len(ddconfig["ch_mult"]) - 1)
         self.channels = embed_dim
         self.gumbel = gumbel
+        self.checkpointed = False  #: recompute the decoder's activations in the backward pass: less memory, slower
         if norm_groups != _TAMING_GROUPS:
             for module in self.modules():
                 if isinstance(module, nn.GroupNorm):
@@ -90,7 +95,8 @@ class VQGAN(nn.Module):
 
     def decode_raw(self, z: Tensor) -> Tensor:
         """Latent [B,C,h,w] → the decoder's output [B,3,H,W], nominally in [-1,1] and not clipped."""
-        return self.decoder(self.post_quant_conv(z))
+        with _recomputed(self.decoder) if self.checkpointed and torch.is_grad_enabled() else nullcontext():
+            return self.decoder(self.post_quant_conv(z))
 
     def decode(self, z: Tensor) -> Tensor:
         """Latent [B,C,h,w] → image [B,3,H,W] in [0,1]."""
@@ -112,3 +118,17 @@ class VQGAN(nn.Module):
         distance = codes.square().sum(1) - 2 * flat @ codes.T  # the query's own norm does not change the argmin
         b, _, h, w = z.shape
         return codes[distance.argmin(1)].view(b, h, w, -1).movedim(-1, 1)
+
+
+@contextmanager
+def _recomputed(network: nn.Module) -> Iterator[None]:
+    """While it lasts, taming's blocks in ``network`` keep only their inputs for the backward pass."""
+    blocks = [module for module in network.modules() if isinstance(module, ResnetBlock | AttnBlock)]
+    for block in blocks:
+        forward = block.forward
+        block.forward = lambda x, *args, forward=forward: checkpoint(forward, x, *args, use_reentrant=False)
+    try:
+        yield
+    finally:
+        for block in blocks:
+            del block.forward

@@ -1,0 +1,97 @@
+"""Small models of the real classes, with random weights that are the same every time."""
+
+import pytest
+import torch
+
+from vqclip.augmentations import Augmentations
+from vqclip.generators import VQGAN
+from vqclip.latent import Continuous
+from vqclip.loss import Objective, Targets, combine_texts
+from vqclip.module import Eye, LatentOptimisation
+from vqclip.noise import Noise
+from vqclip.perceptors import CLIPPerceptor
+from vqclip.rng import Draws
+from vqclip.schedules import schedule
+
+torch.set_num_threads(1)
+
+VQGAN_CONFIG = {
+    "ddconfig": {
+        "double_z": False,
+        "z_channels": 8,
+        "resolution": 32,
+        "in_channels": 3,
+        "out_ch": 3,
+        "ch": 32,
+        "ch_mult": [1, 1, 2],
+        "num_res_blocks": 1,
+        "attn_resolutions": [8],
+        "dropout": 0.0,
+    },
+    "n_embed": 32,
+    "embed_dim": 8,
+}
+CLIP_CONFIG = {
+    "embed_dim": 24,
+    "image_resolution": 32,
+    "vision_layers": 2,
+    "vision_width": 64,
+    "vision_patch_size": 8,
+    "context_length": 77,
+    "vocab_size": 49408,
+    "transformer_width": 64,
+    "transformer_heads": 1,
+    "transformer_layers": 1,
+}
+
+
+def frozen(make, seed=0):
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = make()
+    model.sha256 = "0" * 64
+    return model.eval().requires_grad_(False)
+
+
+@pytest.fixture(scope="session")
+def generator():
+    model = frozen(lambda: VQGAN(**VQGAN_CONFIG))
+    model.quantize.embedding.weight.data.normal_(generator=torch.Generator().manual_seed(1))
+    return model
+
+
+@pytest.fixture(scope="session")
+def perceptor():
+    return frozen(lambda: CLIPPerceptor(CLIP_CONFIG))
+
+
+@pytest.fixture
+def make_module(generator, perceptor):
+    """A small run, any part of it changed by name."""
+
+    def make(prompts=("a fox",), seeds=(0,), exclude=("blurry",), extras=(), size=(32, 32), **changes):
+        include = perceptor.encode_text(list(prompts))
+        target = combine_texts(include, perceptor.encode_text(list(extras)).sum(0) if extras else None, 1, 1)
+        excluded = perceptor.encode_text(list(exclude)).sum(0).expand_as(include) if exclude else None
+        shape = generator.latent_shape(*size)
+        parts = dict(
+            generator=generator,
+            eyes={"small": Eye(perceptor, 1.0, Targets(target, excluded))},
+            z0=torch.sin(0.5 * Draws(seeds, 0).normal("init", *shape)),
+            seeds=seeds,
+            steps=4,
+            latent_kind=Continuous(),
+            augmentations=Augmentations(
+                pad=0.5,
+                flip=0.5,
+                affine={"degrees": 30, "translate": 0.2, "interpolation": "bilinear"},
+                crops={"count": 6, "mean": 1.2, "std": 0.3, "min": 0.43, "max": 1.9, "antialias": False},
+            ),
+            noise=Noise(0.22, 0),
+            objective=Objective(1, 0.5, 0, None),
+            optimizer=lambda parameters: torch.optim.AdamW(parameters, lr=0.5, weight_decay=0.1),
+            lr=schedule(0.5),
+        )
+        return LatentOptimisation(**(parts | changes))
+
+    return make

@@ -1,0 +1,112 @@
+"""The optimisation: what is trained, what the gradient is, and that memory settings do not change it."""
+
+import pytest
+import pytorch_lightning as pl
+import torch
+
+from vqclip.latent import Quantised
+from vqclip.loss import Objective, TotalVariation
+
+
+def gradient(module, step=0):
+    """The latent's gradient at ``step``, through the module's own training step."""
+    kept = {}
+
+    class Keep(pl.Callback):
+        def on_before_optimizer_step(self, trainer, module, optimizer):
+            kept[trainer.global_step] = module.latent.grad.clone()
+
+    trainer = pl.Trainer(
+        max_steps=step + 1,
+        accelerator="cpu",
+        logger=False,
+        callbacks=[Keep()],
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(module, train_dataloaders=range(step + 1))
+    return kept[step]
+
+
+def test_the_latent_is_the_one_trainable_parameter_and_all_of_the_state(make_module):
+    module = make_module()
+    assert [n for n, p in module.named_parameters() if p.requires_grad] == ["latent"]
+    assert sorted(module.state_dict()) == ["latent", "start"]
+
+
+def test_frozen_networks_get_no_gradient(make_module):
+    module = make_module()
+    gradient(module)
+    frozen = [*module.generator.parameters(), *module.eyes["small"].perceptor.parameters()]
+    assert all(p.grad is None and not p.requires_grad for p in frozen)
+
+
+@pytest.mark.parametrize("chunk", [1, 4, 5])
+def test_chunks_of_crops_give_the_same_gradient(make_module, chunk):
+    whole = gradient(make_module())
+    torch.testing.assert_close(gradient(make_module(crop_chunk=chunk)), whole, rtol=1e-4, atol=1e-7)
+
+
+def test_checkpointed_decoder_gives_the_same_gradient(make_module, generator):
+    whole = gradient(make_module())
+    generator.checkpointed = True
+    try:
+        assert torch.equal(gradient(make_module()), whole)
+    finally:
+        generator.checkpointed = False
+
+
+def test_a_picture_in_a_batch_gets_the_gradient_it_gets_alone(make_module):
+    batch = gradient(make_module(prompts=["a fox", "an owl", "a fox"], seeds=[0, 0, 1]), step=1)
+    for i, (prompt, seed) in enumerate([("a fox", 0), ("an owl", 0), ("a fox", 1)]):
+        alone = gradient(make_module(prompts=[prompt], seeds=[seed]), step=1)[0]
+        torch.testing.assert_close(batch[i], alone, rtol=1e-3, atol=1e-6)
+
+
+def test_quantised_decodes_codes_and_passes_the_gradient_straight_through(make_module, generator):
+    module = make_module(latent_kind=Quantised())
+    seen = module.latent_kind(module.latent, generator)
+    torch.testing.assert_close(seen, generator.quantise(module.latent))
+    seen.sum().backward()
+    assert torch.equal(module.latent.grad, torch.ones_like(module.latent))
+    assert gradient(module).abs().max() > 0
+
+
+def test_anchor_and_further_terms_reach_the_gradient(make_module):
+    plain = gradient(make_module(), step=1)
+    for objective in (Objective(1, 0.5, 5, None), Objective(1, 0.5, 0, {"tv": TotalVariation(1.0)})):
+        assert not torch.allclose(gradient(make_module(objective=objective), step=1), plain)
+
+
+def test_anchor_holds_the_latent(make_module):
+    def distance(weight):
+        module = make_module(objective=Objective(1, 0.5, weight, None))
+        gradient(module, step=5)
+        return (module.latent - module.start).square().mean().item()
+
+    assert distance(0) > distance(10) > distance(1000)
+
+
+def test_alpha_alone_is_cancelled_by_adam_but_not_beside_another_term(make_module):
+    def after(alpha, **kwargs):
+        module = make_module(objective=Objective(alpha, 0.5, 0, None), **kwargs)
+        gradient(module, step=2)
+        return module.latent.detach()
+
+    def differ(a, b):
+        return ((a - b).abs() > 0.01).float().mean()
+
+    assert differ(after(1, exclude=()), after(4, exclude=())) < 0.02  # Adam's epsilon shows where the gradient is ~0
+    assert differ(after(1), after(4)) > 0.1
+
+
+def test_look_scores_with_the_same_crops_every_time(make_module):
+    module = make_module(prompts=["a fox", "an owl"], seeds=[0, 0])
+    images, scores, crops = module.look()
+    again = module.look()[1]
+    assert images.shape == (2, 3, 32, 32) and crops.shape == (2, 3, 32, 32)
+    assert images.min() >= 0 and images.max() <= 1
+    assert set(scores) == {"score", "include", "exclude"}
+    torch.testing.assert_close(scores["score"], scores["include"] - 0.5 * scores["exclude"])
+    assert torch.equal(scores["score"], again["score"])

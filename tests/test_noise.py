@@ -1,0 +1,29 @@
+import pytest
+import torch
+
+from vqclip.noise import Noise
+from vqclip.rng import Draws
+
+
+def strength(num_rands: int, factor: float = 1.0) -> torch.Tensor:
+    """The standard deviation of the noise on each of many crops."""
+    return Noise(factor, num_rands).draw(Draws([0], 0), 500, 16, 0.0).flatten(2).std(-1)[0]
+
+
+def test_strength_is_uniform_up_to_the_factor():
+    r = strength(0, factor=0.22)
+    assert r.max() < 0.25 and r.mean() == pytest.approx(0.11, abs=0.01)
+
+
+def test_more_uniforms_pull_it_to_zero():
+    means = [strength(n).mean().item() for n in range(4)]
+    for n, mean in enumerate(means):
+        assert mean == pytest.approx(0.5 ** (n + 1), rel=0.15)
+
+
+def test_factor_zero_draws_nothing_and_a_schedule_is_followed():
+    assert Noise(0, 0).draw(Draws([0], 0), 4, 8, 0.5) is None
+    fading = Noise({"start": 0.2, "end": 0.0, "shape": "linear"}, 0)
+    first, half = (fading.draw(Draws([0], 0), 4, 8, t) for t in (0.0, 0.5))
+    torch.testing.assert_close(first, half * 2)
+    assert fading.draw(Draws([0], 0), 4, 8, 1.0) is None

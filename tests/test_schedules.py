@@ -1,0 +1,22 @@
+import pytest
+
+from vqclip.schedules import schedule
+
+
+def test_a_number_is_constant():
+    assert [schedule(0.3)(t) for t in (0, 0.5, 1)] == [0.3, 0.3, 0.3]
+
+
+@pytest.mark.parametrize("shape,middle", [("linear", 0.5), ("cosine", 0.5), ("constant", 1.0)])
+def test_shapes(shape, middle):
+    made = schedule({"start": 1, "end": 0, "shape": shape})
+    assert made(0) == 1 and made(0.5) == pytest.approx(middle)
+    assert made(1) == pytest.approx(1.0 if shape == "constant" else 0.0)
+    values = [made(t / 50) for t in range(51)]
+    assert values == sorted(values, reverse=True)
+
+
+@pytest.mark.parametrize("wrong", ["much", True, None, [1, 0], {"start": 1}, {"start": 1, "end": 0, "shape": "bumpy"}])
+def test_what_is_no_schedule_is_refused(wrong):
+    with pytest.raises((TypeError, ValueError)):
+        schedule(wrong)
