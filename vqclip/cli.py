@@ -104,10 +104,17 @@ def _hydra(argv: list[str]) -> None:
     @hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")
     def job(cfg):
         from hydra.core.hydra_config import HydraConfig
+        from hydra.types import RunMode
 
         from vqclip.run import execute
 
-        result = execute(cfg, Path(HydraConfig.get().runtime.output_dir))
+        try:
+            result = execute(cfg, Path(HydraConfig.get().runtime.output_dir))
+        except UserError as error:
+            if HydraConfig.get().mode == RunMode.MULTIRUN:
+                raise  # Hydra goes on with the other jobs
+            print(f"vqclip: {error}", file=sys.stderr)
+            sys.exit(2)
         for path in result.pictures:
             print(path)
         return result.score

@@ -9,7 +9,7 @@ loads as it is.  A further checkpoint is a YAML file under ``conf/checkpoints``,
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, redirect_stdout
 
 import torch
 from taming.modules.diffusionmodules.model import AttnBlock, Decoder, Encoder, ResnetBlock
@@ -64,8 +64,9 @@ class VQGAN(nn.Module):
     ):
         super().__init__()
         ddconfig = dict(ddconfig, ch_mult=tuple(ddconfig["ch_mult"]))
-        self.encoder = Encoder(**ddconfig)
-        self.decoder = Decoder(**ddconfig)
+        with redirect_stdout(None):  # taming's decoder prints its latent's shape
+            self.encoder = Encoder(**ddconfig)
+            self.decoder = Decoder(**ddconfig)
         if gumbel:
             self.quantize = GumbelCodebook(n_embed, embed_dim)
         else:

@@ -45,7 +45,7 @@ def wandb_logger(save_dir: str, config: dict, mode: str | None, **kwargs) -> Wan
     import wandb
 
     if mode is None:
-        mode = os.environ.get("WANDB_MODE") or ("online" if wandb.api.api_key else "offline")
+        mode = os.environ.get("WANDB_MODE") or ("online" if wandb.login(prompt=False) else "offline")
     settings = wandb.Settings(silent=True, console="off")
     Path(save_dir).mkdir(parents=True, exist_ok=True)
     logger = WandbLogger(save_dir=save_dir, config=config, mode=mode, settings=settings, **kwargs)

@@ -8,7 +8,7 @@ what else is in the batch.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -36,7 +36,9 @@ def combine_texts(include: Tensor, extras: Tensor | None, include_weight: float,
 
 
 class Objective:
-    """``alpha · mean(−cos(target, crop)) + beta · mean(cos(exclude, crop)) + anchor · mean((z − z0)²) + …``.
+    """``−alpha · mean(cos(target, crop)) + beta · mean(cos(exclude, crop)) + anchor · mean((z − z0)²) + …``.
+
+    The terms are reported as they are, similarities as similarities; the signs are in the weights.
 
     Args:
         alpha, beta, anchor: weights, each a number or a schedule.
@@ -45,14 +47,17 @@ class Objective:
 
     def __init__(self, alpha: float | Mapping, beta: float | Mapping, anchor: float | Mapping, terms: Mapping | None):
         self.terms = dict(terms or {})
-        weights = {"include": alpha, "exclude": beta, "anchor": anchor}
-        weights.update({name: term.weight for name, term in self.terms.items()})
-        self.weights = {name: schedule(weight) for name, weight in weights.items()}
+        towards = schedule(alpha)
+        self.weights = {
+            "include": replace(towards, start=-towards.start, end=-towards.end),
+            "exclude": schedule(beta),
+            "anchor": schedule(anchor),
+        } | {name: schedule(term.weight) for name, term in self.terms.items()}
 
     def on_crops(self, vectors: Tensor, targets: Targets) -> dict[str, Tensor]:
-        """Crop terms of B pictures from their vectors [B·n,D]: name → summed over the n crops, [B], unweighted."""
+        """Crop terms of B pictures from their vectors [B·n,D]: name → cosines summed over the n crops, [B]."""
         vectors = F.normalize(vectors, dim=-1).view(len(targets.include), -1, vectors.shape[-1])
-        terms = {"include": -torch.einsum("bnd,bd->b", vectors, targets.include)}
+        terms = {"include": torch.einsum("bnd,bd->b", vectors, targets.include)}
         if targets.exclude is not None:
             terms["exclude"] = torch.einsum("bnd,bd->b", vectors, F.normalize(targets.exclude, dim=-1))
         return terms

@@ -157,9 +157,7 @@ class LatentOptimisation(pl.LightningModule):
         """
         image = self.decode()
         terms = self.on_crops(image, self.rng(SCORE_STEP), 1.0, backward=False, noisy=False)
-        scores = {"score": -self.objective.total(terms, 1.0), "include": -terms["include"]}
-        if "exclude" in terms:
-            scores["exclude"] = terms["exclude"]
+        scores = {"score": -self.objective.total(terms, 1.0), **terms}
         rng, t = self.rng(self.global_step), self.progress(min(self.global_step, self.steps - 1))
         size = next(iter(self.eyes.values())).perceptor.input_size
         noise = self.noise.draw(rng, self.augmentations.count, size, t)

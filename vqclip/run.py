@@ -183,10 +183,15 @@ def _recorder(folder: Path, config: Mapping, prompts: Sequence[str], seeds: Sequ
 
 
 def _trainer(cfg: DictConfig, config: Mapping, folder: Path, recorder: Recorder) -> pl.Trainer:
-    loggers = [instantiate(logger, _convert_="all") for logger in (cfg.logger or {}).values() if logger]
+    loggers = []
+    for name, logger in (cfg.logger or {}).items():
+        if logger:
+            make = instantiate(logger, _convert_="all", _partial_=True)
+            # W&B takes the config when it starts; what is sent later gets lost offline.
+            loggers.append(make(config=dict(config)) if name == "wandb" else make())
     callbacks = [instantiate(callback, _convert_="all") for callback in (cfg.callbacks or {}).values() if callback]
-    return instantiate(
-        OmegaConf.merge(cfg.trainer, {"_target_": "pytorch_lightning.Trainer"}),
+    return pl.Trainer(
+        **config["trainer"],
         default_root_dir=str(folder),
         max_steps=config["steps"],
         max_epochs=-1,
@@ -240,5 +245,5 @@ def _loggers_closed(loggers: Sequence[Logger]) -> Iterator[None]:
 def _quiet() -> None:
     """No advice from the libraries that does not concern a user of ours."""
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    for message in (".*does not have many workers.*", ".*GPU available but not used.*", ".*`train_dataloaders`.*"):
+    for message in (".*does not have many workers.*", ".*GPU available but not used.*", ".*treespec.*"):
         warnings.filterwarnings("ignore", message)
