@@ -1,7 +1,10 @@
 """Small models of the real classes, with random weights that are the same every time."""
 
+import json
+
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from vqclip.augmentations import Augmentations
 from vqclip.generators import VQGAN
@@ -95,3 +98,25 @@ def make_module(generator, perceptor):
         return LatentOptimisation(**(parts | changes))
 
     return make
+
+
+@pytest.fixture(scope="session")
+def small_pair(tmp_path_factory, generator, perceptor):
+    """Overrides that run the small models from files, without a logger: a whole run takes a second."""
+    folder = tmp_path_factory.mktemp("pair")
+    files = {"generator": (generator, VQGAN_CONFIG), "perceptor": (perceptor.model, CLIP_CONFIG)}
+    for name, (model, config) in files.items():
+        weights = {key: value.contiguous() for key, value in model.state_dict().items()}
+        save_file(weights, folder / f"{name}.safetensors", metadata={"config": json.dumps(config)})
+    return [
+        f"checkpoints.generator.path={folder}/generator.safetensors",
+        f"checkpoints.perceptors.embedded.path={folder}/perceptor.safetensors",
+        "checkpoints.prior=null",
+        "init=sine",
+        "size=[32,32]",
+        "steps=4",
+        "snapshot_every=2",
+        "augmentations.crops.count=4",
+        "logger=none",
+        "callbacks=none",
+    ]
