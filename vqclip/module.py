@@ -69,8 +69,8 @@ class LatentOptimisation(pl.LightningModule):
         # Past nn.Module's own registry: frozen weights belong to no checkpoint.
         object.__setattr__(self, "generator", generator)
         object.__setattr__(self, "eyes", dict(eyes))
-        self.latent = torch.nn.Parameter(z0.clone())
-        self.register_buffer("start", z0.clone())
+        self.latent = torch.nn.Parameter(z0.clone(memory_format=torch.contiguous_format))
+        self.register_buffer("start", self.latent.detach().clone())
         self.seeds, self.steps, self.latent_kind = list(seeds), steps, latent_kind
         self.augmentations, self.noise, self.objective = augmentations, noise, objective
         self.make_optimizer, self.lr, self.crop_chunk = optimizer, lr, crop_chunk

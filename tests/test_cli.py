@@ -1,0 +1,154 @@
+"""The command line: what is a prompt, what is an override, and what a slip of the finger gets for an answer."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from vqclip.cli import main, quote, split
+from vqclip.compose import compose, compose_all
+from vqclip.errors import UserError
+
+AWKWARD = [
+    "E=mc², a café (at night), it's #1, 猫",
+    'a "quoted" word',
+    "back\\slash",
+    'ends in a backslash \\',
+    'a \\" b',
+    '\\\\" c',
+    "${oc.env:HOME} and $5",
+    "{a: 1, b: [2]}",
+    "50% of a, b; c | d & e > f",
+    "choice(a, b)",
+    "null",
+    "  spaces at both ends  ",
+    "new\nline",
+    "tab\there",
+    "~deleted",
+    "+added",
+    "a=b",
+    "emoji 🦊",
+]
+
+
+@pytest.mark.parametrize("text", AWKWARD)
+def test_any_text_arrives_as_it_was_typed(text):
+    override = f"prompts.include=[{quote(text)}]"
+    assert not OverridesParser.create().parse_override(override).is_sweep_override()
+    assert list(compose([override]).prompts.include) == [text]
+
+
+@pytest.mark.parametrize(
+    "argv,expected",
+    [
+        (["a fox"], ['prompts.include=["a fox"]']),
+        (["a fox", "an owl", "seed=3"], ["seed=3", 'prompts.include=["a fox","an owl"]']),
+        (["fox"], ['prompts.include=["fox"]']),
+        (["E=mc², a café"], ['prompts.include=["E=mc², a café"]']),
+        (["colour=red apples"], ['prompts.include=["colour=red apples"]']),
+        (["loss.beta=1", "~callbacks.progress", "+trainer.foo=1"], ["loss.beta=1", "~callbacks.progress", "+trainer.foo=1"]),
+        (["steeps=3"], ["steeps=3"]),
+        (["promts=a b"], ["promts=a b"]),
+        (["-m", "seed=1,2", "a fox"], ["-m", "seed=1,2", 'prompts.include=["a fox"]']),
+        (["--cfg", "job", "a fox"], ["--cfg", "job", 'prompts.include=["a fox"]']),
+        (["--", "seed=3", "-x"], ['prompts.include=["seed=3","-x"]']),
+        (["prompts.exclude=a, b"], ["prompts.exclude=a, b"]),
+    ],
+)
+def test_prompts_and_overrides_are_told_apart(argv, expected):
+    assert split(argv) == expected
+
+
+@pytest.mark.parametrize("argv", [[""], ["a fox", "  "], ["--", ""]])
+def test_an_empty_prompt_is_refused(argv):
+    with pytest.raises(UserError, match="an empty prompt"):
+        split(argv)
+
+
+def run(capsys, tmp_path, monkeypatch, *argv):
+    """The exit status and stderr of a command, and what it left in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stop:
+        main(argv)
+    return stop.value.code, capsys.readouterr().err.strip(), sorted(p.name for p in tmp_path.iterdir())
+
+
+WRONG = {
+    "steeps=3": "steeps: there is no such key. Did you mean steps? All keys with their values: vqclip --cfg job",
+    "prompts.exlude=blurry": "prompts.exlude: there is no such key. Did you mean prompts.exclude? "
+    "All keys with their values: vqclip --cfg job",
+    "noise=sfumatto": "noise=sfumatto: there is no such choice. Did you mean sfumato? "
+    "Allowed: cosine, default, linear, none, reference, sfumato. Try: noise=sfumato",
+    "steps=0": "steps=0: not allowed here. Allowed: a whole number from 1 up. Try: steps=100",
+    "steps=many": "steps='many': not allowed here. Allowed: a whole number from 1 up. Try: steps=100",
+    "seed=-1": "seed=-1: not allowed here. Allowed: a whole number from 0 up. Try: seed=0",
+    "size=[-8,64]": "size=[-8, 64]: not allowed here. Allowed: [height, width], two whole numbers of pixels from 1 up. "
+    "Try: size=[128,128]",
+    "size=[64]": "size=[64]: not allowed here. Allowed: [height, width], two whole numbers of pixels from 1 up. "
+    "Try: size=[128,128]",
+    "size=[4,64]": "size=[4, 64]: smaller than one code of the generator. Allowed: sides of at least 8 pixels. "
+    "Try: size=[64,64]",
+    "loss.alpha=much": "loss.alpha='much': not allowed here. Allowed: a number, or a schedule {start: NUMBER, end: NUMBER, "
+    "shape: constant|linear|cosine}. Try: loss.alpha=1",
+    "loss.anchor={start: 1, end: 0, shape: wavy}": "loss.anchor={'start': 1, 'end': 0, 'shape': 'wavy'}: not allowed here. "
+    "Allowed: a number from 0 up, or a schedule {start: NUMBER, end: NUMBER, shape: constant|linear|cosine}. "
+    "Try: loss.anchor=0",
+    "prompts.include=[]": "prompts.include=[]: not allowed here. Allowed: a list of one or more texts that are not empty. "
+    'Try: prompts.include=["a red apple"]',
+    "augmentations.crops.max=3": "augmentations.crops.max=3: larger than the padded picture, which is",
+    "optimizer.lr=fast": "optimizer.lr='fast': not allowed here. Allowed: a number from 0 up",
+    "memory.crop_chunk=0": "memory.crop_chunk=0: not allowed here. Allowed: a whole number from 1 up. "
+    "Try: memory.crop_chunk=4",
+}
+
+
+@pytest.mark.parametrize("override", WRONG)
+def test_wrong_input_gets_one_clear_message_and_writes_nothing(override, capsys, tmp_path, monkeypatch):
+    status, message, left = run(capsys, tmp_path, monkeypatch, override)
+    assert status == 2
+    assert message.startswith(f"vqclip: {WRONG[override]}")
+    assert "Traceback" not in message and left == []
+
+
+def test_an_unreadable_picture_is_named_before_anything_loads(capsys, tmp_path, monkeypatch):
+    (tmp_path / "notes.jpg").write_text("not a picture")
+    for path, reason in [("notes.jpg", "it is not a picture"), ("gone.png", "there is no such file")]:
+        status, message, left = run(capsys, tmp_path, monkeypatch, "init=image", f"init.path={path}")
+        assert status == 2 and f"init.path='{path}'" in message and reason in message and left == ["notes.jpg"]
+    status, message, _ = run(capsys, tmp_path, monkeypatch, "init=image")
+    assert status == 2 and "init.path" in message
+
+
+def test_an_unknown_checkpoint_is_answered_with_what_there_is(capsys, tmp_path, monkeypatch):
+    status, message, left = run(capsys, tmp_path, monkeypatch, "checkpoints=imagenet_16384")
+    assert status == 2 and left == []
+    assert "Did you mean imagenet_f16_16384?" in message and "embedded" in message
+
+
+def test_all_mistakes_at_once(capsys, tmp_path, monkeypatch):
+    _, message, _ = run(capsys, tmp_path, monkeypatch, "steps=0", "loss.beta=x", "size=7")
+    assert all(key in message for key in ("steps=0", "loss.beta='x'", "size=7"))
+
+
+def test_a_sweep_is_checked_value_by_value(capsys, tmp_path, monkeypatch):
+    status, message, left = run(capsys, tmp_path, monkeypatch, "-m", "loss.beta=0,1,x", "seed=1,2")
+    assert status == 2 and "loss.beta='x'" in message and left == []
+    assert [cfg.loss.beta for cfg in compose_all(["loss.beta=0,1", "seed=1,2"])] == [0, 1, 0]
+
+
+@pytest.mark.parametrize("argv", [["--help"], ["--cfg", "job"]])
+def test_help_and_config_import_nothing_heavy(argv):
+    """They answer at once because they import neither torch nor Lightning nor wandb."""
+    program = (
+        f"import sys; sys.argv = ['vqclip', *{argv!r}]\n"
+        "from vqclip.cli import main\n"
+        "try: main()\n"
+        "except SystemExit as stop: assert not stop.code, stop.code\n"
+        "heavy = {'torch', 'pytorch_lightning', 'wandb', 'clip', 'taming'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=os.environ)
+    assert done.returncode == 0, done.stderr
+    assert "augmentations" in done.stdout

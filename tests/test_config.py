@@ -1,0 +1,68 @@
+"""Every YAML composes, every ``_target_`` fits its signature, and the default config is what it was."""
+
+import inspect
+from pathlib import Path
+
+import pytest
+from hydra.utils import get_object
+from omegaconf import OmegaConf
+
+from vqclip.compose import compose
+from vqclip.config import RULES, conf_dir, errors_in, picture_config, resolved
+
+CHOICES = sorted(
+    (str(path.parent.relative_to(conf_dir())), path.stem)
+    for path in conf_dir().rglob("*.yaml")
+    if path.parent != conf_dir() and not str(path.relative_to(conf_dir())).startswith("hydra")
+)
+# A choice that needs a value of the user's own.
+NEEDS = {("init", "image"): ["init.path=photo.jpg"]}
+
+
+@pytest.mark.parametrize("group,choice", CHOICES)
+def test_every_yaml_composes_and_its_targets_bind(group, choice):
+    cfg = compose([f"{group}={choice}", *NEEDS.get((group, choice), [])])
+    config = resolved(cfg)
+
+    def targets(node):
+        if isinstance(node, dict):
+            if "_target_" in node:
+                yield node
+            for value in node.values():
+                yield from targets(value)
+
+    for node in targets(config):
+        made = get_object(node["_target_"])
+        given = {key for key in node if not key.startswith("_")}
+        accepted = inspect.signature(made).parameters
+        keywords = any(p.kind is p.VAR_KEYWORD for p in accepted.values())
+        assert keywords or given <= set(accepted), (node["_target_"], given - set(accepted))
+
+
+def test_every_yaml_says_what_it_is():
+    for path in conf_dir().rglob("*.yaml"):
+        first = path.read_text().splitlines()
+        assert first and any(line.startswith("# ") for line in first[:3]), path
+
+
+def test_the_default_config_has_no_mistakes_and_every_rule_a_key():
+    config = resolved(compose())
+    assert errors_in(config) == []
+    known = [resolved(compose(["init=sine"])), config, resolved(compose(["init=image", "init.path=x"]))]
+    for key in RULES:
+        assert any(OmegaConf.select(OmegaConf.create(c), key, default="absent") != "absent" for c in known), key
+
+
+def test_golden_default_config():
+    """The keys users type.  A difference here is a change of interface: see CHANGELOG.md.
+
+    To accept one: vqclip --cfg job --resolve paths.output_dir=. > tests/golden_config.yaml
+    """
+    golden = OmegaConf.to_container(OmegaConf.load(Path(__file__).parent / "golden_config.yaml"))
+    assert resolved(compose()) == golden
+
+
+def test_what_cannot_change_the_picture_is_left_out_of_its_config():
+    a = picture_config(resolved(compose(["logger=none", "tags=[x]", "memory.crop_chunk=4"], output_dir="here")))
+    assert a == picture_config(resolved(compose(output_dir="there")))
+    assert a != picture_config(resolved(compose(["seed=1"])))

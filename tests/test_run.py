@@ -1,0 +1,125 @@
+"""Whole runs, end to end, on small random models: what is written, and that it is the same every time."""
+
+import csv
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+from safetensors.torch import load_file
+
+from vqclip import UserError, run
+from vqclip.files import read_record
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """Hash of every picture and latents file of a run."""
+    files = [*folder.rglob("*.png"), *folder.rglob("latents.safetensors")]
+    return {str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
+
+
+def test_a_run_leaves_the_folder_that_design_promises(small_pair, tmp_path):
+    folder = tmp_path / "run"
+    result = run(["a fox", "an owl"], [*small_pair, "prompts.exclude=blurry", "callbacks=default"], folder)
+    assert result.folder == folder and result.images.shape == (2, 3, 32, 32)
+    report = json.loads((folder / "run.json").read_text())
+    assert report["status"] == "finished" and report["steps"] == 4 and report["seed"] == 0
+    assert [own["prompt"] for own in report["pictures"]] == ["a fox", "an owl"]
+    assert {"torch", "vqclip", "python"} <= set(report["versions"]) and len(report["weights"]["generator"]) == 64
+    for i in range(2):
+        picture = folder / f"picture-0{i}"
+        assert sorted(p.name for p in (picture / "steps").iterdir()) == ["000000.png", "000002.png", "000004.png"]
+        latents = load_file(picture / "latents.safetensors")
+        assert sorted(latents) == ["000000", "000002", "000004"]
+        assert not torch.equal(latents["000002"], latents["000004"])  # copies, not the live parameter
+        torch.testing.assert_close(latents["000004"], result.latents[i])
+        assert (picture / "final.png").read_bytes() == (picture / "steps" / "000004.png").read_bytes()
+        best = report["pictures"][i]["best"]
+        assert (picture / "best.png").read_bytes() == (picture / "steps" / f"{best['step']:06d}.png").read_bytes()
+        assert (picture / "timelapse.mp4").stat().st_size > 0
+    for name, digest in report["sha256"].items():
+        assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest
+    rows = list(csv.DictReader((folder / "metrics.csv").open()))
+    assert [row["step"] for row in rows] == ["1", "2", "3", "4"]
+    assert {"loss", "include", "exclude", "lr", "noise", "seconds", "include/01"} <= set(rows[0])
+    assert (folder / "config.yaml").exists() and (folder / "last.ckpt").exists()
+    assert not list(folder.rglob(".*.png.*")), "a file half written was left"
+
+
+def test_the_checkpoint_holds_the_latent_and_no_network(small_pair, tmp_path):
+    folder = run("a fox", small_pair, tmp_path / "run").folder
+    state = torch.load(folder / "last.ckpt", weights_only=False)["state_dict"]
+    assert sorted(state) == ["latent", "start"]
+
+
+def test_same_command_same_bytes_other_seed_other_picture(small_pair, tmp_path):
+    one, two = (run("a fox", small_pair, tmp_path / name).folder for name in ("one", "two"))
+    other = run("a fox", [*small_pair, "seed=1"], tmp_path / "other").folder
+    assert digests(one) == digests(two)
+    assert digests(one)["picture-00/final.png"] != digests(other)["picture-00/final.png"]
+
+
+def test_a_batch_is_prompts_times_seeds_and_each_picture_what_it_is_alone(small_pair, tmp_path):
+    batch = run(["a fox", "an owl", "a cat"], [*small_pair, "batch_size=2", "seed=5"], tmp_path / "batch")
+    pictures = json.loads((batch.folder / "run.json").read_text())["pictures"]
+    assert [(own["prompt"], own["seed"]) for own in pictures] == [
+        (text, seed) for text in ("a fox", "an owl", "a cat") for seed in (5, 6)
+    ]
+    alone = run("an owl", [*small_pair, "seed=6"], tmp_path / "alone")
+    # A batch adds in another order than a single picture does; four steps of Adam carry that far.
+    assert (batch.images[3] - alone.images[0]).abs().mean() < 2e-3
+
+
+def test_every_png_carries_its_record(small_pair, tmp_path):
+    folder = run("a fox", [*small_pair, "seed=7"], tmp_path / "run").folder
+    record = read_record(folder / "picture-00" / "best.png")
+    assert record["seed"] == 7 and record["prompt"] == "a fox" and record["config"]["steps"] == 4
+    assert str(tmp_path) not in json.dumps({k: v for k, v in record["config"].items() if k != "checkpoints"})
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["experiment=reference", "steps=2", "size=[33,45]", "snapshot_every=2"],
+        ["latent=quantised", "init=codebook"],
+        ["noise=sfumato", "augmentations.affine=null", "loss.anchor={start: 1, end: 0, shape: cosine}"],
+        ["optimizer._target_=torch.optim.SGD", "optimizer.lr={start: .1, end: 0, shape: linear}"],
+        ["+loss.terms.tv={_target_: vqclip.loss.TotalVariation, weight: .1}", "prompts.extras=[watercolor, paper]"],
+        ["debug=fast", "memory.crop_chunk=2", "memory.checkpoint_decoder=true"],
+    ],
+)
+def test_presets_and_parts_run(small_pair, tmp_path, overrides, capsys):
+    presets = [o for o in overrides if o.startswith(("experiment=", "debug="))]
+    rest = [o for o in overrides if o not in presets]
+    result = run("a fox", [*small_pair, *presets, *rest], tmp_path / "run")
+    assert torch.isfinite(result.images).all() and torch.isfinite(result.latents).all()
+    if "size=[33,45]" in overrides:
+        assert result.images.shape[-2:] == (32, 44)
+        assert "33×45 asked for, 32×44 made" in capsys.readouterr().out
+
+
+def test_schedules_reach_the_optimiser(small_pair, tmp_path):
+    folder = run("a fox", [*small_pair, "optimizer.lr={start: .4, end: .1, shape: linear}"], tmp_path / "run").folder
+    rows = list(csv.DictReader((folder / "metrics.csv").open()))
+    assert [float(row["lr"]) for row in rows] == pytest.approx([0.4, 0.3, 0.2, 0.1])
+
+
+def test_a_failing_run_says_so_on_disk(small_pair, tmp_path):
+    with pytest.raises(Exception, match="momentum"):
+        run("a fox", [*small_pair, "optimizer._target_=torch.optim.SGD", "+optimizer.momentum=-1"], tmp_path / "run")
+    report = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert report["status"] == "failed" and "momentum" in report["error"]
+
+
+def test_mistakes_are_found_before_a_folder_is_made(small_pair, tmp_path):
+    with pytest.raises(UserError, match="steps=0"):
+        run("a fox", [*small_pair, "steps=0"], tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_config_yaml_is_the_whole_resolved_config(small_pair, tmp_path):
+    folder = run("a fox", small_pair, tmp_path / "run").folder
+    config = OmegaConf.load(folder / "config.yaml")
+    assert config.prompts.include == ["a fox"] and config.steps == 4 and "${" not in (folder / "config.yaml").read_text()
