@@ -20,8 +20,6 @@ def test_the_wheel_runs_from_an_empty_folder(tmp_path):
     site = next(Path(p) for p in sys.path if p.endswith("site-packages"))
     own = next((tmp_path / "venv" / "lib").glob("python*/site-packages"))
     (own / "dependencies.pth").write_text(f"{site}\n")
-    for editable in site.glob("_vqclip*.pth"):
-        assert editable.exists()  # comes after the wheel on the path, so the wheel wins
     empty = tmp_path / "empty"
     empty.mkdir()
     command = [tmp_path / "venv" / "bin" / "vqclip", "a fox", "debug=fast"]

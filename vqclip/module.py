@@ -92,9 +92,11 @@ class LatentOptimisation(pl.LightningModule):
         return self.generator.decode(self.latent_kind(self.latent, self.generator))
 
     def training_step(self, batch: int, batch_idx: int) -> None:
-        step = self.global_step
+        self.optimise(self.global_step, self.optimizers())
+
+    def optimise(self, step: int, optimizer: torch.optim.Optimizer) -> None:
+        """One step: decode, look at crops, move the latents.  Numbers of it are left in ``metrics``."""
         t = self.progress(step)
-        optimizer = self.optimizers()
         optimizer.zero_grad()
         for group in optimizer.param_groups:
             group["lr"] = self.lr(t)
