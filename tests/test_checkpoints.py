@@ -1,0 +1,437 @@
+"""Checkpoints in the true formats load, agree with taming's and openai-clip's own classes, and say what is wrong."""
+
+import json
+import re
+import time
+
+import clip
+import pytest
+import torch
+import yaml
+from checkpoint_files import (
+    SMALL_GUMBEL,
+    SMALL_RESNET,
+    SMALL_VIT,
+    SMALL_VQGAN,
+    card,
+    random_clip,
+    random_vqgan,
+    write_openai,
+    write_taming,
+)
+from clip.model import build_model
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from taming.modules.diffusionmodules.model import Decoder, Encoder
+from taming.modules.vqvae.quantize import VectorQuantizer
+from torch import nn
+
+from vqclip.checkpoints import cards, factor_of, load_generator, load_perceptor, pairs, validate_cards
+from vqclip.config import conf_dir
+from vqclip.convert import digest
+from vqclip.errors import UserError
+from vqclip.files import sha256
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("VQCLIP_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("VQCLIP_OFFLINE", raising=False)
+    return tmp_path / "cache"
+
+
+def read(name):
+    found = next(c for c in cards() if c.name == name)
+    return found.architecture
+
+
+class Taming(nn.Module):
+    """taming's VQModel and GumbelVQ, from its own modules: what their ``encode`` and ``decode`` do."""
+
+    def __init__(self, ddconfig, n_embed, embed_dim, gumbel):
+        super().__init__()
+        self.encoder, self.decoder = Encoder(**ddconfig), Decoder(**ddconfig)
+        self.quantize = VectorQuantizer(n_embed, embed_dim, beta=0.25)
+        if gumbel:
+            self.quantize = nn.ModuleDict(
+                {"proj": nn.Conv2d(embed_dim, n_embed, 1), "embed": nn.Embedding(n_embed, embed_dim)}
+            )
+        self.quant_conv = nn.Conv2d(ddconfig["z_channels"], embed_dim, 1)
+        self.post_quant_conv = nn.Conv2d(embed_dim, ddconfig["z_channels"], 1)
+        self.gumbel = gumbel
+
+    def encode(self, x):
+        h = self.quant_conv(self.encoder(x))
+        if not self.gumbel:
+            return h, self.quantize(h)[0]
+        one_hot = nn.functional.one_hot(self.quantize["proj"](h).argmax(1), self.quantize["embed"].num_embeddings)
+        return h, torch.einsum("bhwn,nd->bdhw", one_hot.float(), self.quantize["embed"].weight)
+
+    def decode(self, z):
+        return self.decoder(self.post_quant_conv(z))
+
+
+def check_generator(path, architecture, side):
+    """Ours from the file against taming's own modules from the file's own state dict."""
+    weights = torch.load(path, map_location="cpu", weights_only=False)["state_dict"]
+    theirs = Taming(**architecture).eval().requires_grad_(False)
+    theirs.load_state_dict({k: v for k, v in weights.items() if not k.startswith("loss.")})
+    ours = load_generator(card(path=str(path)))
+
+    image = torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(3))
+    h, z_q = theirs.encode(image * 2 - 1)
+    expected = z_q if architecture["gumbel"] else h
+    torch.testing.assert_close(ours.encode(image), expected, rtol=1e-5, atol=1e-5)
+    if not architecture["gumbel"]:
+        torch.testing.assert_close(ours.quantise(h), z_q, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(ours.quantise(z_q), z_q, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(ours.decode_raw(z_q), theirs.decode(z_q), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(ours.decode(z_q), (theirs.decode(z_q).clip(-1, 1) + 1) / 2, rtol=1e-5, atol=1e-5)
+    assert ours.sha256 == sha256(path)
+    return ours, weights
+
+
+def check_perceptor(path, architecture):
+    """Ours from the file against ``clip.load``'s model."""
+    theirs, _ = clip.load(str(path), device="cpu")
+    ours = load_perceptor("mine", card(path=str(path)))
+    texts = ["a red apple", "watercolor paper, 猫"]
+    images = torch.rand(2, 3, ours.input_size, ours.input_size, generator=torch.Generator().manual_seed(3))
+    normal = (images - torch.tensor([0.48145466, 0.4578275, 0.40821073]).view(3, 1, 1)) / torch.tensor(
+        [0.26862954, 0.26130258, 0.27577711]
+    ).view(3, 1, 1)
+    with torch.no_grad():
+        torch.testing.assert_close(
+            ours.encode_text(texts), theirs.encode_text(clip.tokenize(texts)), rtol=1e-5, atol=1e-5
+        )
+        torch.testing.assert_close(ours.encode_image(images), theirs.encode_image(normal), rtol=1e-5, atol=1e-5)
+    assert (ours.input_size, ours.dim) == (architecture["image_resolution"], architecture["embed_dim"])
+    assert ours.sha256 == sha256(path)
+    return ours
+
+
+@pytest.mark.parametrize("architecture", [SMALL_VQGAN, SMALL_GUMBEL], ids=["f16", "gumbel-f8"])
+@pytest.mark.parametrize("beside", ["model.yaml", "last.yaml", None])
+def test_taming_checkpoint(tmp_path, architecture, beside):
+    path = write_taming(tmp_path / "last.ckpt", random_vqgan(architecture), architecture, yaml_name=beside)
+    model, _ = check_generator(path, architecture, 64)
+    assert model.factor == (8 if architecture["gumbel"] else 16)
+    assert not any(p.requires_grad for p in model.parameters()) and not model.training
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+
+
+@pytest.mark.parametrize("architecture", [SMALL_VIT, SMALL_RESNET], ids=["vit", "resnet"])
+def test_openai_file(tmp_path, architecture):
+    path = write_openai(tmp_path / "clip.pt", random_clip(architecture), architecture)
+    model = check_perceptor(path, architecture)
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+
+
+def test_openai_state_dict(tmp_path):
+    model = random_clip(SMALL_VIT)
+    torch.save(model.state_dict(), tmp_path / "plain.pt")
+    ours = load_perceptor("mine", card(path=str(tmp_path / "plain.pt")))
+    theirs = build_model(model.state_dict()).float()
+    image = torch.rand(1, 3, 32, 32)
+    torch.testing.assert_close(ours.model.encode_image(image), theirs.encode_image(image), rtol=1e-5, atol=1e-5)
+
+
+def test_transformer_checkpoint_gives_its_first_stage(tmp_path):
+    model = random_vqgan(SMALL_VQGAN)
+    path = write_taming(tmp_path / "last.ckpt", model, SMALL_VQGAN, prefix="first_stage_model.")
+    ours = load_generator(card(path=str(path)))
+    assert all(torch.equal(a, b) for a, b in zip(ours.state_dict().values(), model.state_dict().values(), strict=True))
+
+
+def test_conversion_is_bit_for_bit_and_small(tmp_path, cache, capsys):
+    path = write_taming(tmp_path / "last.ckpt", random_vqgan(SMALL_VQGAN), SMALL_VQGAN)
+    load_generator(card(path=str(path)))
+    said = capsys.readouterr().out
+    [kept] = (cache / "own").glob("*.safetensors")
+    assert re.search(r"converted to .* of safetensors", said) and "Working with z" not in said
+    source = torch.load(path, weights_only=False)["state_dict"]
+    tensors = load_file(kept)
+    assert set(tensors) == {name for name in source if not name.startswith("loss.")}
+    assert all(
+        torch.equal(tensors[name], source[name]) and tensors[name].dtype == source[name].dtype for name in tensors
+    )
+    assert kept.stat().st_size < 0.6 * path.stat().st_size
+    with safe_open(kept, "pt") as file:
+        metadata = file.metadata()
+    assert metadata["source_sha256"] == sha256(path) and metadata["digest"] == digest(tensors, metadata)
+
+    path.with_suffix(".yaml").write_text("the source's own description is not asked again")
+    load_generator(card(path=str(path), about="another card, so another load"))
+    assert capsys.readouterr().out == ""  # the second run finds it
+
+
+def test_clip_keeps_its_precision_on_disk(tmp_path, cache):
+    model = random_clip(SMALL_VIT)
+    weights = {name: value.clone() for name, value in model.state_dict().items()}
+    path = write_openai(tmp_path / "clip.pt", model, SMALL_VIT)
+    ours = load_perceptor("mine", card(path=str(path)))
+    [kept] = (cache / "own").glob("*.safetensors")
+    tensors = load_file(kept)
+    assert set(tensors) == set(weights)
+    assert all(
+        torch.equal(tensors[name], value) and tensors[name].dtype == value.dtype for name, value in weights.items()
+    )
+    assert {torch.float16, torch.float32} <= {value.dtype for value in tensors.values()}
+    assert all(torch.equal(value, weights[name].float()) for name, value in ours.model.state_dict().items())
+
+
+def test_safetensors_with_metadata(tmp_path):
+    """The embedded pair's own form: fp16, a small vocabulary, fewer groups."""
+    architecture = SMALL_VQGAN | {"norm_groups": 8}
+    model = random_vqgan(architecture)
+    save_file(
+        {name: value.half().contiguous() for name, value in model.state_dict().items()},
+        tmp_path / "g.safetensors",
+        {"config": json.dumps(architecture)},
+    )
+    ours = load_generator(card(path=str(tmp_path / "g.safetensors")))
+    assert ours.decoder.norm_out.num_groups == 8
+    assert torch.equal(ours.codebook, model.codebook.half().float())
+
+    ids = torch.tensor([*range(512), 49406, 49407])
+    architecture = SMALL_VIT | {"vocab_size": len(ids), "context_length": 16}
+    eye = random_clip(architecture)
+    weights = {name: value.contiguous() for name, value in eye.state_dict().items()} | {"token_ids": ids}
+    save_file(weights, tmp_path / "p.safetensors", {"config": json.dumps(architecture)})
+    assert load_perceptor("mine", card(path=str(tmp_path / "p.safetensors"))).encode_text(["a fox"]).shape == (1, 32)
+
+
+def test_equal_cards_share_one_model(tmp_path):
+    save_file(
+        {name: value.contiguous() for name, value in random_vqgan(SMALL_VQGAN).state_dict().items()},
+        tmp_path / "g.safetensors",
+    )
+    mine = card(path=str(tmp_path / "g.safetensors"))
+    assert load_generator(mine) is load_generator(dict(mine))
+
+
+def test_loading_leaves_the_random_numbers_alone(tmp_path):
+    save_file(
+        {name: value.contiguous() for name, value in random_vqgan(SMALL_VQGAN).state_dict().items()},
+        tmp_path / "r.safetensors",
+    )
+    before = torch.get_rng_state()
+    load_generator(card(path=str(tmp_path / "r.safetensors")))
+    assert torch.equal(before, torch.get_rng_state())
+
+
+# What is wrong is named.
+
+
+def message(function, *args):
+    with pytest.raises(UserError) as error:
+        function(*args)
+    return str(error.value)
+
+
+def test_another_architecture_is_named(tmp_path):
+    """One official architecture under the card of another: which tensors, what it looks like, what to type."""
+    shapes = random_vqgan_shapes("openimages_f8_8192")
+    torch.save({"state_dict": shapes}, tmp_path / "last.ckpt")
+    said = message(
+        load_generator,
+        card(name="imagenet_f16_16384", path=str(tmp_path / "last.ckpt"), architecture=read("imagenet_f16_16384")),
+    )
+    assert "encoder.down.3.block.0.conv1.weight is [512, 256, 3, 3] in the file, [256, 256, 3, 3] by the" in said
+    assert "99 of 343 tensors are missing: encoder.down.3.downsample.conv.weight, " in said
+    assert "It looks like openimages_f8_8192" in said
+    assert (
+        f"Try: vqclip checkpoints/generator=openimages_f8_8192 checkpoints.generator.path={tmp_path}/last.ckpt" in said
+    )
+
+
+def random_vqgan_shapes(name):
+    """Tensors of an official architecture's shapes that take no room: one number, seen as often as needed."""
+    from vqclip.generators import VQGAN
+
+    with torch.device("meta"):
+        model = VQGAN(**read(name))
+    return {key: torch.zeros(1).expand(value.shape) for key, value in model.state_dict().items()}
+
+
+def test_number_of_codes_is_named(tmp_path):
+    torch.save(random_vqgan_shapes("imagenet_f16_1024"), tmp_path / "x.ckpt")
+    said = message(
+        load_generator,
+        card(name="imagenet_f16_16384", path=str(tmp_path / "x.ckpt"), architecture=read("imagenet_f16_16384")),
+    )
+    assert "quantize.embedding.weight is [1024, 256] in the file, [16384, 256] by the architecture" in said
+    assert "It looks like faceshq (or imagenet_f16_1024, sflckr, wikiart_f16_1024, built alike)" in said
+
+
+def test_unknown_architecture_is_described(tmp_path):
+    path = write_taming(tmp_path / "last.ckpt", random_vqgan(SMALL_VQGAN), SMALL_VQGAN)
+    said = message(load_generator, card(name="coco", path=str(path), architecture=read("coco")))
+    assert "none of the known architectures" in said and '"n_embed": 64' in said
+    assert f"Try: vqclip checkpoints.generator.path={path} checkpoints.generator.architecture=null" in said
+
+
+def test_halves_swapped(tmp_path):
+    eye = write_openai(tmp_path / "clip.pt", random_clip(SMALL_VIT), SMALL_VIT)
+    assert "It looks like an OpenAI CLIP. Try: checkpoints.perceptors.NAME.path=" in message(
+        load_generator, card(path=str(eye))
+    )
+    generator = write_taming(tmp_path / "last.ckpt", random_vqgan(SMALL_VQGAN), SMALL_VQGAN)
+    assert "It looks like a VQGAN in taming's names. Try: checkpoints.generator.path=" in message(
+        load_perceptor, "mine", card(path=str(generator))
+    )
+
+
+def test_other_tensors(tmp_path):
+    torch.save({"unet.in.weight": torch.zeros(2)}, tmp_path / "x.pt")
+    assert "is not a VQGAN in taming's names: its tensors are unet.in.weight" in message(
+        load_generator, card(path=str(tmp_path / "x.pt"))
+    )
+
+
+def test_bad_model_yaml(tmp_path):
+    path = write_taming(tmp_path / "last.ckpt", random_vqgan(SMALL_VQGAN), SMALL_VQGAN)
+    (tmp_path / "model.yaml").write_text("model: {params: {embed_dim: 3}}")
+    assert "model.yaml, beside last.ckpt, is not a taming config (KeyError: 'ddconfig')" in message(
+        load_generator, card(path=str(path))
+    )
+
+
+def test_missing_file_offline_says_where_and_how(cache, monkeypatch):
+    monkeypatch.setenv("VQCLIP_OFFLINE", "1")
+    mine = yaml.safe_load((conf_dir() / "checkpoints/generator/imagenet_f16_16384.yaml").read_text())
+    for said in (
+        message(load_generator, mine),
+        *validate_cards({"generator": mine, "perceptors": {"e": card(path=__file__)}}),
+    ):
+        assert str(cache / "imagenet_f16_16384.ckpt") in said
+        assert "vqclip models fetch generator/imagenet_f16_16384" in said
+        assert "980,092,370 bytes" in said and mine["sha256"] in said
+
+
+# Cards.
+
+
+def test_mistakes_in_cards_are_all_found_without_loading():
+    said = validate_cards(
+        {
+            "generator": {
+                "name": "g",
+                "pth": "x",
+                "path": "nowhere.ckpt",
+                "architecture": {"ddconfig": {}, "n_embd": 1},
+            },
+            "perceptors": {"a": {"path": 3}, "b": {}, "c": {"urls": ["ftp://x"], "sha256": "12", "file": "../x"}},
+            "prior": {"path": "nowhere.safetensors"},
+        }
+    )
+    text = "\n".join(said)
+    for part in (
+        "checkpoints.generator.pth: no such key",
+        "Did you mean path?",
+        "architecture.n_embd: no such key",
+        "Did you mean n_embed?",
+        "checkpoints.generator.architecture.embed_dim: missing",
+        "checkpoints.perceptors.a.path=3",
+        "checkpoints.perceptors.b: neither path nor urls",
+        "ftp://x is not a web link",
+        "checkpoints.perceptors.c.sha256=12",
+        "checkpoints.perceptors.c.file=../x",
+        "checkpoints.prior.path=nowhere",
+    ):
+        assert part in text, part
+
+
+def test_paths_are_looked_at_before_loading(tmp_path):
+    eyes = {"e": card(path=__file__)}
+    assert validate_cards({"generator": card(path=__file__), "perceptors": eyes}) == []
+    assert "no such file" in validate_cards({"generator": card(path=str(tmp_path / "x")), "perceptors": eyes})[0]
+    assert "is a folder" in validate_cards({"generator": card(path=str(tmp_path)), "perceptors": eyes})[0]
+
+
+def test_every_shipped_card_is_whole():
+    found = {(c.kind, c.name): c for c in cards()}
+    names = {
+        "imagenet_f16_1024",
+        "imagenet_f16_16384",
+        "wikiart_f16_1024",
+        "wikiart_f16_16384",
+        "coco",
+        "faceshq",
+        "sflckr",
+        "openimages_f8_8192",
+    }
+    assert {n for k, n in found if k == "generator"} == names | {"embedded"}
+    eyes = {n for k, n in found if k == "perceptor"}
+    assert eyes == {
+        "embedded",
+        "vit_b_32",
+        "vit_b_16",
+        "vit_l_14",
+        "vit_l_14_336",
+        "rn50",
+        "rn101",
+        "rn50x4",
+        "rn50x16",
+        "rn50x64",
+    }
+    for c in found.values():
+        assert c.about and c.licence
+        if c.name != "embedded":
+            assert c.urls and c.file and c.architecture and c.status == ("verified" if c.sha256 else "unverified")
+    urls = dict(zip(clip.available_models(), clip.clip._MODELS.values(), strict=True))
+    assert {u for c in found.values() for u in c.urls} >= set(urls.values())
+    assert set(pairs()) == names | {"embedded"}
+    assert all(half in found for halves in pairs().values() for half in halves)
+
+
+def test_cards_of_official_clips_have_the_architectures_of_openai_clip():
+    """build_model reads the architecture off the shapes; ours is in the card."""
+    from vqclip.convert import _describe
+    from vqclip.perceptors import build_clip
+
+    for c in cards():
+        if c.kind == "perceptor" and c.architecture:
+            with torch.device("meta"):
+                shapes = {name: tuple(value.shape) for name, value in build_clip(c.architecture).state_dict().items()}
+            assert _describe(shapes) == ("perceptor", c.architecture)
+
+
+def test_cards_of_ones_own(tmp_path):
+    folder = tmp_path / "conf/checkpoints/generator"
+    folder.mkdir(parents=True)
+    (folder / "mine.yaml").write_text("name: mine\nurls: ['https://example.org/mine.ckpt']\n")
+    mine = next(c for c in cards(str(tmp_path / "conf")) if c.name == "mine")
+    assert mine.source.name == "mine.ckpt" and mine.choice == "checkpoints/generator=mine"
+    (folder / "mine.yaml").write_text("name: mine\nurl: https://example.org/mine.ckpt\n")
+    assert "no such key" in message(cards, str(tmp_path / "conf"))
+
+
+def test_factor_is_known_before_loading(tmp_path):
+    assert factor_of(card(architecture=SMALL_GUMBEL)) == 8
+    save_file({"x": torch.zeros(1)}, tmp_path / "g.safetensors", {"config": json.dumps(SMALL_VQGAN)})
+    assert factor_of(card(path=str(tmp_path / "g.safetensors"))) == 16
+    assert factor_of(card(path=__file__)) is None
+
+
+# Full size.
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["imagenet_f16_16384", "openimages_f8_8192"])
+def test_full_size_generator(tmp_path, name):
+    architecture = read(name)
+    path = write_taming(tmp_path / "last.ckpt", random_vqgan(architecture), architecture, yaml_name="model.yaml")
+    start = time.perf_counter()
+    check_generator(path, architecture, 128)
+    print(f"{name}: {path.stat().st_size / 1e6:.0f} MB, checked in {time.perf_counter() - start:.0f} s")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["vit_b_32", "rn50"])
+def test_full_size_perceptor(tmp_path, name):
+    architecture = read(name)
+    path = write_openai(tmp_path / "clip.pt", random_clip(architecture), architecture)
+    check_perceptor(path, architecture)
+    official = next(c for c in cards() if c.name == name).bytes
+    assert abs(path.stat().st_size - official) < 0.01 * official  # the architecture is the official one

@@ -1,0 +1,185 @@
+"""Files from the network: several mirrors in order, cut transfers resumed, nothing used before its hash agrees.
+
+A transfer grows ``<file>.part`` beside its target and is renamed only when whole and proven, so that at every moment
+the target is absent or good.  What was got of a file with a known hash counts for every mirror, and for the next run.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import filelock
+import requests
+from tqdm import tqdm
+
+from vqclip.errors import UserError
+from vqclip.files import sha256 as sha256_of
+
+if TYPE_CHECKING:
+    from vqclip.checkpoints import Card
+
+__all__ = ["disk_full", "fetch", "locked"]
+
+#: Seconds to wait for a connection, and for the next bytes of it.
+TIMEOUT = (10.0, 30.0)
+_RESUMES = 20  # times that one mirror may cut a transfer, bytes having come each time
+_BLOCK = 2**20
+
+
+class _MirrorFailed(Exception):
+    """One mirror did not deliver; the message is the reason."""
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock of a file: of several jobs that want it, one makes it and the others wait."""
+    lock = filelock.FileLock(path.with_name(f".{path.name}.lock"))
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        print(f"waiting for another process that is making {path}")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def disk_full(path: Path) -> Iterator[None]:
+    """A full disk, quota or file size limit while ``path`` is written becomes a UserError."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        free = shutil.disk_usage(path.parent).free
+        raise UserError(
+            f"{path} cannot be written: {error.strerror} ({free / 1e6:,.0f} MB free). "
+            "Make room, or put the cache elsewhere: VQCLIP_HOME=FOLDER; what has come so far is used again"
+        ) from None
+
+
+def fetch(card: Card) -> Path:
+    """Bring the official file of a card to ``card.source``; call it under the file's lock.
+
+    Raises:
+        UserError: no mirror delivered (with the reason of each), or the disk is full.
+    """
+    target = card.source
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(target.name + ".part")
+    if card.sha256 is None:  # nothing could prove that old and new bytes are of one file
+        part.unlink(missing_ok=True)
+    missing = (card.bytes or 0) - (part.stat().st_size if part.exists() else 0)
+    free = shutil.disk_usage(target.parent).free
+    if missing > free:
+        raise UserError(
+            f"{card.name} needs {missing / 1e6:,.0f} MB in {target.parent}, where {free / 1e6:,.0f} MB are free. "
+            "Make room, or put the cache elsewhere: VQCLIP_HOME=FOLDER"
+        )
+    reasons = []
+    for url in card.urls:
+        try:
+            _from_mirror(url, part, card)
+        except _MirrorFailed as reason:
+            reasons.append(f"  {url}\n    {reason}")
+            print(f"{card.name}: {urlsplit(url).netloc}: {reason}")
+            continue
+        part.replace(target)
+        return target
+    raise UserError(
+        f"{card.key}: {card.name} could not be fetched; no mirror delivered it.\n" + "\n".join(reasons) + "\n"
+        f"Try again later (what has come is kept), or put the file at {target}, or name your own: {card.key}.path=FILE"
+    )
+
+
+def _from_mirror(url: str, part: Path, card: Card) -> None:
+    """Complete and prove ``part`` from one mirror."""
+    inherited = part.exists()  # bytes of an earlier mirror or run, which may have been of another file
+    validator = None
+    for _ in range(_RESUMES):
+        have = part.stat().st_size if part.exists() else 0
+        if card.bytes is None or have != card.bytes:
+            try:
+                whole, validator = _stream(url, part, card, validator)
+            except requests.RequestException as error:
+                come = part.stat().st_size if part.exists() else 0
+                if come > have:
+                    time.sleep(0.5)
+                    continue
+                raise _MirrorFailed(_reason(error)) from None
+            if not whole:
+                continue
+        if card.sha256 in (None, sha256_of(part)):
+            return
+        part.unlink()
+        if not inherited:
+            raise _MirrorFailed("what it sent has another sha256 than the card's: another file, or damaged on its way")
+        inherited = False
+    raise _MirrorFailed(f"the transfer was cut {_RESUMES} times")
+
+
+def _stream(url: str, part: Path, card: Card, validator: str | None) -> tuple[bool, str | None]:
+    """One request: go on where ``part`` ends.
+
+    Returns:
+        Whether the transfer is complete, and what identifies the mirror's version of the file (its ETag).
+    """
+    have = part.stat().st_size if part.exists() else 0
+    headers = {"Accept-Encoding": "identity"}  # or ranges would count compressed bytes
+    if have and (card.sha256 or validator):
+        headers["Range"] = f"bytes={have}-"
+        if not card.sha256:
+            headers["If-Range"] = validator
+    with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
+        if response.status_code == 416:
+            part.unlink()
+            return False, None
+        if not response.ok:
+            raise _MirrorFailed(f"HTTP {response.status_code} {response.reason}")
+        if "text/html" in response.headers.get("Content-Type", ""):
+            raise _MirrorFailed("it answers with a web page, not with a file")
+        start = 0
+        if response.status_code == 206:
+            start = int(response.headers["Content-Range"].split()[1].split("-")[0])
+            if start != have:
+                raise _MirrorFailed("it answers with another part of the file than was asked for")
+        length = response.headers.get("Content-Length")
+        total = start + int(length) if length else card.bytes
+        if card.bytes and total != card.bytes:
+            raise _MirrorFailed(f"its file has {total:,} bytes, the card's has {card.bytes:,}")
+        # The bar shows rate and time left; `disable=None` keeps it out of logs.
+        name = f"{card.name} from {urlsplit(url).netloc}"
+        bar = tqdm(total=total, initial=start, unit="B", unit_scale=True, desc=name, disable=None)
+        with bar, disk_full(part), open(part, "ab" if start else "wb") as file:
+            for block in response.iter_content(_BLOCK):
+                file.write(block)
+                bar.update(len(block))
+            file.flush()
+            os.fsync(file.fileno())
+        etag = response.headers.get("ETag")
+        return total is None or part.stat().st_size == total, etag if etag and not etag.startswith("W/") else None
+
+
+def _reason(error: requests.RequestException) -> str:
+    if isinstance(error, requests.ConnectTimeout):
+        return f"no connection within {TIMEOUT[0]:g} s"
+    if isinstance(error, requests.ReadTimeout) or "Read timed out" in str(error):
+        return f"it hangs: nothing came for {TIMEOUT[1]:g} s"
+    if isinstance(error, requests.exceptions.SSLError):
+        return f"its certificate is not trusted ({error})"
+    if isinstance(error, requests.exceptions.ProxyError):
+        return f"the proxy does not answer ({error})"
+    text = str(error)
+    if "NameResolutionError" in text or "Name or service not known" in text:
+        return "its name is not known here: no network, or the site is gone"
+    return f"{type(error).__name__}: {text.split('Caused by')[-1][:200]}"
