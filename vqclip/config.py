@@ -6,6 +6,8 @@ Nothing here imports torch: ``vqclip --help``, ``--cfg job`` and a mistyped key 
 from __future__ import annotations
 
 import difflib
+import hashlib
+import json
 import math
 from collections.abc import Callable, Mapping
 from importlib import resources
@@ -18,11 +20,11 @@ from omegaconf.errors import OmegaConfBaseException
 from vqclip.errors import UserError
 from vqclip.schedules import SHAPES, schedule
 
-__all__ = ["closest", "conf_dir", "errors_in", "check", "picture_config", "resolved"]
+__all__ = ["closest", "conf_dir", "errors_in", "check", "identity", "picture_config", "resolved"]
 
 #: Config that says how a run is watched, where it is kept and how it is fitted into memory, but not what picture it
 #: makes.
-NOT_THE_PICTURE = ("paths", "logger", "callbacks", "tags", "memory", "resume", "debug")
+NOT_THE_PICTURE = ("paths", "logger", "callbacks", "tags", "memory", "resume", "debug", "sweep")
 
 
 def conf_dir() -> Path:
@@ -54,6 +56,19 @@ def resolved(cfg: DictConfig) -> dict[str, Any]:
 def picture_config(config: Mapping[str, Any]) -> dict[str, Any]:
     """The part of a resolved config that decides the picture."""
     return {key: value for key, value in config.items() if key not in NOT_THE_PICTURE}
+
+
+def identity(config: Mapping[str, Any]) -> str:
+    """What a job is known by: a hash of the config that decides its picture.  1 and 1.0 are one number."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {str(key): plain(item) for key, item in value.items()}
+        if isinstance(value, list | tuple):
+            return [plain(item) for item in value]
+        return int(value) if isinstance(value, float) and value.is_integer() else value
+
+    return hashlib.sha256(json.dumps(plain(picture_config(config)), sort_keys=True).encode()).hexdigest()
 
 
 # Checks: each takes a value and raises ValueError with what is allowed.
