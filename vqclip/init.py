@@ -9,7 +9,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vqclip.errors import UserError
 from vqclip.generators import VQGAN
 from vqclip.rng import Draws
 
@@ -49,6 +48,8 @@ class Codebook:
 class Prior:
     """The latent that the pair's prior predicts from the text; other sizes by way of the picture it decodes to.
 
+    A generator that the prior was not made for starts from noise, and the run says so.
+
     Args:
         jitter: standard deviation of normal noise on it, in units of the latent's own; what makes seeds differ.
     """
@@ -60,19 +61,15 @@ class Prior:
     def __call__(self, start: Start) -> Tensor:
         from vqclip.checkpoints import load_prior
 
-        if start.prior is None:
-            raise UserError(
-                "init=prior: this pair of checkpoints has no prior. Allowed: init=sine, init=codebook, init=image. "
-                "Try: init=sine"
+        prior = load_prior(start.prior) if start.prior else None
+        if prior is None or prior.channels != start.shape[0]:
+            print(
+                "init=prior: this generator has no prior, so the picture starts from noise (init=sine). "
+                "experiment=reference has the other settings that suit such a start."
             )
-        prior = load_prior(start.prior)
+            return Sine(std=0.5)(start)
         z = prior(prior.tokenize(start.texts))
         if tuple(z.shape[1:]) != start.shape:
-            if z.shape[1] != start.shape[0]:
-                raise UserError(
-                    f"init=prior: the prior makes latents of {z.shape[1]} channels, the generator takes "
-                    f"{start.shape[0]}: they are not of one pair. Try: init=sine"
-                )
             f = start.generator.factor
             image = start.generator.decode(z.to(start.generator.codebook))
             z = start.generator.encode(fit(image, start.shape[1] * f, start.shape[2] * f, cut=False))
