@@ -43,7 +43,8 @@ def test_a_run_leaves_the_folder_that_design_promises(small_pair, tmp_path):
         assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest
     rows = list(csv.DictReader((folder / "metrics.csv").open()))
     assert [row["step"] for row in rows] == ["1", "2", "3", "4"]
-    assert {"loss", "include", "exclude", "lr", "noise", "seconds", "include/01"} <= set(rows[0])
+    assert {"loss", "include", "exclude", "lr", "noise", "include/01"} <= set(rows[0])
+    assert (folder / "timing.csv").read_text().splitlines()[0] == "step,seconds"
     assert (folder / "config.yaml").exists() and (folder / "last.ckpt").exists()
     assert not list(folder.rglob(".*.png.*")), "a file half written was left"
 
@@ -104,6 +105,13 @@ def test_schedules_reach_the_optimiser(small_pair, tmp_path):
     folder = run("a fox", [*small_pair, "optimizer.lr={start: .4, end: .1, shape: linear}"], tmp_path / "run").folder
     rows = list(csv.DictReader((folder / "metrics.csv").open()))
     assert [float(row["lr"]) for row in rows] == pytest.approx([0.4, 0.3, 0.2, 0.1])
+
+
+def test_run_is_a_function_before_and_after_its_first_use(small_pair, tmp_path):
+    import vqclip
+
+    vqclip.run("a fox", small_pair, tmp_path / "one")
+    assert callable(vqclip.run)  # a module of that name would take its place once imported
 
 
 def test_a_failing_run_says_so_on_disk(small_pair, tmp_path):

@@ -14,20 +14,23 @@ from typing import TYPE_CHECKING
 from vqclip.errors import UserError
 
 if TYPE_CHECKING:
-    from vqclip.run import Result
+    from vqclip.engine import Result
 
 __all__ = ["UserError", "run"]
 
 
 def run(
     prompt: str | Sequence[str] | None = None, overrides: Sequence[str] = (), folder: str | Path | None = None
-) -> Result:
+) -> Result | None:
     """Compose a config, run it and read the result, as the command line does.
 
     Args:
         prompt: what the picture should show, or several texts for several pictures; None for the default prompts.
         overrides: as on the command line: ``["steps=50", "loss.beta=1", "experiment=reference"]``.
         folder: where the run goes; default ``outputs/<date>/<time>``.
+
+    Returns:
+        The finished run; None where ``resume=`` named one that has nothing left to do.
 
     Raises:
         UserError: a mistake in the config, before any model is loaded.
@@ -36,8 +39,11 @@ def run(
 
     from vqclip.cli import quote
     from vqclip.compose import compose
-    from vqclip.run import execute
+    from vqclip.resume import asked, resume
+    from vqclip.engine import execute
 
+    if found := asked(overrides):
+        return resume(*found)
     folder = Path(folder or datetime.now().strftime("outputs/%Y-%m-%d/%H-%M-%S-%f"))
     texts = [prompt] if isinstance(prompt, str) else list(prompt or [])
     include = [f"prompts.include=[{','.join(map(quote, texts))}]"] if texts else []

@@ -7,7 +7,6 @@ import time
 from pathlib import Path
 
 import pytorch_lightning as pl
-import torch
 from safetensors.torch import load_file, save
 from torch import Tensor
 from tqdm import tqdm
@@ -15,6 +14,7 @@ from tqdm import tqdm
 from vqclip.files import png_bytes, sha256, write_whole
 from vqclip.loggers import log_step
 from vqclip.module import LatentOptimisation
+from vqclip.resume import Signals, Stopped, cut_back
 
 __all__ = ["Progress", "Recorder", "Timelapse", "picture_folder"]
 
@@ -27,17 +27,19 @@ def picture_folder(run: Path, index: int) -> Path:
 class Recorder(pl.Callback):
     """Writes the run folder: metrics, snapshots, the best and the last picture, the resume point.
 
-    Every logger sees a step's numbers and pictures in one call, after the disk has them.
+    Every logger sees a step's numbers and pictures in one call, after the disk has them.  What the clock says goes to
+    ``timing.csv``, apart from ``metrics.csv``, which is the same bytes whenever the run is the same.
 
     Args:
         folder: the run folder.
         records: what the PNGs of each picture carry, one a picture.
         snapshot_every: steps between snapshots; the start and the end are snapshots too.
         log_every: steps between rows of ``metrics.csv``.
+        signals: asks after each step whether to stop there.
     """
 
-    def __init__(self, folder: Path, records: list[dict], snapshot_every: int, log_every: int):
-        self.folder, self.records = folder, records
+    def __init__(self, folder: Path, records: list[dict], snapshot_every: int, log_every: int, signals: Signals):
+        self.folder, self.records, self.signals = folder, records, signals
         self.snapshot_every, self.log_every = snapshot_every, log_every
         self.best: list[dict] = [{} for _ in records]  #: of each picture: step and scores of its best snapshot
         self.last: list[dict] = [{} for _ in records]  #: of each picture: scores at the newest snapshot
@@ -47,26 +49,36 @@ class Recorder(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, module: LatentOptimisation) -> None:
         self._clock = time.perf_counter()
+        self.signals.listen()
+        self.signals.stepping = True
         if trainer.global_step == 0:
             self._images(trainer, module, self._snapshot(module, 0), 0, {})
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: LatentOptimisation, *_) -> None:
         step = trainer.global_step
         snapshot = step % self.snapshot_every == 0 or step == module.steps
-        if not snapshot and step % self.log_every and step != 1:
-            return
-        numbers = self._numbers(module)
-        self._row({"step": step, **numbers, "seconds": round(time.perf_counter() - self._clock, 4)})
-        looked = self._snapshot(module, step) if snapshot else None
-        self._images(trainer, module, looked, step, numbers)
-        if snapshot:
+        if snapshot or step % self.log_every == 0 or step == 1:
+            numbers = self._numbers(module)
+            self._row("metrics.csv", {"step": step, **numbers})
+            self._row("timing.csv", {"step": step, "seconds": round(time.perf_counter() - self._clock, 4)})
+            looked = self._snapshot(module, step) if snapshot else None
+            self._images(trainer, module, looked, step, numbers)
+        if snapshot or self.signals.received:
             self._checkpoint(trainer)
+        if self.signals.received:
+            raise Stopped(self.signals.received)
+
+    def on_train_end(self, *_) -> None:
+        self.signals.stepping = False
 
     def state_dict(self) -> dict:
         return {"best": self.best, "last": self.last, "digests": self.digests}
 
-    def load_state_dict(self, state: dict) -> None:
+    def on_load_checkpoint(self, trainer: pl.Trainer, module: LatentOptimisation, checkpoint: dict) -> None:
+        """Bring the folder back to the checkpoint's step."""
+        state = checkpoint["callbacks"][self.state_key]
         self.best, self.last, self.digests = state["best"], state["last"], state["digests"]
+        cut_back(self.folder, checkpoint["global_step"], [own["step"] for own in self.best])
         for i in range(len(self.records)):
             self._latents[i] = load_file(picture_folder(self.folder, i) / "latents.safetensors")
 
@@ -80,8 +92,8 @@ class Recorder(pl.Callback):
                 numbers |= {f"{name}/{i:02d}": v for i, v in enumerate(values)}
         return numbers
 
-    def _row(self, row: dict) -> None:
-        path = self.folder / "metrics.csv"
+    def _row(self, name: str, row: dict) -> None:
+        path = self.folder / name
         new = not path.exists()
         with open(path, "a", newline="") as file:
             writer = csv.DictWriter(file, row)

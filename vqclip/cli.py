@@ -34,7 +34,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         if argv and argv[0] in TOOLS:
             sys.exit(importlib.import_module(TOOLS[argv[0]]).main(argv[1:]))
-        _hydra(split(argv))
+        words = split(argv)
+        if run := _asked_to_resume(words):
+            sys.exit(_resume(*run))
+        _hydra(words)
     except UserError as error:
         print(f"vqclip: {error}", file=sys.stderr)
         sys.exit(2)
@@ -94,6 +97,22 @@ def _top_level() -> list[str]:
     return sorted({*groups, *keys, "hydra", "local"} - {"defaults"})
 
 
+def _asked_to_resume(words: Sequence[str]) -> tuple[Path, list[str]] | None:
+    if not any(word.startswith("resume=") for word in words):
+        return None
+    from vqclip.resume import asked
+
+    return asked(words)
+
+
+def _resume(run: Path, overrides: Sequence[str]) -> None:
+    from vqclip.resume import resume
+
+    result = resume(run, overrides)
+    for path in result.pictures if result else ():
+        print(path)
+
+
 def _hydra(argv: list[str]) -> None:
     import hydra
 
@@ -106,7 +125,7 @@ def _hydra(argv: list[str]) -> None:
         from hydra.core.hydra_config import HydraConfig
         from hydra.types import RunMode
 
-        from vqclip.run import execute
+        from vqclip.engine import execute
 
         try:
             result = execute(cfg, Path(HydraConfig.get().runtime.output_dir))

@@ -62,13 +62,14 @@ class Objective:
             terms["exclude"] = torch.einsum("bnd,bd->b", vectors, F.normalize(targets.exclude, dim=-1))
         return terms
 
-    def on_picture(self, image: Tensor, latent: Tensor, start: Tensor, progress: float) -> dict[str, Tensor]:
-        """Picture terms that weigh something at ``progress``: name → [B], unweighted."""
+    def on_picture(self, image: Tensor, latent: Tensor, start: Tensor) -> dict[str, Tensor]:
+        """Picture terms that weigh something at some time of the run: name → [B], unweighted."""
         terms = {}
-        if self.weights["anchor"](progress):
+        # A schedule that passes through 0 keeps its term: a run has the same columns in every row.
+        if self.weights["anchor"].start or self.weights["anchor"].end:
             terms["anchor"] = (latent - start).square().flatten(1).mean(1)
         for name, term in self.terms.items():
-            if self.weights[name](progress):
+            if self.weights[name].start or self.weights[name].end:
                 terms[name] = term(image, latent)
         return terms
 

@@ -105,7 +105,7 @@ class LatentOptimisation(pl.LightningModule):
         # The crops' gradient gathers on a leaf, so that one crop's graph can be freed before the next is built.
         leaf = image.detach().requires_grad_()
         terms = self.on_crops(leaf, self.rng(step), t, backward=True)
-        picture_terms = self.objective.on_picture(image, self.latent, self.start, t)
+        picture_terms = self.objective.on_picture(image, self.latent, self.start)
         picture_loss = self.objective.total(picture_terms, t)
         if picture_terms:
             torch.autograd.backward([image, picture_loss.sum()], [leaf.grad, None])

@@ -1,11 +1,11 @@
-"""One run: from a config to a folder of pictures."""
+"""The engine: one run, from a config to a folder of pictures."""
 
 from __future__ import annotations
 
 import json
 import logging
-import os
 import platform
+import sys
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,10 +18,10 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+import yaml
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.loggers import Logger, WandbLogger
-from safetensors.torch import load_file
 from torch import Tensor
 
 from vqclip.callbacks import Recorder, picture_folder
@@ -31,6 +31,7 @@ from vqclip.files import write_json, write_whole
 from vqclip.init import Start
 from vqclip.loss import Targets, combine_texts
 from vqclip.module import Eye, LatentOptimisation
+from vqclip.resume import Signals, command, cut_back, inputs, locked, read_checkpoint, same_inputs
 from vqclip.rng import Draws
 from vqclip.schedules import schedule
 
@@ -60,48 +61,70 @@ class Result:
         return [picture_folder(self.folder, i) / "best.png" for i in range(len(self.scores))]
 
 
-def execute(cfg: DictConfig, folder: Path) -> Result:
+def execute(cfg: DictConfig, folder: Path, resume: bool = False) -> Result:
     """Run ``cfg`` and write everything into ``folder``.
+
+    Args:
+        resume: go on from the folder's last checkpoint, where it has one.
 
     Raises:
         UserError: the config has mistakes; all are named, and no model was loaded.
+        Stopped: a signal ended the run.  What it has done is on disk.
     """
     config = resolved(cfg)
     check(config)
     _quiet()
-    config = dict(config, steps=int(config["steps"]))
-    folder.mkdir(parents=True, exist_ok=True)
-    write_whole(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(config)).encode())
+    with Signals() as signals, locked(folder):
+        return _execute(cfg, config, folder, signals, resume)
+
+
+def _execute(cfg: DictConfig, config: dict, folder: Path, signals: Signals, resume: bool) -> Result:
+    checkpoint = read_checkpoint(folder) if resume else None
+    past = json.loads((folder / "run.json").read_text()) if checkpoint else {}
+    if not checkpoint:
+        cut_back(folder)
+    write_whole(folder / "config.yaml", yaml.safe_dump(config, sort_keys=False, allow_unicode=True).encode())
 
     prompts = [text for text in config["prompts"]["include"] for _ in range(config["batch_size"])]
     seeds = [config["seed"] + i for _ in config["prompts"]["include"] for i in range(config["batch_size"])]
     report = {
         "status": "running",
-        "started": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "started": past.get("started", datetime.now().astimezone().isoformat(timespec="seconds")),
+        "resumed": past.get("resumed", []) + ([checkpoint["global_step"]] if checkpoint else []),
         "seed": config["seed"],
         "steps": 0,
         "pictures": [{"prompt": text, "seed": seed} for text, seed in zip(prompts, seeds, strict=True)],
         "versions": {name: metadata.version(name) for name in VERSIONED} | {"python": platform.python_version()},
     }
-    write_json(folder / "run.json", report)
-    began = time.perf_counter()
+    if not checkpoint:
+        write_json(folder / "run.json", report)
+    began = time.perf_counter() - past.get("seconds", 0)
     with _outcome(folder, report, began):
         module = build(cfg, prompts, seeds)
         report["weights"] = {"generator": module.generator.sha256} | {
             name: eye.perceptor.sha256 for name, eye in module.eyes.items()
         }
-        recorder = _recorder(folder, config, prompts, seeds)
-        trainer = _trainer(cfg, config, folder, recorder)
+        report["inputs"] = inputs(config)
+        if checkpoint:
+            same_inputs(folder, past, report)
+        recorder = _recorder(folder, config, report, signals)
+        trainer = _trainer(cfg, config, folder, recorder, past.get("wandb"))
         report["device"] = str(trainer.strategy.root_device)
+        report["wandb"] = next((logger.version for logger in trainer.loggers if isinstance(logger, WandbLogger)), None)
+        write_json(folder / "run.json", report)
         _to_device(module, trainer.strategy.root_device)
         with _loggers_closed(trainer.loggers):
-            trainer.fit(module, train_dataloaders=range(module.steps))
-            if trainer.interrupted:
-                raise KeyboardInterrupt
+            ckpt = {"ckpt_path": folder / "last.ckpt", "weights_only": True} if checkpoint else {}
+            trainer.fit(module, train_dataloaders=range(module.steps), **ckpt)
+            if checkpoint and checkpoint["global_step"] == module.steps:
+                # Stopped after the last step: Lightning found nothing to train and called nobody.
+                for callback in trainer.callbacks:
+                    callback.on_train_end(trainer, module)
         report["steps"] = trainer.global_step
         for own, best, final in zip(report["pictures"], recorder.best, recorder.last, strict=True):
             own |= {"best": best, "final": final}
         report["sha256"] = dict(sorted(recorder.digests.items()))
+    module.to(trainer.strategy.root_device)  # Lightning took the latent back to the CPU
     with torch.no_grad():
         images = module.decode().float().cpu()
     return Result(folder, images, module.latent.detach().float().cpu(), report["pictures"])
@@ -173,22 +196,30 @@ def _texts(value: Any) -> list[str]:
     return [text for text in values if text.strip()]
 
 
-def _recorder(folder: Path, config: Mapping, prompts: Sequence[str], seeds: Sequence[int]) -> Recorder:
-    record = {"version": metadata.version("vqclip"), "config": picture_config(config)}
+def _recorder(folder: Path, config: Mapping, report: Mapping, signals: Signals) -> Recorder:
+    record = {
+        "version": metadata.version("vqclip"),
+        "config": picture_config(config),
+        "made_with": {key: report[key] for key in ("versions", "weights", "inputs")},
+    }
     records = [
-        {**record, "prompt": text, "seed": seed, "picture": i}
-        for i, (text, seed) in enumerate(zip(prompts, seeds, strict=True))
+        {**record, "prompt": own["prompt"], "seed": own["seed"], "picture": i}
+        for i, own in enumerate(report["pictures"])
     ]
-    return Recorder(folder, records, config["snapshot_every"], config["trainer"].get("log_every_n_steps", 1))
+    every = config["trainer"].get("log_every_n_steps", 1)
+    return Recorder(folder, records, config["snapshot_every"], every, signals)
 
 
-def _trainer(cfg: DictConfig, config: Mapping, folder: Path, recorder: Recorder) -> pl.Trainer:
+def _trainer(
+    cfg: DictConfig, config: Mapping, folder: Path, recorder: Recorder, wandb_id: str | None
+) -> pl.Trainer:
     loggers = []
     for name, logger in (cfg.logger or {}).items():
         if logger:
             make = instantiate(logger, _convert_="all", _partial_=True)
             # W&B takes the config when it starts; what is sent later gets lost offline.
-            loggers.append(make(config=dict(config)) if name == "wandb" else make())
+            own_id = {"id": wandb_id} if wandb_id else {}
+            loggers.append(make(config=dict(config), **own_id) if name == "wandb" else make())
     callbacks = [instantiate(callback, _convert_="all") for callback in (cfg.callbacks or {}).values() if callback]
     return pl.Trainer(
         **config["trainer"],
@@ -220,6 +251,7 @@ def _outcome(folder: Path, report: dict, began: float) -> Iterator[None]:
         report["status"] = "finished"
     except (KeyboardInterrupt, SystemExit):
         report["status"] = "interrupted"
+        print(f"stopped. To go on: {command(folder)}", file=sys.stderr)
         raise
     except BaseException as error:
         report |= {"status": "failed", "error": f"{type(error).__name__}: {error}"}
