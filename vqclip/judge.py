@@ -1,7 +1,7 @@
-"""The judge: does a picture show what its text says? A model of another family than the perceptor, trained on other drawings.
+"""The judge: does a picture show what its text says? Of another family than the perceptor, trained on other drawings.
 
-It shares nothing with the guide: its icon sets are others, its picture tower is a small ConvNeXt (Liu et al. 2022) and not a ResNet, its text
-tower a bag of hashed words and word pairs and not a transformer over byte pairs. It never guides a run.
+It shares nothing with the guide: its icon sets are others, its picture tower is a small ConvNeXt (Liu et al. 2022) and
+not a ResNet, its text tower a bag of hashed words and word pairs and not a transformer. It never guides a run.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 from safetensors import safe_open
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -43,11 +44,21 @@ class Judge(nn.Module):
         input_size: side to which pictures are resized.
     """
 
-    def __init__(self, dim: int = 192, buckets: int = 8192, text_width: int = 160, widths: tuple = (64, 128, 224), depths: tuple = (1, 2, 2), input_size: int = 64):
+    def __init__(
+        self,
+        dim: int = 192,
+        buckets: int = 8192,
+        text_width: int = 160,
+        widths: tuple = (64, 128, 224),
+        depths: tuple = (1, 2, 2),
+        input_size: int = 64,
+    ):
         super().__init__()
         self.buckets, self.input_size = buckets, input_size
         self.words = nn.EmbeddingBag(buckets, text_width, mode="sum")
-        self.text = nn.Sequential(nn.LayerNorm(text_width), nn.Linear(text_width, 3 * text_width), nn.GELU(), nn.Linear(3 * text_width, dim))
+        self.text = nn.Sequential(
+            nn.LayerNorm(text_width), nn.Linear(text_width, 3 * text_width), nn.GELU(), nn.Linear(3 * text_width, dim)
+        )
         stages, before = [nn.Conv2d(3, widths[0], 4, 4)], widths[0]
         for i, (width, depth) in enumerate(zip(widths, depths, strict=True)):
             if i:
@@ -61,7 +72,7 @@ class Judge(nn.Module):
     def hashes(self, text: str) -> list[int]:
         """Rows of a text's words and pairs of neighbouring words."""
         words = re.findall(r"[^\W_]+(?:-[^\W_]+)*|[^\w\s]", text.lower()) or [""]
-        grams = words + [f"{a} {b}" for a, b in zip(["^", *words], [*words, "$"])]
+        grams = words + [f"{a} {b}" for a, b in zip(["^", *words], [*words, "$"], strict=True)]
         return [zlib.crc32(gram.encode()) % self.buckets for gram in grams]
 
     def encode_text(self, texts: list[str]) -> Tensor:
@@ -83,5 +94,5 @@ class Judge(nn.Module):
         """A judge from its safetensors file, frozen, in float32."""
         with safe_open(path, "pt") as file:
             model = cls(**json.loads(file.metadata()["config"]))
-            model.load_state_dict({key: file.get_tensor(key).float() for key in file.keys()})
+            model.load_state_dict({key: value.float() for key, value in load_file(path).items()})
         return model.eval().requires_grad_(False)

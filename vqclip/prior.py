@@ -2,13 +2,13 @@
 
 Two halves, both trained on scenes whose parts are known (`experiments/embedded`):
 
-* ``parse``: a small transformer reads the tokens; three queries (first object, second object, scene) attend to them and name the parts:
-  which of the concepts each object is and in which colour, the background, the layout, the style.
-* ``paint``: the named objects are recalled from a memory of latents (large for a picture of its own, small for one of two),
-  tinted, laid over the background's latent by their masks, and finished by a few convolutions.
+* ``parse``: a small transformer reads the tokens; three queries (first object, second object, scene) attend to them and
+  name the parts: which of the concepts each object is and in which colour, the background, the layout, the style.
+* ``paint``: the named objects are recalled from a memory of latents (large for a picture of its own, small for one of
+  two), tinted, laid over the background's latent by their masks, and finished by a few convolutions.
 
-Combinations that were never seen together are drawn because the parts are apart. What it cannot do follows as well: a concept outside
-its memory is drawn as the nearest one it knows, and the same text always gives the same latent.
+Combinations that were never seen together are drawn because the parts are apart. What it cannot do follows as well: a
+concept outside its memory is drawn as the nearest one it knows, and the same text always gives the same latent.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pathlib import Path
 
 import torch
 from safetensors import safe_open
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from vqclip.tokens import CompactTokenizer
@@ -72,8 +73,22 @@ class Prior(nn.Module):
     LAYOUTS = 3  # one object; two side by side; two one above the other
     MASK = 4  # an object's mask at twice the latent's resolution, folded into channels
 
-    def __init__(self, vocab_size: int, context_length: int, concepts: int, colours: int, backgrounds: int, styles: int, style_sets: list[int],
-                 channels: int = 16, side: int = 16, text_width: int = 160, text_layers: int = 2, paint_width: int = 64, paint_depth: int = 4):
+    def __init__(
+        self,
+        vocab_size: int,
+        context_length: int,
+        concepts: int,
+        colours: int,
+        backgrounds: int,
+        styles: int,
+        style_sets: list[int],
+        channels: int = 16,
+        side: int = 16,
+        text_width: int = 160,
+        text_layers: int = 2,
+        paint_width: int = 64,
+        paint_depth: int = 4,
+    ):
         super().__init__()
         w, sets, maps = text_width, max(style_sets) + 1, channels + self.MASK
         self.channels, self.side = channels, side
@@ -82,8 +97,12 @@ class Prior(nn.Module):
         # parse
         self.embedding = nn.Embedding(vocab_size, w)
         self.position = nn.Parameter(torch.randn(context_length, w) * 0.02)
-        layer = dict(d_model=w, nhead=4, dim_feedforward=3 * w, dropout=0.0, activation="gelu", batch_first=True, norm_first=True)
-        self.encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(**layer), text_layers, enable_nested_tensor=False)
+        layer = dict(
+            d_model=w, nhead=4, dim_feedforward=3 * w, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
+        )
+        self.encoder = nn.TransformerEncoder(
+            nn.TransformerEncoderLayer(**layer), text_layers, enable_nested_tensor=False
+        )
         self.queries = nn.Parameter(torch.randn(3, w) * 0.5)
         self.decoder = nn.TransformerDecoder(nn.TransformerDecoderLayer(**layer), 2, nn.LayerNorm(w))
         self.object_head = nn.Linear(w, concepts + 1)  # the last: no such object
@@ -114,8 +133,13 @@ class Prior(nn.Module):
         x = self.encoder(x, src_key_padding_mask=padding)
         slots = self.decoder(self.queries.expand(len(tokens), -1, -1), x, memory_key_padding_mask=padding)
         objects, scene = slots[:, :2], slots[:, 2]
-        return {"objects": self.object_head(objects), "colours": self.colour_head(objects), "background": self.background_head(scene),
-                "layout": self.layout_head(scene), "style": self.style_head(scene)}
+        return {
+            "objects": self.object_head(objects),
+            "colours": self.colour_head(objects),
+            "background": self.background_head(scene),
+            "layout": self.layout_head(scene),
+            "style": self.style_head(scene),
+        }
 
     def paint(self, objects: Tensor, colours: Tensor, background: Tensor, layout: Tensor, style: Tensor) -> Tensor:
         """Parts by index → latent [B,C,h,w]: objects and colours [B,2] (the count itself: none), the others [B]."""
@@ -156,5 +180,5 @@ class Prior(nn.Module):
         """A prior from its safetensors file, frozen, in float32."""
         with safe_open(path, "pt") as file:
             model = cls(**json.loads(file.metadata()["config"]))
-            model.load_state_dict({key: file.get_tensor(key) for key in file.keys()})
+            model.load_state_dict(load_file(path))
         return model.eval().requires_grad_(False)

@@ -1,8 +1,8 @@
 """Texts become token ids, by openai-clip's own byte-pair encoding, over all of its vocabulary or a small part of it.
 
-A small model keeps only the tokens it needs: `token_ids` lists their openai-clip ids in ascending order, and a token's compact id is its
-place in that list. All single-byte tokens must be among them, so that any other token can be spelt out byte by byte and no
-text is refused.
+A small model keeps only the tokens it needs: `token_ids` lists their openai-clip ids in ascending order, and a token's
+compact id is its place in that list. All single-byte tokens must be among them, so that any other token can be spelt
+out byte by byte and no text is refused.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ class CompactTokenizer:
         token_ids: openai-clip ids that are kept, ascending [V]; None keeps the whole vocabulary.
         context_length: length of a row, with the start and end tokens.
 
-    A row is: start token, the text's tokens, end token, zeros. A text that is too long loses its last tokens, never the end
-    token. The end token has the highest id, which is how ``CLIP.encode_text`` finds it.
+    A row is: start token, the text's tokens, end token, zeros. A text that is too long loses its last tokens, never the
+    end token. The end token has the highest id, which is how ``CLIP.encode_text`` finds it.
     """
 
     def __init__(self, token_ids: Tensor | None, context_length: int):
@@ -45,7 +45,9 @@ class CompactTokenizer:
         self._compact = {token: i for i, token in enumerate(kept)}
         needed = {*range(2 * len(tokenizer.byte_encoder)), start, end}  # the vocabulary begins with the single bytes
         if kept != sorted(self._compact) or not needed <= set(kept):
-            raise ValueError("token_ids must be ascending and hold every single-byte token and the start and end tokens")
+            raise ValueError(
+                "token_ids must be ascending and hold every single-byte token and the start and end tokens"
+            )
         self.start, self.end = self._compact[start], self._compact[end]
 
     def __len__(self) -> int:

@@ -9,17 +9,18 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from data import BACKGROUNDS, COLOURS, CONCEPTS, DEFECT_NAMES, LAYOUTS, STYLE_NAMES, WORK
 from safetensors.torch import save_file
 from torch import nn
-
-from data import BACKGROUNDS, COLOURS, CONCEPTS, DEFECT_NAMES, LAYOUTS, STYLE_NAMES, WORK
 
 
 def parser(doc, minutes):
     """The flags of every stage."""
     p = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--work", type=Path, default=WORK, help="folder of inputs, checkpoints and results")
-    p.add_argument("--minutes", type=float, default=minutes, help="training time; the learning rate's schedule follows it")
+    p.add_argument(
+        "--minutes", type=float, default=minutes, help="training time; the learning rate's schedule follows it"
+    )
     p.add_argument("--steps", type=int, help="steps instead of minutes: a run that can be repeated to the bit")
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--batch", type=int)
@@ -32,12 +33,20 @@ def parser(doc, minutes):
 class Run:
     """A training loop's clock, average and checkpoint.
 
-    `for step in run:` goes on until the budget is spent, over interruptions: the checkpoint (at most every `every` seconds)
+    `for step in run:` goes on until the budget is spent, over interruptions: the checkpoint (every `every` seconds)
     holds weights, average, optimiser, step and time spent.
     """
 
     def __init__(self, name, args, model, optimiser, lr, decay=0.999, every=120):
-        self.path, self.args, self.model, self.optimiser, self.lr, self.decay, self.every = args.work / f"{name}.ckpt", args, model, optimiser, lr, decay, every
+        self.path, self.args, self.model, self.optimiser, self.lr, self.decay, self.every = (
+            args.work / f"{name}.ckpt",
+            args,
+            model,
+            optimiser,
+            lr,
+            decay,
+            every,
+        )
         self.average = copy.deepcopy(model).eval().requires_grad_(False)
         self.step, self.spent, self.logged, self.stats = 0, 0.0, time.time(), {}
         if self.path.exists() and not args.fresh:
@@ -51,13 +60,17 @@ class Run:
     @property
     def progress(self):
         """How much of the budget is spent, in [0,1]."""
-        return min(1.0, self.step / self.args.steps if self.args.steps else self.spent / 60 / max(self.args.minutes, 1e-9))
+        return min(
+            1.0, self.step / self.args.steps if self.args.steps else self.spent / 60 / max(self.args.minutes, 1e-9)
+        )
 
     def __iter__(self):
         saved = time.time()
         while self.progress < 1:
             start = time.time()
-            rate = self.lr * min(1, (self.step + 1) / 200) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * self.progress)))
+            rate = (
+                self.lr * min(1, (self.step + 1) / 200) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * self.progress)))
+            )
             for group in self.optimiser.param_groups:
                 group["lr"] = rate * group.get("scale", 1)
             yield self.step
@@ -76,17 +89,27 @@ class Run:
         self.optimiser.step()
         decay = min(self.decay, (self.step + 1) / (self.step + 10))
         with torch.no_grad():
-            for mean, now in zip(self.average.state_dict().values(), self.model.state_dict().values()):
+            for mean, now in zip(self.average.state_dict().values(), self.model.state_dict().values(), strict=True):
                 mean.lerp_(now, 1 - decay) if mean.is_floating_point() else mean.copy_(now)
         for key, value in {"loss": loss, **stats}.items():
             value = float(torch.as_tensor(value).detach())
             self.stats[key] = self.stats.get(key, value) * 0.95 + value * 0.05
         if time.time() - self.logged > 20:
             self.logged = time.time()
-            print(f"{self.progress:5.1%} step {self.step} {self.spent / 60:.1f} min  " + "  ".join(f"{k} {v:.4f}" for k, v in self.stats.items()), flush=True)
+            print(
+                f"{self.progress:5.1%} step {self.step} {self.spent / 60:.1f} min  "
+                + "  ".join(f"{k} {v:.4f}" for k, v in self.stats.items()),
+                flush=True,
+            )
 
     def save(self):
-        state = dict(model=self.model.state_dict(), average=self.average.state_dict(), optimiser=self.optimiser.state_dict(), step=self.step, spent=self.spent)
+        state = dict(
+            model=self.model.state_dict(),
+            average=self.average.state_dict(),
+            optimiser=self.optimiser.state_dict(),
+            step=self.step,
+            spent=self.spent,
+        )
         partial = self.path.with_suffix(".partial")
         torch.save(state, partial)
         partial.replace(self.path)
@@ -98,17 +121,23 @@ def export(path, state, config, **notes):
     partial = Path(path).with_suffix(".partial")
     save_file(tensors, partial, {"config": json.dumps(config), **notes})
     partial.replace(path)
-    print(f"{path}: {Path(path).stat().st_size / 1e6:.1f} MB, {sum(t.numel() for t in tensors.values()) / 1e6:.2f} M numbers")
+    print(f"{path}: {Path(path).stat().st_size / 1e6:.1f} MB, {sum(t.numel() for t in tensors.values()) / 1e6:.2f} M")
 
 
 class Naming(nn.ModuleDict):
     """Linear heads that name a picture's parts from its vector: far more signal a picture than one match in a batch."""
 
     def __init__(self, dim):
-        super().__init__({
-            "objects": nn.Linear(dim, len(CONCEPTS)), "colours": nn.Linear(dim, len(COLOURS)), "background": nn.Linear(dim, len(BACKGROUNDS)),
-            "style": nn.Linear(dim, len(STYLE_NAMES)), "defect": nn.Linear(dim, len(DEFECT_NAMES)), "layout": nn.Linear(dim, len(LAYOUTS)),
-        })
+        super().__init__(
+            {
+                "objects": nn.Linear(dim, len(CONCEPTS)),
+                "colours": nn.Linear(dim, len(COLOURS)),
+                "background": nn.Linear(dim, len(BACKGROUNDS)),
+                "style": nn.Linear(dim, len(STYLE_NAMES)),
+                "defect": nn.Linear(dim, len(DEFECT_NAMES)),
+                "layout": nn.Linear(dim, len(LAYOUTS)),
+            }
+        )
 
     def loss(self, vectors, scenes):
         """Cross-entropy of every head; two objects (or colours) share the probability."""
@@ -128,7 +157,7 @@ class Naming(nn.ModuleDict):
 
 
 def match_loss(image, text, scale, scenes):
-    """The contrastive loss of unit vectors [B,D] whose rows belong together where their scene is the same object; and the share of hits."""
+    """Contrastive loss of unit vectors [B,D], rows of one scene belonging together; and the share of hits."""
     logits = scale * image @ text.T
     index = torch.tensor([id(s) for s in scenes], device=logits.device)
     same = index[:, None] == index[None]

@@ -1,10 +1,11 @@
 """The pictures and captions that every stage trains on.
 
-`python data.py` fetches the icon packages with npm, rasterises the concepts of `concepts.txt` and writes, under `work/`,
-one small file per family: `icons_guide.safetensors` (generator, perceptor, prior) and `icons_judge.safetensors` (judge: other
-icon sets), each [sets, concepts, 4, 128, 128] uint8, premultiplied, the object centred and 112 pixels on its longer side.
+`python data.py` fetches the icon packages with npm, rasterises the concepts of `concepts.txt` and writes, in `work/`,
+one small file per family: `icons_guide.safetensors` (generator, perceptor, prior) and `icons_judge.safetensors` (judge:
+other icon sets), each [sets, concepts, 4, 128, 128] uint8, premultiplied, the object centred, 112 pixels on its longer
+side.
 
-A *scene* is a dict of integers (`random_scene`); `caption` words it and `Painter` draws a batch of scenes, canonical (one picture
+A *scene* is a dict of integers (`random_scene`); `caption` words it and `Painter` draws a batch, canonical (one picture
 per scene, the prior's target) or with random placement, flips and textures (perceptor, judge and generator).
 """
 
@@ -21,13 +22,14 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image, ImageDraw, ImageFont
+from places import place_svg
 from safetensors.torch import load_file, save_file
 
 HERE = Path(__file__).parent
 WORK = HERE / "work"
 SIZE = 128
 
-# Licences: noto and fxemoji Apache-2.0, fluent MIT, twemoji and emojione CC-BY-4.0. The first set of a family is its canonical one.
+# Licences: noto and fxemoji Apache-2.0, fluent MIT, twemoji and emojione CC-BY-4.0.
 PACKAGES = {
     "noto": "@iconify-json/noto@1.2.9",
     "fluent-emoji-flat": "@iconify-json/fluent-emoji-flat@1.2.6",
@@ -40,13 +42,29 @@ PACKAGES = {
 FAMILIES = {"guide": ["noto", "fluent-emoji-flat", "fluent-emoji"], "judge": ["twemoji", "emojione", "fxemoji"]}
 
 COLOURS = {
-    "red": (222, 40, 40), "orange": (250, 140, 25), "yellow": (252, 215, 45), "green": (50, 165, 65), "blue": (40, 95, 225),
-    "light blue": (120, 195, 250), "purple": (135, 60, 190), "pink": (250, 130, 185), "brown": (130, 80, 45), "black": (32, 32, 36),
-    "white": (248, 248, 248), "gray": (140, 142, 146), "turquoise": (40, 200, 190),
+    "red": (222, 40, 40),
+    "orange": (250, 140, 25),
+    "yellow": (252, 215, 45),
+    "green": (50, 165, 65),
+    "blue": (40, 95, 225),
+    "light blue": (120, 195, 250),
+    "purple": (135, 60, 190),
+    "pink": (250, 130, 185),
+    "brown": (130, 80, 45),
+    "black": (32, 32, 36),
+    "white": (248, 248, 248),
+    "gray": (140, 142, 146),
+    "turquoise": (40, 200, 190),
 }
-COLOUR_WORDS = {"gray": ["gray", "grey"], "turquoise": ["turquoise", "teal", "cyan"], "light blue": ["light blue", "sky blue"],
-                "purple": ["purple", "violet"], "brown": ["brown", "dark brown"], "red": ["red", "red", "dark red"],
-                "yellow": ["yellow", "yellow", "golden"]}
+COLOUR_WORDS = {
+    "gray": ["gray", "grey"],
+    "turquoise": ["turquoise", "teal", "cyan"],
+    "light blue": ["light blue", "sky blue"],
+    "purple": ["purple", "violet"],
+    "brown": ["brown", "dark brown"],
+    "red": ["red", "red", "dark red"],
+    "yellow": ["yellow", "yellow", "golden"],
+}
 PLACES = {  # drawn backgrounds: the words for them, then the drawing (SVG, 128 × 128)
     "snow": ["in the snow", "on snow", "in winter", "in a snowy landscape"],
     "night": ["at night", "under the stars", "in the night sky", "by night"],
@@ -68,9 +86,22 @@ BACKGROUNDS = [*COLOURS, *PLACES]
 STYLES = {  # whole-picture drawing styles; "flat" and "3d" are icon sets of the guide, the others image operations
     "flat": ["{}, flat design", "flat {}", "{} in flat style", "{} as a flat icon"],
     "3d": ["3d {}", "{}, 3d render", "{} in 3d", "{}, clay"],
-    "pencil": ["a pencil drawing of {}", "{}, pencil drawing", "a pencil sketch of {}", "{}, pencil", "a sketch of {}", "{}, charcoal"],
+    "pencil": [
+        "a pencil drawing of {}",
+        "{}, pencil drawing",
+        "a pencil sketch of {}",
+        "{}, pencil",
+        "a sketch of {}",
+        "{}, charcoal",
+    ],
     "outline": ["an outline of {}", "{}, line art", "{}, coloring page", "line drawing of {}", "{}, ink drawing"],
-    "watercolor": ["a watercolor painting of {}", "{}, watercolor", "a watercolor of {}", "{} in watercolor", "a painting of {}"],
+    "watercolor": [
+        "a watercolor painting of {}",
+        "{}, watercolor",
+        "a watercolor of {}",
+        "{} in watercolor",
+        "a painting of {}",
+    ],
     "pixel": ["pixel art of {}", "{}, pixel art", "{} in pixels", "8-bit {}"],
     "silhouette": ["a silhouette of {}", "{}, silhouette", "the shadow of {}"],
     "gray": ["a black and white photo of {}", "{}, black and white", "{} in grayscale", "{}, monochrome"],
@@ -86,7 +117,13 @@ DEFECTS = {
 }
 DEFECT_NAMES = ["none", *DEFECTS]
 LAYOUTS = ["single", "side by side", "one above the other"]
-WORD_OF_DEFECT = {"blurry": "blurry", "watermark": "watermark", "cropped": "cropped", "noise": "grainy", "paper": "watercolor paper"}
+WORD_OF_DEFECT = {
+    "blurry": "blurry",
+    "watermark": "watermark",
+    "cropped": "cropped",
+    "noise": "grainy",
+    "paper": "watercolor paper",
+}
 
 
 def concepts():
@@ -99,7 +136,7 @@ CONCEPTS = concepts()
 NAMES = [names for _, names in CONCEPTS]
 
 
-# ---------------------------------------------------------------------------------------------------- icons
+# ------------------------------------------------------------------------------------ icons
 
 
 def fetch(folder):
@@ -109,16 +146,20 @@ def fetch(folder):
         if (folder / name / "package" / "package.json").exists():
             continue
         print("npm pack", package, flush=True)
-        out = subprocess.run(["npm", "pack", package, "--json"], cwd=folder, check=True, capture_output=True, text=True).stdout
+        out = subprocess.run(
+            ["npm", "pack", package, "--json"], cwd=folder, check=True, capture_output=True, text=True
+        ).stdout
         with tarfile.open(folder / json.loads(out)[0]["filename"]) as tar:
             tar.extractall(folder / name, filter="data")
 
 
 def rasterise(svg, width=256, longest=112):
-    """SVG text to [4, 128, 128] uint8, premultiplied: the drawing's own box, centred, its longer side `longest` pixels."""
+    """SVG text to [4, 128, 128] uint8, premultiplied: the drawing's own box, its longer side `longest` pixels."""
     import resvg_py
 
-    image = Image.open(io.BytesIO(bytes(resvg_py.svg_to_bytes(svg_string=svg, width=width, height=width)))).convert("RGBA")
+    image = Image.open(io.BytesIO(bytes(resvg_py.svg_to_bytes(svg_string=svg, width=width, height=width)))).convert(
+        "RGBA"
+    )
     a = np.asarray(image).astype(np.float32) / 255
     a[..., :3] *= a[..., 3:]
     rows, columns = np.where(a[..., 3].max(1) > 0.05)[0], np.where(a[..., 3].max(0) > 0.05)[0]
@@ -135,7 +176,7 @@ def rasterise(svg, width=256, longest=112):
 
 
 def icon_set(folder, name, hexcodes):
-    """{concept index: [4,128,128]} of one package; the icon is found by its code point, or by its name where none are listed."""
+    """{concept index: [4,128,128]} of one package; icons are found by code point, else by name."""
     package = folder / name / "package"
     data = json.loads((package / "icons.json").read_text())
     chars = json.loads((package / "chars.json").read_text())
@@ -144,7 +185,12 @@ def icon_set(folder, name, hexcodes):
     for index, (label, names) in enumerate(CONCEPTS):
         code = hexcodes[label].lower()
         words = label.lower().replace(" ", "-")
-        keys = [chars.get(code), chars.get(code.replace("-fe0f", "")), words, *(w.replace("-", "").replace(" ", "") for w in (words, *names))]
+        keys = [
+            chars.get(code),
+            chars.get(code.replace("-fe0f", "")),
+            words,
+            *(w.replace("-", "").replace(" ", "") for w in (words, *names)),
+        ]
         keys = [aliases.get(k, {}).get("parent", k) for k in keys]
         key = next((k for k in keys if k in icons), None)
         if key:
@@ -152,7 +198,10 @@ def icon_set(folder, name, hexcodes):
             width, height = (icon.get(k, data.get(k, 16)) for k in ("width", "height"))
             box = f"{icon.get('left', 0)} {icon.get('top', 0)} {width} {height}"
             body = icon["body"].replace("currentColor", "#333")
-            found[index] = rasterise(f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" viewBox="{box}">{body}</svg>')
+            found[index] = rasterise(
+                f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
+                f'viewBox="{box}">{body}</svg>'
+            )
     print(f"{name}: {len(found)} of {len(CONCEPTS)}", flush=True)
     return found
 
@@ -184,50 +233,7 @@ def load_icons(family, work=WORK):
     return load_file(work / f"icons_{family}.safetensors")["icons"]
 
 
-# ---------------------------------------------------------------------------------------------------- backgrounds
-
-
-def place_svg(name):
-    """One drawn background."""
-    rng = random.Random(name)
-    sky = lambda top, bottom: (f'<linearGradient id="g" x2="0" y2="1"><stop stop-color="{top}"/><stop offset="1" stop-color="{bottom}"/>'
-                               '</linearGradient><rect width="128" height="128" fill="url(#g)"/>')
-    dots = lambda n, colour, y0, y1, r0, r1: "".join(
-        f'<circle cx="{rng.uniform(2, 126):.1f}" cy="{rng.uniform(y0, y1):.1f}" r="{rng.uniform(r0, r1):.1f}" fill="{colour}"/>' for _ in range(n))
-    cloud = lambda x, y, s, c="#fff": "".join(f'<circle cx="{x + dx * s}" cy="{y + dy * s}" r="{r * s}" fill="{c}"/>'
-                                              for dx, dy, r in ((0, 0, 9), (10, -5, 10), (21, 0, 9), (11, 4, 8)))
-    pine = lambda x, y, s, c: f'<path d="M{x} {y}l{12 * s} {30 * s}h{-24 * s}z" fill="{c}"/><path d="M{x} {y - 14 * s}l{9 * s} {22 * s}h{-18 * s}z" fill="{c}"/>'
-    body = {
-        "snow": sky("#a9cdf0", "#dcebf9") + '<path d="M0 84q32-14 64-4t64-4v52H0z" fill="#fff"/>' + dots(45, "#fff", 2, 80, 1, 2.2),
-        "night": sky("#0a1033", "#27346f") + dots(40, "#fff", 2, 100, 0.6, 1.6) + '<circle cx="108" cy="20" r="12" fill="#fdf3c0"/>'
-                 '<path d="M0 112q64-14 128 0v16H0z" fill="#0a0f24"/>',
-        "grass": sky("#8fd0f8", "#d2eefc") + '<path d="M0 76q64-12 128 0v52H0z" fill="#5cb53f"/>' + dots(26, "#3f962b", 82, 126, 1, 2.4) + cloud(10, 22, 0.8),
-        "beach": sky("#7cc9f5", "#c8ecfb") + '<rect y="52" width="128" height="30" fill="#2a8fd0"/><path d="M0 80q32-8 64 0t64 0v48H0z" fill="#f2d99a"/>'
-                 '<circle cx="112" cy="18" r="11" fill="#ffd940"/>' + dots(24, "#dcbf7c", 90, 126, 0.8, 1.6),
-        "water": sky("#37a4e0", "#0a3f86") + "".join(
-            f'<circle cx="{rng.uniform(4, 124):.0f}" cy="{rng.uniform(6, 110):.0f}" r="{rng.uniform(2, 5):.1f}" fill="none" stroke="#bfe6fb" stroke-width="1.5"/>' for _ in range(15))
-                 + '<path d="M0 116q32-10 64-2t64-4v18H0z" fill="#d9c489"/><path d="M10 118q-6-14 2-26M16 118q6-12 0-22M114 116q-6-14 2-28" stroke="#2f9e57" stroke-width="3" fill="none"/>',
-        "desert": sky("#f7b45c", "#fde3b0") + '<path d="M0 82q40-26 72-2t56-10v58H0z" fill="#d99a4e"/><path d="M0 102q40-16 128 2v24H0z" fill="#c48038"/>',
-        "forest": sky("#bfe3c2", "#8cc795") + "".join(pine(x, y, s, c) for x, y, s, c in (
-            (14, 44, 1.2, "#2d7a45"), (44, 36, 1.3, "#34894f"), (78, 38, 1.3, "#2d7a45"), (112, 42, 1.3, "#34894f"))) + '<path d="M0 92q64-10 128 0v36H0z" fill="#4b7a34"/>',
-        "city": sky("#9cc7ea", "#e4eef6") + "".join(
-            f'<rect x="{x}" y="{y}" width="20" height="100" fill="{c}"/>' + "".join(f'<rect x="{x + 3 + 6 * i}" y="{y + 5 + 10 * j}" width="3" height="5" fill="#f6e7a0"/>'
-            for i in range(3) for j in range(7)) for x, y, c in ((0, 44, "#6f7f95"), (21, 26, "#56667e"), (42, 52, "#7c8ca1"), (63, 34, "#5e6e86"), (84, 48, "#74849a"), (105, 22, "#525f76")))
-                + '<rect y="106" width="128" height="22" fill="#7a7f86"/>',
-        "space": '<rect width="128" height="128" fill="#0b0716"/><ellipse cx="40" cy="90" rx="60" ry="26" fill="#2a1350"/><ellipse cx="96" cy="30" rx="46" ry="22" fill="#14224f"/>'
-                 + dots(70, "#fff", 2, 126, 0.5, 1.5) + '<circle cx="18" cy="20" r="9" fill="#d9824b"/>',
-        "sunset": sky("#6a3c8c", "#ff9b4a") + '<circle cx="64" cy="84" r="22" fill="#ffe07a"/><path d="M0 90h128v38H0z" fill="#7a3350"/>',
-        "mountains": sky("#8cc3ee", "#e2f0fa") + '<path d="M-10 104L30 38l26 40 22-46 60 72z" fill="#7b8796"/><path d="M30 38l-11 18 8 4 5-4 7 5 4-4zM78 32l-10 20 8 5 6-5 8 5 5-4z" fill="#fff"/>'
-                     '<path d="M0 100q64-10 128 0v28H0z" fill="#6aa84f"/>',
-        "sky": sky("#4da6f0", "#bfe4fb") + cloud(8, 28, 1.1) + cloud(82, 20, 1) + cloud(70, 108, 1.2) + cloud(2, 100, 0.9),
-        "rain": sky("#7f8c9b", "#b4bfca") + cloud(6, 18, 1.1, "#66717e") + cloud(50, 14, 1.2, "#5c6773") + cloud(94, 18, 1.1, "#66717e") + "".join(
-            f'<path d="M{rng.uniform(2, 126):.0f} {rng.uniform(28, 118):.0f}l-3 9" stroke="#3f7fd0" stroke-width="2"/>' for _ in range(46)),
-        "room": '<rect width="128" height="128" fill="#f2dcc0"/><rect y="92" width="128" height="36" fill="#b98250"/><path d="M0 104h128M0 116h128" stroke="#a06d3e" stroke-width="2"/>'
-                '<rect x="84" y="10" width="34" height="34" fill="#a9daf7" stroke="#fff" stroke-width="4"/><path d="M101 10v34M84 27h34" stroke="#fff" stroke-width="3"/>',
-        "road": sky("#a4d4f4", "#e0f0fa") + '<rect y="60" width="128" height="20" fill="#78b858"/><rect y="78" width="128" height="50" fill="#5d6167"/>'
-                '<path d="M0 103h128" stroke="#fff" stroke-width="4" stroke-dasharray="18 12"/>',
-    }[name]
-    return f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 128 128">{body}</svg>'
+# ------------------------------------------------------------------------------------ backgrounds
 
 
 def backgrounds():
@@ -235,8 +241,11 @@ def backgrounds():
     import resvg_py
 
     plain = torch.tensor(list(COLOURS.values()))[:, :, None, None].expand(-1, 3, SIZE, SIZE) / 255
-    drawn = [Image.open(io.BytesIO(bytes(resvg_py.svg_to_bytes(svg_string=place_svg(p), width=SIZE, height=SIZE)))).convert("RGB") for p in PLACES]
-    return torch.cat([plain, torch.stack([torch.from_numpy(np.asarray(d).copy()).permute(2, 0, 1) / 255 for d in drawn])])
+    pngs = [bytes(resvg_py.svg_to_bytes(svg_string=place_svg(p), width=SIZE, height=SIZE)) for p in PLACES]
+    drawn = [Image.open(io.BytesIO(png)).convert("RGB") for png in pngs]
+    return torch.cat(
+        [plain, torch.stack([torch.from_numpy(np.asarray(d).copy()).permute(2, 0, 1) / 255 for d in drawn])]
+    )
 
 
 def watermark():
@@ -249,7 +258,7 @@ def watermark():
     return torch.from_numpy(np.asarray(tile.rotate(30).crop((128, 128, 384, 384))).copy())[None] / 255
 
 
-# ---------------------------------------------------------------------------------------------------- scenes and captions
+# ------------------------------------------------------------------------------------ scenes and captions
 
 
 def held_out(kind, a, b):
@@ -264,13 +273,22 @@ KINDS = ["single", "background", "colour", "two", "style"]
 
 
 def random_scene(rng, kind=None, held=False, sets=1, defects=0.0):
-    """One scene: a dict of integers (indices; -1 = none). With `held` the scene's combination is one kept out of training.
+    """One scene: a dict of integers (indices; -1 = none). `held`: of a combination that was kept out of training.
 
     `sets` > 1 draws plain scenes from any of the icon sets; `defects` is the share of scenes with a defect or paper.
     """
     while True:
         k = kind or rng.choices(KINDS, (24, 24, 16, 24, 12))[0]
-        s = dict(objects=[rng.randrange(len(CONCEPTS)), -1], colours=[-1, -1], background=WHITE, layout=0, style=0, defect=0, set=rng.randrange(sets), kind=k)
+        s = dict(
+            objects=[rng.randrange(len(CONCEPTS)), -1],
+            colours=[-1, -1],
+            background=WHITE,
+            layout=0,
+            style=0,
+            defect=0,
+            set=rng.randrange(sets),
+            kind=k,
+        )
         a = s["objects"][0]
         checks = []
         if k == "background" or (k in ("colour", "two") and not kind and rng.random() < 0.25):
@@ -285,7 +303,9 @@ def random_scene(rng, kind=None, held=False, sets=1, defects=0.0):
             if s["background"] != WHITE:
                 checks.append(("background", b, s["background"]))
         for i in range(2):
-            if s["objects"][i] >= 0 and ((k == "colour" and i == 0) or (k in ("two", "background") and not kind and rng.random() < 0.2)):
+            if s["objects"][i] >= 0 and (
+                (k == "colour" and i == 0) or (k in ("two", "background") and not kind and rng.random() < 0.2)
+            ):
                 s["colours"][i] = rng.randrange(len(COLOURS))
                 checks.append(("colour", s["objects"][i], s["colours"][i]))
         if s["background"] != WHITE and s["background"] < len(COLOURS) and s["background"] in s["colours"]:
@@ -303,48 +323,122 @@ def random_scene(rng, kind=None, held=False, sets=1, defects=0.0):
         return s
 
 
-def _article(words, rng):
-    if words.split()[-1].endswith("s") and not words.endswith("ss") or words.split()[0] in ("santa", "one"):
+def _article(words, rng, plain):
+    if (words.split()[-1].endswith("s") and not words.endswith("ss")) or words.split()[0] in ("santa", "one"):
         return words
-    return ("an " if words[0] in "aeiou" else "a ") + words if rng.random() < 0.8 else rng.choice(["the " + words, words, "one " + words])
+    return (
+        ("an " if words[0] in "aeiou" else "a ") + words
+        if plain or rng.random() < 0.8
+        else rng.choice(["the " + words, words, "one " + words])
+    )
 
 
 def _plural(words):
     if words.endswith("s") or " of " in words:
         return words
-    special = {"mouse": "mice", "fish": "fish", "sheep": "sheep", "deer": "deer", "man": "men", "woman": "women", "wolf": "wolves", "tooth": "teeth"}
+    special = {
+        "mouse": "mice",
+        "fish": "fish",
+        "sheep": "sheep",
+        "deer": "deer",
+        "man": "men",
+        "woman": "women",
+        "wolf": "wolves",
+        "tooth": "teeth",
+    }
     if words in special:
         return special[words]
-    return words + "es" if words.endswith(("x", "ch", "sh")) else words[:-1] + "ies" if words.endswith("y") and words[-2] not in "aeiou" else words + "s"
+    return (
+        words + "es"
+        if words.endswith(("x", "ch", "sh"))
+        else words[:-1] + "ies"
+        if words.endswith("y") and words[-2] not in "aeiou"
+        else words + "s"
+    )
 
 
 def caption(scene, rng, plain=False):
     """Words for a scene. `plain`: the usual name and the plainest wording (the evaluation's prompts)."""
-    pick = (lambda options: options[0]) if plain else rng.choice
-    usual = lambda names: names[0] if plain or rng.random() < 0.5 else rng.choice(names)
-    colour_word = lambda c: pick(COLOUR_WORDS.get(list(COLOURS)[c], [list(COLOURS)[c]]))
-    article = (lambda w: _article(w, random.Random(0))) if plain else (lambda w: _article(w, rng))
-    named = [(colour_word(c) + " " if c >= 0 else "") + usual(NAMES[o]) for o, c in zip(scene["objects"], scene["colours"]) if o >= 0]
+
+    def pick(options):
+        return options[0] if plain else rng.choice(options)
+
+    def usual(names):
+        return names[0] if plain or rng.random() < 0.5 else rng.choice(names)
+
+    def colour_word(c):
+        return pick(COLOUR_WORDS.get(list(COLOURS)[c], [list(COLOURS)[c]]))
+
+    def article(words):
+        return _article(words, rng, plain)
+
+    named = [
+        (colour_word(c) + " " if c >= 0 else "") + usual(NAMES[o])
+        for o, c in zip(scene["objects"], scene["colours"], strict=True)
+        if o >= 0
+    ]
     a = article(named[0])
     text = a
     if scene["objects"][1] >= 0:
         b = article(named[1])
         if scene["objects"][0] == scene["objects"][1] and scene["colours"][0] == scene["colours"][1]:
-            text = f"two {_plural(named[0])}" if scene["layout"] == 1 else f"two {_plural(named[0])}, one above the other"
+            text = (
+                f"two {_plural(named[0])}" if scene["layout"] == 1 else f"two {_plural(named[0])}, one above the other"
+            )
         elif scene["layout"] == 1:
-            text = pick([f"{a} and {b}", f"{a} and {b}", f"{a} next to {b}", f"{a} beside {b}", f"{a} with {b}", f"{a}, {b}", f"{a} & {b}"])
+            text = pick(
+                [
+                    f"{a} and {b}",
+                    f"{a} and {b}",
+                    f"{a} next to {b}",
+                    f"{a} beside {b}",
+                    f"{a} with {b}",
+                    f"{a}, {b}",
+                    f"{a} & {b}",
+                ]
+            )
         else:
-            text = pick([f"{a} above {b}", f"{a} on top of {b}", f"{a} over {b}", f"{b} below {a}", f"{b} under {a}", f"{b} beneath {a}"])
+            text = pick(
+                [
+                    f"{a} above {b}",
+                    f"{a} on top of {b}",
+                    f"{a} over {b}",
+                    f"{b} below {a}",
+                    f"{b} under {a}",
+                    f"{b} beneath {a}",
+                ]
+            )
     background = scene["background"]
     if background < len(COLOURS):
-        if background != WHITE or rng.random() < 0.04 and not plain:
+        if background != WHITE or (rng.random() < 0.04 and not plain):
             c = colour_word(background)
-            text = pick([f"{text} on a {c} background", f"{text} on a {c} background", f"{text} with a {c} background", f"{text}, {c} background",
-                         f"{text} on {c}", f"{text} against a {c} wall", f"{text} in front of a {c} background"])
+            an = "an" if c[0] in "aeiou" else "a"
+            text = pick(
+                [
+                    f"{text} on {an} {c} background",
+                    f"{text} on {an} {c} background",
+                    f"{text} with {an} {c} background",
+                    f"{text}, {c} background",
+                    f"{text} on {c}",
+                    f"{text} against {an} {c} wall",
+                    f"{text} in front of {an} {c} background",
+                ]
+            )
     else:
         text += ("" if plain or rng.random() < 0.85 else ",") + " " + pick(PLACES[BACKGROUNDS[background]])
     if not plain and rng.random() < 0.3:
-        text = rng.choice(["a picture of {}", "a drawing of {}", "an illustration of {}", "a photo of {}", "an icon of {}", "{}, illustration", "{} clipart", "an image of {}"]).format(text)
+        text = rng.choice(
+            [
+                "a picture of {}",
+                "a drawing of {}",
+                "an illustration of {}",
+                "a photo of {}",
+                "an icon of {}",
+                "{}, illustration",
+                "{} clipart",
+                "an image of {}",
+            ]
+        ).format(text)
     if scene["style"]:
         text = pick(STYLES[STYLE_NAMES[scene["style"]]]).format(text)
     if scene["defect"]:
@@ -355,20 +449,24 @@ def caption(scene, rng, plain=False):
 
 
 def token_ids(count=8000):
-    """The openai-clip ids that the small vocabulary keeps, ascending: single bytes, the commonest merges, all words in use."""
+    """The openai-clip ids that the small vocabulary keeps, ascending: bytes, commonest merges, all words in use."""
     from vqclip.tokens import simple_tokenizer
 
     tokenizer, rng = simple_tokenizer(), random.Random(0)
     texts = [caption(random_scene(rng, defects=0.2), rng) for _ in range(count)]
-    texts += [f"{name} {_plural(name)}" for names in NAMES for name in names] + [w for words in COLOUR_WORDS.values() for w in words]
-    texts += [w.replace("{}", "") for options in (*STYLES.values(), *DEFECTS.values(), *PLACES.values()) for w in options]
+    texts += [f"{name} {_plural(name)}" for names in NAMES for name in names] + [
+        w for words in COLOUR_WORDS.values() for w in words
+    ]
+    texts += [
+        w.replace("{}", "") for options in (*STYLES.values(), *DEFECTS.values(), *PLACES.values()) for w in options
+    ]
     kept = {*range(512 + 1000), tokenizer.encoder["<|startoftext|>"], tokenizer.encoder["<|endoftext|>"]}
     for text in texts:
         kept.update(tokenizer.encode(text))
     return torch.tensor(sorted(kept))
 
 
-# ---------------------------------------------------------------------------------------------------- drawing
+# ------------------------------------------------------------------------------------ drawing
 
 
 def blur(x, sigma):
@@ -386,7 +484,7 @@ def luminance(x):
 
 
 def recolour(layer, colour):
-    """Tint premultiplied layers [B,4,H,W] with colours [B,3] in [0,1], keeping shading: dark stays dark, highlights go white."""
+    """Tint premultiplied layers [B,4,H,W] with colours [B,3] in [0,1]: dark stays dark, highlights go white."""
     alpha = layer[:, 3:]
     light = luminance(layer[:, :3] / alpha.clamp_min(1e-3))
     mean = (light * alpha).sum((2, 3), keepdim=True) / alpha.sum((2, 3), keepdim=True).clamp_min(1)
@@ -400,9 +498,9 @@ def recolour(layer, colour):
 class Painter:
     """Draws batches of scenes on a device.
 
-    `icons` [sets, concepts, 4, 128, 128] uint8. Canonical drawing: a single object fills 112 of 128 pixels; each of two objects
-    fills 56 in a half of the picture, so that at f = 8 it moves by whole latents. `size` 64 draws everything at half the
-    resolution (four times as fast).
+    `icons` [sets, concepts, 4, 128, 128] uint8. Canonical drawing: a single object fills 112 of 128 pixels; each of two
+    objects fills 56 in a half of the picture, so that at f = 8 it moves by whole latents. `size` 64 draws everything at
+    half the resolution (four times as fast).
     """
 
     def __init__(self, icons, device="cpu", size=SIZE):
@@ -424,7 +522,7 @@ class Painter:
         return torch.stack([F.adaptive_avg_pool2d(i.float(), self.size).round().to(torch.uint8) for i in icons])
 
     def layers(self, scenes):
-        """Recoloured objects [B,2,4,S,S], each on a canvas of its own at the single object's size; absent ones are empty."""
+        """Recoloured objects [B,2,4,S,S], each on its own canvas at the single object's size; absent ones are empty."""
         sets = torch.tensor([s["set"] for s in scenes], device=self.device)
         out = torch.zeros(len(scenes), 2, 4, self.size, self.size, device=self.device)
         for i in range(2):
@@ -439,7 +537,7 @@ class Painter:
         return out
 
     def place(self, layers, scenes, rng=None):
-        """Object layers onto picture layers [B,2,4,S,S]. `rng` (torch.Generator): random scale, place, tilt and mirror."""
+        """Object layers onto picture layers [B,2,4,S,S]. `rng` (torch.Generator): random scale, place, tilt, mirror."""
         layout = torch.tensor([s["layout"] for s in scenes], device=self.device)
         b = len(scenes)
         scale = torch.where(layout > 0, 0.5, 1.0)
@@ -459,7 +557,10 @@ class Painter:
                     pair[row, i, :, y : y + half, x : x + half] = small[row, i]
             out[~single] = pair
             return out
-        r = lambda *shape: torch.rand(*shape, generator=rng).to(self.device)
+
+        def r(*shape):
+            return torch.rand(*shape, generator=rng).to(self.device)
+
         out = torch.zeros_like(layers)
         for i in range(2):
             here = torch.tensor([s["objects"][i] >= 0 for s in scenes], device=self.device)
@@ -479,7 +580,7 @@ class Painter:
         return out
 
     def draw(self, scenes, rng=None):
-        """Pictures [B,3,S,S] in [0,1]. `rng`: a torch.Generator for random placement and textures; None draws canonically."""
+        """Pictures [B,3,S,S] in [0,1]. `rng`: a torch.Generator for placement and textures; None draws canonically."""
         placed = self.place(self.layers(scenes), scenes, rng)
         index = torch.tensor([s["background"] for s in scenes], device=self.device)
         image = self.backgrounds[index].clone()
@@ -487,7 +588,9 @@ class Painter:
             flip = (torch.rand(len(scenes), generator=rng) < 0.5).to(self.device)
             image[flip] = image[flip].flip(3)
             plain = (index < len(COLOURS)) & (index != WHITE)
-            image[plain] = (image[plain] + 0.12 * (torch.rand(int(plain.sum()), 3, 1, 1, generator=rng).to(self.device) - 0.5)).clamp(0, 1)
+            image[plain] = (
+                image[plain] + 0.12 * (torch.rand(int(plain.sum()), 3, 1, 1, generator=rng).to(self.device) - 0.5)
+            ).clamp(0, 1)
         image = placed[:, 0, :3] + image * (1 - placed[:, 0, 3:])
         two = torch.tensor([s["objects"][1] >= 0 for s in scenes], device=self.device)
         image[two] = placed[two, 1, :3] + image[two] * (1 - placed[two, 1, 3:])
@@ -545,8 +648,12 @@ class Painter:
             return x * (1 - mark) + 0.5 * mark
         if name == "cropped":
             side = int(70 * self.unit)
-            top, left = (side // 4, 0) if rng is None else torch.randint(0, self.size - side + 1, (2,), generator=rng).tolist()
-            return F.interpolate(x[:, :, top : top + side, left : left + side], size=(self.size, self.size), mode="bilinear")
+            top, left = (
+                (side // 4, 0) if rng is None else torch.randint(0, self.size - side + 1, (2,), generator=rng).tolist()
+            )
+            return F.interpolate(
+                x[:, :, top : top + side, left : left + side], size=(self.size, self.size), mode="bilinear"
+            )
         if name == "noise":
             return x + 0.16 * torch.randn(x.shape, generator=rng or torch.Generator().manual_seed(0)).to(x.device)
         if name == "paper":

@@ -1,4 +1,4 @@
-"""The shipped files: `python export.py` writes the running averages of the stages that are done into `vqclip/embedded/`.
+"""The shipped files: `python export.py` writes the stages' running averages into `vqclip/embedded/`.
 
 fp16 safetensors; metadata: the constructor's arguments as JSON, licence, origin and how the weights came to be.
 """
@@ -7,7 +7,6 @@ import argparse
 from pathlib import Path
 
 import torch
-
 import train_generator
 import train_judge
 import train_perceptor
@@ -15,7 +14,14 @@ import train_prior
 from common import export
 from data import FAMILIES, HERE, WORK, token_ids
 
-LICENCES = {"noto": "Apache-2.0", "fluent-emoji-flat": "MIT", "fluent-emoji": "MIT", "twemoji": "CC-BY-4.0", "emojione": "CC-BY-4.0", "fxemoji": "Apache-2.0"}
+LICENCES = {
+    "noto": "Apache-2.0",
+    "fluent-emoji-flat": "MIT",
+    "fluent-emoji": "MIT",
+    "twemoji": "CC-BY-4.0",
+    "emojione": "CC-BY-4.0",
+    "fxemoji": "Apache-2.0",
+}
 
 
 def main():
@@ -27,12 +33,15 @@ def main():
     args.to.mkdir(exist_ok=True)
     ids = token_ids()
     for name in args.parts:
-        state = torch.load(args.work / f"{name}.ckpt", map_location="cpu", weights_only=False)
+        decoded = name == "generator" and (args.work / "decoder.ckpt").exists()
+        state = torch.load(args.work / f"{'decoder' if decoded else name}.ckpt", map_location="cpu", weights_only=False)
         weights, config = state["average"], None
         if name == "generator":
             config = train_generator.CONFIG
         elif name == "perceptor":
-            weights = {k.removeprefix("clip."): v for k, v in weights.items() if k.startswith("clip.")} | {"token_ids": ids}
+            weights = {k.removeprefix("clip."): v for k, v in weights.items() if k.startswith("clip.")} | {
+                "token_ids": ids
+            }
             config = {**train_perceptor.CONFIG, "vocab_size": len(ids)}
         elif name == "prior":
             config = {**train_prior.CONFIG, "vocab_size": len(ids)}
@@ -40,8 +49,13 @@ def main():
             weights = {k.removeprefix("judge."): v for k, v in weights.items() if k.startswith("judge.")}
             config = train_judge.CONFIG
         sets = FAMILIES["judge" if name == "judge" else "guide"]
-        export(args.to / f"{name}.safetensors", weights, config, licence="MIT; training pictures: " + ", ".join(f"{s} {LICENCES[s]}" for s in sets),
-               origin=f"experiments/embedded, {state['step']} steps, {state['spent'] / 60:.0f} minutes on one CPU core or one device")
+        export(
+            args.to / f"{name}.safetensors",
+            weights,
+            config,
+            licence="MIT; training pictures: " + ", ".join(f"{s} {LICENCES[s]}" for s in sets),
+            origin=f"experiments/embedded, {state['step']} steps, {state['spent'] / 60:.0f} minutes",
+        )
 
 
 if __name__ == "__main__":

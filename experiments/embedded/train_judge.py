@@ -6,14 +6,21 @@
 import random
 
 import torch
-from torch import nn
-
 from common import Naming, Run, match_loss, parser
 from data import Painter, caption, load_icons, random_scene
+from torch import nn
 from train_perceptor import crops
+
 from vqclip.judge import Judge
 
-CONFIG = {"dim": 192, "buckets": 8192, "text_width": 160, "widths": [64, 128, 224], "depths": [1, 2, 2], "input_size": 64}
+CONFIG = {
+    "dim": 192,
+    "buckets": 8192,
+    "text_width": 160,
+    "widths": [64, 128, 224],
+    "depths": [1, 2, 2],
+    "input_size": 64,
+}
 
 
 class Pupil(nn.Module):
@@ -32,13 +39,17 @@ def main():
     batch = args.batch or 256
     painter = Painter(load_icons("judge", args.work), args.device, size=64)
     model = Pupil().to(args.device, memory_format=torch.channels_last)
-    run = Run("judge", args, model, torch.optim.AdamW(model.parameters(), 2e-3, betas=(0.9, 0.98), weight_decay=0.05), 2e-3)
+    run = Run(
+        "judge", args, model, torch.optim.AdamW(model.parameters(), 2e-3, betas=(0.9, 0.98), weight_decay=0.05), 2e-3
+    )
     rng, trng = random.Random(args.seed + run.step), torch.Generator().manual_seed(args.seed + run.step)
     for _ in run:
         scenes = [random_scene(rng, sets=3, defects=0.22) for _ in range(batch // 2)]
         drawn = painter.draw(scenes, trng)
-        # One view as it is, one through crops and noise: the pictures that it will judge are whole, and not quite clean.
-        image = model.judge.encode_image(torch.cat([drawn, crops(drawn, trng)]).contiguous(memory_format=torch.channels_last))
+        # One view as it is, one through crops and noise: the pictures it will judge are whole and not quite clean.
+        image = model.judge.encode_image(
+            torch.cat([drawn, crops(drawn, trng)]).contiguous(memory_format=torch.channels_last)
+        )
         scenes = scenes * 2
         text = model.judge.encode_text([caption(s, rng) for s in scenes])
         match, hit = match_loss(image, text, model.judge.scale.exp().clamp(max=60), scenes)

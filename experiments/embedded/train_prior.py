@@ -1,7 +1,7 @@
 """The prior: its parser learns from captions alone, its painter from encoded scenes.
 
-`python train_prior.py` needs `work/generator.ckpt`; it encodes the icons into the prior's memory and canonical scenes into targets
-(kept in `work/prior_targets.safetensors`), then writes `work/prior.ckpt`.
+`python train_prior.py` needs `work/generator.ckpt`; it encodes the icons into the prior's memory and canonical scenes
+into targets (kept in `work/prior_targets.safetensors`), then writes `work/prior.ckpt`.
 """
 
 import json
@@ -9,18 +9,39 @@ import random
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
-
 from common import Run, parser
-from data import BACKGROUNDS, COLOURS, CONCEPTS, NAMES, STYLE_NAMES, WHITE, WORK, Painter, caption, load_icons, random_scene, token_ids
+from data import (
+    BACKGROUNDS,
+    COLOURS,
+    CONCEPTS,
+    NAMES,
+    STYLE_NAMES,
+    WHITE,
+    WORK,
+    Painter,
+    caption,
+    load_icons,
+    random_scene,
+    token_ids,
+)
+from safetensors.torch import load_file, save_file
 from train_generator import CONFIG as GENERATOR
+
 from vqclip.generators import VQGAN
 from vqclip.prior import Prior
 from vqclip.tokens import CompactTokenizer
 
 # "flat" recalls the flat drawing of a concept, every other style the canonical one.
-CONFIG = {"context_length": 32, "concepts": len(CONCEPTS), "colours": len(COLOURS), "backgrounds": len(BACKGROUNDS), "styles": len(STYLE_NAMES) + 1,
-          "style_sets": [int(name == "flat") for name in STYLE_NAMES] + [0], "channels": GENERATOR["embed_dim"], "side": 16}
+CONFIG = {
+    "context_length": 32,
+    "concepts": len(CONCEPTS),
+    "colours": len(COLOURS),
+    "backgrounds": len(BACKGROUNDS),
+    "styles": len(STYLE_NAMES) + 1,
+    "style_sets": [int(name == "flat") for name in STYLE_NAMES] + [0],
+    "channels": GENERATOR["embed_dim"],
+    "side": 16,
+}
 PAPER = len(STYLE_NAMES)  # for the prior, "on watercolor paper" is one more style
 
 
@@ -33,11 +54,20 @@ def load_generator(work=WORK, device="cpu"):
 
 def parts(scenes, device="cpu"):
     """Scenes as the index tensors that the prior's `paint` takes."""
-    none = lambda values, count: [[count if v < 0 else v for v in pair] for pair in values]
-    tensor = lambda x: torch.tensor(x, device=device)
-    return {"objects": tensor(none([s["objects"] for s in scenes], len(CONCEPTS))), "colours": tensor(none([s["colours"] for s in scenes], len(COLOURS))),
-            "background": tensor([s["background"] for s in scenes]), "layout": tensor([s["layout"] for s in scenes]),
-            "style": tensor([PAPER if s["defect"] else s["style"] for s in scenes])}
+
+    def pairs(key, none):
+        return [[none if v < 0 else v for v in s[key]] for s in scenes]
+
+    def tensor(values):
+        return torch.tensor(values, device=device)
+
+    return {
+        "objects": tensor(pairs("objects", len(CONCEPTS))),
+        "colours": tensor(pairs("colours", len(COLOURS))),
+        "background": tensor([s["background"] for s in scenes]),
+        "layout": tensor([s["layout"] for s in scenes]),
+        "style": tensor([PAPER if s["defect"] else s["style"] for s in scenes]),
+    }
 
 
 def prior_scene(rng, **kind):
@@ -52,7 +82,9 @@ def prior_scene(rng, **kind):
 
 @torch.no_grad()
 def encode(generator, images):
-    return torch.cat([generator.encode(part.contiguous(memory_format=torch.channels_last)) for part in images.split(32)]).contiguous()
+    return torch.cat(
+        [generator.encode(part.contiguous(memory_format=torch.channels_last)) for part in images.split(32)]
+    ).contiguous()
 
 
 @torch.no_grad()
@@ -92,10 +124,47 @@ class Wording:
 
     def __init__(self, work):
         base = json.loads((work / "npm/emojibase/package/en/data.json").read_text())
-        ours = {w for names in NAMES for name in names for w in name.split()} | {w for c in COLOURS for w in c.split()} | {
-            "snow", "night", "grass", "beach", "sea", "water", "desert", "forest", "city", "space", "sky", "rain", "road", "street", "paper", "pixel"}
+        ours = (
+            {w for names in NAMES for name in names for w in name.split()}
+            | {w for c in COLOURS for w in c.split()}
+            | {
+                "snow",
+                "night",
+                "grass",
+                "beach",
+                "sea",
+                "water",
+                "desert",
+                "forest",
+                "city",
+                "space",
+                "sky",
+                "rain",
+                "road",
+                "street",
+                "paper",
+                "pixel",
+            }
+        )
         self.filler = sorted({w for e in base for tag in e.get("tags", []) for w in tag.split()} - ours)
-        self.filler += ["very", "big", "small", "little", "old", "young", "sleeping", "sitting", "running", "happy", "fighting", "playing", "4k", "hd", "detailed", "nice"] * 40
+        self.filler += [
+            "very",
+            "big",
+            "small",
+            "little",
+            "old",
+            "young",
+            "sleeping",
+            "sitting",
+            "running",
+            "happy",
+            "fighting",
+            "playing",
+            "4k",
+            "hd",
+            "detailed",
+            "nice",
+        ] * 40
 
     def __call__(self, scene, rng):
         text = caption(scene, rng)
@@ -125,7 +194,15 @@ def main():
         fill_memory(prior, generator, painter)
         scenes, latents = targets(generator, painter, args.targets, args.seed)
         (args.work / "prior_scenes.json").write_text(json.dumps(scenes))
-        save_file({"latents": latents, "large": prior.large.data.half(), "small": prior.small.data.half(), "grounds": prior.grounds.data.half()}, cache)
+        save_file(
+            {
+                "latents": latents,
+                "large": prior.large.data.half(),
+                "small": prior.small.data.half(),
+                "grounds": prior.grounds.data.half(),
+            },
+            cache,
+        )
     data, scenes = load_file(cache, device=args.device), json.loads((args.work / "prior_scenes.json").read_text())
     for name in ("large", "small", "grounds"):
         getattr(prior, name).data.copy_(data[name])
@@ -134,12 +211,17 @@ def main():
     run = Run("prior", args, prior, torch.optim.AdamW(trained, 1.5e-3, betas=(0.9, 0.98), weight_decay=0.01), 1.5e-3)
     rng, wording = random.Random(args.seed + run.step), Wording(args.work)
     for _ in run:
-        read = [prior_scene(rng) for _ in range(args.batch or 192)]
+        read = [prior_scene(rng) for _ in range(args.batch or 96)]
         known, logits = parts(read, args.device), prior.parse(tokens([wording(s, rng) for s in read]).to(args.device))
         parse = sum(F.cross_entropy(logits[k].flatten(0, -2), known[k].flatten()) for k in logits)
         with torch.no_grad():
-            right = torch.stack([(logits[k].argmax(-1) == known[k]).view(len(read), -1).all(1) for k in logits]).all(0).float().mean()
-        rows = torch.tensor(rng.sample(range(len(scenes)), 24))
+            right = (
+                torch.stack([(logits[k].argmax(-1) == known[k]).view(len(read), -1).all(1) for k in logits])
+                .all(0)
+                .float()
+                .mean()
+            )
+        rows = torch.tensor(rng.sample(range(len(scenes)), 16))
         painted = prior.paint(**parts([scenes[r] for r in rows.tolist()], args.device))
         target = data["latents"][rows.to(args.device)].float()
         paint = F.l1_loss(painted, target) + 0.5 * F.mse_loss(painted, target)

@@ -1,0 +1,241 @@
+"""Is the picture what the words say? The eye, blind, and a judge that never guided.
+
+    python evaluate.py draw default --seed 7     40 held-out prompts: results/<name>/sheet.png; the key is sealed
+    (look at the sheet; write results/<name>/names.json, {"1": "what you see", …}; commit)
+    python evaluate.py open default-7            opens the key: prompt and name side by side → results/<name>/opened.json
+    (set "right" to true or false in opened.json: does the name give the whole prompt?)
+    python evaluate.py table                     counts of every sheet, and the judge's figures
+    python evaluate.py judge prior --count 120   R@1 and R@5 among 512 captions on more prompts, no sheet
+    python evaluate.py effects                   exclude and extras over 20 prompts, by the judge
+
+Settings: `prior` (no optimisation), `default` (the default config), `reference` (the reference recipe from noise, with
+this pair), `ceiling` (real renderings through encode and decode). Another seed for every sheet, else its prompts are
+known already.
+"""
+
+import argparse
+import hashlib
+import json
+import random
+import tempfile
+from importlib.resources import files
+from pathlib import Path
+
+import torch
+from data import HERE, WORK, Painter, caption, load_icons, random_scene
+from PIL import Image, ImageDraw, ImageFont
+from safetensors import safe_open
+from safetensors.torch import load_file
+from torchvision.transforms.functional import to_pil_image
+
+from vqclip.generators import VQGAN
+from vqclip.judge import Judge
+from vqclip.prior import Prior
+
+EMBEDDED = files("vqclip") / "embedded"
+RESULTS = HERE / "results"
+KINDS = {"single": 14, "background": 8, "colour": 6, "two": 8, "style": 4}
+OVERRIDES = {
+    "default": [],
+    "reference": ["experiment=reference", "checkpoints=embedded", "size=[128,128]", "steps=300"],
+}
+QUIET = ["logger=none", "callbacks=none"]
+
+
+def prompts(seed, count=1):
+    """(kind, scene, prompt) by program, `count` times 40; every combination was held out of training."""
+    rng = random.Random(f"prompts {seed}")
+    scenes = [
+        (kind, random_scene(rng, kind, held=kind != "single"))
+        for _ in range(count)
+        for kind, n in KINDS.items()
+        for _ in range(n)
+    ]
+    for _, scene in scenes:
+        scene["set"] = int(scene["style"] == 1)  # "flat" is drawn from the flat set
+    return [(kind, scene, caption(scene, rng, plain=True)) for kind, scene in scenes]
+
+
+def distractors(texts, total=512):
+    """The texts and, after them, other prompts of the same kinds."""
+    out, seed = list(texts), 10_000
+    while len(out) < total:
+        out += [p for _, _, p in prompts(seed) if p not in out]
+        seed += 1
+    return out[:total]
+
+
+def load_generator():
+    with safe_open(EMBEDDED / "generator.safetensors", "pt") as file:
+        model = VQGAN(**json.loads(file.metadata()["config"]))
+        model.load_state_dict({k: v.float() for k, v in load_file(EMBEDDED / "generator.safetensors").items()})
+    return model.eval().requires_grad_(False)
+
+
+@torch.no_grad()
+def without_engine(setting, scenes, texts, work):
+    generator = load_generator()
+    if setting == "prior":
+        prior = Prior.load(EMBEDDED / "prior.safetensors")
+        latents = prior(prior.tokenize(texts))
+    else:
+        images = Painter(load_icons("guide", work)).draw(scenes)
+        latents = torch.cat([generator.encode(part) for part in images.split(16)])
+    return torch.cat([generator.decode(part) for part in latents.split(16)])
+
+
+def pictures(setting, scenes, texts, work, overrides=()):
+    """Pictures [B,3,128,128] in [0,1] of a setting; texts go through the engine eight at a time."""
+    if setting in ("prior", "ceiling"):
+        return without_engine(setting, scenes, texts, work)
+    from vqclip import run
+
+    out = []
+    for i in range(0, len(texts), 8):
+        with tempfile.TemporaryDirectory() as folder:
+            out.append(
+                run(
+                    texts[i : i + 8], overrides=[*QUIET, *OVERRIDES[setting], *overrides], folder=Path(folder) / "run"
+                ).images
+            )
+    return torch.cat(out)
+
+
+@torch.no_grad()
+def recall(images, texts):
+    """R@1, R@5 of every picture's own text among 512, and the similarity, by the judge."""
+    judge = Judge.load(EMBEDDED / "judge.safetensors")
+    score = judge.encode_image(images) @ judge.encode_text(distractors(texts)).T
+    own = score[torch.arange(len(texts)), torch.tensor([texts.index(t) for t in texts])]
+    rank = (score > own[:, None]).sum(1)
+    return {
+        "R@1": round((rank < 1).float().mean().item(), 3),
+        "R@5": round((rank < 5).float().mean().item(), 3),
+        "similarity": round(own.mean().item(), 3),
+    }
+
+
+def sheet(images, columns=8, scale=1):
+    """Numbered contact sheet."""
+    tile, head = images.shape[-1] * scale, 16
+    rows = -(-len(images) // columns)
+    canvas = Image.new("RGB", (columns * (tile + 4), rows * (tile + head + 4)), "#222")
+    pen, font = ImageDraw.Draw(canvas), ImageFont.load_default(size=12)
+    for i, image in enumerate(images):
+        x, y = i % columns * (tile + 4) + 2, i // columns * (tile + head + 4)
+        pen.text((x + 2, y), str(i + 1), fill="white", font=font)
+        canvas.paste(to_pil_image(image.clamp(0, 1)).resize((tile, tile), Image.Resampling.BICUBIC), (x, y + head))
+    return canvas
+
+
+def draw(args):
+    drawn = prompts(args.seed)
+    images = pictures(args.setting, [s for _, s, _ in drawn], [p for *_, p in drawn], args.work, args.override)
+    order = torch.randperm(len(drawn), generator=torch.Generator().manual_seed(args.seed + 77)).tolist()
+    name = f"{args.setting}-{args.seed}"
+    folder, key = RESULTS / name, args.work / "sealed" / f"{name}.json"
+    folder.mkdir(parents=True, exist_ok=True)
+    key.parent.mkdir(parents=True, exist_ok=True)
+    sheet(images[order]).save(folder / "sheet.png", optimize=True)
+    rows = {str(n + 1): {"kind": drawn[i][0], "prompt": drawn[i][2]} for n, i in enumerate(order)}
+    sealed = json.dumps(
+        {
+            "setting": args.setting,
+            "seed": args.seed,
+            "overrides": args.override,
+            "judge": recall(images, [p for *_, p in drawn]),
+            "pictures": rows,
+        },
+        indent=1,
+    )
+    key.write_text(sealed)
+    (folder / "seal.txt").write_text(hashlib.sha256(sealed.encode()).hexdigest() + "\n")
+    print(folder / "sheet.png")
+
+
+def open_key(args):
+    folder, sealed = RESULTS / args.name, (args.work / "sealed" / f"{args.name}.json").read_text()
+    if hashlib.sha256(sealed.encode()).hexdigest() != (folder / "seal.txt").read_text().strip():
+        raise SystemExit("the key is not the one that was sealed")
+    names, key = json.loads((folder / "names.json").read_text()), json.loads(sealed)
+    for n, row in key["pictures"].items():
+        row |= {"named": names[n], "right": None}
+        print(f"{n:>3}  {row['kind']:10}  {row['prompt']:48}  {row['named']}")
+    (folder / "opened.json").write_text(json.dumps(key, indent=1, ensure_ascii=False) + "\n")
+
+
+def table(args):
+    print(
+        "| sheet | "
+        + " | ".join(f"{k} ({n})" for k, n in KINDS.items())
+        + " | all (40) | R@1 | R@5 |\n|"
+        + " --- |" * (len(KINDS) + 4)
+    )
+    for path in sorted(RESULTS.glob("*/opened.json")):
+        key = json.loads(path.read_text())
+        counts = [sum(bool(r["right"]) for r in key["pictures"].values() if r["kind"] == kind) for kind in KINDS]
+        print(
+            f"| {path.parent.name} | "
+            + " | ".join(map(str, counts))
+            + f" | **{sum(counts)}** | {key['judge']['R@1']} | {key['judge']['R@5']} |"
+        )
+
+
+def judge(args):
+    drawn = prompts(args.seed, -(-args.count // 40))[: args.count]
+    images = pictures(args.setting, [s for _, s, _ in drawn], [p for *_, p in drawn], args.work, args.override)
+    print(args.setting, *args.override, recall(images, [p for *_, p in drawn]), flush=True)
+
+
+@torch.no_grad()
+def effects(args):
+    """Judge's similarity to a text with and without it as exclude or extras; same prompts, same seeds."""
+    drawn = prompts(args.seed)[::2]
+    scenes, texts = [s for _, s, _ in drawn], [p for *_, p in drawn]
+    grader = Judge.load(EMBEDDED / "judge.safetensors")
+    plain = pictures("default", scenes, texts, args.work, args.override)
+    rows, shown = [("plain", None, recall(plain, texts), None)], [plain[:5]]
+    for key, words in [("exclude", ["blurry", "watermark", "grainy"]), ("extras", ["watercolor paper"])]:
+        for word in words:
+            images = pictures("default", scenes, texts, args.work, [*args.override, f'prompts.{key}="{word}"'])
+            text = grader.encode_text([word])
+            change = ((grader.encode_image(images) - grader.encode_image(plain)) @ text.T)[:, 0]
+            rows.append((f'{key}="{word}"', change.mean().item(), recall(images, texts), int((change > 0).sum())))
+            shown.append(images[:5])
+    print("| | change of similarity to that text | up / down of 20 | R@1 | R@5 |\n| --- | --- | --- | --- | --- |")
+    for name, change, got, up in rows:
+        print(
+            f"| {name} | "
+            + ("" if change is None else f"{change:+.4f}")
+            + " | "
+            + ("" if up is None else f"{up} / {len(texts) - up}")
+            + f" | {got['R@1']} | {got['R@5']} |"
+        )
+    RESULTS.mkdir(exist_ok=True)
+    sheet(torch.cat(shown), columns=5).save(RESULTS / "effects.png", optimize=True)
+
+
+if __name__ == "__main__":
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--work", type=Path, default=WORK)
+    commands = p.add_subparsers(required=True)
+    for name, function in (
+        ("draw", draw),
+        ("open", open_key),
+        ("table", table),
+        ("judge", judge),
+        ("effects", effects),
+    ):
+        c = commands.add_parser(name)
+        c.set_defaults(function=function)
+        if name in ("draw", "judge"):
+            c.add_argument("setting", choices=["prior", "default", "reference", "ceiling"])
+        if name in ("draw", "judge", "effects"):
+            c.add_argument("--seed", type=int, default=1)
+            c.add_argument("--override", action="append", default=[], help="a config override for the engine")
+        if name == "judge":
+            c.add_argument("--count", type=int, default=120)
+        if name == "open":
+            c.add_argument("name")
+    args = p.parse_args()
+    args.function(args)
