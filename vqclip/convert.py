@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
@@ -25,9 +24,10 @@ from vqclip.checkpoints import Card, absent, cards, home, offline
 from vqclip.errors import UserError
 from vqclip.fetch import disk_full, fetch, locked
 from vqclip.files import sha256 as sha256_of
+from vqclip.files import write_whole
 from vqclip.safe_load import open_tensors
 
-__all__ = ["Weights", "build", "convert", "digest", "obtain"]
+__all__ = ["Weights", "build", "convert", "digest", "fault", "obtain"]
 
 #: Where transformer checkpoints (faceshq, sflckr, the full coco) keep their VQGAN.
 _FIRST_STAGE = "first_stage_model."
@@ -103,7 +103,7 @@ def convert(card: Card, source: Path, kept: Path) -> None:
     Raises:
         UserError: not the file that the card names, not a checkpoint, or it does not fit the architecture.
     """
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     source_hash = sha256_of(source)
     if card.local is None and card.sha256 not in (None, source_hash):
@@ -125,13 +125,8 @@ def convert(card: Card, source: Path, kept: Path) -> None:
         "source_sha256": source_hash,
     }
     metadata["digest"] = digest(tensors, metadata)
-    partial = kept.with_name(f".{kept.name}.{os.getpid()}")
-    try:
-        with disk_full(kept):
-            save_file(tensors, partial, metadata)
-            partial.replace(kept)
-    finally:
-        partial.unlink(missing_ok=True)
+    with disk_full(kept):
+        write_whole(kept, save(tensors, metadata))
     before, after = source.stat().st_size, kept.stat().st_size
     print(f"{card.name}: {before / 1e6:,.0f} MB converted to {after / 1e6:,.0f} MB of safetensors in {kept}")
     if card.local is None and card.sha256 is None:
@@ -146,6 +141,27 @@ def digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
         total.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
         total.update(tensor.flatten().view(torch.uint8).numpy() if tensor.numel() else b"")
     return total.hexdigest()
+
+
+def fault(path: Path, card: Card | None) -> str | None:
+    """What is wrong with a file that lies in the cache or came with the package; None where it is whole.
+
+    Args:
+        card: what it should be; None for a converted file of the user's own.
+    """
+    try:
+        file = open_tensors(path)
+        if "digest" in file.metadata:
+            if digest({name: file.get(name) for name in file.shapes}, file.metadata) != file.metadata["digest"]:
+                return "its content does not agree with the digest taken when it was made"
+            found = file.metadata["source_sha256"]
+        else:
+            found = sha256_of(path)
+    except UserError as error:
+        return str(error)
+    if card is not None and card.local is None and card.sha256 not in (None, found):
+        return f"its sha256 is {found}, the card's {card.sha256}"
+    return None
 
 
 # Reading.

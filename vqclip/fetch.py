@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 import filelock
 import requests
+import urllib3
 from tqdm import tqdm
 
 from vqclip.errors import UserError
@@ -105,19 +106,15 @@ def fetch(card: Card) -> Path:
 def _from_mirror(url: str, part: Path, card: Card) -> None:
     """Complete and prove ``part`` from one mirror."""
     inherited = part.exists()  # bytes of an earlier mirror or run, which may have been of another file
-    validator = None
+    version = None
     for _ in range(_RESUMES):
-        have = part.stat().st_size if part.exists() else 0
+        have = _length(part)
         if card.bytes is None or have != card.bytes:
-            try:
-                whole, validator = _stream(url, part, card, validator)
-            except requests.RequestException as error:
-                come = part.stat().st_size if part.exists() else 0
-                if come > have:
-                    time.sleep(0.5)
-                    continue
-                raise _MirrorFailed(_reason(error)) from None
-            if not whole:
+            version, cause = _stream(url, part, card, version)
+            if cause and _length(part) <= have:
+                raise _MirrorFailed(cause)
+            if cause:
+                time.sleep(0.5)
                 continue
         if card.sha256 in (None, sha256_of(part)):
             return
@@ -125,52 +122,71 @@ def _from_mirror(url: str, part: Path, card: Card) -> None:
         if not inherited:
             raise _MirrorFailed("what it sent has another sha256 than the card's: another file, or damaged on its way")
         inherited = False
-    raise _MirrorFailed(f"the transfer was cut {_RESUMES} times")
+    raise _MirrorFailed(f"it cut the transfer {_RESUMES} times")
 
 
-def _stream(url: str, part: Path, card: Card, validator: str | None) -> tuple[bool, str | None]:
+def _length(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _stream(url: str, part: Path, card: Card, version: str | None) -> tuple[str | None, str | None]:
     """One request: go on where ``part`` ends.
 
+    Args:
+        version: what the mirror called its version of the file (ETag) when ``part`` was begun.
+
     Returns:
-        Whether the transfer is complete, and what identifies the mirror's version of the file (its ETag).
+        The version, and why the transfer is not complete (None where it is).
     """
-    have = part.stat().st_size if part.exists() else 0
+    have = _length(part)
     headers = {"Accept-Encoding": "identity"}  # or ranges would count compressed bytes
-    if have and (card.sha256 or validator):
+    if have and (card.sha256 or version):
         headers["Range"] = f"bytes={have}-"
         if not card.sha256:
-            headers["If-Range"] = validator
-    with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
+            headers["If-Range"] = version
+    try:
+        response = requests.get(url, headers=headers, stream=True, timeout=TIMEOUT)
+    except requests.RequestException as error:
+        return version, _reason(error)
+    with response:
         if response.status_code == 416:
-            part.unlink()
-            return False, None
-        if not response.ok:
-            raise _MirrorFailed(f"HTTP {response.status_code} {response.reason}")
-        if "text/html" in response.headers.get("Content-Type", ""):
-            raise _MirrorFailed("it answers with a web page, not with a file")
-        start = 0
-        if response.status_code == 206:
-            start = int(response.headers["Content-Range"].split()[1].split("-")[0])
-            if start != have:
-                raise _MirrorFailed("it answers with another part of the file than was asked for")
+            return version, None  # nothing is left to send: the hash decides
+        start = _check(response, have)
         length = response.headers.get("Content-Length")
         total = start + int(length) if length else card.bytes
         if card.bytes and total != card.bytes:
             raise _MirrorFailed(f"its file has {total:,} bytes, the card's has {card.bytes:,}")
+        etag = response.headers.get("ETag", "")
+        version = etag if etag and not etag.startswith("W/") else None
         # The bar shows rate and time left; `disable=None` keeps it out of logs.
         name = f"{card.name} from {urlsplit(url).netloc}"
         bar = tqdm(total=total, initial=start, unit="B", unit_scale=True, desc=name, disable=None)
         with bar, disk_full(part), open(part, "ab" if start else "wb") as file:
-            for block in response.iter_content(_BLOCK):
-                file.write(block)
-                bar.update(len(block))
+            try:
+                while block := response.raw.read1(_BLOCK):  # read1: what has come before a cut is not lost
+                    file.write(block)
+                    bar.update(len(block))
+            except urllib3.exceptions.HTTPError as error:
+                return version, _reason(error)
             file.flush()
             os.fsync(file.fileno())
-        etag = response.headers.get("ETag")
-        return total is None or part.stat().st_size == total, etag if etag and not etag.startswith("W/") else None
+    return version, None if total in (None, _length(part)) else "it closes the connection before the end"
 
 
-def _reason(error: requests.RequestException) -> str:
+def _check(response: requests.Response, have: int) -> int:
+    """Where the answer's bytes belong in the file."""
+    if not response.ok:
+        raise _MirrorFailed(f"HTTP {response.status_code} {response.reason}")
+    if "text/html" in response.headers.get("Content-Type", ""):
+        raise _MirrorFailed("it answers with a web page, not with a file")
+    if response.status_code != 206:
+        return 0
+    if not response.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
+        raise _MirrorFailed("it answers with another part of the file than was asked for")
+    return have
+
+
+def _reason(error: Exception) -> str:
     if isinstance(error, requests.ConnectTimeout):
         return f"no connection within {TIMEOUT[0]:g} s"
     if isinstance(error, requests.ReadTimeout) or "Read timed out" in str(error):
@@ -182,4 +198,6 @@ def _reason(error: requests.RequestException) -> str:
     text = str(error)
     if "NameResolutionError" in text or "Name or service not known" in text:
         return "its name is not known here: no network, or the site is gone"
-    return f"{type(error).__name__}: {text.split('Caused by')[-1][:200]}"
+    if "Connection refused" in text:
+        return "it refuses the connection"
+    return f"{type(error).__name__}: {text[:200]}"

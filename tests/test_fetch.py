@@ -1,0 +1,381 @@
+"""Fetching from a real HTTP server on loopback: whatever happens ends in a good file or a clear message."""
+
+import hashlib
+import json
+import os
+import re
+import resource
+import subprocess
+import sys
+import threading
+import time
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+import torch
+import yaml
+from checkpoint_files import SMALL_VQGAN, random_vqgan, write_taming
+
+from vqclip import fetch as fetching
+from vqclip.checkpoints import load_generator
+from vqclip.cli import main as vqclip
+from vqclip.errors import UserError
+from vqclip.files import sha256
+from vqclip.models import main as models
+
+ETAG = '"one"'
+
+
+class Server:
+    """Serves one file under several behaviours; a path names its behaviour.
+
+    Attributes:
+        log: (path, Range header or None, bytes sent) of each request, in order.
+    """
+
+    def __init__(self, content: bytes):
+        self.content, self.log, self.cut_once, self.pause = content, [], set(), 0.0
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self):
+                outer.answer(self)
+
+            def log_message(self, *_):
+                pass
+
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.http.daemon_threads = True
+        threading.Thread(target=self.http.serve_forever, daemon=True).start()
+
+    def url(self, behaviour: str) -> str:
+        return f"http://127.0.0.1:{self.http.server_port}/{behaviour}/last.ckpt"
+
+    def answer(self, request):
+        behaviour = request.path.split("/")[-2]  # a proxy is asked for the whole link
+        entry = [behaviour, request.headers.get("Range"), 0]
+        self.log.append(entry)
+        content = self.content
+        if behaviour == "gone":
+            return request.send_error(404)
+        if behaviour == "hang":
+            return time.sleep(5)
+        if behaviour == "page":
+            content = b"<html>Sign in to download</html>"
+        if behaviour == "wrong":
+            content = bytes(len(content))
+        if behaviour == "short":
+            content = content[:-1]
+        if entry[1] == f"bytes={len(content)}-":
+            return request.send_error(416)
+        start = 0
+        match = re.fullmatch(r"bytes=(\d+)-", entry[1] or "")
+        if match and behaviour != "norange" and request.headers.get("If-Range", ETAG) == ETAG:
+            start = int(match[1])
+        request.send_response(206 if start else 200)
+        request.send_header("Content-Type", "text/html" if behaviour == "page" else "application/octet-stream")
+        request.send_header("Content-Length", str(len(content) - start))
+        request.send_header("ETag", ETAG)
+        if start:
+            request.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+        request.end_headers()
+        end = len(content)
+        if behaviour in ("cut", "norange") and behaviour not in self.cut_once:
+            self.cut_once.add(behaviour)
+            end = int(0.4 * len(content))
+        if behaviour == "stall":
+            end = int(0.4 * len(content))
+        for at in range(start, end, 2**16):
+            block = content[at : min(at + 2**16, end)]
+            request.wfile.write(block)
+            entry[2] += len(block)
+            time.sleep(self.pause)
+        if behaviour == "stall":
+            request.wfile.flush()
+            time.sleep(5)
+        request.close_connection = True
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory):
+    path = tmp_path_factory.mktemp("source") / "last.ckpt"
+    return write_taming(path, random_vqgan(SMALL_VQGAN), SMALL_VQGAN)
+
+
+@pytest.fixture
+def server(checkpoint):
+    server = Server(checkpoint.read_bytes())
+    yield server
+    server.http.shutdown()
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("VQCLIP_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.delenv("VQCLIP_OFFLINE", raising=False)
+    monkeypatch.setattr(fetching, "TIMEOUT", (1.0, 1.0))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def make_card(server, cache):
+    def make(*behaviours, **changes):
+        return {
+            "name": "net",
+            "file": "net.ckpt",
+            "bytes": len(server.content),
+            "sha256": hashlib.sha256(server.content).hexdigest(),
+            "urls": [server.url(behaviour) for behaviour in behaviours],
+            "architecture": SMALL_VQGAN,
+        } | changes
+
+    return make
+
+
+def check_good(cache, checkpoint, model):
+    """What is in the cache is the converted file alone, and the model has the source's weights."""
+    assert [p.name for p in cache.iterdir() if not p.name.endswith(".lock")] == ["net.safetensors"]
+    weights = torch.load(checkpoint, weights_only=False)["state_dict"]
+    assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
+    assert model.sha256 == sha256(checkpoint)
+
+
+def failure(card):
+    with pytest.raises(UserError) as error:
+        load_generator(card)
+    return str(error.value)
+
+
+def test_first_fetch_and_second_run(make_card, server, cache, checkpoint, capsys):
+    check_good(cache, checkpoint, load_generator(make_card("good")))
+    assert "converted to" in capsys.readouterr().out
+    load_generator(make_card("good", about="another card, not the one this process has loaded"))
+    assert len(server.log) == 1 and capsys.readouterr().out == ""
+
+
+def test_cut_at_40_percent_and_resumed(make_card, server, cache, checkpoint):
+    check_good(cache, checkpoint, load_generator(make_card("cut")))
+    size = len(server.content)
+    assert server.log == [["cut", None, int(0.4 * size)], ["cut", f"bytes={int(0.4 * size)}-", size - int(0.4 * size)]]
+    assert sum(sent for _, _, sent in server.log) == size  # no byte came twice
+
+
+def test_resumed_by_the_next_run_from_another_mirror(make_card, server, cache, checkpoint):
+    """A run that dies leaves the part; a hash makes it good for any mirror."""
+    said = failure(make_card("stall"))
+    assert "it hangs: nothing came for 1 s" in said
+    part = cache / "net.ckpt.part"
+    assert part.stat().st_size == int(0.4 * len(server.content)) and not (cache / "net.ckpt").exists()
+    server.log.clear()
+    check_good(cache, checkpoint, load_generator(make_card("good")))
+    assert server.log == [
+        ["good", f"bytes={int(0.4 * len(server.content))}-", len(server.content) - int(0.4 * len(server.content))]
+    ]
+
+
+def test_server_without_ranges_starts_again(make_card, server, cache, checkpoint):
+    check_good(cache, checkpoint, load_generator(make_card("norange")))
+    assert [sent for _, _, sent in server.log] == [int(0.4 * len(server.content)), len(server.content)]
+
+
+def test_unknown_hash_resumes_the_same_version_only(make_card, server, cache, checkpoint, capsys):
+    check_good(cache, checkpoint, load_generator(make_card("cut", sha256=None, status="unverified")))
+    assert sum(sent for _, _, sent in server.log) == len(server.content)
+    assert (
+        f"no hash is known of it, only its shapes were checked; this file has sha256 {sha256(checkpoint)}"
+        in capsys.readouterr().out
+    )
+    (cache / "net.safetensors").unlink()
+    (cache / "net.ckpt.part").write_bytes(b"of who knows what")
+    server.log.clear()
+    load_generator(make_card("good", sha256=None, about="again"))
+    assert server.log[0][1] is None
+
+
+def test_mirrors_in_order(make_card, server, cache, checkpoint, capsys):
+    mirrors = ("gone", "hang", "page", "short", "wrong", "good")
+    check_good(cache, checkpoint, load_generator(make_card(*mirrors)))
+    assert [name for name, _, _ in server.log if name != "wrong"] == [name for name in mirrors if name != "wrong"]
+    said = capsys.readouterr().out
+    for reason in ("HTTP 404", "it hangs: nothing came for 1 s", "a web page", "the card's has", "another sha256"):
+        assert reason in said
+
+
+def test_wrong_mirror_does_not_spoil_a_good_one(make_card, server, cache, checkpoint):
+    """Half of a wrong file lies there: the good mirror is not blamed for it."""
+    cache.mkdir()
+    (cache / "net.ckpt.part").write_bytes(bytes(1000))
+    check_good(cache, checkpoint, load_generator(make_card("good")))
+    assert [asked for _, asked, _ in server.log] == ["bytes=1000-", None]
+
+
+def test_part_that_is_complete_already(make_card, server, cache, checkpoint):
+    """A run died between the last byte and the rename, and the card knows no size."""
+    cache.mkdir()
+    (cache / "net.ckpt.part").write_bytes(server.content)
+    check_good(cache, checkpoint, load_generator(make_card("good", bytes=None)))
+    assert sum(sent for _, _, sent in server.log) < 1000
+
+
+def test_every_mirror_fails(make_card, server, cache):
+    said = failure(make_card("gone", "wrong", "page"))
+    for part in (
+        "no mirror delivered it",
+        "/gone/",
+        "HTTP 404",
+        "/wrong/",
+        "another sha256",
+        "/page/",
+        "web page",
+        str(cache / "net.ckpt"),
+    ):
+        assert part in said
+    assert not list(cache.glob("net*"))
+
+
+def test_unreachable_server(make_card, server):
+    server.http.shutdown()
+    server.http.server_close()
+    assert "it refuses the connection" in failure(make_card("good"))
+
+
+def test_proxy_is_used(make_card, server, cache, checkpoint, monkeypatch):
+    """A site that only the proxy can reach; the test server plays the proxy."""
+    monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{server.http.server_port}")
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{server.http.server_port}")
+    load_generator(make_card(urls=["http://models.invalid/good/last.ckpt"]))
+    assert server.log[0][0] == "good"
+
+
+def test_offline_does_not_touch_the_network(make_card, server, cache, monkeypatch):
+    monkeypatch.setenv("VQCLIP_OFFLINE", "1")
+    assert str(cache / "net.ckpt") in failure(make_card("good")) and server.log == []
+
+
+def test_file_put_there_by_hand(make_card, server, cache, checkpoint, monkeypatch):
+    monkeypatch.setenv("VQCLIP_OFFLINE", "1")
+    cache.mkdir()
+    (cache / "net.ckpt").write_bytes(checkpoint.read_bytes())
+    assert load_generator(make_card("good")).sha256 == sha256(checkpoint)
+    assert (cache / "net.ckpt").exists()  # it is theirs
+    (cache / "net.safetensors").unlink()
+    (cache / "net.ckpt").write_bytes(checkpoint.read_bytes() + b" ")
+    assert "is not the file that the card of net names: its sha256 is" in failure(make_card("good", about="again"))
+
+
+def test_file_larger_than_the_disk(make_card, server):
+    said = failure(make_card("good", bytes=10**16))
+    assert "10,000,000,000 MB" in said and "VQCLIP_HOME=FOLDER" in said and server.log == []
+
+
+@contextmanager
+def files_up_to(size):
+    """The kernel refuses to let a file of this process grow beyond ``size``, as a full disk or a quota does."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_full_disk(make_card, server, cache):
+    limit = len(server.content) // 2
+    with files_up_to(limit):
+        said = failure(make_card("good"))
+    assert "net.ckpt.part cannot be written: File too large" in said and "VQCLIP_HOME=FOLDER" in said
+    assert not (cache / "net.ckpt").exists() and not (cache / "net.safetensors").exists()
+    server.log.clear()
+    load_generator(make_card("good"))  # room was made: what had come is used
+    assert server.log[0][1] == f"bytes={limit}-"
+
+
+def test_full_disk_at_conversion(make_card, cache, checkpoint):
+    cache.mkdir()
+    (cache / "net.ckpt").write_bytes(checkpoint.read_bytes())
+    with files_up_to(10_000):
+        assert "net.safetensors cannot be written: File too large" in failure(make_card("good"))
+    assert sorted(p.name for p in cache.iterdir() if not p.name.endswith(".lock")) == ["net.ckpt"]
+
+
+SCRIPT = "import json, sys; from vqclip.checkpoints import load_generator; load_generator(json.loads(sys.argv[1]))"
+
+
+def test_two_processes_fetch_once(make_card, server, cache):
+    server.pause = 0.005
+    command = [sys.executable, "-c", SCRIPT, json.dumps(make_card("good"))]
+    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    outputs = [process.communicate(timeout=90) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], outputs
+    assert len(server.log) == 1 and server.log[0][2] == len(server.content)
+
+
+# The tool.
+
+
+@contextmanager
+def config_dir(tmp_path, card):
+    folder = tmp_path / "conf" / "checkpoints" / "generator"
+    folder.mkdir(parents=True)
+    (folder / "net.yaml").write_text(yaml.safe_dump(card))
+    yield ["--config-dir", str(tmp_path / "conf")]
+
+
+def test_corrupted_cache_is_found_and_mended(make_card, server, cache, tmp_path, capsys):
+    with config_dir(tmp_path, make_card("good")) as mine:
+        assert models(["fetch", "net", *mine]) == 0
+        assert models(["verify", *mine]) == 0
+        assert "all whole" in capsys.readouterr().out
+        kept = cache / "net.safetensors"
+        content = bytearray(kept.read_bytes())
+        content[len(content) // 2] ^= 1  # one bit
+        kept.write_bytes(content)
+        assert models(["verify", *mine]) == 1
+        said = capsys.readouterr().out
+        assert f"BAD   {kept}" in said and "mend it: vqclip models fetch generator/net" in said
+        assert models(["fetch", "generator/net", *mine]) == 0
+        assert models(["verify", "net", *mine]) == 0
+        assert len(server.log) == 2
+        kept.write_bytes(kept.read_bytes()[:-100])
+        assert models(["verify", *mine]) == 1
+        assert models(["fetch", "net", *mine]) == models(["verify", *mine]) == 0
+        assert models(["fetch", "net", *mine]) == 0
+        assert len(server.log) == 3  # what is whole is not fetched again
+
+
+def test_list_shows_what_is_here(make_card, server, cache, tmp_path, capsys):
+    with config_dir(tmp_path, make_card("good")) as mine:
+        assert models(["list", *mine]) == 0
+        said = capsys.readouterr().out
+        assert str(cache) in said and re.search(r"net +to fetch, \d+ MB", said)
+        assert "imagenet_f16_16384" in said and "vit_l_14_336" in said and "[unverified" in said
+        (cache).mkdir()
+        (cache / "net.ckpt.part").write_bytes(bytes(2_000_000))
+        models(["list", *mine])
+        assert re.search(r"net +cut at 2 MB of", capsys.readouterr().out)
+        models(["fetch", "net", *mine])
+        models(["list", *mine])
+        assert re.search(r"net +here, \d+ MB", capsys.readouterr().out)
+
+
+def test_offline_flag(make_card, server, tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "environ", os.environ.copy())
+    with config_dir(tmp_path, make_card("good")) as mine, pytest.raises(UserError, match="VQCLIP_OFFLINE"):
+        models(["fetch", "net", "--offline", *mine])
+    assert server.log == []
+
+
+def test_wrong_names_from_the_command_line(capsys, cache):
+    with pytest.raises(SystemExit) as exit_:
+        vqclip(["models", "fetch", "imagenet_f16_16834"])
+    assert exit_.value.code == 2
+    assert "no such checkpoint. Did you mean imagenet_f16_16384?" in capsys.readouterr().err
+
+
+def test_list_does_not_load_torch(cache):
+    code = "import sys; from vqclip.models import main; main([]); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60).returncode == 0
