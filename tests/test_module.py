@@ -1,11 +1,22 @@
 """The optimisation: what is trained, what the gradient is, and that memory settings do not change it."""
 
+import os
+import resource
+from pathlib import Path
+
 import pytest
 import pytorch_lightning as pl
 import torch
 
+from vqclip.augmentations import Augmentations
 from vqclip.latent import Quantised
 from vqclip.loss import Objective, TotalVariation
+from vqclip.noise import Noise
+
+
+def many_crops() -> Augmentations:
+    crops = {"count": 4000, "mean": 1.0, "std": 0.1, "min": 0.5, "max": 1.0, "antialias": False}
+    return Augmentations(pad=0.0, flip=0.0, affine=None, crops=crops)
 
 
 def gradient(module, step=0):
@@ -110,3 +121,28 @@ def test_look_scores_with_the_same_crops_every_time(make_module):
     assert set(scores) == {"score", "include", "exclude"}
     torch.testing.assert_close(scores["score"], scores["include"] - 0.5 * scores["exclude"])
     assert torch.equal(scores["score"], again["score"])
+
+
+def test_out_of_memory_halves_the_chunk_and_goes_on(make_module, generator, capfd):
+    """In a process of its own whose address space is too small for all crops at once."""
+
+    def step(limit):
+        torch.set_num_threads(1)
+        module = make_module(augmentations=many_crops(), noise=Noise(0, 0))
+        optimizer = module.configure_optimizers()
+        used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (used + limit if limit else -1, -1))
+        module.optimise(0, optimizer)
+        return module
+
+    child = os.fork()
+    if not child:
+        try:
+            module, whole = step(150 * 2**20), step(None)
+            smaller = module.crop_chunk is not None and whole.crop_chunk is None
+            same = torch.allclose(module.latent.grad, whole.latent.grad, rtol=1e-3, atol=1e-7)
+            os._exit(0 if smaller and same else 3)
+        except BaseException as error:
+            os.write(2, repr(error).encode())
+            os._exit(4)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0, capfd.readouterr().err

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from vqclip.augmentations import Augmentations, CropDraw
+from vqclip.errors import UserError
 from vqclip.generators import VQGAN
 from vqclip.loss import Objective, Targets
 from vqclip.noise import Noise
@@ -19,7 +20,7 @@ from vqclip.schedules import Schedule
 
 __all__ = ["Eye", "LatentOptimisation"]
 
-#: Crops a score looks at, and the step their draws are named by: the same for every snapshot of every run.
+#: The crops a score looks at are drawn under this step's name: the same for every snapshot of a run.
 SCORE_STEP = 0
 
 
@@ -104,7 +105,15 @@ class LatentOptimisation(pl.LightningModule):
         image = self.decode()  # [B,3,H,W] in [0,1]
         # The crops' gradient gathers on a leaf, so that one crop's graph can be freed before the next is built.
         leaf = image.detach().requires_grad_()
-        terms = self.on_crops(leaf, self.rng(step), t, backward=True)
+        while True:
+            try:
+                terms = self.on_crops(leaf, self.rng(step), t, backward=True)
+                break
+            except RuntimeError as error:
+                if not _out_of_memory(error):
+                    raise
+            leaf.grad = None
+            self._halve_chunk(len(image))
         picture_terms = self.objective.on_picture(image, self.latent, self.start)
         picture_loss = self.objective.total(picture_terms, t)
         if picture_terms:
@@ -114,7 +123,8 @@ class LatentOptimisation(pl.LightningModule):
         optimizer.step()
 
         terms |= {name: value.detach() for name, value in picture_terms.items()}
-        self.metrics = {"loss": self.objective.total(terms, t), **terms, "lr": self.lr(t), "noise": self.noise.factor(t)}
+        self.metrics = {"loss": self.objective.total(terms, t), **terms}
+        self.metrics |= {"lr": self.lr(t), "noise": self.noise.factor(t)}
 
     def on_crops(self, image: Tensor, rng: Draws, t: float, backward: bool, noisy: bool = True) -> dict[str, Tensor]:
         """Crop terms of ``image`` [B,3,H,W]: name → mean over crops and eyes, [B], detached.
@@ -142,6 +152,18 @@ class LatentOptimisation(pl.LightningModule):
         crops = self.augmentations.cut(self.augmentations.transform(image, draw), draw, input_size, which)
         return crops if noise is None else crops + noise[:, which].flatten(0, 1)
 
+    def _halve_chunk(self, pictures: int) -> None:
+        """Out of memory: look at half as many crops in one go, or give up where it was one of each picture."""
+        crops = self.crop_chunk or self.augmentations.count * pictures
+        if crops <= pictures:
+            raise UserError(
+                f"out of memory with one crop of each of {pictures} pictures at a time. Allowed: what the device "
+                "holds. Try: a smaller size, a smaller batch_size, or memory.checkpoint_decoder=true"
+            ) from None
+        self.crop_chunk = crops // 2
+        torch.cuda.empty_cache()
+        print(f"out of memory with {crops} crops at a time; going on with memory.crop_chunk={self.crop_chunk}")
+
     def _chunks(self, pictures: int, count: int) -> list[slice]:
         """Slices of the N crops of every picture, each of about ``crop_chunk`` crops over all pictures."""
         n = max(1, self.crop_chunk // pictures) if self.crop_chunk else count
@@ -165,3 +187,8 @@ class LatentOptimisation(pl.LightningModule):
         noise = self.noise.draw(rng, self.augmentations.count, size, t)
         crop = self.crops(image, self.augmentations.draw(rng, *image.shape[-2:]), noise, size, slice(0, 1))
         return image, scores, crop.clamp(0, 1)
+
+
+def _out_of_memory(error: RuntimeError) -> bool:
+    """Whether a device or the CPU had no memory left; the CPU's allocator raises a plain RuntimeError."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
