@@ -21,6 +21,7 @@ __all__ = ["main", "quote", "split"]
 TOOLS = {
     "models": "vqclip.models",
     "evaluate": "vqclip.evaluate",
+    "compare": "vqclip.compare",
 }
 
 _OVERRIDE = re.compile(r"[~+]{0,2}(?P<key>[a-z_][\w.@/]*)(=|$)")
@@ -126,11 +127,16 @@ def _hydra(argv: list[str]) -> None:
         from hydra.types import RunMode
 
         from vqclip.engine import execute
+        from vqclip.sweep import job_name
 
+        sweep = HydraConfig.get().mode == RunMode.MULTIRUN
+        folder = Path(HydraConfig.get().runtime.output_dir)
+        if sweep and cfg.sweep:
+            print(f"job {folder.name}: {job_name(cfg.sweep.swept)}")
         try:
-            result = execute(cfg, Path(HydraConfig.get().runtime.output_dir))
+            result = execute(cfg, folder, resume=bool(cfg.sweep))
         except UserError as error:
-            if HydraConfig.get().mode == RunMode.MULTIRUN:
+            if sweep:
                 raise  # Hydra goes on with the other jobs
             print(f"vqclip: {error}", file=sys.stderr)
             sys.exit(2)
@@ -138,6 +144,10 @@ def _hydra(argv: list[str]) -> None:
             print(path)
         return result.score
 
+    if {"-m", "--multirun"} & set(argv):
+        from vqclip.sweep import install
+
+        install()
     sys.argv = [sys.argv[0], *argv]
     job()
 

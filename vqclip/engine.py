@@ -7,6 +7,7 @@ import logging
 import platform
 import sys
 import time
+import traceback
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,9 +27,10 @@ from torch import Tensor
 
 from vqclip.callbacks import Recorder, picture_folder
 from vqclip.checkpoints import load_generator, load_perceptor
-from vqclip.config import check, picture_config, resolved
+from vqclip.config import check, identity, picture_config, resolved
 from vqclip.files import write_json, write_whole
 from vqclip.init import Start
+from vqclip.loggers import log_result
 from vqclip.loss import Targets, combine_texts
 from vqclip.module import Eye, LatentOptimisation
 from vqclip.resume import Signals, command, cut_back, inputs, locked, read_checkpoint, same_inputs
@@ -89,6 +91,7 @@ def _execute(cfg: DictConfig, config: dict, folder: Path, signals: Signals, resu
     seeds = [config["seed"] + i for _ in config["prompts"]["include"] for i in range(config["batch_size"])]
     report = {
         "status": "running",
+        "identity": identity(config),
         "started": past.get("started", datetime.now().astimezone().isoformat(timespec="seconds")),
         "resumed": past.get("resumed", []) + ([checkpoint["global_step"]] if checkpoint else []),
         "seed": config["seed"],
@@ -99,7 +102,7 @@ def _execute(cfg: DictConfig, config: dict, folder: Path, signals: Signals, resu
     if not checkpoint:
         write_json(folder / "run.json", report)
     began = time.perf_counter() - past.get("seconds", 0)
-    with _outcome(folder, report, began):
+    with _outcome(folder, report, began), _loggers(cfg, config, past.get("wandb")) as loggers:
         module = build(cfg, prompts, seeds)
         report["weights"] = {"generator": module.generator.sha256} | {
             name: eye.perceptor.sha256 for name, eye in module.eyes.items()
@@ -108,22 +111,24 @@ def _execute(cfg: DictConfig, config: dict, folder: Path, signals: Signals, resu
         if checkpoint:
             same_inputs(folder, past, report)
         recorder = _recorder(folder, config, report, signals)
-        trainer = _trainer(cfg, config, folder, recorder, past.get("wandb"))
+        trainer = _trainer(cfg, config, folder, recorder, loggers)
         report["device"] = str(trainer.strategy.root_device)
-        report["wandb"] = next((logger.version for logger in trainer.loggers if isinstance(logger, WandbLogger)), None)
+        report["wandb"] = next((logger.version for logger in loggers if isinstance(logger, WandbLogger)), None)
         write_json(folder / "run.json", report)
         _to_device(module, trainer.strategy.root_device)
-        with _loggers_closed(trainer.loggers):
-            ckpt = {"ckpt_path": folder / "last.ckpt", "weights_only": True} if checkpoint else {}
-            trainer.fit(module, train_dataloaders=range(module.steps), **ckpt)
-            if checkpoint and checkpoint["global_step"] == module.steps:
-                # Stopped after the last step: Lightning found nothing to train and called nobody.
-                for callback in trainer.callbacks:
-                    callback.on_train_end(trainer, module)
+        ckpt = {"ckpt_path": folder / "last.ckpt", "weights_only": True} if checkpoint else {}
+        trainer.fit(module, train_dataloaders=range(module.steps), **ckpt)
+        if checkpoint and checkpoint["global_step"] == module.steps:
+            # Stopped after the last step: Lightning found nothing to train and called nobody.
+            for callback in trainer.callbacks:
+                callback.on_train_end(trainer, module)
         report["steps"] = trainer.global_step
         for own, best, final in zip(report["pictures"], recorder.best, recorder.last, strict=True):
             own |= {"best": best, "final": final}
         report["sha256"] = dict(sorted(recorder.digests.items()))
+        report["seconds"] = round(time.perf_counter() - began, 3)
+        for logger in loggers:
+            log_result(logger, folder, report)
     module.to(trainer.strategy.root_device)  # Lightning took the latent back to the CPU
     with torch.no_grad():
         images = module.decode().float().cpu()
@@ -211,15 +216,8 @@ def _recorder(folder: Path, config: Mapping, report: Mapping, signals: Signals) 
 
 
 def _trainer(
-    cfg: DictConfig, config: Mapping, folder: Path, recorder: Recorder, wandb_id: str | None
+    cfg: DictConfig, config: Mapping, folder: Path, recorder: Recorder, loggers: list[Logger]
 ) -> pl.Trainer:
-    loggers = []
-    for name, logger in (cfg.logger or {}).items():
-        if logger:
-            make = instantiate(logger, _convert_="all", _partial_=True)
-            # W&B takes the config when it starts; what is sent later gets lost offline.
-            own_id = {"id": wandb_id} if wandb_id else {}
-            loggers.append(make(config=dict(config), **own_id) if name == "wandb" else make())
     callbacks = [instantiate(callback, _convert_="all") for callback in (cfg.callbacks or {}).values() if callback]
     return pl.Trainer(
         **config["trainer"],
@@ -255,6 +253,8 @@ def _outcome(folder: Path, report: dict, began: float) -> Iterator[None]:
         raise
     except BaseException as error:
         report |= {"status": "failed", "error": f"{type(error).__name__}: {error}"}
+        with open(folder / "vqclip.log", "a") as file:
+            traceback.print_exc(file=file)
         raise
     finally:
         report["seconds"] = round(time.perf_counter() - began, 3)
@@ -262,11 +262,18 @@ def _outcome(folder: Path, report: dict, began: float) -> Iterator[None]:
 
 
 @contextmanager
-def _loggers_closed(loggers: Sequence[Logger]) -> Iterator[None]:
-    """End W&B's run with the run, marked failed where it failed: the next job of the process gets its own."""
+def _loggers(cfg: DictConfig, config: Mapping, wandb_id: str | None) -> Iterator[list[Logger]]:
+    """The loggers of a run.  W&B's run ends with it, marked failed where it failed: the next job gets its own."""
+    loggers: list[Logger] = []
     code = 1
     try:
-        yield
+        for name, logger in (cfg.logger or {}).items():
+            if logger:
+                make = instantiate(logger, _convert_="all", _partial_=True)
+                # W&B takes the config when it starts; what is sent later gets lost offline.
+                own_id = {"id": wandb_id} if wandb_id else {}
+                loggers.append(make(config=dict(config), **own_id) if name == "wandb" else make())
+        yield loggers
         code = 0
     finally:
         for logger in loggers:
@@ -277,5 +284,5 @@ def _loggers_closed(loggers: Sequence[Logger]) -> Iterator[None]:
 def _quiet() -> None:
     """No advice from the libraries that does not concern a user of ours."""
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    for message in (".*does not have many workers.*", ".*GPU available but not used.*", ".*treespec.*"):
+    for message in (".*does not have many workers.*", ".*GPU available but not used.*", ".*treespec.*", ".*ended before the epoch ended.*"):
         warnings.filterwarnings("ignore", message)

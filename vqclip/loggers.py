@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+import http.client
+import json
 import os
-from collections.abc import Sequence
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Mapping, Sequence
+from contextlib import redirect_stderr
+from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
 from torch import Tensor
 
-__all__ = ["log_step", "wandb_logger"]
+from vqclip.config import picture_config
+from vqclip.errors import UserError
+from vqclip.sweep import job_name
+
+__all__ = ["log_result", "log_step", "wandb_logger"]
+
+#: Seconds that W&B's server may take to begin a run, and to take the rest of its data when it ends.
+PATIENCE = 10
 
 
 def log_step(logger: Logger, step: int, numbers: dict, images: Sequence[Tensor], crops: Sequence[Tensor]) -> None:
@@ -32,27 +47,114 @@ def log_step(logger: Logger, step: int, numbers: dict, images: Sequence[Tensor],
             logger.experiment.add_image(name, x, step)
 
 
+def log_result(logger: Logger, folder: Path, report: Mapping[str, Any]) -> None:
+    """What a finished run came to, from its folder: table, videos, summary, latents.  Only W&B has a place for it.
+
+    Args:
+        report: ``run.json`` as it will be.
+    """
+    if not isinstance(logger, WandbLogger):
+        return
+    import wandb
+
+    run, pictures = logger.experiment, report["pictures"]
+    config = run.config.as_dict()
+    swept = (config.get("sweep") or {}).get("swept", {})
+    scores = list(pictures[0]["best"])
+    table = wandb.Table(["picture", "prompt", "seed", "settings", *swept, *scores, "seconds"])
+    shown = {"result": table}
+    for i, own in enumerate(pictures):
+        place = folder / f"picture-{i:02d}"
+        best = wandb.Image(str(place / "best.png"), caption=own["prompt"])
+        settings = json.dumps(picture_config(config), ensure_ascii=False)
+        table.add_data(
+            best, own["prompt"], own["seed"], settings, *swept.values(), *own["best"].values(), report["seconds"]
+        )
+        shown[f"best/{i:02d}"] = best
+        if (video := place / "timelapse.mp4").is_file():
+            shown[f"timelapse/{i:02d}"] = wandb.Video(str(video))
+    if (video := folder / "interpolation.mp4").is_file():
+        shown["interpolation"] = wandb.Video(str(video))
+    run.log({**shown, "step": report["steps"]})
+    for kind in ("best", "final"):
+        for name in scores:
+            run.summary[f"{kind}/{name}"] = sum(own[kind][name] for own in pictures) / len(pictures)
+    artifact = wandb.Artifact(f"latents-{run.id}", "latents", metadata={"pictures": pictures})
+    # Immutable: W&B reads the run folder's own files when it uploads, and keeps no copy of them.
+    artifact.add_file(str(folder / "config.yaml"), policy="immutable")
+    for i in range(len(pictures)):
+        name = f"picture-{i:02d}/latents.safetensors"
+        artifact.add_file(str(folder / name), name, policy="immutable")
+    run.log_artifact(artifact)
+
+
 def wandb_logger(save_dir: str, config: dict, mode: str | None, **kwargs) -> WandbLogger:
     """Lightning's WandbLogger with the whole config at its start, and no question asked.
+
+    A server that does not answer costs a second, once a process: the run then goes offline.
 
     Args:
         save_dir: the run folder.
         config: the resolved config.
         mode: online, offline or disabled; None is online where a key is known (``WANDB_API_KEY`` or ``wandb
             login``), else offline.
-        kwargs: go to ``wandb.init`` (project, entity, name, group, tags, job_type, …).
+        kwargs: go to ``wandb.init`` (project, entity, name, group, tags, job_type, …).  In a sweep, the group is the
+            sweep and the name is made of the swept keys, where they are None.
+
+    Raises:
+        UserError: online, without a key.
     """
     import wandb
 
-    if mode is None:
-        mode = os.environ.get("WANDB_MODE") or ("online" if wandb.login(prompt=False) else "offline")
-    settings = wandb.Settings(silent=True, console="off")
-    Path(save_dir).mkdir(parents=True, exist_ok=True)
-    logger = WandbLogger(save_dir=save_dir, config=config, mode=mode, settings=settings, **kwargs)
-    logger.experiment.define_metric("*", step_metric="step")
-    if mode == "offline":
-        print(
-            f"W&B offline: look with `wandb leet {logger.experiment.dir.rsplit(os.sep, 1)[0]}`, "
-            f"upload with `wandb sync` on the same folder"
+    sweep = config.get("sweep")
+    told = {"job_type": "run"}
+    if sweep:
+        told = {"job_type": "sweep", "group": sweep["group"], "name": job_name(sweep["swept"])}
+    told |= {key: value for key, value in kwargs.items() if value is not None}
+    mode = mode or os.environ.get("WANDB_MODE") or ("online" if _has_key() else "offline")
+    if mode == "online" and not _has_key():
+        raise UserError(
+            "logger.wandb.mode=online: no API key is known. Allowed: after `wandb login` or with WANDB_API_KEY set. "
+            "Try: logger.wandb.mode=offline"
         )
+    if mode == "online" and not _answers(wandb.setup().settings.base_url):
+        mode = _went_offline()
+    Path(save_dir).mkdir(parents=True, exist_ok=True)
+    settings = wandb.Settings(silent=True, console="off", init_timeout=PATIENCE, finish_timeout=PATIENCE)
+    make = partial(WandbLogger, save_dir=save_dir, config=config, settings=settings, **told)
+    logger = make(mode=mode)
+    try:
+        run = logger.experiment
+    except wandb.errors.CommError:
+        mode = _went_offline()
+        logger = make(mode=mode)
+        run = logger.experiment
+    run.define_metric("*", step_metric="step")
+    if mode == "offline":
+        folder = Path(run.dir).parent
+        print(f"W&B offline. Look: wandb leet {folder}   Upload: wandb sync {folder}")
     return logger
+
+
+def _went_offline() -> str:
+    print("W&B does not answer; this run goes on offline", file=sys.stderr)
+    return "offline"
+
+
+def _has_key() -> bool:
+    import wandb
+
+    with redirect_stderr(None):
+        return bool(wandb.login(prompt=False))
+
+
+@cache
+def _answers(url: str) -> bool:
+    """Whether a W&B server says anything at all within a second."""
+    try:
+        urllib.request.urlopen(url, timeout=1).close()
+    except urllib.error.HTTPError:
+        return True
+    except (OSError, http.client.HTTPException):
+        return False
+    return True

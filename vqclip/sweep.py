@@ -1,0 +1,259 @@
+"""Sweeps: which jobs there are, which of them are done, and what is left to run.
+
+A job is known by the identity of its config (:func:`vqclip.config.identity`), not by its number.  A sweep into a
+folder that holds an earlier one runs only what is missing, failed or cut there, and numbers new jobs after the old.
+What no config tells is not seen: another version of vqclip, or another file behind the same path.
+
+Nothing here imports torch: a sweep that is done already must say so at once.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import logging
+import shutil
+import sys
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.plugins import Plugins
+from hydra.core.utils import JobReturn
+from omegaconf import OmegaConf, open_dict
+
+from vqclip.config import errors_in, identity, resolved
+from vqclip.errors import UserError
+from vqclip.resume import locked
+from vqclip.schedules import schedule
+
+__all__ = ["Job", "Sweeper", "idle", "install", "is_done", "job_name", "notices"]
+
+#: W&B's limit on a run's name that its pages still show whole.
+NAME_LENGTH = 64
+#: Optimisers whose step does not depend on the gradient's scale.
+SCALE_FREE = ("Adam", "AdamW", "Adamax", "NAdam", "RAdam", "RMSprop", "Rprop")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job of a sweep."""
+
+    overrides: list[str]  #: as on the command line, one value each
+    swept: dict[str, str]  #: the swept keys among them, with this job's values as typed
+    config: dict[str, Any]  #: resolved
+
+    @cached_property
+    def identity(self) -> str:
+        return identity(self.config)
+
+
+def job_name(swept: Mapping[str, str]) -> str:
+    """``alpha=.5 beta=0``: swept keys by the last part of their names, at most 64 characters."""
+    short = [key.replace("/", ".").rsplit(".", 1)[-1] for key in swept]
+    keys = [word if short.count(word) == 1 else key for word, key in zip(short, swept, strict=True)]
+    name = " ".join(f"{key}={value}" for key, value in zip(keys, swept.values(), strict=True))
+    if len(name) <= NAME_LENGTH:
+        return name
+    return f"{name[: NAME_LENGTH - 7]}…{identity(swept)[:6]}"  # two long prompts may begin alike
+
+
+def is_done(folder: Path, identity: str) -> bool:
+    """Whether ``folder`` holds this job, finished, with every picture that it wrote."""
+    report = _report(folder)
+    return (
+        report.get("identity") == identity
+        and report.get("status") == "finished"
+        and all((folder / name).is_file() for name in report.get("sha256", {}))
+    )
+
+
+def idle(config: Mapping[str, Any]) -> dict[str, str]:
+    """Keys of a resolved config that cannot change its picture as the others stand → why."""
+    loss, noise, prompts, optimizer = (config.get(k) or {} for k in ("loss", "noise", "prompts", "optimizer"))
+    extras, exclude = _has_text(prompts.get("extras")), _has_text(prompts.get("exclude"))
+    beta, anchor = (_ever(loss.get(name, 0)) for name in ("beta", "anchor"))
+    found = {"snapshot_every": "the way of the latent is the same, only other steps of it are kept"}
+    if not _ever(noise.get("factor", 0)):
+        found["noise.num_rands"] = "noise.factor is 0"
+    if not exclude:
+        found["loss.beta"] = "prompts.exclude is empty"
+    if not beta:
+        found["prompts.exclude"] = "loss.beta is 0"
+    if not extras:
+        found["prompts.extras_weight"] = "prompts.extras is empty"
+        found["prompts.include_weight"] = "prompts.extras is empty, and the target is brought to unit length"
+    alone = not anchor and not (exclude and beta) and not any((loss.get("terms") or {}).values())
+    kind = str(optimizer.get("_target_")).rsplit(".", 1)[-1]
+    scale_free = kind in SCALE_FREE and (kind == "AdamW" or not optimizer.get("weight_decay"))
+    alpha = loss.get("alpha", 0)
+    if alone and scale_free and not isinstance(alpha, Mapping) and alpha > 0:
+        found["loss.alpha"] = f"it is the only term of the loss, and {kind} cancels a common factor"
+    return found
+
+
+def notices(jobs: Sequence[Job]) -> list[str]:
+    """One line for every swept key that cannot change the picture, in all jobs or in some."""
+    lines = []
+    for key in dict.fromkeys(key for job in jobs for key in job.swept):
+        alike: dict[tuple, set[str]] = {}
+        for job in jobs:
+            rest = tuple((k, v) for k, v in job.swept.items() if k != key)
+            alike.setdefault(rest, set()).add(job.identity)
+        if len(jobs) > len(alike) and all(len(found) == 1 for found in alike.values()):
+            lines.append(f"{key} does not change the picture: its values make the same job, which runs once")
+            continue
+        reasons = [reason for job in jobs if (reason := idle(job.config).get(key))]
+        if len(reasons) > 1:
+            where = "" if len(reasons) == len(jobs) else f" in {len(reasons)} of {len(jobs)} jobs"
+            lines.append(f"{key} cannot change the picture{where}: {'; '.join(dict.fromkeys(reasons))}")
+    return lines
+
+
+class Sweeper(BasicSweeper):
+    """Hydra's basic sweeper, less what is done already; afterwards the comparison, and an exit status that tells."""
+
+    def sweep(self, arguments: list[str]) -> None:
+        folder = Path(self.config.hydra.sweep.dir)
+        try:
+            with locked(folder):
+                OmegaConf.save(self.config, folder / "multirun.yaml")
+                unfinished = self._run(folder, list(self._jobs([*self._parse_config(), *arguments])))
+        except UserError as error:  # Hydra would print its traceback
+            print(f"vqclip: {error}", file=sys.stderr)
+            sys.exit(2)
+        if unfinished:
+            sys.exit(1)
+
+    def _jobs(self, arguments: list[str]) -> Iterator[Job]:
+        """Every combination of the swept values, composed.
+
+        Raises:
+            UserError: some of them are mistakes; all are named.
+        """
+        parsed = OverridesParser.create(config_loader=self.hydra_context.config_loader).parse_overrides(arguments)
+        swept = [override.get_key_element() for override in parsed if override.is_sweep_override()]
+        errors: dict[str, None] = {}
+        for [overrides] in self.split_arguments(parsed, max_batch_size=1):
+            job = self._compose(overrides, swept)
+            errors |= dict.fromkeys(errors_in(job.config))
+            yield job
+        if errors:
+            raise UserError("\n".join(errors))
+
+    def _compose(self, overrides: Sequence[str], swept: Sequence[str]) -> Job:
+        values = dict(override.split("=", 1) for override in overrides)
+        cfg = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
+        with open_dict(cfg):
+            del cfg["hydra"]
+            cfg.paths.output_dir = "."  # not known yet, and no part of the picture
+        return Job(list(overrides), {key: values[key] for key in swept}, resolved(cfg))
+
+    def _run(self, folder: Path, jobs: list[Job]) -> int:
+        """Run the jobs that are not done; how many are not done even then."""
+        for line in notices(jobs):
+            print(f"note: {line}", file=sys.stderr)
+        places = _places(folder, jobs)
+        jobs = list({job.identity: job for job in reversed(jobs)}.values())[::-1]
+        left = [job for job in jobs if not is_done(places[job.identity], job.identity)]
+        if len(left) < len(jobs):
+            print(f"{len(jobs) - len(left)} of {len(jobs)} jobs are done already in {folder}, {len(left)} to run")
+        try:
+            self._launch(folder, left, places)
+        finally:
+            self._compare(folder)
+        unfinished = [job for job in left if not is_done(places[job.identity], job.identity)]
+        for job in unfinished:
+            place = places[job.identity]
+            reason = _report(place).get("error", "it ended before it could say why")
+            print(f"vqclip: {job_name(job.swept)}: {reason}\n  traceback: {place / 'vqclip.log'}", file=sys.stderr)
+        if unfinished:
+            count = f"{len(unfinished)} of {len(jobs)} jobs"
+            print(f"vqclip: {count} did not finish; the same command runs them again", file=sys.stderr)
+        return len(unfinished)
+
+    def _launch(self, folder: Path, jobs: Sequence[Job], places: Mapping[str, Path]) -> None:
+        from vqclip.cli import quote
+
+        # It would print every override of every job.
+        logging.getLogger("hydra._internal.core_plugins.basic_launcher").setLevel(logging.WARNING)
+        commands = []
+        for job in jobs:
+            place = places[job.identity]
+            if _report(place).get("status") not in ("running", "interrupted"):  # those go on where they were cut
+                shutil.rmtree(place, ignore_errors=True)
+            keys = ",".join(f"{key}:{quote(value)}" for key, value in job.swept.items())
+            told = f"sweep={{group:{quote(_group(folder))},swept:{{{keys}}}}}"
+            commands.append([*job.overrides, told, f"hydra.sweep.subdir={place.name}"])
+        for batch, start in _batches(commands, self.max_batch_size):
+            for done in self.launcher.launch(batch, initial_job_idx=start):
+                _keep_traceback(done)
+
+    def _compare(self, folder: Path) -> None:
+        from vqclip.compare import compare
+
+        for path in compare([folder], folder):
+            print(path)
+
+
+def install() -> None:
+    """Let Hydra use our sweeper for its basic one: it takes plugins by name, from its own namespaces only."""
+    Plugins.instance().class_name_to_class[f"{BasicSweeper.__module__}.{BasicSweeper.__name__}"] = Sweeper
+
+
+def _places(folder: Path, jobs: Sequence[Job]) -> dict[str, Path]:
+    """The folder of every job: where it stands already, else the next free number."""
+    places = {found["identity"]: path for path in _numbered(folder) if "identity" in (found := _report(path))}
+    free = (folder / str(n) for n in itertools.count())
+    for job in jobs:
+        if job.identity not in places:
+            places[job.identity] = next(path for path in free if not path.exists())
+    return places
+
+
+def _numbered(folder: Path) -> list[Path]:
+    return sorted((path for path in folder.iterdir() if path.name.isdigit()), key=lambda path: int(path.name))
+
+
+def _report(folder: Path) -> dict[str, Any]:
+    """``run.json`` of a folder, empty where there is none that can be read."""
+    try:
+        return json.loads((folder / "run.json").read_text())
+    except (OSError, ValueError):
+        return {}
+
+
+def _batches(commands: list, size: int | None) -> Iterator[tuple[list, int]]:
+    size = size or max(1, len(commands))
+    for start in range(0, len(commands), size):
+        yield commands[start : start + size], start
+
+
+def _keep_traceback(job: JobReturn) -> None:
+    """A job that failed before its run began has its traceback in its folder too."""
+    error = job._return_value
+    folder = Path(job.hydra_cfg.hydra.runtime.output_dir)
+    if isinstance(error, Exception) and not (folder / "run.json").exists():
+        with open(folder / "vqclip.log", "a") as file:
+            traceback.print_exception(error, file=file)
+
+
+def _group(folder: Path) -> str:
+    """A sweep's folder as W&B's group: without the ``multirun`` that all have in common."""
+    parts = folder.parts[1:] if folder.parts[:1] == ("multirun",) else folder.parts
+    return "/".join(part for part in parts if part != folder.anchor)[-128:]
+
+
+def _has_text(value: Any) -> bool:
+    return any(text.strip() for text in ([value] if isinstance(value, str) else value or []))
+
+
+def _ever(weight: Any) -> bool:
+    """Whether a number or schedule is ever other than 0."""
+    made = schedule(weight)
+    return made.start != 0 or made.end != 0
