@@ -6,17 +6,16 @@ import os
 import random
 import shutil
 import signal
-import subprocess
 import sys
-import threading
 import time
 
 import pytest
 import torch
-from omegaconf import OmegaConf
+import yaml
 
 from vqclip import UserError, run
-from vqclip.resume import Stopped, asked, cut_back, locked, read_checkpoint
+from vqclip.cli import main
+from vqclip.resume import locked, read_checkpoint
 
 #: The imports are paid once; every process forked from there starts at once, and has not used autograd before.
 FORKS = multiprocessing.get_context("forkserver")
@@ -34,6 +33,7 @@ def bytes_of(folder):
 def _work(prompts, overrides, folder, kill=None):
     """Run or resume in a process of its own, which may kill itself: ``kill`` = (audit event, part of a path, count)."""
     torch.set_num_threads(1)
+    os.dup2(os.open(f"{folder}.err", os.O_CREAT | os.O_WRONLY | os.O_TRUNC), 2)
     if kill:
         event, part, count = kill
         seen = 0
@@ -109,6 +109,7 @@ def test_twenty_kills_leave_no_trace(small_pair, tmp_path, unbroken):
     assert json.loads((folder / "run.json").read_text())["status"] == "finished"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", MOMENTS[1:], ids=lambda m: f"{m[0]}-{m[1].replace('/', '-')}-{m[2]}")
 def test_a_kill_at_the_worst_moment_leaves_no_trace(small_pair, tmp_path, unbroken, moment):
     folder = tmp_path / "run"
@@ -119,3 +120,174 @@ def test_a_kill_at_the_worst_moment_leaves_no_trace(small_pair, tmp_path, unbrok
     process.join()
     assert process.exitcode == 0
     assert bytes_of(folder) == bytes_of(unbroken)
+
+
+def rows(folder):
+    path = folder / "metrics.csv"
+    return len(path.read_text().splitlines()) - 1 if path.exists() else 0
+
+
+def wait_for_rows(process, folder, count):
+    while rows(folder) < count:
+        assert process.is_alive()
+        time.sleep(0.005)
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_finishes_the_step_and_the_run_goes_on_as_if_nothing_was(small_pair, tmp_path, unbroken, signum):
+    folder = tmp_path / "run"
+    process = _in_a_process(["a fox", "an owl"], [*small_pair, *LONG], folder)
+    wait_for_rows(process, folder, 4)
+    os.kill(process.pid, signum)
+    process.join()
+    assert process.exitcode == 128 + signum
+    report = json.loads((folder / "run.json").read_text())
+    done = read_checkpoint(folder)["global_step"]
+    assert report["status"] == "interrupted" and 4 <= done < 12 and rows(folder) == done
+    _resumed(folder)
+    assert bytes_of(folder) == bytes_of(unbroken)
+    assert json.loads((folder / "run.json").read_text())["resumed"] == [done]
+
+
+def _resumed(folder, *overrides):
+    process = _in_a_process(None, [f"resume={folder}", *overrides], folder)
+    process.join()
+    assert process.exitcode == 0
+
+
+def test_a_second_signal_ends_at_once(small_pair, tmp_path):
+    folder = tmp_path / "run"
+    process = _in_a_process(["a fox"], [*small_pair, "steps=100000", "snapshot_every=100000"], folder)
+    wait_for_rows(process, folder, 2)
+    os.kill(process.pid, signal.SIGTERM)
+    os.kill(process.pid, signal.SIGTERM)
+    process.join(20)
+    assert process.exitcode == 128 + signal.SIGTERM
+
+
+def test_a_stopped_run_names_the_command_that_goes_on(small_pair, tmp_path):
+    folder = tmp_path / "a run"
+    process = _in_a_process(["a fox"], [*small_pair, "steps=100000"], folder)
+    wait_for_rows(process, folder, 2)
+    os.kill(process.pid, signal.SIGINT)
+    process.join()
+    assert f"stopped. To go on: vqclip resume='{folder}'\n" in (tmp_path / "a run.err").read_text()
+
+
+def test_more_steps_are_the_steps_of_a_longer_run(small_pair, tmp_path):
+    short, long = tmp_path / "short", tmp_path / "long"
+    run("a fox", [*small_pair, "steps=6", "snapshot_every=3"], short)
+    run(None, [f"resume={short}", "steps=12"])
+    run("a fox", [*small_pair, "steps=12", "snapshot_every=3"], long)
+    assert (short / "metrics.csv").read_bytes() == (long / "metrics.csv").read_bytes()
+    for name in ("latents.safetensors", "steps/000009.png", "final.png"):
+        assert (short / "picture-00" / name).read_bytes() == (long / "picture-00" / name).read_bytes()
+    # The first half says what it was made with: a run of six steps, by which it can be made again.
+    assert (short / "picture-00/steps/000003.png").read_bytes() != (long / "picture-00/steps/000003.png").read_bytes()
+    assert yaml.safe_load((short / "config.yaml").read_text())["steps"] == 12
+
+
+def test_a_moved_folder_goes_on_where_it_is(small_pair, tmp_path):
+    run("a fox", [*small_pair, "logger=tensorboard"], tmp_path / "old")
+    (tmp_path / "old").rename(tmp_path / "new")
+    run(None, [f"resume={tmp_path}/new", "steps=6"])
+    assert not (tmp_path / "old").exists()
+    assert yaml.safe_load((tmp_path / "new/config.yaml").read_text())["paths"]["output_dir"] == str(tmp_path / "new")
+
+
+def test_the_logger_may_change_on_the_way(small_pair, tmp_path):
+    folder = run("a fox", small_pair, tmp_path / "run").folder
+    run(None, [f"resume={folder}", "steps=6", "logger=tensorboard"])
+    assert list((folder / "tensorboard").iterdir())
+
+
+@pytest.fixture(scope="module")
+def finished(small_pair, tmp_path_factory):
+    """A finished run whose anchor is a schedule."""
+    anchor = "loss.anchor={start: 1, end: 0, shape: linear}"
+    return run("a fox", [*small_pair, anchor], tmp_path_factory.mktemp("finished") / "run").folder
+
+
+def test_a_finished_run_says_so(finished, capsys):
+    before = {p: p.stat().st_mtime_ns for p in finished.rglob("*") if p.is_file()}
+    assert run(None, [f"resume={finished}"]) is None
+    assert capsys.readouterr().out == f"{finished} is finished. More steps: vqclip resume={finished} steps=N\n"
+    assert before == {p: p.stat().st_mtime_ns for p in finished.rglob("*") if p.is_file()}
+
+
+WRONG = {
+    "seed=1": "seed=1: would change what is past; the run began with 0. Allowed with resume: steps, and what is not "
+    "the picture's (logger, callbacks, memory, tags). Try: vqclip rerun {run} seed=1",
+    "loss.beta=2": "loss.beta=2: would change what is past; the run began with 0.5. Allowed with resume: steps, and "
+    "what is not the picture's (logger, callbacks, memory, tags). Try: vqclip rerun {run} loss.beta=2",
+    "steps=8": "steps=8: loss.anchor changes over the whole run, so its past values hang on the number of steps (4). "
+    "Allowed: steps=4. Try: vqclip rerun {run} steps=8",
+    "steps=2": "steps=2: 4 steps are done. Allowed: 4 and more. Try: steps=8",
+    "seed=1,2": "seed=1,2: a sweep. Allowed here: one value. Try: seed=1",
+    "sed=1": "sed: there is no such key in {run}/config.yaml. Did you mean seed? All its keys are in config.yaml; "
+    "+sed=VALUE adds one",
+    "experiment=reference": "experiment=reference: a preset cannot be laid over a finished config. Try: the keys it "
+    "sets, one by one",
+    "--cfg": "--cfg: not with resume. A resumed run has its own config. Try: vqclip resume={run}",
+    "-m": "resume: one run at a time, and no sweep. Try: vqclip resume=RUN for each of them",
+}
+
+
+@pytest.mark.parametrize("word", WRONG)
+def test_what_would_change_the_past_is_refused(finished, word, capsys):
+    with pytest.raises(SystemExit) as exit:
+        main([f"resume={finished}", word])
+    assert exit.value.code == 2
+    assert capsys.readouterr().err == "vqclip: " + WRONG[word].format(run=finished) + "\n"
+
+
+def test_a_folder_that_is_no_run_is_named(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main([f"resume={tmp_path}/nothing"])
+    assert capsys.readouterr().err == (
+        f"vqclip: {tmp_path}/nothing: not a run folder, it has no config.yaml. Allowed: a folder that vqclip wrote, "
+        "such as outputs/DATE/TIME or multirun/DATE/TIME/0\n"
+    )
+    assert not (tmp_path / "nothing").exists()
+
+
+def test_a_second_process_on_the_folder_is_refused(small_pair, tmp_path):
+    folder = tmp_path / "run"
+    process = _in_a_process(["a fox"], [*small_pair, "steps=100000"], folder)
+    wait_for_rows(process, folder, 2)
+    for overrides in ([f"resume={folder}"], small_pair):
+        with pytest.raises(UserError) as refused:
+            run(None, overrides, folder)
+        assert str(refused.value) == (
+            f"{folder}: another vqclip process is at work in this folder. Wait until it ends, or stop it"
+        )
+    process.kill()
+    process.join()
+    with locked(folder):  # a process that was killed holds nothing
+        pass
+
+
+@pytest.mark.parametrize("what", ["weights", "inputs"])
+def test_other_weights_or_inputs_are_refused(small_pair, tmp_path, what):
+    folder = run("a fox", small_pair, tmp_path / "run").folder
+    report = json.loads((folder / "run.json").read_text())
+    report |= {"status": "interrupted", what: dict(report[what], generator="f" * 64)}
+    (folder / "run.json").write_text(json.dumps(report))
+    with pytest.raises(UserError, match=f"{what} changed since the run began: generator"):
+        run(None, [f"resume={folder}"])
+
+
+def test_a_checkpoint_that_runs_code_is_refused(finished, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(finished, folder)
+    torch.save({"global_step": 4, "callbacks": _Foreign()}, folder / "last.ckpt")
+    report = json.loads((folder / "run.json").read_text()) | {"status": "interrupted"}
+    (folder / "run.json").write_text(json.dumps(report))
+    with pytest.raises(UserError, match=r"last\.ckpt: not a checkpoint of vqclip"):
+        run(None, [f"resume={folder}"])
+    assert not (tmp_path / "ran").exists()
+
+
+class _Foreign:
+    def __reduce__(self):
+        return (os.mkdir, ("ran",))

@@ -284,5 +284,5 @@ def _loggers(cfg: DictConfig, config: Mapping, wandb_id: str | None) -> Iterator
 def _quiet() -> None:
     """No advice from the libraries that does not concern a user of ours."""
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    for message in (".*does not have many workers.*", ".*GPU available but not used.*", ".*treespec.*", ".*ended before the epoch ended.*"):
-        warnings.filterwarnings("ignore", message)
+    for words in ("does not have many workers", "GPU available but not used", "treespec", "before the epoch ended"):
+        warnings.filterwarnings("ignore", f".*{words}.*")
