@@ -2,7 +2,7 @@
 
     python evaluate.py draw default --seed 7     40 held-out prompts: results/<name>/sheet.png; the key is sealed
     (look at the sheet; write results/<name>/names.json, {"1": "what you see", …}; commit)
-    python evaluate.py open default-7            opens the key: prompt and name side by side → results/<name>/opened.json
+    (look at it; write results/<name>/names.json, {"1": "what you see", …}, in your own words; commit it)
     (set "right" to true or false in opened.json: does the name give the whole prompt?)
     python evaluate.py table                     counts of every sheet, and the judge's figures
     python evaluate.py judge prior --count 120   R@1 and R@5 among 512 captions on more prompts, no sheet
