@@ -189,15 +189,14 @@ def _command(run: Path) -> str:
 
 
 INK, FAINT, PAPER, GAP = "#1c1c1c", "#707070", "#ffffff", "#f3dcdc"
-TEXT = 15  # height of the sheet's letters in pixels
 
 
 def _sheet(pictures: Sequence[Picture], keys: Sequence[str]) -> bytes:
     """The contact sheet as PNG."""
-    side = 256 if len(pictures) <= 16 else 192 if len(pictures) <= 48 else 160
+    # A large sheet is looked at from further away: smaller pictures, larger letters.
+    side, text = (256, 15) if len(pictures) <= 16 else (192, 17) if len(pictures) <= 48 else (160, 21)
     width, height = _cell(pictures, side)
-    blocks = _blocks(pictures, keys)
-    drawn = [_block(block, width, height) for block in blocks]
+    drawn = [_block(block, width, height, text) for block in _blocks(pictures, keys)]
     across = _across(len(drawn), drawn[0].width, drawn[0].height)
     columns = [max(b.width for b in drawn[i::across]) for i in range(min(across, len(drawn)))]
     rows = [max(b.height for b in drawn[i : i + across]) for i in range(0, len(drawn), across)]
@@ -264,12 +263,13 @@ def _blocks(pictures: Sequence[Picture], keys: Sequence[str]) -> list[_Block]:
     ]
 
 
-def _block(block: _Block, width: int, height: int) -> Image.Image:
-    font, small = ImageFont.load_default(TEXT), ImageFont.load_default(TEXT - 3)
-    pad, caption = 6, TEXT + 3
+def _block(block: _Block, width: int, height: int, letters: int) -> Image.Image:
+    """A grid of pictures of ``width`` × ``height`` pixels, with letters of that height."""
+    font, small = ImageFont.load_default(letters), ImageFont.load_default(letters - 3)
+    pad, caption = 6, letters + 3
     left = max([_wide(font, text) for text in [*block.rows, block.corner[0]]], default=0)
     left = min(left, 2 * width) + 2 * pad if block.corner[0] else 0
-    top = (TEXT + 10 if block.title else 0) + (2 * (TEXT + 6) if block.corner[1] else 0)
+    top = (letters + 10 if block.title else 0) + (2 * (letters + 6) if block.corner[1] else 0)
     rows = max((row for row, _ in block.cells), default=0) + 1 if block.captions else len(block.rows)
     step = (width + pad, height + pad + caption)
     image = Image.new("RGB", (left + len(block.columns) * step[0] + 18, top + rows * step[1] + 18), PAPER)
@@ -277,14 +277,14 @@ def _block(block: _Block, width: int, height: int) -> Image.Image:
     y = 0
     if block.title:
         draw.text((0, y), _cut(font, block.title, image.width), INK, font)
-        y += TEXT + 10
+        y += letters + 10
     if block.corner[1]:
         draw.text((left, y), _cut(font, block.corner[1], image.width - left), FAINT, font)
-        draw.text((0, y + TEXT + 6), _cut(font, block.corner[0], left), FAINT, font)
+        draw.text((0, y + letters + 6), _cut(font, block.corner[0], left), FAINT, font)
         for i, text in enumerate(block.columns):
-            draw.text((left + i * step[0], y + TEXT + 6), _cut(font, text, width), INK, font)
+            draw.text((left + i * step[0], y + letters + 6), _cut(font, text, width), INK, font)
     for i, text in enumerate(block.rows):
-        draw.text((0, top + i * step[1] + height // 2 - TEXT // 2), _cut(font, text, left), INK, font)
+        draw.text((0, top + i * step[1] + height // 2 - letters // 2), _cut(font, text, left), INK, font)
     for row, column in itertools.product(range(rows), range(len(block.columns))):
         picture = block.cells.get((row, column))
         x, y = left + column * step[0], top + row * step[1]
@@ -328,8 +328,9 @@ def _gap(draw: ImageDraw.ImageDraw, x: int, y: int, width: int, height: int, pic
             lines[-1] = longer
         else:
             lines.append(word)
-    for i, line in enumerate(lines[: max(1, (height - 8) // TEXT)]):
-        draw.text((x + 6, y + 4 + i * TEXT), _cut(font, line, width - 12), INK, font)
+    step = round(font.size * 1.25)
+    for i, line in enumerate(lines[: max(1, (height - 8) // step)]):
+        draw.text((x + 6, y + 4 + i * step), _cut(font, line, width - 12), INK, font)
 
 
 def _wide(font: ImageFont.FreeTypeFont, text: str) -> int:
