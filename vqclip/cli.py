@@ -22,6 +22,7 @@ TOOLS = {
     "models": "vqclip.models",
     "evaluate": "vqclip.evaluate",
     "compare": "vqclip.compare",
+    "rerun": "vqclip.rerun",
 }
 
 _OVERRIDE = re.compile(r"[~+]{0,2}(?P<key>[a-z_][\w.@/]*)(=|$)")

@@ -26,7 +26,7 @@ from pytorch_lightning.loggers import Logger, WandbLogger
 from torch import Tensor
 
 from vqclip.callbacks import Recorder, picture_folder
-from vqclip.checkpoints import load_generator, load_perceptor
+from vqclip.checkpoints import load_generator, load_perceptor, load_prior
 from vqclip.config import check, identity, picture_config, resolved
 from vqclip.files import write_json, write_whole
 from vqclip.init import Start
@@ -104,9 +104,7 @@ def _execute(cfg: DictConfig, config: dict, folder: Path, signals: Signals, resu
     began = time.perf_counter() - past.get("seconds", 0)
     with _outcome(folder, report, began), _loggers(cfg, config, past.get("wandb")) as loggers:
         module = build(cfg, prompts, seeds)
-        report["weights"] = {"generator": module.generator.sha256} | {
-            name: eye.perceptor.sha256 for name, eye in module.eyes.items()
-        }
+        report["weights"] = _weights(module, config)
         report["inputs"] = inputs(config)
         if checkpoint:
             same_inputs(folder, past, report)
@@ -199,6 +197,15 @@ def _texts(value: Any) -> list[str]:
     """A text, a list of texts or nothing → the texts that are not blank."""
     values = [value] if isinstance(value, str) else list(value or [])
     return [text for text in values if text.strip()]
+
+
+def _weights(module: LatentOptimisation, config: Mapping) -> dict[str, str]:
+    """sha256 of every weight file that had a say in the pictures."""
+    weights = {"generator": module.generator.sha256}
+    weights |= {name: eye.perceptor.sha256 for name, eye in module.eyes.items()}
+    if config["init"]["_target_"] == "vqclip.init.Prior" and config["checkpoints"].get("prior"):
+        weights["prior"] = load_prior(config["checkpoints"]["prior"]["path"]).sha256
+    return weights
 
 
 def _recorder(folder: Path, config: Mapping, report: Mapping, signals: Signals) -> Recorder:

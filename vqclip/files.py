@@ -80,4 +80,7 @@ def read_record(path: Path) -> dict:
             f"{path} carries no vqclip record: it was made by something else, or a program that re-saved it dropped "
             "the metadata. The run folder's own PNGs and its config.yaml have it."
         )
-    return json.loads(text[RECORD_KEY])
+    try:
+        return json.loads(text[RECORD_KEY])
+    except ValueError:
+        raise UserError(f"{path}: its vqclip record is damaged. The run folder's config.yaml has it too") from None

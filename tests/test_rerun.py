@@ -1,0 +1,165 @@
+"""Made again from its own record: the same bytes, or the reason why not by its name."""
+
+import json
+import shutil
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from torchvision.transforms.functional import pil_to_tensor
+
+from vqclip import UserError, run
+from vqclip.cli import main
+from vqclip.files import png_bytes, read_record
+from vqclip.rerun import rerun
+
+
+@pytest.fixture(scope="module")
+def original(small_pair, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("original") / "run"
+    return run(["a fox, ${not} resolved: 4k", "an owl"], [*small_pair, "callbacks=default", "seed=4"], folder).folder
+
+
+def said(capsys, *argv):
+    with pytest.raises(SystemExit) as exit:
+        main(["rerun", *map(str, argv)])
+    out = capsys.readouterr()
+    return exit.value.code, out.out, out.err
+
+
+def test_a_run_folder_gives_the_same_bytes(original, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    code, out, _ = said(capsys, original)
+    assert code == 0 and out.splitlines()[-1] == "same bytes"
+    (made,) = Path("outputs").glob("*/*")
+    assert out.splitlines()[0] == f"made again in {made}"
+    assert (made / "picture-01/final.png").read_bytes() == (original / "picture-01/final.png").read_bytes()
+
+
+@pytest.mark.parametrize("name", ["picture-01/best.png", "picture-00/steps/000002.png", "picture-00/crops/000002.png"])
+def test_a_picture_alone_gives_the_same_bytes(original, tmp_path, name):
+    shutil.copy(original / name, tmp_path / "lonely.png")
+    lines, same = rerun(tmp_path / "lonely.png", folder=tmp_path / "again")
+    assert same and lines[-1] == "same bytes"
+
+
+def test_a_change_asked_for_is_named_with_what_it_does(original, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    code, out, _ = said(capsys, original / "picture-00/final.png", "seed=5", "loss.beta=0.25")
+    assert code == 0 and "  asked for: seed 4 → 5" in out and "  asked for: loss.beta 0.5 → 0.25" in out
+    assert "final.png: pixels differ by " in out and out.endswith("not the same bytes\n")
+
+
+def test_another_prompt_on_the_command_line(original, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    code, _, _ = said(capsys, original, "a cat", "an owl")
+    (made,) = Path("outputs").glob("*/*")
+    assert code == 0 and json.loads((made / "run.json").read_text())["pictures"][0]["prompt"] == "a cat"
+
+
+def test_a_changed_weight_file_is_named(small_pair, tmp_path):
+    """The weights at the card's path are not those of the record."""
+    path = Path(small_pair[0].partition("=")[2])
+    own = tmp_path / "generator.safetensors"
+    shutil.copy(path, own)
+    folder = run("a fox", [*small_pair, f"checkpoints.generator.path={own}"], tmp_path / "run").folder
+    weights = load_file(own)
+    weights["post_quant_conv.weight"] += 0.1
+    from conftest import VQGAN_CONFIG
+
+    copy = tmp_path / "other.safetensors"
+    save_file(weights, copy, metadata={"config": json.dumps(VQGAN_CONFIG)})
+    for source in (folder, folder / "picture-00" / "best.png"):
+        lines, same = rerun(source, [f"checkpoints.generator.path={copy}"], tmp_path / f"again-{source.name}")
+        assert not same and [line for line in lines if line.startswith("  weights: generator ")]
+        assert not [line for line in lines if line.startswith(("  weights: embedded", "  versions"))]
+
+
+def test_other_versions_and_the_same_pixels_are_told(original, tmp_path):
+    picture = original / "picture-00" / "final.png"
+    record = read_record(picture)
+    record["made_with"]["versions"]["torch"] = "1.0"
+    content = pil_to_tensor(Image.open(picture)) / 255
+    (tmp_path / "old.png").write_bytes(png_bytes(content, record))
+    lines, same = rerun(tmp_path / "old.png", folder=tmp_path / "again")
+    assert not same and "  old.png: same pixels, another record (made_with.versions.torch)" in lines
+    assert f"  versions: torch 1.0 → {metadata.version('torch')}" in lines
+
+
+def _with_record(original, path, change):
+    record = read_record(original / "picture-00" / "final.png")
+    path.write_bytes(png_bytes(torch.rand(3, 8, 8), change(record) or record))
+    return path
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "os.system",
+        "subprocess.run",
+        "vqclip.engine.logging.os.system",  # what a module of ours imports is not ours
+        "vqclip.files.write_whole",
+        "vqclip.init.Path",
+        "torch.optim.adam.torch.hub.load",
+        "builtins.eval",
+        ["os.system"],
+    ],
+)
+def test_a_record_cannot_run_code(original, tmp_path, target):
+    def change(record):
+        record["config"]["init"] = {"_target_": target, "command": f"touch {tmp_path}/ran", "path": f"{tmp_path}/ran"}
+
+    picture = _with_record(original, tmp_path / "strange.png", change)
+    with pytest.raises(UserError) as refused:
+        rerun(picture, folder=tmp_path / "again")
+    assert str(refused.value) == (
+        f"init._target_={target}: {picture} names a class that is not vqclip's. A record may name vqclip's own classes "
+        "and torch.optim's, since it may come from a stranger. If you trust it: "
+        f"init._target_={target} on the command line"
+    )
+    assert not (tmp_path / "ran").exists() and not (tmp_path / "again").exists()
+
+
+def test_nothing_in_a_record_is_resolved(original, tmp_path, monkeypatch):
+    monkeypatch.setenv("SECRET", "told")
+
+    def change(record):
+        record["config"]["prompts"]["include"] = ["${oc.env:SECRET}"]
+
+    rerun(_with_record(original, tmp_path / "strange.png", change), folder=tmp_path / "again")
+    assert yaml.safe_load((tmp_path / "again/config.yaml").read_text())["prompts"]["include"] == ["${oc.env:SECRET}"]
+
+
+def test_a_class_that_the_user_names_himself_is_trusted(original, tmp_path):
+    def change(record):
+        record["config"]["optimizer"]["_target_"] = "torch.nn.Foreign"
+
+    picture = _with_record(original, tmp_path / "strange.png", change)
+    rerun(picture, ["optimizer._target_=torch.optim.SGD"], tmp_path / "again")
+    assert (tmp_path / "again/picture-00/final.png").exists()
+
+
+def test_what_cannot_be_made_again_says_why(original, tmp_path, capsys):
+    Image.new("RGB", (8, 8)).save(tmp_path / "bare.png")
+    (tmp_path / "text.png").write_text("no picture")
+    _with_record(original, tmp_path / "damaged.png", lambda record: {"config": "?"})
+    (tmp_path / "empty").mkdir()
+    expected = {
+        "bare.png": "bare.png carries no vqclip record: it was made by something else, or a program that re-saved it "
+        "dropped the metadata. The run folder's own PNGs and its config.yaml have it.",
+        "text.png": "text.png cannot be read as a picture: ",
+        "damaged.png": "damaged.png: its vqclip record is damaged. The run folder's config.yaml has it too",
+        "gone.png": "gone.png: there is no such file or folder. Allowed: a run folder, or a PNG that vqclip made. Try: "
+        "vqclip rerun outputs/DATE/TIME",
+        "empty": "empty: not a run folder, it has no config.yaml. Allowed: a folder that vqclip wrote, such as "
+        "outputs/DATE/TIME or multirun/DATE/TIME/0",
+    }
+    for name, message in expected.items():
+        code, _, err = said(capsys, tmp_path / name)
+        assert code == 2 and f"vqclip: {tmp_path}/{message}" in err
+    code, _, err = said(capsys, original, "--cfg", "job")
+    assert code == 2 and "--cfg: rerun takes overrides (key=value) and prompts, no flags" in err

@@ -1,0 +1,150 @@
+"""``vqclip rerun RUN|PNG [overrides]``: make it again from its own record, and say whether the bytes agree."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from vqclip.cli import split
+from vqclip.compose import compose
+from vqclip.config import resolved
+from vqclip.errors import UserError
+from vqclip.files import read_record
+from vqclip.records import differences, read_config, with_overrides
+
+__all__ = ["main", "rerun"]
+
+_USAGE = """vqclip rerun RUN|PNG [overrides]
+
+Makes a run, or the run a picture came from, again from its own record, in a folder of its own, and compares.
+  vqclip rerun outputs/2026-01-31/12-00-00-000000
+  vqclip rerun picture.png
+  vqclip rerun picture.png steps=200 logger=wandb      with a change: how far does it move the picture?
+Exit status: 0 same bytes, or changes were asked for; 1 something differs; 2 it cannot be made again."""
+
+#: Files of a run that are the same whenever the run is.
+_KINDS = ("*.png", "latents.safetensors", "metrics.csv", "*.mp4")
+
+
+def main(argv: Sequence[str]) -> int:
+    """The tool."""
+    if not argv or argv[0] in ("-h", "--help"):
+        print(_USAGE)
+        return 0 if argv else 2
+    overrides = split(argv[1:])
+    if flags := [word for word in overrides if word.startswith("-")]:
+        raise UserError(f"{flags[0]}: rerun takes overrides (key=value) and prompts, no flags. See vqclip rerun --help")
+    lines, same = rerun(Path(argv[0]), overrides)
+    print("\n".join(lines))
+    return 0 if same or overrides else 1
+
+
+def rerun(source: Path, overrides: Sequence[str] = (), folder: Path | None = None) -> tuple[list[str], bool]:
+    """Make a run folder or a PNG again.
+
+    Args:
+        folder: where to; default ``outputs/<date>/<time>``.
+
+    Returns:
+        What there is to say, line by line, and whether every byte agrees.
+
+    Raises:
+        UserError: no such thing, no record, or a record that cannot be trusted.
+    """
+    from vqclip.engine import execute
+
+    folder = folder or Path(datetime.now().strftime("outputs/%Y-%m-%d/%H-%M-%S-%f"))
+    if source.is_dir():
+        config, made_with = read_config(source), json.loads((source / "run.json").read_text())
+        config |= {"logger": {}, "paths": {**config["paths"], "output_dir": str(folder)}}
+    elif source.is_file():
+        config, made_with = _config_of_picture(source, folder)
+    else:
+        raise UserError(
+            f"{source}: there is no such file or folder. Allowed: a run folder, or a PNG that vqclip made. "
+            "Try: vqclip rerun outputs/DATE/TIME"
+        )
+    cfg = with_overrides(config, overrides, str(source))
+    asked = list(differences(config, resolved(cfg)))
+    execute(cfg, folder)
+    now = json.loads((folder / "run.json").read_text())
+    lines, same = [f"made again in {folder}"], True
+    for name, one, other in _pairs(source, folder):
+        difference = _compare(one, other)
+        same &= not difference
+        if difference:
+            lines.append(f"  {name}: {difference}")
+    if same:
+        return [*lines, "same bytes"], True
+    lines += [f"  asked for: {key} {_short(before)} → {_short(after)}" for key, before, after in asked]
+    causes = [
+        f"  {kind}: {name} {_short(before)} → {_short(after)}"
+        for kind in ("versions", "device", "weights", "inputs")
+        if kind in made_with
+        for name, before, after in differences({kind: made_with[kind]}, {kind: now[kind]})
+        for name in [name.removeprefix(f"{kind}.")]
+    ]
+    if not causes and not asked:
+        causes = ["  versions, device, weights and inputs agree: another kind of processor, or number of threads"]
+    return [*lines, *causes, "not the same bytes"], False
+
+
+def _config_of_picture(path: Path, folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A PNG's config, with what its record leaves out as we have it, and what it was made with."""
+    record = read_record(path)
+    whole = isinstance(record, Mapping) and {"config", "picture", "step"} <= set(record)
+    if not whole or not isinstance(record["config"], Mapping):
+        raise UserError(f"{path}: its vqclip record is damaged. The run folder's config.yaml has it too")
+    base = resolved(compose(["logger=none"], output_dir=str(folder)))
+    base["callbacks"] = {"progress": base["callbacks"].get("progress")}
+    return {**base, **record["config"]}, record.get("made_with", {})
+
+
+def _pairs(source: Path, folder: Path) -> Iterator[tuple[str, Path, Path]]:
+    """Files of ``source`` and those made again."""
+    if source.is_file():
+        record = read_record(source)
+        kind = "steps" if "scores" in record else "crops"
+        yield source.name, source, folder / f"picture-{record['picture']:02d}" / kind / f"{record['step']:06d}.png"
+        return
+    for path in sorted(path for kind in _KINDS for path in source.rglob(kind) if "wandb" not in path.parts):
+        name = path.relative_to(source)
+        yield str(name), path, folder / name
+
+
+def _compare(one: Path, other: Path) -> str:
+    """How two files differ; empty where they do not."""
+    if not other.exists():
+        return "not made again"
+    if one.read_bytes() == other.read_bytes():
+        return ""
+    if one.suffix == ".png":
+        import numpy as np
+        from PIL import Image
+
+        a, b = (np.asarray(Image.open(path).convert("RGB"), dtype=np.int16) for path in (one, other))
+        if a.shape != b.shape:
+            return f"another size, {a.shape[1]}×{a.shape[0]} → {b.shape[1]}×{b.shape[0]} pixels"
+        if (a == b).all():
+            keys = [key for key, *_ in differences(read_record(one), read_record(other))]
+            return f"same pixels, another record ({', '.join(keys)})" if keys else "same pixels, packed differently"
+        apart = abs(a - b)
+        return f"pixels differ by {apart.mean():.3g} on average, {apart.max()} at most, of 255"
+    if one.suffix == ".safetensors":
+        from safetensors.torch import load_file
+
+        a, b = load_file(one), load_file(other)
+        apart = [(a[key] - b[key]).abs().max().item() for key in a if key in b and a[key].shape == b[key].shape]
+        return f"latents differ by {max(apart, default=float('nan')):.3g} at most"
+    return "differs"
+
+
+def _short(value: Any) -> str:
+    """A value for a message; a hash by its beginning."""
+    text = str(value)
+    return text[:12] if len(text) == 64 else text
+
+
