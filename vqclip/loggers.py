@@ -39,7 +39,7 @@ def log_step(logger: Logger, step: int, numbers: dict, images: Sequence[Tensor],
         import wandb
 
         shown = {name: wandb.Image((x * 255).round().byte().movedim(0, -1).cpu().numpy()) for name, x in media.items()}
-        logger.experiment.log({**numbers, **shown, "step": step})
+        logger.experiment.log({**numbers, **shown, "step": step}, step=step)
         return
     logger.log_metrics(numbers, step)
     if isinstance(logger, TensorBoardLogger):
@@ -75,7 +75,7 @@ def log_result(logger: Logger, folder: Path, report: Mapping[str, Any]) -> None:
             shown[f"timelapse/{i:02d}"] = wandb.Video(str(video))
     if (video := folder / "interpolation.mp4").is_file():
         shown["interpolation"] = wandb.Video(str(video))
-    run.log({**shown, "step": report["steps"]})
+    run.log({**shown, "step": report["steps"]}, step=report["steps"])
     for kind in ("best", "final"):
         for name in scores:
             run.summary[f"{kind}/{name}"] = sum(own[kind][name] for own in pictures) / len(pictures)
@@ -89,9 +89,10 @@ def log_result(logger: Logger, folder: Path, report: Mapping[str, Any]) -> None:
 
 
 def wandb_logger(save_dir: str, config: dict, mode: str | None, **kwargs) -> WandbLogger:
-    """Lightning's WandbLogger with the whole config at its start, and no question asked.
+    """Lightning's logger around a W&B run of its own, with the whole config at its start, and no question asked.
 
-    A server that does not answer costs a second, once a process: the run then goes offline.
+    A server that does not answer costs a second, once a process: the run then goes offline.  One that stops answering
+    while the run goes on costs :data:`PATIENCE` at its end.
 
     Args:
         save_dir: the run folder.
@@ -120,20 +121,25 @@ def wandb_logger(save_dir: str, config: dict, mode: str | None, **kwargs) -> Wan
     if mode == "online" and not _answers(wandb.setup().settings.base_url):
         mode = _went_offline()
     Path(save_dir).mkdir(parents=True, exist_ok=True)
-    settings = wandb.Settings(silent=True, console="off", init_timeout=PATIENCE, finish_timeout=PATIENCE)
-    make = partial(WandbLogger, save_dir=save_dir, config=config, settings=settings, **told)
-    logger = make(mode=mode)
+    begin = partial(
+        wandb.init,
+        dir=save_dir,
+        config=config,
+        resume="allow" if kwargs.get("id") else None,
+        reinit="create_new",  # never into another run of this process
+        settings=wandb.Settings(silent=True, console="off", init_timeout=PATIENCE, finish_timeout=PATIENCE),
+        **told,
+    )
     try:
-        run = logger.experiment
+        run = begin(mode=mode)
     except wandb.errors.CommError:
         mode = _went_offline()
-        logger = make(mode=mode)
-        run = logger.experiment
+        run = begin(mode=mode)
     run.define_metric("*", step_metric="step")
     if mode == "offline":
         folder = Path(run.dir).parent
         print(f"W&B offline. Look: wandb leet {folder}   Upload: wandb sync {folder}")
-    return logger
+    return WandbLogger(experiment=run, save_dir=save_dir, project=told.get("project"), name=run.name)
 
 
 def _went_offline() -> str:
