@@ -21,15 +21,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn
-from omegaconf import OmegaConf, open_dict
+from hydra.plugins.sweeper import Sweeper as HydraSweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from vqclip.config import errors_in, identity, resolved
 from vqclip.errors import UserError
 from vqclip.resume import locked
+from vqclip.prompts import entries
 from vqclip.schedules import schedule
 
 __all__ = ["Job", "Sweeper", "idle", "install", "is_done", "job_name", "notices"]
@@ -115,44 +117,68 @@ def notices(jobs: Sequence[Job]) -> list[str]:
     return lines
 
 
-class Sweeper(BasicSweeper):
-    """Hydra's basic sweeper, less what is done already; afterwards the comparison, and an exit status that tells."""
+class Sweeper(HydraSweeper):
+    """Every combination of the swept values, as Hydra's basic sweeper has it, less the jobs that are done already.
+
+    Args:
+        max_batch_size: jobs handed to the launcher in one go; None for all.
+        params: overrides from the config, before those of the command line.
+    """
+
+    def __init__(self, max_batch_size: int | None, params: Mapping[str, str] | None = None):
+        self.max_batch_size = max_batch_size
+        self.params = [f"{key}={value}" for key, value in (params or {}).items()]
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        self.config, self.loader = config, hydra_context.config_loader
+        self.launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
 
     def sweep(self, arguments: list[str]) -> None:
+        """Run what is left of the sweep, then write the comparison; exit with 1 where a job did not finish."""
         folder = Path(self.config.hydra.sweep.dir)
         try:
             with locked(folder):
                 OmegaConf.save(self.config, folder / "multirun.yaml")
-                unfinished = self._run(folder, list(self._jobs([*self._parse_config(), *arguments])))
+                unfinished = self._run(folder, self._jobs([*self.params, *arguments]))
         except UserError as error:  # Hydra would print its traceback
             print(f"vqclip: {error}", file=sys.stderr)
             sys.exit(2)
         if unfinished:
             sys.exit(1)
 
-    def _jobs(self, arguments: list[str]) -> Iterator[Job]:
+    def _jobs(self, arguments: list[str]) -> list[Job]:
         """Every combination of the swept values, composed.
 
         Raises:
             UserError: some of them are mistakes; all are named.
         """
-        parsed = OverridesParser.create(config_loader=self.hydra_context.config_loader).parse_overrides(arguments)
-        swept = [override.get_key_element() for override in parsed if override.is_sweep_override()]
-        errors: dict[str, None] = {}
-        for [overrides] in self.split_arguments(parsed, max_batch_size=1):
-            job = self._compose(overrides, swept)
-            errors |= dict.fromkeys(errors_in(job.config))
-            yield job
-        if errors:
+        choices, swept = {}, []
+        for override in OverridesParser.create(config_loader=self.loader).parse_overrides(arguments):
+            key = override.get_key_element()
+            if override.is_sweep_override():
+                if not override.is_discrete_sweep():
+                    raise UserError(f"{override.input_line}: a range to search, not to sweep. Allowed: {key}=1,2,3")
+                swept.append(key)
+                choices[key] = list(override.sweep_string_iterator())
+            else:
+                choices[key] = [override.get_value_element_as_str()]
+        jobs = [
+            self._compose(dict(zip(choices, values, strict=True)), swept)
+            for values in itertools.product(*choices.values())
+        ]
+        if errors := dict.fromkeys(error for job in jobs for error in errors_in(job.config)):
             raise UserError("\n".join(errors))
+        return jobs
 
-    def _compose(self, overrides: Sequence[str], swept: Sequence[str]) -> Job:
-        values = dict(override.split("=", 1) for override in overrides)
-        cfg = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
+    def _compose(self, values: Mapping[str, str], swept: Sequence[str]) -> Job:
+        overrides = [f"{key}={value}" for key, value in values.items()]
+        cfg = self.loader.load_sweep_config(self.config, overrides)
         with open_dict(cfg):
             del cfg["hydra"]
             cfg.paths.output_dir = "."  # not known yet, and no part of the picture
-        return Job(list(overrides), {key: values[key] for key in swept}, resolved(cfg))
+        return Job(overrides, {key: values[key] for key in swept}, resolved(cfg))
 
     def _run(self, folder: Path, jobs: list[Job]) -> int:
         """Run the jobs that are not done; how many are not done even then."""
@@ -203,7 +229,7 @@ class Sweeper(BasicSweeper):
 
 def install() -> None:
     """Let Hydra use our sweeper for its basic one: it takes plugins by name, from its own namespaces only."""
-    Plugins.instance().class_name_to_class[f"{BasicSweeper.__module__}.{BasicSweeper.__name__}"] = Sweeper
+    Plugins.instance().class_name_to_class["hydra._internal.core_plugins.basic_sweeper.BasicSweeper"] = Sweeper
 
 
 def _places(folder: Path, jobs: Sequence[Job]) -> dict[str, Path]:
@@ -250,7 +276,7 @@ def _group(folder: Path) -> str:
 
 
 def _has_text(value: Any) -> bool:
-    return any(text.strip() for text in ([value] if isinstance(value, str) else value or []))
+    return bool(entries(value))
 
 
 def _ever(weight: Any) -> bool:

@@ -1,0 +1,226 @@
+"""Sweeps: every job once, none lost, and an exit status that tells."""
+
+import csv
+import json
+import os
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from test_resume import FORKS
+
+from vqclip.cli import main
+from vqclip.compose import compose
+from vqclip.config import identity, resolved
+from vqclip.sweep import NAME_LENGTH, Job, idle, job_name, notices
+
+
+def sweep(*words, pair):
+    """Run a sweep; its exit status."""
+    try:
+        main(["-m", *words, *pair])
+    except SystemExit as end:
+        return end.code
+    return 0
+
+
+def report(folder):
+    return json.loads((folder / "run.json").read_text())
+
+
+def contents(folder):
+    """Every file of a run with its bytes and the time it was written."""
+    return {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in folder.rglob("*") if p.is_file() and p.name != ".lock"}
+
+
+def config(*overrides):
+    return resolved(compose(list(overrides)))
+
+
+# What a job is known by.
+
+
+@pytest.mark.parametrize(
+    "one,other,same",
+    [
+        (["loss.alpha=1"], ["loss.alpha=1.0"], True),
+        (["logger=none"], ["logger=wandb"], True),
+        (["memory.crop_chunk=3"], ["tags=[x]"], True),
+        (["loss.alpha=1"], ["loss.alpha=2"], False),
+        (["seed=0"], ["seed=1"], False),
+        (["noise=sfumato"], ["noise.factor=.28", "noise.num_rands=2"], True),
+    ],
+)
+def test_identity_is_of_what_decides_the_picture(one, other, same):
+    assert (identity(config(*one)) == identity(config(*other))) == same
+
+
+@pytest.mark.parametrize(
+    "swept,name",
+    [
+        ({"loss.alpha": ".5", "loss.beta": "0"}, "alpha=.5 beta=0"),
+        ({"checkpoints/generator": "coco"}, "generator=coco"),
+        ({"noise.factor": "1", "other.factor": "2"}, "noise.factor=1 other.factor=2"),
+    ],
+)
+def test_name_from_the_swept_keys(swept, name):
+    assert job_name(swept) == name
+
+
+def test_long_names_are_cut_and_stay_apart():
+    names = {job_name({"prompts.include": "a very long prompt " * 10 + end}) for end in "ab"}
+    assert len(names) == 2 and all(len(name) == NAME_LENGTH for name in names)
+
+
+# Knobs that turn nothing.
+
+
+@pytest.mark.parametrize(
+    "overrides,key,said",
+    [
+        (["loss.anchor=0"], "loss.alpha", "Adam cancels"),
+        (["loss.anchor=0", "prompts.exclude=blurry", "loss.beta=0"], "loss.alpha", "only term"),
+        (["noise.factor=0"], "noise.num_rands", "noise.factor is 0"),
+        (["noise.factor={start: 0, end: 0, shape: linear}"], "noise.num_rands", "noise.factor is 0"),
+        ([], "loss.beta", "prompts.exclude is empty"),
+        (["loss.beta=0"], "prompts.exclude", "loss.beta is 0"),
+        ([], "prompts.extras_weight", "prompts.extras is empty"),
+        ([], "prompts.include_weight", "unit length"),
+    ],
+)
+def test_idle_knobs_are_known(overrides, key, said):
+    assert said in idle(config(*overrides))[key]
+
+
+@pytest.mark.parametrize(
+    "overrides,key",
+    [
+        (["loss.anchor=1"], "loss.alpha"),
+        (["loss.anchor=0", "prompts.exclude=blurry"], "loss.alpha"),
+        (["loss.anchor=0", "+loss.terms.tv={_target_: vqclip.loss.TotalVariation, weight: .1}"], "loss.alpha"),
+        (["loss.anchor=0", "optimizer._target_=torch.optim.SGD"], "loss.alpha"),
+        (["loss.anchor=0", "+optimizer.weight_decay=.1"], "loss.alpha"),  # Adam's decay is part of the gradient
+        (["loss.anchor=0", "loss.alpha={start: 1, end: 2, shape: linear}"], "loss.alpha"),
+        (["prompts.exclude=blurry"], "loss.beta"),
+        (["noise.factor={start: 0, end: .2, shape: linear}"], "noise.num_rands"),
+    ],
+)
+def test_knobs_that_turn_something_are_not_called_idle(overrides, key):
+    assert key not in idle(config(*overrides))
+
+
+def test_notices_say_where_and_why():
+    jobs = [
+        Job([], {"noise.factor": f, "noise.num_rands": n}, config(f"noise.factor={f}", f"noise.num_rands={n}"))
+        for f in ("0", ".2")
+        for n in ("0", "1")
+    ]
+    assert notices(jobs) == ["noise.num_rands cannot change the picture in 2 of 4 jobs: noise.factor is 0"]
+
+
+# Whole sweeps.
+
+
+def test_a_sweep_its_repetition_and_a_larger_one(small_pair, tmp_path, capsys):
+    folder = tmp_path / "sweep"
+    words = [f"hydra.sweep.dir={folder}", "prompts.exclude=blurry", "a fox, red", "loss.beta=0,.5"]
+    assert sweep(*words, "loss.alpha=.5,1", pair=small_pair) == 0
+    assert [report(folder / str(n))["status"] for n in range(4)] == ["finished"] * 4
+    assert {"compare.png", "compare.html", "results.csv"} <= {path.name for path in folder.iterdir()}
+    before = [contents(folder / str(n)) for n in range(4)]
+
+    capsys.readouterr()
+    began = time.perf_counter()
+    assert sweep(*words, "loss.alpha=.5,1", pair=small_pair) == 0
+    assert time.perf_counter() - began < 10
+    assert "4 of 4 jobs are done already" in capsys.readouterr().out
+    assert [contents(folder / str(n)) for n in range(4)] == before
+
+    assert sweep(*words, "loss.alpha=.5,1,2", pair=small_pair) == 0  # the numbers of the old jobs would shift
+    assert "4 of 6 jobs are done already" in capsys.readouterr().out
+    assert [contents(folder / str(n)) for n in range(4)] == before
+    rows = list(csv.DictReader((folder / "results.csv").open()))
+    cells = {(row["loss.alpha"], row["loss.beta"]): row["status"] for row in rows}
+    assert cells == {(a, b): "finished" for a in ("0.5", "1", "2") for b in ("0", "0.5")}
+
+
+def test_one_job_fails_and_the_others_do_not(small_pair, tmp_path, capsys):
+    good = Path(small_pair[0].partition("=")[2])
+    broken = tmp_path / "broken.safetensors"
+    broken.write_bytes(good.read_bytes()[:-1000])
+    copies = [shutil.copy(good, tmp_path / f"{i}.safetensors") for i in range(5)]
+    files = [*copies[:3], broken, *copies[3:]]
+    folder = tmp_path / "sweep"
+    words = [f"hydra.sweep.dir={folder}", f"checkpoints.generator.path={','.join(map(str, files))}"]
+    assert sweep(*words, pair=small_pair[1:]) == 1
+    states = [report(folder / str(n))["status"] for n in range(6)]
+    assert states == ["finished"] * 3 + ["failed"] + ["finished"] * 2
+    logs = [path.parent.name for path in folder.glob("*/vqclip.log") if "Traceback" in path.read_text()]
+    assert logs == ["3"]
+    said = capsys.readouterr().err
+    assert "1 of 6 jobs did not finish" in said and str(folder / "3" / "vqclip.log") in said
+    assert "broken.safetensors" in (folder / "results.csv").read_text()
+
+    shutil.copy(good, broken)  # mended: only this one runs again
+    before = [contents(folder / str(n)) for n in range(6) if n != 3]
+    assert sweep(*words, pair=small_pair[1:]) == 0
+    assert report(folder / "3")["status"] == "finished"
+    assert [contents(folder / str(n)) for n in range(6) if n != 3] == before
+
+
+def _sweep_in_a_process(words, pair):
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    os._exit(sweep(*words, pair=pair))
+
+
+def test_a_killed_sweep_goes_on_and_ends_in_the_same_bytes(small_pair, tmp_path):
+    words = ["seed=0,1,2", "steps=30", "a fox"]
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    child = FORKS.Process(target=_sweep_in_a_process, args=([*words, f"hydra.sweep.dir={killed}"], small_pair))
+    child.start()
+    while not (killed / "1" / "last.ckpt").exists():
+        assert child.is_alive()
+        time.sleep(0.005)
+    os.kill(child.pid, signal.SIGKILL)
+    child.join()
+    assert report(killed / "1")["status"] == "running" and not (killed / "2").exists()
+    before = contents(killed / "0")
+
+    assert sweep(*words, f"hydra.sweep.dir={killed}", pair=small_pair) == 0
+    assert contents(killed / "0") == before
+    assert report(killed / "1")["resumed"] != []
+    assert sweep(*words, f"hydra.sweep.dir={whole}", pair=small_pair) == 0
+    for n in range(3):
+        assert report(killed / str(n))["sha256"] == report(whole / str(n))["sha256"]
+
+
+def test_prompts_with_commas_are_one_value_each(small_pair, tmp_path):
+    prompts = 'prompts.include=["a castle, oil (on canvas): 4k"],["an owl, \'asleep\'"]'
+    assert sweep(f"hydra.sweep.dir={tmp_path}", prompts, pair=small_pair) == 0
+    made = [report(tmp_path / str(n))["pictures"][0]["prompt"] for n in range(2)]
+    assert made == ["a castle, oil (on canvas): 4k", "an owl, 'asleep'"]
+
+
+def test_values_that_make_the_same_job_run_once(small_pair, tmp_path, capsys):
+    assert sweep(f"hydra.sweep.dir={tmp_path}", "memory.crop_chunk=1,2,4", pair=small_pair) == 0
+    assert "memory.crop_chunk does not change the picture" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == ["0"]
+
+
+def test_mistakes_in_a_combination_are_told_before_anything_runs(small_pair, tmp_path, capsys):
+    folder = tmp_path / "sweep"
+    crops = ["augmentations.crops.min=.5,1.2", "augmentations.crops.max=1,1.4"]
+    assert sweep(f"hydra.sweep.dir={folder}", *crops, pair=small_pair) == 2
+    assert "augmentations.crops.min=1.2: larger than augmentations.crops.max=1" in capsys.readouterr().err
+    assert not list(folder.glob("[0-9]*"))
+
+
+def test_two_sweeps_do_not_meet_in_one_folder(small_pair, tmp_path, capsys):
+    from vqclip.resume import locked
+
+    with locked(tmp_path):
+        assert sweep(f"hydra.sweep.dir={tmp_path}", "seed=0,1", pair=small_pair) == 2
+    assert "another vqclip process is at work in this folder" in capsys.readouterr().err
