@@ -18,6 +18,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from vqclip.errors import UserError
+from vqclip.files import open_picture
+from vqclip.prompts import entries, expanded
 from vqclip.schedules import SHAPES, schedule
 
 __all__ = ["closest", "conf_dir", "errors_in", "check", "identity", "picture_config", "resolved"]
@@ -41,16 +43,19 @@ def closest(word: str, known: list[str]) -> str:
 
 
 def resolved(cfg: DictConfig) -> dict[str, Any]:
-    """The whole config as plain data.
+    """The whole config as plain data, prompt files read.
 
     Raises:
         UserError: a value is missing (``???``) or an interpolation fails.
     """
     try:
-        return OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+        config = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
         key = getattr(error, "full_key", None)
         raise UserError(f"{key or 'config'}: {str(error).splitlines()[0]}. Try: {key or 'KEY'}=VALUE") from None
+    for key in ("include", "exclude", "extras"):
+        config["prompts"][key] = expanded(config["prompts"].get(key))
+    return config
 
 
 def picture_config(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -122,25 +127,8 @@ def _size(value: Any) -> None:
 
 
 def _include(value: Any) -> None:
-    if not isinstance(value, list) or not value or any(not isinstance(v, str) or not v.strip() for v in value):
+    if not entries(value):
         raise ValueError("a list of one or more texts that are not empty")
-
-
-def _texts(value: Any) -> None:
-    values = value if isinstance(value, list) else [value]
-    if any(not isinstance(v, str) for v in values):
-        raise ValueError("a text or a list of texts; empty for none")
-
-
-def _picture(value: Any) -> None:
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        with Image.open(value) as picture:
-            picture.verify()
-    except (OSError, AttributeError, TypeError, SyntaxError, UnidentifiedImageError) as error:
-        reason = "there is no such file" if isinstance(error, FileNotFoundError) else "it is not a picture Pillow can open"
-        raise ValueError(f"the path of a picture file; {reason}") from None
 
 
 def _optional(check: Callable[[Any], None]) -> Callable[[Any], None]:
@@ -155,8 +143,8 @@ RULES: dict[str, tuple[Callable[[Any], None], str]] = {
     "batch_size": (_integer(1), "1"),
     "snapshot_every": (_integer(1), "10"),
     "prompts.include": (_include, '["a red apple"]'),
-    "prompts.exclude": (_texts, "blurry"),
-    "prompts.extras": (_texts, '"watercolor paper"'),
+    "prompts.exclude": (entries, "blurry"),
+    "prompts.extras": (entries, '"watercolor paper"'),
     "prompts.include_weight": (_number(), "1"),
     "prompts.extras_weight": (_number(), "1"),
     "loss.alpha": (_weight(), "1"),
@@ -177,7 +165,10 @@ RULES: dict[str, tuple[Callable[[Any], None], str]] = {
     "augmentations.crops.antialias": (_one_of(True, False), "true"),
     "init.std": (_number(0), "0.5"),
     "init.jitter": (_number(0), "0"),
-    "init.path": (_picture, "photo.jpg"),
+    "init.path": (open_picture, "photo.jpg"),
+    "init.fit": (_one_of("cut", "pad", "stretch"), "cut"),
+    "init.mask": (_optional(open_picture), "mask.png"),
+    "init.feather": (_integer(0), "8"),
     "optimizer.lr": (_weight(0), "0.1"),
     "memory.crop_chunk": (_optional(_integer(1)), "4"),
     "memory.checkpoint_decoder": (_one_of(True, False), "true"),
@@ -200,7 +191,7 @@ def errors_in(config: Mapping[str, Any]) -> list[str]:
             errors.append(f"{key}={_shown(value)}: not allowed here. Allowed: {error}. Try: {key}={example}")
     errors += _weight_errors(config) + validate_cards(config["checkpoints"])
     if not errors:
-        errors += _crop_errors(config["augmentations"])
+        errors += _start_errors(config) + _crop_errors(config["augmentations"])
         factor = factor_of(config["checkpoints"]["generator"])
         if factor and min(config["size"]) < factor:
             errors.append(
@@ -241,6 +232,28 @@ def _weight_errors(config: Mapping[str, Any]) -> list[str]:
             (_number(0) if key.startswith("checkpoints") else _weight())(value)
         except ValueError as error:
             errors.append(f"{key}={_shown(value)}: not allowed here. Allowed: {error}. Try: {key}=1")
+    return errors
+
+
+def _start_errors(config: Mapping[str, Any]) -> list[str]:
+    init = config["init"]
+    pictures = [prompt.image for prompt in entries(config["prompts"]["include"]) if prompt.image]
+    if init["_target_"] == "vqclip.init.Prior" and config["checkpoints"].get("prior") and pictures:
+        return [
+            "init=prior: predicts the start from words, and prompts.include has a picture. Allowed with it: init=sine, "
+            f"codebook or image. Try: init=sine, or init=image init.path={pictures[0]}"
+        ]
+    if not init.get("mask"):
+        return []
+    picture, mask = open_picture(init["path"]), open_picture(init["mask"])
+    errors = []
+    if abs(picture.width / picture.height / (mask.width / mask.height) - 1) > 0.02:
+        errors.append(
+            f"init.mask={init['mask']!r}: {mask.width}×{mask.height} pixels, and the picture is "
+            f"{picture.width}×{picture.height}: of another shape. Allowed: a mask of the picture's proportions"
+        )
+    if not any(grey and alpha for _, (grey, alpha) in mask.convert("LA").getcolors(65536)):
+        errors.append(f"init.mask={init['mask']!r}: black all over, so nothing may change. Allowed: white where it may")
     return errors
 
 

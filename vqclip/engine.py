@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 import pytorch_lightning as pl
 import torch
+import torch.nn.functional as F
 import yaml
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
@@ -29,10 +29,12 @@ from vqclip.callbacks import Recorder, picture_folder
 from vqclip.checkpoints import load_generator, load_perceptor, load_prior
 from vqclip.config import check, identity, picture_config, resolved
 from vqclip.files import write_json, write_whole
-from vqclip.init import Start
+from vqclip.init import Start, fit, read_image
 from vqclip.loggers import log_result
 from vqclip.loss import Targets, combine_texts
 from vqclip.module import Eye, LatentOptimisation
+from vqclip.perceptors import CLIPPerceptor
+from vqclip.prompts import Prompt, entries, parse
 from vqclip.resume import Signals, command, cut_back, inputs, locked, read_checkpoint, same_inputs
 from vqclip.rng import Draws
 from vqclip.schedules import schedule
@@ -87,8 +89,10 @@ def _execute(cfg: DictConfig, config: dict, folder: Path, signals: Signals, resu
         cut_back(folder)
     write_whole(folder / "config.yaml", yaml.safe_dump(config, sort_keys=False, allow_unicode=True).encode())
 
-    prompts = [text for text in config["prompts"]["include"] for _ in range(config["batch_size"])]
-    seeds = [config["seed"] + i for _ in config["prompts"]["include"] for i in range(config["batch_size"])]
+    include = config["prompts"]["include"]
+    include = include if isinstance(include, list) else [include]
+    prompts = [own for own in include for _ in range(config["batch_size"])]
+    seeds = [config["seed"] + i for _ in include for i in range(config["batch_size"])]
     report = {
         "status": "running",
         "identity": identity(config),
@@ -96,7 +100,7 @@ def _execute(cfg: DictConfig, config: dict, folder: Path, signals: Signals, resu
         "resumed": past.get("resumed", []) + ([checkpoint["global_step"]] if checkpoint else []),
         "seed": config["seed"],
         "steps": 0,
-        "pictures": [{"prompt": text, "seed": seed} for text, seed in zip(prompts, seeds, strict=True)],
+        "pictures": [{"prompt": parse(own).label, "seed": s} for own, s in zip(prompts, seeds, strict=True)],
         "versions": {name: metadata.version(name) for name in VERSIONED} | {"python": platform.python_version()},
     }
     if not checkpoint:
@@ -113,7 +117,7 @@ def _execute(cfg: DictConfig, config: dict, folder: Path, signals: Signals, resu
         report["device"] = str(trainer.strategy.root_device)
         report["wandb"] = next((logger.version for logger in loggers if isinstance(logger, WandbLogger)), None)
         write_json(folder / "run.json", report)
-        _to_device(module, trainer.strategy.root_device)
+        module.place(trainer.strategy.root_device)
         ckpt = {"ckpt_path": folder / "last.ckpt", "weights_only": True} if checkpoint else {}
         trainer.fit(module, train_dataloaders=range(module.steps), **ckpt)
         if checkpoint and checkpoint["global_step"] == module.steps:
@@ -127,17 +131,17 @@ def _execute(cfg: DictConfig, config: dict, folder: Path, signals: Signals, resu
         report["seconds"] = round(time.perf_counter() - began, 3)
         for logger in loggers:
             log_result(logger, folder, report)
-    module.to(trainer.strategy.root_device)  # Lightning took the latent back to the CPU
+    module.place(trainer.strategy.root_device)  # Lightning took the latent back to the CPU
     with torch.no_grad():
         images = module.decode().float().cpu()
     return Result(folder, images, module.latent.detach().float().cpu(), report["pictures"])
 
 
-def build(cfg: DictConfig, prompts: Sequence[str], seeds: Sequence[int]) -> LatentOptimisation:
-    """The module of a checked config: models loaded, texts encoded, latents at their start.
+def build(cfg: DictConfig, prompts: Sequence[str | Mapping], seeds: Sequence[int]) -> LatentOptimisation:
+    """The module of a checked config: models loaded, prompts encoded, latents at their start.
 
     Args:
-        prompts, seeds: the include text and the seed of each picture.
+        prompts, seeds: the include entry and the seed of each picture.
     """
     generator = load_generator(cfg.checkpoints.generator)
     height, width = cfg.size
@@ -146,33 +150,35 @@ def build(cfg: DictConfig, prompts: Sequence[str], seeds: Sequence[int]) -> Late
     if made != (height, width):
         print(f"size: {height}×{width} asked for, {made[0]}×{made[1]} made: sides are whole codes of {generator.factor} pixels")
 
-    extras, exclude = _texts(cfg.prompts.extras), _texts(cfg.prompts.exclude)
+    include, extras, exclude = (
+        entries(value) for value in (list(prompts), *(resolved(cfg)["prompts"][key] for key in ("extras", "exclude")))
+    )
     eyes = {}
     total = sum(card.get("weight", 1) for card in cfg.checkpoints.perceptors.values())
     with torch.no_grad():
         for name, card in cfg.checkpoints.perceptors.items():
             perceptor = load_perceptor(name, card)
-            include = perceptor.encode_text(list(prompts))
-            targets = Targets(
-                combine_texts(
-                    include,
-                    perceptor.encode_text(extras).sum(0) if extras else None,
-                    cfg.prompts.include_weight,
-                    cfg.prompts.extras_weight,
-                ),
-                perceptor.encode_text(exclude).sum(0).expand_as(include) if exclude else None,
+            towards = combine_texts(
+                _vectors(perceptor, include),
+                _vectors(perceptor, extras).sum(0) if extras else None,
+                cfg.prompts.include_weight,
+                cfg.prompts.extras_weight,
             )
+            away = _vectors(perceptor, exclude).sum(0).expand_as(towards) if exclude else None
+            targets = Targets(towards, away)
             eyes[name] = Eye(perceptor, card.get("weight", 1) / total, targets)
 
         prior = cfg.checkpoints.get("prior")
         start = Start(
             generator=generator,
             shape=shape,
-            texts=[", ".join([text, *extras]) for text in prompts],
+            texts=[", ".join(p.text for p in [own, *extras] if p.text and p.weight > 0) for own in include],
             rng=Draws(seeds, 0),
             prior=prior.path if prior else None,
         )
-        z0 = instantiate(cfg.init)(start)
+        init = instantiate(cfg.init)
+        z0 = init(start)
+        keep = init.keep(start) if hasattr(init, "keep") else None
 
     optimizer = OmegaConf.to_container(cfg.optimizer, resolve=True)
     lr = schedule(optimizer.pop("lr"))
@@ -181,6 +187,7 @@ def build(cfg: DictConfig, prompts: Sequence[str], seeds: Sequence[int]) -> Late
         generator=generator,
         eyes=eyes,
         z0=z0,
+        keep=keep,
         seeds=seeds,
         steps=cfg.steps,
         latent_kind=instantiate(cfg.latent),
@@ -193,10 +200,23 @@ def build(cfg: DictConfig, prompts: Sequence[str], seeds: Sequence[int]) -> Late
     )
 
 
-def _texts(value: Any) -> list[str]:
-    """A text, a list of texts or nothing → the texts that are not blank."""
-    values = [value] if isinstance(value, str) else list(value or [])
-    return [text for text in values if text.strip()]
+def _vectors(perceptor: CLIPPerceptor, prompts: Sequence[Prompt]) -> Tensor:
+    """Vectors [n,D] of the prompts, times their weights.
+
+    Pictures' vectors take the length of the empty text's, so that a weight means the same for texts and pictures.
+    """
+    texts = [prompt.text for prompt in prompts if prompt.text]
+    encoded = iter(perceptor.encode_text(texts) if texts else ())
+    vectors = []
+    for prompt in prompts:
+        if prompt.text:
+            vector = next(encoded)
+        else:
+            image = fit(read_image(prompt.image), perceptor.input_size, perceptor.input_size)
+            vector = F.normalize(perceptor.encode_image(image.to(perceptor.mean))[0], dim=-1)
+            vector = vector * perceptor.encode_text([""])[0].norm()
+        vectors.append(prompt.weight * vector)
+    return torch.stack(vectors)
 
 
 def _weights(module: LatentOptimisation, config: Mapping) -> dict[str, str]:
@@ -237,15 +257,6 @@ def _trainer(
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-
-
-def _to_device(module: LatentOptimisation, device: torch.device) -> None:
-    """Take along what is not registered on the module."""
-    module.generator.to(device)
-    for name, eye in module.eyes.items():
-        exclude = eye.targets.exclude
-        targets = Targets(eye.targets.include.to(device), None if exclude is None else exclude.to(device))
-        module.eyes[name] = Eye(eye.perceptor.to(device), eye.share, targets)
 
 
 @contextmanager

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 from vqclip.errors import UserError
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
     from torch import Tensor
 
-__all__ = ["png_bytes", "read_record", "sha256", "write_json", "write_whole"]
+__all__ = ["open_picture", "png_bytes", "read_record", "sha256", "write_json", "write_whole"]
 
 #: Keyword of the PNG text chunk that holds the record.
 RECORD_KEY = "vqclip"
@@ -59,6 +60,37 @@ def png_bytes(image: Tensor, record: dict) -> bytes:
     out = io.BytesIO()
     Image.fromarray(pixels).save(out, "PNG", pnginfo=info)
     return out.getvalue()
+
+
+def open_picture(path: str | Path) -> Image:
+    """A picture file of any format and mode → 8-bit RGBA, upright; of an animation the first frame.
+
+    Raises:
+        ValueError: it cannot be read, with the reason.
+    """
+    import numpy as np
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as file:
+            picture = ImageOps.exif_transpose(file)
+            if picture.mode[0] in "IF":  # 16 or 32 bits of grey, which Pillow's own conversion cuts off at 255
+                values = np.asarray(picture, dtype=np.float64)
+                white = 65535 if picture.mode[0] == "I" else 1 if values.max() <= 1 else 255
+                grey = values / max(white, values.max()) * 255
+                picture = Image.fromarray(grey.clip(0, 255).round().astype("uint8"))
+            return picture.convert("RGBA")
+    except FileNotFoundError:
+        reason = "there is no such file"
+    except IsADirectoryError:
+        reason = "it is a folder"
+    except UnidentifiedImageError:
+        reason = "it is not a picture Pillow can open"
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        reason = f"it cannot be read ({error})"
+    except (AttributeError, TypeError):
+        reason = "it is not a path"
+    raise ValueError(f"the path of a picture file; {path}: {reason}")
 
 
 def read_record(path: Path) -> dict:

@@ -9,10 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from vqclip.files import open_picture
 from vqclip.generators import VQGAN
 from vqclip.rng import Draws
 
-__all__ = ["Codebook", "Image", "Prior", "Sine", "Start"]
+__all__ = ["Codebook", "Image", "Keep", "Prior", "Sine", "Start", "fit", "read_image"]
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ class Prior:
         if tuple(z.shape[1:]) != start.shape:
             f = start.generator.factor
             image = start.generator.decode(z.to(start.generator.codebook))
-            z = start.generator.encode(fit(image, start.shape[1] * f, start.shape[2] * f, cut=False))
+            z = start.generator.encode(fit(image, start.shape[1] * f, start.shape[2] * f, "pad"))
         z = z.to(start.generator.codebook)
         return z + self.jitter * z.std() * start.rng.normal("init", *start.shape).to(z)
 
@@ -82,41 +83,84 @@ class Image:
 
     Args:
         path: any format that Pillow opens.
+        fit: how it comes to the run's size, see :func:`fit`.
+        mask: a picture of the same proportions, white where the result may differ; None for everywhere.
+        feather: pixels over which the mask comes to its full strength, inwards from its edge.
     """
 
-    def __init__(self, path: str):
-        self.path = path
+    def __init__(self, path: str, fit: str, mask: str | None, feather: int):
+        self.path, self.fit, self.mask, self.feather = path, fit, mask, feather
 
     @torch.no_grad()
     def __call__(self, start: Start) -> Tensor:
-        f = start.generator.factor
-        image = fit(read_image(self.path), start.shape[1] * f, start.shape[2] * f)
-        z = start.generator.encode(image.to(start.generator.codebook))
+        z = start.generator.encode(self._read(self.path, start))
         return z.expand(len(start.texts), -1, -1, -1).clone()
 
+    def keep(self, start: Start) -> Keep | None:
+        """What the result keeps of the picture; None without a mask."""
+        if self.mask is None:
+            return None
+        white = self._read(self.mask, start, ground="black").mean(1, keepdim=True)
+        return Keep(self._read(self.path, start), feathered(white, self.feather))
 
-def read_image(path: str | Path) -> Tensor:
-    """A picture file → [1,3,H,W] in [0,1], upright, on white where it is transparent."""
+    def _read(self, path: str, start: Start, ground: str = "white") -> Tensor:
+        f = start.generator.factor
+        image = fit(read_image(path, ground), start.shape[1] * f, start.shape[2] * f, self.fit)
+        return image.to(start.generator.codebook)
+
+
+class Keep(torch.nn.Module):
+    """Holds a picture where its mask is black: ``mask · made + (1 − mask) · picture``.
+
+    Args:
+        picture: [1,3,H,W] in [0,1].
+        mask: [1,1,H,W] in [0,1], 0 where the picture stays to the last bit.
+    """
+
+    def __init__(self, picture: Tensor, mask: Tensor):
+        super().__init__()
+        self.register_buffer("picture", picture, persistent=False)
+        self.register_buffer("mask", mask, persistent=False)
+
+    def forward(self, made: Tensor) -> Tensor:
+        """[B,3,H,W] in [0,1] → the same."""
+        return self.mask * made + (1 - self.mask) * self.picture
+
+
+def feathered(mask: Tensor, pixels: int) -> Tensor:
+    """A mask [1,1,H,W] that comes to its strength over ``pixels`` inwards from its edge; the rim is no edge."""
+    layers = [mask]
+    for _ in range(pixels - 1):
+        layers.append(-F.max_pool2d(-layers[-1], 3, stride=1, padding=1))  # one pixel less on every side
+    return torch.stack(layers).mean(0)
+
+
+def read_image(path: str | Path, ground: str = "white") -> Tensor:
+    """A picture file → [1,3,H,W] in [0,1], upright, on ``ground`` where it is transparent."""
     from PIL import Image as Pillow
-    from PIL import ImageOps
     from torchvision.transforms.functional import to_tensor
 
-    with Pillow.open(path) as picture:
-        picture = ImageOps.exif_transpose(picture).convert("RGBA")
-    white = Pillow.new("RGBA", picture.size, "white")
-    return to_tensor(Pillow.alpha_composite(white, picture).convert("RGB"))[None]
+    picture = open_picture(path)
+    below = Pillow.new("RGBA", picture.size, ground)
+    return to_tensor(Pillow.alpha_composite(below, picture).convert("RGB"))[None]
 
 
-def fit(image: Tensor, height: int, width: int, cut: bool = True) -> Tensor:
-    """Scale [B,3,H,W] in [0,1] to ``height`` × ``width``, keeping its proportions.
+def fit(image: Tensor, height: int, width: int, how: str = "cut") -> Tensor:
+    """Scale [B,3,H,W] in [0,1] to ``height`` × ``width``.
 
-    With ``cut``, the picture fills the size and what hangs over is cut evenly; without, all of it stays and its edges
-    are drawn out to the sides.
+    Args:
+        how: ``cut``: it fills the size and what hangs over is cut evenly; ``pad``: all of it stays and its edges are
+            drawn out to the sides; ``stretch``: its proportions give way.
     """
     h, w = image.shape[-2:]
-    scale = (max if cut else min)(height / h, width / w)
-    size = (max(1, round(h * scale)), max(1, round(w * scale)))
+    if (h, w) == (height, width):
+        return image  # to the last bit
+    size = (height, width)
+    if how != "stretch":
+        scale = (max if how == "cut" else min)(height / h, width / w)
+        size = (max(1, round(h * scale)), max(1, round(w * scale)))
     image = F.interpolate(image, size=size, mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
     top, left = (height - size[0]) // 2, (width - size[1]) // 2
     # Negative where it hangs over, positive where something is missing: one pad does both.
-    return F.pad(image, (left, width - size[1] - left, top, height - size[0] - top), mode="constant" if cut else "replicate")
+    sides = (left, width - size[1] - left, top, height - size[0] - top)
+    return F.pad(image, sides, mode="constant" if how == "cut" else "replicate")

@@ -47,6 +47,7 @@ class LatentOptimisation(pl.LightningModule):
         latent_kind: how the parameter reaches the decoder (``vqclip.latent``).
         optimizer: makes the optimiser from a list of parameters.
         lr: learning rate over the run.
+        keep: what of a picture stays as it is (``vqclip.init.Keep``), or None.
         crop_chunk: crops a perceptor looks at in one go; None for all.  Memory only: gradients are the same.
     """
 
@@ -63,6 +64,7 @@ class LatentOptimisation(pl.LightningModule):
         objective: Objective,
         optimizer: Callable[[list], torch.optim.Optimizer],
         lr: Schedule,
+        keep: torch.nn.Module | None = None,
         crop_chunk: int | None = None,
     ):
         super().__init__()
@@ -72,13 +74,24 @@ class LatentOptimisation(pl.LightningModule):
         object.__setattr__(self, "eyes", dict(eyes))
         self.latent = torch.nn.Parameter(z0.clone(memory_format=torch.contiguous_format))
         self.register_buffer("start", self.latent.detach().clone())
-        self.seeds, self.steps, self.latent_kind = list(seeds), steps, latent_kind
+        self.seeds, self.steps, self.latent_kind, self.keep = list(seeds), steps, latent_kind, keep
         self.augmentations, self.noise, self.objective = augmentations, noise, objective
         self.make_optimizer, self.lr, self.crop_chunk = optimizer, lr, crop_chunk
         self.metrics: dict[str, Tensor | float] = {}  #: of the last step: loss and terms [B], lr and noise factor
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return self.make_optimizer([self.latent])
+
+    def place(self, device: torch.device | str) -> None:
+        """Move everything to ``device``, also the networks, which are not registered here.
+
+        Their weights lie channels-last: convolutions are faster so, on CPUs and GPUs (experiments/benchmarks).
+        """
+        self.to(device)
+        self.generator.to(device, memory_format=torch.channels_last)
+        for name, eye in self.eyes.items():
+            perceptor = eye.perceptor.to(device, memory_format=torch.channels_last)
+            self.eyes[name] = Eye(perceptor, eye.share, eye.targets.to(device))
 
     def rng(self, step: int) -> Draws:
         """The random numbers of ``step``."""
@@ -90,7 +103,8 @@ class LatentOptimisation(pl.LightningModule):
 
     def decode(self) -> Tensor:
         """The pictures of the latents as they are now, [B,3,H,W] in [0,1]."""
-        return self.generator.decode(self.latent_kind(self.latent, self.generator))
+        made = self.generator.decode(self.latent_kind(self.latent, self.generator))
+        return self.keep(made) if self.keep else made
 
     def training_step(self, batch: int, batch_idx: int) -> None:
         self.optimise(self.global_step, self.optimizers())

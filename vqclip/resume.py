@@ -24,6 +24,7 @@ from omegaconf import DictConfig
 from vqclip.config import picture_config, resolved
 from vqclip.errors import UserError
 from vqclip.files import sha256, write_whole
+from vqclip.prompts import entries
 from vqclip.records import changed, differences, read_config, with_overrides
 
 if TYPE_CHECKING:
@@ -141,8 +142,10 @@ def read_checkpoint(run: Path) -> dict[str, Any] | None:
 
 def inputs(config: Mapping[str, Any]) -> dict[str, str]:
     """sha256 of every picture a config reads, by path."""
-    init = config["init"]
-    return {path: sha256(Path(path)) for key in ("path", "mask") if (path := init.get(key))}
+    paths = [config["init"].get("path"), config["init"].get("mask")]
+    for key in ("include", "exclude", "extras"):
+        paths += [prompt.image for prompt in entries(config["prompts"][key])]
+    return {path: sha256(Path(path)) for path in dict.fromkeys(paths) if path}
 
 
 def same_inputs(run: Path, past: Mapping[str, Any], now: Mapping[str, Any]) -> None:
