@@ -10,7 +10,6 @@ from pathlib import Path
 
 import torch
 import yaml
-from clip.model import convert_weights
 from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import nn
 
@@ -69,6 +68,8 @@ def random_vqgan(architecture, seed=0):
 
 def random_clip(architecture, seed=0):
     """A CLIP in the precision of the OpenAI files, with a ResNet's statistics off their start."""
+    from clip.model import convert_weights
+
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = build_clip(architecture).eval().requires_grad_(False)
@@ -86,8 +87,8 @@ def write_taming(path: Path, model: VQGAN, architecture, prefix="", yaml_name=No
     weights = {prefix + name: value for name, value in model.state_dict().items()}
     discriminator = nn.Sequential(nn.Conv2d(3, 16, 4), nn.BatchNorm2d(16))
     weights |= {f"loss.discriminator.{name}": value for name, value in discriminator.state_dict().items()}
-    optimiser = torch.optim.Adam(model.decoder.requires_grad_(True).parameters())
-    for parameter in model.decoder.parameters():
+    optimiser = torch.optim.Adam(model.requires_grad_(True).parameters())
+    for parameter in model.parameters():
         parameter.grad = torch.zeros_like(parameter)
     optimiser.step()
     model.requires_grad_(False)

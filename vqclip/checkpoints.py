@@ -106,6 +106,11 @@ class Card:
         return f"{self.group}={self.name if self.kind == 'generator' else f'[{self.name}]'}"
 
     @property
+    def fetch_command(self) -> str:
+        """What brings it here, or mends it."""
+        return f"vqclip models fetch {self.group.removeprefix('checkpoints/')}/{self.name}"
+
+    @property
     def local(self) -> Path | None:
         """The file of one's own that ``path`` names."""
         if not self.path:
@@ -274,7 +279,7 @@ def absent(card: Card) -> str:
     return (
         f"{card.key}: {card.name} is not here, and VQCLIP_OFFLINE is set.\n"
         f"  put it at    {card.source}" + (f"   ({facts})" if facts else "") + "\n"
-        f"  or fetch it  VQCLIP_OFFLINE=0 vqclip models fetch {card.group.split('/')[1]}/{card.name}"
+        f"  or fetch it  VQCLIP_OFFLINE=0 {card.fetch_command}"
     )
 
 

@@ -79,7 +79,17 @@ def obtain(card: Card) -> Weights:
 def _is_kept(card: Card) -> bool:
     if not card.kept.is_file():
         return False
-    return card.sha256 in (None, open_tensors(card.kept).metadata.get("source_sha256"))
+    with _mended_by(card.fetch_command):
+        return card.sha256 in (None, open_tensors(card.kept).metadata.get("source_sha256"))
+
+
+@contextmanager
+def _mended_by(advice: str) -> Iterator[None]:
+    """A file of ours that cannot be read: say what makes it again."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{error}. Mend it: {advice}") from None
 
 
 def _own(card: Card) -> Weights:
@@ -94,6 +104,8 @@ def _own(card: Card) -> Weights:
     with locked(kept):
         if not kept.is_file():
             convert(card, card.local, kept)
+        with _mended_by("remove that file, it is made again from your own"):
+            open_tensors(kept)
     return _read(card, kept)
 
 

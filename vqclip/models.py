@@ -116,9 +116,7 @@ def _verify(chosen: list[Card], own: bool) -> int:
     for card in chosen:
         for path in _files(card):
             cause = fault(path, card)
-            mend = (
-                f"vqclip models fetch {card.group.split('/')[1]}/{card.name}" if card.urls else "put a good file there"
-            )
+            mend = card.fetch_command if card.urls else "put a good file there"
             _report(path, cause, mend)
             found, broken = found + 1, broken + bool(cause)
     for path in sorted((home() / "own").glob("*.safetensors")) if own else []:
