@@ -1,0 +1,230 @@
+"""The comparison: sheet, table and page of real runs, the page driven in a real browser."""
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+from PIL import Image
+
+from vqclip import UserError, run
+from vqclip.compare import axes, compare, find_runs, main, read_pictures
+
+
+@pytest.fixture(scope="module")
+def sweep(small_pair, tmp_path_factory):
+    """Two by three runs that tell what they are, and one of them failed."""
+    folder = tmp_path_factory.mktemp("sweep")
+    number = 0
+    for alpha in (0.5, 1):
+        for beta in (0, 0.5, 10):
+            swept = f"sweep={{group: x, swept: {{loss.alpha: '{alpha}', loss.beta: '{beta}'}}}}"
+            overrides = [f"loss.alpha={alpha}", f"loss.beta={beta}", swept, "prompts.exclude=blurry"]
+            run("a </script> fox", [*small_pair, "callbacks=default", *overrides], folder / str(number))
+            number += 1
+    shutil.rmtree(folder / "4" / "picture-00")
+    report = json.loads((folder / "4" / "run.json").read_text())
+    report |= {"status": "failed", "error": "RuntimeError: out of paint"}
+    del report["pictures"][0]["best"], report["pictures"][0]["final"]
+    (folder / "4" / "run.json").write_text(json.dumps(report))
+    compare([folder], folder)
+    return folder
+
+
+def test_runs_are_found_by_number_and_wrong_folders_refused(sweep, tmp_path):
+    assert [path.name for path in find_runs([sweep])] == list("012345")
+    assert find_runs([sweep / "2", sweep]) == [sweep / n for n in "201345"]
+    with pytest.raises(UserError, match="no run in it"):
+        find_runs([tmp_path])
+
+
+def test_axes_are_the_swept_keys_then_what_else_differs(sweep):
+    pictures = read_pictures(find_runs([sweep]))
+    assert axes(pictures) == ["loss.alpha", "loss.beta"]
+    for picture in pictures:
+        picture.config["sweep"] = None  # runs of no sweep
+        picture.config["noise"]["num_rands"] = int(picture.config["loss"]["beta"])  # tells nothing more
+    assert axes(pictures) == ["loss.alpha", "loss.beta"]
+
+
+def test_table_has_a_row_a_picture(sweep):
+    rows = list(csv.DictReader((sweep / "results.csv").open()))
+    assert len(rows) == 6
+    for row in rows:
+        report = json.loads((sweep / row["run"] / "run.json").read_text())
+        assert row["status"] == report["status"] and row["prompt"] == "a </script> fox"
+        if row["status"] == "finished":
+            assert float(row["best.score"]) == report["pictures"][0]["best"]["score"]
+            assert (sweep / row["file"]).is_file()
+    assert rows[4]["error"] == "RuntimeError: out of paint" and rows[4]["file"] == ""
+
+
+def test_sheet_shows_every_picture_where_its_keys_say(sweep):
+    sheet = Image.open(sweep / "compare.png").convert("RGB")
+    found = []
+    for n in range(6):
+        best = sweep / str(n) / "picture-00" / "best.png"
+        if best.exists():
+            picture = Image.open(best).convert("RGB").resize((256, 256), Image.Resampling.LANCZOS)
+            found.append(_place(sheet, picture))
+    xs, ys = sorted({x for x, _ in found}), sorted({y for _, y in found})
+    assert found == [(x, y) for y in ys for x in xs if (x, y) != (xs[1], ys[1])]
+    assert sheet.getpixel((xs[1] + 128, ys[1] + 200)) == (243, 220, 220), "the gap is not marked"
+
+
+def _place(sheet, picture):
+    """Where ``picture`` stands in ``sheet``, pixel for pixel."""
+    import numpy as np
+
+    whole, part = np.asarray(sheet).astype(int), np.asarray(picture).astype(int)
+    h, w = part.shape[:2]
+    line = part[0].ravel()
+    for y in range(len(whole) - h + 1):
+        for x in range(whole.shape[1] - w + 1):
+            if (whole[y, x] == part[0, 0]).all() and (whole[y, x : x + w].ravel() == line).all():
+                assert (whole[y : y + h, x : x + w] == part).all()
+                return x, y
+    raise AssertionError("the picture is not in the sheet")
+
+
+@pytest.mark.parametrize("shape,largest", [((3, 3, 1), 1000), ((8, 8, 3), 4000)])
+def test_sheets_of_many_sizes_keep_every_cell(sweep, tmp_path, shape, largest):
+    for n in range(shape[0] * shape[1] * shape[2]):
+        folder = tmp_path / str(n)
+        shutil.copytree(sweep / "0", folder)
+        config = yaml.safe_load((folder / "config.yaml").read_text())
+        a, b, c = n % shape[0], n // shape[0] % shape[1], n // (shape[0] * shape[1])
+        config["loss"] |= {"alpha": a, "beta": b}
+        config["noise"]["factor"] = c
+        config["sweep"]["swept"] = {"loss.alpha": str(a), "loss.beta": str(b), "noise.factor": str(c)}
+        (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    compare([tmp_path], tmp_path)
+    assert max(Image.open(tmp_path / "compare.png").size) < largest
+    assert len(list(csv.DictReader((tmp_path / "results.csv").open()))) == n + 1
+
+
+def test_a_sweeps_command_is_the_one_that_was_typed(sweep):
+    hydra = sweep / "3" / ".hydra"
+    hydra.mkdir(exist_ok=True)
+    (hydra / "overrides.yaml").write_text(yaml.safe_dump(["loss.alpha=1", 'prompts.include=["a fox"]', "sweep={a: b}"]))
+    assert read_pictures([sweep / "3"])[0].command == "vqclip loss.alpha=1 'prompts.include=[\"a fox\"]'"
+    assert read_pictures([sweep / "2"])[0].command == f"vqclip rerun {sweep / '2'}"
+
+
+def test_runs_of_many_pictures_and_of_none_in_common(small_pair, tmp_path):
+    run(["a fox", "an owl"], [*small_pair, "batch_size=2"], tmp_path / "one")
+    run("a fox", [*small_pair, "seed=5", "size=[32,48]"], tmp_path / "two")
+    assert main([str(tmp_path / "one"), str(tmp_path / "two")]) == 0
+    rows = list(csv.DictReader((tmp_path / "results.csv").open()))
+    assert [(row["prompt"], row["seed"]) for row in rows] == [
+        ("a fox", "0"), ("a fox", "1"), ("an owl", "0"), ("an owl", "1"), ("a fox", "5"),
+    ]  # fmt: skip
+
+
+# The page.
+
+
+@pytest.fixture(scope="module")
+def browser():
+    playwright = pytest.importorskip("playwright.sync_api")
+    browser_path = shutil.which("chromium") or shutil.which("google-chrome")
+    if not browser_path:
+        pytest.skip("no Chromium here")
+    with playwright.sync_playwright() as p:
+        browser = p.chromium.launch(executable_path=browser_path, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(sweep, browser):
+    """The page, opened from disk; no request may leave it and no error may occur in it."""
+    context = browser.new_context(viewport={"width": 1400, "height": 900}, offline=True)
+    context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page = context.new_page()
+    requests, errors = [], []
+    page.on("request", lambda request: requests.append(request.url))
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+    address = (sweep / "compare.html").as_uri()
+    page.goto(address)
+    yield page
+    context.close()
+    assert address in requests
+    assert [url for url in requests if url != address and not url.startswith("data:")] == []
+    assert errors == []
+
+
+def shown(page):
+    return [int(figure.get_attribute("data-id")) for figure in page.locator("figure").all()]
+
+
+def test_page_shows_the_sheet_with_its_gap(page):
+    assert shown(page) == [0, 1, 2, 3, 4, 5]
+    assert page.locator(".sheet tr").count() == 3
+    assert page.locator(".gap").text_content() == "failed: RuntimeError: out of paint"
+    assert page.locator("figure img").first.evaluate("i => i.complete && i.naturalWidth") == 32
+
+
+def test_page_sorts_by_any_score(page, sweep):
+    scores = {n: json.loads((sweep / str(n) / "run.json").read_text())["pictures"][0] for n in range(6)}
+    wanted = sorted((n for n in range(6) if n != 4), key=lambda n: -scores[n]["best"]["score"])
+    page.select_option("#sort", "score")
+    assert shown(page) == [*wanted, 4]  # the gap comes last
+    page.click("#direction")
+    assert shown(page) == [*reversed(wanted), 4]
+
+
+def test_page_filters_by_axis_and_by_any_key(page):
+    page.select_option("select.filter[data-key='loss.beta']", "0.5")
+    assert shown(page) == [1, 4]
+    page.fill("#where", "status = finished")
+    assert shown(page) == [1]
+    page.select_option("select.filter[data-key='loss.beta']", "")
+    page.fill("#where", "loss.beta > 0.2, loss.alpha != 1")
+    assert shown(page) == [1, 2]
+    page.fill("#where", "steps = 4, prompt ~ FOX, augmentations.crops.count < 5")
+    assert shown(page) == [0, 1, 2, 3, 4, 5]
+    page.fill("#where", "seed = 1")
+    assert shown(page) == []
+
+
+def test_page_opens_a_picture_large_with_its_timelapse_and_command(page):
+    page.locator("figure img").nth(1).click()
+    dialog = page.locator("#dialog")
+    assert dialog.locator("h2").first.text_content() == "a </script> fox"
+    assert dialog.locator("img").evaluate("i => i.naturalWidth") == 32
+    page.wait_for_function("document.querySelector('#dialog video').readyState >= 1")
+    assert page.evaluate("document.querySelector('#dialog video').duration") > 0
+    command = dialog.locator("code").text_content()
+    assert command.startswith("vqclip rerun ")
+    dialog.locator("button.copy").click()
+    dialog.locator("button.copy", has_text="copied").wait_for()
+    assert page.evaluate("navigator.clipboard.readText()") == command
+    page.keyboard.press("ArrowRight")
+    assert "10" in dialog.locator(".table").first.text_content()
+
+
+def test_page_puts_two_side_by_side_with_what_differs(page):
+    page.locator("figure input").nth(0).check()
+    page.locator("figure input").nth(2).check()
+    page.click("#compare")
+    rows = [[cell.text_content() for cell in row.locator("td").all()] for row in page.locator("#differences tr").all()]
+    assert rows == [["loss.beta", "0", "10"]]
+    assert page.locator("#dialog .pair img").count() == 2
+
+
+def test_page_as_a_table(page):
+    page.select_option("#layout", "table")
+    assert page.locator("tbody tr").count() == 6
+    page.locator("thead th", has_text="loss.beta").click()
+    column = [row.locator("td").nth(2).text_content() for row in page.locator("tbody tr").all()]
+    assert column == ["10", "10", "0.5", "0.5", "0", "0"]
+
+
+def test_page_is_one_file(sweep, tmp_path):
+    alone = shutil.copy(sweep / "compare.html", tmp_path / "alone.html")
+    text = Path(alone).read_text()
+    assert "http://" not in text and "https://" not in text and 'src="' not in text
