@@ -26,6 +26,9 @@ class Targets:
     include: Tensor  #: unit vectors [B,D]
     exclude: Tensor | None  #: [B,D]; None where nothing is excluded
 
+    def to(self, device: torch.device | str) -> Targets:
+        return Targets(self.include.to(device), None if self.exclude is None else self.exclude.to(device))
+
 
 def combine_texts(include: Tensor, extras: Tensor | None, include_weight: float, extras_weight: float) -> Tensor:
     """``w1 · include + w2 · extras``, to unit length (algorithm.md, row "target"): [B,D] and [D] or None → [B,D]."""
