@@ -1,0 +1,62 @@
+"""The shipped pair, with its own files: what a new user gets."""
+
+import json
+from importlib import resources
+from pathlib import Path
+
+import pytest
+from safetensors import safe_open
+
+from vqclip import run
+from vqclip.evaluate import judge_runs, main
+
+EMBEDDED = Path(str(resources.files("vqclip"))) / "embedded"
+# Everyday things; the study in experiments/embedded draws its own prompts and names what comes out by eye.
+PROMPTS = ["a strawberry", "a penguin", "a bicycle", "a sunflower on a red background"]
+
+
+def test_the_files_are_small_and_say_what_they_are():
+    files = sorted(EMBEDDED.glob("*.safetensors"))
+    assert [f.stem for f in files] == ["generator", "judge", "perceptor", "prior"]
+    assert sum(f.stat().st_size for f in files) < 40e6
+    for path in files:
+        with safe_open(path, "pt") as file:
+            about = file.metadata()
+        assert json.loads(about["config"]) and about["licence"] and about["origin"]
+    card = (EMBEDDED / "MODEL_CARD.md").read_text()
+    for source in ("noto", "fluent", "twemoji", "Apache-2.0", "MIT", "CC-BY-4.0"):
+        assert source in card
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    """One short run of the default config."""
+    overrides = ["logger=none", "callbacks=none", "steps=4", "snapshot_every=4"]
+    return run(PROMPTS, overrides, tmp_path_factory.mktemp("run") / "run")
+
+
+def test_pictures_show_their_prompts_to_a_judge_that_did_not_guide_them(pictures):
+    verdicts = judge_runs([pictures.folder])
+    assert [verdict.prompt for verdict in verdicts] == PROMPTS
+    assert sum(verdict.rank == 1 for verdict in verdicts) >= 3
+
+
+def test_evaluate_prints_a_line_for_each_picture(pictures, capsys):
+    assert main([str(pictures.folder), "--final"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == len(PROMPTS) + 1 and all("final.png" in line for line in lines[:-1])
+
+
+@pytest.mark.parametrize("size,made", [([128, 192], (128, 192)), ([64, 64], (64, 64)), ([100, 130], (96, 128))])
+def test_the_prior_starts_pictures_of_any_size(size, made, tmp_path):
+    overrides = ["logger=none", "callbacks=none", "steps=1", "augmentations.crops.count=2", f"size={size}".replace(" ", "")]
+    result = run("a strawberry", overrides, tmp_path / "run")
+    assert result.images.shape[-2:] == made
+    red = result.images[0, 0].mean() - result.images[0, 1].mean()
+    assert red > 0.05  # there is a strawberry in it
+
+
+def test_a_generator_without_a_prior_starts_from_noise_and_says_so(small_pair, tmp_path, capsys):
+    overrides = [o for o in small_pair if o not in ("init=sine", "checkpoints.prior=null")]
+    run("a fox", overrides, tmp_path / "run")
+    assert "starts from noise" in capsys.readouterr().out
