@@ -16,7 +16,7 @@ from vqclip.loggers import log_step
 from vqclip.module import LatentOptimisation
 from vqclip.resume import Signals, Stopped, cut_back
 
-__all__ = ["Progress", "Recorder", "Timelapse", "picture_folder"]
+__all__ = ["Interpolation", "Progress", "Recorder", "Timelapse", "picture_folder"]
 
 
 def picture_folder(run: Path, index: int) -> Path:
@@ -81,6 +81,10 @@ class Recorder(pl.Callback):
         cut_back(self.folder, checkpoint["global_step"], [own["step"] for own in self.best])
         for i in range(len(self.records)):
             self._latents[i] = load_file(picture_folder(self.folder, i) / "latents.safetensors")
+
+    def best_latents(self) -> list[Tensor]:
+        """The latent [C,h,w] of each picture's best snapshot."""
+        return [own[f"{best['step']:06d}"] for own, best in zip(self._latents, self.best, strict=True)]
 
     def _numbers(self, module: LatentOptimisation) -> dict[str, float]:
         """Loss and terms as means over the pictures, and each picture's own where there are several."""
@@ -172,3 +176,27 @@ class Timelapse(pl.Callback):
         recorder = next(c for c in trainer.callbacks if isinstance(c, Recorder))
         for i in range(len(recorder.records)):
             timelapse(picture_folder(recorder.folder, i), self.fps)
+
+
+class Interpolation(pl.Callback):
+    """``interpolation.mp4``: from each picture's best latent to the next one's, where the run makes several.
+
+    Args:
+        frames: from a picture to the next.
+        fps: frames a second.
+        mode: ``linear`` or ``spherical``, see ``vqclip.interpolate``.
+    """
+
+    def __init__(self, frames: int, fps: int, mode: str):
+        self.frames, self.fps, self.mode = frames, fps, mode
+
+    def on_train_end(self, trainer: pl.Trainer, module: LatentOptimisation) -> None:
+        from vqclip.interpolate import Stop, frames_between
+        from vqclip.video import write_video
+
+        recorder = next(c for c in trainer.callbacks if isinstance(c, Recorder))
+        stops = [Stop(z.to(module.device), module.picture) for z in recorder.best_latents()]
+        if len(stops) > 1:
+            total = self.frames * (len(stops) - 1) + 1
+            frames = tqdm(frames_between(stops, total, self.mode), desc="interpolating", total=total, unit="frame")
+            write_video(recorder.folder / "interpolation.mp4", frames, self.fps)

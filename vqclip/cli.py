@@ -22,6 +22,7 @@ TOOLS = {
     "models": "vqclip.models",
     "evaluate": "vqclip.evaluate",
     "compare": "vqclip.compare",
+    "interpolate": "vqclip.interpolate",
     "rerun": "vqclip.rerun",
 }
 

@@ -103,7 +103,11 @@ class LatentOptimisation(pl.LightningModule):
 
     def decode(self) -> Tensor:
         """The pictures of the latents as they are now, [B,3,H,W] in [0,1]."""
-        made = self.generator.decode(self.latent_kind(self.latent, self.generator))
+        return self.picture(self.latent)
+
+    def picture(self, z: Tensor) -> Tensor:
+        """Latents [n,C,h,w] → the pictures this run makes of them, [n,3,H,W] in [0,1]."""
+        made = self.generator.decode(self.latent_kind(z, self.generator))
         return self.keep(made) if self.keep else made
 
     def training_step(self, batch: int, batch_idx: int) -> None:
