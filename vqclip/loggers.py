@@ -9,10 +9,9 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
-from contextlib import redirect_stderr
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
 from torch import Tensor
@@ -20,6 +19,9 @@ from torch import Tensor
 from vqclip.config import picture_config
 from vqclip.errors import UserError
 from vqclip.sweep import job_name
+
+if TYPE_CHECKING:
+    import wandb
 
 __all__ = ["log_result", "log_step", "wandb_logger"]
 
@@ -112,14 +114,15 @@ def wandb_logger(save_dir: str, config: dict, mode: str | None, **kwargs) -> Wan
     if sweep:
         told = {"job_type": "sweep", "group": sweep["group"], "name": job_name(sweep["swept"])}
     told |= {key: value for key, value in kwargs.items() if value is not None}
-    mode = mode or os.environ.get("WANDB_MODE") or ("online" if _has_key() else "offline")
-    if mode == "online" and not _has_key():
+    known = wandb.setup().settings
+    mode = mode or os.environ.get("WANDB_MODE") or ("online" if _has_key(known) else "offline")
+    if mode == "online" and not _has_key(known):
         raise UserError(
             "logger.wandb.mode=online: no API key is known. Allowed: after `wandb login` or with WANDB_API_KEY set. "
             "Try: logger.wandb.mode=offline"
         )
-    if mode == "online" and not _answers(wandb.setup().settings.base_url):
-        mode = _went_offline()
+    if mode == "online" and not _answers(known.base_url):
+        mode = _went_offline(f"{known.base_url} does not answer")
     Path(save_dir).mkdir(parents=True, exist_ok=True)
     begin = partial(
         wandb.init,
@@ -132,8 +135,8 @@ def wandb_logger(save_dir: str, config: dict, mode: str | None, **kwargs) -> Wan
     )
     try:
         run = begin(mode=mode)
-    except wandb.errors.CommError:
-        mode = _went_offline()
+    except wandb.errors.Error as error:
+        mode = _went_offline(str(error).splitlines()[0])
         run = begin(mode=mode)
     run.define_metric("*", step_metric="step")
     if mode == "offline":
@@ -142,16 +145,16 @@ def wandb_logger(save_dir: str, config: dict, mode: str | None, **kwargs) -> Wan
     return WandbLogger(experiment=run, save_dir=save_dir, project=told.get("project"), name=run.name)
 
 
-def _went_offline() -> str:
-    print("W&B does not answer; this run goes on offline", file=sys.stderr)
+def _went_offline(reason: str) -> str:
+    print(f"W&B: {reason}; this run goes on offline", file=sys.stderr)
     return "offline"
 
 
-def _has_key() -> bool:
-    import wandb
+def _has_key(settings: wandb.Settings) -> bool:
+    """Whether an account is known, from what lies here: ``wandb.login`` would ask the server."""
+    from requests.utils import get_netrc_auth
 
-    with redirect_stderr(None):
-        return bool(wandb.login(prompt=False))
+    return bool(settings.api_key or settings.identity_token_file or get_netrc_auth(settings.base_url))
 
 
 @cache

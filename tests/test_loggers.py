@@ -1,0 +1,142 @@
+"""Loggers: what W&B's own reader finds on disk, and what a server that is not there costs."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from test_resume import FORKS
+from test_sweep import sweep
+
+from vqclip import UserError, run
+from vqclip.loggers import wandb_logger
+
+
+@pytest.fixture
+def pair(small_pair, monkeypatch, tmp_path):
+    """The small pair with W&B on, for a user without an account."""
+    for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    return [*(word for word in small_pair if not word.startswith(("logger=", "callbacks="))), "callbacks.progress=null"]
+
+
+def records(folder):
+    """Records of the one W&B run in a run folder, by type, as ``wandb leet inspect`` reads them."""
+    [path] = folder.glob("wandb/*run-*/*.wandb")
+    wandb = shutil.which("wandb", path=str(Path(sys.executable).parent)) or "wandb"
+    done = subprocess.run([wandb, "leet", "inspect", "--json", str(path)], capture_output=True, text=True, check=True)
+    found = {}
+    for line in done.stdout.splitlines():
+        record = json.loads(line)
+        found.setdefault(record["type"], []).append(record[record["type"]])
+    return found
+
+
+def test_every_job_of_a_sweep_is_a_run_of_its_own(pair, tmp_path, capsys):
+    good = Path(pair[0].partition("=")[2])
+    broken = tmp_path / "broken.safetensors"
+    broken.write_bytes(good.read_bytes()[:-1000])
+    folder = tmp_path / "multirun" / "foxes"
+    generators = f"checkpoints.generator.path={good},{broken}"
+    words = [f"hydra.sweep.dir={folder}", "loss.beta=0,.5", "prompts.exclude=blurry", "tags=[try]", "a fox"]
+    assert sweep(*words, generators, pair=pair[1:]) == 1
+    out = capsys.readouterr().out
+    assert out.count("wandb leet") == 4 and out.count("wandb sync") == 4
+
+    found = {n: records(folder / str(n)) for n in range(4)}
+    runs = {n: found[n]["run"][0] for n in range(4)}
+    assert len({own["run_id"] for own in runs.values()}) == 4
+    assert len({own["run_group"] for own in runs.values()}) == 1
+    for n, own in runs.items():
+        assert own["job_type"] == "sweep" and own["tags"] == ["try"] and own["project"] == "vqclip"
+        config = own["config"]["update"]
+        swept = config["sweep"]["swept"]
+        assert own["display_name"].startswith("beta=") and len(own["display_name"]) <= 64
+        assert config["loss"]["beta"] == float(swept["loss.beta"]) and config["prompts"]["exclude"] == "blurry"
+        status = json.loads((folder / str(n) / "run.json").read_text())["status"]
+        assert found[n]["exit"][0].get("exit_code", 0) == (0 if status == "finished" else 1)
+    good_runs = [n for n in range(4) if found[n]["exit"][0].get("exit_code", 0) == 0]
+    assert len(good_runs) == 2
+
+    for n in good_runs:
+        report = json.loads((folder / str(n) / "run.json").read_text())
+        rows = {row["item"]["step"]: row["item"] for row in found[n]["history"]}
+        assert sorted(rows) == [0, 1, 2, 3, 4]
+        for step, row in rows.items():
+            assert row["_step"] == step, "the media slider would drift from the step"
+            assert (step == 0) or {"loss", "include", "exclude", "anchor", "lr", "noise"} <= set(row)
+            pictures = {key for key in row if key.endswith("._type") and row[key] == "image-file"}
+            assert ({"picture/00._type", "crop/00._type"} <= pictures) == (step in (0, 2, 4))
+        last = rows[4]
+        assert last["result._type"] == "table-file" and last["result.nrows"] == 1
+        assert last["timelapse/00._type"] == "video-file"
+        [files] = (folder / str(n)).glob("wandb/offline-run-*/files")
+        table = json.loads((files / last["result.path"]).read_text())
+        values = dict(zip(table["columns"], table["data"][0], strict=True))
+        assert values["prompt"] == "a fox" and values["score"] == report["pictures"][0]["best"]["score"]
+        assert values["loss.beta"] in ("0", "0.5") and json.loads(values["settings"])["steps"] == 4
+        summary = {k: v for entry in found[n]["summary"] for k, v in entry.get("update", {}).items()}
+        for kind in ("best", "final"):
+            assert summary[f"{kind}/score"] == report["pictures"][0][kind]["score"]
+        contents = {c["path"]: c["local_path"] for a in found[n]["artifact"] for c in a["manifest"]["contents"]}
+        assert contents["picture-00/latents.safetensors"] == str(folder / str(n) / "picture-00" / "latents.safetensors")
+        assert "config.yaml" in contents
+
+
+def test_a_single_run_asks_nothing_and_has_no_group(pair, tmp_path, capsys):
+    folder = run(["a fox", "an owl"], pair, tmp_path / "run").folder
+    assert "wandb leet" in capsys.readouterr().out
+    own = records(folder)
+    assert "run_group" not in own["run"][0] and own["run"][0]["job_type"] == "run"
+    row = own["history"][-1]["item"]
+    assert {"include/00", "include/01", "picture/01._type", "best/01._type"} <= set(row)
+
+
+def test_online_without_a_key_is_refused(pair, tmp_path):
+    with pytest.raises(UserError, match=r"mode=online: no API key is known.*Try: logger\.wandb\.mode=offline"):
+        wandb_logger(str(tmp_path), {"sweep": None}, "online", project="vqclip")
+
+
+def _with_a_server(port, folder, overrides):
+    os.environ.update({"WANDB_API_KEY": "x" * 40, "WANDB_BASE_URL": f"http://127.0.0.1:{port}"})
+    os.dup2(os.open(f"{folder}.err", os.O_CREAT | os.O_WRONLY), 2)
+    began = time.perf_counter()
+    experiment = wandb_logger(f"{folder}-alone", {"sweep": None}, None, project="vqclip").experiment
+    experiment.log({"loss": 1})
+    experiment.finish()
+    Path(f"{folder}.txt").write_text(str(time.perf_counter() - began))
+    run("a fox", overrides, folder)
+
+
+@pytest.mark.parametrize("server", ["dead", "silent"])
+def test_a_server_that_is_not_there_costs_a_second(pair, tmp_path, server):
+    with socket.create_server(("127.0.0.1", 0)) as listening:  # takes connections, never answers
+        port = listening.getsockname()[1]
+        if server == "dead":
+            listening.close()
+        folder = tmp_path / "run"
+        child = FORKS.Process(target=_with_a_server, args=(port, folder, pair))
+        child.start()
+        child.join(100)
+        assert child.exitcode == 0
+    assert json.loads((folder / "run.json").read_text())["status"] == "finished"
+    assert records(folder)["exit"][0].get("exit_code", 0) == 0
+    assert "does not answer; this run goes on offline" in (tmp_path / "run.err").read_text()
+    # W&B alone would wait 90 seconds and then fail.  It starts in about one, and a busy machine has its noise.
+    assert float((tmp_path / "run.txt").read_text()) < 10
+
+
+def test_tensorboard_has_the_same_numbers_and_pictures(small_pair, tmp_path):
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    overrides = [word for word in small_pair if not word.startswith("logger=")]
+    folder = run("a fox", [*overrides, "logger=tensorboard"], tmp_path / "run").folder
+    events = accumulator.EventAccumulator(str(folder / "tensorboard"))
+    events.Reload()
+    assert {"loss", "include", "lr"} <= set(events.Tags()["scalars"])
+    assert [event.step for event in events.Images("picture/00")] == [0, 2, 4]
