@@ -100,12 +100,13 @@ class Image:
         """What the result keeps of the picture; None without a mask."""
         if self.mask is None:
             return None
-        white = self._read(self.mask, start, ground="black").mean(1, keepdim=True)
+        # Its nearest pixels: what is between black and white would reach out over the edge.
+        white = self._read(self.mask, start, ground="black", nearest=True).mean(1, keepdim=True)
         return Keep(self._read(self.path, start), feathered(white, self.feather))
 
-    def _read(self, path: str, start: Start, ground: str = "white") -> Tensor:
+    def _read(self, path: str, start: Start, ground: str = "white", nearest: bool = False) -> Tensor:
         f = start.generator.factor
-        image = fit(read_image(path, ground), start.shape[1] * f, start.shape[2] * f, self.fit)
+        image = fit(read_image(path, ground), start.shape[1] * f, start.shape[2] * f, self.fit, nearest)
         return image.to(start.generator.codebook)
 
 
@@ -145,12 +146,13 @@ def read_image(path: str | Path, ground: str = "white") -> Tensor:
     return to_tensor(Pillow.alpha_composite(below, picture).convert("RGB"))[None]
 
 
-def fit(image: Tensor, height: int, width: int, how: str = "cut") -> Tensor:
+def fit(image: Tensor, height: int, width: int, how: str = "cut", nearest: bool = False) -> Tensor:
     """Scale [B,3,H,W] in [0,1] to ``height`` × ``width``.
 
     Args:
         how: ``cut``: it fills the size and what hangs over is cut evenly; ``pad``: all of it stays and its edges are
             drawn out to the sides; ``stretch``: its proportions give way.
+        nearest: take the nearest pixel, where otherwise neighbours are blended (bicubic).
     """
     h, w = image.shape[-2:]
     if (h, w) == (height, width):
@@ -159,7 +161,10 @@ def fit(image: Tensor, height: int, width: int, how: str = "cut") -> Tensor:
     if how != "stretch":
         scale = (max if how == "cut" else min)(height / h, width / w)
         size = (max(1, round(h * scale)), max(1, round(w * scale)))
-    image = F.interpolate(image, size=size, mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
+    if nearest:
+        image = F.interpolate(image, size=size, mode="nearest-exact")
+    else:
+        image = F.interpolate(image, size=size, mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
     top, left = (height - size[0]) // 2, (width - size[1]) // 2
     # Negative where it hangs over, positive where something is missing: one pad does both.
     sides = (left, width - size[1] - left, top, height - size[0] - top)
