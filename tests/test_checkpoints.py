@@ -407,6 +407,35 @@ def test_cards_of_ones_own(tmp_path):
     assert "no such key" in message(cards, str(tmp_path / "conf"))
 
 
+def test_ensemble_of_ones_own_cards(tmp_path):
+    """Cards in a config folder of one's own; two perceptors of different input sizes, with weights."""
+    from vqclip.compose import compose
+    from vqclip.engine import build
+
+    folder = tmp_path / "conf/checkpoints"
+    (folder / "generator").mkdir(parents=True)
+    (folder / "perceptors").mkdir()
+    generator = write_taming(tmp_path / "last.ckpt", random_vqgan(SMALL_VQGAN), SMALL_VQGAN)
+    (folder / "generator/mine.yaml").write_text(yaml.safe_dump({"name": "mine", "path": str(generator)}))
+    for name, architecture, weight in (("vit", SMALL_VIT, 3), ("resnet", SMALL_RESNET, 1)):
+        path = write_openai(tmp_path / f"{name}.pt", random_clip(architecture), architecture)
+        (folder / f"perceptors/{name}.yaml").write_text(yaml.safe_dump({name: {"path": str(path), "weight": weight}}))
+    overrides = [
+        "checkpoints/generator=mine",
+        "checkpoints/perceptors=[vit,resnet]",
+        "checkpoints.prior=null",
+        "init=sine",
+    ]
+    cfg = compose([*overrides, "size=[64,64]", "augmentations.crops.count=2"], str(tmp_path / "conf"))
+    module = build(cfg, ["a fox"], [0])
+    assert {name: (eye.share, eye.perceptor.input_size) for name, eye in module.eyes.items()} == {
+        "vit": (0.75, 32),
+        "resnet": (0.25, 64),
+    }
+    module.optimise(0, module.configure_optimizers())
+    assert module.latent.grad.abs().sum() > 0
+
+
 def test_factor_is_known_before_loading(tmp_path):
     assert factor_of(card(architecture=SMALL_GUMBEL)) == 8
     save_file({"x": torch.zeros(1)}, tmp_path / "g.safetensors", {"config": json.dumps(SMALL_VQGAN)})
