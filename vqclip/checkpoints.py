@@ -224,7 +224,8 @@ def _card_errors(kind: str, name: str, card: Any) -> list[str]:
     key = "checkpoints.generator" if kind == "generator" else f"checkpoints.perceptors.{name}"
     if not isinstance(card, Mapping):
         return [f"{key}={card}: a card is a mapping of keys. Allowed: {', '.join(sorted(_KEYS))}"]
-    errors = [_unknown(f"{key}.{word}", word, _KEYS) for word in card if word not in _KEYS]
+    keys = _KEYS - ({"weight"} if kind == "generator" else set())
+    errors = [_unknown(f"{key}.{word}", word, keys) for word in card if word not in keys]
     for word, kinds, allowed in (
         ("path", str, "a path, in quotes where it is a number"),
         ("file", str, "a file name"),

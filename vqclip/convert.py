@@ -180,7 +180,10 @@ def fault(path: Path, card: Card | None) -> str | None:
 
 
 def _read(card: Card, path: Path, source_hash: str | None = None) -> Weights:
-    file = open_tensors(path)
+    try:
+        file = open_tensors(path)
+    except UserError as error:
+        raise UserError(f"{card.key}: {error}") from None
     source_hash = source_hash or file.metadata.get("source_sha256") or sha256_of(path)
     prefix = _FIRST_STAGE if any(name.startswith(_FIRST_STAGE) for name in file.shapes) else ""
     shapes = {name.removeprefix(prefix): shape for name, shape in file.shapes.items() if name.startswith(prefix)}
