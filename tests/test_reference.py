@@ -75,7 +75,7 @@ def test_reference_is_the_original_loop(make_module, generator, perceptor, step)
     leaf = image.detach().requires_grad_()
     terms = ours.on_crops(leaf, rng, 0.0, backward=True)
     image.backward(leaf.grad)
-    seen = ours.crops(image, draw, ours.noise.draw(rng, 32, size, 0.0), size, slice(None))
+    seen = ours.crops(ours.augmentations.transform(image, draw), draw, ours.noise.draw(rng, 32, size, 0.0), size, slice(None))
 
     def relative(a, b):
         return ((a - b).norm() / b.norm()).item()

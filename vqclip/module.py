@@ -151,23 +151,27 @@ class LatentOptimisation(pl.LightningModule):
         """
         draw = self.augmentations.draw(rng, *image.shape[-2:])
         count = self.augmentations.count
+        padded = self.augmentations.transform(image, draw)
+        leaf = padded.detach().requires_grad_(backward)  # as the image is: one transform, many chunks
         totals: dict[str, Tensor] = {}
         for eye in self.eyes.values():
             size = eye.perceptor.input_size
             noise = self.noise.draw(rng, count, size, t) if noisy else None
             for which in self._chunks(len(image), count):
-                vectors = eye.perceptor.encode_image(self.crops(image, draw, noise, size, which))
+                vectors = eye.perceptor.encode_image(self.crops(leaf, draw, noise, size, which))
                 terms = self.objective.on_crops(vectors, eye.targets)
                 terms = {name: value * (eye.share / count) for name, value in terms.items()}
                 if backward:
                     self.objective.total(terms, t).sum().backward()
                 for name, value in terms.items():
                     totals[name] = totals.get(name, 0) + value.detach()
+        if backward:
+            padded.backward(leaf.grad)
         return totals
 
-    def crops(self, image: Tensor, draw: CropDraw, noise: Tensor | None, input_size: int, which: slice) -> Tensor:
-        """Crops ``which`` of every picture as a perceptor sees them, [B·n,3,S,S]."""
-        crops = self.augmentations.cut(self.augmentations.transform(image, draw), draw, input_size, which)
+    def crops(self, padded: Tensor, draw: CropDraw, noise: Tensor | None, input_size: int, which: slice) -> Tensor:
+        """Crops ``which`` of every picture, padded and turned, as a perceptor sees them: [B·n,3,S,S]."""
+        crops = self.augmentations.cut(padded, draw, input_size, which)
         return crops if noise is None else crops + noise[:, which].flatten(0, 1)
 
     def _halve_chunk(self, pictures: int) -> None:
@@ -203,7 +207,8 @@ class LatentOptimisation(pl.LightningModule):
         rng, t = self.rng(self.global_step), self.progress(min(self.global_step, self.steps - 1))
         size = next(iter(self.eyes.values())).perceptor.input_size
         noise = self.noise.draw(rng, self.augmentations.count, size, t)
-        crop = self.crops(image, self.augmentations.draw(rng, *image.shape[-2:]), noise, size, slice(0, 1))
+        draw = self.augmentations.draw(rng, *image.shape[-2:])
+        crop = self.crops(self.augmentations.transform(image, draw), draw, noise, size, slice(0, 1))
         return image, scores, crop.clamp(0, 1)
 
 
