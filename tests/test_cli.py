@@ -127,6 +127,19 @@ def test_an_unknown_checkpoint_is_answered_with_what_there_is(capsys, tmp_path, 
     assert "Did you mean imagenet_f16_16384?" in message and "embedded" in message
 
 
+def test_an_unknown_perceptor_in_a_list_is_answered_alike(capsys, tmp_path, monkeypatch):
+    status, message, _ = run(capsys, tmp_path, monkeypatch, "checkpoints/perceptors=[vit_b_32,rn51]")
+    assert status == 2 and "checkpoints/perceptors=rn51: there is no such choice. Did you mean rn50?" in message
+
+
+def test_offline_asks_for_nothing_and_says_where_to_put_it(capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("VQCLIP_OFFLINE", "")  # put back afterwards
+    monkeypatch.setenv("VQCLIP_HOME", str(tmp_path / "home"))
+    status, message, left = run(capsys, tmp_path, monkeypatch, "checkpoints=imagenet_f16_16384", "--offline", "a castle")
+    assert status == 2 and left == []
+    assert str(tmp_path / "home" / "imagenet_f16_16384.ckpt") in message and "vqclip models fetch" in message
+
+
 def test_all_mistakes_at_once(capsys, tmp_path, monkeypatch):
     _, message, _ = run(capsys, tmp_path, monkeypatch, "steps=0", "loss.beta=x", "size=7")
     assert all(key in message for key in ("steps=0", "loss.beta='x'", "size=7"))

@@ -7,6 +7,7 @@ passed on to it as it stands.
 from __future__ import annotations
 
 import importlib
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -61,6 +62,8 @@ def split(argv: Sequence[str]) -> list[str]:
     for word in words:
         if word == "--":
             prompts += words
+        elif word == "--offline":
+            os.environ["VQCLIP_OFFLINE"] = "1"
         elif word.startswith("-") and len(word) > 1 and not word[1].isspace() and not word[1].isdigit():
             rest.append(word)
             if word in _FLAGS_WITH_VALUE:

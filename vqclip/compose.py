@@ -62,13 +62,16 @@ def compose_all(overrides: Sequence[str], config_dir: str | None = None) -> Iter
 def _explain(error: Exception) -> str:
     """Hydra's message, with the nearest key or choice in place of the advice to add what does not exist."""
     text = str(error)
-    if isinstance(error, MissingConfigException) and error.options is not None:
-        group, _, choice = (error.missing_cfg_file or "").rpartition("/")
-        options = sorted(error.options)
+    if isinstance(error, MissingConfigException):
+        # A choice that stands alone comes with its options, one in a list without.
+        found = re.search(r"Could not load '([^']+)'", text)
+        group, _, choice = (error.missing_cfg_file or (found[1] if found else "")).rpartition("/")
+        options = sorted(error.options or (path.stem for path in (conf_dir() / group).glob("*.yaml")))
         near = closest(choice, options)
+        best = near[14:-1] or (options or [""])[0]
         return (
             f"{group}={choice}: there is no such choice.{near} Allowed: {', '.join(options)}. "
-            f"Try: {group}={near[14:-1] or options[0]}"
+            f"Try: {group}={f'[{best}]' if found else best}"
         )
     if found := re.search(r"Could not (?:override|find|append to|delete)[^']*'([^']+)'", text):
         key = found[1]

@@ -1,0 +1,323 @@
+"""Seconds a step: vqclip beside the loops it replaces, on the same networks, interleaved in one run.
+
+    python experiments/benchmarks/speed.py                                  # the embedded pair, 128x128
+    python experiments/benchmarks/speed.py --pair official --size 224       # true architectures, random weights
+    python experiments/benchmarks/speed.py --pair official --size 448 --device cuda --precision bf16
+
+Contenders, each doing one whole optimisation step:
+
+* ``vqclip``       our step as a run does it, in Lightning's trainer with the run folder's recorder (no snapshots).
+* ``vqclip_bare``  our step alone, in a plain loop: the difference is what Lightning, logging and callbacks cost.
+* ``original``     the loop of algorithm.md with its slips: both networks collect weight gradients, crops are cut one by
+                   one in Python.
+* ``fork``         the loop of the usual fork, from its description: straight-through codes, 32 augmented copies of one
+                   pooled view, spherical distance, Adam; frozen networks, kornia's augmentations.
+* ``floor``        forward and backward of the two frozen networks on ready tensors: nothing can be faster on them.
+
+Writes ``results/speed-<name>.csv`` and ``.png``: medians and quartiles over the rounds, ratios to each baseline.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import itertools
+import platform
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytorch_lightning as pl
+import torch
+import torch.nn.functional as F
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+from torchvision.transforms import RandomAffine
+from torchvision.transforms.functional import hflip
+
+from vqclip.callbacks import Recorder
+from vqclip.checkpoints import load_generator, load_perceptor
+from vqclip.compose import compose
+from vqclip.generators import VQGAN
+from vqclip.loss import Targets, combine_texts
+from vqclip.module import Eye, LatentOptimisation
+from vqclip.perceptors import MEAN, STD, CLIPPerceptor
+from vqclip.resume import Signals
+from vqclip.rng import Draws
+from vqclip.schedules import schedule
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def networks(pair: str) -> tuple[VQGAN, CLIPPerceptor]:
+    """The pair to time; ``official`` has the true architectures with random weights, so nothing is fetched."""
+    if pair == "embedded":
+        cfg = compose()
+        return load_generator(cfg.checkpoints.generator), load_perceptor(
+            "embedded", cfg.checkpoints.perceptors.embedded
+        )
+    cfg = compose(["checkpoints=imagenet_f16_16384", "init=sine"])
+    torch.manual_seed(0)
+    (card,) = cfg.checkpoints.perceptors.values()
+    generator = VQGAN(**OmegaConf.to_container(cfg.checkpoints.generator.architecture))
+    perceptor = CLIPPerceptor(OmegaConf.to_container(card.architecture))
+    return generator.eval().requires_grad_(False), perceptor.eval().requires_grad_(False)
+
+
+def our_module(
+    generator: VQGAN, perceptor: CLIPPerceptor, size: int, crops: int, device: str, pictures: int = 1, eyes: int = 1
+) -> LatentOptimisation:
+    """Our step with the reference preset's settings; ``eyes`` times the same perceptor."""
+    cfg = compose(["experiment=reference", f"augmentations.crops.count={crops}"])
+    shape = generator.latent_shape(size, size)
+    with torch.no_grad():
+        include, exclude = perceptor.encode_text(["a castle"]), perceptor.encode_text(["blurry"])
+    include, exclude = include.expand(pictures, -1), exclude.expand(pictures, -1)
+    eye = Eye(perceptor, 1 / eyes, Targets(combine_texts(include, None, 1, 1), exclude))
+    module = LatentOptimisation(
+        generator=generator,
+        eyes={f"eye {i}": eye for i in range(eyes)},
+        z0=torch.sin(0.5 * Draws(range(pictures), 0).normal("init", *shape)),
+        seeds=range(pictures),
+        steps=10**6,
+        latent_kind=instantiate(cfg.latent),
+        augmentations=instantiate(cfg.augmentations, _convert_="all"),
+        noise=instantiate(cfg.noise, _convert_="all"),
+        objective=instantiate(cfg.loss, _convert_="all"),
+        optimizer=lambda parameters: torch.optim.AdamW(parameters, lr=0.5, weight_decay=0.1),
+        lr=schedule(0.5),
+    )
+    module.place(device)
+    return module
+
+
+class Ours:
+    """Our step inside Lightning: the trainer waits between two steps until the next one is asked for."""
+
+    def __init__(self, module: LatentOptimisation, folder: Path, device: str, precision: str):
+        self.module, self.folder = module, folder
+        self.trainer = dict(
+            accelerator="gpu" if device == "cuda" else "cpu",
+            devices=1,
+            precision="bf16-mixed" if precision == "bf16" else "32-true",
+            max_epochs=-1,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+
+    def seconds(self, steps: int) -> list[float]:
+        """Times of ``steps`` steps after one that warms up."""
+        marks = []
+
+        class Clock(pl.Callback):
+            def on_train_batch_end(self, *_):
+                _wait(self.device)
+                marks.append(time.perf_counter())
+
+        clock = Clock()
+        clock.device = self.module.device.type
+        recorder = Recorder(self.folder, [{}], snapshot_every=10**9, log_every=1, signals=Signals())
+        recorder.on_train_start = lambda *_: None  # no snapshot of the start: it is no step
+        trainer = pl.Trainer(**self.trainer, max_steps=steps + 1, callbacks=[recorder, clock])
+        trainer.fit(self.module, train_dataloaders=range(steps + 1))
+        return [b - a for a, b in itertools.pairwise(marks)]
+
+
+def bare(module: LatentOptimisation) -> Callable[[], None]:
+    optimizer = module.configure_optimizers()
+    count = iter(range(10**9))
+    return lambda: module.optimise(next(count), optimizer)
+
+
+def original(generator: VQGAN, perceptor: CLIPPerceptor, size: int, crops: int, device: str) -> Callable[[], None]:
+    """The loop of algorithm.md as it was, on networks that keep ``requires_grad``."""
+    clip = perceptor.model
+    mean, std = torch.tensor(MEAN, device=device).view(1, 3, 1, 1), torch.tensor(STD, device=device).view(1, 3, 1, 1)
+    z = torch.sin(0.5 * torch.randn(1, *generator.latent_shape(size, size), device=device)).requires_grad_()
+    optimizer = torch.optim.AdamW([z], lr=0.5, weight_decay=0.1)
+    turn = RandomAffine(30, (0.2, 0.2))
+    with torch.no_grad():
+        include, exclude = perceptor.encode_text(["a castle"]), perceptor.encode_text(["blurry"])
+    target = include / include.norm(dim=-1, keepdim=True)
+    side = perceptor.input_size
+
+    def step() -> None:
+        for network in (generator, clip):
+            network.requires_grad_(True)
+        image = (torch.clip(generator.decoder(generator.post_quant_conv(z)), -1, 1) + 1) / 2
+        padded = F.pad(image, (size // 2,) * 4)
+        if torch.rand(()) < 0.5:
+            padded = hflip(padded)
+        padded = turn(padded)
+        cut = []
+        for _ in range(crops):
+            edge = int(torch.normal(1.2, 0.3, ()).clip(0.43, 1.9) * size)
+            x, y = (torch.randint(0, 2 * size - edge, ()) for _ in range(2))
+            crop = padded[:, :, y : y + edge, x : x + edge]
+            cut.append(F.interpolate(crop, (side, side), mode="bilinear", align_corners=True))
+        cut = torch.cat(cut)
+        cut = cut + 0.22 * torch.rand(crops, 1, 1, 1, device=device) * torch.randn_like(cut)
+        vectors = clip.encode_image((cut - mean) / std)
+        towards = torch.cosine_similarity(target, vectors)
+        away = torch.cosine_similarity(exclude, vectors)
+        loss = (-towards + 0.5 * away).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        for network in (generator, clip):
+            network.requires_grad_(False)  # the next contender has them frozen; the gradients stay, as they did
+
+    return step
+
+
+def fork(generator: VQGAN, perceptor: CLIPPerceptor, size: int, crops: int, device: str) -> Callable[[], None] | None:
+    """The usual fork's loop shape; None where kornia is not installed."""
+    try:
+        import kornia.augmentation as K
+    except ImportError:
+        return None
+    clip = perceptor.model
+    mean, std = torch.tensor(MEAN, device=device).view(1, 3, 1, 1), torch.tensor(STD, device=device).view(1, 3, 1, 1)
+    _, h, w = generator.latent_shape(size, size)
+    codes = generator.codebook
+    z = codes[torch.randint(len(codes), (1, h, w), device=device)].movedim(-1, 1).clone().requires_grad_()
+    low, high = codes.min(0).values[None, :, None, None], codes.max(0).values[None, :, None, None]
+    optimizer = torch.optim.Adam([z], lr=0.1)
+    augment = torch.nn.Sequential(
+        K.RandomAffine(degrees=15, translate=(0.1, 0.1), p=0.7, padding_mode="border"),
+        K.RandomPerspective(0.7, p=0.7),
+        K.ColorJitter(hue=0.1, saturation=0.1, p=0.7),
+        K.RandomErasing((0.1, 0.4), (0.3, 1 / 0.3), same_on_batch=True, p=0.7),
+    )
+    with torch.no_grad():
+        target = F.normalize(perceptor.encode_text(["a castle"]), dim=-1)
+    side = perceptor.input_size
+
+    def step() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        quantised = z + (generator.quantise(z) - z).detach()
+        image = generator.decode(quantised)
+        view = (F.adaptive_avg_pool2d(image, side) + F.adaptive_max_pool2d(image, side)) / 2
+        batch = augment(torch.cat([view] * crops))
+        batch = batch + torch.rand(crops, 1, 1, 1, device=device) * 0.1 * torch.randn_like(batch)
+        vectors = F.normalize(clip.encode_image((batch - mean) / std), dim=-1)
+        loss = ((vectors - target).norm(dim=-1) / 2).arcsin().square().mul(2).mean()
+        loss.backward()
+        optimizer.step()
+        with torch.no_grad():
+            z.copy_(z.maximum(low).minimum(high))
+
+    return step
+
+
+def floor(generator: VQGAN, perceptor: CLIPPerceptor, size: int, crops: int, device: str) -> Callable[[], None]:
+    z = torch.randn(1, *generator.latent_shape(size, size), device=device).requires_grad_()
+    side = perceptor.input_size
+    ready = torch.rand(crops, 3, side, side, device=device).requires_grad_()
+
+    def step() -> None:
+        image = generator.decode(z)
+        perceptor.encode_image(ready).sum().backward()
+        image.backward(torch.ones_like(image))
+        z.grad = ready.grad = None
+
+    return step
+
+
+def _wait(device: str) -> None:
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pair", choices=["embedded", "official"], default="embedded")
+    parser.add_argument("--size", type=int, default=128)
+    parser.add_argument("--crops", type=int, default=32)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--precision", default="fp32", choices=["fp32", "bf16"])
+    arguments = parser.parse_args()
+    device = arguments.device
+    generator, perceptor = networks(arguments.pair)
+    generator.to(device), perceptor.to(device)
+    work = (generator, perceptor, arguments.size, arguments.crops, device)
+    RESULTS.mkdir(exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix="vqclip-speed-"))
+
+    ours = Ours(our_module(*work), scratch, device, arguments.precision)
+    loops = {"vqclip_bare": bare(our_module(*work)), "original": original(*work), "floor": floor(*work)}
+    if other := fork(*work):
+        loops["fork"] = other
+    times: dict[str, list[float]] = {name: [] for name in ("vqclip", *loops)}
+    memory: dict[str, float] = {}
+    for name, loop in loops.items():  # a warm-up that is not counted
+        if device == "cuda":
+            torch.cuda.reset_peak_memory_stats()
+        loop()
+        if device == "cuda":
+            memory[name] = torch.cuda.max_memory_allocated() / 2**20
+    for number in range(arguments.rounds):
+        times["vqclip"] += ours.seconds(1 if device == "cpu" else 20)
+        for name, loop in loops.items():
+            amp = device == "cuda" and arguments.precision == "bf16" and name in ("vqclip_bare", "floor")
+            with torch.autocast(device, torch.bfloat16, enabled=amp):
+                for _ in range(1 if device == "cpu" else 20):
+                    _wait(device)
+                    began = time.perf_counter()
+                    loop()
+                    _wait(device)
+                    times[name].append(time.perf_counter() - began)
+        print(f"round {number + 1} of {arguments.rounds}: " + "  ".join(f"{k} {v[-1]:.3f}" for k, v in times.items()))
+    report(arguments, times, memory)
+
+
+def report(arguments: argparse.Namespace, times: dict[str, list[float]], memory: dict[str, float]) -> None:
+    """CSV, plot and a table on the terminal."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    name = f"speed-{arguments.pair}-{arguments.size}-{arguments.crops}-{arguments.device}-{arguments.precision}"
+    machine = torch.cuda.get_device_name() if arguments.device == "cuda" else f"{torch.get_num_threads()} threads"
+    rows = []
+    for contender, seconds in times.items():
+        low, median, high = statistics.quantiles(seconds, n=4)
+        # Ratios round by round: a machine whose speed drifts drifts for both.
+        ratios = {
+            f"of_{base}": round(statistics.median(a / b for a, b in zip(seconds, times[base], strict=False)), 3)
+            for base in ("original", "fork", "floor")
+            if base in times
+        }
+        row = {"contender": contender, "median_s": round(median, 4), "q1_s": round(low, 4), "q3_s": round(high, 4)}
+        rows.append(row | ratios | ({"peak_mib": round(memory[contender])} if contender in memory else {}))
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    with open(RESULTS / f"{name}.csv", "w", newline="") as file:
+        file.write(
+            f"# {platform.machine()}, {machine}, torch {torch.__version__}, python {platform.python_version()}\n"
+        )
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(rows)
+    for row in rows:
+        print("  ".join(f"{key}={value}" for key, value in row.items()))
+    figure, axes = plt.subplots(figsize=(7, 3))
+    names = [row["contender"] for row in rows]
+    medians = [row["median_s"] for row in rows]
+    spread = [[m - row["q1_s"] for m, row in zip(medians, rows, strict=True)]]
+    spread.append([row["q3_s"] - m for m, row in zip(medians, rows, strict=True)])
+    axes.barh(names[::-1], medians[::-1], xerr=[s[::-1] for s in spread], color="#4477aa")
+    axes.set_xlabel(
+        f"seconds a step, {arguments.size}x{arguments.size}, {arguments.crops} crops ({arguments.pair} pair, {machine})"
+    )
+    figure.tight_layout()
+    figure.savefig(RESULTS / f"{name}.png", dpi=120)
+
+
+if __name__ == "__main__":
+    main()
