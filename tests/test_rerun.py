@@ -47,6 +47,18 @@ def test_a_picture_alone_gives_the_same_bytes(original, tmp_path, name):
     assert same and lines[-1] == "same bytes"
 
 
+def test_it_computes_with_as_many_threads_as_the_original(original, tmp_path):
+    before = torch.get_num_threads()
+    assert read_record(original / "picture-00/final.png")["made_with"]["machine"]["threads"] == before
+    torch.set_num_threads(before + 1)
+    try:
+        assert rerun(original, folder=tmp_path / "again")[1]
+        assert json.loads((tmp_path / "again" / "run.json").read_text())["machine"]["threads"] == before
+        assert torch.get_num_threads() == before + 1
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_a_change_asked_for_is_named_with_what_it_does(original, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     code, out, _ = said(capsys, original / "picture-00/final.png", "seed=5", "loss.beta=0.25")

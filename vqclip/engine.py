@@ -85,7 +85,9 @@ def execute(cfg: DictConfig, folder: Path, resume: bool = False) -> Result:
 def _execute(cfg: DictConfig, config: dict, folder: Path, signals: Signals, resume: bool) -> Result:
     checkpoint = read_checkpoint(folder) if resume else None
     past = json.loads((folder / "run.json").read_text()) if checkpoint else {}
-    if not checkpoint:
+    if past:
+        torch.set_num_threads(past["machine"]["threads"])
+    else:
         cut_back(folder)
     write_whole(folder / "config.yaml", yaml.safe_dump(config, sort_keys=False, allow_unicode=True).encode())
 
@@ -102,6 +104,8 @@ def _execute(cfg: DictConfig, config: dict, folder: Path, signals: Signals, resu
         "steps": 0,
         "pictures": [{"prompt": parse(own).label, "seed": s} for own, s in zip(prompts, seeds, strict=True)],
         "versions": {name: metadata.version(name) for name in VERSIONED} | {"python": platform.python_version()},
+        # Sums over another number of threads, or by other instructions, end in other last digits.
+        "machine": {"threads": torch.get_num_threads(), "instructions": torch.backends.cpu.get_cpu_capability()},
     }
     if not checkpoint:
         write_json(folder / "run.json", report)
@@ -112,9 +116,11 @@ def _execute(cfg: DictConfig, config: dict, folder: Path, signals: Signals, resu
         report["inputs"] = inputs(config)
         if checkpoint:
             same_inputs(folder, past, report)
-        recorder = _recorder(folder, config, report, signals)
+        recorder = _recorder(folder, config, report, signals)  # its records share report's parts, the device to come
         trainer = _trainer(cfg, config, folder, recorder, loggers)
-        report["device"] = str(trainer.strategy.root_device)
+        device = trainer.strategy.root_device
+        report["device"] = str(device)
+        report["machine"]["device"] = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
         report["wandb"] = next((logger.version for logger in loggers if isinstance(logger, WandbLogger)), None)
         write_json(folder / "run.json", report)
         module.place(trainer.strategy.root_device)
@@ -232,7 +238,7 @@ def _recorder(folder: Path, config: Mapping, report: Mapping, signals: Signals) 
     record = {
         "version": metadata.version("vqclip"),
         "config": picture_config(config),
-        "made_with": {key: report[key] for key in ("versions", "weights", "inputs")},
+        "made_with": {key: report[key] for key in ("versions", "machine", "weights", "inputs")},
     }
     records = [
         {**record, "prompt": own["prompt"], "seed": own["seed"], "picture": i}

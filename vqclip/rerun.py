@@ -54,6 +54,8 @@ def rerun(source: Path, overrides: Sequence[str] = (), folder: Path | None = Non
     Raises:
         UserError: no such thing, no record, or a record that cannot be trusted.
     """
+    import torch
+
     from vqclip.engine import execute
 
     folder = folder or Path(datetime.now().strftime("outputs/%Y-%m-%d/%H-%M-%S-%f"))
@@ -69,7 +71,12 @@ def rerun(source: Path, overrides: Sequence[str] = (), folder: Path | None = Non
         )
     cfg = with_overrides(config, overrides, str(source))
     asked = list(differences(config, resolved(cfg)))
-    execute(cfg, folder)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(made_with.get("machine", {}).get("threads", threads))
+    try:
+        execute(cfg, folder)
+    finally:
+        torch.set_num_threads(threads)
     now = json.loads((folder / "run.json").read_text())
     lines, same = [f"made again in {folder}"], True
     for name, one, other in _pairs(source, folder):
@@ -82,13 +89,13 @@ def rerun(source: Path, overrides: Sequence[str] = (), folder: Path | None = Non
     lines += [f"  asked for: {key} {_short(before)} → {_short(after)}" for key, before, after in asked]
     causes = [
         f"  {kind}: {name} {_short(before)} → {_short(after)}"
-        for kind in ("versions", "device", "weights", "inputs")
+        for kind in ("versions", "machine", "weights", "inputs")
         if kind in made_with
         for name, before, after in differences({kind: made_with[kind]}, {kind: now[kind]})
         for name in [name.removeprefix(f"{kind}.")]
     ]
     if not causes and not asked:
-        causes = ["  versions, device, weights and inputs agree: another kind of processor, or number of threads"]
+        causes = ["  versions, machine, weights and inputs agree; the difference is not in the record"]
     return [*lines, *causes, "not the same bytes"], False
 
 
