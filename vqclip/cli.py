@@ -128,6 +128,7 @@ def _hydra(argv: list[str]) -> None:
 
     @hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")
     def job(cfg):
+        import torch
         from hydra.core.hydra_config import HydraConfig
         from hydra.types import RunMode
 
@@ -137,6 +138,7 @@ def _hydra(argv: list[str]) -> None:
         sweep = HydraConfig.get().mode == RunMode.MULTIRUN
         folder = Path(HydraConfig.get().runtime.output_dir)
         if sweep and cfg.sweep:
+            torch.set_num_threads(cfg.sweep.threads)
             print(f"job {folder.name}: {job_name(cfg.sweep.swept)}")
         try:
             result = execute(cfg, folder, resume=bool(cfg.sweep))

@@ -30,8 +30,8 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from vqclip.config import errors_in, identity, resolved
 from vqclip.errors import UserError
-from vqclip.resume import locked
 from vqclip.prompts import entries
+from vqclip.resume import locked
 from vqclip.schedules import schedule
 
 __all__ = ["Job", "Sweeper", "idle", "install", "is_done", "job_name", "notices"]
@@ -204,6 +204,10 @@ class Sweeper(HydraSweeper):
         return len(unfinished)
 
     def _launch(self, folder: Path, jobs: Sequence[Job], places: Mapping[str, Path]) -> None:
+        if not jobs:
+            return
+        import torch
+
         from vqclip.cli import quote
 
         # It would print every override of every job.
@@ -214,7 +218,8 @@ class Sweeper(HydraSweeper):
             if _report(place).get("status") not in ("running", "interrupted"):  # those go on where they were cut
                 shutil.rmtree(place, ignore_errors=True)
             keys = ",".join(f"{key}:{quote(value)}" for key, value in job.swept.items())
-            told = f"sweep={{group:{quote(_group(folder))},swept:{{{keys}}}}}"
+            # A picture's last bits hang on the number of threads, and some launchers give their workers fewer.
+            told = f"sweep={{group:{quote(_group(folder))},threads:{torch.get_num_threads()},swept:{{{keys}}}}}"
             commands.append([*job.overrides, told, f"hydra.sweep.subdir={place.name}"])
         for batch, start in _batches(commands, self.max_batch_size):
             for done in self.launcher.launch(batch, initial_job_idx=start):
