@@ -5,6 +5,8 @@ import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -224,3 +226,30 @@ def test_two_sweeps_do_not_meet_in_one_folder(small_pair, tmp_path, capsys):
     with locked(tmp_path):
         assert sweep(f"hydra.sweep.dir={tmp_path}", "seed=0,1", pair=small_pair) == 2
     assert "another vqclip process is at work in this folder" in capsys.readouterr().err
+
+
+def test_a_launcher_that_is_not_installed_is_named(small_pair, tmp_path, capsys):
+    assert sweep(f"hydra.sweep.dir={tmp_path}", "hydra/launcher=wokers", "seed=0,1", pair=small_pair) == 2
+    assert "hydra/launcher=wokers: there is no such choice" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "launcher,package",
+    [
+        ("workers", "hydra_plugins.hydra_joblib_launcher"),
+        ("submitit_local", "hydra_plugins.hydra_submitit_launcher"),
+        pytest.param("cluster", "hydra_plugins.hydra_ray_launcher", marks=pytest.mark.slow),
+    ],
+)
+def test_launchers_make_the_same_bytes(small_pair, tmp_path, launcher, package):
+    pytest.importorskip(package)
+    pictures = {}
+    for name in ("basic", launcher):
+        folder = tmp_path / name
+        words = [f"hydra/launcher={name}", f"hydra.sweep.dir={folder}", "seed=0,1"]
+        # A process of its own: the launchers take the whole state of theirs along.
+        command = [sys.executable, "-m", "vqclip", "-m", *words, *small_pair]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr
+        pictures[name] = [report(folder / str(n))["sha256"] for n in range(2)]
+    assert pictures["basic"] == pictures[launcher]
