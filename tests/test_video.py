@@ -7,7 +7,10 @@ import subprocess
 import sys
 import time
 from fractions import Fraction
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from queue import Queue
+from threading import Thread
 
 import av
 import numpy as np
@@ -244,6 +247,57 @@ def test_show_opens_the_viewer_or_says_where_the_file_is(four, tmp_path, monkeyp
             break
         time.sleep(0.01)
     assert (tmp_path / "opened").read_text() == f"{out}\n"
+
+
+PAGE = """<video id=v muted src=video.mp4></video><script>
+const v = document.getElementById('v'), tell = what => fetch('told', {method: 'POST', body: JSON.stringify(what)});
+v.onerror = () => tell({error: v.error.message});
+v.onended = () => {
+  const c = document.createElement('canvas'), x = c.getContext('2d');
+  [c.width, c.height] = [v.videoWidth, v.videoHeight];
+  x.drawImage(v, 0, 0);
+  tell({size: [c.width, c.height], seconds: v.duration, frames: v.getVideoPlaybackQuality().totalVideoFrames,
+        last: Array.from(x.getImageData(0, 0, c.width, c.height).data)});
+};
+v.play();
+</script>"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("chromium"), reason="no chromium here")
+def test_a_browser_plays_it_to_its_end(tmp_path):
+    frames = list(gradient((48, 64), 40))
+    write_video(tmp_path / "video.mp4", frames, 20)
+    (tmp_path / "index.html").write_text(PAGE)
+    told = Queue()
+
+    class Server(SimpleHTTPRequestHandler):
+        def __init__(self, *args):
+            super().__init__(*args, directory=str(tmp_path))
+
+        def do_POST(self):
+            told.put(json.loads(self.rfile.read(int(self.headers["content-length"]))))
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Server) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        flags = ["--headless", "--no-sandbox", "--autoplay-policy=no-user-gesture-required"]
+        flags += [f"--user-data-dir={tmp_path}/profile", f"http://127.0.0.1:{server.server_port}/index.html"]
+        browser = subprocess.Popen(["chromium", *flags], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            played = told.get(timeout=90)
+        finally:
+            browser.terminate()
+            browser.wait()
+            server.shutdown()
+    assert "error" not in played and played["size"] == [64, 48] and played["seconds"] == pytest.approx(2, abs=0.06)
+    assert played["frames"] >= 30  # a busy machine may drop some
+    last = np.array(played["last"]).reshape(48, 64, 4)[..., :3]
+    assert abs(last - frames[-1].astype(int)).mean() < 12
 
 
 @pytest.mark.slow
