@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 from test_resume import FORKS
 
 from vqclip.cli import main
@@ -162,7 +163,7 @@ def test_one_job_fails_and_the_others_do_not(small_pair, tmp_path, capsys):
     logs = [path.parent.name for path in folder.glob("*/vqclip.log") if "Traceback" in path.read_text()]
     assert logs == ["3"]
     said = capsys.readouterr().err
-    assert "1 of 6 jobs did not finish" in said and str(folder / "3" / "vqclip.log") in said
+    assert "1 did not finish" in said and str(folder / "3" / "vqclip.log") in said
     assert "broken.safetensors" in (folder / "results.csv").read_text()
 
     shutil.copy(good, broken)  # mended: only this one runs again
@@ -253,3 +254,39 @@ def test_launchers_make_the_same_bytes(small_pair, tmp_path, launcher, package):
         assert done.returncode == 0, done.stderr
         pictures[name] = [report(folder / str(n))["sha256"] for n in range(2)]
     assert pictures["basic"] == pictures[launcher]
+
+
+# Searches.
+
+
+def test_a_search_starts_from_the_config_and_goes_on_where_it_stopped(small_pair, tmp_path, capsys):
+    pytest.importorskip("optuna")
+    pytest.importorskip("matplotlib")
+    words = [f"hydra.sweep.dir={tmp_path}", "hparams_search=optuna", "hparams_search.score=include", "a fox"]
+    ranges = ["prompts.exclude=blurry", "noise.num_rands=choice(0,1)", "loss.alpha=2"]  # alpha is held
+    assert sweep(*words, *ranges, "hparams_search.trials=3", pair=small_pair) == 0
+    configs = [config_of(tmp_path / str(n)) for n in range(3)]
+    first = configs[0]
+    assert [first["loss"]["beta"], first["optimizer"]["lr"], first["noise"]["num_rands"]] == [0.5, 0.03, 0]
+    assert all(own["loss"]["alpha"] == 2 and 0 <= own["loss"]["beta"] <= 1 for own in configs)
+    assert len({own["optimizer"]["lr"] for own in configs}) == 3
+    assert (tmp_path / "search.png").stat().st_size > 0
+    scores = [report(tmp_path / str(n))["pictures"][0]["best"]["include"] for n in range(3)]
+    assert f"best: include {max(scores):.4f}" in capsys.readouterr().out
+    before = [contents(tmp_path / str(n)) for n in range(3)]
+
+    assert sweep(*words, *ranges, "hparams_search.trials=4", pair=small_pair) == 0
+    assert [contents(tmp_path / str(n)) for n in range(3)] == before
+    assert report(tmp_path / "3")["status"] == "finished"
+
+
+def config_of(folder):
+    return yaml.safe_load((folder / "config.yaml").read_text())
+
+
+def test_searches_and_sweeps_are_not_mixed_up(small_pair, tmp_path, capsys):
+    assert sweep(f"hydra.sweep.dir={tmp_path}", "loss.beta=interval(0,1)", pair=small_pair) == 2
+    assert "Try: hparams_search=optuna loss.beta=interval(0,1)" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as end:
+        main(["hparams_search=optuna", *small_pair])
+    assert end.value.code == 2 and "Try: vqclip -m hparams_search=optuna" in capsys.readouterr().err

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import os
 import re
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -181,3 +182,5 @@ def _check_before_hydra(argv: Sequence[str], overrides: Sequence[str]) -> None:
     extra += [word.split("=", 1)[1] for word in argv if word.startswith("--config-dir=")]
     for cfg in compose_all(overrides, extra[0] if extra else None):
         check(resolved(cfg))
+        if cfg.get("hparams_search") and not {"-m", "--multirun"} & set(argv):
+            raise UserError(f"hparams_search: a search runs many jobs. Try: {shlex.join(['vqclip', '-m', *argv])}")

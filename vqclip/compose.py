@@ -9,6 +9,7 @@ from pathlib import Path
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import IntervalSweep
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -51,7 +52,9 @@ def compose_all(overrides: Sequence[str], config_dir: str | None = None) -> Iter
         if not override.is_sweep_override():
             first.append(override.input_line)
             continue
-        values = [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]
+        ends = override.value()
+        reached = [ends.start, ends.end] if isinstance(ends, IntervalSweep) else override.sweep_string_iterator()
+        values = [f"{override.get_key_element()}={value}" for value in reached]
         others += [(len(first), value) for value in values[1:]]
         first.append(values[0])
     yield compose(first, config_dir)

@@ -26,7 +26,7 @@ __all__ = ["closest", "conf_dir", "errors_in", "check", "identity", "picture_con
 
 #: Config that says how a run is watched, where it is kept and how it is fitted into memory, but not what picture it
 #: makes.
-NOT_THE_PICTURE = ("paths", "logger", "callbacks", "tags", "memory", "resume", "debug", "sweep")
+NOT_THE_PICTURE = ("paths", "logger", "callbacks", "tags", "memory", "resume", "debug", "sweep", "hparams_search")
 
 
 def conf_dir() -> Path:

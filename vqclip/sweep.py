@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn
 from hydra.plugins.sweeper import Sweeper as HydraSweeper
@@ -120,6 +121,8 @@ def notices(jobs: Sequence[Job]) -> list[str]:
 class Sweeper(HydraSweeper):
     """Every combination of the swept values, as Hydra's basic sweeper has it, less the jobs that are done already.
 
+    With ``hparams_search``, those combinations that a search proposes (:mod:`vqclip.search`).
+
     Args:
         max_batch_size: jobs handed to the launcher in one go; None for all.
         params: overrides from the config, before those of the command line.
@@ -138,39 +141,84 @@ class Sweeper(HydraSweeper):
     def sweep(self, arguments: list[str]) -> None:
         """Run what is left of the sweep, then write the comparison; exit with 1 where a job did not finish."""
         folder = Path(self.config.hydra.sweep.dir)
+        way = self._search if self.config.get("hparams_search") else self._grid
         try:
             with locked(folder):
                 OmegaConf.save(self.config, folder / "multirun.yaml")
-                unfinished = self._run(folder, self._jobs([*self.params, *arguments]))
+                try:
+                    unfinished = way(folder, [*self.params, *arguments])
+                finally:
+                    self._compare(folder)
         except UserError as error:  # Hydra would print its traceback
             print(f"vqclip: {error}", file=sys.stderr)
             sys.exit(2)
         if unfinished:
+            print(f"vqclip: {unfinished} did not finish; the same command runs what is missing", file=sys.stderr)
             sys.exit(1)
 
-    def _jobs(self, arguments: list[str]) -> list[Job]:
-        """Every combination of the swept values, composed.
-
-        Raises:
-            UserError: some of them are mistakes; all are named.
-        """
+    def _grid(self, folder: Path, arguments: list[str]) -> int:
+        """Run every combination; how many of them did not finish."""
         choices, swept = {}, []
-        for override in OverridesParser.create(config_loader=self.loader).parse_overrides(arguments):
-            key = override.get_key_element()
-            if override.is_sweep_override():
-                if not override.is_discrete_sweep():
-                    raise UserError(f"{override.input_line}: a range to search, not to sweep. Allowed: {key}=1,2,3")
-                swept.append(key)
-                choices[key] = list(override.sweep_string_iterator())
-            else:
+        for key, override in self._parsed(arguments).items():
+            if not override.is_sweep_override():
                 choices[key] = [override.get_value_element_as_str()]
+            elif override.is_discrete_sweep():
+                choices[key] = list(override.sweep_string_iterator())
+                swept.append(key)
+            else:
+                raise UserError(
+                    f"{override.input_line}: a range to search. Allowed in a sweep: {key}=1,2,3. "
+                    f"Try: hparams_search=optuna {override.input_line}"
+                )
         jobs = [
             self._compose(dict(zip(choices, values, strict=True)), swept)
             for values in itertools.product(*choices.values())
         ]
         if errors := dict.fromkeys(error for job in jobs for error in errors_in(job.config)):
             raise UserError("\n".join(errors))
-        return jobs
+        for line in notices(jobs):
+            print(f"note: {line}", file=sys.stderr)
+        return len(self._run(folder, jobs))
+
+    def _search(self, folder: Path, arguments: list[str]) -> int:
+        """Run what the search proposes; how many trials did not finish."""
+        from vqclip.search import plot, score_of, search
+
+        settings = OmegaConf.to_container(self.config.hparams_search, resolve=True)
+        parsed = self._parsed([*settings["space"], *arguments])
+        space = {key: override for key, override in parsed.items() if override.is_sweep_override()}
+        fixed = {key: o.get_value_element_as_str() for key, o in parsed.items() if key not in space}
+        start = {key: OmegaConf.select(self.config, key) for key in space}
+        made: list[tuple[str, Path]] = []  # of each trial
+
+        def run(proposed: list[dict[str, str]]) -> list[float | None]:
+            jobs = [self._compose({**fixed, **values}, list(space)) for values in proposed]
+            if errors := dict.fromkeys(error for job in jobs for error in errors_in(job.config)):
+                raise UserError("\n".join(errors))
+            self._run(folder, jobs)
+            found = _places(folder, jobs)
+            scores = []
+            for job in jobs:
+                place = found[job.identity]
+                done = is_done(place, job.identity)
+                scores.append(score_of(place, _report(place), settings["score"]) if done else None)
+                made.append((job_name(job.swept), place))
+                print(f"{settings['score']} {scores[-1]}: {job_name(job.swept)}")
+            return scores
+
+        study = search(settings, space, start, run)
+        done = [trial for trial in study.trials if trial.value is not None]
+        if done:
+            plot(study, folder / "search.png", settings["score"])
+            name, place = made[study.best_trial.number]
+            print(f"best: {settings['score']} {study.best_value:.4f}: {name}: {place}")
+            print(folder / "search.png")
+        return len(study.trials) - len(done)
+
+    def _parsed(self, arguments: Sequence[str]) -> dict[str, Override]:
+        """Overrides by key; of several for one key the last."""
+        parser = OverridesParser.create(config_loader=self.loader)
+        return {override.get_key_element(): override for override in parser.parse_overrides(list(arguments))}
 
     def _compose(self, values: Mapping[str, str], swept: Sequence[str]) -> Job:
         overrides = [f"{key}={value}" for key, value in values.items()]
@@ -180,28 +228,20 @@ class Sweeper(HydraSweeper):
             cfg.paths.output_dir = "."  # not known yet, and no part of the picture
         return Job(overrides, {key: values[key] for key in swept}, resolved(cfg))
 
-    def _run(self, folder: Path, jobs: list[Job]) -> int:
-        """Run the jobs that are not done; how many are not done even then."""
-        for line in notices(jobs):
-            print(f"note: {line}", file=sys.stderr)
+    def _run(self, folder: Path, jobs: Sequence[Job]) -> list[Job]:
+        """Run the jobs that are not done; those that are not done even then."""
         places = _places(folder, jobs)
         jobs = list({job.identity: job for job in reversed(jobs)}.values())[::-1]
         left = [job for job in jobs if not is_done(places[job.identity], job.identity)]
-        if len(left) < len(jobs):
+        if len(left) < len(jobs) and len(jobs) > 1:
             print(f"{len(jobs) - len(left)} of {len(jobs)} jobs are done already in {folder}, {len(left)} to run")
-        try:
-            self._launch(folder, left, places)
-        finally:
-            self._compare(folder)
+        self._launch(folder, left, places)
         unfinished = [job for job in left if not is_done(places[job.identity], job.identity)]
         for job in unfinished:
             place = places[job.identity]
             reason = _report(place).get("error", "it ended before it could say why")
             print(f"vqclip: {job_name(job.swept)}: {reason}\n  traceback: {place / 'vqclip.log'}", file=sys.stderr)
-        if unfinished:
-            count = f"{len(unfinished)} of {len(jobs)} jobs"
-            print(f"vqclip: {count} did not finish; the same command runs them again", file=sys.stderr)
-        return len(unfinished)
+        return unfinished
 
     def _launch(self, folder: Path, jobs: Sequence[Job], places: Mapping[str, Path]) -> None:
         if not jobs:
@@ -228,6 +268,8 @@ class Sweeper(HydraSweeper):
     def _compare(self, folder: Path) -> None:
         from vqclip.compare import compare
 
+        if not any((path / "config.yaml").exists() for path in _numbered(folder)):
+            return
         for path in compare([folder], folder):
             print(path)
 
