@@ -12,10 +12,11 @@ import time
 import pytest
 import torch
 import yaml
+from safetensors.torch import load_file, save_file
 
 from vqclip import UserError, run
 from vqclip.cli import main
-from vqclip.resume import locked, read_checkpoint
+from vqclip.resume import cut_back, locked, read_checkpoint
 
 #: The imports are paid once; every process forked from there starts at once, and has not used autograd before.
 FORKS = multiprocessing.get_context("forkserver")
@@ -265,6 +266,25 @@ def test_a_second_process_on_the_folder_is_refused(small_pair, tmp_path):
     process.join()
     with locked(folder):  # a process that was killed holds nothing
         pass
+
+
+def test_a_folder_of_many_pictures_is_cut_back_each_to_its_own_best(tmp_path):
+    for i in range(102):
+        for step in range(3):
+            for kind in ("steps", "crops"):
+                path = tmp_path / f"picture-{i:02d}" / kind / f"{step:06d}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(f"{i} {step}")
+        save_file({f"{step:06d}": torch.zeros(1) for step in range(3)}, path.parent.parent / "latents.safetensors")
+    for name in ("metrics.csv", "timing.csv"):
+        (tmp_path / name).write_text("step,x\n1,5\n2,5\n3,")
+    best = [i % 2 for i in range(102)]
+    cut_back(tmp_path, 1, best)
+    for i, step in enumerate(best):
+        folder = tmp_path / f"picture-{i:02d}"
+        assert (folder / "best.png").read_text() == f"{i} {step}" and (folder / "final.png").read_text() == f"{i} 1"
+        assert sorted(load_file(folder / "latents.safetensors")) == ["000000", "000001"]
+    assert (tmp_path / "metrics.csv").read_text() == "step,x\n1,5\n"
 
 
 @pytest.mark.parametrize("what", ["weights", "inputs"])

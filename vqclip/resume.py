@@ -182,7 +182,8 @@ def cut_back(run: Path, step: int = -1, best: Sequence[int] = ()) -> None:
         for half_written in [run / f".{name}", *run.glob(f".{name}.*")]:
             half_written.unlink(missing_ok=True)
     (run / "interpolation.mp4").unlink(missing_ok=True)
-    pictures = sorted(path for path in run.glob("picture-*") if re.fullmatch(r"picture-\d+", path.name))
+    pictures = [path for path in run.glob("picture-*") if re.fullmatch(r"picture-\d+", path.name)]
+    pictures.sort(key=lambda path: int(path.name.split("-")[1]))  # 100 comes after 11
     if step < 0:
         for folder in pictures:
             shutil.rmtree(folder)
