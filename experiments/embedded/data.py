@@ -117,13 +117,6 @@ DEFECTS = {
 }
 DEFECT_NAMES = ["none", *DEFECTS]
 LAYOUTS = ["single", "side by side", "one above the other"]
-WORD_OF_DEFECT = {
-    "blurry": "blurry",
-    "watermark": "watermark",
-    "cropped": "cropped",
-    "noise": "grainy",
-    "paper": "watercolor paper",
-}
 
 
 def concepts():
@@ -297,7 +290,7 @@ def random_scene(rng, kind=None, held=False, sets=1, defects=0.0):
                 continue
             checks.append(("background", a, s["background"]))
         if k == "two":
-            b = rng.randrange(len(CONCEPTS)) if kind or rng.random() > 0.06 else a
+            b = rng.randrange(len(CONCEPTS)) if kind or rng.random() > 0.15 else a
             s["objects"][1], s["layout"] = b, rng.choice([1, 1, 2])
             checks.append(("pair", a, b))
             if s["background"] != WHITE:
@@ -357,8 +350,13 @@ def _plural(words):
     )
 
 
-def caption(scene, rng, plain=False):
-    """Words for a scene. `plain`: the usual name and the plainest wording (the evaluation's prompts)."""
+def caption(scene, rng, plain=False, bare=0.0):
+    """Words for a scene. `plain`: the usual name and the plainest wording (the evaluation's prompts).
+
+    `bare`: how often a defect is all that is said, as exclude and extras say it.
+    """
+    if bare and scene["defect"] and rng.random() < bare:
+        return rng.choice(DEFECTS[DEFECT_NAMES[scene["defect"]]]).replace("{}", "").strip(" ,")
 
     def pick(options):
         return options[0] if plain else rng.choice(options)

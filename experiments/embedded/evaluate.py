@@ -25,7 +25,7 @@ import torch
 from data import HERE, WORK, Painter, caption, load_icons, random_scene
 from PIL import Image, ImageDraw, ImageFont
 from safetensors import safe_open
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torchvision.transforms.functional import to_pil_image
 
 from vqclip.generators import VQGAN
@@ -139,25 +139,22 @@ def draw(args):
     sheet(images[order]).save(folder / "sheet.png", optimize=True)
     rows = {str(n + 1): {"kind": drawn[i][0], "prompt": drawn[i][2]} for n, i in enumerate(order)}
     sealed = json.dumps(
-        {
-            "setting": args.setting,
-            "seed": args.seed,
-            "overrides": args.override,
-            "judge": recall(images, [p for *_, p in drawn]),
-            "pictures": rows,
-        },
-        indent=1,
+        {"setting": args.setting, "seed": args.seed, "overrides": args.override, "pictures": rows}, indent=1
     )
     key.write_text(sealed)
+    save_file({"images": images[order].half()}, key.with_suffix(".safetensors"))
     (folder / "seal.txt").write_text(hashlib.sha256(sealed.encode()).hexdigest() + "\n")
     print(folder / "sheet.png")
 
 
 def open_key(args):
-    folder, sealed = RESULTS / args.name, (args.work / "sealed" / f"{args.name}.json").read_text()
+    folder, path = RESULTS / args.name, args.work / "sealed" / f"{args.name}.json"
+    sealed = path.read_text()
     if hashlib.sha256(sealed.encode()).hexdigest() != (folder / "seal.txt").read_text().strip():
         raise SystemExit("the key is not the one that was sealed")
     names, key = json.loads((folder / "names.json").read_text()), json.loads(sealed)
+    images = load_file(path.with_suffix(".safetensors"))["images"].float()
+    key["judge"] = recall(images, [row["prompt"] for row in key["pictures"].values()])
     for n, row in key["pictures"].items():
         row |= {"named": names[n], "right": None}
         print(f"{n:>3}  {row['kind']:10}  {row['prompt']:48}  {row['named']}")

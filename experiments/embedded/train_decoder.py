@@ -38,9 +38,9 @@ def main():
         args,
         model,
         torch.optim.AdamW(
-            [q for q in model.parameters() if q.requires_grad], 5e-4, betas=(0.9, 0.99), weight_decay=1e-4
+            [q for q in model.parameters() if q.requires_grad], 2e-4, betas=(0.9, 0.99), weight_decay=1e-4
         ),
-        5e-4,
+        2e-4,
         decay=0.995,
     )
     if not run.step:

@@ -51,7 +51,7 @@ def main():
             torch.cat([drawn, crops(drawn, trng)]).contiguous(memory_format=torch.channels_last)
         )
         scenes = scenes * 2
-        text = model.judge.encode_text([caption(s, rng) for s in scenes])
+        text = model.judge.encode_text([caption(s, rng, bare=0.2) for s in scenes])
         match, hit = match_loss(image, text, model.judge.scale.exp().clamp(max=60), scenes)
         naming = model.heads.loss(image * 8, scenes)
         run.update(match + 0.2 * naming, match=match, naming=naming, hit=hit)

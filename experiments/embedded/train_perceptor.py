@@ -83,7 +83,7 @@ def main():
         drawn = painter.draw(scenes, trng)
         scenes = scenes * 2
         images = crops(torch.cat([drawn, drawn]), trng).contiguous(memory_format=torch.channels_last)
-        texts = tokens([caption(s, rng) for s in scenes]).to(args.device)
+        texts = tokens([caption(s, rng, bare=0.2) for s in scenes]).to(args.device)
         image = model.clip.encode_image((images - mean) / std)
         text = model.clip.encode_text(texts)
         match, hit = match_loss(
