@@ -24,6 +24,7 @@ TOOLS = {
     "models": "vqclip.models",
     "evaluate": "vqclip.evaluate",
     "compare": "vqclip.compare",
+    "dashboard": "vqclip.dashboard",
     "interpolate": "vqclip.interpolate",
     "rerun": "vqclip.rerun",
 }

@@ -23,7 +23,7 @@ from vqclip.sweep import job_name
 if TYPE_CHECKING:
     import wandb
 
-__all__ = ["log_result", "log_step", "wandb_logger"]
+__all__ = ["has_key", "log_result", "log_step", "wandb_logger"]
 
 #: Seconds that W&B's server may take to begin a run, and to take the rest of its data when it ends.
 PATIENCE = 10
@@ -115,8 +115,8 @@ def wandb_logger(save_dir: str, config: dict, mode: str | None, **kwargs) -> Wan
         told = {"job_type": "sweep", "group": sweep["group"], "name": job_name(sweep["swept"])}
     told |= {key: value for key, value in kwargs.items() if value is not None}
     known = wandb.setup().settings
-    mode = mode or os.environ.get("WANDB_MODE") or ("online" if _has_key(known) else "offline")
-    if mode == "online" and not _has_key(known):
+    mode = mode or os.environ.get("WANDB_MODE") or ("online" if has_key(known) else "offline")
+    if mode == "online" and not has_key(known):
         raise UserError(
             "logger.wandb.mode=online: no API key is known. Allowed: after `wandb login` or with WANDB_API_KEY set. "
             "Try: logger.wandb.mode=offline"
@@ -150,7 +150,7 @@ def _went_offline(reason: str) -> str:
     return "offline"
 
 
-def _has_key(settings: wandb.Settings) -> bool:
+def has_key(settings: wandb.Settings) -> bool:
     """Whether an account is known, from what lies here: ``wandb.login`` would ask the server."""
     from requests.utils import get_netrc_auth
 

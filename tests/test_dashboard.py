@@ -1,0 +1,42 @@
+"""The W&B workspace of a sweep, printed without an account."""
+
+import json
+
+import pytest
+
+from vqclip import run
+from vqclip.cli import main
+
+pytest.importorskip("wandb_workspaces")
+
+
+@pytest.fixture
+def sweep(small_pair, tmp_path):
+    for n, beta in enumerate((0, 1)):
+        swept = f"sweep={{group: foxes, threads: 1, swept: {{loss.beta: '{beta}'}}}}"
+        run(["a fox", "an owl"], [*small_pair, f"loss.beta={beta}", swept, "prompts.exclude=blurry"], tmp_path / str(n))
+    return tmp_path
+
+
+def test_printed_without_an_account(sweep, capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["dashboard", str(sweep), "--print", "--project", "owls"])
+    assert end.value.code == 0
+    view = json.loads(capsys.readouterr().out)
+    assert view["project"] == "owls" and view["displayName"] == "vqclip: foxes"
+    sections = {s["name"]: s["panels"] for s in view["spec"]["section"]["panelBankConfig"]["sections"]}
+    grids = [panel["config"] for panel in sections["pictures"]]
+    assert [grid["mediaKeys"] for grid in grids] == [["picture/00"], ["picture/01"]]
+    assert all(grid["gridSettings"] == {"xAxis": "step", "yAxis": "run"} for grid in grids)
+    curves = [panel["config"]["metrics"] for panel in sections["curves"]]
+    assert curves == [["loss"], ["include"], ["exclude"], ["lr"], ["noise"]]
+    text = json.dumps(view)
+    assert '"config:loss.beta"' in text and '"result"' in text and '"foxes"' in text
+
+
+def test_saving_needs_a_key_and_says_so(sweep, capsys, monkeypatch):
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.setenv("NETRC", str(sweep / "netrc"))
+    with pytest.raises(SystemExit) as end:
+        main(["dashboard", str(sweep)])
+    assert end.value.code == 2 and "vqclip dashboard --print" in capsys.readouterr().err
