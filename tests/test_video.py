@@ -129,6 +129,11 @@ def test_a_run_of_several_pictures_has_its_video(four):
         assert apart[i] < 8 and apart[i] == min(apart)
 
 
+def test_a_run_of_many_pictures_makes_none(small_pair, tmp_path):
+    overrides = [*small_pair, "callbacks=default", "callbacks.interpolation.most=2", "steps=1"]
+    assert not (run(["a fox", "an owl", "a cat"], overrides, tmp_path / "run").folder / "interpolation.mp4").exists()
+
+
 def test_the_tool_makes_the_video_that_was_asked_for(four, tmp_path, capsys):
     out = tmp_path / "new" / "four.mp4"
     arguments = ["--frames", "50", "--fps", "12", "--mode", "linear", "--ease", "--gif", "--out", str(out)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import time
 from pathlib import Path
 
@@ -140,6 +141,8 @@ class Recorder(pl.Callback):
     def _checkpoint(self, trainer: pl.Trainer) -> None:
         temporary = self.folder / ".last.ckpt"
         trainer.save_checkpoint(temporary)
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
         temporary.replace(self.folder / "last.ckpt")
 
 
@@ -185,10 +188,11 @@ class Interpolation(pl.Callback):
         frames: from a picture to the next.
         fps: frames a second.
         mode: ``linear`` or ``spherical``, see ``vqclip.interpolate``.
+        most: pictures; a run of more makes no video.
     """
 
-    def __init__(self, frames: int, fps: int, mode: str):
-        self.frames, self.fps, self.mode = frames, fps, mode
+    def __init__(self, frames: int, fps: int, mode: str, most: int):
+        self.frames, self.fps, self.mode, self.most = frames, fps, mode, most
 
     def on_train_end(self, trainer: pl.Trainer, module: LatentOptimisation) -> None:
         from vqclip.interpolate import Stop, frames_between
@@ -196,7 +200,7 @@ class Interpolation(pl.Callback):
 
         recorder = next(c for c in trainer.callbacks if isinstance(c, Recorder))
         stops = [Stop(z.to(module.device), module.picture) for z in recorder.best_latents()]
-        if len(stops) > 1:
+        if 1 < len(stops) <= self.most:
             total = self.frames * (len(stops) - 1) + 1
             frames = tqdm(frames_between(stops, total, self.mode), desc="interpolating", total=total, unit="frame")
             write_video(recorder.folder / "interpolation.mp4", frames, self.fps)

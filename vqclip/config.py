@@ -172,6 +172,7 @@ RULES: dict[str, tuple[Callable[[Any], None], str]] = {
     "callbacks.timelapse.fps": (_integer(1), "5"),
     "callbacks.interpolation.frames": (_integer(1), "24"),
     "callbacks.interpolation.fps": (_integer(1), "24"),
+    "callbacks.interpolation.most": (_integer(2), "16"),
     "callbacks.interpolation.mode": (_one_of("linear", "spherical"), "spherical"),
     "optimizer.lr": (_weight(0), "0.1"),
     "memory.crop_chunk": (_optional(_integer(1)), "4"),
