@@ -142,7 +142,7 @@ def draw(args):
         {"setting": args.setting, "seed": args.seed, "overrides": args.override, "pictures": rows}, indent=1
     )
     key.write_text(sealed)
-    save_file({"images": images[order].half()}, key.with_suffix(".safetensors"))
+    save_file({"images": images[order].half().contiguous()}, key.with_suffix(".safetensors"))
     (folder / "seal.txt").write_text(hashlib.sha256(sealed.encode()).hexdigest() + "\n")
     print(folder / "sheet.png")
 
