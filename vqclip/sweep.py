@@ -239,8 +239,12 @@ class Sweeper(HydraSweeper):
         unfinished = [job for job in left if not is_done(places[job.identity], job.identity)]
         for job in unfinished:
             place = places[job.identity]
-            reason = _report(place).get("error", "it ended before it could say why")
-            print(f"vqclip: {job_name(job.swept)}: {reason}\n  traceback: {place / 'vqclip.log'}", file=sys.stderr)
+            found = _report(place)
+            if found.get("status") == "finished":
+                reason = f"{place} has another config: files of the config changed while the sweep ran"
+            else:
+                reason = f"{found.get('error', 'it ended before it could say why')}\n  log: {place / 'vqclip.log'}"
+            print(f"vqclip: {job_name(job.swept)}: {reason}", file=sys.stderr)
         return unfinished
 
     def _launch(self, folder: Path, jobs: Sequence[Job], places: Mapping[str, Path]) -> None:
