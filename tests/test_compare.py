@@ -109,7 +109,10 @@ def test_a_sweeps_command_is_the_one_that_was_typed(sweep):
     hydra = sweep / "3" / ".hydra"
     hydra.mkdir(exist_ok=True)
     (hydra / "overrides.yaml").write_text(yaml.safe_dump(["loss.alpha=1", 'prompts.include=["a fox"]', "sweep={a: b}"]))
-    assert read_pictures([sweep / "3"])[0].command == "vqclip loss.alpha=1 'prompts.include=[\"a fox\"]'"
+    sources = [{"path": str(Path("mine").absolute()), "provider": "command-line"}, {"path": "", "provider": "schema"}]
+    (hydra / "hydra.yaml").write_text(yaml.safe_dump({"hydra": {"runtime": {"config_sources": sources}}}))
+    command = read_pictures([sweep / "3"])[0].command
+    assert command == "vqclip --config-dir mine loss.alpha=1 'prompts.include=[\"a fox\"]'"
     assert read_pictures([sweep / "2"])[0].command == f"vqclip rerun {sweep / '2'}"
 
 

@@ -22,6 +22,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import yaml
 from PIL import Image, ImageDraw, ImageFont
 
 from vqclip.config import picture_config
@@ -177,12 +178,13 @@ def _values(pictures: Iterable[Picture], key: str) -> list[str]:
 def _command(run: Path) -> str:
     """The command that makes a run again: as it was typed, where that is known."""
     try:
-        import yaml
-
         overrides = yaml.safe_load((run / ".hydra" / "overrides.yaml").read_text())
-        return shlex.join(["vqclip", *(word for word in overrides if not word.startswith("sweep="))])
-    except (OSError, ValueError, TypeError):
+        hydra = yaml.safe_load((run / ".hydra" / "hydra.yaml").read_text())["hydra"]
+        own = [s["path"] for s in hydra["runtime"]["config_sources"] if s["provider"] == "command-line"]
+    except (OSError, yaml.YAMLError, TypeError, KeyError):
         return shlex.join(["vqclip", "rerun", str(run)])
+    flags = [word for path in own for word in ("--config-dir", os.path.relpath(path))]
+    return shlex.join(["vqclip", *flags, *(word for word in overrides if not word.startswith("sweep="))])
 
 
 # The sheet.
