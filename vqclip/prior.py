@@ -171,8 +171,11 @@ class Prior(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         """Tokens [B,L] (long, zero-padded) → starting latent [B,C,h,w] at the generator's native size."""
         parts = {key: logits.argmax(-1) for key, logits in self.parse(tokens).items()}
-        parts["objects"] = parts["objects"].clone()
-        parts["objects"][parts["layout"] == 0, 1] = self.large.shape[1]
+        # Where layout and second object disagree, one object is the safer reading.
+        alone = (parts["layout"] == 0) | (parts["objects"][:, 1] == self.large.shape[1])
+        parts["layout"] = parts["layout"].masked_fill(alone, 0)
+        second = parts["objects"][:, 1].masked_fill(alone, self.large.shape[1])
+        parts["objects"] = torch.stack([parts["objects"][:, 0], second], 1)
         return self.paint(**parts)
 
     @classmethod

@@ -85,7 +85,7 @@ PLACES = {  # drawn backgrounds: the words for them, then the drawing (SVG, 128 
 BACKGROUNDS = [*COLOURS, *PLACES]
 STYLES = {  # whole-picture drawing styles; "flat" and "3d" are icon sets of the guide, the others image operations
     "flat": ["{}, flat design", "flat {}", "{} in flat style", "{} as a flat icon"],
-    "3d": ["3d {}", "{}, 3d render", "{} in 3d", "{}, clay"],
+    "3d": ["{}, 3d render", "3d {}", "{} in 3d", "{}, clay"],
     "pencil": [
         "a pencil drawing of {}",
         "{}, pencil drawing",
@@ -290,7 +290,7 @@ def random_scene(rng, kind=None, held=False, sets=1, defects=0.0):
                 continue
             checks.append(("background", a, s["background"]))
         if k == "two":
-            b = rng.randrange(len(CONCEPTS)) if kind or rng.random() > 0.15 else a
+            b = rng.randrange(len(CONCEPTS)) if kind or rng.random() > 0.3 else a
             s["objects"][1], s["layout"] = b, rng.choice([1, 1, 2])
             checks.append(("pair", a, b))
             if s["background"] != WHITE:
@@ -380,9 +380,8 @@ def caption(scene, rng, plain=False, bare=0.0):
     if scene["objects"][1] >= 0:
         b = article(named[1])
         if scene["objects"][0] == scene["objects"][1] and scene["colours"][0] == scene["colours"][1]:
-            text = (
-                f"two {_plural(named[0])}" if scene["layout"] == 1 else f"two {_plural(named[0])}, one above the other"
-            )
+            text = pick([f"two {_plural(named[0])}", f"two {_plural(named[0])}", f"2 {_plural(named[0])}"])
+            text += ", one above the other" if scene["layout"] == 2 else ""
         elif scene["layout"] == 1:
             text = pick(
                 [

@@ -37,7 +37,7 @@ RESULTS = HERE / "results"
 KINDS = {"single": 14, "background": 8, "colour": 6, "two": 8, "style": 4}
 OVERRIDES = {
     "default": [],
-    "reference": ["experiment=reference", "checkpoints=embedded", "size=[128,128]", "steps=300"],
+    "reference": ["experiment=reference", "checkpoints=embedded", "size=[128,128]", "steps=100"],
 }
 QUIET = ["logger=none", "callbacks=none"]
 
@@ -129,7 +129,7 @@ def sheet(images, columns=8, scale=1):
 
 
 def draw(args):
-    drawn = prompts(args.seed)
+    drawn = prompts(args.seed)[:: args.every]
     images = pictures(args.setting, [s for _, s, _ in drawn], [p for *_, p in drawn], args.work, args.override)
     order = torch.randperm(len(drawn), generator=torch.Generator().manual_seed(args.seed + 77)).tolist()
     name = f"{args.setting}-{args.seed}"
@@ -230,6 +230,8 @@ if __name__ == "__main__":
         if name in ("draw", "judge", "effects"):
             c.add_argument("--seed", type=int, default=1)
             c.add_argument("--override", action="append", default=[], help="a config override for the engine")
+        if name == "draw":
+            c.add_argument("--every", type=int, default=1, help="every nth prompt only, where a setting is slow")
         if name == "judge":
             c.add_argument("--count", type=int, default=120)
         if name == "open":
