@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from vqclip import run
+from vqclip import checkpoints, run
 from vqclip.cli import main
 from vqclip.init import Image as ImageStart
 from vqclip.init import Start, feathered, fit, read_image
@@ -134,6 +134,14 @@ def test_a_feathered_mask_stays_inside_and_keeps_thin_strokes():
 def edit(small_pair, folder, picture, *overrides):
     rest = [word for word in small_pair if word != "init=sine"]
     return run("a fox", [*rest, "init=image", f"init.path={picture}", *overrides], folder)
+
+
+def test_the_first_run_of_a_process_is_as_every_later_one(small_pair, tmp_path, photo):
+    """The models are shared between the jobs of a process; how one job left them must not reach the next."""
+    checkpoints._load.cache_clear()
+    one, two = (edit(small_pair, tmp_path / name, photo).folder for name in ("one", "two"))
+    for name in ("metrics.csv", "picture-00/latents.safetensors", "picture-00/final.png"):
+        assert (one / name).read_bytes() == (two / name).read_bytes()
 
 
 @pytest.fixture

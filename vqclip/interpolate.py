@@ -128,7 +128,7 @@ def stops_of(run: Path) -> tuple[list[Stop], dict]:
         raise UserError(
             f"{run}: not finished, or files of it are missing. Allowed: finished runs. Try: vqclip resume={run}"
         ) from None
-    generator = load_generator(cfg.checkpoints.generator)
+    generator = load_generator(cfg.checkpoints.generator).to(memory_format=torch.channels_last)  # as a run has it
     height, width = config["size"]
     init = instantiate(cfg.init)
     start = Start(generator, generator.latent_shape(height, width), [""], Draws([config["seed"]], 0), None)
