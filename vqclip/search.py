@@ -93,8 +93,11 @@ def plot(study: optuna.Study, path: Path, score: str) -> None:
         axes.scatter(values, scores, c=numbers, cmap="viridis", s=18)
         axes.scatter(values[:1], scores[:1], marker="s", s=60, facecolors="none", edgecolors="tab:red")
         axes.set_xlabel(key)
-        if getattr(study.trials[0].distributions.get(key), "log", False):
+        range_ = study.trials[0].distributions.get(key)
+        if getattr(range_, "log", False):
             axes.set_xscale("log")
+            axes.set_xticks([range_.low, range_.high], [f"{range_.low:g}", f"{range_.high:g}"])
+            axes.minorticks_off()
     first.set_ylabel(score)
     first.set_title("square: the config as it stands", fontsize=8, loc="left")
     out = io.BytesIO()
