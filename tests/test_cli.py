@@ -15,7 +15,7 @@ AWKWARD = [
     "E=mc², a café (at night), it's #1, 猫",
     'a "quoted" word',
     "back\\slash",
-    'ends in a backslash \\',
+    "ends in a backslash \\",
     'a \\" b',
     '\\\\" c',
     "${oc.env:HOME} and $5",
@@ -48,7 +48,10 @@ def test_any_text_arrives_as_it_was_typed(text):
         (["fox"], ['prompts.include=["fox"]']),
         (["E=mc², a café"], ['prompts.include=["E=mc², a café"]']),
         (["colour=red apples"], ['prompts.include=["colour=red apples"]']),
-        (["loss.beta=1", "~callbacks.progress", "+trainer.foo=1"], ["loss.beta=1", "~callbacks.progress", "+trainer.foo=1"]),
+        (
+            ["loss.beta=1", "~callbacks.progress", "+trainer.foo=1"],
+            ["loss.beta=1", "~callbacks.progress", "+trainer.foo=1"],
+        ),
         (["steeps=3"], ["steeps=3"]),
         (["promts=a b"], ["promts=a b"]),
         (["-m", "seed=1,2", "a fox"], ["-m", "seed=1,2", 'prompts.include=["a fox"]']),
@@ -90,13 +93,14 @@ WRONG = {
     "Try: size=[128,128]",
     "size=[4,64]": "size=[4, 64]: smaller than one code of the generator. Allowed: sides of at least 8 pixels. "
     "Try: size=[64,64]",
-    "loss.alpha=much": "loss.alpha='much': not allowed here. Allowed: a number, or a schedule {start: NUMBER, end: NUMBER, "
-    "shape: constant|linear|cosine}. Try: loss.alpha=1",
-    "loss.anchor={start: 1, end: 0, shape: wavy}": "loss.anchor={'start': 1, 'end': 0, 'shape': 'wavy'}: not allowed here. "
+    "loss.alpha=much": "loss.alpha='much': not allowed here. Allowed: a number, or a schedule "
+    "{start: NUMBER, end: NUMBER, shape: constant|linear|cosine}. Try: loss.alpha=1",
+    "loss.anchor={start: 1, end: 0, shape: wavy}": "loss.anchor={'start': 1, 'end': 0, 'shape': 'wavy'}: "
+    "not allowed here. "
     "Allowed: a number from 0 up, or a schedule {start: NUMBER, end: NUMBER, shape: constant|linear|cosine}. "
     "Try: loss.anchor=0",
-    "prompts.include=[]": "prompts.include=[]: not allowed here. Allowed: a list of one or more texts that are not empty. "
-    'Try: prompts.include=["a red apple"]',
+    "prompts.include=[]": "prompts.include=[]: not allowed here. Allowed: a list of one or more texts "
+    'that are not empty. Try: prompts.include=["a red apple"]',
     "augmentations.crops.max=3": "augmentations.crops.max=3: larger than the padded picture, which is",
     "optimizer.lr=fast": "optimizer.lr='fast': not allowed here. Allowed: a number from 0 up",
     "memory.crop_chunk=0": "memory.crop_chunk=0: not allowed here. Allowed: a whole number from 1 up. "
@@ -135,7 +139,9 @@ def test_an_unknown_perceptor_in_a_list_is_answered_alike(capsys, tmp_path, monk
 def test_offline_asks_for_nothing_and_says_where_to_put_it(capsys, tmp_path, monkeypatch):
     monkeypatch.setenv("VQCLIP_OFFLINE", "")  # put back afterwards
     monkeypatch.setenv("VQCLIP_HOME", str(tmp_path / "home"))
-    status, message, left = run(capsys, tmp_path, monkeypatch, "checkpoints=imagenet_f16_16384", "--offline", "a castle")
+    status, message, left = run(
+        capsys, tmp_path, monkeypatch, "checkpoints=imagenet_f16_16384", "--offline", "a castle"
+    )
     assert status == 2 and left == []
     assert str(tmp_path / "home" / "imagenet_f16_16384.ckpt") in message and "vqclip models fetch" in message
 

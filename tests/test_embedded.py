@@ -49,7 +49,13 @@ def test_evaluate_prints_a_line_for_each_picture(pictures, capsys):
 
 @pytest.mark.parametrize("size,made", [([128, 192], (128, 192)), ([64, 64], (64, 64)), ([100, 130], (96, 128))])
 def test_the_prior_starts_pictures_of_any_size(size, made, tmp_path):
-    overrides = ["logger=none", "callbacks=none", "steps=1", "augmentations.crops.count=2", f"size={size}".replace(" ", "")]
+    overrides = [
+        "logger=none",
+        "callbacks=none",
+        "steps=1",
+        "augmentations.crops.count=2",
+        f"size={size}".replace(" ", ""),
+    ]
     result = run("a strawberry", overrides, tmp_path / "run")
     assert result.images.shape[-2:] == made
     red = result.images[0, 0].mean() - result.images[0, 1].mean()

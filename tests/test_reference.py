@@ -1,7 +1,7 @@
 """The reference preset against the original loop, rebuilt here from algorithm.md in its own words.
 
-The loop below shares the random numbers with ours and nothing else: it pads, turns, crops and scores one picture and one
-crop at a time, with torchvision's and torch's own functions and openai-clip's own model.
+The loop below shares the random numbers with ours and nothing else: it pads, turns, crops and scores one picture and
+one crop at a time, with torchvision's and torch's own functions and openai-clip's own model.
 """
 
 import pytest
@@ -75,7 +75,9 @@ def test_reference_is_the_original_loop(make_module, generator, perceptor, step)
     leaf = image.detach().requires_grad_()
     terms = ours.on_crops(leaf, rng, 0.0, backward=True)
     image.backward(leaf.grad)
-    seen = ours.crops(ours.augmentations.transform(image, draw), draw, ours.noise.draw(rng, 32, size, 0.0), size, slice(None))
+    seen = ours.crops(
+        ours.augmentations.transform(image, draw), draw, ours.noise.draw(rng, 32, size, 0.0), size, slice(None)
+    )
 
     def relative(a, b):
         return ((a - b).norm() / b.norm()).item()
@@ -94,7 +96,13 @@ def test_reference_config_is_the_recipe():
     assert dict(cfg.optimizer) == {"_target_": "torch.optim.AdamW", "lr": 0.5, "weight_decay": 0.1}
     a = cfg.augmentations
     assert (a.pad, a.flip, a.affine.degrees, a.affine.translate) == (0.5, 0.5, 30, 0.2)
-    assert (a.crops["count"], a.crops["mean"], a.crops["std"], a.crops["min"], a.crops["max"]) == (32, 1.2, 0.3, 0.43, 1.9)
+    assert (a.crops["count"], a.crops["mean"], a.crops["std"], a.crops["min"], a.crops["max"]) == (
+        32,
+        1.2,
+        0.3,
+        0.43,
+        1.9,
+    )
     assert (cfg.noise.factor, cfg.noise.num_rands) == (0.22, 0)
     assert (cfg.loss.alpha, cfg.loss.beta, cfg.loss.anchor) == (1, 0.5, 0)
     assert (cfg.prompts.include_weight, cfg.prompts.extras_weight) == (1, 1)

@@ -130,4 +130,6 @@ def test_mistakes_are_found_before_a_folder_is_made(small_pair, tmp_path):
 def test_config_yaml_is_the_whole_resolved_config(small_pair, tmp_path):
     folder = run("a fox", small_pair, tmp_path / "run").folder
     config = OmegaConf.load(folder / "config.yaml")
-    assert config.prompts.include == ["a fox"] and config.steps == 4 and "${" not in (folder / "config.yaml").read_text()
+    assert (
+        config.prompts.include == ["a fox"] and config.steps == 4 and "${" not in (folder / "config.yaml").read_text()
+    )

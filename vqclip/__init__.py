@@ -39,8 +39,8 @@ def run(
 
     from vqclip.cli import quote
     from vqclip.compose import compose
-    from vqclip.resume import asked, resume
     from vqclip.engine import execute
+    from vqclip.resume import asked, resume
 
     if found := asked(overrides):
         return resume(*found)

@@ -130,7 +130,10 @@ class Augmentations:
 
 
 def _hat_weights(centres: Tensor, length: int, reach: Tensor) -> Tensor:
-    """Triangle filters of half-width ``reach`` pixels about ``centres`` [...,S] → weights [...,S,length], rows sum to 1."""
+    """Triangle filters of half-width ``reach`` pixels about ``centres`` [...,S] → weights [...,S,length].
+
+    Rows sum to 1.
+    """
     distance = (torch.arange(length, device=centres.device, dtype=centres.dtype) - centres[..., None]).abs()
     weights = (1 - distance / reach).clamp(min=0)
     return weights / weights.sum(-1, keepdim=True)

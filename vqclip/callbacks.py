@@ -110,9 +110,7 @@ class Recorder(pl.Callback):
         """Write every picture, its latent and a crop as the perceptor sees it."""
         images, scores, crops = module.look()
         latents = module.latent.detach().cpu()
-        by_picture = [
-            {name: value[i].item() for name, value in scores.items()} for i in range(len(self.records))
-        ]
+        by_picture = [{name: value[i].item() for name, value in scores.items()} for i in range(len(self.records))]
         for i, record in enumerate(self.records):
             folder, own = picture_folder(self.folder, i), by_picture[i]
             content = png_bytes(images[i], {**record, "step": step, "scores": own})
@@ -150,7 +148,9 @@ class Progress(pl.Callback):
     """A bar with the loss and its terms."""
 
     def on_train_start(self, trainer: pl.Trainer, module: LatentOptimisation) -> None:
-        self.bar = tqdm(total=module.steps, initial=trainer.global_step, desc="optimising", unit="step", dynamic_ncols=True)
+        self.bar = tqdm(
+            total=module.steps, initial=trainer.global_step, desc="optimising", unit="step", dynamic_ncols=True
+        )
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: LatentOptimisation, *_) -> None:
         # tqdm's own throttle decides when to draw; numbers leave the device only then.

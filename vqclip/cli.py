@@ -12,6 +12,7 @@ import re
 import shlex
 import sys
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 from vqclip.config import check, closest, conf_dir, resolved
@@ -31,7 +32,23 @@ TOOLS = {
 
 _OVERRIDE = re.compile(r"[~+]{0,2}(?P<key>[a-z_][\w.@/]*)(=|$)")
 #: Hydra's flags that take a word after them.
-_FLAGS_WITH_VALUE = ("--cfg", "-c", "--package", "-p", "--config-dir", "-cd", "--config-name", "-cn", "--config-path", "-cp", "--info", "-i", "--shell-completion", "-sc", "--experimental-rerun")
+_FLAGS_WITH_VALUE = (
+    "--cfg",
+    "-c",
+    "--package",
+    "-p",
+    "--config-dir",
+    "-cd",
+    "--config-name",
+    "-cn",
+    "--config-path",
+    "-cp",
+    "--info",
+    "-i",
+    "--shell-completion",
+    "-sc",
+    "--experimental-rerun",
+)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -76,7 +93,9 @@ def split(argv: Sequence[str]) -> list[str]:
             prompts.append(word)
     blank = [word for word in prompts if not word.strip()]
     if blank:
-        raise UserError('prompts.include: an empty prompt. Allowed: any text that is not blank. Try: vqclip "a red apple"')
+        raise UserError(
+            'prompts.include: an empty prompt. Allowed: any text that is not blank. Try: vqclip "a red apple"'
+        )
     if prompts:
         rest.append(f"prompts.include=[{','.join(map(quote, prompts))}]")
     return rest
@@ -179,7 +198,7 @@ def _check_before_hydra(argv: Sequence[str], overrides: Sequence[str]) -> None:
     """Compose and check what will run, so that a mistake is answered before Hydra makes a folder."""
     from vqclip.compose import compose_all
 
-    extra = [value for flag, value in zip(argv, argv[1:], strict=False) if flag in ("--config-dir", "-cd")]
+    extra = [value for flag, value in pairwise(argv) if flag in ("--config-dir", "-cd")]
     extra += [word.split("=", 1)[1] for word in argv if word.startswith("--config-dir=")]
     for cfg in compose_all(overrides, extra[0] if extra else None):
         check(resolved(cfg))

@@ -22,7 +22,7 @@ from vqclip.files import open_picture
 from vqclip.prompts import entries, expanded
 from vqclip.schedules import SHAPES, schedule
 
-__all__ = ["closest", "conf_dir", "errors_in", "check", "identity", "picture_config", "resolved"]
+__all__ = ["check", "closest", "conf_dir", "errors_in", "identity", "picture_config", "resolved"]
 
 #: Config that says how a run is watched, where it is kept and how it is fitted into memory, but not what picture it
 #: makes.
@@ -135,7 +135,7 @@ def _optional(check: Callable[[Any], None]) -> Callable[[Any], None]:
     return lambda value: None if value is None else check(value)
 
 
-#: key → (check, example).  Keys that are absent from a config are not checked: presets may leave out what they turn off.
+#: key → (check, example).  Keys that a config lacks are not checked: presets may leave out what they turn off.
 RULES: dict[str, tuple[Callable[[Any], None], str]] = {
     "seed": (_integer(0), "0"),
     "steps": (_integer(1), "100"),
@@ -272,8 +272,8 @@ def _crop_errors(augmentations: Mapping[str, Any]) -> list[str]:
         )
     if crops["max"] > whole:
         errors.append(
-            f"augmentations.crops.max={crops['max']}: larger than the padded picture, which is {whole:g} pictures wide. "
-            f"Allowed: up to {whole:g}. Try: augmentations.crops.max={whole:g} or "
+            f"augmentations.crops.max={crops['max']}: larger than the padded picture, "
+            f"which is {whole:g} pictures wide. Allowed: up to {whole:g}. Try: augmentations.crops.max={whole:g} or "
             f"augmentations.pad={(crops['max'] - 1) / 2:g}"
         )
     return errors

@@ -157,7 +157,10 @@ def build(cfg: DictConfig, prompts: Sequence[str | Mapping], seeds: Sequence[int
     shape = generator.latent_shape(height, width)
     made = (shape[1] * generator.factor, shape[2] * generator.factor)
     if made != (height, width):
-        print(f"size: {height}×{width} asked for, {made[0]}×{made[1]} made: sides are whole codes of {generator.factor} pixels")
+        print(
+            f"size: {height}×{width} asked for, {made[0]}×{made[1]} made: "
+            f"sides are whole codes of {generator.factor} pixels"
+        )
 
     include, extras, exclude = (
         entries(value) for value in (list(prompts), *(resolved(cfg)["prompts"][key] for key in ("extras", "exclude")))
@@ -251,9 +254,7 @@ def _recorder(folder: Path, config: Mapping, report: Mapping, signals: Signals) 
     return Recorder(folder, records, config["snapshot_every"], every, signals)
 
 
-def _trainer(
-    cfg: DictConfig, config: Mapping, folder: Path, recorder: Recorder, loggers: list[Logger]
-) -> pl.Trainer:
+def _trainer(cfg: DictConfig, config: Mapping, folder: Path, recorder: Recorder, loggers: list[Logger]) -> pl.Trainer:
     callbacks = [instantiate(callback, _convert_="all") for callback in (cfg.callbacks or {}).values() if callback]
     return pl.Trainer(
         **config["trainer"],

@@ -17,7 +17,7 @@ from taming.modules.vqvae.quantize import VectorQuantizer
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-__all__ = ["GumbelCodebook", "VQGAN", "to_unit_range"]
+__all__ = ["VQGAN", "GumbelCodebook", "to_unit_range"]
 
 # taming's ``Normalize`` always makes this many groups.
 _TAMING_GROUPS = 32

@@ -153,5 +153,3 @@ def _short(value: Any) -> str:
     """A value for a message; a hash by its beginning."""
     text = str(value)
     return text[:12] if len(text) == 64 else text
-
-

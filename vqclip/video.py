@@ -40,8 +40,8 @@ def write_video(path: Path, frames: Iterable[np.ndarray], fps: int) -> None:
 
 
 def _stream(container: av.container.OutputContainer, gif: bool, fps: int, height: int, width: int):
-    # The same frames give the same bytes: one thread, and no B-frames, whose choice by x264 reads memory that nobody wrote
-    # where a picture is under 64 pixels wide.
+    # The same frames give the same bytes: one thread, and no B-frames, whose choice by x264 reads memory that nobody
+    # wrote where a picture is under 64 pixels wide.
     options = {} if gif else {"crf": "16", "threads": "1", "x264-params": "bframes=0"}
     stream = container.add_stream("gif" if gif else "libx264", rate=fps, options=options)
     stream.height, stream.width = height, width

@@ -1,6 +1,6 @@
 """Draw the ten pictures that the study edits, and their masks: plain shapes of our own, no model behind them.
 
-    python experiments/editing/draw.py
+python experiments/editing/draw.py
 """
 
 from __future__ import annotations
