@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from test_resume import FORKS
 
@@ -174,6 +175,7 @@ def test_one_job_fails_and_the_others_do_not(small_pair, tmp_path, capsys):
 
 
 def _sweep_in_a_process(words, pair):
+    torch.set_num_threads(1)  # as in this process: another number ends in other last digits
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     os._exit(sweep(*words, pair=pair))
