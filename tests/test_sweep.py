@@ -269,7 +269,9 @@ def test_a_search_starts_from_the_config_and_goes_on_where_it_stopped(small_pair
     assert sweep(*words, *ranges, "hparams_search.trials=3", pair=small_pair) == 0
     configs = [config_of(tmp_path / str(n)) for n in range(3)]
     first = configs[0]
-    assert [first["loss"]["beta"], first["optimizer"]["lr"], first["noise"]["num_rands"]] == [0.5, 0.03, 0]
+    default = compose()
+    found = [first["loss"]["beta"], first["optimizer"]["lr"], first["noise"]["num_rands"]]
+    assert found == [default.loss.beta, default.optimizer.lr, default.noise.num_rands]
     assert all(own["loss"]["alpha"] == 2 and 0 <= own["loss"]["beta"] <= 1 for own in configs)
     assert len({own["optimizer"]["lr"] for own in configs}) == 3
     assert (tmp_path / "search.png").stat().st_size > 0
