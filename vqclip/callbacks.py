@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import os
 import time
 from pathlib import Path
@@ -12,7 +13,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 from tqdm import tqdm
 
-from vqclip.files import png_bytes, sha256, write_whole
+from vqclip.files import png_bytes, write_whole
 from vqclip.loggers import log_step
 from vqclip.module import LatentOptimisation
 from vqclip.resume import Signals, Stopped, cut_back
@@ -127,7 +128,7 @@ class Recorder(pl.Callback):
 
     def _picture(self, path: Path, content: bytes) -> None:
         write_whole(path, content)
-        self.digests[str(path.relative_to(self.folder))] = sha256(path)
+        self.digests[str(path.relative_to(self.folder))] = hashlib.sha256(content).hexdigest()
 
     def _images(self, trainer: pl.Trainer, module: LatentOptimisation, looked, step: int, numbers: dict) -> None:
         images, crops, scores = looked or ([], [], [])

@@ -123,7 +123,7 @@ def _execute(cfg: DictConfig, config: dict, folder: Path, signals: Signals, resu
         report["machine"]["device"] = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
         report["wandb"] = next((logger.version for logger in loggers if isinstance(logger, WandbLogger)), None)
         write_json(folder / "run.json", report)
-        module.place(trainer.strategy.root_device)
+        module.place(device)
         ckpt = {"ckpt_path": folder / "last.ckpt", "weights_only": True} if checkpoint else {}
         trainer.fit(module, train_dataloaders=range(module.steps), **ckpt)
         if checkpoint and checkpoint["global_step"] == module.steps:
@@ -137,7 +137,7 @@ def _execute(cfg: DictConfig, config: dict, folder: Path, signals: Signals, resu
         report["seconds"] = round(time.perf_counter() - began, 3)
         for logger in loggers:
             log_result(logger, folder, report)
-    module.place(trainer.strategy.root_device)  # Lightning took the latent back to the CPU
+    module.place(device)  # Lightning took the latent back to the CPU
     with torch.no_grad():
         images = module.decode().float().cpu()
     return Result(folder, images, module.latent.detach().float().cpu(), report["pictures"])
