@@ -177,7 +177,8 @@ def test_clip_keeps_its_precision_on_disk(tmp_path, cache):
         torch.equal(tensors[name], value) and tensors[name].dtype == value.dtype for name, value in weights.items()
     )
     assert {torch.float16, torch.float32} <= {value.dtype for value in tensors.values()}
-    assert all(torch.equal(value, weights[name].float()) for name, value in ours.model.state_dict().items())
+    texts = {name: value for name, value in ours.model.state_dict().items() if not name.startswith("visual.")}
+    assert texts and all(torch.equal(value, weights[name].float()) for name, value in texts.items())
 
 
 def test_safetensors_with_metadata(tmp_path):

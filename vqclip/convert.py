@@ -312,7 +312,10 @@ def build(card: Card, weights: Weights) -> nn.Module:
     for name, value in needed.items():
         value.copy_(weights.get(name))
     model.sha256 = weights.sha256
-    return model.float().eval().requires_grad_(False)
+    model.float().eval().requires_grad_(False)
+    if card.kind == "perceptor":
+        model.speed_up()
+    return model
 
 
 @contextmanager

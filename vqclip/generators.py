@@ -11,7 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, redirect_stdout
 
+import taming.modules.diffusionmodules.model as taming_model
 import torch
+import torch.nn.functional as F
 from taming.modules.diffusionmodules.model import AttnBlock, Decoder, Encoder, ResnetBlock
 from taming.modules.vqvae.quantize import VectorQuantizer
 from torch import Tensor, nn
@@ -21,6 +23,8 @@ __all__ = ["VQGAN", "GumbelCodebook", "to_unit_range"]
 
 # taming's ``Normalize`` always makes this many groups.
 _TAMING_GROUPS = 32
+# taming spells it ``x * sigmoid(x)``: the same function in two kernels, with one more activation kept for the backward.
+taming_model.nonlinearity = F.silu
 
 
 def to_unit_range(x: Tensor) -> Tensor:

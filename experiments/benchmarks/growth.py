@@ -13,14 +13,13 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import resource
 import statistics
 import subprocess
 import sys
 import time
 
 import torch
-from speed import RESULTS, bare, networks, our_module
+from speed import RESULTS, bare, networks, our_module, peak_mib
 
 BASE = {"size": 128, "crops": 32, "batch": 1, "perceptors": 1}
 GRID = {
@@ -43,11 +42,7 @@ def measure(pair: str, device: str, size: int, crops: int, batch: int, perceptor
         if device == "cuda":
             torch.cuda.synchronize()
         times.append(time.perf_counter() - began)
-    peak = (
-        torch.cuda.max_memory_allocated() / 2**20
-        if device == "cuda"
-        else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    )
+    peak = torch.cuda.max_memory_allocated() / 2**20 if device == "cuda" else peak_mib()
     return {"seconds": statistics.median(times[1:]), "peak_mib": peak}
 
 

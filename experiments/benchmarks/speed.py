@@ -6,13 +6,18 @@
 
 Contenders, each doing one whole optimisation step:
 
-* ``vqclip``       our step as a run does it, in Lightning's trainer with the run folder's recorder (no snapshots).
+* ``vqclip``       our step as a run does it, in Lightning's trainer, with the run folder's recorder, progress bar and
+                   offline W&B files (no snapshots: they are pictures asked for, not steps).
 * ``vqclip_bare``  our step alone, in a plain loop: the difference is what Lightning, logging and callbacks cost.
 * ``original``     the loop of algorithm.md with its slips: both networks collect weight gradients, crops are cut one by
                    one in Python.
 * ``fork``         the loop of the usual fork, from its description: straight-through codes, 32 augmented copies of one
                    pooled view, spherical distance, Adam; frozen networks, kornia's augmentations.
-* ``floor``        forward and backward of the two frozen networks on ready tensors: nothing can be faster on them.
+* ``floor``        forward and backward of the two frozen networks, as they are published, on ready tensors.
+* ``floor_ours``   the same of our networks: what of our step is crops, noise, objective and optimiser.
+
+Each has networks of its own: ours are as a run loads them (``CLIPPerceptor.speed_up``, channels-last), the others' as
+openai-clip and taming-transformers build them.
 
 Writes ``results/speed-<name>.csv`` and ``.png``: medians and quartiles over the rounds, ratios to each baseline.
 """
@@ -20,24 +25,37 @@ Writes ``results/speed-<name>.csv`` and ``.png``: medians and quartiles over the
 from __future__ import annotations
 
 import argparse
+import contextlib
+import copy
 import csv
+import io
 import itertools
+import json
+import logging
 import platform
+import re
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
+from importlib import resources
 from pathlib import Path
 
 import pytorch_lightning as pl
+import taming.modules.diffusionmodules.model as taming_model
 import torch
 import torch.nn.functional as F
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
+from pytorch_lightning.loggers import WandbLogger
+from safetensors import safe_open
+from safetensors.torch import load_file
 from torchvision.transforms import RandomAffine
 from torchvision.transforms.functional import hflip
 
-from vqclip.callbacks import Recorder
+from vqclip.callbacks import Progress, Recorder
 from vqclip.checkpoints import load_generator, load_perceptor
 from vqclip.compose import compose
 from vqclip.generators import VQGAN
@@ -52,18 +70,46 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def networks(pair: str) -> tuple[VQGAN, CLIPPerceptor]:
-    """The pair to time; ``official`` has the true architectures with random weights, so nothing is fetched."""
+    """The pair to time as a run loads it; ``official`` has the true architectures with random weights."""
     if pair == "embedded":
         cfg = compose()
         return load_generator(cfg.checkpoints.generator), load_perceptor(
             "embedded", cfg.checkpoints.perceptors.embedded
         )
-    cfg = compose(["checkpoints=imagenet_f16_16384", "init=sine"])
-    torch.manual_seed(0)
-    (card,) = cfg.checkpoints.perceptors.values()
-    generator = VQGAN(**OmegaConf.to_container(cfg.checkpoints.generator.architecture))
-    perceptor = CLIPPerceptor(OmegaConf.to_container(card.architecture))
-    return generator.eval().requires_grad_(False), perceptor.eval().requires_grad_(False)
+    generator, perceptor = published(pair)
+    perceptor.speed_up()
+    return generator, perceptor
+
+
+def published(pair: str) -> tuple[VQGAN, CLIPPerceptor]:
+    """The same networks as their authors build them, in memory of their own."""
+    if pair == "embedded":
+        generator = copy.deepcopy(networks(pair)[0]).to(memory_format=torch.contiguous_format)
+        file = Path(str(resources.files("vqclip"))) / "embedded" / "perceptor.safetensors"
+        with safe_open(file, "pt") as opened:
+            architecture = json.loads(opened.metadata()["config"])
+        weights = {name: value.float() for name, value in load_file(file).items()}
+        perceptor = CLIPPerceptor(architecture, weights.pop("token_ids").long())
+        perceptor.model.load_state_dict(weights)
+    else:
+        cfg = compose(["checkpoints=imagenet_f16_16384", "init=sine"])
+        torch.manual_seed(0)
+        (card,) = cfg.checkpoints.perceptors.values()
+        generator = VQGAN(**OmegaConf.to_container(cfg.checkpoints.generator.architecture))
+        perceptor = CLIPPerceptor(OmegaConf.to_container(card.architecture))
+    return generator.eval().requires_grad_(False), perceptor.float().eval().requires_grad_(False)
+
+
+def as_published(step: Callable[[], None]) -> Callable[[], None]:
+    """``step`` with taming's own spelling of its activation, which ``vqclip.generators`` replaces in the process."""
+    ours = taming_model.nonlinearity
+
+    def run() -> None:
+        taming_model.nonlinearity = lambda x: x * torch.sigmoid(x)
+        step()
+        taming_model.nonlinearity = ours
+
+    return run
 
 
 def our_module(
@@ -103,7 +149,6 @@ class Ours:
             devices=1,
             precision="bf16-mixed" if precision == "bf16" else "32-true",
             max_epochs=-1,
-            logger=False,
             enable_checkpointing=False,
             enable_progress_bar=False,
             enable_model_summary=False,
@@ -122,8 +167,12 @@ class Ours:
         clock.device = self.module.device.type
         recorder = Recorder(self.folder, [{}], snapshot_every=10**9, log_every=1, signals=Signals())
         recorder.on_train_start = lambda *_: None  # no snapshot of the start: it is no step
-        trainer = pl.Trainer(**self.trainer, max_steps=steps + 1, callbacks=[recorder, clock])
-        trainer.fit(self.module, train_dataloaders=range(steps + 1))
+        logger = WandbLogger(save_dir=self.folder, offline=True, settings={"silent": True, "console": "off"})
+        callbacks = [recorder, Progress(), clock]
+        trainer = pl.Trainer(**self.trainer, max_steps=steps + 1, callbacks=callbacks, logger=logger)
+        with contextlib.redirect_stderr(io.StringIO()):  # the bar is drawn, not shown
+            trainer.fit(self.module, train_dataloaders=range(steps + 1))
+        logger.experiment.finish()
         return [b - a for a, b in itertools.pairwise(marks)]
 
 
@@ -145,9 +194,10 @@ def original(generator: VQGAN, perceptor: CLIPPerceptor, size: int, crops: int, 
     target = include / include.norm(dim=-1, keepdim=True)
     side = perceptor.input_size
 
+    for network in (generator, clip):
+        network.requires_grad_(True)
+
     def step() -> None:
-        for network in (generator, clip):
-            network.requires_grad_(True)
         image = (torch.clip(generator.decoder(generator.post_quant_conv(z)), -1, 1) + 1) / 2
         padded = F.pad(image, (size // 2,) * 4)
         if torch.rand(()) < 0.5:
@@ -168,8 +218,6 @@ def original(generator: VQGAN, perceptor: CLIPPerceptor, size: int, crops: int, 
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        for network in (generator, clip):
-            network.requires_grad_(False)  # the next contender has them frozen; the gradients stay, as they did
 
     return step
 
@@ -233,6 +281,35 @@ def _wait(device: str) -> None:
         torch.cuda.synchronize()
 
 
+def peak_mib() -> int:
+    """Peak resident memory of this process; ``ru_maxrss`` would count the parent's too."""
+    return int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1]) // 1024
+
+
+def placed(pair: tuple[VQGAN, CLIPPerceptor], arguments: argparse.Namespace) -> tuple:
+    """What every contender is made from."""
+    for network in pair:
+        network.to(arguments.device)
+    return (*pair, arguments.size, arguments.crops, arguments.device)
+
+
+def contenders(arguments: argparse.Namespace, names: list[str]) -> dict[str, Callable[[], None]]:
+    """One step of each by name; one that lacks its library is left out."""
+    loops = {}
+    for name in names:
+        if name == "vqclip_bare":
+            loops[name] = bare(our_module(*placed(networks(arguments.pair), arguments)))
+        elif name == "floor_ours":
+            module = our_module(*placed(networks(arguments.pair), arguments))  # lays the networks out as a run does
+            (eye,) = module.eyes.values()
+            loops[name] = floor(module.generator, eye.perceptor, arguments.size, arguments.crops, arguments.device)
+        elif loop := {"original": original, "fork": fork, "floor": floor}[name](
+            *placed(published(arguments.pair), arguments)
+        ):
+            loops[name] = as_published(loop)
+    return loops
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pair", choices=["embedded", "official"], default="embedded")
@@ -241,18 +318,21 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--precision", default="fp32", choices=["fp32", "bf16"])
+    parser.add_argument("--alone", help=argparse.SUPPRESS)  # one contender, for its peak memory
     arguments = parser.parse_args()
     device = arguments.device
-    generator, perceptor = networks(arguments.pair)
-    generator.to(device), perceptor.to(device)
-    work = (generator, perceptor, arguments.size, arguments.crops, device)
+    if arguments.alone:
+        loop = contenders(arguments, [arguments.alone])[arguments.alone]
+        loop(), loop()
+        print(peak_mib())
+        return
+    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+
     RESULTS.mkdir(exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix="vqclip-speed-"))
-
-    ours = Ours(our_module(*work), scratch, device, arguments.precision)
-    loops = {"vqclip_bare": bare(our_module(*work)), "original": original(*work), "floor": floor(*work)}
-    if other := fork(*work):
-        loops["fork"] = other
+    own = placed(networks(arguments.pair), arguments)
+    ours = Ours(our_module(*own), scratch, device, arguments.precision)
+    loops = contenders(arguments, ["vqclip_bare", "original", "fork", "floor", "floor_ours"])
     times: dict[str, list[float]] = {name: [] for name in ("vqclip", *loops)}
     memory: dict[str, float] = {}
     for name, loop in loops.items():  # a warm-up that is not counted
@@ -264,7 +344,7 @@ def main() -> None:
     for number in range(arguments.rounds):
         times["vqclip"] += ours.seconds(1 if device == "cpu" else 20)
         for name, loop in loops.items():
-            amp = device == "cuda" and arguments.precision == "bf16" and name in ("vqclip_bare", "floor")
+            amp = device == "cuda" and arguments.precision == "bf16" and name in ("vqclip_bare", "floor", "floor_ours")
             with torch.autocast(device, torch.bfloat16, enabled=amp):
                 for _ in range(1 if device == "cpu" else 20):
                     _wait(device)
@@ -273,6 +353,10 @@ def main() -> None:
                     _wait(device)
                     times[name].append(time.perf_counter() - began)
         print(f"round {number + 1} of {arguments.rounds}: " + "  ".join(f"{k} {v[-1]:.3f}" for k, v in times.items()))
+    if device == "cpu":  # resident memory belongs to a process: one each
+        for name in loops:
+            command = [sys.executable, *sys.argv, "--alone", name]
+            memory[name] = int(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
     report(arguments, times, memory)
 
 
@@ -291,7 +375,7 @@ def report(arguments: argparse.Namespace, times: dict[str, list[float]], memory:
         # Ratios round by round: a machine whose speed drifts drifts for both.
         ratios = {
             f"of_{base}": round(statistics.median(a / b for a, b in zip(seconds, times[base], strict=False)), 3)
-            for base in ("original", "fork", "floor")
+            for base in ("original", "fork", "floor", "floor_ours")
             if base in times
         }
         row = {"contender": contender, "median_s": round(median, 4), "q1_s": round(low, 4), "q3_s": round(high, 4)}
