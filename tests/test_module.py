@@ -75,6 +75,30 @@ def test_a_picture_in_a_batch_gets_the_gradient_it_gets_alone(make_module):
         torch.testing.assert_close(batch[i], alone, rtol=1e-3, atol=1e-6)
 
 
+def test_pictures_worked_on_one_by_one_are_the_bytes_they_are_alone(make_module):
+    prompts, seeds = ["a fox", "an owl", "a fox"], [0, 0, 1]
+    module = make_module(prompts=prompts, seeds=seeds, picture_chunk=1)
+    gradient(module, step=1)
+    for i, (prompt, seed) in enumerate(zip(prompts, seeds, strict=True)):
+        alone = make_module(prompts=[prompt], seeds=[seed])
+        gradient(alone, step=1)
+        assert torch.equal(module.latent[i], alone.latent[0])
+        assert torch.equal(module.metrics["loss"][i], alone.metrics["loss"][0])
+        for ours, theirs in zip((module.look()[0], module.look()[2]), (alone.look()[0], alone.look()[2]), strict=True):
+            assert torch.equal(ours[i], theirs[0])
+
+
+def test_as_many_pictures_in_one_go_as_half_of_the_memory_holds(make_module, monkeypatch):
+    module = make_module(prompts=["a fox"] * 4, seeds=range(4))
+    monkeypatch.setattr("vqclip.module._memory", lambda device: 0)
+    module.decode()
+    assert module.picture_chunk == 1
+    roomy = make_module(prompts=["a fox"] * 4, seeds=range(4))
+    monkeypatch.undo()
+    roomy.decode()
+    assert roomy.picture_chunk >= 4 and roomy.latent.grad is None
+
+
 def test_quantised_decodes_codes_and_passes_the_gradient_straight_through(make_module, generator):
     module = make_module(latent_kind=Quantised())
     seen = module.latent_kind(module.latent, generator)
@@ -138,8 +162,8 @@ def test_out_of_memory_halves_the_chunk_and_goes_on(make_module, generator, capf
     child = os.fork()
     if not child:
         try:
-            module, whole = step(150 * 2**20), step(None)
-            smaller = module.crop_chunk is not None and whole.crop_chunk is None
+            module, whole = step(300 * 2**20), step(None)
+            smaller = module.crop_chunk is not None and module.picture_chunk == 1 and whole.crop_chunk is None
             same = torch.allclose(module.latent.grad, whole.latent.grad, rtol=1e-3, atol=1e-7)
             os._exit(0 if smaller and same else 3)
         except BaseException as error:

@@ -71,9 +71,9 @@ def test_reference_is_the_original_loop(make_module, generator, perceptor, step)
     texts = [perceptor.encode_text([text]) for text in ("a castle", "watercolor paper", "blurry")]
     crops, loss, grad = original_step(generator, perceptor.model, z0, *texts, draw, r, field)
 
-    image = ours.decode()
+    image = ours.picture(ours.latent)
     leaf = image.detach().requires_grad_()
-    terms = ours.on_crops(leaf, rng, 0.0, backward=True)
+    terms = ours.on_crops(leaf, rng, 0.0, slice(None), backward=True)
     image.backward(leaf.grad)
     seen = ours.crops(
         ours.augmentations.transform(image, draw), draw, ours.noise.draw(rng, 32, size, 0.0), size, slice(None)

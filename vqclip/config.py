@@ -175,6 +175,7 @@ RULES: dict[str, tuple[Callable[[Any], None], str]] = {
     "callbacks.interpolation.most": (_integer(2), "16"),
     "callbacks.interpolation.mode": (_one_of("linear", "spherical"), "spherical"),
     "optimizer.lr": (_weight(0), "0.1"),
+    "memory.picture_chunk": (_optional(_integer(1)), "1"),
     "memory.crop_chunk": (_optional(_integer(1)), "4"),
     "memory.checkpoint_decoder": (_one_of(True, False), "true"),
 }

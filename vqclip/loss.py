@@ -29,6 +29,10 @@ class Targets:
     def to(self, device: torch.device | str) -> Targets:
         return Targets(self.include.to(device), None if self.exclude is None else self.exclude.to(device))
 
+    def of(self, which: slice) -> Targets:
+        """Those of pictures ``which``."""
+        return Targets(self.include[which], None if self.exclude is None else self.exclude[which])
+
 
 def combine_texts(include: Tensor, extras: Tensor | None, include_weight: float, extras_weight: float) -> Tensor:
     """``w1 · include + w2 · extras``, to unit length (algorithm.md, row "target"): [B,D] and [D] or None → [B,D]."""

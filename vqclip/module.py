@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytorch_lightning as pl
 import torch
@@ -48,7 +50,9 @@ class LatentOptimisation(pl.LightningModule):
         optimizer: makes the optimiser from a list of parameters.
         lr: learning rate over the run.
         keep: what of a picture stays as it is (``vqclip.init.Keep``), or None.
-        crop_chunk: crops a perceptor looks at in one go; None for all.  Memory only: gradients are the same.
+        picture_chunk: pictures worked on in one go; None for as many as fit into half of the device's memory.
+        crop_chunk: crops a perceptor looks at in one go; None for all.  As ``picture_chunk``, memory only: gradients
+            are the same.
     """
 
     def __init__(
@@ -65,6 +69,7 @@ class LatentOptimisation(pl.LightningModule):
         optimizer: Callable[[list], torch.optim.Optimizer],
         lr: Schedule,
         keep: torch.nn.Module | None = None,
+        picture_chunk: int | None = None,
         crop_chunk: int | None = None,
     ):
         super().__init__()
@@ -76,7 +81,8 @@ class LatentOptimisation(pl.LightningModule):
         self.register_buffer("start", self.latent.detach().clone())
         self.seeds, self.steps, self.latent_kind, self.keep = list(seeds), steps, latent_kind, keep
         self.augmentations, self.noise, self.objective = augmentations, noise, objective
-        self.make_optimizer, self.lr, self.crop_chunk = optimizer, lr, crop_chunk
+        self.make_optimizer, self.lr = optimizer, lr
+        self.picture_chunk, self.crop_chunk = picture_chunk, crop_chunk
         self.metrics: dict[str, Tensor | float] = {}  #: of the last step: loss and terms [B], lr and noise factor
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
@@ -93,17 +99,18 @@ class LatentOptimisation(pl.LightningModule):
             perceptor = eye.perceptor.to(device, memory_format=torch.channels_last)
             self.eyes[name] = Eye(perceptor, eye.share, eye.targets.to(device))
 
-    def rng(self, step: int) -> Draws:
-        """The random numbers of ``step``."""
-        return Draws(self.seeds, step, self.device)
+    def rng(self, step: int, which: slice = slice(None)) -> Draws:
+        """The random numbers of ``step``, of pictures ``which``."""
+        return Draws(self.seeds[which], step, self.device)
 
     def progress(self, step: int) -> float:
         """How far ``step`` (from 0) is into the run, in [0,1]."""
         return step / max(1, self.steps - 1)
 
+    @torch.no_grad()
     def decode(self) -> Tensor:
         """The pictures of the latents as they are now, [B,3,H,W] in [0,1]."""
-        return self.picture(self.latent)
+        return torch.cat([self.picture(self.latent[which]) for which in self._pictures()])
 
     def picture(self, z: Tensor) -> Tensor:
         """Latents [n,C,h,w] → the pictures this run makes of them, [n,3,H,W] in [0,1]."""
@@ -116,36 +123,44 @@ class LatentOptimisation(pl.LightningModule):
     def optimise(self, step: int, optimizer: torch.optim.Optimizer) -> None:
         """One step: decode, look at crops, move the latents.  Numbers of it are left in ``metrics``."""
         t = self.progress(step)
-        optimizer.zero_grad()
         for group in optimizer.param_groups:
             group["lr"] = self.lr(t)
-
-        image = self.decode()  # [B,3,H,W] in [0,1]
-        # The crops' gradient gathers on a leaf, so that one crop's graph can be freed before the next is built.
-        leaf = image.detach().requires_grad_()
         while True:
+            optimizer.zero_grad()
             try:
-                terms = self.on_crops(leaf, self.rng(step), t, backward=True)
+                parts = [self._backward(step, which) for which in self._pictures()]
                 break
             except RuntimeError as error:
                 if not _out_of_memory(error):
                     raise
-            leaf.grad = None
-            self._halve_chunk(len(image))
-        picture_terms = self.objective.on_picture(image, self.latent, self.start)
-        picture_loss = self.objective.total(picture_terms, t)
+            self._halve_chunk()
+        optimizer.step()
+        terms = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+        self.metrics = {
+            "loss": self.objective.total(terms, t),
+            **terms,
+            "lr": self.lr(t),
+            "noise": self.noise.factor(t),
+        }
+
+    def _backward(self, step: int, which: slice) -> dict[str, Tensor]:
+        """Add the gradient of pictures ``which`` to the latents'; the objective's terms, each [n], detached."""
+        t, latent = self.progress(step), self.latent[which]
+        image = self.picture(latent)  # [n,3,H,W] in [0,1]
+        # The crops' gradient gathers on a leaf, so that one crop's graph can be freed before the next is built.
+        leaf = image.detach().requires_grad_()
+        terms = self.on_crops(leaf, self.rng(step, which), t, which, backward=True)
+        picture_terms = self.objective.on_picture(image, latent, self.start[which])
         if picture_terms:
-            torch.autograd.backward([image, picture_loss.sum()], [leaf.grad, None])
+            torch.autograd.backward([image, self.objective.total(picture_terms, t).sum()], [leaf.grad, None])
         else:
             image.backward(leaf.grad)
-        optimizer.step()
+        return terms | {name: value.detach() for name, value in picture_terms.items()}
 
-        terms |= {name: value.detach() for name, value in picture_terms.items()}
-        self.metrics = {"loss": self.objective.total(terms, t), **terms}
-        self.metrics |= {"lr": self.lr(t), "noise": self.noise.factor(t)}
-
-    def on_crops(self, image: Tensor, rng: Draws, t: float, backward: bool, noisy: bool = True) -> dict[str, Tensor]:
-        """Crop terms of ``image`` [B,3,H,W]: name → mean over crops and eyes, [B], detached.
+    def on_crops(
+        self, image: Tensor, rng: Draws, t: float, which: slice, backward: bool, noisy: bool = True
+    ) -> dict[str, Tensor]:
+        """Crop terms of ``image`` [n,3,H,W], pictures ``which``: name → mean over crops and eyes, [n], detached.
 
         With ``backward``, the gradient of their weighted sum is added to ``image.grad``, a chunk of crops at a time.
         """
@@ -157,9 +172,10 @@ class LatentOptimisation(pl.LightningModule):
         for eye in self.eyes.values():
             size = eye.perceptor.input_size
             noise = self.noise.draw(rng, count, size, t) if noisy else None
-            for which in self._chunks(len(image), count):
-                vectors = eye.perceptor.encode_image(self.crops(leaf, draw, noise, size, which))
-                terms = self.objective.on_crops(vectors, eye.targets)
+            targets = eye.targets.of(which)
+            for some in self._crops(len(image), count):
+                vectors = eye.perceptor.encode_image(self.crops(leaf, draw, noise, size, some))
+                terms = self.objective.on_crops(vectors, targets)
                 terms = {name: value * (eye.share / count) for name, value in terms.items()}
                 if backward:
                     self.objective.total(terms, t).sum().backward()
@@ -174,22 +190,55 @@ class LatentOptimisation(pl.LightningModule):
         crops = self.augmentations.cut(padded, draw, input_size, which)
         return crops if noise is None else crops + noise[:, which].flatten(0, 1)
 
-    def _halve_chunk(self, pictures: int) -> None:
-        """Out of memory: look at half as many crops in one go, or give up where it was one of each picture."""
-        crops = self.crop_chunk or self.augmentations.count * pictures
-        if crops <= pictures:
-            raise UserError(
-                f"out of memory with one crop of each of {pictures} pictures at a time. Allowed: what the device "
-                "holds. Try: a smaller size, a smaller batch_size, or memory.checkpoint_decoder=true"
-            ) from None
-        self.crop_chunk = crops // 2
-        torch.cuda.empty_cache()
-        print(f"out of memory with {crops} crops at a time; going on with memory.crop_chunk={self.crop_chunk}")
+    def _pictures(self) -> list[slice]:
+        """Slices of the B pictures, each worked on in one go."""
+        b = len(self.seeds)
+        if self.picture_chunk is None:
+            self.picture_chunk = 1 if b == 1 else self._pictures_that_fit()
+        return [slice(i, min(i + self.picture_chunk, b)) for i in range(0, b, self.picture_chunk)]
 
-    def _chunks(self, pictures: int, count: int) -> list[slice]:
+    def _crops(self, pictures: int, count: int) -> list[slice]:
         """Slices of the N crops of every picture, each of about ``crop_chunk`` crops over all pictures."""
         n = max(1, self.crop_chunk // pictures) if self.crop_chunk else count
         return [slice(i, min(i + n, count)) for i in range(0, count, n)]
+
+    @torch.enable_grad()
+    def _pictures_that_fit(self) -> int:
+        """How many pictures half of the memory holds, by what the graph of one keeps.
+
+        The device's whole memory counts, not what is free of it: the same machine does the same every time.
+        """
+        networks = [self.generator, *(eye.perceptor for eye in self.eyes.values())]
+        weights = {p.untyped_storage().data_ptr() for network in networks for p in network.parameters()}
+        kept: dict[int, int] = {}
+
+        def keep(x: Tensor) -> Tensor:
+            storage = x.untyped_storage()
+            if storage.data_ptr() not in weights:
+                kept[storage.data_ptr()] = storage.nbytes()
+            return x
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
+            self._backward(0, slice(0, 1))
+        self.latent.grad = None
+        return max(1, _memory(self.device) // 2 // sum(kept.values()))
+
+    def _halve_chunk(self) -> None:
+        """Out of memory: work on half as many pictures in one go, then on half as many crops, or give up."""
+        crops = self.crop_chunk or self.augmentations.count
+        if self.picture_chunk > 1:
+            what, before = "picture", min(self.picture_chunk, len(self.seeds))
+            self.picture_chunk = after = before // 2
+        elif crops > 1:
+            what, before = "crop", crops
+            self.crop_chunk = after = crops // 2
+        else:
+            raise UserError(
+                "out of memory with one crop of one picture at a time. Allowed: what the device holds. "
+                "Try: a smaller size, or memory.checkpoint_decoder=true"
+            ) from None
+        torch.cuda.empty_cache()
+        print(f"out of memory with {before} {what}s at a time; going on with memory.{what}_chunk={after}")
 
     @torch.no_grad()
     def look(self) -> tuple[Tensor, dict[str, Tensor], Tensor]:
@@ -201,15 +250,29 @@ class LatentOptimisation(pl.LightningModule):
         Returns:
             pictures [B,3,H,W] in [0,1]; scores by name, each [B]; crops [B,3,S,S], with this step's noise.
         """
-        image = self.decode()
-        terms = self.on_crops(image, self.rng(SCORE_STEP), 1.0, backward=False, noisy=False)
-        scores = {"score": -self.objective.total(terms, 1.0), **terms}
-        rng, t = self.rng(self.global_step), self.progress(min(self.global_step, self.steps - 1))
+        images, terms, crops = zip(*(self._look(which) for which in self._pictures()), strict=True)
+        terms = {name: torch.cat([own[name] for own in terms]) for name in terms[0]}
+        return torch.cat(images), {"score": -self.objective.total(terms, 1.0), **terms}, torch.cat(crops)
+
+    def _look(self, which: slice) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+        image = self.picture(self.latent[which])
+        terms = self.on_crops(image, self.rng(SCORE_STEP, which), 1.0, which, backward=False, noisy=False)
+        rng, t = self.rng(self.global_step, which), self.progress(min(self.global_step, self.steps - 1))
         size = next(iter(self.eyes.values())).perceptor.input_size
         noise = self.noise.draw(rng, self.augmentations.count, size, t)
         draw = self.augmentations.draw(rng, *image.shape[-2:])
         crop = self.crops(self.augmentations.transform(image, draw), draw, noise, size, slice(0, 1))
-        return image, scores, crop.clamp(0, 1)
+        return image, terms, crop.clamp(0, 1)
+
+
+def _memory(device: torch.device) -> int:
+    """Bytes of a GPU, or of this machine as far as its control group lets us have them."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory
+    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    limit = Path("/sys/fs/cgroup/memory.max")
+    allowed = limit.read_text().strip() if limit.is_file() else "max"
+    return machine if allowed == "max" else min(machine, int(allowed))
 
 
 def _out_of_memory(error: RuntimeError) -> bool:
