@@ -149,6 +149,10 @@ def _hydra(argv: list[str]) -> None:
 
     @hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")
     def job(cfg):
+        if logger := (cfg.logger or {}).get("wandb"):
+            from vqclip.reach import ask_ahead
+
+            ask_ahead(logger.get("mode"))
         import torch
         from hydra.core.hydra_config import HydraConfig
         from hydra.types import RunMode

@@ -111,7 +111,7 @@ def main(argv: Sequence[str]) -> int:
         return 0
     import wandb
 
-    from vqclip.loggers import has_key
+    from vqclip.reach import has_key
 
     if not has_key(wandb.setup().settings):
         raise UserError("vqclip dashboard: no W&B key is known. Try: wandb login, or vqclip dashboard --print")

@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import http.client
 import json
-import os
 import sys
-import urllib.error
-import urllib.request
 from collections.abc import Mapping, Sequence
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
 from torch import Tensor
 
 from vqclip.config import picture_config
 from vqclip.errors import UserError
+from vqclip.reach import answers, has_key, wandb_mode
 from vqclip.sweep import job_name
 
-if TYPE_CHECKING:
-    import wandb
-
-__all__ = ["has_key", "log_result", "log_step", "wandb_logger"]
+__all__ = ["log_result", "log_step", "wandb_logger"]
 
 #: Seconds that W&B's server may take to begin a run, and to take the rest of its data when it ends.
 PATIENCE = 10
@@ -93,7 +87,7 @@ def log_result(logger: Logger, folder: Path, report: Mapping[str, Any]) -> None:
 def wandb_logger(save_dir: str, config: dict, mode: str | None, **kwargs) -> WandbLogger:
     """Lightning's logger around a W&B run of its own, with the whole config at its start, and no question asked.
 
-    A server that does not answer costs a second, once a process: the run then goes offline.  One that stops answering
+    Where the server does not answer within a second (``vqclip.reach``), the run goes offline.  One that stops answering
     while the run goes on costs :data:`PATIENCE` at its end.
 
     Args:
@@ -115,13 +109,13 @@ def wandb_logger(save_dir: str, config: dict, mode: str | None, **kwargs) -> Wan
         told = {"job_type": "sweep", "group": sweep["group"], "name": job_name(sweep["swept"])}
     told |= {key: value for key, value in kwargs.items() if value is not None}
     known = wandb.setup().settings
-    mode = mode or os.environ.get("WANDB_MODE") or ("online" if has_key(known) else "offline")
+    mode = wandb_mode(mode, known)
     if mode == "online" and not has_key(known):
         raise UserError(
             "logger.wandb.mode=online: no API key is known. Allowed: after `wandb login` or with WANDB_API_KEY set. "
             "Try: logger.wandb.mode=offline"
         )
-    if mode == "online" and not _answers(known.base_url):
+    if mode == "online" and not answers(known.base_url):
         mode = _went_offline(f"{known.base_url} does not answer")
     Path(save_dir).mkdir(parents=True, exist_ok=True)
     begin = partial(
@@ -148,22 +142,3 @@ def wandb_logger(save_dir: str, config: dict, mode: str | None, **kwargs) -> Wan
 def _went_offline(reason: str) -> str:
     print(f"W&B: {reason}; this run goes on offline", file=sys.stderr)
     return "offline"
-
-
-def has_key(settings: wandb.Settings) -> bool:
-    """Whether an account is known, from what lies here: ``wandb.login`` would ask the server."""
-    from requests.utils import get_netrc_auth
-
-    return bool(settings.api_key or settings.identity_token_file or get_netrc_auth(settings.base_url))
-
-
-@cache
-def _answers(url: str) -> bool:
-    """Whether a W&B server says anything at all within a second."""
-    try:
-        urllib.request.urlopen(url, timeout=1).close()
-    except urllib.error.HTTPError:
-        return True
-    except (OSError, http.client.HTTPException):
-        return False
-    return True
