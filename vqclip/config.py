@@ -131,6 +131,11 @@ def _include(value: Any) -> None:
         raise ValueError("a list of one or more texts that are not empty")
 
 
+def _filled_in_by_a_sweep(value: Any) -> None:
+    if value is not None and not (isinstance(value, Mapping) and {"group", "threads", "swept"} <= set(value)):
+        raise ValueError("null; a sweep fills it in")
+
+
 def _optional(check: Callable[[Any], None]) -> Callable[[Any], None]:
     return lambda value: None if value is None else check(value)
 
@@ -142,6 +147,7 @@ RULES: dict[str, tuple[Callable[[Any], None], str]] = {
     "size": (_size, "[128,128]"),
     "batch_size": (_integer(1), "1"),
     "snapshot_every": (_integer(1), "10"),
+    "sweep": (_filled_in_by_a_sweep, "null"),
     "prompts.include": (_include, '["a red apple"]'),
     "prompts.exclude": (entries, "blurry"),
     "prompts.extras": (entries, '"watercolor paper"'),

@@ -1,0 +1,156 @@
+"""From noise: can a hundred steps do what the reference does in three hundred?
+
+    python experiments/fewer_steps/study.py tune       every candidate, on ten prompts set apart; two minutes each
+    python experiments/fewer_steps/study.py test       the best against the reference, on forty others; half an hour
+
+Both from the repository's folder.  ``tune`` writes tune.csv, ``test`` writes test.csv, curves.png and sheet.png.  The
+prompts were drawn by ``experiments/embedded/evaluate.py`` (seeds 901 and 902).
+"""
+
+from __future__ import annotations
+
+import csv
+import sys
+from importlib import resources
+from pathlib import Path
+
+import matplotlib
+import torch
+import torch.nn.functional as F
+import yaml
+from hydra.utils import instantiate
+from PIL import Image, ImageDraw
+from torch import Tensor
+from torchvision.transforms.functional import to_pil_image
+
+from vqclip.compose import compose
+from vqclip.engine import build
+from vqclip.judge import Judge
+from vqclip.module import Eye
+from vqclip.rng import Draws
+
+HERE = Path("experiments/fewer_steps")
+REFERENCE = ["experiment=reference", "size=[128,128]"]
+FOUND = ["experiment=from_noise", "size=[128,128]"]
+#: Decays of the latents' moving average that every candidate is also scored with; 0 is the latent itself.
+AVERAGES = (0, 0.8, 0.95)
+BATCH = 10
+
+
+class Scores:
+    """The three measures, the same for every setting: [3,n] of n pictures.
+
+    * ``guide``: mean cosine of the perceptor with the text over 32 crops as the reference draws them, without noise.
+    * ``whole``: the perceptor's cosine of the whole picture with the text.
+    * ``judge``: the judge's cosine of the whole picture with the text.
+    """
+
+    names = ("guide", "whole", "judge")
+
+    def __init__(self):
+        self.judge = Judge.load(Path(str(resources.files("vqclip"))) / "embedded" / "judge.safetensors")
+        self.crops = instantiate(compose(REFERENCE).augmentations, _convert_="all")
+
+    @torch.no_grad()
+    def __call__(self, images: Tensor, prompts: list[str], seeds: list[int], eye: Eye) -> Tensor:
+        side, text = eye.perceptor.input_size, eye.targets.include
+        looked = F.normalize(eye.perceptor.encode_image(self.crops(images, Draws(seeds, 0), side)), dim=-1)
+        guide = torch.einsum("bnd,bd->bn", looked.view(len(prompts), -1, text.shape[1]), text).mean(1)
+        small = F.interpolate(images, (side, side), mode="bilinear", antialias=True)
+        whole = (F.normalize(eye.perceptor.encode_image(small), dim=-1) * text).sum(1)
+        judge = (self.judge.encode_image(images) * self.judge.encode_text(prompts)).sum(1)
+        return torch.stack([guide, whole, judge])
+
+
+def measure(prompts: list[str], overrides: list[str], steps: int, at: list[int], averages=(0,)) -> tuple[dict, Tensor]:
+    """Mean scores [3] by (step, average) of runs with these overrides, and the last pictures [n,3,H,W]."""
+    scores, found, last = Scores(), {}, []
+    for first in range(0, len(prompts), BATCH):
+        part = prompts[first : first + BATCH]
+        seeds = list(range(first, first + len(part)))
+        module = build(compose([*overrides, f"steps={steps}", "logger=none"]), part, seeds)
+        module.place("cpu")
+        (eye,), optimizer = module.eyes.values(), module.configure_optimizers()
+        means = {decay: module.latent.detach().clone() for decay in averages}
+        for step in range(1, steps + 1):
+            module.optimise(step - 1, optimizer)
+            for decay, mean in means.items():
+                mean.lerp_(module.latent.detach(), 1 - decay * min(1, step / (step + 9)))
+                if step in at:
+                    with torch.no_grad():
+                        images = module.picture(mean)
+                    found.setdefault((step, decay), []).append(scores(images, part, seeds, eye))
+        last.append(images)
+        print(f"  {first + len(part)} of {len(prompts)} prompts", file=sys.stderr, flush=True)
+    return {key: torch.cat(parts, 1).mean(1).tolist() for key, parts in found.items()}, torch.cat(last)
+
+
+def rows_of(name: str, found: dict) -> list[dict]:
+    return [
+        {"setting": name, "step": step, "average": decay}
+        | {k: round(v, 4) for k, v in zip(Scores.names, s, strict=True)}
+        for (step, decay), s in found.items()
+    ]
+
+
+def write(name: str, rows: list[dict]) -> None:
+    with open(HERE / name, "w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def tune() -> None:
+    prompts = (HERE / "tune.txt").read_text().splitlines()
+    rows = []
+    for name, overrides in yaml.safe_load((HERE / "candidates.yaml").read_text()).items():
+        found, _ = measure(prompts, [*REFERENCE, *overrides], 100, [50, 100], AVERAGES)
+        rows += rows_of(name, found)
+        print(*rows[-len(AVERAGES)].values(), sep="  ", flush=True)
+        write("tune.csv", rows)
+
+
+def test() -> None:
+    prompts = (HERE / "test.txt").read_text().splitlines()
+    reference, theirs = measure(prompts, REFERENCE, 300, [1, 10, 25, *range(50, 301, 25)])
+    found, ours = measure(prompts, FOUND, 100, [1, 10, 25, 50, 75, 100])
+    rows = rows_of("reference", reference) + rows_of("from_noise", found)
+    write("test.csv", rows)
+    for row in rows:
+        print(*row.values(), sep="  ")
+    curves(rows)
+    sheet(prompts, theirs, ours)
+
+
+def curves(rows: list[dict]) -> None:
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, 3, figsize=(11, 3.4))
+    for axis, name in zip(axes, Scores.names, strict=True):
+        for setting, colour in (("reference", "#cc6677"), ("from_noise", "#4477aa")):
+            own = [row for row in rows if row["setting"] == setting]
+            axis.plot([row["step"] for row in own], [row[name] for row in own], "o-", ms=3, color=colour, label=setting)
+        end = next(row for row in rows if row["setting"] == "reference" and row["step"] == 300)
+        axis.axhline(end[name], color="#cc6677", lw=0.8, ls=":")
+        axis.set(xlabel="step", title=f"{name}: cosine with the text, mean of 40")
+    axes[0].legend()
+    figure.tight_layout()
+    figure.savefig(HERE / "curves.png", dpi=110)
+
+
+def sheet(prompts: list[str], theirs: Tensor, ours: Tensor) -> None:
+    """Pairs of the reference's picture and ours, ten prompts of the forty."""
+    side, head = theirs.shape[-1], 14
+    page = Image.new("RGB", (side * 10, (side + head) * 2), "white")
+    draw = ImageDraw.Draw(page)
+    for column, i in enumerate(range(0, 40, 4)):
+        draw.text((column * side + 2, 1), prompts[i][:24], "black")
+        page.paste(to_pil_image(theirs[i]), (column * side, head))
+        draw.text((column * side + 2, side + head + 1), "from_noise, 100 steps", "black")
+        page.paste(to_pil_image(ours[i]), (column * side, side + 2 * head))
+    page.save(HERE / "sheet.png", optimize=True)
+
+
+if __name__ == "__main__":
+    {"tune": tune, "test": test}[sys.argv[1]]()
