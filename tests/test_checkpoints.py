@@ -97,14 +97,18 @@ def check_perceptor(path, architecture):
     ours = load_perceptor("mine", card(path=str(path)))
     texts = ["a red apple", "watercolor paper, 猫"]
     images = torch.rand(2, 3, ours.input_size, ours.input_size, generator=torch.Generator().manual_seed(3))
+    images.requires_grad_()
     normal = (images - torch.tensor([0.48145466, 0.4578275, 0.40821073]).view(3, 1, 1)) / torch.tensor(
         [0.26862954, 0.26130258, 0.27577711]
     ).view(3, 1, 1)
+    vectors, expected = ours.encode_image(images), theirs.encode_image(normal)
+    torch.testing.assert_close(vectors, expected, rtol=1e-5, atol=1e-5)
+    gradients = [torch.autograd.grad(x.square().sum(), images)[0] for x in (vectors, expected)]
+    torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-5)
     with torch.no_grad():
         torch.testing.assert_close(
             ours.encode_text(texts), theirs.encode_text(clip.tokenize(texts)), rtol=1e-5, atol=1e-5
         )
-        torch.testing.assert_close(ours.encode_image(images), theirs.encode_image(normal), rtol=1e-5, atol=1e-5)
     assert (ours.input_size, ours.dim) == (architecture["image_resolution"], architecture["embed_dim"])
     assert ours.sha256 == sha256(path)
     return ours

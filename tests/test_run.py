@@ -84,6 +84,7 @@ def test_every_png_carries_its_record(small_pair, tmp_path):
     "overrides",
     [
         ["experiment=reference", "steps=2", "size=[33,45]", "snapshot_every=2"],
+        ["experiment=from_noise", "steps=2", "size=[32,32]", "snapshot_every=2"],
         ["latent=quantised", "init=codebook"],
         ["noise=sfumato", "augmentations.affine=null", "loss.anchor={start: 1, end: 0, shape: cosine}"],
         ["optimizer._target_=torch.optim.SGD", "optimizer.lr={start: .1, end: 0, shape: linear}"],
