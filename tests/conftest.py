@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from checkpoint_files import SMALL_VIT
 from safetensors.torch import save_file
 
 from vqclip.augmentations import Augmentations
@@ -34,18 +35,6 @@ VQGAN_CONFIG = {
     "n_embed": 32,
     "embed_dim": 8,
 }
-CLIP_CONFIG = {
-    "embed_dim": 24,
-    "image_resolution": 32,
-    "vision_layers": 2,
-    "vision_width": 64,
-    "vision_patch_size": 8,
-    "context_length": 77,
-    "vocab_size": 49408,
-    "transformer_width": 64,
-    "transformer_heads": 1,
-    "transformer_layers": 1,
-}
 
 
 def frozen(make, seed=0):
@@ -65,7 +54,7 @@ def generator():
 
 @pytest.fixture(scope="session")
 def perceptor():
-    return frozen(lambda: CLIPPerceptor(CLIP_CONFIG))
+    return frozen(lambda: CLIPPerceptor(SMALL_VIT))
 
 
 @pytest.fixture
@@ -104,7 +93,7 @@ def make_module(generator, perceptor):
 def small_pair(tmp_path_factory, generator, perceptor):
     """Overrides that run the small models from files, without a logger: a whole run takes a second."""
     folder = tmp_path_factory.mktemp("pair")
-    files = {"generator": (generator, VQGAN_CONFIG), "perceptor": (perceptor.model, CLIP_CONFIG)}
+    files = {"generator": (generator, VQGAN_CONFIG), "perceptor": (perceptor.model, SMALL_VIT)}
     for name, (model, config) in files.items():
         weights = {key: value.contiguous() for key, value in model.state_dict().items()}
         save_file(weights, folder / f"{name}.safetensors", metadata={"config": json.dumps(config)})

@@ -132,7 +132,7 @@ def _include(value: Any) -> None:
 
 
 def _filled_in_by_a_sweep(value: Any) -> None:
-    if value is not None and not (isinstance(value, Mapping) and {"group", "threads", "swept"} <= set(value)):
+    if value is not None and not (isinstance(value, Mapping) and {"group", "swept"} <= set(value)):
         raise ValueError("null; a sweep fills it in")
 
 
