@@ -83,7 +83,7 @@ def main() -> None:
     for name, text in study["edits"].items():
         for masked in (False, True):
             for anchor in study["anchors"]:
-                start = ["init=image", f"init.path={HERE}/inputs/{name}.png", f"loss.anchor={anchor}"]
+                start = [f"init.path={HERE}/inputs/{name}.png", f"loss.anchor={anchor}"]
                 start += [f"init.mask={HERE}/inputs/{name}.mask.png"] if masked else []
                 folder = place(name, masked, anchor)
                 run(text, [*start, *study["overrides"]], folder)
