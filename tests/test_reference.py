@@ -4,6 +4,8 @@ The loop below shares the random numbers with ours and nothing else: it pads, tu
 one crop at a time, with torchvision's and torch's own functions and openai-clip's own model.
 """
 
+import copy
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -11,6 +13,7 @@ from hydra.utils import instantiate
 from torchvision.transforms.functional import InterpolationMode, affine, hflip
 
 from vqclip.compose import compose
+from vqclip.module import Eye
 from vqclip.rng import Draws
 from vqclip.schedules import schedule
 
@@ -63,6 +66,10 @@ def test_reference_is_the_original_loop(make_module, generator, perceptor, step)
         objective=instantiate(cfg.loss, _convert_="all"),
         lr=schedule(cfg.optimizer.lr),
     )
+    eye = ours.eyes["small"]
+    quick = copy.deepcopy(eye.perceptor)
+    quick.speed_up()  # as a run has it, against openai-clip's own below
+    ours.eyes["small"] = Eye(quick, eye.share, eye.targets)
     rng = ours.rng(step)
     draw = ours.augmentations.draw(rng, SIZE, SIZE)
     size = perceptor.input_size
@@ -83,7 +90,8 @@ def test_reference_is_the_original_loop(make_module, generator, perceptor, step)
         return ((a - b).norm() / b.norm()).item()
 
     assert relative(seen, crops) < 1e-5
-    assert relative(ours.objective.total(terms, 0.0)[0], loss) < 1e-5
+    # The loss is a small difference of similarities, so it is compared on their scale.
+    torch.testing.assert_close(ours.objective.total(terms, 0.0)[0], loss, rtol=1e-5, atol=1e-6)
     assert relative(ours.latent.grad, grad) < 1e-5
 
 

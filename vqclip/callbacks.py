@@ -49,6 +49,11 @@ class Recorder(pl.Callback):
         self._latents: list[dict[str, Tensor]] = [{} for _ in records]
         self._clock = 0.0
 
+    @classmethod
+    def of(cls, trainer: pl.Trainer) -> Recorder:
+        """The recorder of a run."""
+        return next(callback for callback in trainer.callbacks if isinstance(callback, cls))
+
     def on_train_start(self, trainer: pl.Trainer, module: LatentOptimisation) -> None:
         self._clock = time.perf_counter()
         self.signals.listen()
@@ -177,7 +182,7 @@ class Timelapse(pl.Callback):
     def on_train_end(self, trainer: pl.Trainer, module: LatentOptimisation) -> None:
         from vqclip.video import timelapse
 
-        recorder = next(c for c in trainer.callbacks if isinstance(c, Recorder))
+        recorder = Recorder.of(trainer)
         for i in range(len(recorder.records)):
             timelapse(picture_folder(recorder.folder, i), self.fps)
 
@@ -199,7 +204,7 @@ class Interpolation(pl.Callback):
         from vqclip.interpolate import Stop, frames_between
         from vqclip.video import write_video
 
-        recorder = next(c for c in trainer.callbacks if isinstance(c, Recorder))
+        recorder = Recorder.of(trainer)
         stops = [Stop(z.to(module.device), module.picture) for z in recorder.best_latents()]
         if 1 < len(stops) <= self.most:
             total = self.frames * (len(stops) - 1) + 1

@@ -101,7 +101,7 @@ class _Linear(nn.Linear):
 
 
 def _linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    if x.device.type != "cpu":
+    if x.device.type != "cpu" or not torch.backends.mkldnn.is_available():
         return F.linear(x, weight, bias)
     columns = x.reshape(1, -1, 1, x.shape[-1]).movedim(-1, 1)  # [1,in,rows,1], channels-last
     return F.conv2d(columns, weight[..., None, None], bias).movedim(1, -1).view(*x.shape[:-1], -1)
