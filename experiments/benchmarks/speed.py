@@ -16,8 +16,8 @@ Contenders, each doing one whole optimisation step:
 * ``floor``        forward and backward of the two frozen networks, as they are published, on ready tensors.
 * ``floor_ours``   the same of our networks: what of our step is crops, noise, objective and optimiser.
 
-Each has networks of its own: ours are as a run loads them (``CLIPPerceptor.speed_up``, channels-last), the others' as
-openai-clip and taming-transformers build them.
+Each is a process of its own that waits for its turn, with networks of its own: ours are as a run loads them
+(``CLIPPerceptor.speed_up``, channels-last), the others' as openai-clip and taming-transformers build them.
 
 Writes ``results/speed-<name>.csv`` and ``.png``: medians and quartiles over the rounds, ratios to each baseline.
 """
@@ -67,6 +67,7 @@ from vqclip.rng import Draws
 from vqclip.schedules import schedule
 
 RESULTS = Path(__file__).parent / "results"
+CONTENDERS = ("vqclip", "vqclip_bare", "original", "fork", "floor", "floor_ours")
 
 
 def networks(pair: str) -> tuple[VQGAN, CLIPPerceptor]:
@@ -98,18 +99,6 @@ def published(pair: str) -> tuple[VQGAN, CLIPPerceptor]:
         generator = VQGAN(**OmegaConf.to_container(cfg.checkpoints.generator.architecture))
         perceptor = CLIPPerceptor(OmegaConf.to_container(card.architecture))
     return generator.eval().requires_grad_(False), perceptor.float().eval().requires_grad_(False)
-
-
-def as_published(step: Callable[[], None]) -> Callable[[], None]:
-    """``step`` with taming's own spelling of its activation, which ``vqclip.generators`` replaces in the process."""
-    ours = taming_model.nonlinearity
-
-    def run() -> None:
-        taming_model.nonlinearity = lambda x: x * torch.sigmoid(x)
-        step()
-        taming_model.nonlinearity = ours
-
-    return run
 
 
 def our_module(
@@ -293,21 +282,47 @@ def placed(pair: tuple[VQGAN, CLIPPerceptor], arguments: argparse.Namespace) -> 
     return (*pair, arguments.size, arguments.crops, arguments.device)
 
 
-def contenders(arguments: argparse.Namespace, names: list[str]) -> dict[str, Callable[[], None]]:
-    """One step of each by name; one that lacks its library is left out."""
-    loops = {}
-    for name in names:
-        if name == "vqclip_bare":
-            loops[name] = bare(our_module(*placed(networks(arguments.pair), arguments)))
-        elif name == "floor_ours":
-            module = our_module(*placed(networks(arguments.pair), arguments))  # lays the networks out as a run does
-            (eye,) = module.eyes.values()
-            loops[name] = floor(module.generator, eye.perceptor, arguments.size, arguments.crops, arguments.device)
-        elif loop := {"original": original, "fork": fork, "floor": floor}[name](
-            *placed(published(arguments.pair), arguments)
-        ):
-            loops[name] = as_published(loop)
-    return loops
+def steps_of(name: str, arguments: argparse.Namespace) -> Callable[[int], list[float]] | None:
+    """How contender ``name`` makes n steps and times each; None where it lacks a library."""
+    if name in ("original", "fork", "floor"):
+        # taming's own spelling of its activation, which ``vqclip.generators`` replaces in the process.
+        taming_model.nonlinearity = lambda x: x * torch.sigmoid(x)
+        build = {"original": original, "fork": fork, "floor": floor}[name]
+        step = build(*placed(published(arguments.pair), arguments))
+    else:
+        module = our_module(*placed(networks(arguments.pair), arguments))  # lays the networks out as a run does
+        if name == "vqclip":
+            folder = Path(tempfile.mkdtemp(prefix="vqclip-speed-"))
+            return Ours(module, folder, arguments.device, arguments.precision).seconds
+        (eye,) = module.eyes.values()
+        work = (module.generator, eye.perceptor, arguments.size, arguments.crops, arguments.device)
+        step = bare(module) if name == "vqclip_bare" else floor(*work)
+    amp = arguments.precision == "bf16" and name in ("vqclip_bare", "floor", "floor_ours")
+
+    def timed(count: int) -> list[float]:
+        seconds = []
+        with torch.autocast(arguments.device, torch.bfloat16, enabled=amp):
+            for _ in range(count):
+                _wait(arguments.device)
+                began = time.perf_counter()
+                step()
+                _wait(arguments.device)
+                seconds.append(time.perf_counter() - began)
+        return seconds
+
+    return step and timed
+
+
+def work(name: str, arguments: argparse.Namespace) -> None:
+    """A contender in a process of its own: a number of steps on stdin, their seconds and the peak memory on stdout."""
+    answers, sys.stdout = sys.stdout, sys.stderr
+    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+    steps = steps_of(name, arguments)
+    print(json.dumps(bool(steps and steps(1))), file=answers, flush=True)  # a warm-up that is not counted
+    for line in sys.stdin:
+        seconds = steps(int(line))
+        peak = torch.cuda.max_memory_allocated() // 2**20 if arguments.device == "cuda" else peak_mib()
+        print(json.dumps({"seconds": seconds, "peak_mib": peak}), file=answers, flush=True)
 
 
 def main() -> None:
@@ -315,48 +330,33 @@ def main() -> None:
     parser.add_argument("--pair", choices=["embedded", "official"], default="embedded")
     parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--crops", type=int, default=32)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--precision", default="fp32", choices=["fp32", "bf16"])
-    parser.add_argument("--alone", help=argparse.SUPPRESS)  # one contender, for its peak memory
+    parser.add_argument("--worker", choices=CONTENDERS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    device = arguments.device
-    if arguments.alone:
-        loop = contenders(arguments, [arguments.alone])[arguments.alone]
-        loop(), loop()
-        print(peak_mib())
-        return
-    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
-
-    RESULTS.mkdir(exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix="vqclip-speed-"))
-    own = placed(networks(arguments.pair), arguments)
-    ours = Ours(our_module(*own), scratch, device, arguments.precision)
-    loops = contenders(arguments, ["vqclip_bare", "original", "fork", "floor", "floor_ours"])
-    times: dict[str, list[float]] = {name: [] for name in ("vqclip", *loops)}
-    memory: dict[str, float] = {}
-    for name, loop in loops.items():  # a warm-up that is not counted
-        if device == "cuda":
-            torch.cuda.reset_peak_memory_stats()
-        loop()
-        if device == "cuda":
-            memory[name] = torch.cuda.max_memory_allocated() / 2**20
+    if arguments.worker:
+        return work(arguments.worker, arguments)
+    workers = {}
+    for name in CONTENDERS:
+        command = [sys.executable, *sys.argv, "--worker", name]
+        worker = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        if json.loads(worker.stdout.readline()):
+            workers[name] = worker
+        else:
+            print(f"{name}: left out, it needs the extra `benchmarks`")
+    times: dict[str, list[float]] = {name: [] for name in workers}
+    memory = {}
     for number in range(arguments.rounds):
-        times["vqclip"] += ours.seconds(1 if device == "cpu" else 20)
-        for name, loop in loops.items():
-            amp = device == "cuda" and arguments.precision == "bf16" and name in ("vqclip_bare", "floor", "floor_ours")
-            with torch.autocast(device, torch.bfloat16, enabled=amp):
-                for _ in range(1 if device == "cpu" else 20):
-                    _wait(device)
-                    began = time.perf_counter()
-                    loop()
-                    _wait(device)
-                    times[name].append(time.perf_counter() - began)
+        for name, worker in workers.items():
+            print(1 if arguments.device == "cpu" else 20, file=worker.stdin, flush=True)
+            answer = json.loads(worker.stdout.readline())
+            times[name] += answer["seconds"]
+            memory[name] = answer["peak_mib"]
         print(f"round {number + 1} of {arguments.rounds}: " + "  ".join(f"{k} {v[-1]:.3f}" for k, v in times.items()))
-    if device == "cpu":  # resident memory belongs to a process: one each
-        for name in loops:
-            command = [sys.executable, *sys.argv, "--alone", name]
-            memory[name] = int(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
+    for worker in workers.values():
+        worker.communicate()
+    RESULTS.mkdir(exist_ok=True)
     report(arguments, times, memory)
 
 
@@ -379,7 +379,7 @@ def report(arguments: argparse.Namespace, times: dict[str, list[float]], memory:
             if base in times
         }
         row = {"contender": contender, "median_s": round(median, 4), "q1_s": round(low, 4), "q3_s": round(high, 4)}
-        rows.append(row | ratios | ({"peak_mib": round(memory[contender])} if contender in memory else {}))
+        rows.append(row | ratios | {"peak_mib": memory[contender]})
     columns = list(dict.fromkeys(key for row in rows for key in row))
     with open(RESULTS / f"{name}.csv", "w", newline="") as file:
         file.write(
