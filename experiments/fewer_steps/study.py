@@ -1,6 +1,6 @@
 """From noise: can a hundred steps do what the reference does in three hundred?
 
-    python experiments/fewer_steps/study.py tune       every candidate, on ten prompts set apart; two minutes each
+    python experiments/fewer_steps/study.py tune       every candidate, on twenty prompts set apart; three minutes each
     python experiments/fewer_steps/study.py test       the best against the reference, on forty others; half an hour
 
 Both from the repository's folder.  ``tune`` writes tune.csv, ``test`` writes test.csv, curves.png and sheet.png.  The
@@ -118,10 +118,10 @@ def write(name: str, rows: list[dict]) -> None:
 
 def tune() -> None:
     prompts = (HERE / "tune.txt").read_text().splitlines()
-    rows = []
+    rows: list[dict] = []
     for name, overrides in yaml.safe_load((HERE / "candidates.yaml").read_text()).items():
-        found, _ = measure(prompts, [*REFERENCE, *overrides], 100, [50, 100], AVERAGES)
-        rows += rows_of(name, found)
+        found, _ = measure(prompts, [*REFERENCE, *overrides], 100, [50, 75, 100], AVERAGES)
+        rows += [{"prompts": len(prompts), **own} for own in rows_of(name, found)]
         print(*rows[-len(AVERAGES)].values(), sep="  ", flush=True)
         write("tune.csv", rows)
 
