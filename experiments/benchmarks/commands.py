@@ -9,6 +9,7 @@ Parts, each interleaved in one run:
              are imports.
 * ``batch``  eight prompts in one command, against eight commands.
 * ``sweep``  a sweep of twenty jobs, against twenty commands.
+* ``snapshots``  a run of twenty steps that keeps the last picture, against one that keeps every step's.
 * ``wandb``  a run that logs to W&B offline, against one whose server's address is dead, and one whose server is silent.
 
 Writes ``results/commands.csv``.
@@ -100,6 +101,14 @@ def sweep(rounds: int) -> list[dict]:
     return against("sweep", {"20 commands": alone, "1 sweep of 20 jobs": together})
 
 
+def snapshots(rounds: int) -> list[dict]:
+    few, many = [], []
+    for _ in range(rounds):
+        few.append(run("a fox", "snapshot_every=20"))
+        many.append(run("a fox", "snapshot_every=1"))
+    return against("snapshots", {"1 of 20 steps": few, "20 of 20 steps": many})
+
+
 def unreachable(rounds: int) -> list[dict]:
     times: dict[str, list[float]] = {"offline": [], "dead address": [], "silent server": []}
     with closing(socket.create_server(("127.0.0.1", 0))) as silent, closing(socket.socket()) as dead:
@@ -134,7 +143,13 @@ def row(part: str, name: str, seconds: list[float]) -> dict:
     }
 
 
-PARTS = {"start": (start, 7), "batch": (batch, 2), "sweep": (sweep, 1), "wandb": (unreachable, 7)}
+PARTS = {
+    "start": (start, 7),
+    "batch": (batch, 2),
+    "sweep": (sweep, 1),
+    "snapshots": (snapshots, 3),
+    "wandb": (unreachable, 7),
+}
 
 
 def main() -> None:
