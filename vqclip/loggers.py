@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -140,5 +141,7 @@ def wandb_logger(save_dir: str, config: dict, mode: str | None, **kwargs) -> Wan
 
 
 def _went_offline(reason: str) -> str:
+    # Else W&B's telemetry, which goes to the same server, holds the process up for ten seconds at its end.
+    os.environ["WANDB_ERROR_REPORTING"] = "false"
     print(f"W&B: {reason}; this run goes on offline", file=sys.stderr)
     return "offline"

@@ -163,13 +163,18 @@ def main() -> None:
         for own in measure(rounds):
             print("  ".join(f"{value}" for value in own.values()), flush=True)
             rows.append(own)
-    if arguments.parts == list(PARTS):
-        RESULTS.mkdir(exist_ok=True)
-        with open(RESULTS / "commands.csv", "w", newline="") as file:
-            file.write(f"# {platform.machine()}, {os.cpu_count()} cores, python {platform.python_version()}\n")
-            writer = csv.DictWriter(file, rows[0])
-            writer.writeheader()
-            writer.writerows(rows)
+    path = RESULTS / "commands.csv"
+    if path.exists():  # parts that were not asked for keep their rows
+        with open(path, newline="") as file:
+            file.readline()
+            rows += [old for old in csv.DictReader(file) if old["part"] not in arguments.parts]
+    rows.sort(key=lambda own: list(PARTS).index(own["part"]))
+    RESULTS.mkdir(exist_ok=True)
+    with open(path, "w", newline="") as file:
+        file.write(f"# {platform.machine()}, {os.cpu_count()} cores, python {platform.python_version()}\n")
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 if __name__ == "__main__":

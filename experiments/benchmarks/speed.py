@@ -1,7 +1,7 @@
 """Seconds a step: vqclip beside the loops it replaces, on the same networks, interleaved in one run.
 
     python experiments/benchmarks/speed.py                                  # the embedded pair, 128x128
-    python experiments/benchmarks/speed.py --pair official --size 224       # true architectures, random weights
+    python experiments/benchmarks/speed.py --pair official --size 224 --contenders vqclip original fork floor  # 20 GB
     python experiments/benchmarks/speed.py --pair official --size 448 --device cuda --precision bf16
 
 Contenders, each doing one whole optimisation step:
@@ -333,12 +333,13 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--precision", default="fp32", choices=["fp32", "bf16"])
+    parser.add_argument("--contenders", nargs="+", choices=CONTENDERS, default=CONTENDERS, help="fewer fit less memory")
     parser.add_argument("--worker", choices=CONTENDERS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.worker:
         return work(arguments.worker, arguments)
     workers = {}
-    for name in CONTENDERS:
+    for name in arguments.contenders:
         command = [sys.executable, *sys.argv, "--worker", name]
         worker = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         if json.loads(worker.stdout.readline()):
@@ -349,8 +350,11 @@ def main() -> None:
     memory = {}
     for number in range(arguments.rounds):
         for name, worker in workers.items():
-            print(1 if arguments.device == "cpu" else 20, file=worker.stdin, flush=True)
-            answer = json.loads(worker.stdout.readline())
+            try:
+                print(1 if arguments.device == "cpu" else 20, file=worker.stdin, flush=True)
+                answer = json.loads(worker.stdout.readline())
+            except (BrokenPipeError, json.JSONDecodeError):
+                sys.exit(f"{name} died, with exit status {worker.wait()}: out of memory? Try fewer --contenders")
             times[name] += answer["seconds"]
             memory[name] = answer["peak_mib"]
         print(f"round {number + 1} of {arguments.rounds}: " + "  ".join(f"{k} {v[-1]:.3f}" for k, v in times.items()))
