@@ -35,6 +35,7 @@ VQGAN_CONFIG = {
     "n_embed": 32,
     "embed_dim": 8,
 }
+CLIP_CONFIG = SMALL_VIT | {"embed_dim": 24, "transformer_layers": 1}
 
 
 def frozen(make, seed=0):
@@ -54,7 +55,7 @@ def generator():
 
 @pytest.fixture(scope="session")
 def perceptor():
-    return frozen(lambda: CLIPPerceptor(SMALL_VIT))
+    return frozen(lambda: CLIPPerceptor(CLIP_CONFIG))
 
 
 @pytest.fixture
@@ -93,7 +94,7 @@ def make_module(generator, perceptor):
 def small_pair(tmp_path_factory, generator, perceptor):
     """Overrides that run the small models from files, without a logger: a whole run takes a second."""
     folder = tmp_path_factory.mktemp("pair")
-    files = {"generator": (generator, VQGAN_CONFIG), "perceptor": (perceptor.model, SMALL_VIT)}
+    files = {"generator": (generator, VQGAN_CONFIG), "perceptor": (perceptor.model, CLIP_CONFIG)}
     for name, (model, config) in files.items():
         weights = {key: value.contiguous() for key, value in model.state_dict().items()}
         save_file(weights, folder / f"{name}.safetensors", metadata={"config": json.dumps(config)})

@@ -138,8 +138,7 @@ def _execute(cfg: DictConfig, config: dict, folder: Path, signals: Signals, resu
         for logger in loggers:
             log_result(logger, folder, report)
     module.place(device)  # Lightning took the latent back to the CPU
-    with torch.no_grad():
-        images = module.decode().float().cpu()
+    images = module.decode().float().cpu()
     return Result(folder, images, module.latent.detach().float().cpu(), report["pictures"])
 
 

@@ -73,7 +73,7 @@ class CLIPPerceptor(nn.Module):
                     parameter.data.mul_(_QUICK)
                 block.mlp.c_proj.weight.data.div_(_QUICK)
                 block.mlp.gelu = nn.SiLU()
-            block.__class__ = _LastBlock
+            visual.transformer.resblocks[-1].__class__ = _LastBlock
         for module in visual.modules():
             if isinstance(module, nn.Linear):
                 module.__class__ = _Linear

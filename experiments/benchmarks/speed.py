@@ -295,8 +295,8 @@ def steps_of(name: str, arguments: argparse.Namespace) -> Callable[[int], list[f
             folder = Path(tempfile.mkdtemp(prefix="vqclip-speed-"))
             return Ours(module, folder, arguments.device, arguments.precision).seconds
         (eye,) = module.eyes.values()
-        work = (module.generator, eye.perceptor, arguments.size, arguments.crops, arguments.device)
-        step = bare(module) if name == "vqclip_bare" else floor(*work)
+        pair = (module.generator, eye.perceptor)
+        step = bare(module) if name == "vqclip_bare" else floor(*placed(pair, arguments))
     amp = arguments.precision == "bf16" and name in ("vqclip_bare", "floor", "floor_ours")
 
     def timed(count: int) -> list[float]:
