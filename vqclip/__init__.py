@@ -16,7 +16,16 @@ from vqclip.errors import UserError
 if TYPE_CHECKING:
     from vqclip.engine import Result
 
-__all__ = ["UserError", "run"]
+__all__ = ["UserError", "__version__", "run"]
+
+
+def __getattr__(name: str) -> str:
+    # Asked for when read: looking a version up takes a hundredth of a second that `import vqclip` need not pay.
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("vqclip")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def run(
