@@ -13,8 +13,8 @@ import yaml
 from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import nn
 
-from vqclip.generators import VQGAN
-from vqclip.perceptors import build_clip
+from vqclip.models.clip import build_clip
+from vqclip.models.vqgan import VQGAN
 
 SMALL_VQGAN = {
     "ddconfig": {

@@ -8,13 +8,13 @@ from checkpoint_files import SMALL_VIT
 from safetensors.torch import save_file
 
 from vqclip.augmentations import Augmentations
-from vqclip.generators import VQGAN
 from vqclip.latent import Continuous
 from vqclip.loss import Objective, Targets, combine_texts
-from vqclip.module import Eye, LatentOptimisation
+from vqclip.models.clip import CLIPPerceptor
+from vqclip.models.vqgan import VQGAN
+from vqclip.module import Guide, LatentOptimisation
 from vqclip.noise import Noise
-from vqclip.perceptors import CLIPPerceptor
-from vqclip.rng import Draws
+from vqclip.rng import StepRandom
 from vqclip.schedules import schedule
 
 torch.set_num_threads(1)
@@ -69,8 +69,8 @@ def make_module(generator, perceptor):
         shape = generator.latent_shape(*size)
         parts = dict(
             generator=generator,
-            eyes={"small": Eye(perceptor, 1.0, Targets(target, excluded))},
-            z0=torch.sin(0.5 * Draws(seeds, 0).normal("init", *shape)),
+            eyes={"small": Guide(perceptor, 1.0, Targets(target, excluded))},
+            z0=torch.sin(0.5 * StepRandom(seeds, 0).normal("init", *shape)),
             seeds=seeds,
             steps=4,
             latent_kind=Continuous(),

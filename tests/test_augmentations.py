@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torchvision.transforms.functional import InterpolationMode, affine
 
 from vqclip.augmentations import Augmentations
-from vqclip.rng import Draws
+from vqclip.rng import StepRandom
 
 REFERENCE = {
     "pad": 0.5,
@@ -22,7 +22,7 @@ def made(**changes) -> Augmentations:
 
 
 def test_crop_sides_follow_the_recipe():
-    draw = made(crops={"count": 20000}).draw(Draws([0], 3), 100, 100)
+    draw = made(crops={"count": 20000}).draw(StepRandom([0], 3), 100, 100)
     assert draw.side.min() == 43 and draw.side.max() == 190
     assert draw.side.mean() == pytest.approx(120, abs=1)
     assert torch.equal(draw.side, draw.side.floor())
@@ -36,7 +36,7 @@ def test_crop_sides_follow_the_recipe():
 def test_cut_is_crop_then_bilinear_resize(height, width):
     augmentations = made()
     image = torch.rand(2, 3, height, width, dtype=torch.float64)
-    draw = augmentations.draw(Draws([0, 1], 0), height, width)
+    draw = augmentations.draw(StepRandom([0, 1], 0), height, width)
     padded = augmentations.transform(image, draw)
     crops = augmentations.cut(padded, draw, 24).view(2, 8, 3, 24, 24)
     for b in range(2):
@@ -52,7 +52,7 @@ def test_cut_is_crop_then_bilinear_resize(height, width):
 def test_affine_is_torchvisions(interpolation, height, width):
     augmentations = made(flip=0.0, affine={**REFERENCE["affine"], "interpolation": interpolation})
     image = torch.rand(1, 3, height, width, dtype=torch.float64)
-    draw = augmentations.draw(Draws([5], 0), height, width)
+    draw = augmentations.draw(StepRandom([5], 0), height, width)
     ours = augmentations.transform(image, draw)
     padded = F.pad(image, (width // 2, width // 2, height // 2, height // 2))
     shift = [float(draw.shift[0, 0]) * 2 * width, float(draw.shift[0, 1]) * 2 * height]
@@ -66,7 +66,7 @@ def test_affine_is_torchvisions(interpolation, height, width):
 def test_no_affine_no_flip_is_padding_alone():
     image = torch.rand(1, 3, 16, 16)
     augmentations = made(flip=0.0, affine=None)
-    out = augmentations.transform(image, augmentations.draw(Draws([0], 0), 16, 16))
+    out = augmentations.transform(image, augmentations.draw(StepRandom([0], 0), 16, 16))
     assert torch.equal(out, F.pad(image, (8, 8, 8, 8)))
 
 
@@ -74,12 +74,12 @@ def test_no_affine_no_flip_is_padding_alone():
 def test_chunks_and_batches_cut_the_same_crops(antialias):
     augmentations = made(crops={"antialias": antialias})
     images = torch.rand(3, 3, 32, 32)
-    draw = augmentations.draw(Draws([7, 8, 9], 4), 32, 32)
+    draw = augmentations.draw(StepRandom([7, 8, 9], 4), 32, 32)
     padded = augmentations.transform(images, draw)
     whole = augmentations.cut(padded, draw, 16).view(3, 8, 3, 16, 16)
     parts = [augmentations.cut(padded, draw, 16, slice(i, i + 3)).view(3, -1, 3, 16, 16) for i in range(0, 8, 3)]
     torch.testing.assert_close(torch.cat(parts, 1), whole)
-    alone = augmentations(images[1:2], Draws([8], 4), 16)
+    alone = augmentations(images[1:2], StepRandom([8], 4), 16)
     torch.testing.assert_close(alone, whole[1])
 
 
@@ -87,7 +87,7 @@ def test_antialias_keeps_the_mean_of_a_fine_pattern():
     """Sampling one pixel in four of a checkerboard sees one colour; averaging sees grey."""
     board = (torch.arange(128)[:, None] + torch.arange(128)).remainder(2).float().expand(1, 3, -1, -1)
     crops = {"count": 4, "mean": 1.0, "std": 0.0, "min": 1.0, "max": 1.0, "antialias": True}
-    seen = made(pad=0.0, flip=0.0, affine=None, crops=crops)(board, Draws([0], 0), 32)
+    seen = made(pad=0.0, flip=0.0, affine=None, crops=crops)(board, StepRandom([0], 0), 32)
     assert (seen - 0.5).abs().max() < 0.1
 
 
@@ -95,6 +95,6 @@ def test_antialias_keeps_the_mean_of_a_fine_pattern():
 def test_gradient_reaches_every_pixel_it_should(antialias):
     image = torch.rand(1, 3, 32, 32, requires_grad=True)
     crops = {"count": 4, "mean": 1.0, "std": 0.0, "min": 1.0, "max": 1.0, "antialias": antialias}
-    made(pad=0.0, flip=0.0, affine=None, crops=crops)(image, Draws([0], 0), 16).sum().backward()
+    made(pad=0.0, flip=0.0, affine=None, crops=crops)(image, StepRandom([0], 0), 16).sum().backward()
     share = (image.grad != 0).float().mean()
     assert share == 1 if antialias else share > 0.5

@@ -26,11 +26,13 @@ from taming.modules.diffusionmodules.model import Decoder, Encoder
 from taming.modules.vqvae.quantize import VectorQuantizer
 from torch import nn
 
-from vqclip.checkpoints import cards, factor_of, load_generator, load_perceptor, pairs, validate_cards
-from vqclip.config import conf_dir
-from vqclip.convert import digest
+from vqclip.checkpoints.catalogue import cards, pairs
+from vqclip.checkpoints.check import factor_of, validate_cards
+from vqclip.checkpoints.convert import digest
+from vqclip.checkpoints.load import load_generator, load_perceptor
 from vqclip.errors import UserError
-from vqclip.files import sha256
+from vqclip.io.files import sha256
+from vqclip.paths import conf_dir
 
 
 @pytest.fixture(autouse=True)
@@ -252,7 +254,7 @@ def test_another_architecture_is_named(tmp_path):
 
 def random_vqgan_shapes(name):
     """Tensors of an official architecture's shapes that take no room: one number, seen as often as needed."""
-    from vqclip.generators import VQGAN
+    from vqclip.models.vqgan import VQGAN
 
     with torch.device("meta"):
         model = VQGAN(**read(name))
@@ -392,8 +394,8 @@ def test_every_shipped_card_is_whole():
 
 def test_cards_of_official_clips_have_the_architectures_of_openai_clip():
     """build_model reads the architecture off the shapes; ours is in the card."""
-    from vqclip.convert import _describe
-    from vqclip.perceptors import build_clip
+    from vqclip.checkpoints.architecture import _describe
+    from vqclip.models.clip import build_clip
 
     for c in cards():
         if c.kind == "perceptor" and c.architecture:
@@ -414,8 +416,8 @@ def test_cards_of_ones_own(tmp_path):
 
 def test_ensemble_of_ones_own_cards(tmp_path):
     """Cards in a config folder of one's own; two perceptors of different input sizes, with weights."""
-    from vqclip.compose import compose
-    from vqclip.engine import build
+    from vqclip.config.compose import compose
+    from vqclip.runs.build import build
 
     folder = tmp_path / "conf/checkpoints"
     (folder / "generator").mkdir(parents=True)

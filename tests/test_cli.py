@@ -7,8 +7,10 @@ import sys
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from vqclip.cli import main, quote, split
-from vqclip.compose import compose, compose_all
+from vqclip.cli import main
+from vqclip.cli.main import split
+from vqclip.config.compose import compose, compose_all
+from vqclip.config.grammar import quote
 from vqclip.errors import UserError
 
 AWKWARD = [
@@ -163,7 +165,7 @@ def test_help_and_config_import_nothing_heavy(argv):
     """They answer at once because they import neither torch nor Lightning nor wandb."""
     program = (
         f"import sys; sys.argv = ['vqclip', *{argv!r}]\n"
-        "from vqclip.cli import main\n"
+        "from vqclip.cli.main import main\n"
         "try: main()\n"
         "except SystemExit as stop: assert not stop.code, stop.code\n"
         "heavy = {'torch', 'pytorch_lightning', 'wandb', 'clip', 'taming'} & set(sys.modules)\n"

@@ -10,7 +10,9 @@ import yaml
 from PIL import Image
 
 from vqclip import UserError, run
-from vqclip.compare import axes, compare, find_runs, main, read_pictures
+from vqclip.cli.compare import main
+from vqclip.compare.pictures import axes, find_runs, read_pictures
+from vqclip.compare.write import compare
 
 
 @pytest.fixture(scope="module")

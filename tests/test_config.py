@@ -7,8 +7,10 @@ import pytest
 from hydra.utils import get_object
 from omegaconf import OmegaConf
 
-from vqclip.compose import compose
-from vqclip.config import RULES, conf_dir, errors_in, picture_config, resolved
+from vqclip.config.check import RULES, errors_in
+from vqclip.config.compose import compose
+from vqclip.config.resolve import picture_config, resolved
+from vqclip.paths import conf_dir
 
 CHOICES = sorted(
     (str(path.parent.relative_to(conf_dir())), path.stem)

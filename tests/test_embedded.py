@@ -8,7 +8,8 @@ import pytest
 from safetensors import safe_open
 
 from vqclip import run
-from vqclip.evaluate import judge_runs, main
+from vqclip.cli.evaluate import main
+from vqclip.runs.evaluate import judge_runs
 
 EMBEDDED = Path(str(resources.files("vqclip"))) / "embedded"
 # Everyday things; the study in experiments/embedded draws its own prompts and names what comes out by eye.

@@ -17,12 +17,12 @@ import torch
 import yaml
 from checkpoint_files import SMALL_VQGAN, random_vqgan, write_taming
 
-from vqclip import fetch as fetching
-from vqclip.checkpoints import load_generator
-from vqclip.cli import main as vqclip
+from vqclip.checkpoints import download as fetching
+from vqclip.checkpoints.load import load_generator
+from vqclip.cli.main import main as vqclip
+from vqclip.cli.models import main as models
 from vqclip.errors import UserError
-from vqclip.files import sha256
-from vqclip.models import main as models
+from vqclip.io.files import sha256
 
 ETAG = '"one"'
 
@@ -302,7 +302,7 @@ def test_full_disk_at_conversion(make_card, cache, checkpoint):
     assert sorted(p.name for p in cache.iterdir() if not p.name.endswith(".lock")) == ["net.ckpt"]
 
 
-SCRIPT = "import json, sys; from vqclip.checkpoints import load_generator; load_generator(json.loads(sys.argv[1]))"
+SCRIPT = "import json, sys; from vqclip.checkpoints.load import load_generator; load_generator(json.loads(sys.argv[1]))"
 
 
 def test_two_processes_fetch_once(make_card, server, cache):
@@ -379,5 +379,5 @@ def test_wrong_names_from_the_command_line(capsys, cache):
 
 
 def test_list_does_not_load_torch(cache):
-    code = "import sys; from vqclip.models import main; main([]); sys.exit('torch' in sys.modules)"
+    code = "import sys; from vqclip.cli.models import main; main([]); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60).returncode == 0

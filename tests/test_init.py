@@ -7,11 +7,13 @@ import pytest
 import torch
 from PIL import Image
 
-from vqclip import checkpoints, run
+from vqclip import run
+from vqclip.checkpoints import load
 from vqclip.cli import main
 from vqclip.init import Image as ImageStart
-from vqclip.init import Start, feathered, fit, read_image
-from vqclip.rng import Draws
+from vqclip.init import InitContext, feather
+from vqclip.io.pixels import fit, read_image
+from vqclip.rng import StepRandom
 
 WIDE = np.zeros((20, 40, 3), dtype=np.uint8)
 WIDE[:, :20] = (200, 40, 90)
@@ -113,7 +115,7 @@ def test_fit_cuts_pads_or_stretches(tmp_path):
 
 def test_the_start_is_the_encoded_picture(generator, tmp_path):
     Image.fromarray(WIDE).resize((32, 32)).save(tmp_path / "a.png")
-    start = Start(generator, generator.latent_shape(32, 32), ["a", "b"], Draws([0, 0], 0), None)
+    start = InitContext(generator, generator.latent_shape(32, 32), ["a", "b"], StepRandom([0, 0], 0), None)
     z = ImageStart(str(tmp_path / "a.png"), "cut", None, 8)(start)
     with torch.no_grad():
         expected = generator.encode(read_image(tmp_path / "a.png"))
@@ -124,11 +126,11 @@ def test_a_feathered_mask_stays_inside_and_keeps_thin_strokes():
     mask = torch.zeros(1, 1, 20, 20)
     mask[..., 5:15, 5:] = 1
     mask[..., 2, :] = 1  # one pixel thin
-    soft = feathered(mask, 4)
+    soft = feather(mask, 4)
     assert (soft[mask == 0] == 0).all() and (soft[mask == 1] > 0).all()
     torch.testing.assert_close(soft[0, 0, 5:10, 12], torch.tensor([0.25, 0.5, 0.75, 1, 1]))
     assert soft[0, 0, 10, 19] == 1  # the picture's rim is no edge
-    assert torch.equal(feathered(mask, 0), mask)
+    assert torch.equal(feather(mask, 0), mask)
 
 
 def edit(small_pair, folder, picture, *overrides):
@@ -138,7 +140,7 @@ def edit(small_pair, folder, picture, *overrides):
 
 def test_the_first_run_of_a_process_is_as_every_later_one(small_pair, tmp_path, photo):
     """The models are shared between the jobs of a process; how one job left them must not reach the next."""
-    checkpoints._load.cache_clear()
+    load._load.cache_clear()
     one, two = (edit(small_pair, tmp_path / name, photo).folder for name in ("one", "two"))
     for name in ("metrics.csv", "picture-00/latents.safetensors", "picture-00/final.png"):
         assert (one / name).read_bytes() == (two / name).read_bytes()

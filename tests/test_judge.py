@@ -5,7 +5,7 @@ from importlib.resources import files
 import pytest
 import torch
 
-from vqclip.judge import Judge
+from vqclip.models.judge import Judge
 
 
 @pytest.fixture(scope="module")

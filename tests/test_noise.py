@@ -2,12 +2,12 @@ import pytest
 import torch
 
 from vqclip.noise import Noise
-from vqclip.rng import Draws
+from vqclip.rng import StepRandom
 
 
 def strength(num_rands: int, factor: float = 1.0) -> torch.Tensor:
     """The standard deviation of the noise on each of many crops."""
-    return Noise(factor, num_rands).draw(Draws([0], 0), 500, 16, 0.0).flatten(2).std(-1)[0]
+    return Noise(factor, num_rands).draw(StepRandom([0], 0), 500, 16, 0.0).flatten(2).std(-1)[0]
 
 
 def test_strength_is_uniform_up_to_the_factor():
@@ -22,8 +22,8 @@ def test_more_uniforms_pull_it_to_zero():
 
 
 def test_factor_zero_draws_nothing_and_a_schedule_is_followed():
-    assert Noise(0, 0).draw(Draws([0], 0), 4, 8, 0.5) is None
+    assert Noise(0, 0).draw(StepRandom([0], 0), 4, 8, 0.5) is None
     fading = Noise({"start": 0.2, "end": 0.0, "shape": "linear"}, 0)
-    first, half = (fading.draw(Draws([0], 0), 4, 8, t) for t in (0.0, 0.5))
+    first, half = (fading.draw(StepRandom([0], 0), 4, 8, t) for t in (0.0, 0.5))
     torch.testing.assert_close(first, half * 2)
-    assert fading.draw(Draws([0], 0), 4, 8, 1.0) is None
+    assert fading.draw(StepRandom([0], 0), 4, 8, 1.0) is None

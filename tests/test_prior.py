@@ -5,7 +5,7 @@ from importlib.resources import files
 import pytest
 import torch
 
-from vqclip.prior import Prior
+from vqclip.models.prior import Prior
 
 FOLDER = files("vqclip") / "embedded"
 

@@ -9,11 +9,11 @@ from PIL import Image
 
 from vqclip import run
 from vqclip.cli import main
-from vqclip.compose import compose
-from vqclip.engine import build
-from vqclip.files import read_record
-from vqclip.init import fit, read_image
-from vqclip.prompts import Prompt, entries, expanded, parse
+from vqclip.config.compose import compose
+from vqclip.io.images import read_record
+from vqclip.io.pixels import fit, read_image
+from vqclip.prompts import Prompt, expand_files, parse, parse_prompts
+from vqclip.runs.build import build
 
 
 @pytest.mark.parametrize(
@@ -67,8 +67,8 @@ def test_what_is_no_prompt_says_why(entry):
 
 
 def test_nothing_is_no_prompt():
-    assert entries(None) == entries("") == entries("  ") == entries([]) == []
-    assert entries("blurry") == [Prompt(text="blurry")]
+    assert parse_prompts(None) == parse_prompts("") == parse_prompts("  ") == parse_prompts([]) == []
+    assert parse_prompts("blurry") == [Prompt(text="blurry")]
 
 
 def lines_of(tmp_path, content):
@@ -83,14 +83,14 @@ def test_a_file_stands_for_its_lines(tmp_path):
         "an owl",
         *lines_of(tmp_path, f"# my prompts\n\na fox:2\n  a cat  \n{{image: {tmp_path}/fox.png, weight: .5}}\n"),
     ]
-    assert [(p.label, p.weight) for p in entries(value)] == [
+    assert [(p.label, p.weight) for p in parse_prompts(value)] == [
         ("an owl", 1),
         ("a fox", 2),
         ("a cat", 1),
         (f"{tmp_path}/fox.png", 0.5),
     ]
-    assert expanded(value) == ["an owl", "a fox:2", "a cat", {"image": f"{tmp_path}/fox.png", "weight": 0.5}]
-    assert entries(expanded(value)) == entries(value)
+    assert expand_files(value) == ["an owl", "a fox:2", "a cat", {"image": f"{tmp_path}/fox.png", "weight": 0.5}]
+    assert parse_prompts(expand_files(value)) == parse_prompts(value)
 
 
 def test_a_bad_line_of_200_is_named_before_anything_starts(tmp_path, monkeypatch, capsys):
@@ -121,13 +121,13 @@ def test_a_file_that_holds_no_prompts_says_why(tmp_path, content, message):
     if content:
         path.write_bytes(content)
     with pytest.raises(ValueError) as wrong:
-        entries([{"file": str(path)}])
+        parse_prompts([{"file": str(path)}])
     assert f"{path}: {message}" in str(wrong.value)
 
 
 def target(small_pair, perceptor, **prompts):
     cfg = compose([*small_pair, *(f"prompts.{key}={value}" for key, value in prompts.items())])
-    from vqclip.config import resolved
+    from vqclip.config.resolve import resolved
 
     include = resolved(cfg)["prompts"]["include"]
     (eye,) = build(cfg, include, [0] * len(include)).eyes.values()

@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from hydra.utils import instantiate
 from torchvision.transforms.functional import InterpolationMode, affine, hflip
 
-from vqclip.compose import compose
-from vqclip.module import Eye
-from vqclip.rng import Draws
+from vqclip.config.compose import compose
+from vqclip.module import Guide
+from vqclip.rng import StepRandom
 from vqclip.schedules import schedule
 
 SIZE = 48
@@ -53,7 +53,7 @@ def original_step(generator, clip, z, include, extras, exclude, draw, r, field):
 def test_reference_is_the_original_loop(make_module, generator, perceptor, step):
     cfg = compose(["experiment=reference", f"size=[{SIZE},{SIZE}]"])
     seed, shape = 3, generator.latent_shape(SIZE, SIZE)
-    z0 = torch.sin(0.5 * Draws([seed], 0).normal("init", *shape))
+    z0 = torch.sin(0.5 * StepRandom([seed], 0).normal("init", *shape))
     ours = make_module(
         prompts=["a castle"],
         extras=["watercolor paper"],
@@ -69,7 +69,7 @@ def test_reference_is_the_original_loop(make_module, generator, perceptor, step)
     eye = ours.eyes["small"]
     quick = copy.deepcopy(eye.perceptor)
     quick.speed_up()  # as a run has it, against openai-clip's own below
-    ours.eyes["small"] = Eye(quick, eye.share, eye.targets)
+    ours.eyes["small"] = Guide(quick, eye.share, eye.targets)
     rng = ours.rng(step)
     draw = ours.augmentations.draw(rng, SIZE, SIZE)
     size = perceptor.input_size

@@ -14,8 +14,8 @@ from torchvision.transforms.functional import pil_to_tensor
 
 from vqclip import UserError, run
 from vqclip.cli import main
-from vqclip.files import png_bytes, read_record
-from vqclip.rerun import rerun
+from vqclip.io.images import png_bytes, read_record
+from vqclip.runs.rerun import rerun
 
 
 @pytest.fixture(scope="module")
@@ -113,8 +113,8 @@ def _with_record(original, path, change):
     [
         "os.system",
         "subprocess.run",
-        "vqclip.engine.logging.os.system",  # what a module of ours imports is not ours
-        "vqclip.files.write_whole",
+        "vqclip.runs.execute.logging.os.system",  # what a module of ours imports is not ours
+        "vqclip.io.files.atomic_write",
         "vqclip.init.Path",
         "torch.optim.adam.torch.hub.load",
         "builtins.eval",

@@ -16,11 +16,11 @@ from safetensors.torch import load_file, save_file
 
 from vqclip import UserError, run
 from vqclip.cli import main
-from vqclip.resume import cut_back, locked, read_checkpoint
+from vqclip.runs.folder import lock_folder, read_checkpoint, rollback
 
 #: The imports are paid once; every process forked from there starts at once, and has not used autograd before.
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["vqclip.engine", "vqclip.compose", "vqclip.video"])
+FORKS.set_forkserver_preload(["vqclip.runs.execute", "vqclip.config.compose", "vqclip.io.video"])
 
 LONG = ["steps=12", "snapshot_every=3", "callbacks=default", "prompts.exclude=blurry"]
 
@@ -264,7 +264,7 @@ def test_a_second_process_on_the_folder_is_refused(small_pair, tmp_path):
         )
     process.kill()
     process.join()
-    with locked(folder):  # a process that was killed holds nothing
+    with lock_folder(folder):  # a process that was killed holds nothing
         pass
 
 
@@ -279,7 +279,7 @@ def test_a_folder_of_many_pictures_is_cut_back_each_to_its_own_best(tmp_path):
     for name in ("metrics.csv", "timing.csv"):
         (tmp_path / name).write_text("step,x\n1,5\n2,5\n3,")
     best = [i % 2 for i in range(102)]
-    cut_back(tmp_path, 1, best)
+    rollback(tmp_path, 1, best)
     for i, step in enumerate(best):
         folder = tmp_path / f"picture-{i:02d}"
         assert (folder / "best.png").read_text() == f"{i} {step}" and (folder / "final.png").read_text() == f"{i} 1"

@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from safetensors.torch import load_file
 
 from vqclip import UserError, run
-from vqclip.files import read_record
+from vqclip.io.images import read_record
 
 
 def digests(folder: Path) -> dict[str, str]:

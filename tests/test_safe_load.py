@@ -17,9 +17,9 @@ import torch
 from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
 from torch import nn
 
-from vqclip.checkpoints import load_generator
+from vqclip.checkpoints.load import load_generator
+from vqclip.checkpoints.tensors import open_tensors
 from vqclip.errors import UserError
-from vqclip.safe_load import open_tensors
 
 
 class Call:

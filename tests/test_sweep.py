@@ -16,9 +16,11 @@ import yaml
 from test_resume import FORKS
 
 from vqclip.cli import main
-from vqclip.compose import compose
-from vqclip.config import identity, resolved
-from vqclip.sweep import NAME_LENGTH, Job, idle, job_name, notices
+from vqclip.config.compose import compose
+from vqclip.config.grammar import NAME_LENGTH, job_name
+from vqclip.config.resolve import identity, resolved
+from vqclip.sweeps.inert import inert_keys, inert_warnings
+from vqclip.sweeps.jobs import Job
 
 
 def sweep(*words, pair):
@@ -95,7 +97,7 @@ def test_long_names_are_cut_and_stay_apart():
     ],
 )
 def test_idle_knobs_are_known(overrides, key, said):
-    assert said in idle(config(*overrides))[key]
+    assert said in inert_keys(config(*overrides))[key]
 
 
 @pytest.mark.parametrize(
@@ -112,7 +114,7 @@ def test_idle_knobs_are_known(overrides, key, said):
     ],
 )
 def test_knobs_that_turn_something_are_not_called_idle(overrides, key):
-    assert key not in idle(config(*overrides))
+    assert key not in inert_keys(config(*overrides))
 
 
 def test_notices_say_where_and_why():
@@ -121,7 +123,7 @@ def test_notices_say_where_and_why():
         for f in ("0", ".2")
         for n in ("0", "1")
     ]
-    assert notices(jobs) == ["noise.num_rands cannot change the picture in 2 of 4 jobs: noise.factor is 0"]
+    assert inert_warnings(jobs) == ["noise.num_rands cannot change the picture in 2 of 4 jobs: noise.factor is 0"]
 
 
 # Whole sweeps.
@@ -224,9 +226,9 @@ def test_mistakes_in_a_combination_are_told_before_anything_runs(small_pair, tmp
 
 
 def test_two_sweeps_do_not_meet_in_one_folder(small_pair, tmp_path, capsys):
-    from vqclip.resume import locked
+    from vqclip.runs.folder import lock_folder
 
-    with locked(tmp_path):
+    with lock_folder(tmp_path):
         assert sweep(f"hydra.sweep.dir={tmp_path}", "seed=0,1", pair=small_pair) == 2
     assert "another vqclip process is at work in this folder" in capsys.readouterr().err
 

@@ -4,7 +4,7 @@ import clip
 import pytest
 import torch
 
-from vqclip.tokens import CompactTokenizer, simple_tokenizer
+from vqclip.models.tokenizer import CompactTokenizer, simple_tokenizer
 
 BYTES_ONLY = torch.tensor([*range(512), 49406, 49407])
 TEXTS = ["a red apple on a blue background", "E=mc², a café (at night), it's #1, 猫", "", "🦊", "x" * 500]

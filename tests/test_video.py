@@ -20,8 +20,8 @@ from PIL import Image
 
 from vqclip import run
 from vqclip.cli import main
-from vqclip.interpolate import MODES, frames_between, path_of, spherical
-from vqclip.video import write_video
+from vqclip.io.interpolation import MODES, frames_between, spherical, timeline
+from vqclip.io.video import write_video
 
 
 def frames_of(path):
@@ -83,7 +83,7 @@ def test_a_video_cut_short_leaves_what_was_there(tmp_path):
 )
 @pytest.mark.parametrize("ease", [False, True])
 def test_the_way_passes_every_stop_once(stops, frames, loop, ease):
-    way = list(path_of(stops, frames, loop, ease))
+    way = list(timeline(stops, frames, loop, ease))
     assert len(way) == frames and way[0] == (0, 0.0)
     assert [leg for leg, t in way if t == 0] == list(range(stops))
     assert loop or way[-1] == (stops - 1, 0.0)
@@ -92,7 +92,7 @@ def test_the_way_passes_every_stop_once(stops, frames, loop, ease):
 
 
 def test_ease_is_slow_at_the_stops():
-    steps = np.diff([leg + t for leg, t in path_of(2, 41, False, True)])
+    steps = np.diff([leg + t for leg, t in timeline(2, 41, False, True)])
     assert steps[0] < steps[20] / 5 and steps[-1] < steps[20] / 5
 
 
@@ -150,7 +150,7 @@ def test_the_tool_makes_the_video_that_was_asked_for(four, tmp_path, capsys):
 
 
 def test_frames_at_the_stops_are_the_pictures_before_the_codec(four):
-    from vqclip.interpolate import stops_of
+    from vqclip.cli.interpolate import stops_of
 
     stops, _ = stops_of(four)
     frames = list(frames_between(stops, 7, "spherical"))
@@ -168,7 +168,7 @@ def test_runs_with_masks_keep_their_pictures_at_both_ends(small_pair, tmp_path):
         start = ["init=image", f"init.path={tmp_path}/{colour}.png", f"init.mask={tmp_path}/mask.png"]
         rest = [word for word in small_pair if word != "init=sine"]
         folders.append(run("a fox", [*rest, *start], tmp_path / str(i)).folder)
-    from vqclip.interpolate import stops_of
+    from vqclip.cli.interpolate import stops_of
 
     stops = [stop for folder in folders for stop in stops_of(folder)[0]]
     first, middle, last = frames_between(stops, 3, "linear")
@@ -313,7 +313,7 @@ def test_memory_does_not_grow_with_length(four, tmp_path):
     for frames in (200, 2000):
         code = (
             "import resource, torch; torch.set_num_threads(1)\n"
-            "from vqclip.interpolate import main\n"
+            "from vqclip.cli.interpolate import main\n"
             f"main([{str(four)!r}, '--frames', '{frames}', '--out', {str(tmp_path / f'{frames}.mp4')!r}])\n"
             "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
         )

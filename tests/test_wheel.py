@@ -29,6 +29,10 @@ def test_the_wheel_runs_from_an_empty_folder(tmp_path):
     picture = empty / done.stdout.strip().splitlines()[-1]
     assert picture.read_bytes()[:4] == b"\x89PNG"
     where = subprocess.run(
-        [python, "-c", "import vqclip; print(vqclip.__file__)"], cwd=empty, capture_output=True, text=True
+        [python, "-c", "import vqclip; print(vqclip.__file__)"],
+        cwd=empty,
+        capture_output=True,
+        text=True,
+        env=environment,
     )
     assert str(own) in where.stdout

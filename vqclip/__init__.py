@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from vqclip.errors import UserError
 
 if TYPE_CHECKING:
-    from vqclip.engine import Result
+    from vqclip.runs.execute import Result
 
 __all__ = ["UserError", "__version__", "run"]
 
@@ -46,10 +46,10 @@ def run(
     """
     from datetime import datetime
 
-    from vqclip.cli import quote
-    from vqclip.compose import compose
-    from vqclip.engine import execute
-    from vqclip.resume import asked, resume
+    from vqclip.config.compose import compose
+    from vqclip.config.grammar import quote
+    from vqclip.runs.execute import execute
+    from vqclip.runs.resume import asked, resume
 
     if found := asked(overrides):
         return resume(*found)

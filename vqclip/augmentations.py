@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vqclip.rng import Draws
+from vqclip.rng import StepRandom
 
 __all__ = ["Augmentations", "CropDraw"]
 
@@ -51,7 +51,7 @@ class Augmentations:
         self.crops = dict(crops)
         self.count: int = self.crops["count"]
 
-    def draw(self, rng: Draws, height: int, width: int) -> CropDraw:
+    def draw(self, rng: StepRandom, height: int, width: int) -> CropDraw:
         """Parameters for pictures of ``height`` × ``width`` pixels."""
         c, size = self.crops, min(height, width)
         padded_h, padded_w = (side + 2 * int(side * self.pad) for side in (height, width))
@@ -123,7 +123,7 @@ class Augmentations:
         crops = F.grid_sample(padded, grid.to(padded), mode="bilinear", align_corners=True)
         return crops.view(b, 3, n, input_size, input_size).transpose(1, 2).flatten(0, 1)
 
-    def __call__(self, image: Tensor, rng: Draws, input_size: int) -> Tensor:
+    def __call__(self, image: Tensor, rng: StepRandom, input_size: int) -> Tensor:
         """Image [B,3,H,W] → crops [B·N,3,S,S]: draw, transform and cut in one."""
         draw = self.draw(rng, *image.shape[-2:])
         return self.cut(self.transform(image, draw), draw, input_size)

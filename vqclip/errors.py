@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["UserError"]
+import difflib
+
+__all__ = ["UserError", "closest"]
 
 
 class UserError(Exception):
@@ -11,3 +13,9 @@ class UserError(Exception):
     The message says what failed, the full key, what was given, what is allowed and the command that mends it.  The
     command line prints it without a traceback and exits with status 2.
     """
+
+
+def closest(word: str, known: list[str]) -> str:
+    """`` Did you mean …?`` or nothing."""
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    return f" Did you mean {near[0]}?" if near else ""

@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vqclip.files import open_picture
-from vqclip.generators import VQGAN
-from vqclip.rng import Draws
+from vqclip.io.pixels import fit, read_image
+from vqclip.models.vqgan import VQGAN
+from vqclip.rng import StepRandom
 
-__all__ = ["Codebook", "Image", "Keep", "Prior", "Sine", "Start", "fit", "read_image"]
+__all__ = ["Codebook", "Image", "InitContext", "MaskComposite", "Prior", "Sine"]
 
 
 @dataclass(frozen=True)
-class Start:
+class InitContext:
     """What a start may look at."""
 
     generator: VQGAN
     shape: tuple[int, int, int]  #: (C, h, w) of one latent
     texts: list[str]  #: one a picture, extras joined
-    rng: Draws  #: step 0
+    rng: StepRandom  #: step 0
     prior: str | None  #: the pair's prior, a path
 
 
@@ -33,14 +32,14 @@ class Sine:
     def __init__(self, std: float):
         self.std = std
 
-    def __call__(self, start: Start) -> Tensor:
+    def __call__(self, start: InitContext) -> Tensor:
         return torch.sin(self.std * start.rng.normal("init", *start.shape))
 
 
 class Codebook:
     """A random code at every place."""
 
-    def __call__(self, start: Start) -> Tensor:
+    def __call__(self, start: InitContext) -> Tensor:
         codes = start.generator.codebook
         index = start.rng.integers("init", len(codes), *start.shape[1:])
         return codes[index].movedim(-1, 1).clone()
@@ -59,8 +58,8 @@ class Prior:
         self.jitter = jitter
 
     @torch.no_grad()
-    def __call__(self, start: Start) -> Tensor:
-        from vqclip.checkpoints import load_prior
+    def __call__(self, start: InitContext) -> Tensor:
+        from vqclip.checkpoints.load import load_prior
 
         prior = load_prior(start.prior) if start.prior else None
         if prior is None or prior.channels != start.shape[0]:
@@ -92,25 +91,25 @@ class Image:
         self.path, self.fit, self.mask, self.feather = path, fit, mask, feather
 
     @torch.no_grad()
-    def __call__(self, start: Start) -> Tensor:
+    def __call__(self, start: InitContext) -> Tensor:
         z = start.generator.encode(self._read(self.path, start))
         return z.expand(len(start.texts), -1, -1, -1).clone()
 
-    def keep(self, start: Start) -> Keep | None:
+    def keep(self, start: InitContext) -> MaskComposite | None:
         """What the result keeps of the picture; None without a mask."""
         if self.mask is None:
             return None
         # Its nearest pixels: what is between black and white would reach out over the edge.
         white = self._read(self.mask, start, ground="black", nearest=True).mean(1, keepdim=True)
-        return Keep(self._read(self.path, start), feathered(white, self.feather))
+        return MaskComposite(self._read(self.path, start), feather(white, self.feather))
 
-    def _read(self, path: str, start: Start, ground: str = "white", nearest: bool = False) -> Tensor:
+    def _read(self, path: str, start: InitContext, ground: str = "white", nearest: bool = False) -> Tensor:
         f = start.generator.factor
         image = fit(read_image(path, ground), start.shape[1] * f, start.shape[2] * f, self.fit, nearest)
         return image.to(start.generator.codebook)
 
 
-class Keep(torch.nn.Module):
+class MaskComposite(torch.nn.Module):
     """Holds a picture where its mask is black: ``mask · made + (1 − mask) · picture``.
 
     Args:
@@ -128,44 +127,9 @@ class Keep(torch.nn.Module):
         return self.mask * made + (1 - self.mask) * self.picture
 
 
-def feathered(mask: Tensor, pixels: int) -> Tensor:
+def feather(mask: Tensor, pixels: int) -> Tensor:
     """A mask [1,1,H,W] that comes to its strength over ``pixels`` inwards from its edge; the rim is no edge."""
     layers = [mask]
     for _ in range(pixels - 1):
         layers.append(-F.max_pool2d(-layers[-1], 3, stride=1, padding=1))  # one pixel less on every side
     return torch.stack(layers).mean(0)
-
-
-def read_image(path: str | Path, ground: str = "white") -> Tensor:
-    """A picture file → [1,3,H,W] in [0,1], upright, on ``ground`` where it is transparent."""
-    from PIL import Image as Pillow
-    from torchvision.transforms.functional import to_tensor
-
-    picture = open_picture(path)
-    below = Pillow.new("RGBA", picture.size, ground)
-    return to_tensor(Pillow.alpha_composite(below, picture).convert("RGB"))[None]
-
-
-def fit(image: Tensor, height: int, width: int, how: str = "cut", nearest: bool = False) -> Tensor:
-    """Scale [B,3,H,W] in [0,1] to ``height`` × ``width``.
-
-    Args:
-        how: ``cut``: it fills the size and what hangs over is cut evenly; ``pad``: all of it stays and its edges are
-            drawn out to the sides; ``stretch``: its proportions give way.
-        nearest: take the nearest pixel, where otherwise neighbours are blended (bicubic).
-    """
-    h, w = image.shape[-2:]
-    if (h, w) == (height, width):
-        return image  # to the last bit
-    size = (height, width)
-    if how != "stretch":
-        scale = (max if how == "cut" else min)(height / h, width / w)
-        size = (max(1, round(h * scale)), max(1, round(w * scale)))
-    if nearest:
-        image = F.interpolate(image, size=size, mode="nearest-exact")
-    else:
-        image = F.interpolate(image, size=size, mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
-    top, left = (height - size[0]) // 2, (width - size[1]) // 2
-    # Negative where it hangs over, positive where something is missing: one pad does both.
-    sides = (left, width - size[1] - left, top, height - size[0] - top)
-    return F.pad(image, sides, mode="constant" if how == "cut" else "replicate")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from vqclip.generators import VQGAN
+from vqclip.models.vqgan import VQGAN
 
 __all__ = ["Continuous", "Quantised"]
 

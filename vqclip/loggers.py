@@ -13,10 +13,10 @@ from typing import Any
 from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
 from torch import Tensor
 
-from vqclip.config import picture_config
+from vqclip.config.grammar import job_name
+from vqclip.config.resolve import picture_config
 from vqclip.errors import UserError
-from vqclip.reach import answers, has_key, wandb_mode
-from vqclip.sweep import job_name
+from vqclip.io.wandb_server import has_key, is_reachable, wandb_mode
 
 __all__ = ["log_result", "log_step", "wandb_logger"]
 
@@ -116,7 +116,7 @@ def wandb_logger(save_dir: str, config: dict, mode: str | None, **kwargs) -> Wan
             "logger.wandb.mode=online: no API key is known. Allowed: after `wandb login` or with WANDB_API_KEY set. "
             "Try: logger.wandb.mode=offline"
         )
-    if mode == "online" and not answers(known.base_url):
+    if mode == "online" and not is_reachable(known.base_url):
         mode = _went_offline(f"{known.base_url} does not answer")
     Path(save_dir).mkdir(parents=True, exist_ok=True)
     begin = partial(

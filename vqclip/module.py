@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes
-import os
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytorch_lightning as pl
 import torch
@@ -15,21 +11,22 @@ from torch import Tensor
 
 from vqclip.augmentations import Augmentations, CropDraw
 from vqclip.errors import UserError
-from vqclip.generators import VQGAN
 from vqclip.loss import Objective, Targets
+from vqclip.memory import device_memory, is_out_of_memory, keep_freed_memory
+from vqclip.models.clip import CLIPPerceptor
+from vqclip.models.vqgan import VQGAN
 from vqclip.noise import Noise
-from vqclip.perceptors import CLIPPerceptor
-from vqclip.rng import Draws
+from vqclip.rng import StepRandom
 from vqclip.schedules import Schedule
 
-__all__ = ["Eye", "LatentOptimisation"]
+__all__ = ["Guide", "LatentOptimisation"]
 
 #: The crops a score looks at are drawn under this step's name: the same for every snapshot of a run.
 SCORE_STEP = 0
 
 
 @dataclass(frozen=True)
-class Eye:
+class Guide:
     """A perceptor of the run, its share of the objective, and what it should see."""
 
     perceptor: CLIPPerceptor
@@ -60,7 +57,7 @@ class LatentOptimisation(pl.LightningModule):
     def __init__(
         self,
         generator: VQGAN,
-        eyes: Mapping[str, Eye],
+        eyes: Mapping[str, Guide],
         z0: Tensor,
         seeds: Sequence[int],
         steps: int,
@@ -96,16 +93,16 @@ class LatentOptimisation(pl.LightningModule):
         Their weights lie channels-last: convolutions are faster so, on CPUs and GPUs (experiments/benchmarks).
         """
         if torch.device(device).type == "cpu":
-            _keep_freed_memory()
+            keep_freed_memory()
         self.to(device)
         self.generator.to(device, memory_format=torch.channels_last)
         for name, eye in self.eyes.items():
             perceptor = eye.perceptor.to(device, memory_format=torch.channels_last)
-            self.eyes[name] = Eye(perceptor, eye.share, eye.targets.to(device))
+            self.eyes[name] = Guide(perceptor, eye.share, eye.targets.to(device))
 
-    def rng(self, step: int, which: slice = slice(None)) -> Draws:
+    def rng(self, step: int, which: slice = slice(None)) -> StepRandom:
         """The random numbers of ``step``, of pictures ``which``."""
-        return Draws(self.seeds[which], step, self.device)
+        return StepRandom(self.seeds[which], step, self.device)
 
     def progress(self, step: int) -> float:
         """How far ``step`` (from 0) is into the run, in [0,1]."""
@@ -135,7 +132,7 @@ class LatentOptimisation(pl.LightningModule):
                 parts = [self._backward(step, which) for which in self._pictures()]
                 break
             except RuntimeError as error:
-                if not _out_of_memory(error):
+                if not is_out_of_memory(error):
                     raise
             self._halve_chunk()
         optimizer.step()
@@ -162,7 +159,7 @@ class LatentOptimisation(pl.LightningModule):
         return terms | {name: value.detach() for name, value in picture_terms.items()}
 
     def on_crops(
-        self, image: Tensor, rng: Draws, t: float, which: slice, backward: bool, noisy: bool = True
+        self, image: Tensor, rng: StepRandom, t: float, which: slice, backward: bool, noisy: bool = True
     ) -> dict[str, Tensor]:
         """Crop terms of ``image`` [n,3,H,W], pictures ``which``: name → mean over crops and eyes, [n], detached.
 
@@ -225,7 +222,7 @@ class LatentOptimisation(pl.LightningModule):
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
             self._backward(0, slice(0, 1))
         self.latent.grad = None
-        return max(1, _memory(self.device) // 2 // sum(kept.values()))
+        return max(1, device_memory(self.device) // 2 // sum(kept.values()))
 
     def _halve_chunk(self) -> None:
         """Out of memory: work on half as many pictures in one go, then on half as many crops, or give up."""
@@ -267,29 +264,3 @@ class LatentOptimisation(pl.LightningModule):
         draw = self.augmentations.draw(rng, *image.shape[-2:])
         crop = self.crops(self.augmentations.transform(image, draw), draw, noise, size, slice(0, 1))
         return image, terms, crop.clamp(0, 1)
-
-
-def _keep_freed_memory() -> None:
-    """Let a step use again what the last one freed.
-
-    By default, glibc gives large blocks back to the system, and asking for them again costs a step a tenth of its time.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if mallopt:
-        for parameter in (-3, -1):  # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD
-            mallopt(parameter, 2**30)
-
-
-def _memory(device: torch.device) -> int:
-    """Bytes of a GPU, or of this machine as far as its control group lets us have them."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_properties(device).total_memory
-    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    limit = Path("/sys/fs/cgroup/memory.max")
-    allowed = limit.read_text().strip() if limit.is_file() else "max"
-    return machine if allowed == "max" else min(machine, int(allowed))
-
-
-def _out_of_memory(error: RuntimeError) -> bool:
-    """Whether a device or the CPU had no memory left; the CPU's allocator raises a plain RuntimeError."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

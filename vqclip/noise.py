@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from vqclip.rng import Draws
+from vqclip.rng import StepRandom
 from vqclip.schedules import schedule
 
 __all__ = ["Noise"]
@@ -24,7 +24,7 @@ class Noise:
     def __init__(self, factor: float | Mapping, num_rands: int):
         self.factor, self.num_rands = schedule(factor), num_rands
 
-    def draw(self, rng: Draws, count: int, input_size: int, progress: float) -> Tensor | None:
+    def draw(self, rng: StepRandom, count: int, input_size: int, progress: float) -> Tensor | None:
         """The noise of B pictures × ``count`` crops at ``progress`` in [0,1], [B,N,3,S,S]; None where it is zero."""
         factor = self.factor(progress)
         if factor == 0:

@@ -21,11 +21,13 @@ from typing import Any
 
 import yaml
 
-from vqclip.files import open_picture
+from vqclip.io.images import open_picture
 
-__all__ = ["Prompt", "entries", "expanded", "parse"]
+__all__ = ["Prompt", "expand_files", "parse", "parse_prompts"]
 
 _WEIGHED = re.compile(r"(.*[^\d\s\\]):([-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?)\s*", re.IGNORECASE | re.DOTALL)
+
+
 _FORMS = 'a text, {text: "…", weight: 2}, {image: PATH, weight: 2} or {file: PATH}'
 
 
@@ -71,7 +73,7 @@ def parse(entry: Any) -> Prompt:
     return Prompt(**{kind: entry[kind]}, weight=_weight(entry.get("weight", 1)))
 
 
-def entries(value: Any) -> list[Prompt]:
+def parse_prompts(value: Any) -> list[Prompt]:
     """The prompts of a config value: one entry, a list of them, or nothing.
 
     Raises:
@@ -95,7 +97,7 @@ def entries(value: Any) -> list[Prompt]:
     return prompts
 
 
-def expanded(value: Any) -> Any:
+def expand_files(value: Any) -> Any:
     """A config value with the lines of files in their place, so that a record needs no file; what is wrong stays."""
     if not any(_is_file(entry) for entry in _listed(value)):
         return value

@@ -12,16 +12,16 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-__all__ = ["Draws", "stream"]
+__all__ = ["StepRandom", "generator_for"]
 
 
-def stream(seed: int, purpose: str, step: int, device: torch.device | str = "cpu") -> torch.Generator:
+def generator_for(seed: int, purpose: str, step: int, device: torch.device | str = "cpu") -> torch.Generator:
     """The generator of one (seed, purpose, step)."""
     digest = hashlib.sha256(f"{seed}/{purpose}/{step}".encode()).digest()
     return torch.Generator(device).manual_seed(int.from_bytes(digest[:8], "little") >> 1)
 
 
-class Draws:
+class StepRandom:
     """The random numbers of one step, for pictures with the given seeds.
 
     Pictures of equal seed get equal numbers: several prompts of one seed can be compared draw for draw.
@@ -31,7 +31,7 @@ class Draws:
         self.seeds, self.step, self.device = list(seeds), step, device
 
     def _stack(self, purpose: str, draw: Callable[[torch.Generator], Tensor]) -> Tensor:
-        by_seed = {s: draw(stream(s, purpose, self.step, self.device)) for s in dict.fromkeys(self.seeds)}
+        by_seed = {s: draw(generator_for(s, purpose, self.step, self.device)) for s in dict.fromkeys(self.seeds)}
         return torch.stack([by_seed[s] for s in self.seeds])
 
     def uniform(self, purpose: str, *shape: int) -> Tensor:

@@ -38,10 +38,10 @@ sys.path.insert(0, str(HERE.parents[1] / "tests"))
 
 from checkpoint_files import SMALL_VIT, SMALL_VQGAN, random_clip, random_vqgan, write_openai, write_taming  # noqa: E402
 
-from vqclip.checkpoints import cards  # noqa: E402
-from vqclip.compose import compose  # noqa: E402
-from vqclip.engine import build  # noqa: E402
-from vqclip.files import sha256  # noqa: E402
+from vqclip.checkpoints.catalogue import cards  # noqa: E402
+from vqclip.config.compose import compose  # noqa: E402
+from vqclip.io.files import sha256  # noqa: E402
+from vqclip.runs.build import build  # noqa: E402
 
 PAIR = ("imagenet_f16_16384", "vit_b_32")
 WAYS = {  # name → overrides; the first is what the others are compared with

@@ -55,15 +55,16 @@ from safetensors.torch import load_file
 from torchvision.transforms import RandomAffine
 from torchvision.transforms.functional import hflip
 
-from vqclip.callbacks import Progress, Recorder
-from vqclip.checkpoints import load_generator, load_perceptor
-from vqclip.compose import compose
-from vqclip.generators import VQGAN
+from vqclip.callbacks import Progress
+from vqclip.checkpoints.load import load_generator, load_perceptor
+from vqclip.config.compose import compose
 from vqclip.loss import Targets, combine_texts
-from vqclip.module import Eye, LatentOptimisation
-from vqclip.perceptors import MEAN, STD, CLIPPerceptor
-from vqclip.resume import Signals
-from vqclip.rng import Draws
+from vqclip.models.clip import MEAN, STD, CLIPPerceptor
+from vqclip.models.vqgan import VQGAN
+from vqclip.module import Guide, LatentOptimisation
+from vqclip.rng import StepRandom
+from vqclip.runs.recorder import Recorder
+from vqclip.runs.signals import Signals
 from vqclip.schedules import schedule
 
 RESULTS = Path(__file__).parent / "results"
@@ -110,11 +111,11 @@ def our_module(
     with torch.no_grad():
         include, exclude = perceptor.encode_text(["a castle"]), perceptor.encode_text(["blurry"])
     include, exclude = include.expand(pictures, -1), exclude.expand(pictures, -1)
-    eye = Eye(perceptor, 1 / eyes, Targets(combine_texts(include, None, 1, 1), exclude))
+    eye = Guide(perceptor, 1 / eyes, Targets(combine_texts(include, None, 1, 1), exclude))
     module = LatentOptimisation(
         generator=generator,
         eyes={f"eye {i}": eye for i in range(eyes)},
-        z0=torch.sin(0.5 * Draws(range(pictures), 0).normal("init", *shape)),
+        z0=torch.sin(0.5 * StepRandom(range(pictures), 0).normal("init", *shape)),
         seeds=range(pictures),
         steps=10**6,
         latent_kind=instantiate(cfg.latent),
@@ -285,7 +286,7 @@ def placed(pair: tuple[VQGAN, CLIPPerceptor], arguments: argparse.Namespace) -> 
 def steps_of(name: str, arguments: argparse.Namespace) -> Callable[[int], list[float]] | None:
     """How contender ``name`` makes n steps and times each; None where it lacks a library."""
     if name in ("original", "fork", "floor"):
-        # taming's own spelling of its activation, which ``vqclip.generators`` replaces in the process.
+        # taming's own spelling of its activation, which ``vqclip.models.vqgan`` replaces in the process.
         taming_model.nonlinearity = lambda x: x * torch.sigmoid(x)
         build = {"original": original, "fork": fork, "floor": floor}[name]
         step = build(*placed(published(arguments.pair), arguments))

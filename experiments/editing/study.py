@@ -18,9 +18,9 @@ import yaml
 from PIL import Image, ImageDraw
 
 from vqclip import run
-from vqclip.files import read_record
-from vqclip.init import read_image
-from vqclip.judge import Judge
+from vqclip.io.images import read_record
+from vqclip.io.pixels import read_image
+from vqclip.models.judge import Judge
 
 HERE = Path("experiments/editing")
 RUNS = Path("outputs/editing")

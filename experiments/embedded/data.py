@@ -447,7 +447,7 @@ def caption(scene, rng, plain=False, bare=0.0):
 
 def token_ids(count=8000):
     """The openai-clip ids that the small vocabulary keeps, ascending: bytes, commonest merges, all words in use."""
-    from vqclip.tokens import simple_tokenizer
+    from vqclip.models.tokenizer import simple_tokenizer
 
     tokenizer, rng = simple_tokenizer(), random.Random(0)
     texts = [caption(random_scene(rng, defects=0.2), rng) for _ in range(count)]

@@ -28,9 +28,9 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torchvision.transforms.functional import to_pil_image
 
-from vqclip.generators import VQGAN
-from vqclip.judge import Judge
-from vqclip.prior import Prior
+from vqclip.models.judge import Judge
+from vqclip.models.prior import Prior
+from vqclip.models.vqgan import VQGAN
 
 EMBEDDED = files("vqclip") / "embedded"
 RESULTS = HERE / "results"

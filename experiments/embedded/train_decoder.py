@@ -15,7 +15,7 @@ from train_generator import picture_loss, pool, seed_codebook
 from train_prior import CONFIG as PRIOR
 from train_prior import load_generator, parts
 
-from vqclip.prior import Prior
+from vqclip.models.prior import Prior
 
 
 def main():

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from common import Run, parser
 from data import Painter, load_icons, random_scene
 
-from vqclip.generators import VQGAN
+from vqclip.models.vqgan import VQGAN
 
 CONFIG = {
     "ddconfig": {

@@ -11,7 +11,7 @@ from data import Painter, caption, load_icons, random_scene
 from torch import nn
 from train_perceptor import crops
 
-from vqclip.judge import Judge
+from vqclip.models.judge import Judge
 
 CONFIG = {
     "dim": 192,

@@ -12,8 +12,8 @@ from common import Naming, Run, match_loss, parser
 from data import Painter, caption, load_icons, random_scene, token_ids
 from torch import nn
 
-from vqclip.perceptors import MEAN, STD, build_clip
-from vqclip.tokens import CompactTokenizer
+from vqclip.models.clip import MEAN, STD, build_clip
+from vqclip.models.tokenizer import CompactTokenizer
 
 CONFIG = {
     "embed_dim": 256,

@@ -27,9 +27,9 @@ from data import (
 from safetensors.torch import load_file, save_file
 from train_generator import CONFIG as GENERATOR
 
-from vqclip.generators import VQGAN
-from vqclip.prior import Prior
-from vqclip.tokens import CompactTokenizer
+from vqclip.models.prior import Prior
+from vqclip.models.tokenizer import CompactTokenizer
+from vqclip.models.vqgan import VQGAN
 
 # "flat" recalls the flat drawing of a concept, every other style the canonical one.
 CONFIG = {

@@ -26,11 +26,11 @@ from torch import Tensor
 from torchvision.transforms.functional import to_pil_image
 from tqdm import tqdm
 
-from vqclip.compose import compose
-from vqclip.engine import build
-from vqclip.judge import Judge
-from vqclip.module import Eye
-from vqclip.rng import Draws
+from vqclip.config.compose import compose
+from vqclip.models.judge import Judge
+from vqclip.module import Guide
+from vqclip.rng import StepRandom
+from vqclip.runs.build import build
 
 HERE = Path("experiments/fewer_steps")
 REFERENCE = ["experiment=reference", "size=[128,128]"]
@@ -55,9 +55,9 @@ class Scores:
         self.crops = instantiate(compose(REFERENCE).augmentations, _convert_="all")
 
     @torch.no_grad()
-    def __call__(self, images: Tensor, prompts: list[str], seeds: list[int], eye: Eye) -> Tensor:
+    def __call__(self, images: Tensor, prompts: list[str], seeds: list[int], eye: Guide) -> Tensor:
         side, text = eye.perceptor.input_size, eye.targets.include
-        looked = F.normalize(eye.perceptor.encode_image(self.crops(images, Draws(seeds, 0), side)), dim=-1)
+        looked = F.normalize(eye.perceptor.encode_image(self.crops(images, StepRandom(seeds, 0), side)), dim=-1)
         guide = torch.einsum("bnd,bd->bn", looked.view(len(prompts), -1, text.shape[1]), text).mean(1)
         small = F.interpolate(images, (side, side), mode="bilinear", antialias=True)
         whole = (F.normalize(eye.perceptor.encode_image(small), dim=-1) * text).sum(1)

@@ -1,0 +1,174 @@
+"""The architecture of a checkpoint, read from the shapes of its tensors, and whether they fit it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vqclip.checkpoints.cards import Card
+from vqclip.checkpoints.catalogue import cards
+from vqclip.checkpoints.tensors import Weights
+from vqclip.errors import UserError
+
+__all__ = ["architecture_from_shapes", "check_fit", "empty_module", "quiet_construction"]
+
+
+def architecture_from_shapes(card: Card, path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
+    architecture = _describe(shapes)[1] if _describe(shapes)[0] == card.kind else None
+    if architecture is None:
+        raise UserError(_not_this_kind(card, path, shapes))
+    return architecture
+
+
+def _describe(shapes: Mapping[str, tuple[int, ...]]) -> tuple[str | None, dict[str, Any] | None]:
+    """(kind, architecture) that tensors of these shapes are of; None where they tell nothing."""
+    for kind, reader in (("generator", _vqgan_of), ("perceptor", _clip_of)):
+        try:
+            return kind, reader(shapes)
+        except (KeyError, IndexError, ValueError, ZeroDivisionError):
+            continue
+    return None, None
+
+
+def _count(shapes: Iterable[str], pattern: str) -> int:
+    """How many numbers stand in the one group of a pattern, over all names."""
+    return len({match[1] for name in shapes if (match := re.match(pattern, name))})
+
+
+def _vqgan_of(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
+    gumbel = "quantize.embed.weight" in shapes
+    n_embed, embed_dim = shapes["quantize.embed.weight" if gumbel else "quantize.embedding.weight"]
+    ch, in_channels = shapes["encoder.conv_in.weight"][:2]
+    levels = _count(shapes, r"encoder\.down\.(\d+)\.")
+    z_channels = shapes["post_quant_conv.weight"][0]
+    # Only the ratio of resolution to attn_resolutions reaches the modules; 256 is what taming trains at.
+    resolution = 256
+    attended = [i for i in range(levels) if f"encoder.down.{i}.attn.0.q.weight" in shapes]
+    return {
+        "ddconfig": {
+            "double_z": shapes["encoder.conv_out.weight"][0] == 2 * z_channels,
+            "z_channels": z_channels,
+            "resolution": resolution,
+            "in_channels": in_channels,
+            "out_ch": shapes["decoder.conv_out.weight"][0],
+            "ch": ch,
+            "ch_mult": [shapes[f"encoder.down.{i}.block.0.conv2.weight"][0] // ch for i in range(levels)],
+            "num_res_blocks": _count(shapes, r"encoder\.down\.0\.block\.(\d+)\."),
+            "attn_resolutions": [resolution // 2**i for i in attended],
+            "dropout": 0.0,
+        },
+        "n_embed": n_embed,
+        "embed_dim": embed_dim,
+        "gumbel": gumbel,
+    }
+
+
+def _clip_of(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
+    width, embed_dim = shapes["text_projection"]
+    context_length = shapes["positional_embedding"][0]
+    vocab_size = shapes["token_embedding.weight"][0]
+    if "visual.proj" in shapes:
+        vision_width, _, patch, _ = shapes["visual.conv1.weight"]
+        grid = round((shapes["visual.positional_embedding"][0] - 1) ** 0.5)
+        layers: int | list[int] = _count(shapes, r"visual\.transformer\.resblocks\.(\d+)\.")
+        resolution = patch * grid
+    else:
+        vision_width, patch = shapes["visual.layer1.0.conv1.weight"][0], None
+        grid = round((shapes["visual.attnpool.positional_embedding"][0] - 1) ** 0.5)
+        layers = [_count(shapes, rf"visual\.layer{i}\.(\d+)\.") for i in (1, 2, 3, 4)]
+        resolution = grid * 32
+    return {
+        "embed_dim": embed_dim,
+        "image_resolution": resolution,
+        "vision_layers": layers,
+        "vision_width": vision_width,
+        "vision_patch_size": patch,
+        "context_length": context_length,
+        "vocab_size": vocab_size,
+        "transformer_width": width,
+        "transformer_heads": max(1, width // 64),  # as openai-clip's build_model: the shapes do not tell
+        "transformer_layers": _count(shapes, r"transformer\.resblocks\.(\d+)\."),
+    }
+
+
+@contextmanager
+def quiet_construction() -> Iterator[None]:
+    """Around a constructor: taming prints its latent's shape, and random weights would use up the process's numbers."""
+    with redirect_stdout(None), torch.random.fork_rng(devices=[]):
+        yield
+
+
+def empty_module(kind: str, architecture: dict[str, Any]) -> nn.Module:
+    from vqclip.models.clip import build_clip
+    from vqclip.models.vqgan import VQGAN
+
+    return VQGAN(**architecture) if kind == "generator" else build_clip(architecture)
+
+
+def check_fit(card: Card, weights: Weights, needed: Mapping[str, Tensor]) -> None:
+    """Refuse weights whose tensors are not those of the architecture, and say what they look like."""
+    wrong = [
+        f"{name} is {list(weights.shapes[name])} in the file, {list(value.shape)} by the architecture"
+        for name, value in needed.items()
+        if name in weights.shapes and tuple(weights.shapes[name]) != tuple(value.shape)
+    ]
+    missing = [name for name in needed if name not in weights.shapes]
+    if not wrong and not missing:
+        return
+    if len(missing) == len(needed):
+        raise UserError(_not_this_kind(card, weights.path, weights.shapes))
+    parts = [_some(wrong)] if wrong else []
+    if missing:
+        parts.append(f"{len(missing)} of {len(needed)} tensors are missing: {_some(missing, ', ')}")
+    where = _where(card, weights.path)
+    raise UserError(
+        f"{where} does not fit the architecture of {card.name}: {'; '.join(parts)}. {_advice(card, weights)}"
+    )
+
+
+def _some(items: list[str], joint: str = "; ") -> str:
+    return joint.join(items[:3]) + (f"{joint}and {len(items) - 3} more" if len(items) > 3 else "")
+
+
+def _where(card: Card, path: Path) -> str:
+    return f"{card.key}.path={card.path}:" if card.local is not None else f"{card.key}: {path}"
+
+
+def _advice(card: Card, weights: Weights) -> str:
+    kind, architecture = _describe(weights.shapes)
+    given = f"{card.key}.path={card.path or weights.path}"
+    if kind != card.kind:
+        return f"The file is damaged, or of another family. Try: {card.choice}"
+    known = [other for other in cards() if other.kind == kind and other.architecture]
+    alike = [other for other in known if _same(other.architecture, architecture)]
+    if not alike:
+        return (
+            f"It looks like none of the known architectures; its shapes say {json.dumps(architecture)}. "
+            f"Try: vqclip {given} {card.key}.architecture=null"
+        )
+    also = f" (or {', '.join(other.name for other in alike[1:])}, built alike)" if alike[1:] else ""
+    best = alike[0]
+    given = f"{best.key}.path={card.path or weights.path}"
+    return f"It looks like {best.name}{also}. Try: vqclip {best.choice} {given}"
+
+
+def _same(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
+    plain = [json.dumps({"gumbel": False, **x} if "ddconfig" in x else dict(x), sort_keys=True) for x in (a, b)]
+    return plain[0] == plain[1]
+
+
+def _not_this_kind(card: Card, path: Path, shapes: Mapping[str, tuple[int, ...]]) -> str:
+    kind = _describe(shapes)[0]
+    what = {"generator": "a VQGAN in taming's names", "perceptor": "an OpenAI CLIP"}
+    message = f"{_where(card, path)} is not {what[card.kind]}: its tensors are {_some(list(shapes), ', ')}."
+    if kind:
+        place = "checkpoints.generator" if kind == "generator" else "checkpoints.perceptors.NAME"
+        message += f" It looks like {what[kind]}. Try: {place}.path={card.path or path}"
+    return message

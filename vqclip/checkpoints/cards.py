@@ -1,0 +1,90 @@
+"""Cards: what is known of one checkpoint, as ``conf/checkpoints`` states it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import OmegaConf
+
+from vqclip.paths import cache_dir
+
+if TYPE_CHECKING:
+    pass
+
+__all__ = ["CARD_KEYS", "Card", "make_card"]
+
+_PACKAGED = "pkg://vqclip/"
+
+
+@dataclass(frozen=True)
+class Card:
+    """What is known of one checkpoint; see the comments in ``conf/checkpoints`` for the keys.
+
+    Attributes:
+        kind: ``generator`` or ``perceptor``.
+        name: as the user types it.
+        key: its place in the config, for messages.
+    """
+
+    kind: str
+    name: str
+    key: str
+    path: str | None = None
+    file: str | None = None
+    bytes: int | None = None
+    sha256: str | None = None
+    status: str | None = None
+    urls: list[str] = field(default_factory=list)
+    licence: str | None = None
+    about: str | None = None
+    architecture: dict[str, Any] | None = None
+    weight: float = 1
+
+    @property
+    def group(self) -> str:
+        """The config group that it is chosen by."""
+        return "checkpoints/generator" if self.kind == "generator" else "checkpoints/perceptors"
+
+    @property
+    def choice(self) -> str:
+        """The override that chooses it."""
+        return f"{self.group}={self.name if self.kind == 'generator' else f'[{self.name}]'}"
+
+    @property
+    def fetch_command(self) -> str:
+        """What brings it here, or mends it."""
+        return f"vqclip models fetch {self.group.removeprefix('checkpoints/')}/{self.name}"
+
+    @property
+    def local(self) -> Path | None:
+        """The file of one's own that ``path`` names."""
+        if not self.path:
+            return None
+        if self.path.startswith(_PACKAGED):
+            return Path(str(resources.files("vqclip"))) / self.path.removeprefix(_PACKAGED)
+        return Path(self.path).expanduser()
+
+    @property
+    def source(self) -> Path:
+        """Where the file is put, by hand or by fetching."""
+        return cache_dir() / (self.file or f"{self.name}.ckpt")
+
+    @property
+    def kept(self) -> Path:
+        """What is kept of it for use."""
+        return self.source.with_suffix(".safetensors")
+
+
+CARD_KEYS = set(Card.__dataclass_fields__) - {"kind", "key"}
+
+
+def make_card(kind: str, name: str, content: Mapping[str, Any]) -> Card:
+    key = "checkpoints.generator" if kind == "generator" else f"checkpoints.perceptors.{name}"
+    if OmegaConf.is_config(content):
+        content = OmegaConf.to_container(content, resolve=True)
+    known = {k: v for k, v in content.items() if k in CARD_KEYS and v is not None}
+    return Card(**{**known, "kind": kind, "name": name, "key": key})

@@ -1,0 +1,73 @@
+"""Every card and every pair of the shipped config and of a folder of the user's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vqclip.checkpoints.cards import Card, make_card
+from vqclip.checkpoints.check import card_errors
+from vqclip.errors import UserError
+from vqclip.paths import conf_dir
+
+if TYPE_CHECKING:
+    pass
+
+__all__ = ["cards", "pairs"]
+
+
+def cards(config_dir: str | None = None) -> list[Card]:
+    """Every card of the shipped config and of a config folder of the user's own, generators first.
+
+    Raises:
+        UserError: a card's YAML cannot be read, or holds mistakes.
+    """
+    found: dict[tuple[str, str], Card] = {}
+    for folder in _folders(config_dir):
+        for path in sorted((folder / "generator").glob("*.yaml")):
+            content = _read_yaml(path)
+            name = content.get("name") or path.stem
+            found["generator", name] = _checked(path, "generator", name, content)
+        for path in sorted((folder / "perceptors").glob("*.yaml")):
+            for name, content in _read_yaml(path).items():
+                found["perceptor", name] = _checked(path, "perceptor", name, content)
+    return sorted(found.values(), key=lambda card: card.kind)
+
+
+def pairs(config_dir: str | None = None) -> dict[str, list[tuple[str, str]]]:
+    """Pairs by name, as the (kind, name) of their halves."""
+    found = {}
+    for folder in _folders(config_dir):
+        for path in sorted(folder.glob("*.yaml")):
+            defaults = {}
+            for entry in _read_yaml(path).get("defaults", []):
+                defaults.update(entry if isinstance(entry, dict) else {})
+            eyes = defaults.get("perceptors") or []
+            halves = [("generator", defaults["generator"])] if defaults.get("generator") else []
+            found[path.stem] = halves + [("perceptor", eye) for eye in ([eyes] if isinstance(eyes, str) else eyes)]
+    return found
+
+
+def _folders(config_dir: str | None) -> list[Path]:
+    if config_dir is not None and not Path(config_dir).is_dir():
+        raise UserError(f"--config-dir {config_dir}: no such folder. Allowed: one that holds checkpoints/…/*.yaml")
+    return [conf_dir() / "checkpoints"] + ([Path(config_dir) / "checkpoints"] if config_dir else [])
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    import yaml
+
+    try:
+        content = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"{path} cannot be read as YAML: {error}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: a card is a mapping of keys, this is {type(content).__name__}")
+    return content
+
+
+def _checked(path: Path, kind: str, name: str, content: Any) -> Card:
+    errors = card_errors(kind, name, content)
+    if errors:
+        raise UserError(f"{path}:\n" + "\n".join(errors))
+    return make_card(kind, name, content)

@@ -1,0 +1,137 @@
+"""Mistakes in cards that can be found before any model is loaded."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import re
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vqclip.checkpoints.cards import CARD_KEYS, Card, make_card
+from vqclip.paths import offline
+
+if TYPE_CHECKING:
+    pass
+
+__all__ = ["card_errors", "factor_of", "validate_cards"]
+
+_ARCHITECTURE = {
+    "generator": {"required": {"ddconfig", "n_embed", "embed_dim"}, "optional": {"gumbel", "norm_groups"}},
+    "perceptor": {
+        "required": {
+            "embed_dim", "image_resolution", "vision_layers", "vision_width", "vision_patch_size",
+            "context_length", "vocab_size", "transformer_width", "transformer_heads", "transformer_layers",
+        },
+        "optional": set(),
+    },
+}  # fmt: skip
+
+
+def validate_cards(checkpoints: Mapping[str, Any]) -> list[str]:
+    """Every mistake in a resolved ``checkpoints`` mapping, each as one message; loads and fetches nothing."""
+    errors = []
+    generator, perceptors = checkpoints.get("generator"), checkpoints.get("perceptors")
+    if not generator:
+        errors.append("checkpoints.generator: none chosen. Try: checkpoints/generator=embedded")
+    if not perceptors:
+        errors.append("checkpoints.perceptors: none chosen. Try: checkpoints/perceptors=[embedded]")
+    chosen = [("generator", (generator or {}).get("name") or "generator", generator)] if generator else []
+    chosen += [("perceptor", name, card) for name, card in (perceptors or {}).items() if card is not None]
+    for kind, name, content in chosen:
+        found = card_errors(kind, name, content)
+        errors += found or _presence_errors(make_card(kind, name, content))
+    prior = (checkpoints.get("prior") or {}).get("path")
+    if prior and not Card("prior", "prior", "checkpoints.prior", path=prior).local.is_file():
+        errors.append(f"checkpoints.prior.path={prior}: no such file. Try: checkpoints.prior=null init=sine")
+    return errors
+
+
+def card_errors(kind: str, name: str, card: Any) -> list[str]:
+    key = "checkpoints.generator" if kind == "generator" else f"checkpoints.perceptors.{name}"
+    if not isinstance(card, Mapping):
+        return [f"{key}={card}: a card is a mapping of keys. Allowed: {', '.join(sorted(CARD_KEYS))}"]
+    keys = CARD_KEYS - ({"weight"} if kind == "generator" else set())
+    errors = [_unknown(f"{key}.{word}", word, keys) for word in card if word not in keys]
+    for word, kinds, allowed in (
+        ("path", str, "a path, in quotes where it is a number"),
+        ("file", str, "a file name"),
+        ("bytes", int, "a whole number"),
+        ("sha256", str, "64 hex digits"),
+        ("urls", list, "a list of links"),
+        ("architecture", Mapping, "a mapping, or null to read it from the file"),
+    ):
+        value = card.get(word)
+        if value is not None and not isinstance(value, kinds):
+            errors.append(f"{key}.{word}={value!r}: not allowed here. Allowed: {allowed}")
+    if isinstance(card.get("sha256"), str) and not re.fullmatch(r"[0-9a-f]{64}", card["sha256"]):
+        errors.append(f"{key}.sha256={card['sha256']}: not allowed here. Allowed: 64 hex digits in lower case, or null")
+    if isinstance(card.get("file"), str) and Path(card["file"]).name != card["file"]:
+        errors.append(f"{key}.file={card['file']}: not allowed here. Allowed: a file name; a path goes in {key}.path")
+    for url in card["urls"] if isinstance(card.get("urls"), list) else []:
+        if not re.match(r"https?://", str(url)):
+            errors.append(f"{key}.urls: {url} is not a web link. Allowed: http(s)://…; a file goes in {key}.path")
+    if not card.get("path") and not card.get("urls"):
+        errors.append(f"{key}: neither path nor urls. Try: {key}.path=FILE")
+    architecture = card.get("architecture")
+    if isinstance(architecture, Mapping):
+        required = _ARCHITECTURE[kind]["required"]
+        allowed = required | _ARCHITECTURE[kind]["optional"]
+        errors += [f"{key}.architecture.{word}: missing" for word in sorted(required - set(architecture))]
+        errors += [_unknown(f"{key}.architecture.{word}", word, allowed) for word in set(architecture) - allowed]
+    return errors
+
+
+def _unknown(key: str, word: str, known: set[str]) -> str:
+    near = difflib.get_close_matches(str(word), known, n=1)
+    return f"{key}: no such key. Allowed: {', '.join(sorted(known))}." + (f" Did you mean {near[0]}?" if near else "")
+
+
+def _presence_errors(card: Card) -> list[str]:
+    if card.local is not None:
+        if card.local.is_file() and os.access(card.local, os.R_OK):
+            return []
+        cause = "cannot be read" if card.local.is_file() else "is a folder" if card.local.is_dir() else "no such file"
+        allowed = "a .ckpt, .pt or .safetensors file" + (", or null for the official one" if card.urls else "")
+        return [f"{card.key}.path={card.path}: {cause}. Allowed: {allowed}"]
+    if offline() and not card.kept.is_file() and not card.source.is_file():
+        return [missing_help(card)]
+    return []
+
+
+def missing_help(card: Card) -> str:
+    """What to do about a checkpoint that is not here and cannot be fetched."""
+    facts = ", ".join(
+        ([f"{card.bytes:,} bytes"] if card.bytes else []) + ([f"sha256 {card.sha256}"] if card.sha256 else [])
+    )
+    return (
+        f"{card.key}: {card.name} is not here, and VQCLIP_OFFLINE is set.\n"
+        f"  put it at    {card.source}" + (f"   ({facts})" if facts else "") + "\n"
+        f"  or fetch it  VQCLIP_OFFLINE=0 {card.fetch_command}"
+    )
+
+
+def factor_of(card: Mapping[str, Any]) -> int | None:
+    """Pixels a side of one code, where the card or its file's header tells; None otherwise."""
+    chosen = make_card("generator", card.get("name") or "generator", card)
+    architecture = chosen.architecture
+    if architecture is None and chosen.local is not None:
+        architecture = _header_config(chosen.local)
+    try:
+        return 2 ** (len(architecture["ddconfig"]["ch_mult"]) - 1)
+    except (KeyError, TypeError):
+        return None
+
+
+def _header_config(path: Path) -> dict[str, Any] | None:
+    """The constructor arguments in a safetensors file's metadata, read without any library."""
+    try:
+        with open(path, "rb") as file:
+            length = struct.unpack("<Q", file.read(8))[0]
+            header = json.loads(file.read(length)) if length < 2**24 else {}
+        return json.loads(header["__metadata__"]["config"])
+    except (OSError, struct.error, ValueError, KeyError, TypeError):
+        return None

@@ -1,0 +1,197 @@
+"""A checkpoint as it was published becomes the weights that synthesis needs.
+
+Architecture is read from, in this order: the card, the file's own metadata, a taming ``model.yaml`` beside it, the
+shapes of its tensors.  What is kept goes into safetensors with the architecture and the source's hash as metadata;
+values are kept bit for bit in the type they had (the OpenAI files are mostly fp16, the taming ones fp32).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch import Tensor
+
+from vqclip.checkpoints.architecture import architecture_from_shapes, check_fit, empty_module, quiet_construction
+from vqclip.checkpoints.cards import Card
+from vqclip.checkpoints.check import missing_help
+from vqclip.checkpoints.download import disk_full, fetch, lock_file
+from vqclip.checkpoints.tensors import Weights, open_tensors
+from vqclip.errors import UserError
+from vqclip.io.files import atomic_write
+from vqclip.io.files import sha256 as sha256_of
+from vqclip.paths import cache_dir, offline
+
+__all__ = ["convert", "digest", "ensure_weights", "integrity_error"]
+
+#: Where transformer checkpoints (faceshq, sflckr, the full coco) keep their VQGAN.
+_FIRST_STAGE = "first_stage_model."
+
+
+def ensure_weights(card: Card) -> Weights:
+    """The weights of a card: its own file, else what is kept, else what lies in the cache, else fetched.
+
+    Raises:
+        UserError: missing and offline, every mirror failed, not the file that the card names, or it does not fit.
+    """
+    if card.local is not None:
+        return _own(card)
+    cache_dir().mkdir(parents=True, exist_ok=True)
+    with lock_file(card.kept):
+        if not _is_kept(card):
+            fetched = not card.source.is_file()
+            if fetched:
+                if offline():
+                    raise UserError(missing_help(card))
+                fetch(card)
+            convert(card, card.source, card.kept)
+            if fetched:  # a file that was put there by hand is left alone
+                card.source.unlink()
+    return _read(card, card.kept)
+
+
+def _is_kept(card: Card) -> bool:
+    if not card.kept.is_file():
+        return False
+    with _mended_by(card.fetch_command):
+        return card.sha256 in (None, open_tensors(card.kept).metadata.get("source_sha256"))
+
+
+@contextmanager
+def _mended_by(advice: str) -> Iterator[None]:
+    """A file of ours that cannot be read: say what makes it again."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{error}. Mend it: {advice}") from None
+
+
+def _own(card: Card) -> Weights:
+    """A file of the user's own; a pickle is converted once, and found again by its hash."""
+    if not card.local.is_file():
+        raise UserError(f"{card.key}.path={card.path}: no such file")
+    with open(card.local, "rb") as file:
+        if file.read(9)[8:] == b"{":  # safetensors: nothing to convert
+            return _read(card, card.local)
+    kept = cache_dir() / "own" / f"{sha256_of(card.local)}.{card.kind}.safetensors"
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    with lock_file(kept):
+        if not kept.is_file():
+            convert(card, card.local, kept)
+        with _mended_by("remove that file, it is made again from your own"):
+            open_tensors(kept)
+    return _read(card, kept)
+
+
+def convert(card: Card, source: Path, kept: Path) -> None:
+    """Write what synthesis needs of ``source`` to ``kept``, and say what that saves.
+
+    Raises:
+        UserError: not the file that the card names, not a checkpoint, or it does not fit the architecture.
+    """
+    from safetensors.torch import save
+
+    source_hash = sha256_of(source)
+    if card.local is None and card.sha256 not in (None, source_hash):
+        raise UserError(
+            f"{source} is not the file that the card of {card.name} names: "
+            f"its sha256 is {source_hash}, not {card.sha256}. Remove it to fetch the right one, "
+            f"or use it as your own: {card.key}.path={source}"
+        )
+    weights = _read(card, source, source_hash)
+    with torch.device("meta"), quiet_construction():
+        needed = empty_module(card.kind, weights.architecture).state_dict()
+    check_fit(card, weights, needed)
+    tensors = {name: weights.get(name) for name in _kept_names(weights.shapes, needed)}
+    metadata = {
+        "format": "pt",
+        "config": json.dumps(weights.architecture),
+        "source_file": source.name,
+        "source_bytes": str(source.stat().st_size),
+        "source_sha256": source_hash,
+    }
+    metadata["digest"] = digest(tensors, metadata)
+    with disk_full(kept):
+        atomic_write(kept, save(tensors, metadata))
+    before, after = source.stat().st_size, kept.stat().st_size
+    print(f"{card.name}: {before / 1e6:,.0f} MB converted to {after / 1e6:,.0f} MB of safetensors in {kept}")
+    if card.local is None and card.sha256 is None:
+        print(f"{card.name}: no hash is known of it, only its shapes were checked; this file has sha256 {source_hash}")
+
+
+def digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
+    """sha256 over the metadata and the names, types, shapes and bytes of tensors: what `verify` compares."""
+    total = hashlib.sha256(json.dumps({k: v for k, v in metadata.items() if k != "digest"}, sort_keys=True).encode())
+    for name in sorted(tensors):
+        tensor = tensors[name].contiguous()
+        total.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
+        total.update(tensor.flatten().view(torch.uint8).numpy() if tensor.numel() else b"")
+    return total.hexdigest()
+
+
+def integrity_error(path: Path, card: Card | None) -> str | None:
+    """What is wrong with a file that lies in the cache or came with the package; None where it is whole.
+
+    Args:
+        card: what it should be; None for a converted file of the user's own.
+    """
+    try:
+        file = open_tensors(path)
+        if "digest" in file.metadata:
+            if digest({name: file.get(name) for name in file.shapes}, file.metadata) != file.metadata["digest"]:
+                return "its content does not agree with the digest taken when it was made"
+            found = file.metadata["source_sha256"]
+        else:
+            found = sha256_of(path)
+    except UserError as error:
+        return str(error)
+    if card is not None and card.local is None and card.sha256 not in (None, found):
+        return f"its sha256 is {found}, the card's {card.sha256}"
+    return None
+
+
+def _read(card: Card, path: Path, source_hash: str | None = None) -> Weights:
+    try:
+        file = open_tensors(path)
+    except UserError as error:
+        raise UserError(f"{card.key}: {error}") from None
+    source_hash = source_hash or file.metadata.get("source_sha256") or sha256_of(path)
+    prefix = _FIRST_STAGE if any(name.startswith(_FIRST_STAGE) for name in file.shapes) else ""
+    shapes = {name.removeprefix(prefix): shape for name, shape in file.shapes.items() if name.startswith(prefix)}
+    architecture = (
+        card.architecture or file.config or _beside(card, path) or architecture_from_shapes(card, path, shapes)
+    )
+    return Weights(path, shapes, lambda name: file.get(prefix + name), dict(architecture), source_hash)
+
+
+def _beside(card: Card, path: Path) -> dict[str, Any] | None:
+    """The architecture in the taming YAML that lies beside a checkpoint: ``model.yaml`` or one of the same name."""
+    for beside in (path.with_suffix(".yaml"), path.with_name("model.yaml")):
+        if card.kind != "generator" or not beside.is_file():
+            continue
+        try:
+            model = yaml.safe_load(beside.read_text())["model"]
+            model = model["params"].get("first_stage_config", model)
+            params = model["params"]
+            return {
+                "ddconfig": params["ddconfig"],
+                "n_embed": params["n_embed"],
+                "embed_dim": params["embed_dim"],
+                "gumbel": "gumbel" in str(model.get("target", "")).lower(),
+            }
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
+            raise UserError(
+                f"{beside}, beside {path.name}, is not a taming config ({type(error).__name__}: {error}). "
+                "Allowed: model.params with ddconfig, n_embed and embed_dim. Without the file the tensors' shapes tell"
+            ) from None
+    return None
+
+
+def _kept_names(shapes: Iterable[str], needed: Iterable[str]) -> list[str]:
+    return [*needed, *(["token_ids"] if "token_ids" in shapes else [])]

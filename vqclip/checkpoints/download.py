@@ -1,0 +1,207 @@
+"""Files from the network: several mirrors in order, cut transfers resumed, nothing used before its hash agrees.
+
+A transfer grows ``<file>.part`` beside its target and is renamed only when whole and proven, so that at every moment
+the target is absent or good.  What was got of a file with a known hash counts for every mirror, and for the next run.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import filelock
+import requests
+import urllib3
+from tqdm import tqdm
+
+from vqclip.errors import UserError
+from vqclip.io.files import sha256 as sha256_of
+
+if TYPE_CHECKING:
+    from vqclip.checkpoints.cards import Card
+
+__all__ = ["disk_full", "fetch", "lock_file"]
+
+#: Seconds to wait for a connection, and for the next bytes of it.
+TIMEOUT = (10.0, 30.0)
+
+
+_RESUMES = 20  # times that one mirror may cut a transfer, bytes having come each time
+
+
+_BLOCK = 2**20
+
+
+class _MirrorFailed(Exception):
+    """One mirror did not deliver; the message is the reason."""
+
+
+@contextmanager
+def lock_file(path: Path) -> Iterator[None]:
+    """Hold the lock of a file: of several jobs that want it, one makes it and the others wait."""
+    lock = filelock.FileLock(path.with_name(f".{path.name}.lock"))
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        print(f"waiting for another process that is making {path}")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def disk_full(path: Path) -> Iterator[None]:
+    """A full disk, quota or file size limit while ``path`` is written becomes a UserError."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        free = shutil.disk_usage(path.parent).free
+        raise UserError(
+            f"{path} cannot be written: {error.strerror} ({free / 1e6:,.0f} MB free). "
+            "Make room, or put the cache elsewhere: VQCLIP_HOME=FOLDER; what has come so far is used again"
+        ) from None
+
+
+def fetch(card: Card) -> Path:
+    """Bring the official file of a card to ``card.source``; call it under the file's lock.
+
+    Raises:
+        UserError: no mirror delivered (with the reason of each), or the disk is full.
+    """
+    target = card.source
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(target.name + ".part")
+    if card.sha256 is None:  # nothing could prove that old and new bytes are of one file
+        part.unlink(missing_ok=True)
+    missing = (card.bytes or 0) - (part.stat().st_size if part.exists() else 0)
+    free = shutil.disk_usage(target.parent).free
+    if missing > free:
+        raise UserError(
+            f"{card.name} needs {missing / 1e6:,.0f} MB in {target.parent}, where {free / 1e6:,.0f} MB are free. "
+            "Make room, or put the cache elsewhere: VQCLIP_HOME=FOLDER"
+        )
+    reasons = []
+    for url in card.urls:
+        try:
+            _from_mirror(url, part, card)
+        except _MirrorFailed as reason:
+            reasons.append(f"  {url}\n    {reason}")
+            print(f"{card.name}: {urlsplit(url).netloc}: {reason}")
+            continue
+        part.replace(target)
+        return target
+    raise UserError(
+        f"{card.key}: {card.name} could not be fetched; no mirror delivered it.\n" + "\n".join(reasons) + "\n"
+        f"Try again later (what has come is kept), or put the file at {target}, or name your own: {card.key}.path=FILE"
+    )
+
+
+def _from_mirror(url: str, part: Path, card: Card) -> None:
+    """Complete and prove ``part`` from one mirror."""
+    inherited = part.exists()  # bytes of an earlier mirror or run, which may have been of another file
+    version = None
+    for _ in range(_RESUMES):
+        have = _length(part)
+        if card.bytes is None or have != card.bytes:
+            version, cause = _stream(url, part, card, version)
+            if cause and _length(part) <= have:
+                raise _MirrorFailed(cause)
+            if cause:
+                time.sleep(0.5)
+                continue
+        if card.sha256 in (None, sha256_of(part)):
+            return
+        part.unlink()
+        if not inherited:
+            raise _MirrorFailed("what it sent has another sha256 than the card's: another file, or damaged on its way")
+        inherited = False
+    raise _MirrorFailed(f"it cut the transfer {_RESUMES} times")
+
+
+def _length(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _stream(url: str, part: Path, card: Card, version: str | None) -> tuple[str | None, str | None]:
+    """One request: go on where ``part`` ends.
+
+    Args:
+        version: what the mirror called its version of the file (ETag) when ``part`` was begun.
+
+    Returns:
+        The version, and why the transfer is not complete (None where it is).
+    """
+    have = _length(part)
+    headers = {"Accept-Encoding": "identity"}  # or ranges would count compressed bytes
+    if have and (card.sha256 or version):
+        headers["Range"] = f"bytes={have}-"
+        if not card.sha256:
+            headers["If-Range"] = version
+    try:
+        response = requests.get(url, headers=headers, stream=True, timeout=TIMEOUT)
+    except requests.RequestException as error:
+        return version, _reason(error)
+    with response:
+        if response.status_code == 416:
+            return version, None  # nothing is left to send: the hash decides
+        start = _check(response, have)
+        length = response.headers.get("Content-Length")
+        total = start + int(length) if length else card.bytes
+        if card.bytes and total != card.bytes:
+            raise _MirrorFailed(f"its file has {total:,} bytes, the card's has {card.bytes:,}")
+        etag = response.headers.get("ETag", "")
+        version = etag if etag and not etag.startswith("W/") else None
+        # The bar shows rate and time left; `disable=None` keeps it out of logs.
+        name = f"{card.name} from {urlsplit(url).netloc}"
+        bar = tqdm(total=total, initial=start, unit="B", unit_scale=True, desc=name, disable=None)
+        with bar, disk_full(part), open(part, "ab" if start else "wb") as file:
+            try:
+                while block := response.raw.read1(_BLOCK):  # read1: what has come before a cut is not lost
+                    file.write(block)
+                    bar.update(len(block))
+            except urllib3.exceptions.HTTPError as error:
+                return version, _reason(error)
+            file.flush()
+            os.fsync(file.fileno())
+    return version, None if total in (None, _length(part)) else "it closes the connection before the end"
+
+
+def _check(response: requests.Response, have: int) -> int:
+    """Where the answer's bytes belong in the file."""
+    if not response.ok:
+        raise _MirrorFailed(f"HTTP {response.status_code} {response.reason}")
+    if "text/html" in response.headers.get("Content-Type", ""):
+        raise _MirrorFailed("it answers with a web page, not with a file")
+    if response.status_code != 206:
+        return 0
+    if not response.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
+        raise _MirrorFailed("it answers with another part of the file than was asked for")
+    return have
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, requests.ConnectTimeout):
+        return f"no connection within {TIMEOUT[0]:g} s"
+    if isinstance(error, requests.ReadTimeout) or "Read timed out" in str(error):
+        return f"it hangs: nothing came for {TIMEOUT[1]:g} s"
+    if isinstance(error, requests.exceptions.SSLError):
+        return f"its certificate is not trusted ({error})"
+    if isinstance(error, requests.exceptions.ProxyError):
+        return f"the proxy does not answer ({error})"
+    text = str(error)
+    if "NameResolutionError" in text or "Name or service not known" in text:
+        return "its name is not known here: no network, or the site is gone"
+    if "Connection refused" in text:
+        return "it refuses the connection"
+    return f"{type(error).__name__}: {text[:200]}"

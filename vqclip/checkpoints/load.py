@@ -1,0 +1,109 @@
+"""Checkpoints: cards that say where weights are, and the models that come of them.
+
+A card is a mapping under ``checkpoints.generator`` or ``checkpoints.perceptors.<name>`` (``conf/checkpoints``).  It
+names a file of one's own (``path``) or an official one (``file``, ``urls``, ``sha256``), which is fetched on first
+use and kept in the cache folder as safetensors that hold just what synthesis needs.
+
+Nothing here imports torch before a model is loaded: the config check and ``vqclip models`` must answer at once.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from vqclip.checkpoints.architecture import check_fit, quiet_construction
+from vqclip.checkpoints.cards import Card, make_card
+from vqclip.checkpoints.tensors import Weights, open_tensors
+from vqclip.io.files import sha256 as sha256_of
+from vqclip.paths import cache_dir
+
+if TYPE_CHECKING:
+    from vqclip.models.clip import CLIPPerceptor
+    from vqclip.models.prior import Prior
+    from vqclip.models.vqgan import VQGAN
+
+__all__ = ["build", "load_generator", "load_perceptor", "load_prior"]
+
+
+def build(card: Card, weights: Weights) -> nn.Module:
+    """The model of a card's kind with these weights: float32, eval, frozen; ``sha256`` says where they came from."""
+    from vqclip.models.clip import CLIPPerceptor
+    from vqclip.models.vqgan import VQGAN
+
+    with quiet_construction():
+        if card.kind == "generator":
+            model = target = VQGAN(**weights.architecture)
+        else:
+            ids = weights.get("token_ids") if "token_ids" in weights.shapes else None
+            model = CLIPPerceptor(weights.architecture, ids)
+            target = model.model
+    needed = target.state_dict()
+    check_fit(card, weights, needed)
+    for name, value in needed.items():
+        value.copy_(weights.get(name))
+    model.sha256 = weights.sha256
+    model.float().eval().requires_grad_(False)
+    if card.kind == "perceptor":
+        model.speed_up()
+    return model
+
+
+def load_generator(card: Mapping[str, Any]) -> VQGAN:
+    """The generator of a card: float32, eval, frozen, on the CPU; one object a process for equal cards.
+
+    Its ``sha256`` is that of the file the weights came from.
+
+    Raises:
+        UserError: the file is missing, cannot be had, is not a checkpoint, or does not fit.
+    """
+    return _load(_key(make_card("generator", card.get("name") or "generator", card)))
+
+
+def load_perceptor(name: str, card: Mapping[str, Any]) -> CLIPPerceptor:
+    """The perceptor of a card, as :func:`load_generator`."""
+    return _load(_key(make_card("perceptor", name, card)))
+
+
+def load_prior(path: str) -> Prior:
+    """The prior of a pair, with ``tokenize`` (texts → its token ids) and ``sha256``.
+
+    A prior reads the words of its pair's perceptor: the vocabulary is that of ``perceptor.safetensors`` beside it.
+    """
+    return _load_prior(str(Card("prior", "prior", "checkpoints.prior", path=path).local))
+
+
+@cache
+def _load_prior(path: str) -> Prior:
+
+    from vqclip.models.prior import Prior
+    from vqclip.models.tokenizer import CompactTokenizer
+
+    with torch.random.fork_rng(devices=[]):
+        prior = Prior.load(path)
+    eye = open_tensors(Path(path).with_name("perceptor.safetensors"))
+    ids = eye.get("token_ids") if "token_ids" in eye.shapes else None
+    prior.tokenize = CompactTokenizer(ids, eye.shapes["positional_embedding"][0])
+    prior.sha256 = sha256_of(Path(path))
+    return prior
+
+
+def _key(card: Card) -> str:
+    # The weight is the objective's business: cards that differ in it share a model.
+    return json.dumps({**card.__dict__, "weight": 1, "home": str(cache_dir())}, sort_keys=True)
+
+
+@cache
+def _load(key: str) -> VQGAN | CLIPPerceptor:
+    from vqclip.checkpoints.convert import ensure_weights
+
+    known = json.loads(key)
+    known.pop("home")
+    card = Card(**known)
+    return build(card, ensure_weights(card))

@@ -1,0 +1,207 @@
+"""A pickle read without running it: see :mod:`vqclip.checkpoints.tensors`."""
+
+from __future__ import annotations
+
+import pickle
+import re
+import sys
+from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+import torch
+
+__all__ = [
+    "DTYPES",
+    "LARGEST_PICKLE",
+    "CallableStandIn",
+    "PlainDict",
+    "RefusedPickle",
+    "TensorRef",
+    "named_tensors",
+    "unpickle",
+]
+
+DTYPES = {
+    "DoubleStorage": torch.float64,
+    "FloatStorage": torch.float32,
+    "HalfStorage": torch.float16,
+    "BFloat16Storage": torch.bfloat16,
+    "LongStorage": torch.int64,
+    "IntStorage": torch.int32,
+    "ShortStorage": torch.int16,
+    "CharStorage": torch.int8,
+    "ByteStorage": torch.uint8,
+    "BoolStorage": torch.bool,
+}
+
+
+#: Names of the standard library that checkpoints hold and that are harmless as stand-ins.
+_HARMLESS = re.compile(
+    r"(collections|datetime|pathlib|enum|typing|decimal|fractions|uuid)\..*|argparse\.Namespace|_codecs\.encode|functools\.partial"
+    r"|copyreg\._reconstructor|builtins\.(object|int|float|bool|complex|str|bytes|bytearray|list|tuple|dict|set|frozenset|slice|range)"
+)
+
+
+#: Of packages whose functions can load or run things, the names that a checkpoint's pickle does call.
+_CALLED = re.compile(
+    r"numpy\.(dtype|ndarray|(core|_core)\.multiarray\.(scalar|_reconstruct))|torch\.(device|Size)|torch\.jit\._pickle\.\w+"
+)
+
+
+_ABLE_TO_RUN = ("torch", "numpy", "pip", "setuptools", "pkg_resources")
+
+
+LARGEST_PICKLE = 256 * 2**20  # the pickles of the largest known checkpoints have 1 MB: the tensors lie outside
+
+
+class RefusedPickle(Exception):
+    """The file is not one to read; the message is the cause."""
+
+
+@dataclass(frozen=True, slots=True)
+class TensorRef:
+    """Where a tensor lies: which storage, and which part of it (units: elements)."""
+
+    storage: str
+    dtype: str
+    offset: int
+    shape: tuple[int, ...]
+    stride: tuple[int, ...]
+
+
+class _Inert(type):
+    """Classes of stand-ins.  A call of one makes another stand-in, or is refused."""
+
+    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        if not cls.callable:
+            raise RefusedPickle(f"its pickle calls {cls.origin}, which has no place in a checkpoint; it was not run")
+        return cls.__new__(cls)
+
+
+class _StandIn(metaclass=_Inert):
+    """In the place of an object of a class that is not imported: takes any content, does nothing with it."""
+
+    callable = False
+    origin = ""
+    state: Any = None
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> _StandIn:
+        return object.__new__(cls)
+
+    def __setstate__(self, state: Any) -> None:
+        self.state = state
+
+    def ignore(self, *args: Any) -> None:
+        pass
+
+    __setitem__ = append = extend = add = ignore
+
+
+class CallableStandIn:
+    """A name the reader knows.  No attributes: a pickle's BUILD opcode can set none."""
+
+    __slots__ = ("_function",)
+
+    def __init__(self, function: Callable[..., Any]):
+        object.__setattr__(self, "_function", function)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError(name)
+
+    def __call__(self, *args: Any) -> Any:
+        return self._function(*args)
+
+
+def _tensor_v2(storage: Any, offset: int, shape: tuple, stride: tuple, *_: Any) -> TensorRef:
+    if not (isinstance(storage, tuple) and storage[:1] == ("storage",)):
+        raise RefusedPickle("its pickle builds a tensor without a storage")
+    numbers = (offset, *shape, *stride)
+    if len(shape) != len(stride) or any(type(n) is not int or not 0 <= n < 2**48 for n in numbers):
+        raise RefusedPickle("its pickle gives a tensor an impossible shape")
+    return TensorRef(storage[2], storage[1], offset, tuple(shape), tuple(stride))
+
+
+_KNOWN = {
+    "torch._utils._rebuild_tensor_v2": CallableStandIn(_tensor_v2),
+    "torch._utils._rebuild_parameter": CallableStandIn(lambda data, *_: data),
+    "torch._utils._rebuild_parameter_with_state": CallableStandIn(lambda data, *_: data),
+    "collections.OrderedDict": CallableStandIn(lambda items=(): PlainDict(items)),
+}
+
+
+class PlainDict(dict):
+    """Stands for OrderedDict: a dict that takes, and drops, the ``_metadata`` that state dicts carry."""
+
+    __slots__ = ()
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+
+# The Python one, not the C one: its memo is a dict, so a forged memo index costs nothing.
+class _Unpickler(pickle._Unpickler):
+    def __init__(self, stream: BinaryIO):
+        super().__init__(stream, encoding="latin-1")
+        self.storages: dict[str, str] = {}  # key → kind, of every storage that is referred to
+
+    def find_class(self, module: str, name: str) -> Any:
+        # torch pickles with protocol 2, which spells names as Python 2 did.
+        module, name = NAME_MAPPING.get((module, name), (IMPORT_MAPPING.get(module, module), name))
+        origin = f"{module}.{name}"
+        if origin in _KNOWN:
+            return _KNOWN[origin]
+        if module == "torch" and name in DTYPES:
+            return name
+        harmless = bool(_HARMLESS.fullmatch(origin))
+        top = module.split(".")[0]
+        if not harmless and (top in sys.stdlib_module_names):
+            raise RefusedPickle(f"its pickle names {origin}, which has no place in a checkpoint; it was not run")
+        called = harmless or top not in _ABLE_TO_RUN or bool(_CALLED.fullmatch(origin))
+        return _Inert(name, (_StandIn,), {"origin": origin, "callable": called})
+
+    def persistent_load(self, pid: Any) -> Any:
+        if not (isinstance(pid, tuple) and len(pid) >= 5 and pid[0] == "storage" and pid[1] in DTYPES):
+            raise RefusedPickle(f"its pickle refers to an unknown kind of storage: {str(pid)[:80]}")
+        self.storages[str(pid[2])] = pid[1]
+        return ("storage", pid[1], str(pid[2]))
+
+
+def unpickle(stream: BinaryIO) -> tuple[Any, dict[str, str]]:
+    """The next pickle of a stream → its content, and the kinds of the storages it refers to."""
+    unpickler = _Unpickler(stream)
+    try:
+        return unpickler.load(), unpickler.storages
+    except RefusedPickle:
+        raise
+    except EOFError:
+        raise RefusedPickle("its pickle ends too soon: the file is truncated") from None
+    except Exception as error:
+        raise RefusedPickle(f"its pickle is malformed ({type(error).__name__}: {str(error)[:120]})") from None
+
+
+def named_tensors(content: Any) -> dict[str, TensorRef]:
+    """The state dict in what a pickle held."""
+    if isinstance(content, dict):
+        state = content["state_dict"] if isinstance(content.get("state_dict"), dict) else content
+        return {name: value for name, value in state.items() if isinstance(name, str) and isinstance(value, TensorRef)}
+    if isinstance(content, _StandIn):
+        return _module_tensors(content)
+    return {}
+
+
+def _module_tensors(module: _StandIn) -> dict[str, TensorRef]:
+    """Parameters and buffers of a TorchScript module: tensors are attributes, submodules attributes in turn."""
+    found, seen, todo = {}, set(), [("", module)]
+    while todo:
+        prefix, part = todo.pop()
+        if id(part) in seen or not isinstance(part.state, dict):
+            continue
+        seen.add(id(part))
+        for name, value in part.state.items():
+            if isinstance(value, TensorRef):
+                found[f"{prefix}{name}"] = value
+            elif isinstance(value, _StandIn):
+                todo.append((f"{prefix}{name}.", value))
+    return found

@@ -1,0 +1,225 @@
+"""Tensors out of checkpoint files, without running what else the files hold.
+
+A ``.ckpt`` or ``.pt`` is a pickle, and a pickle is a program: it may call any function it names.  The reader here
+knows the handful of names that rebuild a tensor; nothing else is ever imported or called.  What a checkpoint of
+2020 holds besides its weights (optimiser states, callback objects) becomes inert stand-ins.  A file that names what
+has no business in a checkpoint (``os.system``, a call of ``torch.hub.load``) is refused with that name.
+
+Formats: torch's zip (``torch.save`` since 1.6), TorchScript archives (the OpenAI CLIP files), torch's older stream,
+safetensors.  Tensors are read one at a time, so that gigabytes of optimiser state are never touched.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import struct
+import zipfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vqclip.checkpoints.safe_pickle import DTYPES, LARGEST_PICKLE, RefusedPickle, TensorRef, named_tensors, unpickle
+from vqclip.errors import UserError
+
+__all__ = ["TensorFile", "Weights", "open_tensors"]
+
+_LEGACY_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+
+
+@dataclass(frozen=True)
+class TensorFile:
+    """The tensors of a file, by name.
+
+    Attributes:
+        shapes: shape of each tensor; knowing it reads no data.
+        get: name → tensor as stored (dtype kept), in memory of its own.
+        config: the constructor arguments that a safetensors file of ours carries, else None.
+        metadata: all of a safetensors file's metadata.
+    """
+
+    shapes: dict[str, tuple[int, ...]]
+    get: Callable[[str], Tensor]
+    config: dict[str, Any] | None
+    metadata: dict[str, str]
+
+
+def open_tensors(path: Path) -> TensorFile:
+    """Look into a checkpoint of any known format; nothing in it is run.
+
+    Raises:
+        UserError: no such file, not a checkpoint, damaged, or it holds code.
+    """
+    try:
+        with open(path, "rb") as file:
+            head = file.read(512)
+        if not head:
+            raise RefusedPickle("the file is empty")
+        if head.startswith(b"PK\x03\x04"):
+            return _open_zip(path)
+        if head.startswith(_LEGACY_MAGIC):
+            return _open_legacy(path)
+        if head[8:9] == b"{" and struct.unpack("<Q", head[:8])[0] < 2**27:
+            return _open_safetensors(path)
+        raise RefusedPickle(_name_format(path, head))
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
+    except RefusedPickle as error:
+        raise UserError(f"{path} is refused: {error}") from None
+
+
+def _name_format(path: Path, head: bytes) -> str:
+    """What a file is that is none of the known formats."""
+    if head[:1] == b"\x80" or re.match(rb"[c(][\w.]+\n[\w.]+\n", head):
+        with open(path, "rb") as file:
+            unpickle(file)
+        return "it is a plain pickle without tensors, not a torch checkpoint"
+    start = head.lstrip().lower()
+    if start.startswith((b"<!doctype", b"<html", b"<?xml")):
+        return "it is a web page, not a checkpoint: the link that it came from is dead or asks for something"
+    if start.startswith(b"version https://git-lfs"):
+        return "it is a Git LFS pointer, not the checkpoint itself"
+    try:
+        head.decode()
+    except UnicodeDecodeError as error:
+        if error.start < len(head) - 4:  # a character may be cut at the end of the sample
+            return "its format is unknown. Allowed: a torch checkpoint, an OpenAI CLIP file, safetensors"
+    return "it is a text file, not a checkpoint"
+
+
+def _assemble(ref: TensorRef, raw: bytes) -> Tensor:
+    """A tensor from the bytes of its storage."""
+    dtype = DTYPES[ref.dtype]
+    elements = len(raw) // dtype.itemsize
+    last = ref.offset + sum((n - 1) * s for n, s in zip(ref.shape, ref.stride, strict=True))
+    if prod(ref.shape) == 0:
+        return torch.empty(ref.shape, dtype=dtype)
+    if last >= elements or prod(ref.shape) > elements:
+        raise UserError(f"a tensor of {list(ref.shape)} reaches beyond its storage: the file is damaged or forged")
+    storage = torch.frombuffer(bytearray(raw), dtype=dtype)
+    return storage.as_strided(ref.shape, ref.stride, ref.offset).contiguous()
+
+
+def _open_zip(path: Path) -> TensorFile:
+    try:
+        archive = zipfile.ZipFile(path)
+    except zipfile.BadZipFile:
+        raise RefusedPickle("the archive's directory at its end is missing: the file is truncated") from None
+    entries = {info.filename: info for info in archive.infolist()}
+    pickles = [name for name in entries if name.split("/")[1:] == ["data.pkl"] or name == "data.pkl"]
+    if len(pickles) != 1:
+        shown = ", ".join(list(entries)[:3])
+        raise RefusedPickle(f"it is a zip archive of other things ({shown}), not a torch checkpoint; unpack it first")
+    root = pickles[0].removesuffix("data.pkl")
+    size = path.stat().st_size
+
+    def record(name: str) -> bytes:
+        info = entries.get(root + name)
+        if info is None:
+            raise RefusedPickle(f"the archive lacks {root + name}: the file is damaged")
+        # torch stores its records uncompressed; whatever expands, or overlaps, is a bomb.
+        if info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size or info.file_size > size:
+            raise RefusedPickle(
+                f"{info.filename} is compressed ({info.compress_size:,} bytes that claim to be {info.file_size:,}), "
+                "which torch never does: it looks like a zip bomb"
+            )
+        try:
+            return archive.read(info)
+        except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
+            raise RefusedPickle(f"{info.filename} is damaged ({error})") from None
+
+    stored = sum(info.file_size for info in entries.values() if info.compress_type == zipfile.ZIP_STORED)
+    if stored > size:
+        raise RefusedPickle(f"its records overlap: {stored:,} bytes claimed in a file of {size:,}, a zip bomb")
+    if entries[pickles[0]].file_size > LARGEST_PICKLE:
+        raise RefusedPickle(f"its pickle claims {entries[pickles[0]].file_size:,} bytes: it looks like a zip bomb")
+    if root + "byteorder" in entries and record("byteorder") != b"little":
+        raise RefusedPickle("it was written on a big-endian machine, which is not supported")
+    refs = named_tensors(unpickle(io.BytesIO(record("data.pkl")))[0])
+
+    def get(name: str) -> Tensor:
+        try:
+            return _assemble(refs[name], record(f"data/{refs[name].storage}"))
+        except (RefusedPickle, UserError) as error:
+            raise UserError(f"{path} is refused: {name}: {error}") from None
+
+    return _tensor_file(refs, get)
+
+
+def _open_legacy(path: Path) -> TensorFile:
+    """torch's stream of before 1.6: magic, version, system, the object, the storages' keys, the storages."""
+    with open(path, "rb") as file:
+        for _ in range(3):
+            unpickle(file)
+        content, kinds = unpickle(file)
+        keys, _ = unpickle(file)
+        places, size = {}, path.stat().st_size
+        for key in keys if isinstance(keys, list) else []:  # a storage: the number of its elements, the elements
+            count, start = struct.unpack("<q", file.read(8).ljust(8, b"\xff"))[0], file.tell()
+            end = start + count * DTYPES[kinds.get(str(key), "DoubleStorage")].itemsize
+            if count < 0 or end > size:
+                raise RefusedPickle("it ends before its tensors do: the file is truncated")
+            places[str(key)] = (start, end - start)
+            file.seek(end)
+    refs = named_tensors(content)
+
+    def get(name: str) -> Tensor:
+        start, count = places[refs[name].storage]
+        with open(path, "rb") as file:
+            file.seek(start)
+            return _assemble(refs[name], file.read(count))
+
+    return _tensor_file(refs, get)
+
+
+def _tensor_file(refs: dict[str, TensorRef], get: Callable[[str], Tensor]) -> TensorFile:
+    if not refs:
+        raise RefusedPickle("it holds no tensors by name. Allowed: a state dict, or a checkpoint with a `state_dict`")
+    return TensorFile({name: ref.shape for name, ref in refs.items()}, get, None, {})
+
+
+def _open_safetensors(path: Path) -> TensorFile:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise RefusedPickle(
+            f"its safetensors header and content disagree, it is truncated or damaged ({error})"
+        ) from None
+    try:
+        config = json.loads(metadata["config"]) if "config" in metadata else None
+    except json.JSONDecodeError as error:
+        raise RefusedPickle(f"its metadata `config` is not JSON ({error})") from None
+
+    def get(name: str) -> Tensor:
+        with safe_open(path, "pt") as file:
+            return file.get_tensor(name).clone()
+
+    return TensorFile(shapes, get, config, metadata)
+
+
+@dataclass(frozen=True)
+class Weights:
+    """What a model is built from.
+
+    Attributes:
+        path: the file, for messages.
+        shapes, get: its tensors by name (see :class:`~vqclip.safe_load.TensorFile`).
+        architecture: constructor arguments.
+        sha256: of the file that the weights were published in.
+    """
+
+    path: Path
+    shapes: Mapping[str, tuple[int, ...]]
+    get: Callable[[str], Tensor]
+    architecture: dict[str, Any]
+    sha256: str

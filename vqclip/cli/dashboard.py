@@ -1,0 +1,42 @@
+"""``vqclip dashboard SWEEP``: a saved W&B workspace for a sweep."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vqclip.compare.dashboard import build, describe, project_of
+from vqclip.compare.pictures import find_runs, read_pictures
+from vqclip.errors import UserError
+
+if TYPE_CHECKING:
+    pass
+
+__all__ = ["main"]
+
+
+def main(argv: Sequence[str]) -> int:
+    """The command line tool."""
+    parser = argparse.ArgumentParser(prog="vqclip dashboard", description=__doc__)
+    parser.add_argument("folders", nargs="+", type=Path, metavar="SWEEP", help="the folder of a sweep, or run folders")
+    parser.add_argument("--print", action="store_true", dest="show", help="print it as JSON; needs no account")
+    parser.add_argument("--entity", help="user or team; default as the runs have it, else your own")
+    parser.add_argument("--project", help="default as the runs have it")
+    arguments = parser.parse_args(argv)
+    pictures = read_pictures(find_runs(arguments.folders))
+    entity, project = project_of(pictures[0].config)
+    entity, project = arguments.entity or entity, arguments.project or project
+    if arguments.show:
+        print(json.dumps(describe(build(pictures, entity or "ENTITY", project)), indent=2))
+        return 0
+    import wandb
+
+    from vqclip.io.wandb_server import has_key
+
+    if not has_key(wandb.setup().settings):
+        raise UserError("vqclip dashboard: no W&B key is known. Try: wandb login, or vqclip dashboard --print")
+    print(build(pictures, entity or wandb.Api().default_entity, project).save().url)
+    return 0

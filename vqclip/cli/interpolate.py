@@ -1,0 +1,152 @@
+"""``vqclip interpolate RUN…``: a video that goes from picture to picture through the latents between them."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+from safetensors.torch import load_file
+from torch import Tensor
+from tqdm import tqdm
+
+from vqclip.checkpoints.load import load_generator
+from vqclip.config.overrides import with_overrides
+from vqclip.errors import UserError
+from vqclip.init import InitContext, MaskComposite
+from vqclip.io.interpolation import MODES, Keyframe, frames_between
+from vqclip.io.video import write_video
+from vqclip.models.vqgan import VQGAN
+from vqclip.rng import StepRandom
+from vqclip.runs.folder import picture_folder, read_config
+
+__all__ = ["main"]
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """What a finished run makes of a latent.  Runs that make the same of it are equal."""
+
+    generator: VQGAN
+    latent: DictConfig  #: the kind of latent
+    keep: MaskComposite | None
+
+    def __call__(self, z: Tensor) -> Tensor:
+        made = self.generator.decode(instantiate(self.latent)(z, self.generator))
+        return self.keep(made) if self.keep else made
+
+
+def stops_of(run: Path) -> tuple[list[Keyframe], dict]:
+    """The best picture of each prompt and seed of a run, and what has to agree between runs.
+
+    Raises:
+        UserError: not a run folder, or not finished.
+    """
+    config = read_config(run)
+    cfg = with_overrides(config, [], f"{run}/config.yaml")
+    try:
+        report = json.loads((run / "run.json").read_text())
+        latents = [
+            load_file(picture_folder(run, i) / "latents.safetensors")[f"{own['best']['step']:06d}"]
+            for i, own in enumerate(report["pictures"])
+        ]
+    except (OSError, KeyError, ValueError):
+        raise UserError(
+            f"{run}: not finished, or files of it are missing. Allowed: finished runs. Try: vqclip resume={run}"
+        ) from None
+    generator = load_generator(cfg.checkpoints.generator).to(memory_format=torch.channels_last)  # as a run has it
+    height, width = config["size"]
+    init = instantiate(cfg.init)
+    start = InitContext(generator, generator.latent_shape(height, width), [""], StepRandom([config["seed"]], 0), None)
+    keep = init.keep(start) if hasattr(init, "keep") else None
+
+    decode = Decoder(generator, cfg.latent, keep)
+    size = tuple(side * generator.factor for side in latents[0].shape[1:])
+    facts = {"size": f"{size[0]}×{size[1]}", "generator": generator.sha256, "name": cfg.checkpoints.generator.name}
+    return [Keyframe(latent, decode) for latent in latents], facts
+
+
+def _arguments(argv: Sequence[str]) -> argparse.Namespace:
+    parser = _Parser(prog="vqclip interpolate", description=__doc__.partition(":")[2].strip())
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folders, in the order of the video")
+    parser.add_argument("--frames", type=_from(2), default=120, help="length of the whole video (120)")
+    parser.add_argument("--fps", type=_from(1), default=30, help="frames a second (30)")
+    parser.add_argument("--mode", choices=MODES, default="spherical", help="the way between two latents (spherical)")
+    parser.add_argument("--ease", action="store_true", help="slow down at every picture")
+    parser.add_argument("--loop", action="store_true", help="go back to the first picture")
+    parser.add_argument("--gif", action="store_true", help="also write a .gif beside the .mp4")
+    parser.add_argument("--out", type=Path, help="the video (interpolation.mp4 in the first run's folder)")
+    parser.add_argument("--show", action="store_true", help="open it when it is done")
+    return parser.parse_args(argv)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> None:
+        raise UserError(f"interpolate: {message}. Try: vqclip interpolate --help")
+
+
+def _from(low: int) -> Callable[[str], int]:
+    def number(text: str) -> int:
+        if not text.isdecimal() or int(text) < low:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {low} up")
+        return int(text)
+
+    return number
+
+
+def main(argv: Sequence[str]) -> int:
+    """The tool."""
+    args = _arguments(argv)
+    path = args.out or args.runs[0] / "interpolation.mp4"
+    if path.suffix != ".mp4":
+        raise UserError(f"--out={path}: not a name of a video. Allowed: a name that ends in .mp4; --gif adds a GIF")
+    stops, first = stops_of(args.runs[0])
+    for run in args.runs[1:]:
+        more, facts = stops_of(run)
+        if facts["size"] != first["size"]:
+            raise UserError(
+                f"{run}: its pictures are of {facts['size']} pixels, those of {args.runs[0]} of {first['size']}. "
+                "Allowed: runs of one size"
+            )
+        if facts["generator"] != first["generator"]:
+            raise UserError(
+                f"{run}: its latents are of another generator ({facts['name']}, {facts['generator'][:12]}) than those "
+                f"of {args.runs[0]} ({first['name']}, {first['generator'][:12]}). Allowed: runs of one generator"
+            )
+        stops += more
+    if len(stops) < 2:
+        raise UserError(f"{args.runs[0]}: one picture, and a video goes between two. Try: vqclip interpolate RUN RUN")
+    if args.frames < len(stops):
+        raise UserError(
+            f"--frames={args.frames}: fewer than the {len(stops)} pictures. Allowed: {len(stops)} and more. "
+            f"Try: --frames={30 * len(stops)}"
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for out in [path, *([path.with_suffix(".gif")] if args.gif else [])]:
+        frames = frames_between(stops, args.frames, args.mode, args.loop, args.ease)
+        write_video(out, tqdm(frames, desc=out.name, total=args.frames, unit="frame", dynamic_ncols=True), args.fps)
+        print(out)
+    if args.show:
+        show(path)
+    return 0
+
+
+def show(path: Path) -> None:
+    """Open a file in the viewer the system has for it; where there is none, say where the file is."""
+    opener = "open" if sys.platform == "darwin" else "xdg-open"
+    screen = sys.platform in ("darwin", "win32") or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    if sys.platform == "win32":
+        os.startfile(path)
+    elif screen and shutil.which(opener):
+        subprocess.Popen([opener, str(path)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    else:
+        print(f"no viewer here; the video is {path.absolute()}")

@@ -1,0 +1,157 @@
+"""``vqclip models``: what checkpoints there are, which are here, and whether they are whole."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from vqclip.checkpoints.cards import Card
+from vqclip.checkpoints.catalogue import cards, pairs
+from vqclip.errors import UserError
+from vqclip.paths import cache_dir
+
+__all__ = ["main"]
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the tool.
+
+    Returns:
+        Exit status: 0, or 1 where ``verify`` found a file that is not whole.
+
+    Raises:
+        UserError: unknown name, or a file cannot be had.
+    """
+    parser = argparse.ArgumentParser(
+        prog="vqclip models",
+        description="Checkpoints: what there is, what is here, is it whole. Without a command: list.",
+    )
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument(
+        "--config-dir", metavar="FOLDER", help="cards of your own: FOLDER/checkpoints/generator/NAME.yaml"
+    )
+    commands = parser.add_subparsers(dest="command", metavar="{list,fetch,verify}")
+    commands.add_parser("list", parents=[common], help="every checkpoint and what is here of it")
+    fetch = commands.add_parser("fetch", parents=[common], help="bring checkpoints here, and mend damaged ones")
+    fetch.add_argument("names", nargs="+", metavar="NAME", help="a pair, generator/NAME or perceptors/NAME")
+    fetch.add_argument("--offline", action="store_true", help="use no network: convert what was put here by hand")
+    verify = commands.add_parser("verify", parents=[common], help="compare what is here with its hashes")
+    verify.add_argument("names", nargs="*", metavar="NAME", help="as for fetch; default: all that is here")
+    options = parser.parse_args([*argv] or ["list"])
+
+    known = cards(options.config_dir)
+    if options.command == "list":
+        return _list(known)
+    chosen = _choose(options.names, known, options.config_dir)
+    if options.command == "verify":
+        return _verify(chosen, own=not options.names)
+    if options.offline:
+        os.environ["VQCLIP_OFFLINE"] = "1"
+    return _fetch(chosen)
+
+
+def _choose(names: Sequence[str], known: list[Card], config_dir: str | None) -> list[Card]:
+    """Cards by the names that a user types; all of them for no name."""
+    if not names:
+        return known
+    by_name = {f"{card.group.split('/')[1]}/{card.name}": [card] for card in known}
+    for card in known:
+        by_name.setdefault(card.name, []).append(card)
+    for name, halves in pairs(config_dir).items():
+        by_name[name] = [card for card in known if (card.kind, card.name) in halves]
+    chosen: dict[str, Card] = {}
+    for name in names:
+        if name not in by_name:
+            near = difflib.get_close_matches(name, by_name, n=1)
+            raise UserError(
+                f"{name}: no such checkpoint."
+                + (f" Did you mean {near[0]}?" if near else "")
+                + " All names: vqclip models list"
+            )
+        chosen |= {card.key + card.name: card for card in by_name[name]}
+    return list(chosen.values())
+
+
+def _list(known: list[Card]) -> int:
+    here = sum(path.stat().st_size for path in cache_dir().rglob("*") if path.is_file())
+    print(f"cache  {cache_dir()}  ({_size(here)}; VQCLIP_HOME moves it)")
+    for kind, title in (
+        ("generator", "generators   checkpoints/generator=NAME"),
+        ("perceptor", "perceptors   checkpoints/perceptors=[NAME,…]"),
+    ):
+        print(f"\n{title}")
+        for card in known:
+            if card.kind == kind:
+                note = "  [unverified: no hash is known]" if card.status == "unverified" else ""
+                print(f"  {card.name:<20} {_state(card):<24} {card.about or ''}{note}")
+    print(
+        "\nA pair has its generator's name: checkpoints=NAME. To have one before it is needed: vqclip models fetch NAME"
+    )
+    return 0
+
+
+def _state(card: Card) -> str:
+    if card.local is not None:
+        return ("shipped" if card.path.startswith("pkg://") else "yours") if card.local.is_file() else "missing"
+    part = card.source.with_name(card.source.name + ".part")
+    if card.kept.is_file():
+        return f"here, {_size(card.kept.stat().st_size)}"
+    if card.source.is_file():
+        return "here, not converted yet"
+    if part.is_file():
+        of = f" of {_size(card.bytes)}" if card.bytes else ""
+        return f"cut at {_size(part.stat().st_size)}{of}"
+    return f"to fetch, {_size(card.bytes)}" if card.bytes else "to fetch"
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
+
+
+def _verify(chosen: list[Card], own: bool) -> int:
+    from vqclip.checkpoints.convert import integrity_error
+
+    found, broken = 0, 0
+    for card in chosen:
+        for path in _files(card):
+            cause = integrity_error(path, card)
+            mend = card.fetch_command if card.urls else "put a good file there"
+            _report(path, cause, mend)
+            found, broken = found + 1, broken + bool(cause)
+    for path in sorted((cache_dir() / "own").glob("*.safetensors")) if own else []:
+        cause = integrity_error(path, None)
+        _report(path, cause, f"remove it: it is made again from your own file ({path})")
+        found, broken = found + 1, broken + bool(cause)
+    print(f"{found} files, {broken} not whole" if broken else f"{found} files, all whole")
+    return 1 if broken else 0
+
+
+def _files(card: Card) -> list[Path]:
+    """What is here of a card."""
+    places = [card.local] if card.local is not None else [card.kept, card.source]
+    return [path for path in places if path.is_file()]
+
+
+def _report(path: Path, cause: str | None, mend: str) -> None:
+    print(f"BAD   {path}\n      {cause}\n      mend it: {mend}" if cause else f"whole {path}")
+
+
+def _fetch(chosen: list[Card]) -> int:
+    from vqclip.checkpoints.convert import ensure_weights, integrity_error
+    from vqclip.checkpoints.download import lock_file
+
+    for card in chosen:
+        if card.local is None:
+            cache_dir().mkdir(parents=True, exist_ok=True)
+            with lock_file(card.kept):
+                for path in _files(card):
+                    cause = integrity_error(path, card)
+                    if cause:
+                        print(f"{card.name}: {path.name} is not whole and goes: {cause}")
+                        path.unlink()
+        weights = ensure_weights(card)
+        print(f"{card.name}: {weights.path} is whole")
+    return 0

@@ -1,0 +1,33 @@
+"""``vqclip rerun RUN|PNG [overrides]``: make it again from its own record, and say whether the bytes agree."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from vqclip.cli.main import split
+from vqclip.errors import UserError
+from vqclip.runs.rerun import rerun
+
+__all__ = ["main"]
+
+_USAGE = """vqclip rerun RUN|PNG [overrides]
+
+Makes a run, or the run a picture came from, again from its own record, in a folder of its own, and compares.
+  vqclip rerun outputs/2026-01-31/12-00-00-000000
+  vqclip rerun picture.png
+  vqclip rerun picture.png steps=200 logger=wandb      with a change: how far does it move the picture?
+Exit status: 0 same bytes, or changes were asked for; 1 something differs; 2 it cannot be made again."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """The tool."""
+    if not argv or argv[0] in ("-h", "--help"):
+        print(_USAGE)
+        return 0 if argv else 2
+    overrides = split(argv[1:])
+    if flags := [word for word in overrides if word.startswith("-")]:
+        raise UserError(f"{flags[0]}: rerun takes overrides (key=value) and prompts, no flags. See vqclip rerun --help")
+    lines, same = rerun(Path(argv[0]), overrides)
+    print("\n".join(lines))
+    return 0 if same or overrides else 1

@@ -1,0 +1,1 @@
+"""The comparison of a sweep, or of any runs."""

@@ -1,0 +1,93 @@
+"""``vqclip dashboard SWEEP``: the W&B workspace of a sweep, built from code.
+
+Pictures in a grid of step by run, a curve for every term, the table of results, and the swept keys pinned beside the
+names of the runs.  The description can be printed without an account; saving it needs one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from vqclip.compare.pictures import Picture, axes
+from vqclip.errors import UserError
+
+if TYPE_CHECKING:
+    from wandb_workspaces.workspaces import Workspace
+
+__all__ = ["build", "describe", "project_of"]
+
+
+def build(pictures: Sequence[Picture], entity: str, project: str) -> Workspace:
+    """The workspace of some runs.
+
+    Raises:
+        UserError: wandb-workspaces is not installed.
+    """
+    try:
+        import wandb_workspaces.reports.v2 as panels
+        import wandb_workspaces.workspaces as workspaces
+    except ImportError:
+        raise UserError(
+            'vqclip dashboard: wandb-workspaces is not installed. Try: pip install "vqclip[dashboard]"'
+        ) from None
+    sweep = next((own for p in pictures if (own := p.config.get("sweep"))), None)
+    keys = [key for key in axes(pictures) if key not in ("prompt", "picture seed")]
+    numbers = [f"{i:02d}" for i in range(max(picture.index for picture in pictures) + 1)]
+    terms = [name for name in dict.fromkeys(k for p in pictures for k in p.scores) if name not in ("step", "score")]
+
+    def grid(kind: str) -> list:
+        layout = panels.Layout(w=24, h=14)
+        return [
+            panels.MediaBrowser(
+                title=f"{kind} {number}: step by run",
+                media_keys=[f"{kind}/{number}"],
+                mode="grid",
+                grid_x_axis="step",
+                grid_y_axis="run",
+                layout=layout,
+            )
+            for number in numbers
+        ]
+
+    scored = panels.SummaryMetric("best/include")
+    columns = [panels.ParallelCoordinatesPlotColumn(panels.Config(key), display_name=key) for key in keys]
+    sections = [
+        workspaces.Section("pictures", grid("picture"), is_open=True),
+        workspaces.Section(
+            "curves",
+            [panels.LinePlot(title=name, x="step", y=[name]) for name in ["loss", *terms, "lr", "noise"]],
+            is_open=True,
+        ),
+        workspaces.Section(
+            "results",
+            [
+                panels.WeavePanelSummaryTable(table_name="result", layout=panels.Layout(w=24, h=12)),
+                panels.ParallelCoordinatesPlot([*columns, panels.ParallelCoordinatesPlotColumn(scored)]),
+                panels.MediaBrowser(title="timelapse", media_keys=[f"timelapse/{number}" for number in numbers]),
+            ],
+            is_open=True,
+        ),
+        workspaces.Section("crops, as the perceptor sees them", grid("crop")),
+    ]
+    return workspaces.Workspace(
+        entity=entity,
+        project=project,
+        name=f"vqclip: {sweep['group']}" if sweep else "vqclip",
+        sections=sections,
+        runset_settings=workspaces.RunsetSettings(
+            filters=f"Metric('Group') = '{sweep['group']}'" if sweep else "",
+            pinned_columns=[*(f"config:{key}" for key in keys), "summary:best/score", "summary:best/include"],
+        ),
+    )
+
+
+def describe(workspace: Workspace) -> dict[str, Any]:
+    """What W&B would save, as plain data."""
+    return json.loads(workspace._to_model().model_dump_json(by_alias=True))
+
+
+def project_of(config: Mapping[str, Any]) -> tuple[str | None, str]:
+    logger = (config.get("logger") or {}).get("wandb") or {}
+    return logger.get("entity"), logger.get("project") or "vqclip"

@@ -1,0 +1,153 @@
+"""The pictures of runs and the keys by which they differ."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from vqclip.config.resolve import picture_config
+from vqclip.errors import UserError
+from vqclip.runs.folder import read_config
+
+__all__ = ["Picture", "axes", "distinct_values", "find_runs", "flatten", "format_value", "read_pictures"]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One picture of a run, made or not."""
+
+    run: Path
+    index: int
+    config: dict[str, Any]  #: of the run, resolved
+    report: dict[str, Any]  #: run.json
+    command: str  #: makes the run again
+
+    @property
+    def own(self) -> dict[str, Any]:
+        """Its part of the report: prompt, seed, scores."""
+        pictures = self.report.get("pictures") or []
+        return pictures[self.index] if self.index < len(pictures) else {}
+
+    @property
+    def folder(self) -> Path:
+        return self.run / f"picture-{self.index:02d}"
+
+    @property
+    def file(self) -> Path | None:
+        """Its best snapshot, where the run finished."""
+        path = self.folder / "best.png"
+        return path if self.report.get("status") == "finished" and path.is_file() else None
+
+    @property
+    def scores(self) -> dict[str, float]:
+        return self.own.get("best") or {}
+
+    def value(self, key: str) -> Any:
+        """The value of a config key; of a swept group, the choice."""
+        if key in ("prompt", "picture seed"):
+            return self.own.get(key.removeprefix("picture "))
+        value: Any = self.config
+        for part in key.split("."):
+            value = value.get(part) if isinstance(value, Mapping) else None
+        return self.swept.get(key) if value is None or isinstance(value, Mapping) else value
+
+    @property
+    def swept(self) -> dict[str, str]:
+        return (self.config.get("sweep") or {}).get("swept") or {}
+
+
+def find_runs(folders: Sequence[Path]) -> list[Path]:
+    """Run folders among and under ``folders``, those with numbers by number.
+
+    Raises:
+        UserError: a folder without runs.
+    """
+    found: dict[Path, None] = {}
+    for folder in folders:
+        here = [folder] if (folder / "config.yaml").is_file() else []
+        for path, names, files in os.walk(folder):
+            if "run.json" in files and Path(path) != folder:
+                here.append(Path(path))
+                names.clear()
+        if not here:
+            raise UserError(
+                f"{folder}: no run in it. Allowed: run folders, and folders that hold some. "
+                "Try: vqclip compare multirun/*/*"
+            )
+        found |= dict.fromkeys(sorted(here, key=lambda p: [(len(x), x) if x.isdigit() else (0, x) for x in p.parts]))
+    return list(found)
+
+
+def read_pictures(runs: Sequence[Path]) -> list[Picture]:
+    """Every picture of ``runs``; a run that failed before it had any counts as it was asked for."""
+    pictures = []
+    for run in runs:
+        config = read_config(run)
+        try:
+            report = json.loads((run / "run.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            report = {"status": "failed", "error": "no run.json"}
+        count = len(report.get("pictures") or [None])
+        pictures += [Picture(run, i, config, report, _command(run)) for i in range(count)]
+    return pictures
+
+
+def axes(pictures: Sequence[Picture]) -> list[str]:
+    """Keys that tell the pictures apart, each one more than those before it: swept ones first."""
+    keys = list(dict.fromkeys(key for picture in pictures for key in picture.swept))
+    flat = [flatten(picture_config(picture.config)) for picture in pictures]
+    keys += sorted({key for config in flat for key in config})
+    kept: list[str] = []
+    groups = 1
+    for key in dict.fromkeys([*keys, "prompt", "picture seed"]):
+        refined = len({tuple(format_value(p.value(k)) for k in [*kept, key]) for p in pictures})
+        if refined > groups:
+            kept.append(key)
+            groups = refined
+    return kept
+
+
+def flatten(config: Mapping[str, Any], path: str = "") -> dict[str, Any]:
+    found = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping) and value:
+            found |= flatten(value, f"{path}{key}.")
+        else:
+            found[f"{path}{key}"] = value
+    return found
+
+
+def format_value(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, list):
+        return ", ".join(map(format_value, value))
+    return "" if value is None else str(value)
+
+
+def distinct_values(pictures: Iterable[Picture], key: str) -> list[str]:
+    """The values of a key: numbers by size, others as they come."""
+    found = dict.fromkeys(format_value(picture.value(key)) for picture in pictures)
+    try:
+        return sorted(found, key=float)
+    except ValueError:
+        return list(found)
+
+
+def _command(run: Path) -> str:
+    """The command that makes a run again: as it was typed, where that is known."""
+    try:
+        overrides = yaml.safe_load((run / ".hydra" / "overrides.yaml").read_text())
+        hydra = yaml.safe_load((run / ".hydra" / "hydra.yaml").read_text())["hydra"]
+        own = [s["path"] for s in hydra["runtime"]["config_sources"] if s["provider"] == "command-line"]
+    except (OSError, yaml.YAMLError, TypeError, KeyError):
+        return shlex.join(["vqclip", "rerun", str(run)])
+    flags = [word for path in own for word in ("--config-dir", os.path.relpath(path))]
+    return shlex.join(["vqclip", *flags, *(word for word in overrides if not word.startswith("sweep="))])

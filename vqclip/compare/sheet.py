@@ -1,0 +1,173 @@
+"""The labelled contact sheet."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFont
+
+from vqclip.compare.pictures import Picture, distinct_values, format_value
+
+__all__ = ["draw_sheet"]
+
+INK, FAINT, PAPER, GAP = "#1c1c1c", "#707070", "#ffffff", "#f3dcdc"
+
+
+def draw_sheet(pictures: Sequence[Picture], keys: Sequence[str]) -> bytes:
+    """The contact sheet as PNG."""
+    # A large sheet is looked at from further away: smaller pictures, larger letters.
+    side, text = (256, 15) if len(pictures) <= 16 else (192, 17) if len(pictures) <= 48 else (160, 21)
+    width, height = _cell(pictures, side)
+    drawn = [_block(block, width, height, text) for block in _blocks(pictures, keys)]
+    across = _across(len(drawn), drawn[0].width, drawn[0].height)
+    columns = [max(b.width for b in drawn[i::across]) for i in range(min(across, len(drawn)))]
+    rows = [max(b.height for b in drawn[i : i + across]) for i in range(0, len(drawn), across)]
+    sheet = Image.new("RGB", (sum(columns) + 24, sum(rows) + 24), PAPER)
+    for i, block in enumerate(drawn):
+        row, column = divmod(i, across)
+        sheet.paste(block, (12 + sum(columns[:column]), 12 + sum(rows[:row])))
+    out = io.BytesIO()
+    sheet.save(out, "PNG")
+    return out.getvalue()
+
+
+def _cell(pictures: Sequence[Picture], side: int) -> tuple[int, int]:
+    """Width and height of a cell's picture: the proportions of the largest."""
+    height, width = max((tuple(p.config.get("size") or (1, 1)) for p in pictures), default=(1, 1))
+    return round(side * width / max(width, height)), round(side * height / max(width, height))
+
+
+def _across(count: int, width: int, height: int) -> int:
+    """How many of ``count`` equal boxes to put in a row so that the whole is about 4:3."""
+    return min(range(1, count + 1), key=lambda n: abs(math.log(n * width / (math.ceil(count / n) * height) * 3 / 4)))
+
+
+@dataclass(frozen=True)
+class _Block:
+    """A grid of the sheet."""
+
+    title: str
+    rows: list[str]  #: labels; empty for none
+    columns: list[str]
+    corner: tuple[str, str]  #: names of the rows' and the columns' key
+    cells: dict[tuple[int, int], Picture]
+    captions: bool  #: whether a cell says what it is, where rows and columns do not
+
+
+def _blocks(pictures: Sequence[Picture], keys: Sequence[str]) -> list[_Block]:
+    grid = list(itertools.product(*(distinct_values(pictures, key) for key in keys)))
+    wide = len(keys) == 1 and len(grid) > 8
+    if not keys or wide or len(grid) > 2 * len(pictures):
+        across = _across(len(pictures), 1, 1)
+        cells = {divmod(i, across): picture for i, picture in enumerate(pictures)}
+        return [_Block("", [], [""] * across, ("", ""), cells, True)]
+    row_key, column_key = (keys[0], keys[1]) if len(keys) > 1 else ("", keys[0])
+    rows = distinct_values(pictures, row_key) if row_key else [""]
+    columns = distinct_values(pictures, column_key)
+    found: dict[tuple[str, ...], dict[tuple[int, int], Picture]] = {}
+    for values in itertools.product(*(distinct_values(pictures, key) for key in keys[2:])):
+        found[values] = {}
+    for picture in pictures:
+        values = tuple(format_value(picture.value(key)) for key in keys[2:])
+        row = rows.index(format_value(picture.value(row_key))) if row_key else 0
+        found[values][row, columns.index(format_value(picture.value(column_key)))] = picture
+    return [
+        _Block(
+            "   ".join(f"{key} = {value}" for key, value in zip(keys[2:], values, strict=True)),
+            rows,
+            columns,
+            (row_key, column_key),
+            cells,
+            False,
+        )
+        for values, cells in found.items()
+        if cells
+    ]
+
+
+def _block(block: _Block, width: int, height: int, letters: int) -> Image.Image:
+    """A grid of pictures of ``width`` × ``height`` pixels, with letters of that height."""
+    font, small = ImageFont.load_default(letters), ImageFont.load_default(letters - 3)
+    pad, caption = 6, letters + 3
+    left = max([_wide(font, text) for text in [*block.rows, block.corner[0]]], default=0)
+    left = min(left, 2 * width) + 2 * pad if block.corner[0] else 0
+    top = (letters + 10 if block.title else 0) + (2 * (letters + 6) if block.corner[1] else 0)
+    rows = max((row for row, _ in block.cells), default=0) + 1 if block.captions else len(block.rows)
+    step = (width + pad, height + pad + caption)
+    image = Image.new("RGB", (left + len(block.columns) * step[0] + 18, top + rows * step[1] + 18), PAPER)
+    draw = ImageDraw.Draw(image)
+    y = 0
+    if block.title:
+        draw.text((0, y), _cut(font, block.title, image.width), INK, font)
+        y += letters + 10
+    if block.corner[1]:
+        draw.text((left, y), _cut(font, block.corner[1], image.width - left), FAINT, font)
+        draw.text((0, y + letters + 6), _cut(font, block.corner[0], left), FAINT, font)
+        for i, text in enumerate(block.columns):
+            draw.text((left + i * step[0], y + letters + 6), _cut(font, text, width), INK, font)
+    for i, text in enumerate(block.rows):
+        draw.text((0, top + i * step[1] + height // 2 - letters // 2), _cut(font, text, left), INK, font)
+    for row, column in itertools.product(range(rows), range(len(block.columns))):
+        picture = block.cells.get((row, column))
+        x, y = left + column * step[0], top + row * step[1]
+        if picture is None:
+            if not block.captions:
+                draw.rectangle((x, y, x + width - 1, y + height - 1), outline="#dddddd")
+                draw.text((x + pad, y + pad), "not run", FAINT, small)
+            continue
+        if picture.file is None:
+            _gap(draw, x, y, width, height, picture, small)
+        else:
+            image.paste(_fitted(picture.file, width, height), (x, y))
+        text = picture.run.name if block.captions else ""
+        if "include" in picture.scores:
+            text = f"{text}  include {picture.scores['include']:.3f}".strip()
+        draw.text((x, y + height + 1), _cut(small, text, width), FAINT, small)
+    return image
+
+
+def _fitted(path: Path, width: int, height: int) -> Image.Image:
+    with Image.open(path) as picture:
+        picture = picture.convert("RGB")
+    scale = min(width / picture.width, height / picture.height)
+    size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
+    cell = Image.new("RGB", (width, height), PAPER)
+    cell.paste(picture.resize(size, Image.Resampling.LANCZOS), ((width - size[0]) // 2, (height - size[1]) // 2))
+    return cell
+
+
+def _gap(draw: ImageDraw.ImageDraw, x: int, y: int, width: int, height: int, picture: Picture, font) -> None:
+    """A cell without a picture, and why."""
+    draw.rectangle((x, y, x + width - 1, y + height - 1), fill=GAP, outline="#a33c3c")
+    draw.line((x, y, x + width - 1, y + height - 1), "#d9a3a3")
+    draw.line((x, y + height - 1, x + width - 1, y), "#d9a3a3")
+    status = picture.report.get("status", "failed")
+    words = f"{status}: {picture.report.get('error', '')}".rstrip(": ").split()
+    lines = [""]
+    for word in words:
+        longer = f"{lines[-1]} {word}".strip()
+        if _wide(font, longer) <= width - 12 or not lines[-1]:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    step = round(font.size * 1.25)
+    for i, line in enumerate(lines[: max(1, (height - 8) // step)]):
+        draw.text((x + 6, y + 4 + i * step), _cut(font, line, width - 12), INK, font)
+
+
+def _wide(font: ImageFont.FreeTypeFont, text: str) -> int:
+    return math.ceil(font.getlength(text))
+
+
+def _cut(font: ImageFont.FreeTypeFont, text: str, width: int) -> str:
+    """``text``, shortened to ``width`` pixels."""
+    if _wide(font, text) <= width:
+        return text
+    while text and _wide(font, text + "…") > width:
+        text = text[:-1]
+    return text + "…"

@@ -1,0 +1,1 @@
+"""The config: composed, checked as a whole, resolved.  Nothing here imports torch."""

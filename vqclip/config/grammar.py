@@ -1,0 +1,32 @@
+"""Texts in Hydra's override grammar, and names made of overrides."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from vqclip.config.resolve import identity
+
+__all__ = ["job_name", "quote"]
+
+
+def quote(text: str) -> str:
+    """A text as one quoted value of Hydra's override grammar, whatever it holds."""
+    # In a quoted value a run of backslashes is an escape only where a quote follows, or the end.
+    escaped = re.sub(r'(\\*)"', lambda m: m[1] * 2 + r"\"", text)
+    escaped = re.sub(r"(\\+)$", lambda m: m[1] * 2, escaped)
+    return '"' + escaped.replace("${", r"\${") + '"'
+
+
+#: W&B's limit on a run's name that its pages still show whole.
+NAME_LENGTH = 64
+
+
+def job_name(swept: Mapping[str, str]) -> str:
+    """``alpha=.5 beta=0``: swept keys by the last part of their names, at most 64 characters."""
+    short = [key.replace("/", ".").rsplit(".", 1)[-1] for key in swept]
+    keys = [word if short.count(word) == 1 else key for word, key in zip(short, swept, strict=True)]
+    name = " ".join(f"{key}={value}" for key, value in zip(keys, swept.values(), strict=True))
+    if len(name) <= NAME_LENGTH:
+        return name
+    return f"{name[: NAME_LENGTH - 7]}…{identity(swept)[:6]}"  # two long prompts may begin alike

@@ -1,0 +1,75 @@
+"""The resolved config as plain data, and the part of it that decides the picture."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from vqclip.errors import UserError
+from vqclip.prompts import expand_files
+
+__all__ = ["differences", "identity", "picture_config", "resolved", "time_varying"]
+
+
+def differences(one: Any, other: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Keys, dotted, whose values differ between two plain configs, with both values (None where one is absent)."""
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        for key in dict.fromkeys([*one, *other]):
+            yield from differences(one.get(key), other.get(key), f"{path}.{key}" if path else str(key))
+    elif one != other:
+        yield path, one, other
+
+
+def time_varying(config: Any, path: str = "") -> Iterator[str]:
+    """Keys, dotted, that hold a schedule whose value changes over the run."""
+    if isinstance(config, Mapping):
+        if {"start", "end"} <= set(config):
+            if config["start"] != config["end"]:
+                yield path
+            return
+        for key, value in config.items():
+            yield from time_varying(value, f"{path}.{key}" if path else str(key))
+
+
+#: Config that says how a run is watched, where it is kept and how it is fitted into memory, but not what picture it
+#: makes.
+NOT_THE_PICTURE = ("paths", "logger", "callbacks", "tags", "memory", "resume", "debug", "sweep", "hparams_search")
+
+
+def resolved(cfg: DictConfig) -> dict[str, Any]:
+    """The whole config as plain data, prompt files read.
+
+    Raises:
+        UserError: a value is missing (``???``) or an interpolation fails.
+    """
+    try:
+        config = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        key = getattr(error, "full_key", None)
+        raise UserError(f"{key or 'config'}: {str(error).splitlines()[0]}. Try: {key or 'KEY'}=VALUE") from None
+    for key in ("include", "exclude", "extras"):
+        config["prompts"][key] = expand_files(config["prompts"].get(key))
+    return config
+
+
+def picture_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a resolved config that decides the picture."""
+    return {key: value for key, value in config.items() if key not in NOT_THE_PICTURE}
+
+
+def identity(config: Mapping[str, Any]) -> str:
+    """What a job is known by: a hash of the config that decides its picture.  1 and 1.0 are one number."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {str(key): plain(item) for key, item in value.items()}
+        if isinstance(value, list | tuple):
+            return [plain(item) for item in value]
+        return int(value) if isinstance(value, float) and value.is_integer() else value
+
+    return hashlib.sha256(json.dumps(plain(picture_config(config)), sort_keys=True).encode()).hexdigest()

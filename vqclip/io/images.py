@@ -1,0 +1,88 @@
+"""Pictures that carry their own record."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vqclip.errors import UserError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from torch import Tensor
+
+__all__ = ["open_picture", "png_bytes", "read_record"]
+
+#: Keyword of the PNG text chunk that holds the record.
+RECORD_KEY = "vqclip"
+
+
+def png_bytes(image: Tensor, record: dict) -> bytes:
+    """Image [3,H,W] in [0,1] → an 8-bit PNG that carries ``record`` as JSON in its metadata."""
+    from PIL import Image
+    from PIL.PngImagePlugin import PngInfo
+
+    info = PngInfo()
+    info.add_itxt(RECORD_KEY, json.dumps(record, ensure_ascii=False))
+    pixels = (image.detach().clamp(0, 1) * 255).round().byte().movedim(0, -1).cpu().numpy()
+    out = io.BytesIO()
+    Image.fromarray(pixels).save(out, "PNG", pnginfo=info)
+    return out.getvalue()
+
+
+def open_picture(path: str | Path) -> Image:
+    """A picture file of any format and mode → 8-bit RGBA, upright; of an animation the first frame.
+
+    Raises:
+        ValueError: it cannot be read, with the reason.
+    """
+    import numpy as np
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as file:
+            picture = ImageOps.exif_transpose(file)
+            if picture.mode[0] in "IF":  # 16 or 32 bits of grey, which Pillow's own conversion cuts off at 255
+                values = np.asarray(picture, dtype=np.float64)
+                white = 65535 if picture.mode[0] == "I" else 1 if values.max() <= 1 else 255
+                grey = values / max(white, values.max()) * 255
+                picture = Image.fromarray(grey.clip(0, 255).round().astype("uint8"))
+            return picture.convert("RGBA")
+    except FileNotFoundError:
+        reason = "there is no such file"
+    except IsADirectoryError:
+        reason = "it is a folder"
+    except UnidentifiedImageError:
+        reason = "it is not a picture Pillow can open"
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        reason = f"it cannot be read ({error})"
+    except (AttributeError, TypeError):
+        reason = "it is not a path"
+    raise ValueError(f"the path of a picture file; {path}: {reason}")
+
+
+def read_record(path: Path) -> dict:
+    """The record that :func:`png_bytes` wrote.
+
+    Raises:
+        UserError: not a PNG, or one that lost its record.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as picture:
+            picture.load()
+            text = getattr(picture, "text", {})
+    except (OSError, UnidentifiedImageError) as error:
+        raise UserError(f"{path} cannot be read as a picture: {error}") from None
+    if RECORD_KEY not in text:
+        raise UserError(
+            f"{path} carries no vqclip record: it was made by something else, or a program that re-saved it dropped "
+            "the metadata. The run folder's own PNGs and its config.yaml have it."
+        )
+    try:
+        return json.loads(text[RECORD_KEY])
+    except ValueError:
+        raise UserError(f"{path}: its vqclip record is damaged. The run folder's config.yaml has it too") from None

@@ -1,0 +1,57 @@
+"""Whether W&B has an account and a server to log to: known before the heavy imports, so that waiting costs nothing."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import urllib.error
+import urllib.request
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import wandb
+
+__all__ = ["has_key", "is_reachable", "probe", "wandb_mode"]
+
+
+def wandb_mode(asked: str | None, settings: wandb.Settings) -> str:
+    """``asked`` (online, offline, disabled), or where it is None, online if a key is known, else offline."""
+    return asked or os.environ.get("WANDB_MODE") or ("online" if has_key(settings) else "offline")
+
+
+def has_key(settings: wandb.Settings) -> bool:
+    """Whether an account is known, from what lies here: ``wandb.login`` would ask the server."""
+    from requests.utils import get_netrc_auth
+
+    return bool(settings.api_key or settings.identity_token_file or get_netrc_auth(settings.base_url))
+
+
+def probe(asked: str | None) -> None:
+    """Ask in the background whether the server answers, if a run with this mode would want to know."""
+    import wandb
+
+    settings = wandb.setup().settings
+    if wandb_mode(asked, settings) == "online" and has_key(settings):
+        _asked(settings.base_url)
+
+
+def is_reachable(url: str) -> bool:
+    """Whether a W&B server says anything at all within a second; asked once a process."""
+    return _asked(url).result()
+
+
+@cache
+def _asked(url: str) -> Future[bool]:
+    return ThreadPoolExecutor(1).submit(_ask, url)
+
+
+def _ask(url: str) -> bool:
+    try:
+        urllib.request.urlopen(url, timeout=1).close()
+    except urllib.error.HTTPError:
+        return True
+    except (OSError, http.client.HTTPException):
+        return False
+    return True

@@ -1,0 +1,85 @@
+"""Perceptors: texts and image crops become vectors of one space.
+
+A perceptor is anything with ``encode_text``, ``encode_image`` and ``input_size``.  The one class here holds
+openai-clip's own ``CLIP`` module (Radford et al. 2021, https://arxiv.org/abs/2103.00020).
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from vqclip.models.clip_fast import CLIP, QUICK, Block, LastBlock, Linear, OneVectorPool
+from vqclip.models.tokenizer import CompactTokenizer
+
+__all__ = ["CLIPPerceptor", "build_clip"]
+
+MEAN = (0.48145466, 0.4578275, 0.40821073)
+
+
+STD = (0.26862954, 0.26130258, 0.27577711)
+
+
+def build_clip(config: dict) -> CLIP:
+    """openai-clip's CLIP from its constructor's arguments by name (a list of ``vision_layers`` is a ResNet)."""
+    config = dict(config)
+    if not isinstance(config["vision_layers"], int):
+        config["vision_layers"] = tuple(config["vision_layers"])
+    return CLIP(**config)
+
+
+class CLIPPerceptor(nn.Module):
+    """A CLIP with the way in: text → tokens, crops in [0,1] → CLIP's normalised input.
+
+    Args:
+        config: arguments of ``clip.model.CLIP`` by name.
+        token_ids: for a model with a reduced vocabulary, the BPE ids it kept, in order [V].
+    """
+
+    def __init__(self, config: dict, token_ids: Tensor | None = None):
+        super().__init__()
+        self.model = build_clip(config)
+        self.input_size: int = self.model.visual.input_resolution
+        self.dim: int = self.model.text_projection.shape[1]
+        self.tokenize = CompactTokenizer(token_ids, self.model.context_length)
+        self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(STD).view(1, 3, 1, 1), persistent=False)
+
+    def speed_up(self) -> None:
+        """For good: the same vectors, to rounding, by less arithmetic.  Only for weights that stay as they are.
+
+        Batch norms go into the convolutions before them; QuickGELU's constant goes into the weights around it; of the
+        last attention, only the vector that is read is computed.
+        """
+        visual = self.model.visual
+        for parent in list(visual.modules()):
+            for (conv_name, conv), (norm_name, norm) in pairwise(list(parent.named_children())):
+                if isinstance(norm, nn.BatchNorm2d):
+                    setattr(parent, conv_name, fuse_conv_bn_eval(conv, norm))
+                    setattr(parent, norm_name, nn.Identity())
+        if hasattr(visual, "attnpool"):
+            visual.attnpool.__class__ = OneVectorPool
+        else:
+            for block in visual.transformer.resblocks:
+                block.__class__ = Block
+                # x · sigmoid(1.702 x) = silu(1.702 x) / 1.702
+                for parameter in block.mlp.c_fc.parameters():
+                    parameter.data.mul_(QUICK)
+                block.mlp.c_proj.weight.data.div_(QUICK)
+                block.mlp.gelu = nn.SiLU()
+            visual.transformer.resblocks[-1].__class__ = LastBlock
+        for module in visual.modules():
+            if isinstance(module, nn.Linear):
+                module.__class__ = Linear
+        self.eval().requires_grad_(False)
+
+    def encode_text(self, texts: list[str]) -> Tensor:
+        """Texts → vectors [len(texts), D], not normalised."""
+        return self.model.encode_text(self.tokenize(texts).to(self.mean.device)).float()
+
+    def encode_image(self, crops: Tensor) -> Tensor:
+        """Crops [M,3,S,S], nominally in [0,1] (noise may leave it), S = ``input_size`` → vectors [M,D]."""
+        return self.model.encode_image((crops - self.mean) / self.std).float()

@@ -1,0 +1,141 @@
+"""Generators: a latent becomes an image.
+
+A generator is anything with ``decode``, ``encode``, ``quantise``, ``latent_shape`` and a ``codebook``.
+The one class here is the VQGAN of Esser et al. 2021 (https://arxiv.org/abs/2012.09841), put together from
+taming-transformers' own modules and named as its checkpoints name them, so that a ``state_dict`` of theirs
+loads as it is.  A further checkpoint is a YAML file under ``conf/checkpoints``, not a class.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, redirect_stdout
+
+import taming.modules.diffusionmodules.model as taming_model
+import torch
+import torch.nn.functional as F
+from taming.modules.diffusionmodules.model import AttnBlock, Decoder, Encoder, ResnetBlock
+from taming.modules.vqvae.quantize import VectorQuantizer
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+__all__ = ["VQGAN", "GumbelCodebook", "to_unit_range"]
+
+# taming's ``Normalize`` always makes this many groups.
+_TAMING_GROUPS = 32
+
+
+# taming spells it ``x * sigmoid(x)``: the same function in two kernels, with one more activation kept for the backward.
+taming_model.nonlinearity = F.silu
+
+
+def to_unit_range(x: Tensor) -> Tensor:
+    """``(clip(x, -1, 1) + 1) / 2``: a decoder's output to an image in [0,1] (algorithm.md, "image range")."""
+    return (x.clamp(-1, 1) + 1) / 2
+
+
+class GumbelCodebook(nn.Module):
+    """The codebook of a Gumbel VQGAN, as its checkpoints name it.
+
+    ``proj`` scores every code for a vector of the encoder, ``embed`` holds the codes.  taming's own class needs
+    a training loop around it; synthesis needs these two weights.
+    """
+
+    def __init__(self, n_embed: int, embed_dim: int):
+        super().__init__()
+        self.proj = nn.Conv2d(embed_dim, n_embed, 1)
+        self.embed = nn.Embedding(n_embed, embed_dim)
+
+    def choose(self, h: Tensor) -> Tensor:
+        """Encoder vectors [B,C,h,w] → the most likely code at each place [B,C,h,w]."""
+        return self.embed(self.proj(h).argmax(dim=1)).movedim(-1, 1)
+
+
+class VQGAN(nn.Module):
+    """Encoder, codebook and decoder of a VQGAN.
+
+    Args:
+        ddconfig: taming's own architecture keys (``ch``, ``ch_mult``, ``z_channels``, ``attn_resolutions``, …).
+        n_embed: number of codes.
+        embed_dim: channels of a code, and so of the latent.
+        gumbel: the codebook is a Gumbel one (the OpenImages f8 checkpoint).
+        norm_groups: groups of every GroupNorm.  taming fixes 32, which at 32 channels would normalise each
+            channel alone and lose colour; small models want fewer.
+
+    The latent is the input of ``post_quant_conv``: [B, embed_dim, H/f, W/f].
+    """
+
+    def __init__(
+        self, ddconfig: dict, n_embed: int, embed_dim: int, gumbel: bool = False, norm_groups: int = _TAMING_GROUPS
+    ):
+        super().__init__()
+        ddconfig = dict(ddconfig, ch_mult=tuple(ddconfig["ch_mult"]))
+        with redirect_stdout(None):  # taming's decoder prints its latent's shape
+            self.encoder = Encoder(**ddconfig)
+            self.decoder = Decoder(**ddconfig)
+        if gumbel:
+            self.quantize = GumbelCodebook(n_embed, embed_dim)
+        else:
+            self.quantize = VectorQuantizer(n_embed, embed_dim, beta=0.25)
+        self.quant_conv = nn.Conv2d(ddconfig["z_channels"], embed_dim, 1)
+        self.post_quant_conv = nn.Conv2d(embed_dim, ddconfig["z_channels"], 1)
+        self.factor = 2 ** (len(ddconfig["ch_mult"]) - 1)
+        self.channels = embed_dim
+        self.gumbel = gumbel
+        self.checkpointed = False  #: recompute the decoder's activations in the backward pass: less memory, slower
+        if norm_groups != _TAMING_GROUPS:
+            for module in self.modules():
+                if isinstance(module, nn.GroupNorm):
+                    module.num_groups = norm_groups
+
+    @property
+    def codebook(self) -> Tensor:
+        """All codes, [n_embed, C]."""
+        return (self.quantize.embed if self.gumbel else self.quantize.embedding).weight
+
+    def latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
+        """(C, h, w) of the latent for a picture asked for at ``height`` × ``width`` pixels.
+
+        Sizes are rounded down to whole codes: at f = 16, 450 asks for 28 codes and gives 448 pixels.
+        """
+        return self.channels, height // self.factor, width // self.factor
+
+    def decode_raw(self, z: Tensor) -> Tensor:
+        """Latent [B,C,h,w] → the decoder's output [B,3,H,W], nominally in [-1,1] and not clipped."""
+        with _recomputed(self.decoder) if self.checkpointed and torch.is_grad_enabled() else nullcontext():
+            return self.decoder(self.post_quant_conv(z))
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Latent [B,C,h,w] → image [B,3,H,W] in [0,1]."""
+        return to_unit_range(self.decode_raw(z))
+
+    def encode(self, image: Tensor) -> Tensor:
+        """Image [B,3,H,W] in [0,1] → latent [B,C,h,w].
+
+        Not quantised, except for a Gumbel model: there the encoder's vectors live in another space than the
+        codes, so the likeliest codes themselves are the latent.
+        """
+        h = self.quant_conv(self.encoder(image * 2 - 1))
+        return self.quantize.choose(h) if self.gumbel else h
+
+    def quantise(self, z: Tensor) -> Tensor:
+        """Latent [B,C,h,w] → the nearest code (Euclidean) at each place, same shape.  No gradient passes."""
+        flat = z.detach().movedim(1, -1).flatten(0, -2)  # [B·h·w, C]
+        codes = self.codebook
+        distance = codes.square().sum(1) - 2 * flat @ codes.T  # the query's own norm does not change the argmin
+        b, _, h, w = z.shape
+        return codes[distance.argmin(1)].view(b, h, w, -1).movedim(-1, 1)
+
+
+@contextmanager
+def _recomputed(network: nn.Module) -> Iterator[None]:
+    """While it lasts, taming's blocks in ``network`` keep only their inputs for the backward pass."""
+    blocks = [module for module in network.modules() if isinstance(module, ResnetBlock | AttnBlock)]
+    for block in blocks:
+        forward = block.forward
+        block.forward = lambda x, *args, forward=forward: checkpoint(forward, x, *args, use_reentrant=False)
+    try:
+        yield
+    finally:
+        for block in blocks:
+            del block.forward

@@ -1,0 +1,33 @@
+"""Where things are: the shipped config, the cache of weights, and whether the network may be used."""
+
+from __future__ import annotations
+
+import os
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    pass
+
+__all__ = ["cache_dir", "conf_dir", "offline"]
+
+
+def conf_dir() -> Path:
+    """The folder of config groups: beside the package in a checkout, inside it once installed."""
+    package = Path(str(resources.files("vqclip")))
+    inside = package / "conf"
+    return inside if inside.is_dir() else package.parent / "conf"
+
+
+def cache_dir() -> Path:
+    """The cache folder: ``VQCLIP_HOME``, else ``vqclip`` under ``XDG_CACHE_HOME`` (``~/.cache``)."""
+    given = os.environ.get("VQCLIP_HOME")
+    if given:
+        return Path(given).expanduser().absolute()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vqclip"
+
+
+def offline() -> bool:
+    """Whether ``VQCLIP_OFFLINE`` forbids the network."""
+    return os.environ.get("VQCLIP_OFFLINE", "").lower() not in ("", "0", "false", "no")

@@ -1,0 +1,1 @@
+"""One run: its folder, from a config to pictures."""

@@ -1,0 +1,112 @@
+"""From a checked config to the module that is optimised."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+import torch.nn.functional as F
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from torch import Tensor
+
+from vqclip.checkpoints.load import load_generator, load_perceptor
+from vqclip.config.resolve import resolved
+from vqclip.init import InitContext
+from vqclip.io.pixels import fit, read_image
+from vqclip.loss import Targets, combine_texts
+from vqclip.models.clip import CLIPPerceptor
+from vqclip.module import Guide, LatentOptimisation
+from vqclip.prompts import Prompt, parse_prompts
+from vqclip.rng import StepRandom
+from vqclip.schedules import schedule
+
+
+def build(cfg: DictConfig, prompts: Sequence[str | Mapping], seeds: Sequence[int]) -> LatentOptimisation:
+    """The module of a checked config: models loaded, prompts encoded, latents at their start.
+
+    Args:
+        prompts, seeds: the include entry and the seed of each picture.
+    """
+    # The jobs of a process share the networks.  Texts and starts are computed on the CPU and channels-last, however the
+    # last job left them: the first picture of a process is the same bytes as it would be as its tenth.
+    at_start = {"device": "cpu", "memory_format": torch.channels_last}
+    generator = load_generator(cfg.checkpoints.generator).to(**at_start)
+    height, width = cfg.size
+    shape = generator.latent_shape(height, width)
+    made = (shape[1] * generator.factor, shape[2] * generator.factor)
+    if made != (height, width):
+        print(
+            f"size: {height}×{width} asked for, {made[0]}×{made[1]} made: "
+            f"sides are whole codes of {generator.factor} pixels"
+        )
+
+    include, extras, exclude = (
+        parse_prompts(value)
+        for value in (list(prompts), *(resolved(cfg)["prompts"][key] for key in ("extras", "exclude")))
+    )
+    eyes = {}
+    total = sum(card.get("weight", 1) for card in cfg.checkpoints.perceptors.values())
+    with torch.no_grad():
+        for name, card in cfg.checkpoints.perceptors.items():
+            perceptor = load_perceptor(name, card).to(**at_start)
+            towards = combine_texts(
+                _vectors(perceptor, include),
+                _vectors(perceptor, extras).sum(0) if extras else None,
+                cfg.prompts.include_weight,
+                cfg.prompts.extras_weight,
+            )
+            away = _vectors(perceptor, exclude).sum(0).expand_as(towards) if exclude else None
+            targets = Targets(towards, away)
+            eyes[name] = Guide(perceptor, card.get("weight", 1) / total, targets)
+
+        prior = cfg.checkpoints.get("prior")
+        start = InitContext(
+            generator=generator,
+            shape=shape,
+            texts=[", ".join(p.text for p in [own, *extras] if p.text and p.weight > 0) for own in include],
+            rng=StepRandom(seeds, 0),
+            prior=prior.path if prior else None,
+        )
+        init = instantiate(cfg.init)
+        z0 = init(start)
+        keep = init.keep(start) if hasattr(init, "keep") else None
+
+    optimizer = OmegaConf.to_container(cfg.optimizer, resolve=True)
+    lr = schedule(optimizer.pop("lr"))
+    generator.checkpointed = cfg.memory.checkpoint_decoder
+    return LatentOptimisation(
+        generator=generator,
+        eyes=eyes,
+        z0=z0,
+        keep=keep,
+        seeds=seeds,
+        steps=cfg.steps,
+        latent_kind=instantiate(cfg.latent),
+        augmentations=instantiate(cfg.augmentations, _convert_="all"),
+        noise=instantiate(cfg.noise, _convert_="all"),
+        objective=instantiate(cfg.loss, _convert_="all"),
+        optimizer=instantiate({**optimizer, "lr": lr.start, "_partial_": True}, _convert_="all"),
+        lr=lr,
+        picture_chunk=cfg.memory.picture_chunk,
+        crop_chunk=cfg.memory.crop_chunk,
+    )
+
+
+def _vectors(perceptor: CLIPPerceptor, prompts: Sequence[Prompt]) -> Tensor:
+    """Vectors [n,D] of the prompts, times their weights.
+
+    Pictures' vectors take the length of the empty text's, so that a weight means the same for texts and pictures.
+    """
+    texts = [prompt.text for prompt in prompts if prompt.text]
+    encoded = iter(perceptor.encode_text(texts) if texts else ())
+    vectors = []
+    for prompt in prompts:
+        if prompt.text:
+            vector = next(encoded)
+        else:
+            image = fit(read_image(prompt.image), perceptor.input_size, perceptor.input_size)
+            vector = F.normalize(perceptor.encode_image(image.to(perceptor.mean))[0], dim=-1)
+            vector = vector * perceptor.encode_text([""])[0].norm()
+        vectors.append(prompt.weight * vector)
+    return torch.stack(vectors)

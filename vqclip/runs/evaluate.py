@@ -1,0 +1,64 @@
+"""What a judge that did not guide the runs says of their pictures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from vqclip.errors import UserError
+
+__all__ = ["Verdict", "judge_runs"]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The judge on one picture."""
+
+    picture: Path
+    prompt: str
+    guide: float  #: score of the perceptor that guided it
+    judge: float  #: cosine of picture and prompt by the judge
+    rank: int  #: of the picture's own prompt among the prompts of all runs, 1 is first
+
+
+def judge_runs(folders: Sequence[Path], file: str = "best.png") -> list[Verdict]:
+    """Judge ``file`` of every picture of finished runs.
+
+    Raises:
+        UserError: a folder that is no finished run.
+    """
+    from importlib import resources
+
+    import torch
+
+    from vqclip.io.pixels import read_image
+    from vqclip.models.judge import Judge
+
+    pictures = []
+    for folder in folders:
+        report = _report(folder)
+        kind = file.removesuffix(".png")
+        for i, own in enumerate(report["pictures"]):
+            pictures.append((folder / f"picture-{i:02d}" / file, own["prompt"], own[kind]["score"]))
+    judge = Judge.load(Path(str(resources.files("vqclip"))) / "embedded" / "judge.safetensors")
+    prompts = sorted({prompt for _, prompt, _ in pictures})
+    with torch.no_grad():
+        texts = judge.encode_text(prompts)
+        verdicts = []
+        for path, prompt, guide in pictures:
+            similar = (judge.encode_image(read_image(path)) @ texts.T)[0]
+            own = similar[prompts.index(prompt)]
+            verdicts.append(Verdict(path, prompt, guide, own.item(), int((similar > own).sum()) + 1))
+    return verdicts
+
+
+def _report(folder: Path) -> dict:
+    try:
+        report = json.loads((folder / "run.json").read_text())
+    except OSError:
+        raise UserError(f"{folder}: no run folder, it has no run.json. Try: vqclip evaluate outputs/*/*") from None
+    if report["status"] != "finished":
+        raise UserError(f"{folder}: this run is {report['status']}. Allowed: finished runs")
+    return report

@@ -1,0 +1,134 @@
+"""``vqclip rerun RUN|PNG [overrides]``: make it again from its own record, and say whether the bytes agree."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from vqclip.config.compose import compose
+from vqclip.config.overrides import with_overrides
+from vqclip.config.resolve import differences, resolved
+from vqclip.errors import UserError
+from vqclip.io.images import read_record
+from vqclip.runs.folder import read_config
+
+__all__ = ["rerun"]
+
+#: Files of a run that are the same whenever the run is.
+_KINDS = ("*.png", "latents.safetensors", "metrics.csv", "*.mp4")
+
+
+def rerun(source: Path, overrides: Sequence[str] = (), folder: Path | None = None) -> tuple[list[str], bool]:
+    """Make a run folder or a PNG again.
+
+    Args:
+        folder: where to; default ``outputs/<date>/<time>``.
+
+    Returns:
+        What there is to say, line by line, and whether every byte agrees.
+
+    Raises:
+        UserError: no such thing, no record, or a record that cannot be trusted.
+    """
+    import torch
+
+    from vqclip.runs.execute import execute
+
+    folder = folder or Path(datetime.now().strftime("outputs/%Y-%m-%d/%H-%M-%S-%f"))
+    if source.is_dir():
+        config, made_with = read_config(source), json.loads((source / "run.json").read_text())
+        config |= {"logger": {}, "paths": {**config["paths"], "output_dir": str(folder)}}
+    elif source.is_file():
+        config, made_with = _config_of_picture(source, folder)
+    else:
+        raise UserError(
+            f"{source}: there is no such file or folder. Allowed: a run folder, or a PNG that vqclip made. "
+            "Try: vqclip rerun outputs/DATE/TIME"
+        )
+    cfg = with_overrides(config, overrides, str(source))
+    asked = list(differences(config, resolved(cfg)))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(made_with.get("machine", {}).get("threads", threads))
+    try:
+        execute(cfg, folder)
+    finally:
+        torch.set_num_threads(threads)
+    now = json.loads((folder / "run.json").read_text())
+    lines, same = [f"made again in {folder}"], True
+    for name, one, other in _pairs(source, folder):
+        difference = _compare(one, other)
+        same &= not difference
+        if difference:
+            lines.append(f"  {name}: {difference}")
+    if same:
+        return [*lines, "same bytes"], True
+    lines += [f"  asked for: {key} {_short(before)} → {_short(after)}" for key, before, after in asked]
+    causes = [
+        f"  {kind}: {name} {_short(before)} → {_short(after)}"
+        for kind in ("versions", "machine", "weights", "inputs")
+        if kind in made_with
+        for name, before, after in differences({kind: made_with[kind]}, {kind: now[kind]})
+        for name in [name.removeprefix(f"{kind}.")]
+    ]
+    if not causes and not asked:
+        causes = ["  versions, machine, weights and inputs agree; the difference is not in the record"]
+    return [*lines, *causes, "not the same bytes"], False
+
+
+def _config_of_picture(path: Path, folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A PNG's config, with what its record leaves out as we have it, and what it was made with."""
+    record = read_record(path)
+    whole = isinstance(record, Mapping) and {"config", "picture", "step"} <= set(record)
+    if not whole or not isinstance(record["config"], Mapping):
+        raise UserError(f"{path}: its vqclip record is damaged. The run folder's config.yaml has it too")
+    base = resolved(compose(["logger=none"], output_dir=str(folder)))
+    base["callbacks"] = {"progress": base["callbacks"].get("progress")}
+    return {**base, **record["config"]}, record.get("made_with", {})
+
+
+def _pairs(source: Path, folder: Path) -> Iterator[tuple[str, Path, Path]]:
+    """Files of ``source`` and those made again."""
+    if source.is_file():
+        record = read_record(source)
+        kind = "steps" if "scores" in record else "crops"
+        yield source.name, source, folder / f"picture-{record['picture']:02d}" / kind / f"{record['step']:06d}.png"
+        return
+    for path in sorted(path for kind in _KINDS for path in source.rglob(kind) if "wandb" not in path.parts):
+        name = path.relative_to(source)
+        yield str(name), path, folder / name
+
+
+def _compare(one: Path, other: Path) -> str:
+    """How two files differ; empty where they do not."""
+    if not other.exists():
+        return "not made again"
+    if one.read_bytes() == other.read_bytes():
+        return ""
+    if one.suffix == ".png":
+        import numpy as np
+        from PIL import Image
+
+        a, b = (np.asarray(Image.open(path).convert("RGB"), dtype=np.int16) for path in (one, other))
+        if a.shape != b.shape:
+            return f"another size, {a.shape[1]}×{a.shape[0]} → {b.shape[1]}×{b.shape[0]} pixels"
+        if (a == b).all():
+            keys = [key for key, *_ in differences(read_record(one), read_record(other))]
+            return f"same pixels, another record ({', '.join(keys)})" if keys else "same pixels, packed differently"
+        apart = abs(a - b)
+        return f"pixels differ by {apart.mean():.3g} on average, {apart.max()} at most, of 255"
+    if one.suffix == ".safetensors":
+        from safetensors.torch import load_file
+
+        a, b = load_file(one), load_file(other)
+        apart = [(a[key] - b[key]).abs().max().item() for key in a if key in b and a[key].shape == b[key].shape]
+        return f"latents differ by {max(apart, default=float('nan')):.3g} at most"
+    return "differs"
+
+
+def _short(value: Any) -> str:
+    """A value for a message; a hash by its beginning."""
+    text = str(value)
+    return text[:12] if len(text) == 64 else text

@@ -1,0 +1,67 @@
+"""Keys that cannot change a picture as the others stand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from vqclip.prompts import parse_prompts
+from vqclip.schedules import schedule
+from vqclip.sweeps.jobs import Job
+
+__all__ = ["inert_keys", "inert_warnings"]
+
+#: Optimisers whose step does not depend on the gradient's scale.
+SCALE_FREE = ("Adam", "AdamW", "Adamax", "NAdam", "RAdam", "RMSprop", "Rprop")
+
+
+def inert_keys(config: Mapping[str, Any]) -> dict[str, str]:
+    """Keys of a resolved config that cannot change its picture as the others stand → why."""
+    loss, noise, prompts, optimizer = (config.get(k) or {} for k in ("loss", "noise", "prompts", "optimizer"))
+    extras, exclude = _has_text(prompts.get("extras")), _has_text(prompts.get("exclude"))
+    beta, anchor = (_ever(loss.get(name, 0)) for name in ("beta", "anchor"))
+    found = {"snapshot_every": "the way of the latent is the same, only other steps of it are kept"}
+    if not _ever(noise.get("factor", 0)):
+        found["noise.num_rands"] = "noise.factor is 0"
+    if not exclude:
+        found["loss.beta"] = "prompts.exclude is empty"
+    if not beta:
+        found["prompts.exclude"] = "loss.beta is 0"
+    if not extras:
+        found["prompts.extras_weight"] = "prompts.extras is empty"
+        found["prompts.include_weight"] = "prompts.extras is empty, and the target is brought to unit length"
+    alone = not anchor and not (exclude and beta) and not any((loss.get("terms") or {}).values())
+    kind = str(optimizer.get("_target_")).rsplit(".", 1)[-1]
+    scale_free = kind in SCALE_FREE and (kind == "AdamW" or not optimizer.get("weight_decay"))
+    alpha = loss.get("alpha", 0)
+    if alone and scale_free and not isinstance(alpha, Mapping) and alpha > 0:
+        found["loss.alpha"] = f"it is the only term of the loss, and {kind} cancels a common factor"
+    return found
+
+
+def inert_warnings(jobs: Sequence[Job]) -> list[str]:
+    """One line for every swept key that cannot change the picture, in all jobs or in some."""
+    lines = []
+    for key in dict.fromkeys(key for job in jobs for key in job.swept):
+        alike: dict[tuple, set[str]] = {}
+        for job in jobs:
+            rest = tuple((k, v) for k, v in job.swept.items() if k != key)
+            alike.setdefault(rest, set()).add(job.identity)
+        if len(jobs) > len(alike) and all(len(found) == 1 for found in alike.values()):
+            lines.append(f"{key} does not change the picture: its values make the same job, which runs once")
+            continue
+        reasons = [reason for job in jobs if (reason := inert_keys(job.config).get(key))]
+        if len(reasons) > 1:
+            where = "" if len(reasons) == len(jobs) else f" in {len(reasons)} of {len(jobs)} jobs"
+            lines.append(f"{key} cannot change the picture{where}: {'; '.join(dict.fromkeys(reasons))}")
+    return lines
+
+
+def _has_text(value: Any) -> bool:
+    return bool(parse_prompts(value))
+
+
+def _ever(weight: Any) -> bool:
+    """Whether a number or schedule is ever other than 0."""
+    made = schedule(weight)
+    return made.start != 0 or made.end != 0

@@ -1,0 +1,74 @@
+"""The jobs of a sweep: what each is known by, where it stands, whether it is done."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from vqclip.config.resolve import identity
+
+__all__ = ["Job", "group_name", "in_batches", "is_done", "job_folders", "numbered_folders", "read_report"]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job of a sweep."""
+
+    overrides: list[str]  #: as on the command line, one value each
+    swept: dict[str, str]  #: the swept keys among them, with this job's values as typed
+    config: dict[str, Any]  #: resolved
+
+    @cached_property
+    def identity(self) -> str:
+        return identity(self.config)
+
+
+def is_done(folder: Path, identity: str) -> bool:
+    """Whether ``folder`` holds this job, finished, with every picture that it wrote."""
+    report = read_report(folder)
+    return (
+        report.get("identity") == identity
+        and report.get("status") == "finished"
+        and all((folder / name).is_file() for name in report.get("sha256", {}))
+    )
+
+
+def job_folders(folder: Path, jobs: Sequence[Job]) -> dict[str, Path]:
+    """The folder of every job: where it stands already, else the next free number."""
+    places = {
+        found["identity"]: path for path in numbered_folders(folder) if "identity" in (found := read_report(path))
+    }
+    free = (folder / str(n) for n in itertools.count())
+    for job in jobs:
+        if job.identity not in places:
+            places[job.identity] = next(path for path in free if not path.exists())
+    return places
+
+
+def numbered_folders(folder: Path) -> list[Path]:
+    return sorted((path for path in folder.iterdir() if path.name.isdigit()), key=lambda path: int(path.name))
+
+
+def read_report(folder: Path) -> dict[str, Any]:
+    """``run.json`` of a folder, empty where there is none that can be read."""
+    try:
+        return json.loads((folder / "run.json").read_text())
+    except (OSError, ValueError):
+        return {}
+
+
+def in_batches(commands: list, size: int | None) -> Iterator[tuple[list, int]]:
+    size = size or max(1, len(commands))
+    for start in range(0, len(commands), size):
+        yield commands[start : start + size], start
+
+
+def group_name(folder: Path) -> str:
+    """A sweep's folder as W&B's group: without the ``multirun`` that all have in common."""
+    parts = folder.parts[1:] if folder.parts[:1] == ("multirun",) else folder.parts
+    return "/".join(part for part in parts if part != folder.anchor)[-128:]

@@ -1,0 +1,133 @@
+"""Search: not every combination of values but those that a sampler proposes, by the scores so far.
+
+The proposals follow from the seed and the scores alone.  So the same search again makes the same jobs, finds them
+done, and goes on behind them.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override, RangeSweep
+
+from vqclip.errors import UserError
+from vqclip.io.files import atomic_write
+
+if TYPE_CHECKING:
+    import optuna
+
+__all__ = ["plot", "score_of", "search"]
+
+
+def search(
+    settings: Mapping[str, Any],
+    space: Mapping[str, Override],
+    start: Mapping[str, Any],
+    run: Callable[[list[dict[str, str]]], list[float | None]],
+) -> optuna.Study:
+    """Propose, run and tell until all trials are done.
+
+    Args:
+        settings: ``conf/hparams_search``.
+        space: the searched keys, as ranges.
+        start: a value for every key of the space, for the first trial; those outside of their range are drawn.
+        run: takes the values of some trials and answers with their scores, None where a trial failed.
+
+    Raises:
+        UserError: Optuna is not installed, or there is nothing to search.
+    """
+    try:
+        import optuna
+    except ImportError:
+        raise UserError('hparams_search=optuna: Optuna is not installed. Try: pip install "vqclip[optuna]"') from None
+    if not space:
+        raise UserError("hparams_search: no key has a range. Try: loss.beta=interval(0,1)")
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    distributions = {key: _distribution(override) for key, override in space.items()}
+    sampler = optuna.samplers.TPESampler(seed=settings["seed"], constant_liar=settings["at_once"] > 1)
+    study = optuna.create_study(direction="maximize", sampler=sampler)
+    choices = {k: isinstance(d, optuna.distributions.CategoricalDistribution) for k, d in distributions.items()}
+    first = {key: str(value) if choices[key] else value for key, value in start.items()}
+    study.enqueue_trial({key: value for key, value in first.items() if _within(value, distributions[key])})
+    while len(study.trials) < settings["trials"]:
+        count = min(settings["at_once"], settings["trials"] - len(study.trials))
+        trials = [study.ask(distributions) for _ in range(count)]
+        scores = run([{key: _shown(value) for key, value in trial.params.items()} for trial in trials])
+        for trial, score in zip(trials, scores, strict=True):
+            study.tell(trial, score, state=optuna.trial.TrialState.FAIL if score is None else None)
+    return study
+
+
+def score_of(folder: Path, report: Mapping[str, Any], kind: str) -> float:
+    """The mean score of a finished run's pictures: the judge's, or one from ``run.json``.
+
+    Raises:
+        UserError: no such score.
+    """
+    if kind == "judge":
+        from vqclip.runs.evaluate import judge_runs
+
+        scores = [verdict.judge for verdict in judge_runs([folder])]
+    else:
+        known = report["pictures"][0]["best"]
+        if kind not in known:
+            raise UserError(f"hparams_search.score={kind}: no such score. Allowed: judge, {', '.join(known)}")
+        scores = [own["best"][kind] for own in report["pictures"]]
+    return sum(scores) / len(scores)
+
+
+def plot(study: optuna.Study, path: Path, score: str) -> None:
+    """The scores in the order of the trials, and over every searched key."""
+    from matplotlib.figure import Figure
+
+    done = [trial for trial in study.trials if trial.value is not None]
+    keys = list(study.trials[0].params)
+    figure = Figure(figsize=(3.2 * (1 + len(keys)), 3.2), layout="constrained")
+    first, *others = figure.subplots(1, 1 + len(keys), sharey=True)
+    numbers, scores = [trial.number for trial in done], [trial.value for trial in done]
+    first.plot(numbers, [max(scores[: i + 1]) for i in range(len(scores))], color="0.6", drawstyle="steps-post")
+    for axes, key, values in zip([first, *others], ["trial", *keys], [numbers, *_columns(done, keys)], strict=True):
+        axes.scatter(values, scores, c=numbers, cmap="viridis", s=18)
+        axes.scatter(values[:1], scores[:1], marker="s", s=60, facecolors="none", edgecolors="tab:red")
+        axes.set_xlabel(key)
+        range_ = study.trials[0].distributions.get(key)
+        if getattr(range_, "log", False):
+            axes.set_xscale("log")
+            axes.set_xticks([range_.low, range_.high], [f"{range_.low:g}", f"{range_.high:g}"])
+            axes.minorticks_off()
+    first.set_ylabel(score)
+    first.set_title("square: the config as it stands", fontsize=8, loc="left")
+    out = io.BytesIO()
+    figure.savefig(out, format="png", dpi=130)
+    atomic_write(path, out.getvalue())
+
+
+def _columns(trials: Sequence[optuna.trial.FrozenTrial], keys: Sequence[str]) -> list[list]:
+    return [[trial.params[key] for trial in trials] for key in keys]
+
+
+def _distribution(override: Override) -> optuna.distributions.BaseDistribution:
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    value = override.value()
+    if isinstance(value, IntervalSweep):
+        return FloatDistribution(float(value.start), float(value.end), log="log" in value.tags)
+    if isinstance(value, RangeSweep) and all(isinstance(v, int) for v in (value.start, value.stop, value.step)):
+        return IntDistribution(value.start, value.stop - 1, step=value.step)
+    if isinstance(value, ChoiceSweep | RangeSweep):
+        return CategoricalDistribution(list(override.sweep_string_iterator()))
+    raise UserError(f"{override.input_line}: not a range. Allowed: interval(0,1), range(0,4), choice(a,b)")
+
+
+def _within(value: Any, distribution: optuna.distributions.BaseDistribution) -> bool:
+    try:
+        return distribution._contains(distribution.to_internal_repr(value))
+    except (TypeError, ValueError):
+        return False
+
+
+def _shown(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,210 @@
+"""Sweeps: which jobs there are, which of them are done, and what is left to run.
+
+A job is known by the identity of its config (:func:`vqclip.config.identity`), not by its number.  A sweep into a
+folder that holds an earlier one runs only what is missing, failed or cut there, and numbers new jobs after the old.
+What no config tells is not seen: another version of vqclip, or another file behind the same path.
+
+Nothing here imports torch: a sweep that is done already must say so at once.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import shutil
+import sys
+import traceback
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.core.plugins import Plugins
+from hydra.core.utils import JobReturn
+from hydra.plugins.sweeper import Sweeper as HydraSweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from vqclip.config.check import errors_in
+from vqclip.config.grammar import job_name
+from vqclip.config.resolve import resolved
+from vqclip.errors import UserError
+from vqclip.runs.folder import lock_folder
+from vqclip.sweeps.inert import inert_warnings
+from vqclip.sweeps.jobs import Job, group_name, in_batches, is_done, job_folders, numbered_folders, read_report
+
+__all__ = ["Sweeper", "install"]
+
+
+class Sweeper(HydraSweeper):
+    """Every combination of the swept values, as Hydra's basic sweeper has it, less the jobs that are done already.
+
+    With ``hparams_search``, those combinations that a search proposes (:mod:`vqclip.search`).
+
+    Args:
+        max_batch_size: jobs handed to the launcher in one go; None for all.
+        params: overrides from the config, before those of the command line.
+    """
+
+    def __init__(self, max_batch_size: int | None, params: Mapping[str, str] | None = None):
+        self.max_batch_size = max_batch_size
+        self.params = [f"{key}={value}" for key, value in (params or {}).items()]
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        self.config, self.loader = config, hydra_context.config_loader
+        self.launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
+
+    def sweep(self, arguments: list[str]) -> None:
+        """Run what is left of the sweep, then write the comparison; exit with 1 where a job did not finish."""
+        folder = Path(self.config.hydra.sweep.dir)
+        way = self._search if self.config.get("hparams_search") else self._grid
+        try:
+            with lock_folder(folder):
+                OmegaConf.save(self.config, folder / "multirun.yaml")
+                try:
+                    unfinished = way(folder, [*self.params, *arguments])
+                finally:
+                    self._compare(folder)
+        except UserError as error:  # Hydra would print its traceback
+            print(f"vqclip: {error}", file=sys.stderr)
+            sys.exit(2)
+        if unfinished:
+            print(f"vqclip: {unfinished} did not finish; the same command runs what is missing", file=sys.stderr)
+            sys.exit(1)
+
+    def _grid(self, folder: Path, arguments: list[str]) -> int:
+        """Run every combination; how many of them did not finish."""
+        choices, swept = {}, []
+        for key, override in self._parsed(arguments).items():
+            if not override.is_sweep_override():
+                choices[key] = [override.get_value_element_as_str()]
+            elif override.is_discrete_sweep():
+                choices[key] = list(override.sweep_string_iterator())
+                swept.append(key)
+            else:
+                raise UserError(
+                    f"{override.input_line}: a range to search. Allowed in a sweep: {key}=1,2,3. "
+                    f"Try: hparams_search=optuna {override.input_line}"
+                )
+        jobs = [
+            self._compose(dict(zip(choices, values, strict=True)), swept)
+            for values in itertools.product(*choices.values())
+        ]
+        if errors := dict.fromkeys(error for job in jobs for error in errors_in(job.config)):
+            raise UserError("\n".join(errors))
+        for line in inert_warnings(jobs):
+            print(f"note: {line}", file=sys.stderr)
+        return len(self._run(folder, jobs))
+
+    def _search(self, folder: Path, arguments: list[str]) -> int:
+        """Run what the search proposes; how many trials did not finish."""
+        from vqclip.sweeps.search import plot, score_of, search
+
+        settings = OmegaConf.to_container(self.config.hparams_search, resolve=True)
+        parsed = self._parsed([*settings["space"], *arguments])
+        space = {key: override for key, override in parsed.items() if override.is_sweep_override()}
+        fixed = {key: o.get_value_element_as_str() for key, o in parsed.items() if key not in space}
+        start = {key: OmegaConf.select(self.config, key) for key in space}
+        made: list[tuple[str, Path]] = []  # of each trial
+
+        def run(proposed: list[dict[str, str]]) -> list[float | None]:
+            jobs = [self._compose({**fixed, **values}, list(space)) for values in proposed]
+            if errors := dict.fromkeys(error for job in jobs for error in errors_in(job.config)):
+                raise UserError("\n".join(errors))
+            self._run(folder, jobs)
+            found = job_folders(folder, jobs)
+            scores = []
+            for job in jobs:
+                place = found[job.identity]
+                done = is_done(place, job.identity)
+                scores.append(score_of(place, read_report(place), settings["score"]) if done else None)
+                made.append((job_name(job.swept), place))
+                print(f"{settings['score']} {scores[-1]}: {job_name(job.swept)}")
+            return scores
+
+        study = search(settings, space, start, run)
+        done = [trial for trial in study.trials if trial.value is not None]
+        if done:
+            plot(study, folder / "search.png", settings["score"])
+            name, place = made[study.best_trial.number]
+            print(f"best: {settings['score']} {study.best_value:.4f}: {name}: {place}")
+            print(folder / "search.png")
+        return len(study.trials) - len(done)
+
+    def _parsed(self, arguments: Sequence[str]) -> dict[str, Override]:
+        """Overrides by key; of several for one key the last."""
+        parser = OverridesParser.create(config_loader=self.loader)
+        return {override.get_key_element(): override for override in parser.parse_overrides(list(arguments))}
+
+    def _compose(self, values: Mapping[str, str], swept: Sequence[str]) -> Job:
+        overrides = [f"{key}={value}" for key, value in values.items()]
+        cfg = self.loader.load_sweep_config(self.config, overrides)
+        with open_dict(cfg):
+            del cfg["hydra"]
+            cfg.paths.output_dir = "."  # not known yet, and no part of the picture
+        return Job(overrides, {key: values[key] for key in swept}, resolved(cfg))
+
+    def _run(self, folder: Path, jobs: Sequence[Job]) -> list[Job]:
+        """Run the jobs that are not done; those that are not done even then."""
+        places = job_folders(folder, jobs)
+        jobs = list({job.identity: job for job in reversed(jobs)}.values())[::-1]
+        left = [job for job in jobs if not is_done(places[job.identity], job.identity)]
+        if len(left) < len(jobs) and len(jobs) > 1:
+            print(f"{len(jobs) - len(left)} of {len(jobs)} jobs are done already in {folder}, {len(left)} to run")
+        self._launch(folder, left, places)
+        unfinished = [job for job in left if not is_done(places[job.identity], job.identity)]
+        for job in unfinished:
+            place = places[job.identity]
+            found = read_report(place)
+            if found.get("status") == "finished":
+                reason = f"{place} has another config: files of the config changed while the sweep ran"
+            else:
+                reason = f"{found.get('error', 'it ended before it could say why')}\n  log: {place / 'vqclip.log'}"
+            print(f"vqclip: {job_name(job.swept)}: {reason}", file=sys.stderr)
+        return unfinished
+
+    def _launch(self, folder: Path, jobs: Sequence[Job], places: Mapping[str, Path]) -> None:
+        if not jobs:
+            return
+        import torch
+
+        from vqclip.config.grammar import quote
+
+        # It would print every override of every job.
+        logging.getLogger("hydra._internal.core_plugins.basic_launcher").setLevel(logging.WARNING)
+        commands = []
+        for job in jobs:
+            place = places[job.identity]
+            if read_report(place).get("status") not in ("running", "interrupted"):  # those go on where they were cut
+                shutil.rmtree(place, ignore_errors=True)
+            keys = ",".join(f"{key}:{quote(value)}" for key, value in job.swept.items())
+            # A picture's last bits hang on the number of threads, and some launchers give their workers fewer.
+            told = f"sweep={{group:{quote(group_name(folder))},threads:{torch.get_num_threads()},swept:{{{keys}}}}}"
+            commands.append([*job.overrides, told, f"hydra.sweep.subdir={place.name}"])
+        for batch, start in in_batches(commands, self.max_batch_size):
+            for done in self.launcher.launch(batch, initial_job_idx=start):
+                _keep_traceback(done)
+
+    def _compare(self, folder: Path) -> None:
+        from vqclip.compare.write import compare
+
+        if not any((path / "config.yaml").exists() for path in numbered_folders(folder)):
+            return
+        for path in compare([folder], folder):
+            print(path)
+
+
+def install() -> None:
+    """Let Hydra use our sweeper for its basic one: it takes plugins by name, from its own namespaces only."""
+    Plugins.instance().class_name_to_class["hydra._internal.core_plugins.basic_sweeper.BasicSweeper"] = Sweeper
+
+
+def _keep_traceback(job: JobReturn) -> None:
+    """A job that failed before its run began has its traceback in its folder too."""
+    error = job._return_value
+    folder = Path(job.hydra_cfg.hydra.runtime.output_dir)
+    if isinstance(error, Exception) and not (folder / "run.json").exists():
+        with open(folder / "vqclip.log", "a") as file:
+            traceback.print_exception(error, file=file)
