@@ -59,7 +59,7 @@ def reachable(module):
 
 
 def floor_of(module):
-    room = (module.split(".") + [""])[1]
+    room = [*module.split("."), ""][1]
     return next(i for i, rooms in enumerate(FLOORS) if room in rooms)
 
 
