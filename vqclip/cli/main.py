@@ -31,6 +31,8 @@ TOOLS = {
     "dashboard": "vqclip.cli.dashboard",
     "interpolate": "vqclip.cli.interpolate",
     "rerun": "vqclip.cli.rerun",
+    "show": "vqclip.cli.show",
+    "completion": "vqclip.cli.completion",
 }
 
 

@@ -1,0 +1,90 @@
+"""Completion, also by a real TAB in real shells."""
+
+import os
+import pty
+import select
+import shutil
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from vqclip.cli.completion import candidates, install
+
+
+@pytest.mark.parametrize(
+    "line,offered",
+    [
+        ("vqclip comp", ["compare", "completion"]),
+        ("vqclip noise=s", ["noise=sfumato"]),
+        ("vqclip 'a fox' noise.f", ["noise.factor="]),
+        ("vqclip +loss.t", ["+loss.terms."]),
+        ("vqclip -m noise=none,sf", ["noise=none,sfumato"]),
+        ("vqclip checkpoints/perceptors=[vit_b_32,vit_b_1", ["checkpoints/perceptors=[vit_b_32,vit_b_16"]),
+        ("vqclip --cfg j", ["job"]),
+        ("vqclip --con", ["--config-dir"]),
+        ("vqclip models fetch imagenet_f16_16", ["imagenet_f16_16384"]),
+        ("vqclip models v", ["verify"]),
+        ("vqclip interpolate --fra", ["--frames"]),
+        ("vqclip compare out", []),  # files are the shell's
+        ("vqclip completion z", ["zsh"]),
+        ("vqclip nothing.like.this", []),
+    ],
+)
+def test_candidates(line, offered):
+    assert candidates(line) == offered
+
+
+def test_choices_of_a_folder_of_ones_own(tmp_path):
+    (tmp_path / "noise").mkdir()
+    (tmp_path / "noise/smoky.yaml").write_text("factor: .3\n")
+    assert candidates(f"vqclip --config-dir {tmp_path} noise=sm") == ["noise=smoky"]
+
+
+def test_installing_twice_is_installing_once(tmp_path, monkeypatch):
+    for name in ("XDG_DATA_HOME", "XDG_CONFIG_HOME", "ZDOTDIR"):
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / ".bashrc").write_text("alias ll='ls -l'")
+    for _ in range(2):
+        install("bash", tmp_path)
+    lines = (tmp_path / ".bashrc").read_text().splitlines()
+    assert len(lines) == 2 and lines[0] == "alias ll='ls -l'"
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+@pytest.mark.parametrize("typed,shown", [("vqclip noise=sf", "noise=sfumato"), ("vqclip interp", "vqclip interpolate")])
+def test_a_tab_in_a_real_shell(shell, typed, shown, tmp_path, monkeypatch):
+    if not shutil.which(shell):
+        pytest.skip(f"no {shell} here")
+    for name in ("XDG_DATA_HOME", "XDG_CONFIG_HOME", "ZDOTDIR"):
+        monkeypatch.delenv(name, raising=False)
+    install(shell, tmp_path)
+    command = tmp_path / "bin/vqclip"
+    command.parent.mkdir()
+    repo = Path(__file__).parent.parent
+    command.write_text(f'#!/bin/sh\nPYTHONPATH="{repo}" exec "{sys.executable}" -m vqclip "$@"\n')
+    command.chmod(0o755)
+    screen = type_into(shell, tmp_path, command.parent, typed + "\t", shown)
+    assert shown in screen, screen
+
+
+def type_into(shell: str, home: Path, path: Path, keys: str, until: str) -> str:
+    """What an interactive shell shows after ``keys``."""
+    child, terminal = pty.fork()
+    if child == 0:
+        environment = {"HOME": str(home), "PATH": f"{path}:{os.environ['PATH']}", "TERM": "dumb", "PS1": "> "}
+        os.execvpe(shell, [shell, "-i"], environment)
+    screen, end, typed = "", time.monotonic() + 30, False
+    try:
+        while until not in screen and time.monotonic() < end:
+            if select.select([terminal], [], [], 1.0)[0]:
+                screen += os.read(terminal, 4096).decode(errors="replace")
+            elif not typed:  # the shell has said what it says at its start
+                os.write(terminal, keys.encode())
+                typed, screen = True, ""
+    finally:
+        os.kill(child, 9)
+        os.waitpid(child, 0)
+        os.close(terminal)
+    return screen

@@ -1,0 +1,53 @@
+"""``vqclip show``: schedules as they run, and a cost that was measured."""
+
+import pytest
+from PIL import Image
+
+from vqclip.cli.main import main
+from vqclip.cli.show import draw, schedules_of, text_plot
+from vqclip.schedules import schedule
+
+
+def test_a_falling_schedule_falls_and_a_constant_is_a_number():
+    line = text_plot(schedule({"start": 3, "end": 0.1, "shape": "cosine"}))
+    bars = line.split()[1]
+    assert line.startswith("3 █") and line.endswith("▁ 0.1  cosine")
+    assert list(bars) == sorted(bars, reverse=True)
+    assert text_plot(schedule(0.5)) == "0.5"
+
+
+def test_schedules_are_found_wherever_they_are():
+    config = {"loss": {"alpha": 1, "terms": {"tv": {"weight": {"start": 0, "end": 1}}}}, "seed": 3}
+    assert dict(schedules_of(config)) == {
+        "loss.alpha": schedule(1),
+        "loss.terms.tv.weight": schedule({"start": 0, "end": 1}),
+    }
+
+
+def test_it_draws(tmp_path):
+    draw({"optimizer.lr": schedule({"start": 3, "end": 0.1}), "loss.alpha": schedule(1)}, tmp_path / "plot.png")
+    assert Image.open(tmp_path / "plot.png").size[0] == 480
+
+
+def test_it_tells_the_cost_and_leaves_nothing(small_pair, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stop:
+        main(["show", "a fox", "an owl", *small_pair])
+    shown = capsys.readouterr().out
+    assert stop.value.code == 0
+    assert "2 pictures of 32×32, 4 steps of 8 crops, 3 snapshots each" in shown
+    assert "s a step" in shown and "GB at its peak" in shown
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_not_here_is_not_fetched(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("VQCLIP_HOME", str(tmp_path))
+    with pytest.raises(SystemExit):
+        main(["show", "checkpoints=imagenet_f16_16384", "init=sine", "a fox"])
+    assert "seconds and memory cannot be told" in capsys.readouterr().out
+
+
+def test_a_mistake_is_a_mistake(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["show", "steeps=3"])
+    assert stop.value.code == 2 and "Did you mean steps?" in capsys.readouterr().err

@@ -1,0 +1,158 @@
+"""``vqclip completion bash|zsh|fish``: TAB completes tools, groups, choices, keys and flags.
+
+It writes a script for the shell and, for bash and zsh, one line into the shell's own start-up file that loads it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib
+import io
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from vqclip.paths import conf_dir
+
+__all__ = ["candidates", "install", "main"]
+
+FLAGS = ("-m", "--multirun", "--cfg", "--info", "--help", "--version", "--config-dir", "--offline", "--hydra-help")
+_AFTER = {"--cfg": ("job", "hydra", "all"), "-c": ("job", "hydra", "all"), "completion": ("bash", "zsh", "fish")}
+
+SCRIPTS = {
+    # bash splits words at "=", so what is offered after one is the value alone.
+    "bash": """# TAB for vqclip; written by `vqclip completion bash`
+_vqclip() {
+    local line="${COMP_LINE:0:COMP_POINT}" word IFS=$'\\n'
+    word="${line##* }"
+    COMPREPLY=($(vqclip completion query "$line" 2>/dev/null))
+    [[ "${COMPREPLY[0]}" == *[=.] ]] && compopt -o nospace
+    [[ "$word" == *=* ]] && COMPREPLY=("${COMPREPLY[@]#*=}")
+    return 0
+}
+complete -o default -F _vqclip vqclip
+""",
+    "zsh": """#compdef vqclip
+# TAB for vqclip; written by `vqclip completion zsh`
+(( $+functions[compdef] )) || { autoload -Uz compinit && compinit }
+_vqclip() {
+    local -a found open
+    found=("${(@f)$(vqclip completion query "${(j: :)words[1,CURRENT]}" 2>/dev/null)}")
+    found=(${found:#})
+    open=(${(M)found:#*[=.]})
+    (( $#open )) && compadd -S '' -- $open
+    found=(${found:#*[=.]})
+    (( $#found )) && compadd -- $found
+    (( $#open + $#found )) || _files
+}
+compdef _vqclip vqclip
+""",
+    "fish": """# TAB for vqclip; written by `vqclip completion fish`
+complete -c vqclip -n 'not __fish_seen_subcommand_from compare evaluate interpolate rerun sync dashboard' -f
+complete -c vqclip -a '(vqclip completion query (commandline -cp) 2>/dev/null)'
+""",
+}
+
+
+def main(argv: Sequence[str]) -> int:
+    """The command line tool."""
+    if argv and argv[0] == "query":
+        print("\n".join(candidates(" ".join(argv[1:]))))
+        return 0
+    parser = argparse.ArgumentParser(prog="vqclip completion", description=__doc__)
+    parser.add_argument("shell", choices=sorted(SCRIPTS), help="the shell to complete in")
+    parser.add_argument("--print", action="store_true", help="print the script instead of installing it")
+    arguments = parser.parse_args(argv)
+    if arguments.print:
+        print(SCRIPTS[arguments.shell], end="")
+        return 0
+    for path in install(arguments.shell, Path.home()):
+        print(path)
+    print(f"TAB completes vqclip in every new {arguments.shell}")
+    return 0
+
+
+def install(shell: str, home: Path) -> list[Path]:
+    """Write the script, and have the shell load it; twice is once.  The files that were written."""
+    if shell == "fish":
+        script = Path(os.environ.get("XDG_CONFIG_HOME") or home / ".config") / "fish/completions/vqclip.fish"
+    else:
+        script = Path(os.environ.get("XDG_DATA_HOME") or home / ".local/share") / f"vqclip/completion.{shell}"
+    script.parent.mkdir(parents=True, exist_ok=True)
+    script.write_text(SCRIPTS[shell])
+    if shell == "fish":
+        return [script]
+    start_up = Path(os.environ.get("ZDOTDIR") or home) / ".zshrc" if shell == "zsh" else home / ".bashrc"
+    line = f'[ -f "{script}" ] && . "{script}"  # vqclip completion'
+    text = start_up.read_text() if start_up.is_file() else ""
+    if line not in text.splitlines():
+        with start_up.open("a") as file:
+            file.write(f"{'' if text.endswith(chr(10)) or not text else chr(10)}{line}\n")
+    return [script, start_up]
+
+
+def candidates(line: str) -> list[str]:
+    """What may stand at the end of a command line that is typed so far, its last word whole."""
+    words = line.split()[1:]
+    current = "" if line.endswith(" ") or not words else words.pop()
+    before = words[-1] if words else ""
+    if before in _AFTER:
+        found: Iterator[str] = iter(_AFTER[before])
+    elif words and words[0] in _tools():
+        found = _of_tool(words, current)
+    elif current.startswith("-"):
+        found = iter(FLAGS)
+    elif "=" in current:
+        found = _values(current, words)
+    else:
+        found = iter([*([] if words else _tools()), *_keys(current)])
+    return [word for word in dict.fromkeys(found) if word.startswith(current)]
+
+
+def _tools() -> Mapping[str, str]:
+    from vqclip.cli.main import TOOLS
+
+    return TOOLS
+
+
+def _of_tool(words: Sequence[str], current: str) -> Iterator[str]:
+    """A tool's flags and commands, as its own help names them; files are the shell's to complete."""
+    if not current and words[0] != "models":
+        return
+    with contextlib.redirect_stdout(io.StringIO()) as shown, contextlib.suppress(SystemExit):
+        importlib.import_module(_tools()[words[0]]).main(["--help"])
+    yield from re.findall(r"(?<![\w-])--[a-z][\w-]*", shown.getvalue())
+    if words == ["models"]:
+        yield from re.search(r"\{([\w,]+)\}", shown.getvalue())[1].split(",")
+    elif words[0] == "models":
+        yield from sorted(path.stem for path in conf_dir().glob("checkpoints/*/*.yaml"))
+
+
+def _values(current: str, words: Sequence[str]) -> Iterator[str]:
+    """``noise=s`` → the choices of the group, also after a comma and in a list."""
+    key, value = current.split("=", 1)
+    opened = re.match(r".*[,\[]|", value)[0]
+    folders = [conf_dir(), *(Path(b) for a, b in pairwise(words) if a == "--config-dir")]
+    for folder in folders:
+        for path in sorted((folder / key.lstrip("+~")).glob("*.yaml")):
+            yield f"{key}={opened}{path.stem}"
+
+
+def _keys(current: str) -> Iterator[str]:
+    """Keys and groups that begin as ``current`` does, one level at a time: ``lo`` → ``loss=``, ``loss.``"""
+    from vqclip.config.compose import compose
+
+    mark = re.match(r"[+~]*", current)[0]
+    for folder in sorted(path for path in conf_dir().rglob("*") if path.is_dir()):
+        yield f"{mark}{folder.relative_to(conf_dir())}="
+    node: Any = compose()
+    *path, _ = current[len(mark) :].split(".")
+    for key in path:
+        node = node.get(key) if hasattr(node, "get") else None
+    for key, value in node.items_ex(resolve=False) if hasattr(node, "items_ex") else ():
+        name = ".".join([*path, str(key)])
+        yield f"{mark}{name}." if hasattr(value, "items_ex") and not value._is_none() else f"{mark}{name}="

@@ -1,0 +1,186 @@
+"""``vqclip show [PROMPT…] [KEY=VALUE…]``: what a config would run, before it runs: its schedules and its cost."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from vqclip.config.check import check
+from vqclip.config.compose import compose
+from vqclip.config.resolve import resolved
+from vqclip.errors import UserError
+from vqclip.schedules import Schedule, schedule
+
+__all__ = ["Cost", "main", "measure", "schedules_of", "text_plot"]
+
+#: Numbers that are shown also where they are constant.
+ALWAYS = ("loss.alpha", "loss.beta", "loss.anchor", "noise.factor", "optimizer.lr")
+_LEVELS = "▁▂▃▄▅▆▇█"
+_COLUMNS = 32
+#: Steps that are run to measure: the first one of a process is slower and not counted.
+_TRIAL = 4
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a few steps of a run took on this machine."""
+
+    step: float  #: seconds a step, median
+    start: float  #: seconds to load the models and begin
+    memory: float  #: peak GB: of the GPU where there is one, else resident
+
+
+def main(argv: Sequence[str]) -> int:
+    """The command line tool."""
+    from vqclip.cli.main import split
+
+    arguments, words = _parser().parse_known_args(argv)
+    config = resolved(compose(split(words)))
+    check(config)
+    lines = dict(schedules_of(config))
+    width = max(map(len, lines))
+    for name, line in lines.items():
+        print(f"  {name:<{width}}  {text_plot(line)}")
+    print("\n".join(_sizes(config)))
+    if arguments.png:
+        draw(lines, arguments.png)
+        print(arguments.png)
+    if not arguments.quick:
+        print(_cost_line(config, words))
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="vqclip show",
+        description=__doc__,
+        epilog='Prompts and KEY=VALUE as for a run:  vqclip show experiment=from_noise steps=300 "a castle"',
+    )
+    parser.add_argument("--quick", action="store_true", help="do not run the few steps that tell seconds and memory")
+    parser.add_argument("--png", type=Path, help="also draw the schedules into this file")
+    return parser
+
+
+def schedules_of(config: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Schedule]]:
+    """Dotted key → schedule, of every value that changes over the run and of :data:`ALWAYS`."""
+    for key, value in config.items():
+        name = f"{path}.{key}" if path else str(key)
+        if isinstance(value, Mapping) and {"start", "end"} <= set(value):
+            yield name, schedule(value)
+        elif isinstance(value, Mapping):
+            yield from schedules_of(value, name)
+        elif name in ALWAYS:
+            yield name, schedule(value)
+
+
+def text_plot(line: Schedule) -> str:
+    """A schedule in one line of text: ``3 ████▇▇▆▅▄▃▂▁ 0.1  cosine``."""
+    if line.start == line.end:
+        return f"{line.start:g}"
+    values = [line(i / (_COLUMNS - 1)) for i in range(_COLUMNS)]
+    low, high = min(values), max(values)
+    bars = "".join(_LEVELS[round((value - low) / ((high - low) or 1) * (len(_LEVELS) - 1))] for value in values)
+    return f"{line.start:g} {bars} {line.end:g}  {line.shape}"
+
+
+def _sizes(config: Mapping[str, Any]) -> list[str]:
+    from vqclip.prompts import parse_prompts
+
+    pictures = len(parse_prompts(config["prompts"]["include"])) * config["batch_size"]
+    steps, every = config["steps"], config["snapshot_every"]
+    snapshots = 1 + -(-steps // every)
+    crops = config["augmentations"]["crops"]["count"] * pictures
+    height, width = config["size"]
+    return [
+        "",
+        f"  {pictures} picture{'s' * (pictures > 1)} of {height}×{width}, {steps} steps of {crops} crops, "
+        f"{snapshots} snapshots each",
+    ]
+
+
+def _cost_line(config: Mapping[str, Any], words: Sequence[str]) -> str:
+    try:
+        cost = measure(words)
+    except UserError as error:
+        return f"  seconds and memory cannot be told: {str(error).splitlines()[0]}"
+    total = cost.start + cost.step * config["steps"]
+    return (
+        f"  about {_duration(total)}: {cost.start:.0f} s to begin, {cost.step:.2g} s a step; "
+        f"{cost.memory:.1f} GB at its peak (measured just now, {_TRIAL} steps)"
+    )
+
+
+def measure(words: Sequence[str]) -> Cost:
+    """Run the first steps of a config in a folder that is thrown away.
+
+    Raises:
+        UserError: it cannot run here; nothing is fetched from the network for it.
+    """
+    began = time.perf_counter()
+    from vqclip.cli.main import split
+    from vqclip.runs.execute import execute
+
+    quiet = ["logger=none", "callbacks=none", f"steps={_TRIAL}", f"snapshot_every={_TRIAL}"]
+    with tempfile.TemporaryDirectory() as name, _offline():
+        execute(compose([*split(words), *quiet], output_dir=name), Path(name))
+        with open(Path(name) / "timing.csv", newline="") as file:
+            clock = [float(row["seconds"]) for row in csv.DictReader(file)]
+    took = time.perf_counter() - began
+    steps = [after - before for before, after in pairwise(clock[1:])]  # the first of a process is slower
+    return Cost(step=statistics.median(steps), start=took - sum(steps), memory=_peak())
+
+
+@contextmanager
+def _offline() -> Iterator[None]:
+    before = os.environ.get("VQCLIP_OFFLINE")
+    os.environ["VQCLIP_OFFLINE"] = "1"
+    try:
+        yield
+    finally:
+        del os.environ["VQCLIP_OFFLINE"]
+        if before is not None:
+            os.environ["VQCLIP_OFFLINE"] = before
+
+
+def _peak() -> float:
+    import resource
+
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 1e9
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def draw(lines: Mapping[str, Schedule], path: Path) -> None:
+    """The schedules as small plots under one another, into a PNG."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    width, height, left = 480, 56, 150
+    sheet = Image.new("RGB", (width, height * len(lines)), "white")
+    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default()
+    for row, (name, line) in enumerate(lines.items()):
+        top, bottom = row * height + 10, (row + 1) * height - 10
+        values = [line(i / 99) for i in range(100)]
+        low, high = min(*values, 0), max(*values, 1e-9)
+        points = [(left + i * 2.6, bottom - (v - low) / (high - low) * (bottom - top)) for i, v in enumerate(values)]
+        pen.text((8, top + 8), name, fill="black", font=font)
+        pen.line(points, fill=(94, 53, 177), width=2)
+        pen.text((left + 268, points[-1][1] - 6), f"{line.end:g}", fill="grey", font=font)
+    sheet.save(path)
