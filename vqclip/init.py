@@ -68,7 +68,7 @@ class Prior:
                 "experiment=reference has the other settings that suit such a start."
             )
             return Sine(std=0.5)(start)
-        z = prior(prior.tokenize(start.texts))
+        z = torch.cat([prior(prior.tokenize([text])) for text in start.texts])  # one by one: see encode_text
         if tuple(z.shape[1:]) != start.shape:
             f = start.generator.factor
             image = start.generator.decode(z.to(start.generator.codebook))

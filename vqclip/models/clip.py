@@ -78,7 +78,9 @@ class CLIPPerceptor(nn.Module):
 
     def encode_text(self, texts: list[str]) -> Tensor:
         """Texts → vectors [len(texts), D], not normalised."""
-        return self.model.encode_text(self.tokenize(texts).to(self.mean.device)).float()
+        # One by one: on some processors a product of several rows ends in other last digits than one of each row.
+        tokens = self.tokenize(texts).to(self.mean.device)
+        return torch.cat([self.model.encode_text(one).float() for one in tokens.split(1)])
 
     def encode_image(self, crops: Tensor) -> Tensor:
         """Crops [M,3,S,S], nominally in [0,1] (noise may leave it), S = ``input_size`` → vectors [M,D]."""

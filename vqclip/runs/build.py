@@ -98,8 +98,8 @@ def _vectors(perceptor: CLIPPerceptor, prompts: Sequence[Prompt]) -> Tensor:
 
     Pictures' vectors take the length of the empty text's, so that a weight means the same for texts and pictures.
     """
-    # One by one: on some processors a product of several rows ends in other last digits than one of each row.
-    encoded = (perceptor.encode_text([prompt.text])[0] for prompt in prompts if prompt.text)
+    texts = [prompt.text for prompt in prompts if prompt.text]
+    encoded = iter(perceptor.encode_text(texts) if texts else ())
     vectors = []
     for prompt in prompts:
         if prompt.text:
