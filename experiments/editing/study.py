@@ -26,6 +26,19 @@ HERE = Path("experiments/editing")
 RUNS = Path("outputs/editing")
 
 
+def shipped_judge() -> Judge:
+    return Judge.load(Path(str(resources.files("vqclip"))) / "embedded" / "judge.safetensors")
+
+
+def edit(name: str, text: str, masked: bool, anchor: float, overrides: list[str], judge: Judge) -> dict:
+    """Run one edit; its row of the results."""
+    start = [f"init.path={HERE}/inputs/{name}.png", f"loss.anchor={anchor}"]
+    start += [f"init.mask={HERE}/inputs/{name}.mask.png"] if masked else []
+    folder = place(name, masked, anchor)
+    run(text, [*start, *overrides], folder)
+    return measured(name, text, masked, anchor, folder, judge)
+
+
 def measured(name: str, text: str, masked: bool, anchor: float, folder: Path, judge: Judge) -> dict:
     """One row of the results."""
     before, after = HERE / "inputs" / f"{name}.png", folder / "picture-00" / "final.png"
@@ -75,7 +88,7 @@ def place(name: str, masked: bool, anchor: float) -> Path:
 def main() -> None:
     torch.set_num_threads(1)
     study = yaml.safe_load((HERE / "study.yaml").read_text())
-    judge = Judge.load(Path(str(resources.files("vqclip"))) / "embedded" / "judge.safetensors")
+    judge = shipped_judge()
     rows = []
     pictures = HERE / "pictures"
     shutil.rmtree(pictures, ignore_errors=True)
@@ -83,11 +96,8 @@ def main() -> None:
     for name, text in study["edits"].items():
         for masked in (False, True):
             for anchor in study["anchors"]:
-                start = [f"init.path={HERE}/inputs/{name}.png", f"loss.anchor={anchor}"]
-                start += [f"init.mask={HERE}/inputs/{name}.mask.png"] if masked else []
                 folder = place(name, masked, anchor)
-                run(text, [*start, *study["overrides"]], folder)
-                rows.append(measured(name, text, masked, anchor, folder, judge))
+                rows.append(edit(name, text, masked, anchor, study["overrides"], judge))
                 print(*rows[-1].values(), sep="  ", flush=True)
                 if anchor == study["kept"]:
                     kept = pictures / f"{name}{'-mask' if masked else ''}.png"

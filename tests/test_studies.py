@@ -1,0 +1,77 @@
+"""Every study has one form, and its own command still runs: here at one step, of as few jobs as it can have."""
+
+import csv
+import importlib.util
+import re
+from pathlib import Path
+
+import pytest
+
+from vqclip.cli import main
+
+ROOT = Path(__file__).parent.parent
+SWEEPS = sorted(path for path in ROOT.glob("experiments/*/experiment/*.yaml"))
+STUDIES = sorted({path.parents[1] for path in SWEEPS} | {ROOT / "experiments" / n for n in ("editing", "fewer_steps")})
+#: Values of the swept keys that make two jobs of each study.
+TWO_JOBS = {
+    "alpha_beta": ["loss.alpha=0.5", "loss.beta=0,1"],
+    "learning_rate": ["latent=continuous,quantised", "optimizer.lr=0.1"],
+    "search": ["hparams_search.trials=2"],
+    "sfumato": ["noise.factor=0.1", "noise.num_rands=0,4"],
+}
+
+
+@pytest.mark.parametrize("study", STUDIES, ids=lambda path: path.name)
+def test_a_study_says_its_question_command_and_result_and_shows_a_picture(study):
+    text = (study / "README.md").read_text()
+    assert "**Question.**" in text
+    assert "**Result" in text or "**Answer.**" in text
+    assert re.search(r"^(    |)(vqclip|python) ", text, flags=re.MULTILINE), "no command"
+    pictures = re.findall(r"!\[[^\]]*\]\(([^)]+)\)", text)
+    assert pictures and all((study / name).is_file() for name in pictures)
+
+
+@pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
+def test_a_sweep_study_runs_at_one_step(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    name = path.stem
+    small = ["steps=1", "size=[32,32]", "augmentations.crops.count=2", "callbacks.timelapse=null"]
+    folder = ["-m", "--config-dir", str(path.parents[1]), f"experiment={name}", f"hydra.sweep.dir={tmp_path / 'sweep'}"]
+    try:
+        main([*folder, *small, *TWO_JOBS.get(name, [])])
+    except SystemExit as end:
+        assert not end.code
+    with open(tmp_path / "sweep" / "results.csv") as file:
+        assert len(list(csv.DictReader(file))) >= 2
+
+
+def test_the_editing_study_measures_one_of_its_edits(tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    study = load(ROOT / "experiments" / "editing" / "study.py")
+    monkeypatch.setattr(study, "RUNS", tmp_path)
+    row = study.edit(
+        "moon",
+        "an orange moon on a blue background",
+        True,
+        0.5,
+        ["experiment=edit", "steps=1", "logger=none"],
+        study.shipped_judge(),
+    )
+    assert row["outside_equal"] and -1 <= row["guide_after"] <= 1
+
+
+def test_the_study_of_fewer_steps_measures_one_prompt(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    study = load(ROOT / "experiments" / "fewer_steps" / "study.py")
+    found, images = study.measure_batch(
+        ["a red apple"], 0, [*study.REFERENCE, "augmentations.crops.count=2"], 1, [1], (0,)
+    )
+    assert found[1, 0].shape == (3, 1) and images.shape == (1, 3, 128, 128)
+
+
+def load(path):
+    """A study's script as a module."""
+    spec = importlib.util.spec_from_file_location(f"{path.parent.name}_study", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
