@@ -143,13 +143,8 @@ def _stream(url: str, part: Path, card: Card, version: str | None) -> tuple[str 
         The version, and why the transfer is not complete (None where it is).
     """
     have = _length(part)
-    headers = {"Accept-Encoding": "identity"}  # or ranges would count compressed bytes
-    if have and (card.sha256 or version):
-        headers["Range"] = f"bytes={have}-"
-        if not card.sha256:
-            headers["If-Range"] = version
     try:
-        response = requests.get(url, headers=headers, stream=True, timeout=TIMEOUT)
+        response = requests.get(url, headers=_headers(have, card, version), stream=True, timeout=TIMEOUT)
     except requests.RequestException as error:
         return version, _reason(error)
     with response:
@@ -175,6 +170,16 @@ def _stream(url: str, part: Path, card: Card, version: str | None) -> tuple[str 
             file.flush()
             os.fsync(file.fileno())
     return version, None if total in (None, _length(part)) else "it closes the connection before the end"
+
+
+def _headers(have: int, card: Card, version: str | None) -> dict[str, str]:
+    """What asks for the bytes behind the first ``have``, of the same version of the file."""
+    headers = {"Accept-Encoding": "identity"}  # or ranges would count compressed bytes
+    if have and card.sha256:
+        headers["Range"] = f"bytes={have}-"
+    elif have and version:
+        headers |= {"Range": f"bytes={have}-", "If-Range": version}
+    return headers
 
 
 def _check(response: requests.Response, have: int) -> int:

@@ -111,45 +111,61 @@ def _open_zip(path: Path) -> TensorFile:
         archive = zipfile.ZipFile(path)
     except zipfile.BadZipFile:
         raise RefusedPickle("the archive's directory at its end is missing: the file is truncated") from None
-    entries = {info.filename: info for info in archive.infolist()}
-    pickles = [name for name in entries if name.split("/")[1:] == ["data.pkl"] or name == "data.pkl"]
-    if len(pickles) != 1:
-        shown = ", ".join(list(entries)[:3])
-        raise RefusedPickle(f"it is a zip archive of other things ({shown}), not a torch checkpoint; unpack it first")
-    root = pickles[0].removesuffix("data.pkl")
-    size = path.stat().st_size
+    records = _Records(archive, path.stat().st_size)
+    if "byteorder" in records and records.read("byteorder") != b"little":
+        raise RefusedPickle("it was written on a big-endian machine, which is not supported")
+    refs = named_tensors(unpickle(io.BytesIO(records.read("data.pkl")))[0])
 
-    def record(name: str) -> bytes:
-        info = entries.get(root + name)
+    def get(name: str) -> Tensor:
+        try:
+            return _assemble(refs[name], records.read(f"data/{refs[name].storage}"))
+        except (RefusedPickle, UserError) as error:
+            raise UserError(f"{path} is refused: {name}: {error}") from None
+
+    return _tensor_file(refs, get)
+
+
+class _Records:
+    """The records of a torch archive, by their names in its one folder.
+
+    torch stores its records uncompressed; whatever expands, or overlaps, is a bomb and is refused.
+    """
+
+    def __init__(self, archive: zipfile.ZipFile, size: int):
+        self.archive, self.size = archive, size
+        self.entries = {info.filename: info for info in archive.infolist()}
+        names = list(self.entries)
+        pickles = [name for name in names if name.split("/")[1:] == ["data.pkl"] or name == "data.pkl"]
+        if len(pickles) != 1:
+            raise RefusedPickle(
+                f"it is a zip archive of other things ({', '.join(names[:3])}), not a torch checkpoint; unpack it first"
+            )
+        self.root = pickles[0].removesuffix("data.pkl")
+        stored = sum(info.file_size for info in self.entries.values() if info.compress_type == zipfile.ZIP_STORED)
+        if stored > size:
+            raise RefusedPickle(f"its records overlap: {stored:,} bytes claimed in a file of {size:,}, a zip bomb")
+        if self.entries[pickles[0]].file_size > LARGEST_PICKLE:
+            raise RefusedPickle(
+                f"its pickle claims {self.entries[pickles[0]].file_size:,} bytes: it looks like a zip bomb"
+            )
+
+    def __contains__(self, name: str) -> bool:
+        return self.root + name in self.entries
+
+    def read(self, name: str) -> bytes:
+        info = self.entries.get(self.root + name)
         if info is None:
-            raise RefusedPickle(f"the archive lacks {root + name}: the file is damaged")
-        # torch stores its records uncompressed; whatever expands, or overlaps, is a bomb.
-        if info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size or info.file_size > size:
+            raise RefusedPickle(f"the archive lacks {self.root + name}: the file is damaged")
+        stored = info.compress_type == zipfile.ZIP_STORED and info.file_size == info.compress_size
+        if not stored or info.file_size > self.size:
             raise RefusedPickle(
                 f"{info.filename} is compressed ({info.compress_size:,} bytes that claim to be {info.file_size:,}), "
                 "which torch never does: it looks like a zip bomb"
             )
         try:
-            return archive.read(info)
+            return self.archive.read(info)
         except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
             raise RefusedPickle(f"{info.filename} is damaged ({error})") from None
-
-    stored = sum(info.file_size for info in entries.values() if info.compress_type == zipfile.ZIP_STORED)
-    if stored > size:
-        raise RefusedPickle(f"its records overlap: {stored:,} bytes claimed in a file of {size:,}, a zip bomb")
-    if entries[pickles[0]].file_size > LARGEST_PICKLE:
-        raise RefusedPickle(f"its pickle claims {entries[pickles[0]].file_size:,} bytes: it looks like a zip bomb")
-    if root + "byteorder" in entries and record("byteorder") != b"little":
-        raise RefusedPickle("it was written on a big-endian machine, which is not supported")
-    refs = named_tensors(unpickle(io.BytesIO(record("data.pkl")))[0])
-
-    def get(name: str) -> Tensor:
-        try:
-            return _assemble(refs[name], record(f"data/{refs[name].storage}"))
-        except (RefusedPickle, UserError) as error:
-            raise UserError(f"{path} is refused: {name}: {error}") from None
-
-    return _tensor_file(refs, get)
 
 
 def _open_legacy(path: Path) -> TensorFile:

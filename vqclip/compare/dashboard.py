@@ -34,53 +34,51 @@ def build(pictures: Sequence[Picture], entity: str, project: str) -> Workspace:
         ) from None
     sweep = next((own for p in pictures if (own := p.config.get("sweep"))), None)
     keys = [key for key in axes(pictures) if key not in ("prompt", "picture seed")]
-    numbers = [f"{i:02d}" for i in range(max(picture.index for picture in pictures) + 1)]
-    terms = [name for name in dict.fromkeys(k for p in pictures for k in p.scores) if name not in ("step", "score")]
-
-    def grid(kind: str) -> list:
-        layout = panels.Layout(w=24, h=14)
-        return [
-            panels.MediaBrowser(
-                title=f"{kind} {number}: step by run",
-                media_keys=[f"{kind}/{number}"],
-                mode="grid",
-                grid_x_axis="step",
-                grid_y_axis="run",
-                layout=layout,
-            )
-            for number in numbers
-        ]
-
-    scored = panels.SummaryMetric("best/include")
-    columns = [panels.ParallelCoordinatesPlotColumn(panels.Config(key), display_name=key) for key in keys]
-    sections = [
-        workspaces.Section("pictures", grid("picture"), is_open=True),
-        workspaces.Section(
-            "curves",
-            [panels.LinePlot(title=name, x="step", y=[name]) for name in ["loss", *terms, "lr", "noise"]],
-            is_open=True,
-        ),
-        workspaces.Section(
-            "results",
-            [
-                panels.WeavePanelSummaryTable(table_name="result", layout=panels.Layout(w=24, h=12)),
-                panels.ParallelCoordinatesPlot([*columns, panels.ParallelCoordinatesPlotColumn(scored)]),
-                panels.MediaBrowser(title="timelapse", media_keys=[f"timelapse/{number}" for number in numbers]),
-            ],
-            is_open=True,
-        ),
-        workspaces.Section("crops, as the perceptor sees them", grid("crop")),
-    ]
     return workspaces.Workspace(
         entity=entity,
         project=project,
         name=f"vqclip: {sweep['group']}" if sweep else "vqclip",
-        sections=sections,
+        sections=_sections(pictures, keys, panels, workspaces.Section),
         runset_settings=workspaces.RunsetSettings(
             filters=f"Metric('Group') = '{sweep['group']}'" if sweep else "",
             pinned_columns=[*(f"config:{key}" for key in keys), "summary:best/score", "summary:best/include"],
         ),
     )
+
+
+def _sections(pictures: Sequence[Picture], keys: Sequence[str], panels: Any, section: Any) -> list:
+    """Pictures, curves, results and crops; ``panels`` is wandb-workspaces' module of them, ``section`` its class."""
+    numbers = [f"{i:02d}" for i in range(max(picture.index for picture in pictures) + 1)]
+    terms = [name for name in dict.fromkeys(k for p in pictures for k in p.scores) if name not in ("step", "score")]
+    curves = [panels.LinePlot(title=name, x="step", y=[name]) for name in ["loss", *terms, "lr", "noise"]]
+    scored = panels.SummaryMetric("best/include")
+    columns = [panels.ParallelCoordinatesPlotColumn(panels.Config(key), display_name=key) for key in keys]
+    results = [
+        panels.WeavePanelSummaryTable(table_name="result", layout=panels.Layout(w=24, h=12)),
+        panels.ParallelCoordinatesPlot([*columns, panels.ParallelCoordinatesPlotColumn(scored)]),
+        panels.MediaBrowser(title="timelapse", media_keys=[f"timelapse/{number}" for number in numbers]),
+    ]
+    return [
+        section("pictures", _browsers("picture", numbers, panels), is_open=True),
+        section("curves", curves, is_open=True),
+        section("results", results, is_open=True),
+        section("crops, as the perceptor sees them", _browsers("crop", numbers, panels)),
+    ]
+
+
+def _browsers(kind: str, numbers: Sequence[str], panels: Any) -> list:
+    """For every picture a grid of its ``kind``, step by run."""
+    return [
+        panels.MediaBrowser(
+            title=f"{kind} {number}: step by run",
+            media_keys=[f"{kind}/{number}"],
+            mode="grid",
+            grid_x_axis="step",
+            grid_y_axis="run",
+            layout=panels.Layout(w=24, h=14),
+        )
+        for number in numbers
+    ]
 
 
 def describe(workspace: Workspace) -> dict[str, Any]:

@@ -90,27 +90,16 @@ class Prior(nn.Module):
         paint_depth: int = 4,
     ):
         super().__init__()
-        w, sets, maps = text_width, max(style_sets) + 1, channels + self.MASK
         self.channels, self.side = channels, side
         self.register_buffer("token_ids", torch.arange(vocab_size))  # the openai-clip ids that the vocabulary keeps
         self.register_buffer("style_sets", torch.tensor(style_sets), persistent=False)
-        # parse
-        self.embedding = nn.Embedding(vocab_size, w)
-        self.position = nn.Parameter(torch.randn(context_length, w) * 0.02)
-        layer = dict(
-            d_model=w, nhead=4, dim_feedforward=3 * w, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
-        )
-        self.encoder = nn.TransformerEncoder(
-            nn.TransformerEncoderLayer(**layer), text_layers, enable_nested_tensor=False
-        )
-        self.queries = nn.Parameter(torch.randn(3, w) * 0.5)
-        self.decoder = nn.TransformerDecoder(nn.TransformerDecoderLayer(**layer), 2, nn.LayerNorm(w))
-        self.object_head = nn.Linear(w, concepts + 1)  # the last: no such object
-        self.colour_head = nn.Linear(w, colours + 1)  # the last: its own colours
-        self.background_head = nn.Linear(w, backgrounds)
-        self.layout_head = nn.Linear(w, self.LAYOUTS)
-        self.style_head = nn.Linear(w, styles)
-        # paint
+        self._init_parser(vocab_size, context_length, text_width, text_layers)
+        self.object_head = nn.Linear(text_width, concepts + 1)  # the last: no such object
+        self.colour_head = nn.Linear(text_width, colours + 1)  # the last: its own colours
+        self.background_head = nn.Linear(text_width, backgrounds)
+        self.layout_head = nn.Linear(text_width, self.LAYOUTS)
+        self.style_head = nn.Linear(text_width, styles)
+        sets, maps = max(style_sets) + 1, channels + self.MASK
         self.large = nn.Parameter(torch.zeros(sets, concepts, maps, side, side))
         self.small = nn.Parameter(torch.zeros(sets, concepts, maps, side // 2, side // 2))
         self.grounds = nn.Parameter(torch.zeros(backgrounds, channels, side, side))
@@ -119,6 +108,16 @@ class Prior(nn.Module):
         self.style_vectors = nn.Embedding(styles, 32)
         self.tint = _Convolutions(maps, channels, paint_width, 32 + channels, 3, kernel=1)
         self.finish = _Convolutions(2 * channels + 2 * self.MASK + 8, channels, paint_width, 32, paint_depth)
+
+    def _init_parser(self, vocab_size: int, context_length: int, w: int, layers: int) -> None:
+        self.embedding = nn.Embedding(vocab_size, w)
+        self.position = nn.Parameter(torch.randn(context_length, w) * 0.02)
+        layer = dict(
+            d_model=w, nhead=4, dim_feedforward=3 * w, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
+        )
+        self.encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(**layer), layers, enable_nested_tensor=False)
+        self.queries = nn.Parameter(torch.randn(3, w) * 0.5)
+        self.decoder = nn.TransformerDecoder(nn.TransformerDecoderLayer(**layer), 2, nn.LayerNorm(w))
 
     def tokenize(self, texts: list[str]) -> Tensor:
         """Texts → token ids [B,L], on the prior's device."""
