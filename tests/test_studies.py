@@ -15,6 +15,7 @@ STUDIES = sorted({path.parents[1] for path in SWEEPS} | {ROOT / "experiments" / 
 #: Values of the swept keys that make two jobs of each study.
 TWO_JOBS = {
     "alpha_beta": ["loss.alpha=0.5", "loss.beta=0,1"],
+    "gallery": ['prompts.include=["a lion"],["a penguin"]'],
     "learning_rate": ["latent=continuous,quantised", "optimizer.lr=0.1"],
     "search": ["hparams_search.trials=2"],
     "sfumato": ["noise.factor=0.1", "noise.num_rands=0,4"],
