@@ -21,6 +21,7 @@ def test_the_notebook_runs_from_top_to_bottom(tmp_path, monkeypatch):
     notebook = nbformat.read(REPO / "docs/tour.ipynb", as_version=4)
     nbclient.NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(here)}}).execute()
     outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
-    assert sum("image/png" in output.get("data", {}) for output in outputs) >= 5
+    assert sum("image/png" in output.get("data", {}) for output in outputs) >= 4
+    assert outputs and any("<img" in output.get("data", {}).get("text/html", "") for output in outputs)  # the result
     assert any("video" in output.get("data", {}).get("text/html", "") for output in outputs)
     assert "same bytes" in outputs[-1]["text"]

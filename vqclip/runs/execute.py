@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import html
 import json
 import logging
 import platform
@@ -56,6 +58,15 @@ class Result:
     def pictures(self) -> list[Path]:
         """The best snapshot of each picture, as files."""
         return [picture_folder(self.folder, i) / "best.png" for i in range(len(self.scores))]
+
+    def _repr_html_(self) -> str:
+        """The best pictures with their scores, where a notebook shows the result."""
+        shown = []
+        for path, own in zip(self.pictures, self.scores, strict=True):
+            data = base64.b64encode(path.read_bytes()).decode()
+            words = html.escape(f"{own['prompt']}  {own['best']['score']:.3f}")
+            shown.append(f'<img alt="{words}" title="{words}" src="data:image/png;base64,{data}">')
+        return " ".join(shown)
 
 
 def execute(cfg: DictConfig, folder: Path, resume: bool = False) -> Result:
