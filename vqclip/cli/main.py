@@ -176,10 +176,6 @@ def _hydra(argv: list[str]) -> None:
             print(path)
         return result.score
 
-    if {"-m", "--multirun"} & set(argv):
-        from vqclip.sweeps.sweeper import install
-
-        install()
     sys.argv = [sys.argv[0], *argv]
     job()
 

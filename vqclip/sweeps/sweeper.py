@@ -17,12 +17,11 @@ import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn
-from hydra.plugins.sweeper import Sweeper as HydraSweeper
-from hydra.types import HydraContext, TaskFunction
+from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from vqclip.config.check import errors_in
@@ -33,30 +32,34 @@ from vqclip.runs.folder import lock_folder
 from vqclip.sweeps.inert import inert_warnings
 from vqclip.sweeps.jobs import Job, group_name, in_batches, is_done, job_folders, numbered_folders, read_report
 
-__all__ = ["Sweeper", "install"]
+__all__ = ["Sweep"]
 
 
-class Sweeper(HydraSweeper):
+class Sweep:
     """Every combination of the swept values, as Hydra's basic sweeper has it, less the jobs that are done already.
 
-    With ``hparams_search``, those combinations that a search proposes (:mod:`vqclip.search`).
+    With ``hparams_search``, those combinations that a search proposes (:mod:`vqclip.sweeps.search`).
 
     Args:
+        config: of the sweep, Hydra's own part included.
+        loader: composes the config of each job.
+        launcher: runs them.
         max_batch_size: jobs handed to the launcher in one go; None for all.
         params: overrides from the config, before those of the command line.
     """
 
-    def __init__(self, max_batch_size: int | None, params: Mapping[str, str] | None = None):
-        self.max_batch_size = max_batch_size
+    def __init__(
+        self,
+        config: DictConfig,
+        loader: ConfigLoader,
+        launcher: Launcher,
+        max_batch_size: int | None,
+        params: Mapping[str, str] | None,
+    ):
+        self.config, self.loader, self.launcher, self.max_batch_size = config, loader, launcher, max_batch_size
         self.params = [f"{key}={value}" for key, value in (params or {}).items()]
 
-    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        self.config, self.loader = config, hydra_context.config_loader
-        self.launcher = Plugins.instance().instantiate_launcher(
-            hydra_context=hydra_context, task_function=task_function, config=config
-        )
-
-    def sweep(self, arguments: list[str]) -> None:
+    def run(self, arguments: list[str]) -> None:
         """Run what is left of the sweep, then write the comparison; exit with 1 where a job did not finish."""
         folder = Path(self.config.hydra.sweep.dir)
         way = self._search if self.config.get("hparams_search") else self._grid
@@ -194,11 +197,6 @@ class Sweeper(HydraSweeper):
             return
         for path in compare([folder], folder):
             print(path)
-
-
-def install() -> None:
-    """Let Hydra use our sweeper for its basic one: it takes plugins by name, from its own namespaces only."""
-    Plugins.instance().class_name_to_class["hydra._internal.core_plugins.basic_sweeper.BasicSweeper"] = Sweeper
 
 
 def _keep_traceback(job: JobReturn) -> None:
