@@ -36,6 +36,7 @@ from vqclip.runs.folder import command, lock_folder, picture_folder, read_checkp
 from vqclip.runs.provenance import VERSIONED, inputs, same_inputs, weight_hashes
 from vqclip.runs.recorder import Recorder
 from vqclip.runs.signals import Signals
+from vqclip.runs.status import DIVERGED, FAILED, FINISHED, INTERRUPTED, STOPPED_EARLY, Diverged
 
 __all__ = ["Result", "execute"]
 
@@ -135,6 +136,8 @@ def _execute(cfg: DictConfig, config: dict, folder: Path, signals: Signals, resu
             for callback in trainer.callbacks:
                 callback.on_train_end(trainer, module)
         report["steps"] = trainer.global_step
+        if trainer.global_step < module.steps:
+            report["reason"] = getattr(recorder, "stopped_early", None) or "Lightning ended the run"
         for own, best, final in zip(report["pictures"], recorder.best, recorder.last, strict=True):
             own |= {"best": best, "final": final}
         report["sha256"] = dict(sorted(recorder.digests.items()))
@@ -180,13 +183,16 @@ def _outcome(folder: Path, report: dict, began: float) -> Iterator[None]:
     """Keep ``run.json`` true, however the run ends."""
     try:
         yield
-        report["status"] = "finished"
+        report["status"] = STOPPED_EARLY if "reason" in report else FINISHED
+    except Diverged as error:
+        report |= {"status": DIVERGED, "reason": error.reason}
+        raise
     except (KeyboardInterrupt, SystemExit):
-        report["status"] = "interrupted"
+        report["status"] = INTERRUPTED
         print(f"stopped. To go on: {command(folder)}", file=sys.stderr)
         raise
     except BaseException as error:
-        report |= {"status": "failed", "error": f"{type(error).__name__}: {error}"}
+        report |= {"status": FAILED, "error": f"{type(error).__name__}: {error}"}
         with open(folder / "vqclip.log", "a") as file:
             traceback.print_exc(file=file)
         raise

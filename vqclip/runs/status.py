@@ -1,0 +1,55 @@
+"""How a run may stand, as ``status`` in run.json says it, with a ``reason`` where it did not simply finish.
+
+==============  ==========================================================  =====================  ==============
+status          meaning                                                     ``resume=RUN``         exit status
+==============  ==========================================================  =====================  ==============
+running         at work, or killed before it could say                      goes on                –
+finished        every step done                                             only to more steps     0
+stopped early   a callback or limit of Lightning's ended it, as asked       goes on                0
+diverged        the loss or the latent is no number any more                refused: the same      1
+                                                                            steps end the same way
+failed          an error; the traceback is in vqclip.log                    goes on                1
+interrupted     Ctrl-C or SIGTERM                                           goes on                130, 143
+==============  ==========================================================  =====================  ==============
+
+A recorder raises :class:`Diverged` from the step at fault.  It sets its ``stopped_early`` to the reason where Lightning
+ends the run before its last step.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "DIVERGED",
+    "FAILED",
+    "FINISHED",
+    "INTERRUPTED",
+    "RUNNING",
+    "STATUSES",
+    "STOPPED_EARLY",
+    "WITH_PICTURES",
+    "Diverged",
+]
+
+RUNNING = "running"
+FINISHED = "finished"
+STOPPED_EARLY = "stopped early"
+DIVERGED = "diverged"
+FAILED = "failed"
+INTERRUPTED = "interrupted"
+
+STATUSES = (RUNNING, FINISHED, STOPPED_EARLY, DIVERGED, FAILED, INTERRUPTED)
+
+#: Those that leave pictures with scores, to be compared, judged and interpolated.
+WITH_PICTURES = (FINISHED, STOPPED_EARLY)
+
+
+class Diverged(Exception):
+    """The loss or the latent is NaN or infinite.
+
+    Args:
+        reason: at which step, and the likely cause with the key to change.
+    """
+
+    def __init__(self, reason: str):
+        super().__init__(reason)
+        self.reason = reason
