@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parent.parent / "vqclip"
 LONGEST_MODULE, LONGEST_FUNCTION = 300, 40
 #: Rooms from the ground up: a module imports from its own floor and those below it.
 FLOORS = [
-    ["errors", "paths", "rng"],
+    ["errors", "paths", "rng", "threads"],
     ["io"],
     ["schedules", "prompts"],
     ["checkpoints", "models", "memory"],
@@ -20,7 +20,7 @@ FLOORS = [
     ["runs", "callbacks"],
     ["compare"],
     ["sweeps"],
-    ["cli", "", "__main__"],
+    ["cli", "plugins", "", "__main__"],
 ]
 
 

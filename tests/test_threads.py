@@ -1,0 +1,35 @@
+"""Threads: how OpenMP waits, and how many cores a run counts on."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from vqclip import threads
+
+SHOW = "import vqclip, os; print(os.environ.get('OMP_WAIT_POLICY'), os.environ.get('GOMP_SPINCOUNT'))"
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [({}, "PASSIVE None"), ({"GOMP_SPINCOUNT": "9"}, "None 9"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE None")],
+)
+def test_threads_wait_asleep_unless_the_user_says_how(given, shown):
+    clean = {key: value for key, value in os.environ.items() if key not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")}
+    done = subprocess.run([sys.executable, "-c", SHOW], env=clean | given, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == shown
+
+
+@pytest.mark.parametrize(("quota", "expected"), [(float("inf"), 2), (1.5, 2), (1.0, 1), (0.2, 1)])
+def test_cores_are_those_of_the_mask_and_the_quota(quota, expected, monkeypatch):
+    monkeypatch.setattr(threads, "_affinity", lambda: {0, 1})
+    monkeypatch.setattr(threads, "_quota", lambda: quota)
+    assert threads.cores() == expected
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    threads.set_up_openmp()
+    assert os.environ.pop("OMP_NUM_THREADS", None) == (None if expected == 2 else "1")
+
+
+def test_torch_never_comes_with_vqclip_itself():
+    subprocess.run([sys.executable, "-c", "import vqclip, sys; assert 'torch' not in sys.modules"], check=True)
