@@ -106,7 +106,7 @@ WRONG = {
     "augmentations.crops.max=3": "augmentations.crops.max=3: larger than the padded picture, which is",
     "optimizer.lr=fast": "optimizer.lr='fast': not allowed here. Allowed: a number from 0 up",
     "sweep=3": "sweep=3: not allowed here. Allowed: null; a sweep fills it in. Try: sweep=null",
-    "memory.crop_chunk=0": "memory.crop_chunk=0: not allowed here. Allowed: a whole number from 1 up. "
+    "memory.crop_chunk=0": "memory.crop_chunk=0: not allowed here. Allowed: a whole number from 1 up, or null (all). "
     "Try: memory.crop_chunk=4",
 }
 

@@ -7,7 +7,7 @@ import pytest
 from hydra.utils import get_object
 from omegaconf import OmegaConf
 
-from vqclip.config.check import RULES, errors_in
+from vqclip.config.check import errors_in
 from vqclip.config.compose import compose
 from vqclip.config.resolve import picture_config, resolved
 from vqclip.paths import conf_dir
@@ -47,12 +47,8 @@ def test_every_yaml_says_what_it_is():
         assert first and any(line.startswith("# ") for line in first[:3]), path
 
 
-def test_the_default_config_has_no_mistakes_and_every_rule_a_key():
-    config = resolved(compose())
-    assert errors_in(config) == []
-    known = [resolved(compose(["init=sine"])), config, resolved(compose(["init=image", "init.path=x"]))]
-    for key in RULES:
-        assert any(OmegaConf.select(OmegaConf.create(c), key, default="absent") != "absent" for c in known), key
+def test_the_default_config_has_no_mistakes():
+    assert errors_in(resolved(compose())) == []
 
 
 def test_golden_default_config():

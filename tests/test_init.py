@@ -210,7 +210,7 @@ WRONG = {
     "fit": (["init.path=photo.png", "init.fit=crop"], "init.fit='crop': not allowed here. Allowed: one of cut, pad, "
             "stretch. Try: init.fit=cut"),
     "feather": (["init.path=photo.png", "init.feather=-1"], "init.feather=-1: not allowed here. Allowed: a whole "
-                "number from 0 up. Try: init.feather=8"),
+                "number from 0 to 512. Try: init.feather=8"),
     "mask gone": (["init.path=photo.png", "init.mask=gone.png"], "init.mask='gone.png': not allowed here. Allowed: the "
                   "path of a picture file; gone.png: there is no such file. Try: init.mask=mask.png"),
     "mask shape": (["init.path=photo.png", "init.mask=wide.png"], "init.mask='wide.png': 40×20 pixels, and the picture "

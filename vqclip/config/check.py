@@ -1,154 +1,22 @@
-"""The config: found, composed, and checked as a whole before anything heavy is loaded.
+"""The config, checked as a whole before anything heavy is loaded: every mistake at once, each as one sentence.
 
-Nothing here imports torch: ``vqclip --help``, ``--cfg job`` and a mistyped key must answer at once.
+Nothing here imports torch: ``vqclip --help``, ``--cfg job`` and a mistyped key must answer at once.  Classes of other
+packages are imported only where a config names them (:mod:`vqclip.config.targets`).
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
-from vqclip.errors import UserError
-from vqclip.io.images import open_picture
-from vqclip.prompts import parse_prompts
-from vqclip.schedules import SHAPES, schedule
+from vqclip.config.meaning import contradictions
+from vqclip.config.nodes import Group, Key, Named, Node, Target
+from vqclip.config.schema import CLASSES, ROOT
+from vqclip.config.targets import OWNED, argument_errors, choices_of
+from vqclip.errors import UserError, closest
 
-__all__ = ["check", "errors_in"]
-
-
-def _integer(low: int) -> Callable[[Any], None]:
-    def check(value: Any) -> None:
-        if isinstance(value, bool) or not isinstance(value, int) or value < low:
-            raise ValueError(f"a whole number from {low} up")
-
-    return check
-
-
-def _number(low: float = -math.inf, high: float = math.inf) -> Callable[[Any], None]:
-    allowed = "a number" + (f" from {low:g}" if low > -math.inf else "") + (f" to {high:g}" if high < math.inf else "")
-
-    def check(value: Any) -> None:
-        if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-            raise ValueError(allowed)
-
-    return check
-
-
-def _weight(low: float = -math.inf) -> Callable[[Any], None]:
-    at_least = f" from {low:g} up" if low > -math.inf else ""
-
-    def check(value: Any) -> None:
-        try:
-            made = schedule(value)
-            if min(made.start, made.end) < low or not all(map(math.isfinite, (made.start, made.end))):
-                raise ValueError
-        except (TypeError, ValueError):
-            raise ValueError(
-                f"a number{at_least}, or a schedule {{start: NUMBER, end: NUMBER, shape: {'|'.join(SHAPES)}}}"
-            ) from None
-
-    return check
-
-
-def _one_of(*allowed: Any) -> Callable[[Any], None]:
-    def check(value: Any) -> None:
-        if value not in allowed:
-            raise ValueError(f"one of {', '.join(map(str, allowed))}")
-
-    return check
-
-
-def _size(value: Any) -> None:
-    if not isinstance(value, list) or len(value) != 2 or any(type(v) is not int or v < 1 for v in value):
-        raise ValueError("[height, width], two whole numbers of pixels from 1 up")
-
-
-def _include(value: Any) -> None:
-    if not parse_prompts(value):
-        raise ValueError("a list of one or more texts that are not empty")
-
-
-def _filled_in_by_a_sweep(value: Any) -> None:
-    if value is not None and not (isinstance(value, Mapping) and {"group", "swept"} <= set(value)):
-        raise ValueError("null; a sweep fills it in")
-
-
-def _optional(check: Callable[[Any], None]) -> Callable[[Any], None]:
-    return lambda value: None if value is None else check(value)
-
-
-#: key → (check, example).  Keys that a config lacks are not checked: presets may leave out what they turn off.
-RULES: dict[str, tuple[Callable[[Any], None], str]] = {
-    "seed": (_integer(0), "0"),
-    "steps": (_integer(1), "100"),
-    "size": (_size, "[128,128]"),
-    "batch_size": (_integer(1), "1"),
-    "snapshot_every": (_integer(1), "10"),
-    "sweep": (_filled_in_by_a_sweep, "null"),
-    "prompts.include": (_include, '["a red apple"]'),
-    "prompts.exclude": (parse_prompts, "blurry"),
-    "prompts.extras": (parse_prompts, '"watercolor paper"'),
-    "prompts.include_weight": (_number(), "1"),
-    "prompts.extras_weight": (_number(), "1"),
-    "loss.alpha": (_weight(), "1"),
-    "loss.beta": (_weight(), "0.5"),
-    "loss.anchor": (_weight(0), "0"),
-    "noise.factor": (_weight(0), "0.22"),
-    "noise.num_rands": (_integer(0), "0"),
-    "augmentations.pad": (_number(0, 4), "0.5"),
-    "augmentations.flip": (_number(0, 1), "0.5"),
-    "augmentations.affine.degrees": (_number(0, 180), "30"),
-    "augmentations.affine.translate": (_number(0, 1), "0.2"),
-    "augmentations.affine.interpolation": (_one_of("nearest", "bilinear"), "bilinear"),
-    "augmentations.crops.count": (_integer(1), "32"),
-    "augmentations.crops.mean": (_number(), "1.2"),
-    "augmentations.crops.std": (_number(0), "0.3"),
-    "augmentations.crops.min": (_number(0), "0.43"),
-    "augmentations.crops.max": (_number(0), "1.9"),
-    "augmentations.crops.antialias": (_one_of(True, False), "true"),
-    "init.std": (_number(0), "0.5"),
-    "init.jitter": (_number(0), "0"),
-    "init.path": (open_picture, "photo.jpg"),
-    "init.fit": (_one_of("cut", "pad", "stretch"), "cut"),
-    "init.mask": (_optional(open_picture), "mask.png"),
-    "init.feather": (_integer(0), "8"),
-    "callbacks.timelapse.fps": (_integer(1), "5"),
-    "callbacks.interpolation.frames": (_integer(1), "24"),
-    "callbacks.interpolation.fps": (_integer(1), "24"),
-    "callbacks.interpolation.most": (_integer(2), "16"),
-    "callbacks.interpolation.mode": (_one_of("linear", "spherical"), "spherical"),
-    "optimizer.lr": (_weight(0), "0.1"),
-    "memory.picture_chunk": (_optional(_integer(1)), "1"),
-    "memory.crop_chunk": (_optional(_integer(1)), "4"),
-    "memory.checkpoint_decoder": (_one_of(True, False), "true"),
-}
-
-
-def errors_in(config: Mapping[str, Any]) -> list[str]:
-    """Every mistake in a resolved config, each as one message."""
-    from vqclip.checkpoints.check import factor_of, validate_cards
-
-    errors = []
-    for key, (rule, example) in RULES.items():
-        try:
-            value = _at(config, key)
-        except KeyError:
-            continue
-        try:
-            rule(value)
-        except ValueError as error:
-            errors.append(f"{key}={_shown(value)}: not allowed here. Allowed: {error}. Try: {key}={example}")
-    errors += _weight_errors(config) + validate_cards(config["checkpoints"])
-    if not errors:
-        errors += _start_errors(config) + _crop_errors(config["augmentations"])
-        factor = factor_of(config["checkpoints"]["generator"])
-        if factor and min(config["size"]) < factor:
-            errors.append(
-                f"size={_shown(config['size'])}: smaller than one code of the generator. Allowed: sides of at least "
-                f"{factor} pixels. Try: size=[{factor * 8},{factor * 8}]"
-            )
-    return errors
+__all__ = ["check", "errors_in", "shown"]
 
 
 def check(config: Mapping[str, Any]) -> None:
@@ -158,67 +26,119 @@ def check(config: Mapping[str, Any]) -> None:
         raise UserError("\n".join(errors))
 
 
-def _at(config: Mapping[str, Any], key: str) -> Any:
-    value: Any = config
-    for part in key.split("."):
-        if not isinstance(value, Mapping) or part not in value:
-            raise KeyError(key)
-        value = value[part]
-    return value
+def errors_in(config: Mapping[str, Any]) -> list[str]:
+    """Every mistake in a resolved config, each as one message."""
+    from vqclip.checkpoints.check import validate_cards
+
+    errors = list(mistakes(config, ROOT))
+    if isinstance(config.get("checkpoints"), Mapping):
+        errors += validate_cards(config["checkpoints"])
+    # What contradicts what is asked only of values that are sound each on its own.
+    return list(dict.fromkeys(errors)) or list(contradictions(config))
 
 
-def _shown(value: Any) -> str:
-    return repr(value) if isinstance(value, str) else str(value)
+def mistakes(value: Any, node: Node, path: str = "") -> Iterator[str]:
+    """What is wrong in ``value``, plain data, by the schema's ``node``; ``path`` is its dotted key."""
+    if value is None and node.null:
+        return
+    if isinstance(node, Key):
+        yield from _value_mistakes(value, node, path)
+    elif not isinstance(value, Mapping):
+        yield _not_a_mapping(value, node, path)
+    elif isinstance(node, Named):
+        for name, item in value.items():
+            yield from mistakes(item, node.of, f"{path}.{name}")
+    elif isinstance(node, Target):
+        yield from _target_mistakes(value, node, path)
+    else:
+        yield from _group_mistakes(value, node, path)
 
 
-def _weight_errors(config: Mapping[str, Any]) -> list[str]:
-    """Weights of the loss's further terms and of the perceptors, which have names of their own."""
-    named = {f"loss.terms.{n}.weight": v.get("weight") for n, v in (config["loss"].get("terms") or {}).items() if v}
-    errors = []
-    for name, card in (config["checkpoints"].get("perceptors") or {}).items():
-        named[f"checkpoints.perceptors.{name}.weight"] = (card or {}).get("weight", 1)
-    for key, value in named.items():
-        try:
-            (_number(0) if key.startswith("checkpoints") else _weight())(value)
-        except ValueError as error:
-            errors.append(f"{key}={_shown(value)}: not allowed here. Allowed: {error}. Try: {key}=1")
-    return errors
+def _value_mistakes(value: Any, key: Key, path: str) -> Iterator[str]:
+    try:
+        key.kind.check(value)
+    except ValueError as error:
+        allowed = str(error) or key.allowed
+        yield f"{path}={shown(value)}: not allowed here. Allowed: {allowed}. Try: {path}={key.example}"
 
 
-def _start_errors(config: Mapping[str, Any]) -> list[str]:
-    init = config["init"]
-    pictures = [prompt.image for prompt in parse_prompts(config["prompts"]["include"]) if prompt.image]
-    if init["_target_"] == "vqclip.init.Prior" and config["checkpoints"].get("prior") and pictures:
-        return [
-            "init=prior: predicts the start from words, and prompts.include has a picture. Allowed with it: init=sine, "
-            f"codebook or image. Try: init=sine, or init=image init.path={pictures[0]}"
-        ]
-    if not init.get("mask"):
-        return []
-    picture, mask = open_picture(init["path"]), open_picture(init["mask"])
-    errors = []
-    if abs(picture.width / picture.height / (mask.width / mask.height) - 1) > 0.02:
-        errors.append(
-            f"init.mask={init['mask']!r}: {mask.width}×{mask.height} pixels, and the picture is "
-            f"{picture.width}×{picture.height}: of another shape. Allowed: a mask of the picture's proportions"
+def _not_a_mapping(value: Any, node: Group | Named | Target, path: str) -> str:
+    options = choices_of(path)
+    what = "null chooses nothing" if value is None else f"{_kind_of(value)}, where keys belong"
+    allowed = f"one of {', '.join(options)}" if options else f"keys: {', '.join(_names(node)) or 'NAME: {…}'}"
+    return f"{path}={shown(value)}: {what}. Allowed: {allowed}." + (f" Try: {path}={options[0]}" if options else "")
+
+
+def _names(node: Node) -> list[str]:
+    return list(node.keys) if isinstance(node, Group) else []
+
+
+def _group_mistakes(value: Mapping, group: Group, path: str, skip: frozenset[str] = frozenset()) -> Iterator[str]:
+    dot = f"{path}." if path else ""
+    for name, node in group.keys.items():
+        if name in value:
+            yield from mistakes(value[name], node, f"{dot}{name}")
+        elif node.needed:
+            yield _missing(node, f"{dot}{name}")
+    added = {str(name): item for name, item in value.items() if name not in group.keys and name not in skip}
+    if not group.others:
+        yield from (unknown(f"{dot}{name}", name, list(group.keys), path) for name in added)
+    elif group.others != "*" and added:
+        owned = OWNED.get(group.others, {})
+        for name in [name for name in added if name in owned]:
+            yield f"{dot}{name}={shown(added.pop(name))}: vqclip decides it, since {owned[name]}"
+        if added:
+            yield from argument_errors(group.others, added, path, list(group.keys))
+
+
+def unknown(key: str, name: str, known: list[str], where: str = "") -> str:
+    """That there is no such key, with the nearest one, else with those that there are."""
+    near = closest(name, known)
+    allowed = "" if near or len(known) > 12 or not known else f" Allowed: {', '.join(known)}."
+    if not known:
+        allowed = f" {where} takes none."
+    return f"{key}: there is no such key.{near}{allowed} All keys with their values: vqclip --cfg job"
+
+
+def _missing(node: Node, path: str) -> str:
+    if isinstance(node, Key):
+        return f"{path}: missing. Allowed: {node.allowed}. Try: {path}={node.example}"
+    options = choices_of(path)
+    return f"{path}: missing. " + (
+        f"Allowed: one of {', '.join(options)}. Try: {path}={options[0]}" if options else f"It holds: {node.doc}"
+    )
+
+
+def _target_mistakes(value: Mapping, node: Target, path: str) -> Iterator[str]:
+    target = value.get("_target_")
+    if not isinstance(target, str) or not target:
+        options = choices_of(node.group)
+        yield (
+            f"{path}._target_{'' if target is None else f'={shown(target)}'}: "
+            + ("missing" if target is None else "not allowed here")
+            + ". Allowed: a class by its dotted name"
+            + (f", or a choice: {', '.join(options)}. Try: {node.group}={options[0]}" if path == node.group else "")
         )
-    if not any(grey and alpha for _, (grey, alpha) in mask.convert("LA").getcolors(65536)):
-        errors.append(f"init.mask={init['mask']!r}: black all over, so nothing may change. Allowed: white where it may")
-    return errors
+        return
+    special = frozenset({"_target_", "_args_", "_convert_", "_recursive_", "_partial_"})
+    if target in CLASSES:
+        own = CLASSES[target]
+        yield from _group_mistakes(value, replace(own, keys={**own.keys, **node.also}), path, special)
+        return
+    for name, key in node.also.items():
+        if name in value or key.needed:
+            yield from mistakes(value.get(name), key, f"{path}.{name}")
+    arguments = {name: item for name, item in value.items() if name not in special}
+    yield from argument_errors(target, arguments, path, list(node.also), group=node.group)
 
 
-def _crop_errors(augmentations: Mapping[str, Any]) -> list[str]:
-    crops, whole = augmentations["crops"], 1 + 2 * augmentations["pad"]
-    errors = []
-    if crops["min"] > crops["max"]:
-        errors.append(
-            f"augmentations.crops.min={crops['min']}: larger than augmentations.crops.max={crops['max']}. "
-            f"Try: augmentations.crops.min={crops['max']}"
-        )
-    if crops["max"] > whole:
-        errors.append(
-            f"augmentations.crops.max={crops['max']}: larger than the padded picture, "
-            f"which is {whole:g} pictures wide. Allowed: up to {whole:g}. Try: augmentations.crops.max={whole:g} or "
-            f"augmentations.pad={(crops['max'] - 1) / 2:g}"
-        )
-    return errors
+def _kind_of(value: Any) -> str:
+    return "a list" if isinstance(value, list) else "a text" if isinstance(value, str) else "a single value"
+
+
+def shown(value: Any) -> str:
+    """A value for a message, as it is typed: a text in quotes, all of them short."""
+    if value is None or isinstance(value, bool):
+        return "null" if value is None else str(value).lower()
+    text = repr(value) if isinstance(value, str) else str(value)
+    return text if len(text) <= 200 else f"{text[:199]}…"

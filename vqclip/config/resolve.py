@@ -52,8 +52,9 @@ def resolved(cfg: DictConfig) -> dict[str, Any]:
     except OmegaConfBaseException as error:
         key = getattr(error, "full_key", None)
         raise UserError(f"{key or 'config'}: {str(error).splitlines()[0]}. Try: {key or 'KEY'}=VALUE") from None
-    for key in ("include", "exclude", "extras"):
-        config["prompts"][key] = expand_files(config["prompts"].get(key))
+    if isinstance(prompts := config.get("prompts"), dict):
+        for key in ("include", "exclude", "extras"):
+            prompts[key] = expand_files(prompts.get(key))
     return config
 
 

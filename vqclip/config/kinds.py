@@ -1,0 +1,248 @@
+"""What a value of the config may be: one small class per kind, each of which can say what it allows.
+
+``kind.check(value)`` returns nothing or raises ValueError; ``kind.allowed`` is the rest of the sentence "Allowed: …".
+Nothing here imports torch, Hydra or OmegaConf.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from vqclip.schedules import SHAPES, schedule
+
+__all__ = [
+    "Anything",
+    "Choice",
+    "Flag",
+    "Kind",
+    "Listing",
+    "Number",
+    "Picture",
+    "Prompts",
+    "Scheduled",
+    "Size",
+    "SweepRecord",
+    "Text",
+    "Whole",
+]
+
+
+class Kind(Protocol):
+    """A kind of value."""
+
+    @property
+    def allowed(self) -> str:
+        """What may stand here, in words."""
+        ...
+
+    def check(self, value: Any) -> None:
+        """Raise ValueError where ``value`` is not of this kind; its text, if any, says more than :attr:`allowed`."""
+        ...
+
+
+#: Bounds from here on only keep nonsense out; a message names them where a value oversteps them.
+_ABSURD = 1e6
+
+
+def _between(low: float, high: float) -> str:
+    """``" from 0 to 1"``, with what only keeps nonsense out left away."""
+    if high < _ABSURD:
+        return f" from {low:.12g} to {high:.12g}"
+    return f" from {low:.12g} up" if low > -_ABSURD else ""
+
+
+def _check_high(value: float, high: float) -> None:
+    if high >= _ABSURD and value > high:
+        raise ValueError(f"a number up to {high:.16g}")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+@dataclass(frozen=True)
+class Whole:
+    """A whole number."""
+
+    low: int
+    high: int = 10**9
+
+    @property
+    def allowed(self) -> str:
+        return f"a whole number{_between(self.low, self.high)}"
+
+    def check(self, value: Any) -> None:
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise ValueError
+        _check_high(value, self.high)
+        if not self.low <= value <= self.high:
+            raise ValueError
+
+
+@dataclass(frozen=True)
+class Number:
+    """A finite number."""
+
+    low: float = -math.inf
+    high: float = math.inf
+
+    @property
+    def allowed(self) -> str:
+        return f"a number{_between(self.low, self.high)}"
+
+    def check(self, value: Any) -> None:
+        if not _is_number(value):
+            raise ValueError
+        _check_high(abs(value) if self.low < 0 else value, self.high)
+        if not self.low <= value <= self.high:
+            raise ValueError
+
+
+@dataclass(frozen=True)
+class Scheduled:
+    """A number, or a schedule of one (:mod:`vqclip.schedules`)."""
+
+    low: float = -math.inf
+    high: float = math.inf
+
+    @property
+    def allowed(self) -> str:
+        shapes = "|".join(SHAPES)
+        return f"a number{_between(self.low, self.high)}, or a schedule {{start: NUMBER, end: NUMBER, shape: {shapes}}}"
+
+    def check(self, value: Any) -> None:
+        if isinstance(value, str | bool | list):
+            raise ValueError
+        try:
+            made = schedule(value)
+            values = [made(step / 20) for step in range(21)]
+        except (TypeError, ValueError, KeyError, OverflowError, ZeroDivisionError):
+            raise ValueError from None
+        if not all(map(_is_number, values)):
+            raise ValueError
+        _check_high(max(values), self.high)
+        if not all(self.low <= number <= self.high for number in values):
+            raise ValueError
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of a few values."""
+
+    options: tuple[Any, ...]
+
+    @property
+    def allowed(self) -> str:
+        return f"one of {', '.join(map(str, self.options))}"
+
+    def check(self, value: Any) -> None:
+        if not any(value == option and type(value) is type(option) for option in self.options):
+            raise ValueError
+
+
+@dataclass(frozen=True)
+class Flag:
+    """True or false."""
+
+    allowed: str = "true or false"
+
+    def check(self, value: Any) -> None:
+        if not isinstance(value, bool):
+            raise ValueError
+
+
+@dataclass(frozen=True)
+class Text:
+    """A text that is not blank, and where told of one form."""
+
+    allowed: str = "a text"
+    pattern: str = r"(?s).*\S.*"
+
+    def check(self, value: Any) -> None:
+        if not isinstance(value, str) or not re.fullmatch(self.pattern, value):
+            raise ValueError
+
+
+@dataclass(frozen=True)
+class Anything:
+    """Whatever the class behind it takes; it has checked its arguments itself."""
+
+    allowed: str = "any value"
+
+    def check(self, value: Any) -> None:
+        pass
+
+
+@dataclass(frozen=True)
+class Listing:
+    """A list of one kind."""
+
+    of: Kind
+    most: int = 10_000
+
+    @property
+    def allowed(self) -> str:
+        return f"a list, each of them {self.of.allowed}"
+
+    def check(self, value: Any) -> None:
+        if not isinstance(value, list) or len(value) > self.most:
+            raise ValueError
+        for item in value:
+            self.of.check(item)
+
+
+@dataclass(frozen=True)
+class Size:
+    """Height and width."""
+
+    high: int = 65_536
+    allowed: str = "[height, width], two whole numbers of pixels from 1 up"
+
+    def check(self, value: Any) -> None:
+        if not isinstance(value, list) or len(value) != 2 or any(type(v) is not int or v < 1 for v in value):
+            raise ValueError
+        if max(value) > self.high:
+            raise ValueError(f"[height, width], each up to {self.high} pixels")
+
+
+@dataclass(frozen=True)
+class Picture:
+    """The path of a picture that opens."""
+
+    allowed: str = "the path of a picture file"
+
+    def check(self, value: Any) -> None:
+        from vqclip.io.images import open_picture
+
+        if not isinstance(value, str):
+            raise ValueError(f"{self.allowed}; {value}: it is not a path")
+        open_picture(value)
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """Entries of the forms that :mod:`vqclip.prompts` describes."""
+
+    needed: bool = False
+    allowed: str = "a list of one or more texts that are not empty"
+
+    def check(self, value: Any) -> None:
+        from vqclip.prompts import parse_prompts
+
+        if not parse_prompts(value) and self.needed:
+            raise ValueError
+
+
+@dataclass(frozen=True)
+class SweepRecord:
+    """What a sweep writes into its jobs."""
+
+    allowed: str = "null; a sweep fills it in"
+
+    def check(self, value: Any) -> None:
+        if not (isinstance(value, Mapping) and {"group", "swept"} <= set(value)):
+            raise ValueError

@@ -1,0 +1,153 @@
+"""What contradicts what in a config whose values are sound each on its own, and what would not fit the machine."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from vqclip.prompts import parse_prompts
+
+__all__ = ["contradictions"]
+
+#: Names of the objective's own terms.
+BUILT_IN = ("include", "exclude", "anchor", "alpha", "beta", "loss", "lr")
+
+
+def contradictions(config: Mapping[str, Any]) -> Iterator[str]:
+    """Every contradiction in a config without mistakes, each as one message."""
+    yield from _size(config)
+    yield from _memory(config)
+    yield from _prompts(config)
+    yield from _terms(config["loss"])
+    yield from _start(config)
+    yield from _crops(config["augmentations"])
+    yield from _devices(config["trainer"])
+
+
+def _size(config: Mapping[str, Any]) -> Iterator[str]:
+    from vqclip.checkpoints.check import factor_of
+
+    factor, size = factor_of(config["checkpoints"]["generator"]), config["size"]
+    if factor and min(size) < factor:
+        yield (
+            f"size={size}: smaller than one code of the generator. Allowed: sides of at least {factor} pixels. "
+            f"Try: size=[{factor * 8},{factor * 8}]"
+        )
+
+
+def _memory(config: Mapping[str, Any]) -> Iterator[str]:
+    """Where even the least that a run must hold at once is more than the machine has."""
+    have = _machine_bytes()
+    if have is None:
+        return
+    pixels = config["size"][0] * config["size"][1]
+    entries = config["prompts"]["include"]
+    pictures = config["batch_size"] * (len(entries) if isinstance(entries, list) else 1)
+    crops = (config["augmentations"].get("crops") or {}).get("count", 1)
+    # Floats of 4 bytes: per picture the latent's three (itself and Adam's two), the last and the best picture; of one
+    # picture the decoder's widest layers; of each crop the square itself, its noise and their gradient.
+    needs = {
+        "size": pixels * 64 * 4 * 4,
+        "batch_size": pictures * pixels * 3 * 4 * 3 if pixels * 64 * 4 * 4 <= have else 0,
+        "augmentations.crops.count": crops * 3 * 64 * 64 * 4 * 3,
+    }
+    for key, need in needs.items():
+        if need > have:
+            value = _at(config, key)
+            yield (
+                f"{key}={value}: needs at least {need / 1e9:,.0f} GB at once; this machine has {have / 1e9:.0f} GB. "
+                f"Try: {key}={_fitting(key, value, have / need)}"
+            )
+
+
+def _fitting(key: str, value: Any, share: float) -> str:
+    """A value that fits with room to spare."""
+    if key == "size":
+        side = max(64, int(min(value) * (share / 8) ** 0.5) // 64 * 64)
+        return f"[{min(side, 1024)},{min(side, 1024)}]"
+    return str(max(1, min(64, int(value * share / 8))))
+
+
+def _at(config: Any, key: str) -> Any:
+    for part in key.split("."):
+        config = config[part]
+    return config
+
+
+def _machine_bytes() -> int | None:
+    """Memory of this machine; None where the system does not say."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return None
+
+
+def _prompts(config: Mapping[str, Any]) -> Iterator[str]:
+    own = config["prompts"]
+    if own["include_weight"] == 0 and not (own["extras_weight"] and parse_prompts(own["extras"])):
+        yield (
+            "prompts.include_weight=0: the pictures would have no target. Allowed: 0 only beside prompts.extras. "
+            'Try: prompts.include_weight=1, or prompts.extras="watercolor paper"'
+        )
+
+
+def _terms(loss: Mapping[str, Any]) -> Iterator[str]:
+    for name in loss.get("terms") or {}:
+        if name in BUILT_IN:
+            yield (
+                f"loss.terms.{name}: the objective has a term or column of that name. Allowed: any other name. "
+                f"Try: +loss.terms.my_{name}=…"
+            )
+
+
+def _start(config: Mapping[str, Any]) -> Iterator[str]:
+    init = config["init"]
+    pictures = [prompt.image for prompt in parse_prompts(config["prompts"]["include"]) if prompt.image]
+    if init["_target_"] == "vqclip.init.Prior" and config["checkpoints"].get("prior") and pictures:
+        yield (
+            "init=prior: predicts the start from words, and prompts.include has a picture. Allowed with it: init=sine, "
+            f"codebook or image. Try: init=sine, or init=image init.path={pictures[0]}"
+        )
+    if init.get("mask") and init.get("path"):
+        yield from _mask(init["path"], init["mask"])
+
+
+def _mask(path: str, mask_path: str) -> Iterator[str]:
+    from vqclip.io.images import open_picture
+
+    picture, mask = open_picture(path), open_picture(mask_path)
+    if abs(picture.width / picture.height / (mask.width / mask.height) - 1) > 0.02:
+        yield (
+            f"init.mask={mask_path!r}: {mask.width}×{mask.height} pixels, and the picture is "
+            f"{picture.width}×{picture.height}: of another shape. Allowed: a mask of the picture's proportions"
+        )
+    if not any(grey and alpha for _, (grey, alpha) in mask.convert("LA").getcolors(65536)):
+        yield f"init.mask={mask_path!r}: black all over, so nothing may change. Allowed: white where it may"
+
+
+def _crops(augmentations: Mapping[str, Any]) -> Iterator[str]:
+    if not {"crops", "pad"} <= set(augmentations):  # a class of the user's own
+        return
+    crops, whole = augmentations["crops"], 1 + 2 * augmentations["pad"]
+    if crops["min"] > crops["max"]:
+        yield (
+            f"augmentations.crops.min={crops['min']}: larger than augmentations.crops.max={crops['max']}. "
+            f"Try: augmentations.crops.min={crops['max']}"
+        )
+    if crops["max"] > whole:
+        yield (
+            f"augmentations.crops.max={crops['max']}: larger than the padded picture, "
+            f"which is {whole:g} pictures wide. Allowed: up to {whole:g}. Try: augmentations.crops.max={whole:g} or "
+            f"augmentations.pad={(crops['max'] - 1) / 2:g}"
+        )
+
+
+def _devices(trainer: Mapping[str, Any]) -> Iterator[str]:
+    devices = trainer["devices"]
+    one = devices in (1, "1", "auto") and devices is not True
+    if not one and not (isinstance(devices, list) and len(devices) == 1 and type(devices[0]) is int):
+        yield (
+            f"trainer.devices={devices}: one job uses one device; more devices are more jobs. Allowed: 1, auto, or [2] "
+            "for the third one. Try: trainer.devices=1, and -m hydra/launcher=workers for several"
+        )

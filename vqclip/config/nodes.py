@@ -1,0 +1,84 @@
+"""What the schema is made of: keys, groups of keys, and mappings whose names are the user's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from vqclip.config.kinds import Kind
+
+__all__ = ["Group", "Key", "Named", "Node", "Target"]
+
+
+@dataclass(frozen=True)
+class Key:
+    """One value.
+
+    Attributes:
+        kind: what it may be.
+        example: a good value as it is typed on the command line.
+        doc: what it does, in one line.
+        unit: pixels, steps, …; empty where it has none.
+        null: whether ``null`` is allowed, with what it then means.
+        needed: whether a config without it is a mistake.
+    """
+
+    kind: Kind
+    example: str
+    doc: str
+    unit: str = ""
+    null: str = ""
+    needed: bool = True
+
+    @property
+    def allowed(self) -> str:
+        """The rest of the sentence "Allowed: …"."""
+        also_null = self.null and not self.kind.allowed.startswith("null")
+        return self.kind.allowed + (f", or null ({self.null})" if also_null else "")
+
+
+@dataclass(frozen=True)
+class Group:
+    """A mapping of known keys.
+
+    Attributes:
+        others: the callable, dotted, whose further arguments may be added with ``+``; ``*`` for any key.
+        null: whether ``null`` is allowed, with what it then means.
+        title: the choice that has these keys, ``init=sine``, where the group has several.
+    """
+
+    doc: str
+    keys: Mapping[str, Node] = field(default_factory=dict)
+    others: str = ""
+    null: str = ""
+    needed: bool = True
+    title: str = ""
+
+
+@dataclass(frozen=True)
+class Target:
+    """A mapping with a ``_target_``: its keys are those of the class, see ``vqclip.config.schema.CLASSES``.
+
+    Attributes:
+        group: the config group, so that a message can name its choices.
+        also: keys beside the class's own arguments, which vqclip takes out before it makes one.
+    """
+
+    doc: str
+    group: str
+    also: Mapping[str, Key] = field(default_factory=dict)
+    null: str = ""
+    needed: bool = True
+
+
+@dataclass(frozen=True)
+class Named:
+    """A mapping from names of the user's own."""
+
+    of: Node
+    doc: str
+    null: str = ""
+    needed: bool = True
+
+
+Node = Key | Group | Target | Named

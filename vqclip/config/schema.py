@@ -1,0 +1,282 @@
+"""The schema: every key of the config with its type, bounds, unit, an example and what it does.
+
+The checker (:mod:`vqclip.config.check`), ``--help``, did-you-mean, the reference pages and the tests all read it.
+Defaults are in ``conf/`` only.  To add a key: one line here, one in the group's YAML.  Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+from vqclip.config.kinds import (
+    Anything,
+    Choice,
+    Flag,
+    Listing,
+    Number,
+    Picture,
+    Prompts,
+    Scheduled,
+    Size,
+    SweepRecord,
+    Text,
+    Whole,
+)
+from vqclip.config.nodes import Group, Key, Named, Target
+
+__all__ = ["CLASSES", "ROOT"]
+
+_TERM = {"weight": Key(Scheduled(-1e6, 1e6), "1", "weight in the sum")}
+
+PROMPTS = Group(
+    "What the pictures should show, and what they should not.",
+    {
+        "include": Key(Prompts(needed=True), '["a red apple"]', "one picture for every entry, times batch_size"),
+        "exclude": Key(Prompts(), "blurry", "an entry or a list of them to stay away from", null="nothing"),
+        "extras": Key(Prompts(), '"watercolor paper"', "entries that apply to every picture", null="nothing"),
+        "include_weight": Key(Number(-1e6, 1e6), "1", "w1 of target = w1 * include + w2 * extras"),
+        "extras_weight": Key(Number(-1e6, 1e6), "1", "w2 of target = w1 * include + w2 * extras"),
+    },
+)
+
+_FILE = {
+    "path": Key(Text("a path"), "my.ckpt", "a file of your own", null="the official one", needed=False),
+    "file": Key(Text("a file name"), "my.ckpt", "its name in the cache", null="the card's name", needed=False),
+    "bytes": Key(Whole(1, 10**12), "980092370", "size of the file", "bytes", null="not known", needed=False),
+    "sha256": Key(
+        Text("64 hex digits", "[0-9a-f]{64}"), "0" * 64, "what the file must be", null="not known", needed=False
+    ),
+    "status": Key(Choice(("verified", "unverified")), "verified", "whether its hash is known", needed=False),
+    "urls": Key(Listing(Text("a link")), "[https://example.org/my.ckpt]", "tried in this order", needed=False),
+    "licence": Key(Text(), "MIT", "of the weights", null="not known", needed=False),
+    "about": Key(Text(), '"icons"', "what it is good for", null="nothing said", needed=False),
+    "architecture": Key(Anything(), "null", "constructor arguments", null="read from the file", needed=False),
+}
+
+GENERATOR = Group(
+    "A generator's card: the network that turns latents into pictures.",
+    {"name": Key(Text(), "mine", "what it is called", needed=False), **_FILE},
+    others="*",
+)
+
+PERCEPTOR = Group(
+    "A perceptor's card: the network that compares pictures with words.",
+    {"weight": Key(Number(0, 1e6), "1", "against the other perceptors", needed=False), **_FILE},
+    others="*",
+    null="left out",
+)
+
+CHECKPOINTS = Group(
+    "The pair of generator and perceptors; each half is a group of its own.",
+    {
+        "name": Key(Text(), "embedded", "of the pair", null="no name", needed=False),
+        "prior": Group(
+            "The network that predicts a start from words.",
+            {"path": Key(Text("a path"), "my_prior.safetensors", "its file")},
+            null="none: start with init=sine, codebook or image",
+            needed=False,
+        ),
+        "generator": GENERATOR,
+        "perceptors": Named(PERCEPTOR, "Perceptors by name; several make an ensemble."),
+    },
+)
+
+AUGMENTATIONS = Group(
+    "How the picture is shown to the perceptor: padded, flipped and turned once a step, then cut into crops.",
+    {
+        "pad": Key(Number(0, 4), "0.5", "zeros on all four sides", "shares of each side"),
+        "flip": Key(Number(0, 1), "0.5", "probability of a horizontal flip"),
+        "affine": Group(
+            "Rotation and shift.",
+            {
+                "degrees": Key(Number(0, 180), "30", "rotation, uniform in ±", "degrees"),
+                "translate": Key(Number(0, 1), "0.2", "shift, uniform in ±", "shares of each padded side"),
+                "interpolation": Key(Choice(("nearest", "bilinear")), "bilinear", "between pixels"),
+            },
+            null="neither",
+        ),
+        "crops": Group(
+            "A crop's side is clip(N(mean, std), min, max) of the picture's shorter side, its place uniform.",
+            {
+                "count": Key(Whole(1), "32", "crops a step; more is slower and smoother"),
+                "mean": Key(Number(-100, 100), "1.2", "mean side", "shorter sides"),
+                "std": Key(Number(0, 100), "0.3", "its standard deviation", "shorter sides"),
+                "min": Key(Number(0, 100), "0.43", "smallest side", "shorter sides"),
+                "max": Key(Number(0, 100), "1.9", "largest side, at most 1 + 2 * pad", "shorter sides"),
+                "antialias": Key(Flag(), "true", "average where a crop is shrunk"),
+            },
+        ),
+    },
+)
+
+TRAINER = Group(
+    "Device and precision.  Any argument of Lightning's Trainer that does not change the step can be added with +.",
+    {
+        "accelerator": Key(Choice(("auto", "cpu", "gpu", "cuda", "mps", "tpu")), "auto", "kind of device"),
+        "devices": Key(Anything(), "1", "one job uses one device; [2] is the third one"),
+        "precision": Key(
+            Choice(("32-true", "32", 32, "bf16-mixed", "bf16", "bf16-true", "64-true", "64", 64)),
+            "32-true",
+            "of the networks; bf16-mixed where the device has it",
+        ),
+        "log_every_n_steps": Key(Whole(1), "1", "steps between rows of the curves", "steps", needed=False),
+    },
+    others="pytorch_lightning.Trainer",
+)
+
+MEMORY = Group(
+    "Fits a run into memory; the picture stays the same.",
+    {
+        "picture_chunk": Key(Whole(1), "1", "pictures worked on in one go", null="as many as fit into half of it"),
+        "crop_chunk": Key(Whole(1), "4", "crops the perceptor looks at in one go", null="all"),
+        "checkpoint_decoder": Key(Flag(), "true", "recompute the decoder in the backward: less memory, slower"),
+    },
+)
+
+SEARCH = Group(
+    "With -m, look for the best values instead of running all.",
+    {
+        "trials": Key(Whole(1, 1_000_000), "20", "runs in all"),
+        "at_once": Key(Whole(1, 10_000), "1", "trials proposed together, for launchers that run jobs side by side"),
+        "seed": Key(Whole(0), "0", "of the proposals"),
+        "score": Key(Choice(("judge", "score", "include")), "judge", "what is made as large as it can be"),
+        "space": Key(Listing(Text("KEY=RANGE")), "['loss.beta=interval(0,1)']", "Hydra's own grammar of ranges"),
+    },
+    null="no search",
+    needed=False,
+)
+
+_OPTIMISER = {
+    "lr": Key(Scheduled(0, 1e6), "0.1", "learning rate, over the run"),
+    "clip": Key(Number(1e-12, 1e6), "1", "longest gradient of a picture's latent", null="not clipped", needed=False),
+}
+
+ROOT = Group(
+    "The whole config.",
+    {
+        "seed": Key(Whole(0, 2**53), "0", "every random number follows from it; picture i of a batch has seed + i"),
+        "steps": Key(Whole(1), "100", "optimiser steps", "steps"),
+        "size": Key(Size(), "[128,128]", "[height, width], rounded down to whole codes", "pixels"),
+        "batch_size": Key(Whole(1), "1", "pictures a prompt, each with a seed of its own"),
+        "snapshot_every": Key(Whole(1), "10", "steps between snapshots of picture and latent", "steps"),
+        "resume": Key(Text("a run folder"), "null", "a run to go on with", null="a new run"),
+        "tags": Key(Listing(Text()), "[first,try]", "words to find the run by, on W&B and in run.json", null="none"),
+        "sweep": Key(SweepRecord(), "null", "a sweep fills it in", null="no sweep", needed=False),
+        "prompts": PROMPTS,
+        "checkpoints": CHECKPOINTS,
+        "init": Target("Where the latent starts.", "init"),
+        "latent": Target("How the latent reaches the decoder.", "latent"),
+        "augmentations": Target("How the picture is shown to the perceptor.", "augmentations"),
+        "noise": Target("Noise on the crops.", "noise"),
+        "loss": Target("The objective: named, weighted terms.", "loss"),
+        "optimizer": Target("Any optimiser of torch by its name and arguments.", "optimizer", _OPTIMISER),
+        "callbacks": Named(Target("A Lightning callback.", "callbacks", null="off"), "Callbacks by name.", null="none"),
+        "logger": Named(Target("A Lightning logger.", "logger", null="off"), "Loggers by name.", null="none"),
+        "trainer": TRAINER,
+        "paths": Group(
+            "Where the run goes.", {"output_dir": Key(Text("a folder"), "outputs/mine", "the run folder")}, others="*"
+        ),
+        "memory": MEMORY,
+        "hparams_search": SEARCH,
+    },
+)
+
+#: Keys by ``_target_``: what can be checked without importing the class.  Others are bound to their signatures.
+CLASSES: dict[str, Group] = {
+    "vqclip.init.Sine": Group(
+        "sin(std * randn): from noise, as in the original recipe.",
+        {"std": Key(Number(0, 1e3), "0.5", "of the normal numbers under the sine")},
+        title="init=sine",
+    ),
+    "vqclip.init.Codebook": Group("A random code at every place.", title="init=codebook"),
+    "vqclip.init.Prior": Group(
+        "A network that belongs to the pair of checkpoints predicts the start from the words.",
+        {"jitter": Key(Number(0, 100), "0", "noise on it", "standard deviations of the latent")},
+        title="init=prior",
+    ),
+    "vqclip.init.Image": Group(
+        "A picture of your own is the start.",
+        {
+            "path": Key(Picture(), "photo.jpg", "any format that Pillow opens"),
+            "fit": Key(Choice(("cut", "pad", "stretch")), "cut", "how it comes to the run's size"),
+            "mask": Key(Picture(), "mask.png", "white may change, black stays", null="all may change"),
+            "feather": Key(Whole(0, 512), "8", "how far inwards the mask's edge sets in", "pixels"),
+        },
+        title="init=image",
+    ),
+    "vqclip.latent.Continuous": Group("The decoder sees the latent as it is.", title="latent=continuous"),
+    "vqclip.latent.Quantised": Group("The decoder sees the nearest code at each place.", title="latent=quantised"),
+    "vqclip.augmentations.Augmentations": AUGMENTATIONS,
+    "vqclip.noise.Noise": Group(
+        "Noise on the crops: crop + factor * r * randn, with r one uniform(0,1) a crop.",
+        {
+            "factor": Key(Scheduled(0, 1e3), "0.22", "standard deviation at r = 1; 0 for none"),
+            "num_rands": Key(Whole(0, 64), "0", "r is multiplied by this many further uniforms"),
+        },
+    ),
+    "vqclip.loss.Objective": Group(
+        "loss = -alpha * cos(include) + beta * cos(exclude) + anchor * (z - z0)^2 + terms.",
+        {
+            "alpha": Key(Scheduled(-1e6, 1e6), "1", "towards include and extras"),
+            "beta": Key(Scheduled(-1e6, 1e6), "0.5", "away from exclude"),
+            "anchor": Key(Scheduled(0, 1e6), "0", "holds the latent near its start"),
+            "terms": Named(
+                Target("A term of the objective.", "loss", null="off", also=_TERM), "Further terms.", null="none"
+            ),
+        },
+    ),
+    "vqclip.loss.TotalVariation": Group(
+        "Mean absolute difference of neighbouring pixels.", _TERM, title="loss.terms.tv"
+    ),
+    "vqclip.callbacks.Progress": Group("A bar with the loss and its terms."),
+    "vqclip.callbacks.Timelapse": Group(
+        "timelapse.mp4 of every picture's snapshots.",
+        {"fps": Key(Whole(1, 240), "5", "snapshots a second", "frames a second")},
+    ),
+    "vqclip.callbacks.Interpolation": Group(
+        "interpolation.mp4, from picture to picture, where a run makes several.",
+        {
+            "frames": Key(Whole(1, 10_000), "24", "from a picture to the next", "frames"),
+            "fps": Key(Whole(1, 240), "24", "frames a second", "frames a second"),
+            "mode": Key(Choice(("linear", "spherical")), "spherical", "the way between two latents"),
+            "most": Key(Whole(2, 1000), "16", "pictures; a run of more makes no video", "pictures"),
+        },
+    ),
+    "vqclip.loggers.wandb_logger": Group(
+        "Weights & Biases; without a key it works offline and asks nothing.",
+        {
+            "save_dir": Key(Text("a folder"), "outputs/mine", "where W&B keeps its files"),
+            "project": Key(Text(), "foxes", "W&B project", null="WANDB_PROJECT, else vqclip", needed=False),
+            "entity": Key(Text(), "me", "user or team", null="your default one", needed=False),
+            "name": Key(Text(), '"first try"', "of the run", null="made of the swept keys", needed=False),
+            "group": Key(Text(), "foxes", "of the run", null="in a sweep the sweep's folder", needed=False),
+            "tags": Key(Listing(Text()), "[first]", "of the run", null="none", needed=False),
+            "mode": Key(
+                Choice(("online", "offline", "disabled")), "offline", "network", null="as a key is known", needed=False
+            ),
+        },
+        others="wandb.init",
+        title="logger=wandb",
+    ),
+    "pytorch_lightning.loggers.TensorBoardLogger": Group(
+        "TensorBoard, in the run folder.",
+        {
+            "save_dir": Key(Text("a folder"), "outputs/mine", "the run folder"),
+            "name": Key(Text("a text", r"(?s).*"), "tensorboard", "folder in it", null="none", needed=False),
+            "version": Key(Anything(), '""', "folder in that one", null="counted", needed=False),
+        },
+        others="pytorch_lightning.loggers.TensorBoardLogger",
+        title="logger=tensorboard",
+    ),
+}
+
+_BETAS = Key(Listing(Number(0, 0.9999999999), 2), "[0.9,0.999]", "of the running means", needed=False)
+_ADAM = {
+    "lr": _OPTIMISER["lr"],
+    "betas": _BETAS,
+    "eps": Key(Number(0, 1e6), "1e-8", "added to the denominator", needed=False),
+    "weight_decay": Key(Number(0, 1e6), "0.1", "decay of the latent a step, times lr", needed=False),
+    "amsgrad": Key(Flag(), "true", "its variant with a maximum", needed=False),
+}
+CLASSES |= {
+    f"torch.optim.{name}": Group(f"{name}, torch's own.", _ADAM, others=f"torch.optim.{name}")
+    for name in ("Adam", "AdamW")
+}
