@@ -10,8 +10,9 @@ from PIL import Image
 from vqclip import run
 from vqclip.checkpoints import load
 from vqclip.cli import main
+from vqclip.errors import UserError
+from vqclip.init import Blank, InitContext, feather
 from vqclip.init import Image as ImageStart
-from vqclip.init import InitContext, feather
 from vqclip.io.pixels import fit, read_image
 from vqclip.rng import StepRandom
 
@@ -237,3 +238,24 @@ def test_wrong_pictures_and_masks(tmp_path, photo, monkeypatch, capsys, name):
     assert exit.value.code == 2
     assert capsys.readouterr().err == f"vqclip: {message}\n"
     assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.fixture
+def start(generator):
+    return InitContext(generator, generator.latent_shape(64, 96), ["a", "b"], StepRandom([0, 1], 0), None)
+
+
+def test_blank_is_the_sheet_with_noise_in_its_middle(start):
+    sheet = Blank("white", noise=0, spot=0.5)(start)
+    white = torch.ones(1, 3, 64, 96).to(start.generator.codebook)
+    assert torch.equal(sheet, start.generator.encode(white).expand_as(sheet))
+    z = Blank("white", noise=0.5, spot=0.5)(start)
+    apart = (z - sheet).square().mean(1).sqrt()
+    h, w = z.shape[-2] // 2, z.shape[-1] // 2
+    assert (apart[:, h, w] > 10 * apart[:, 0, 0]).all() and not torch.equal(apart[0], apart[1])
+    assert (Blank("#0000ff", noise=0, spot=0.5)(start) != sheet).any()
+
+
+def test_blank_in_a_colour_that_there_is_not(start):
+    with pytest.raises(UserError, match=r"init.colour=wite.*Did you mean white\?.*Try: init.colour=white"):
+        Blank("wite", noise=0, spot=0.5)(start)

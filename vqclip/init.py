@@ -8,11 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from vqclip.errors import UserError, closest
 from vqclip.io.pixels import fit, read_image
 from vqclip.models.vqgan import VQGAN
 from vqclip.rng import StepRandom
 
-__all__ = ["Codebook", "Image", "InitContext", "MaskComposite", "Prior", "Sine"]
+__all__ = ["Blank", "Codebook", "Image", "InitContext", "MaskComposite", "Prior", "Sine"]
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,44 @@ class Sine:
 
     def __call__(self, start: InitContext) -> Tensor:
         return torch.sin(self.std * start.rng.normal("init", *start.shape))
+
+
+class Blank:
+    """The latent of an empty sheet, with normal noise in its middle, from which a guide that draws shapes draws one.
+
+    A robust guide's gradient is nearly nothing on an empty sheet; the noise is what it begins at.
+
+    Args:
+        colour: of the sheet, by name or as ``"#rrggbb"``.
+        noise: standard deviation of the noise in the very middle, in units of the codebook's own.
+        spot: how far out the noise reaches, where it has fallen to e⁻¹, as a share of half a side.
+    """
+
+    def __init__(self, colour: str, noise: float, spot: float):
+        self.colour, self.noise, self.spot = colour, noise, spot
+
+    @torch.no_grad()
+    def __call__(self, start: InitContext) -> Tensor:
+        codes, f = start.generator.codebook, start.generator.factor
+        sheet = torch.tensor(_rgb(self.colour)).view(1, 3, 1, 1) / 255
+        z = start.generator.encode(sheet.expand(-1, -1, start.shape[1] * f, start.shape[2] * f).to(codes))
+        y, x = (torch.linspace(-1, 1, side) for side in start.shape[1:])
+        hill = torch.exp(-(y[:, None].square() + x.square()) / self.spot**2)
+        return z + self.noise * codes.std() * (hill * start.rng.normal("init", *start.shape)).to(z)
+
+
+def _rgb(colour: str) -> tuple[int, ...]:
+    """A colour's red, green and blue, 0 to 255."""
+    from PIL import ImageColor
+
+    try:
+        return ImageColor.getcolor(colour, "RGB")
+    except ValueError:
+        names = list(ImageColor.colormap)
+        raise UserError(
+            f"init.colour={colour}: no colour of this name.{closest(colour, names)} "
+            f'Allowed: the {len(names)} names of CSS, or "#rrggbb". Try: init.colour=white'
+        ) from None
 
 
 class Codebook:

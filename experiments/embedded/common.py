@@ -89,10 +89,14 @@ class Run:
         self.optimiser.step()
         decay = min(self.decay, (self.step + 1) / (self.step + 10))
         with torch.no_grad():
-            for mean, now in zip(self.average.state_dict().values(), self.model.state_dict().values(), strict=True):
-                mean.lerp_(now, 1 - decay) if mean.is_floating_point() else mean.copy_(now)
-        for key, value in {"loss": loss, **stats}.items():
-            value = float(torch.as_tensor(value).detach())
+            pairs = list(zip(self.average.state_dict().values(), self.model.state_dict().values(), strict=True))
+            means, nows = zip(*((m, n) for m, n in pairs if m.is_floating_point()), strict=True)
+            torch._foreach_lerp_(means, nows, 1 - decay)
+            for mean, now in pairs:
+                if not mean.is_floating_point():
+                    mean.copy_(now)
+        for key, value in {"loss": loss, **stats}.items():  # tensors: reading them would hold a GPU up at every step
+            value = torch.as_tensor(value).detach()
             self.stats[key] = self.stats.get(key, value) * 0.95 + value * 0.05
         if time.time() - self.logged > 20:
             self.logged = time.time()
@@ -139,28 +143,40 @@ class Naming(nn.ModuleDict):
             }
         )
 
-    def loss(self, vectors, scenes):
+    def loss(self, vectors, labels):
         """Cross-entropy of every head; two objects (or colours) share the probability."""
         loss = 0
         for key, head in self.items():
-            log_p = head(vectors).log_softmax(1)
-            if key in ("objects", "colours"):
-                target = torch.zeros(log_p.shape)
-                for row, scene in enumerate(scenes):
-                    present = {i for i in scene[key] if i >= 0}
-                    for i in present:
-                        target[row, i] = 1 / len(present)
-                loss = loss - (target.to(log_p.device) * log_p).sum(1).mean()
-            else:
-                loss = loss + F.nll_loss(log_p, torch.tensor([s[key] for s in scenes], device=log_p.device))
+            log_p, target = head(vectors).log_softmax(1), labels[key]
+            if target.ndim == 1:
+                loss = loss + F.nll_loss(log_p, target)
+                continue
+            weight = (target >= 0).float()
+            weight[:, 1] *= target[:, 1] != target[:, 0]
+            weight = weight / weight.sum(1, keepdim=True).clamp(min=1)
+            loss = loss - (log_p.gather(1, target.clamp(min=0)) * weight).sum(1).mean()
         return loss
 
 
-def match_loss(image, text, scale, scenes):
-    """Contrastive loss of unit vectors [B,D], rows of one scene belonging together; and the share of hits."""
+def labels(scenes, device="cpu"):
+    """What the heads have to name, as long tensors: objects and colours [B,2] (-1 = none), the others [B]."""
+    keys = ("objects", "colours", "background", "style", "defect", "layout")
+    return {key: torch.tensor([s[key] for s in scenes], device=device) for key in keys}
+
+
+def same_scene(scenes, device="cpu"):
+    """Which rows of a batch are one scene under two wordings: [B,B] bool."""
+    index = torch.tensor([id(s) for s in scenes], device=device)
+    return index[:, None] == index[None]
+
+
+def match_loss(image, text, scale, same, wrong=None):
+    """Contrastive loss of unit vectors [B,D], and the share of hits.
+
+    `same` [B,B] bool: which rows belong together. `wrong` [F,D]: vectors of pictures that no text means.
+    """
     logits = scale * image @ text.T
-    index = torch.tensor([id(s) for s in scenes], device=logits.device)
-    same = index[:, None] == index[None]
     target = same.float() / same.sum(1, keepdim=True)
-    loss = -(target * (logits.log_softmax(0) + logits.log_softmax(1))).sum(1).mean() / 2
-    return loss, same[torch.arange(len(scenes)), logits.argmax(1)].float().mean()
+    rivals = logits if wrong is None else torch.cat([logits, scale * wrong @ text.T])
+    loss = -(target * (rivals.log_softmax(0)[: len(image)] + logits.log_softmax(1))).sum(1).mean() / 2
+    return loss, same.gather(1, logits.argmax(1, keepdim=True)).float().mean()

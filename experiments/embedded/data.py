@@ -1,9 +1,9 @@
 """The pictures and captions that every stage trains on.
 
 `python data.py` fetches the icon packages with npm, rasterises the concepts of `concepts.txt` and writes, in `work/`,
-one small file per family: `icons_guide.safetensors` (generator, perceptor, prior) and `icons_judge.safetensors` (judge:
-other icon sets), each [sets, concepts, 4, 128, 128] uint8, premultiplied, the object centred, 112 pixels on its longer
-side.
+one small file per family: `icons_guide.safetensors` (generator, perceptor, prior), `icons_judge.safetensors` (judge:
+other icon sets) and `icons_robust.safetensors` (the robust guide: the guide's and two more), each [sets, concepts, 4,
+128, 128] uint8, premultiplied, the object centred, 112 pixels on its longer side.
 
 A *scene* is a dict of integers (`random_scene`); `caption` words it and `Painter` draws a batch, canonical (one picture
 per scene, the prior's target) or with random placement, flips and textures (perceptor, judge and generator).
@@ -29,7 +29,7 @@ HERE = Path(__file__).parent
 WORK = HERE / "work"
 SIZE = 128
 
-# Licences: noto and fxemoji Apache-2.0, fluent MIT, twemoji and emojione CC-BY-4.0.
+# Licences: noto, noto-v1 and fxemoji Apache-2.0, fluent MIT, twemoji, emojione and streamline-emojis CC-BY-4.0.
 PACKAGES = {
     "noto": "@iconify-json/noto@1.2.9",
     "fluent-emoji-flat": "@iconify-json/fluent-emoji-flat@1.2.6",
@@ -37,9 +37,16 @@ PACKAGES = {
     "twemoji": "@iconify-json/twemoji@1.2.5",
     "emojione": "@iconify-json/emojione@1.2.3",
     "fxemoji": "@iconify-json/fxemoji@1.2.2",
+    "noto-v1": "@iconify-json/noto-v1@1.2.5",
+    "streamline-emojis": "@iconify-json/streamline-emojis@1.2.4",
     "emojibase": "emojibase-data@17.0.0",
 }
-FAMILIES = {"guide": ["noto", "fluent-emoji-flat", "fluent-emoji"], "judge": ["twemoji", "emojione", "fxemoji"]}
+FAMILIES = {
+    "guide": ["noto", "fluent-emoji-flat", "fluent-emoji"],
+    "judge": ["twemoji", "emojione", "fxemoji"],
+    "robust": ["noto", "fluent-emoji-flat", "fluent-emoji", "noto-v1", "streamline-emojis"],
+}
+MISDRAWN = {("streamline-emojis", "turkey")}  # found by name, and something else: the country's flag
 
 COLOURS = {
     "red": (222, 40, 40),
@@ -186,7 +193,7 @@ def icon_set(folder, name, hexcodes):
         ]
         keys = [aliases.get(k, {}).get("parent", k) for k in keys]
         key = next((k for k in keys if k in icons), None)
-        if key:
+        if key and (name, label) not in MISDRAWN:
             icon = icons[key]
             width, height = (icon.get(k, data.get(k, 16)) for k in ("width", "height"))
             box = f"{icon.get('left', 0)} {icon.get('top', 0)} {width} {height}"
@@ -556,7 +563,7 @@ class Painter:
             return out
 
         def r(*shape):
-            return torch.rand(*shape, generator=rng).to(self.device)
+            return torch.rand(*shape, generator=rng, device=rng.device).to(self.device)
 
         out = torch.zeros_like(layers)
         for i in range(2):
@@ -582,17 +589,18 @@ class Painter:
         index = torch.tensor([s["background"] for s in scenes], device=self.device)
         image = self.backgrounds[index].clone()
         if rng is not None:
-            flip = (torch.rand(len(scenes), generator=rng) < 0.5).to(self.device)
+            flip = (torch.rand(len(scenes), generator=rng, device=rng.device) < 0.5).to(self.device)
             image[flip] = image[flip].flip(3)
             plain = (index < len(COLOURS)) & (index != WHITE)
             image[plain] = (
-                image[plain] + 0.12 * (torch.rand(int(plain.sum()), 3, 1, 1, generator=rng).to(self.device) - 0.5)
+                image[plain]
+                + 0.12 * (torch.rand(int(plain.sum()), 3, 1, 1, generator=rng, device=rng.device).to(self.device) - 0.5)
             ).clamp(0, 1)
         image = placed[:, 0, :3] + image * (1 - placed[:, 0, 3:])
         two = torch.tensor([s["objects"][1] >= 0 for s in scenes], device=self.device)
         image[two] = placed[two, 1, :3] + image[two] * (1 - placed[two, 1, 3:])
         alpha = placed[:, :, 3].amax(1, keepdim=True)
-        roll = [0, 0] if rng is None else torch.randint(0, 256, (2,), generator=rng).tolist()
+        roll = [0, 0] if rng is None else torch.randint(0, 256, (2,), generator=rng, device=rng.device).tolist()
         paper, wash = (t.roll(roll, (1, 2))[:, : self.size, : self.size] for t in (self.paper, self.wash))
         styles = torch.tensor([s["style"] for s in scenes])
         for style in set(styles.tolist()):
@@ -638,21 +646,24 @@ class Painter:
         if name == "none":
             return x
         if name == "blurry":
-            return blur(x, self.unit * (4 if rng is None else 2.5 + 3 * torch.rand(1, generator=rng).item()))
+            return blur(
+                x, self.unit * (4 if rng is None else 2.5 + 3 * torch.rand(1, generator=rng, device=rng.device).item())
+            )
         if name == "watermark":
             top, left = (int(r / 2 * self.unit) for r in roll)
             mark = self.watermark[:, top : top + self.size, left : left + self.size] * 0.6
             return x * (1 - mark) + 0.5 * mark
         if name == "cropped":
             side = int(70 * self.unit)
-            top, left = (
-                (side // 4, 0) if rng is None else torch.randint(0, self.size - side + 1, (2,), generator=rng).tolist()
-            )
+            top, left = side // 4, 0
+            if rng is not None:
+                top, left = torch.randint(0, self.size - side + 1, (2,), generator=rng, device=rng.device).tolist()
             return F.interpolate(
                 x[:, :, top : top + side, left : left + side], size=(self.size, self.size), mode="bilinear"
             )
         if name == "noise":
-            return x + 0.16 * torch.randn(x.shape, generator=rng or torch.Generator().manual_seed(0)).to(x.device)
+            rng = rng or torch.Generator().manual_seed(0)
+            return x + 0.16 * torch.randn(x.shape, generator=rng, device=rng.device).to(x.device)
         if name == "paper":
             tone = torch.tensor([0.97, 0.94, 0.87], device=x.device)[:, None, None]
             return (blur(x, 0.8 * self.unit) * 0.86 + 0.12) * tone + 0.03 * paper

@@ -4,6 +4,8 @@ fp16 safetensors; metadata: the constructor's arguments as JSON, licence, origin
 """
 
 import argparse
+import random
+import re
 from pathlib import Path
 
 import torch
@@ -12,7 +14,19 @@ import train_judge
 import train_perceptor
 import train_prior
 from common import export
-from data import FAMILIES, HERE, WORK, token_ids
+from data import (
+    COLOURS,
+    DEFECTS,
+    FAMILIES,
+    HERE,
+    NAMES,
+    PLACES,
+    STYLES,
+    WORK,
+    caption,
+    random_scene,
+    token_ids,
+)
 
 LICENCES = {
     "noto": "Apache-2.0",
@@ -21,7 +35,22 @@ LICENCES = {
     "twemoji": "CC-BY-4.0",
     "emojione": "CC-BY-4.0",
     "fxemoji": "Apache-2.0",
+    "noto-v1": "Apache-2.0",
+    "streamline-emojis": "CC-BY-4.0",
 }
+
+
+def words():
+    """All that captions are made of, one line a thing: `words.txt`, by which a run knows what was not taught."""
+    wordings = [w.replace("{}", " ") for group in (STYLES, DEFECTS, PLACES) for ws in group.values() for w in ws]
+    named = [", ".join(names) for names in NAMES]
+    rng = random.Random(0)
+    said = {w for _ in range(4000) for w in re.findall(r"[a-z]+", caption(random_scene(rng), rng).lower())}
+    said -= set(re.findall(r"[a-z]+", " ".join([*named, *wordings]).lower()))
+    return (
+        "\n".join([*named, *COLOURS, *(" ".join(w.split()).strip(" ,") for w in wordings), " ".join(sorted(said))])
+        + "\n"
+    )
 
 
 def main():
@@ -31,6 +60,7 @@ def main():
     p.add_argument("parts", nargs="*", default=["generator", "perceptor", "prior", "judge"])
     args = p.parse_args()
     args.to.mkdir(exist_ok=True)
+    (args.to / "words.txt").write_text(words())
     ids = token_ids()
     for name in args.parts:
         decoded = name == "generator" and (args.work / "decoder.ckpt").exists()

@@ -1,22 +1,25 @@
-"""The guide whose gradient draws: openai-clip's class at 32 pixels, trained on adversarially perturbed pictures only.
+"""The guide whose gradient draws: openai-clip's class, trained on adversarially perturbed pictures only.
 
 `python train_guide.py` writes `work/guide.ckpt` and goes on from it; `--export` writes its running average as
 `vqclip/embedded/robust.safetensors`. A perceptor that is right about the worst picture within a small distance has a
 gradient that people can see shapes in (Tsipras et al. 2019, https://arxiv.org/abs/1805.12152); one trained on clean
 pictures has a gradient of texture.
 
-Pictures are drawn once at 64 pixels into a file of `--pool` of them, and cropped and captioned anew at every use, so
-that the training core only trains. On a GPU (`--device cuda`) the pool is drawn there and stays there.
+Pictures and their wordings are drawn once (`--pool` of them, in `work/pool-<size>.pt`) and cropped anew at every use,
+so that the training core only trains. With a GPU (`--device cuda --bf16 --compile`) they are drawn there and stay
+there. With `--fantasies N`, N pictures that the guide itself has drawn stand in every batch as what no text means
+(Yin et al. 2022, https://arxiv.org/abs/2012.06568): an ascent of the score must then end at something real.
 """
 
-import json
+import multiprocessing
+import os
 import random
+from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from common import Naming, Run, export, match_loss, parser
-from data import FAMILIES, HERE, Painter, caption, load_icons, random_scene, token_ids
+from common import Naming, Run, export, labels, match_loss, parser
+from data import FAMILIES, HERE, Painter, blur, caption, load_icons, random_scene, token_ids
 from export import LICENCES
 from torch import nn
 from train_perceptor import crops
@@ -24,8 +27,8 @@ from train_perceptor import crops
 from vqclip.models.clip import MEAN, STD, build_clip
 from vqclip.models.tokenizer import CompactTokenizer
 
-SIZE = 64  #: of the pool's pictures; crops of them are halved
 RATE = 2e-3
+WORDINGS = 4  #: captions a picture
 CONFIG = {
     "embed_dim": 256,
     "image_resolution": 32,
@@ -50,34 +53,95 @@ class Guide(nn.Module):
             self.register_buffer(name, torch.tensor(values).view(1, 3, 1, 1), persistent=False)
 
     def encode_image(self, images):
-        """Pictures [B,3,32,32] in [0,1] → vectors [B,D], not of unit length."""
+        """Pictures [B,3,R,R] in [0,1] → vectors [B,D], not of unit length."""
         x = (images - self.mean) / self.std
-        return self.clip.encode_image(x.contiguous(memory_format=torch.channels_last)).float()
+        return self.clip.visual(x.contiguous(memory_format=torch.channels_last)).float()
 
-    def loss(self, images, text, scenes):
-        """Contrastive loss + .2 × naming of pictures [B,3,32,32] against unit vectors [B,D]; and the parts of it."""
-        image = self.encode_image(images)
+    def encode_text(self, tokens):
+        """Token ids [B,L] → unit vectors [B,D]."""
+        return F.normalize(self.clip.encode_text(tokens).float(), dim=1)
+
+    def loss(self, images, text, batch, wrong=None):
+        """Contrastive loss + .2 × naming of pictures [B,3,R,R] against unit vectors [B,D]; and the parts of it."""
+        image = self.encode_image(images if wrong is None else torch.cat([images, wrong]))
+        own = F.normalize(image, dim=1)
         scale = self.clip.logit_scale.exp().clamp(max=60)
-        match, hit = match_loss(F.normalize(image, dim=1), text, scale, scenes)
-        naming = self.heads.loss(image, scenes)
-        return match + 0.2 * naming, {"match": match, "naming": naming, "hit": hit}
+        b = len(images)
+        match, hit = match_loss(own[:b], text, scale, batch["same"], own[b:] if wrong is not None else None)
+        naming = self.heads.loss(image[:b], batch)
+        stats = {"match": match, "naming": naming, "hit": hit}
+        if wrong is not None:
+            of_wrong = (own[b:] * text[: len(wrong)]).sum(1)
+            stats |= {"real": (own[: len(wrong)] * text[: len(wrong)]).sum(1).mean(), "fantasy": of_wrong.mean()}
+        return match + 0.2 * naming, stats
+
+
+# ------------------------------------------------------------------------------------ pictures
+
+
+def scenes_and_words(job):
+    """`count` scenes of a seed and their tokens [count, WORDINGS, L]: a worker's part of the pool."""
+    seed, count, sets = job
+    torch.set_num_threads(1)
+    rng, tokens = random.Random(f"pool {seed}"), CompactTokenizer(token_ids(), CONFIG["context_length"])
+    scenes = [random_scene(rng, sets=sets, defects=0.15) for _ in range(count)]
+    words = tokens([caption(s, rng, bare=0.2) for s in scenes for _ in range(WORDINGS)])
+    return scenes, words.short().view(count, WORDINGS, -1)
+
+
+def draw_pool(count, size, device, icons, seed, workers):
+    """Drawn pictures uint8 [N,3,S,S], their tokens int16 [N,W,L], what the heads name, and a number a scene."""
+    sets, part = len(icons), 2048
+    painter = Painter(icons, device, size=size)
+    generator = torch.Generator(device).manual_seed(seed)
+    pictures = torch.empty(count, 3, size, size, dtype=torch.uint8, device=device)
+    jobs = [(seed * 100_003 + i, min(part, count - i), sets) for i in range(0, count, part)]
+    words, all_scenes = [], []
+    with multiprocessing.get_context("spawn").Pool(workers) as pool:
+        for scenes, tokens in pool.imap(scenes_and_words, jobs):
+            at = len(all_scenes)
+            for i in range(0, len(scenes), 512 if device == "cpu" else part):
+                some = scenes[i : i + (512 if device == "cpu" else part)]
+                pictures[at + i : at + i + len(some)] = (painter.draw(some, generator) * 255).round().byte()
+            words.append(tokens)
+            all_scenes += scenes
+            print(f"pool: {len(all_scenes)} of {count}", flush=True)
+    keys = [tuple((k, str(v)) for k, v in s.items() if k not in ("set", "kind")) for s in all_scenes]
+    number = {key: i for i, key in enumerate(dict.fromkeys(keys))}
+    return {
+        "pictures": pictures,
+        "tokens": torch.cat(words).to(device),
+        "scene": torch.tensor([number[k] for k in keys], device=device),
+        **labels(all_scenes, device),
+    }
 
 
 def pool_of(args):
-    """Pictures [N,3,64,64] uint8, drawn once, and the scene of each."""
-    pictures, scenes_file = args.work / "pool.npy", args.work / "pool.json"
-    if scenes_file.exists():
-        return np.load(pictures, mmap_mode="r"), json.loads(scenes_file.read_text())
-    painter = Painter(load_icons("guide", args.work), args.device, size=SIZE)
-    rng, trng = random.Random(args.seed), torch.Generator().manual_seed(args.seed)
-    pool = np.lib.format.open_memmap(pictures, "w+", np.uint8, (args.pool, 3, SIZE, SIZE))
-    scenes = []
-    for i in range(0, args.pool, 512):
-        batch = [random_scene(rng, sets=3, defects=0.15) for _ in range(min(512, args.pool - i))]
-        pool[i : i + len(batch)] = (painter.draw(batch, trng) * 255).round().byte().cpu().numpy()
-        scenes += batch
-    scenes_file.write_text(json.dumps(scenes))
-    return pool, scenes
+    """The pool, from its file or drawn anew."""
+    path = args.work / f"pool-{args.size}.pt"
+    if path.exists() and not args.redraw:
+        return torch.load(path, map_location=args.device, mmap=args.device == "cpu")
+    icons = load_icons(args.icons, args.work)
+    pool = draw_pool(args.pool, args.size, args.device, icons, args.seed, args.workers)
+    torch.save(pool, path)
+    return pool
+
+
+def batch_of(pool, rows, resolution, generator):
+    """Cropped pictures [B,3,R,R], tokens [B,L] and the heads' targets of some rows; `same`: who belongs together."""
+    device = pool["pictures"].device
+    rows = rows.to(device)
+    drawn = crops(pool["pictures"][rows].float() / 255, generator).clamp(0, 1)
+    drawn = F.adaptive_avg_pool2d(drawn, resolution)
+    which = torch.randint(0, WORDINGS, (len(rows),), generator=generator, device=generator.device).to(device)
+    tokens = pool["tokens"][rows, which].long()
+    batch = {k: v[rows] for k, v in pool.items() if k not in ("pictures", "tokens")}
+    said = (tokens * torch.arange(1, tokens.shape[1] + 1, device=device) ** 3).sum(1)
+    batch["same"] = (batch["scene"][:, None] == batch["scene"]) | (said[:, None] == said)
+    return drawn, tokens, batch
+
+
+# ------------------------------------------------------------------------------------ perturbation
 
 
 def unit(x):
@@ -85,72 +149,179 @@ def unit(x):
     return x / x.flatten(1).norm(dim=1).clamp(min=1e-12).view(-1, 1, 1, 1)
 
 
-def perturb(model, images, text, scenes, eps, steps, rng):
-    """Pictures moved by at most ``eps`` [B,1,1,1] (L2 over all pixels of [0,1]) to raise the model's loss.
+def perturb(loss_of, images, eps, steps, generator):
+    """Pictures moved by at most ``eps`` [B,1,1,1] (L2 over all pixels of [0,1]) to raise ``loss_of(pictures)``.
 
     Projected gradient ascent from a random start (Madry et al. 2018, https://arxiv.org/abs/1706.06083).
     """
-    delta = unit(torch.randn(images.shape, generator=rng).to(images.device))
-    delta = delta * eps * torch.rand(len(images), 1, 1, 1, generator=rng).to(images.device)
+    where = {"generator": generator, "device": generator.device}
+    delta = unit(torch.randn(images.shape, **where).to(images.device))
+    delta = delta * eps * torch.rand(len(images), 1, 1, 1, **where).to(images.device)
     rate = 1.5 * eps / steps
     for _ in range(steps):
         moved = (images + delta).clamp(0, 1).requires_grad_()
-        (gradient,) = torch.autograd.grad(model.loss(moved, text, scenes)[0], moved)
+        (gradient,) = torch.autograd.grad(loss_of(moved), moved)
         delta = moved.detach() - images + rate * unit(gradient.float())
         delta = delta * (eps / delta.flatten(1).norm(dim=1).clamp(min=1e-12).view(-1, 1, 1, 1)).clamp(max=1)
     return (images + delta).clamp(0, 1)
 
 
-def main():
+class Fantasies:
+    """Pictures that the guide draws from its own gradient, kept between steps; each has a row of the pool as its text.
+
+    A picture begins as a plain pale colour with a spot of noise in its middle, or as another scene's picture, and is
+    drawn on for about `life` visits of `moves` steps.
+    """
+
+    def __init__(self, pool, count, resolution, generator, life=25, moves=4):
+        self.pool, self.generator, self.life, self.moves = pool, generator, life, moves
+        self.device = pool["pictures"].device
+        self.pictures = torch.empty(count, 3, resolution, resolution, device=self.device)
+        self.rows = torch.empty(count, dtype=torch.long, device=self.device)
+        self.length = resolution / 32  #: of a move, L2
+        self.begin(torch.arange(count, device=self.device))
+
+    def _random(self, *shape, of=torch.rand):
+        return of(*shape, generator=self.generator, device=self.generator.device).to(self.device)
+
+    def begin(self, which):
+        """New texts and starts for some."""
+        n, size = len(which), self.pictures.shape[-1]
+        total = len(self.pool["pictures"])
+        self.rows[which] = (self._random(n) * total).long()
+        ground = 1 - 0.5 * self._random(n, 1, 1, 1) ** 2 * self._random(n, 3, 1, 1)
+        axis = torch.linspace(-1, 1, size, device=self.device)
+        spot = torch.exp(-(axis[:, None] ** 2 + axis**2) / 0.3)
+        noise = blur(self._random(n, 3, size, size, of=torch.randn), 1.5)
+        start = ground + spot * noise * self._random(n, 1, 1, 1)
+        others = F.adaptive_avg_pool2d(self.pool["pictures"][(self._random(n) * total).long()].float() / 255, size)
+        self.pictures[which] = torch.where(self._random(n, 1, 1, 1) < 0.25, others, start).clamp(0, 1)
+
+    def choose(self, count):
+        """Which to draw on: [count] of them, some begun anew."""
+        which = (self._random(len(self.pictures))).argsort()[:count]
+        new = which[self._random(count) < 1 / self.life]
+        if len(new):
+            self.begin(new)
+        return which
+
+    def draw_on(self, which, text, encode):
+        """Ascend the similarity with `text` [F,D] a little; returns the pictures [F,3,R,R]."""
+        x = self.pictures[which]
+        for _ in range(self.moves):
+            x = x.requires_grad_()
+            score = (F.normalize(encode(x), dim=1) * text).sum()
+            (gradient,) = torch.autograd.grad(score, x)
+            x = (x.detach() + self.length * unit(gradient.float())).clamp(0, 1)
+        self.pictures[which] = x
+        return x
+
+
+# ------------------------------------------------------------------------------------ training
+
+
+def arguments():
+    """The stage's flags."""
     p = parser(__doc__, minutes=600)
-    p.add_argument("--pool", type=int, default=120_000, help="pictures drawn before training begins")
-    p.add_argument("--eps", type=float, default=1.5, help="largest perturbation, L2 over 3,072 numbers in [0,1]")
+    p.add_argument("--name", default="guide", help="of the checkpoint in work/")
+    p.add_argument("--resolution", type=int, default=32, help="what the guide sees, pixels")
+    p.add_argument("--width", type=int, default=CONFIG["vision_width"])
+    p.add_argument("--layers", type=int, nargs=4, default=CONFIG["vision_layers"])
+    p.add_argument("--pool", type=int, default=80_000, help="pictures drawn before training begins")
+    p.add_argument("--icons", default="robust", choices=[*FAMILIES], help="family of the drawings")
+    p.add_argument("--size", type=int, default=64, help="of the pool's pictures, pixels")
+    p.add_argument("--redraw", action="store_true", help="draw the pool anew (with another --seed: other pictures)")
+    p.add_argument("--workers", type=int, default=os.cpu_count(), help="processes that word the pool's scenes")
+    p.add_argument("--eps", type=float, default=1.5, help="largest perturbation, L2 in [0,1], at 32 px; ∝ resolution")
     p.add_argument("--attack", type=int, default=2, help="gradient steps of the perturbation after its first third")
+    p.add_argument("--fantasies", type=int, default=0, help="pictures a batch that the guide has drawn itself")
     p.add_argument("--bf16", action="store_true", help="autocast: quicker on GPUs and on CPUs with AMX")
+    p.add_argument("--compile", action="store_true", help="torch.compile: quicker after a minute, on a GPU")
     p.add_argument("--export", action="store_true", help="write the shipped file from the checkpoint, and stop")
-    args = p.parse_args()
+    p.add_argument("--to", type=Path, default=HERE.parents[1] / "vqclip" / "embedded" / "robust.safetensors")
+    return p.parse_args()
+
+
+class Trainer:
+    """One step of training, and what it needs."""
+
+    def __init__(self, args, model, pool, run):
+        self.args, self.model, self.pool, self.run = args, model, pool, run
+        self.generator = torch.Generator(args.device).manual_seed(args.seed + run.step)
+        self.encode = torch.compile(model.encode_image) if args.compile else model.encode_image
+        model.encode_image = self.encode
+        self.scale = args.resolution / 32
+        self.fantasies = (
+            Fantasies(pool, 16 * args.fantasies, args.resolution, self.generator) if args.fantasies else None
+        )
+
+    def _eps(self, batch):
+        ramp = min(1.0, 0.2 + self.run.progress / 0.4)
+        spread = torch.rand(batch, 1, 1, 1, generator=self.generator, device=self.generator.device)
+        return self.args.eps * self.scale * ramp * (0.5 + spread).to(self.args.device)
+
+    def step(self, batch):
+        """The loss of one batch, and what to log."""
+        args, model = self.args, self.model
+        rows = torch.randint(0, len(self.pool["pictures"]), (batch,), generator=self.generator, device=args.device)
+        which = None
+        if self.fantasies:
+            which = self.fantasies.choose(args.fantasies)
+            rows[: args.fantasies] = self.fantasies.rows[which]
+        with torch.no_grad():
+            images, tokens, targets = batch_of(self.pool, rows, args.resolution, self.generator)
+        with torch.autocast(args.device, torch.bfloat16, enabled=args.bf16):
+            text = model.encode_text(tokens)
+            fixed = text.detach()
+            model.eval()  # the attack sees the batch norms as a run will
+            model.requires_grad_(False)
+            steps = 1 if self.run.progress < 1 / 3 else args.attack
+            moved = perturb(lambda x: model.loss(x, fixed, targets)[0], images, self._eps(batch), steps, self.generator)
+            wrong = None
+            if self.fantasies:
+                wrong = self.fantasies.draw_on(which, fixed[: args.fantasies], self.encode).detach()
+            model.train()
+            model.requires_grad_(True)
+            return model.loss(moved, text, targets, wrong)
+
+
+def main():
+    args = arguments()
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     batch, ids = args.batch or 256, token_ids()
-    tokens = CompactTokenizer(ids, CONFIG["context_length"])
-    config = {**CONFIG, "vocab_size": len(tokens)}
+    config = {
+        **CONFIG,
+        "vocab_size": len(ids),
+        "image_resolution": args.resolution,
+        "vision_width": args.width,
+        "vision_layers": args.layers,
+    }
     model = Guide(config).to(args.device, memory_format=torch.channels_last)
-    run = Run(
-        "guide", args, model, torch.optim.AdamW(model.parameters(), RATE, betas=(0.9, 0.98), weight_decay=0.05), RATE
+    optimiser = torch.optim.AdamW(
+        model.parameters(), RATE, betas=(0.9, 0.98), weight_decay=0.05, fused=args.device == "cuda"
     )
+    run = Run(args.name, args, model, optimiser, RATE)
     if args.export:
-        ship(run, config, ids, batch)
+        ship(args, run, config, ids, batch)
         return
-    pool, scenes_of = pool_of(args)
-    if args.device != "cpu":
-        pool = torch.from_numpy(np.ascontiguousarray(pool)).to(args.device)
-    rng, trng = random.Random(args.seed + run.step), torch.Generator().manual_seed(args.seed + run.step)
+    trainer = Trainer(args, model, pool_of(args), run)
     for _ in run:
-        rows = rng.sample(range(len(scenes_of)), batch)
-        drawn = pool[rows] if args.device != "cpu" else torch.from_numpy(pool[sorted(rows)])
-        scenes = [scenes_of[i] for i in (rows if args.device != "cpu" else sorted(rows))]
-        images = F.avg_pool2d(crops(drawn.float() / 255, trng), 2).clamp(0, 1)
-        texts = tokens([caption(s, rng, bare=0.2) for s in scenes]).to(args.device)
-        with torch.autocast(args.device, torch.bfloat16, enabled=args.bf16):
-            text = F.normalize(model.clip.encode_text(texts).float(), dim=1)
-            model.eval()  # the attack sees the batch norms as a run will
-            ramp = min(1.0, 0.2 + run.progress / 0.4)
-            eps = args.eps * ramp * (0.7 + 0.6 * torch.rand(batch, 1, 1, 1, generator=trng)).to(args.device)
-            steps = 1 if run.progress < 1 / 3 else args.attack
-            moved = perturb(model, images, text.detach(), scenes, eps, steps, trng)
-            model.train()
-            loss, stats = model.loss(moved, text, scenes)
+        loss, stats = trainer.step(batch)
         run.update(loss, **stats)
+    seen, minutes = run.step * batch / 1e6, run.spent / 60
+    print(f"{args.name}: {run.step} steps of {batch}, {seen:.2f} million pictures, {minutes:.1f} minutes", flush=True)
 
 
-def ship(run, config, ids, batch):
+def ship(args, run, config, ids, batch):
     """Write the running average as a perceptor of the pair."""
     weights = {k.removeprefix("clip."): v for k, v in run.average.state_dict().items() if k.startswith("clip.")}
     export(
-        HERE.parents[1] / "vqclip" / "embedded" / "robust.safetensors",
+        args.to,
         weights | {"token_ids": ids},
         config,
-        licence="MIT; training pictures: " + ", ".join(f"{s} {LICENCES[s]}" for s in FAMILIES["guide"]),
+        licence="MIT; training pictures: " + ", ".join(f"{s} {LICENCES[s]}" for s in FAMILIES[args.icons]),
         origin=f"experiments/embedded, {run.step} steps of {batch} pictures, {run.spent / 60:.0f} minutes",
     )
 

@@ -6,7 +6,7 @@
 import random
 
 import torch
-from common import Naming, Run, match_loss, parser
+from common import Naming, Run, labels, match_loss, parser, same_scene
 from data import Painter, caption, load_icons, random_scene
 from torch import nn
 from train_perceptor import crops
@@ -52,8 +52,8 @@ def main():
         )
         scenes = scenes * 2
         text = model.judge.encode_text([caption(s, rng, bare=0.2) for s in scenes])
-        match, hit = match_loss(image, text, model.judge.scale.exp().clamp(max=60), scenes)
-        naming = model.heads.loss(image * 8, scenes)
+        match, hit = match_loss(image, text, model.judge.scale.exp().clamp(max=60), same_scene(scenes, args.device))
+        naming = model.heads.loss(image * 8, labels(scenes, args.device))
         run.update(match + 0.2 * naming, match=match, naming=naming, hit=hit)
 
 

@@ -8,7 +8,7 @@ import random
 
 import torch
 import torch.nn.functional as F
-from common import Naming, Run, match_loss, parser
+from common import Naming, Run, labels, match_loss, parser, same_scene
 from data import Painter, caption, load_icons, random_scene, token_ids
 from torch import nn
 
@@ -42,7 +42,7 @@ def crops(images, rng):
     b = len(images)
 
     def r(*shape):
-        return torch.rand(*shape, generator=rng).to(images.device)
+        return torch.rand(*shape, generator=rng, device=rng.device).to(images.device)
 
     wild = r(b) < 0.5
     side = torch.where(wild, 0.55 + 1.25 * r(b), 0.9 + 0.3 * r(b))  # of the picture's side
@@ -57,7 +57,8 @@ def crops(images, rng):
     out = F.grid_sample(
         images, F.affine_grid(theta, list(images.shape), align_corners=False), padding_mode="zeros", align_corners=False
     )
-    return out + 0.22 * r(b, 1, 1, 1) * (r(b, 1, 1, 1) < 0.6) * torch.randn(out.shape, generator=rng).to(out.device)
+    factor = 0.22 * r(b, 1, 1, 1) * (r(b, 1, 1, 1) < 0.6)
+    return out + factor * torch.randn(out.shape, generator=rng, device=rng.device).to(out.device)
 
 
 def main():
@@ -87,9 +88,12 @@ def main():
         image = model.clip.encode_image((images - mean) / std)
         text = model.clip.encode_text(texts)
         match, hit = match_loss(
-            F.normalize(image, dim=1), F.normalize(text, dim=1), model.clip.logit_scale.exp().clamp(max=60), scenes
+            F.normalize(image, dim=1),
+            F.normalize(text, dim=1),
+            model.clip.logit_scale.exp().clamp(max=60),
+            same_scene(scenes, args.device),
         )
-        naming = model.heads.loss(image, scenes)
+        naming = model.heads.loss(image, labels(scenes, args.device))
         run.update(match + 0.2 * naming, match=match, naming=naming, hit=hit)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -10,7 +11,9 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
+from vqclip.checkpoints.cards import make_card
 from vqclip.checkpoints.load import load_generator, load_perceptor
+from vqclip.checkpoints.words import known_words, unknown_words
 from vqclip.config.resolve import resolved
 from vqclip.init import InitContext
 from vqclip.io.pixels import fit, read_image
@@ -45,6 +48,7 @@ def build(cfg: DictConfig, prompts: Sequence[str | Mapping], seeds: Sequence[int
         parse_prompts(value)
         for value in (list(prompts), *(resolved(cfg)["prompts"][key] for key in ("extras", "exclude")))
     )
+    _say_unknown_words(cfg.checkpoints.perceptors, [p.text for p in (*include, *extras, *exclude) if p.text])
     eyes = {}
     total = sum(card.get("weight", 1) for card in cfg.checkpoints.perceptors.values())
     with torch.no_grad():
@@ -91,6 +95,16 @@ def build(cfg: DictConfig, prompts: Sequence[str | Mapping], seeds: Sequence[int
         picture_chunk=cfg.memory.picture_chunk,
         crop_chunk=cfg.memory.crop_chunk,
     )
+
+
+def _say_unknown_words(perceptors: Mapping[str, Mapping], texts: Sequence[str]) -> None:
+    """One line about the words that a small perceptor was never taught: it draws something else for them."""
+    for name, card in perceptors.items():
+        path = make_card("perceptor", name, card).local
+        if missing := unknown_words(texts, known_words(path)) if path else None:
+            near = (f'"{word}"' + (f" (nearest: {other})" if other else "") for word, other in missing.items())
+            print(f"prompts: no word that {name} knows, it may draw something else: {', '.join(near)}", file=sys.stderr)
+            return
 
 
 def _vectors(perceptor: CLIPPerceptor, prompts: Sequence[Prompt]) -> Tensor:

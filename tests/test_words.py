@@ -1,0 +1,36 @@
+"""Words that the pair was never taught: named at the run's start, with what is spelt most like them."""
+
+from pathlib import Path
+
+import pytest
+
+from vqclip import run
+from vqclip.checkpoints.words import known_words, unknown_words
+
+EMBEDDED = Path(__file__).parents[1] / "vqclip" / "embedded" / "perceptor.safetensors"
+
+
+@pytest.mark.parametrize(
+    "text,missing",
+    [
+        ("a castel", {"castel": "castle"}),
+        ("two cats and wolves on the grass", {}),
+        ("A Red Fox, watercolor paper", {}),
+        ("boys playing a zxqv", {"playing": None, "zxqv": None}),
+    ],
+)
+def test_unknown_words_and_their_nearest(text, missing):
+    assert unknown_words([text], known_words(EMBEDDED)) == missing
+
+
+def test_a_perceptor_without_a_list_knows_all(tmp_path):
+    assert unknown_words(["zxqv"], known_words(tmp_path / "rn50.safetensors")) == {}
+
+
+def test_a_run_says_so_and_goes_on(tmp_path, capsys):
+    quiet = ["steps=1", "logger=none", "callbacks=none", "prompts.exclude=blurri"]
+    assert len(run("a castel", quiet, tmp_path / "run").images) == 1
+    said = capsys.readouterr().err
+    assert '"castel" (nearest: castle), "blurri" (nearest: blurry)' in said
+    run("a castle", quiet[:3], tmp_path / "quiet")
+    assert "no word" not in capsys.readouterr().err

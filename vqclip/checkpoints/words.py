@@ -1,0 +1,34 @@
+"""What a small perceptor was taught: words of a prompt that it never saw are drawn as something else, so it says so."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+__all__ = ["known_words", "unknown_words"]
+
+_WORD = re.compile(r"[a-z]+", re.IGNORECASE)
+
+
+def known_words(weights: Path) -> frozenset[str]:
+    """The words that stand in ``words.txt`` beside a perceptor's file; none where there is no such list."""
+    path = weights.with_name("words.txt")
+    return frozenset(_WORD.findall(path.read_text().lower())) if path.is_file() else frozenset()
+
+
+def unknown_words(texts: Iterable[str], known: frozenset[str]) -> dict[str, str | None]:
+    """Each word of ``texts`` that is not known, in order, and the known word that is spelt most like it, if any is."""
+    said = dict.fromkeys(word for text in texts for word in _WORD.findall(text.lower()))
+    missing = [word for word in said if not any(form in known for form in _forms(word))] if known else []
+    return {word: next(iter(difflib.get_close_matches(word, known, n=1, cutoff=0.8)), None) for word in missing}
+
+
+def _forms(word: str) -> list[str]:
+    """The word, and what it may be a plural of."""
+    forms = [word]
+    for ending, instead in (("s", ""), ("es", ""), ("ies", "y"), ("ves", "f")):
+        if word.endswith(ending):
+            forms.append(word.removesuffix(ending) + instead)
+    return forms
