@@ -7,7 +7,6 @@ has one, of its schema.  A study's page is its README, with the pictures it show
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 from mkdocs.config.defaults import MkDocsConfig
@@ -103,32 +102,23 @@ def group_page(group: str) -> str:
     lines += ["| choice | |", "| --- | --- |"]
     lines += [f"| `{path.stem}` | {_cell(_first_sentence(path))} |" for path in presets]
     lines += [""]
-    rows = list(schema_rows(group))
-    if rows:
-        lines += ["## Keys", "", "| key | allowed | unit | what it is | example |", "| --- | --- | --- | --- | --- |"]
-        lines += [*rows, ""]
+    lines += schema_keys(group)
     for path in presets:
-        lines += [
-            f"## {group}={path.stem}",
-            "",
-            f"`conf/{group}/{path.name}`",
-            "",
-            "```yaml",
-            path.read_text().rstrip(),
-        ]
-        lines += ["```", ""]
+        lines += [f"## {group}={path.stem}", "", f"`conf/{group}/{path.name}`", ""]
+        lines += ["```yaml", path.read_text().rstrip(), "```", ""]
     return "\n".join(lines)
 
 
-def schema_rows(group: str) -> Iterator[str]:
-    """The keys of a group as the package's schema has them; none where the package has no schema of it."""
+def schema_keys(group: str) -> list[str]:
+    """The keys of a group as the package's schema has them: allowed values, defaults, what they do."""
     try:
-        from vqclip.config.schema import documented_keys
-    except ImportError:
-        return
-    for key in documented_keys(group):
-        cells = (f"`{key.name}`", key.allowed, key.unit, key.doc, f"`{key.example}`")
-        yield "| " + " | ".join(_cell(str(cell or "")) for cell in cells) + " |"
+        from vqclip.config.reference import groups, reference
+    except ImportError:  # a package without a schema
+        return []
+    if group not in groups():
+        return []
+    lines = reference(group).splitlines()[1:]  # its heading is the page's
+    return ["## Keys", *(line for line in lines if not line.startswith("Choices: ")), ""]
 
 
 def _first_sentence(path: Path) -> str:
