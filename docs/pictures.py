@@ -10,6 +10,7 @@ A page says what a picture shows in a remark between the commands and the pictur
     <!-- picture: steps -->      the snapshots of the last run's first picture, in order
     <!-- picture: frames -->     frames of the last video, evenly spaced
     <!-- picture: sweep -->      the sweep's sheet
+    <!-- picture: page -->       the sweep's page, as a browser shows it
     <!-- picture: edit:FILE -->  FILE and the best snapshot beside it
 
 The commands run in a folder of their own that holds nothing but `experiments` and `docs`.  Nothing is picked or
@@ -79,6 +80,8 @@ def make(picture: Shown) -> None:
 def tiles_of(shows: str, folder: Path) -> Iterator[Image.Image]:
     if shows == "sweep":
         yield Image.open(sorted(folder.glob("multirun/**/compare.png"))[-1]).convert("RGB")
+    elif shows == "page":
+        yield screenshot(sorted(folder.glob("multirun/**/compare.html"))[-1], folder / "page.png")
     elif shows == "frames":
         yield from frames(max(folder.glob("outputs/**/*.mp4"), key=os.path.getmtime), 7)
     elif shows == "steps":
@@ -98,6 +101,22 @@ def frames(video: Path, count: int) -> list[Image.Image]:
     with av.open(str(video)) as container:
         every = [frame.to_image() for frame in container.decode(video=0)]
     return [every[round(i * (len(every) - 1) / (count - 1))] for i in range(count)]
+
+
+def screenshot(page: Path, target: Path) -> Image.Image:
+    """A page opened from the disk, as it first shows itself."""
+    import shutil
+
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        tab = browser.new_page(viewport={"width": 1100, "height": 640})
+        tab.goto(page.as_uri())
+        tab.wait_for_timeout(500)
+        tab.screenshot(path=target)
+        browser.close()
+    return Image.open(target).convert("RGB")
 
 
 def strip(tiles: list[Image.Image]) -> Image.Image:
