@@ -42,7 +42,9 @@ def commands_in(page: Path) -> list[str]:
     lines = [line.strip() for block in blocks for line in block.replace("\\\n", " ").splitlines()]
     prose = re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
     lines += [span.replace("\\|", "|") for span in re.findall(r"`(vqclip [^`]+)`", prose)]
-    return list(dict.fromkeys(line for line in lines if re.match(r"(\.venv/bin/)?vqclip\b(?!/)", line)))
+    return list(
+        dict.fromkeys(line for line in lines if re.match(r"(PYTHONPATH=\S+ )?(\.venv/bin/)?vqclip\b(?!/)", line))
+    )
 
 
 COMMANDS = [(page, line) for page in PAGES for line in commands_in(page)]
@@ -79,7 +81,8 @@ def test_every_command_of_the_docs_is_real(page, line, readers_folder, monkeypat
 
 def words_of(line: str) -> list[str]:
     """A shell line's arguments, without its remark."""
-    return shlex.split(line, comments=True)[1:]
+    words = shlex.split(line, comments=True)
+    return words[2:] if "=" in words[0] else words[1:]
 
 
 def overrides_of(words: list[str]) -> tuple[list[str], str | None]:
