@@ -170,3 +170,13 @@ def test_out_of_memory_halves_the_chunk_and_goes_on(make_module, generator, capf
             os.write(2, repr(error).encode())
             os._exit(4)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0, capfd.readouterr().err
+
+
+def test_attention_over_many_places_is_that_over_few(generator, monkeypatch):
+    from vqclip.models import vqgan_fast
+
+    z = torch.randn(2, generator.channels, 8, 8, generator=torch.Generator().manual_seed(0))
+    exact = generator.decode_raw(z)
+    torch.testing.assert_close(generator.decoder(generator.post_quant_conv(z)), exact, rtol=1e-5, atol=1e-5)  # taming's
+    monkeypatch.setattr(vqgan_fast, "EXACT_PLACES", 0)
+    torch.testing.assert_close(generator.decode_raw(z), exact, rtol=1e-5, atol=1e-5)

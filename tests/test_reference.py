@@ -68,7 +68,7 @@ def test_reference_is_the_original_loop(make_module, generator, perceptor, step)
     )
     eye = ours.eyes["small"]
     quick = copy.deepcopy(eye.perceptor)
-    quick.speed_up()  # as a run has it, against openai-clip's own below
+    quick.fuse_for_inference()  # as a run has it, against openai-clip's own below
     ours.eyes["small"] = Guide(quick, eye.share, eye.targets)
     rng = ours.rng(step)
     draw = ours.augmentations.draw(rng, SIZE, SIZE)

@@ -17,7 +17,7 @@ Contenders, each doing one whole optimisation step:
 * ``floor_ours``   the same of our networks: what of our step is crops, noise, objective and optimiser.
 
 Each is a process of its own that waits for its turn, with networks of its own: ours are as a run loads them
-(``CLIPPerceptor.speed_up``, channels-last), the others' as openai-clip and taming-transformers build them.
+(``CLIPPerceptor.fuse_for_inference``, channels-last), the others' as openai-clip and taming-transformers build them.
 
 Writes ``results/speed-<name>.csv`` and ``.png``: medians and quartiles over the rounds, ratios to each baseline.
 """
@@ -44,7 +44,6 @@ from importlib import resources
 from pathlib import Path
 
 import pytorch_lightning as pl
-import taming.modules.diffusionmodules.model as taming_model
 import torch
 import torch.nn.functional as F
 from hydra.utils import instantiate
@@ -79,8 +78,13 @@ def networks(pair: str) -> tuple[VQGAN, CLIPPerceptor]:
             "embedded", cfg.checkpoints.perceptors.embedded
         )
     generator, perceptor = published(pair)
-    perceptor.speed_up()
+    perceptor.fuse_for_inference()
     return generator, perceptor
+
+
+def as_published(generator: VQGAN, z: torch.Tensor) -> torch.Tensor:
+    """Latents → pictures in [0,1] by taming's own forward, where ours has another order of operations."""
+    return (torch.clip(generator.decoder(generator.post_quant_conv(z)), -1, 1) + 1) / 2
 
 
 def published(pair: str) -> tuple[VQGAN, CLIPPerceptor]:
@@ -188,7 +192,7 @@ def original(generator: VQGAN, perceptor: CLIPPerceptor, size: int, crops: int, 
         network.requires_grad_(True)
 
     def step() -> None:
-        image = (torch.clip(generator.decoder(generator.post_quant_conv(z)), -1, 1) + 1) / 2
+        image = as_published(generator, z)
         padded = F.pad(image, (size // 2,) * 4)
         if torch.rand(()) < 0.5:
             padded = hflip(padded)
@@ -238,7 +242,7 @@ def fork(generator: VQGAN, perceptor: CLIPPerceptor, size: int, crops: int, devi
     def step() -> None:
         optimizer.zero_grad(set_to_none=True)
         quantised = z + (generator.quantise(z) - z).detach()
-        image = generator.decode(quantised)
+        image = as_published(generator, quantised)
         view = (F.adaptive_avg_pool2d(image, side) + F.adaptive_max_pool2d(image, side)) / 2
         batch = augment(torch.cat([view] * crops))
         batch = batch + torch.rand(crops, 1, 1, 1, device=device) * 0.1 * torch.randn_like(batch)
@@ -258,7 +262,7 @@ def floor(generator: VQGAN, perceptor: CLIPPerceptor, size: int, crops: int, dev
     ready = torch.rand(crops, 3, side, side, device=device).requires_grad_()
 
     def step() -> None:
-        image = generator.decode(z)
+        image = as_published(generator, z)
         perceptor.encode_image(ready).sum().backward()
         image.backward(torch.ones_like(image))
         z.grad = ready.grad = None
@@ -286,8 +290,6 @@ def placed(pair: tuple[VQGAN, CLIPPerceptor], arguments: argparse.Namespace) -> 
 def steps_of(name: str, arguments: argparse.Namespace) -> Callable[[int], list[float]] | None:
     """How contender ``name`` makes n steps and times each; None where it lacks a library."""
     if name in ("original", "fork", "floor"):
-        # taming's own spelling of its activation, which ``vqclip.models.vqgan`` replaces in the process.
-        taming_model.nonlinearity = lambda x: x * torch.sigmoid(x)
         build = {"original": original, "fork": fork, "floor": floor}[name]
         step = build(*placed(published(arguments.pair), arguments))
     else:

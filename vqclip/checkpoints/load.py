@@ -51,7 +51,7 @@ def build(card: Card, weights: Weights) -> nn.Module:
     model.sha256 = weights.sha256
     model.float().eval().requires_grad_(False)
     if card.kind == "perceptor":
-        model.speed_up()
+        model.fuse_for_inference()
     return model
 
 

@@ -12,14 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from vqclip.models.clip_fast import CLIP, QUICK, Block, LastBlock, Linear, OneVectorPool
+from vqclip.models.clip_fast import CLIP, Block, OneVectorPool, quicken_linears
 from vqclip.models.tokenizer import CompactTokenizer
 
 __all__ = ["CLIPPerceptor", "build_clip"]
 
 MEAN = (0.48145466, 0.4578275, 0.40821073)
-
-
 STD = (0.26862954, 0.26130258, 0.27577711)
 
 
@@ -43,12 +41,11 @@ class CLIPPerceptor(nn.Module):
         super().__init__()
         self.model = build_clip(config)
         self.input_size: int = self.model.visual.input_resolution
-        self.dim: int = self.model.text_projection.shape[1]
         self.tokenize = CompactTokenizer(token_ids, self.model.context_length)
         self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(STD).view(1, 3, 1, 1), persistent=False)
 
-    def speed_up(self) -> None:
+    def fuse_for_inference(self) -> None:
         """For good: the same vectors, to rounding, by less arithmetic.  Only for weights that stay as they are.
 
         Batch norms go into the convolutions before them; QuickGELU's constant goes into the weights around it; of the
@@ -61,19 +58,12 @@ class CLIPPerceptor(nn.Module):
                     setattr(parent, conv_name, fuse_conv_bn_eval(conv, norm))
                     setattr(parent, norm_name, nn.Identity())
         if hasattr(visual, "attnpool"):
-            visual.attnpool.__class__ = OneVectorPool
+            visual.attnpool = OneVectorPool(visual.attnpool)
         else:
-            for block in visual.transformer.resblocks:
-                block.__class__ = Block
-                # x · sigmoid(1.702 x) = silu(1.702 x) / 1.702
-                for parameter in block.mlp.c_fc.parameters():
-                    parameter.data.mul_(QUICK)
-                block.mlp.c_proj.weight.data.div_(QUICK)
-                block.mlp.gelu = nn.SiLU()
-            visual.transformer.resblocks[-1].__class__ = LastBlock
-        for module in visual.modules():
-            if isinstance(module, nn.Linear):
-                module.__class__ = Linear
+            *others, last = visual.transformer.resblocks
+            blocks = [Block(block, read=slice(None)) for block in others] + [Block(last, read=slice(0, 1))]
+            visual.transformer.resblocks = nn.Sequential(*blocks)
+        quicken_linears(visual)
         self.eval().requires_grad_(False)
 
     def encode_text(self, texts: list[str]) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["CLIP", "QUICK", "Block", "LastBlock", "Linear", "OneVectorPool"]
+__all__ = ["CLIP", "Block", "OneVectorPool", "quicken_linears"]
 
 with warnings.catch_warnings():
     warnings.filterwarnings("ignore", message="pkg_resources is deprecated")
@@ -19,8 +19,12 @@ with warnings.catch_warnings():
 QUICK = 1.702
 
 
-class Linear(nn.Linear):
+class Linear(nn.Module):
     """On a CPU, a matrix product as a 1×1 convolution: oneDNN's, which on AMD's is twice as fast as MKL's."""
+
+    def __init__(self, linear: nn.Linear):
+        super().__init__()
+        self.weight, self.bias = linear.weight, linear.bias
 
     def forward(self, x: Tensor) -> Tensor:
         """[…,in] → […,out]."""
@@ -34,8 +38,13 @@ def _linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return F.conv2d(columns, weight[..., None, None], bias).movedim(1, -1).view(*x.shape[:-1], -1)
 
 
-class OneVectorPool(AttentionPool2d):
+class OneVectorPool(nn.Module):
     """The end of a ResNet: openai-clip's computes an output for every place, and keeps the first."""
+
+    def __init__(self, pool: AttentionPool2d):
+        super().__init__()
+        self.positional_embedding, self.num_heads = pool.positional_embedding, pool.num_heads
+        self.q_proj, self.k_proj, self.v_proj, self.c_proj = pool.q_proj, pool.k_proj, pool.v_proj, pool.c_proj
 
     def forward(self, x: Tensor) -> Tensor:
         """[M,C,h,w] → [M,D]."""
@@ -47,10 +56,23 @@ class OneVectorPool(AttentionPool2d):
         return self.c_proj(pooled.flatten(1))
 
 
-class Block(ResidualAttentionBlock):
-    """A vision transformer's block that copies nothing: in memory, the batch comes before the places."""
+class Block(nn.Module):
+    """A vision transformer's block that copies nothing: in memory, the batch comes before the places.
 
-    read = slice(None)  #: the places whose output is used
+    Args:
+        block: openai-clip's, whose weights it shares; QuickGELU's constant is moved into them.
+        read: the places whose output is used.
+    """
+
+    def __init__(self, block: ResidualAttentionBlock, read: slice):
+        super().__init__()
+        self.attn, self.ln_1, self.ln_2, self.read = block.attn, block.ln_1, block.ln_2, read
+        # x · sigmoid(1.702 x) = silu(1.702 x) / 1.702
+        for parameter in block.mlp.c_fc.parameters():
+            parameter.data.mul_(QUICK)
+        block.mlp.c_proj.weight.data.div_(QUICK)
+        block.mlp.gelu = nn.SiLU()
+        self.mlp = block.mlp
 
     def forward(self, x: Tensor) -> Tensor:
         """[places,M,C] → [places read,M,C]."""
@@ -63,7 +85,9 @@ class Block(ResidualAttentionBlock):
         return x.transpose(0, 1)
 
 
-class LastBlock(Block):
-    """Of the last block, only the first place is read."""
-
-    read = slice(0, 1)
+def quicken_linears(network: nn.Module) -> None:
+    """Put :class:`Linear` in the place of every ``nn.Linear`` of a network."""
+    for parent in list(network.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, nn.Linear):
+                setattr(parent, name, Linear(child))

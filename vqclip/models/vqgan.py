@@ -8,25 +8,18 @@ loads as it is.  A further checkpoint is a YAML file under ``conf/checkpoints``,
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, redirect_stdout
+from contextlib import redirect_stdout
 
-import taming.modules.diffusionmodules.model as taming_model
-import torch
-import torch.nn.functional as F
-from taming.modules.diffusionmodules.model import AttnBlock, Decoder, Encoder, ResnetBlock
+from taming.modules.diffusionmodules.model import Decoder, Encoder
 from taming.modules.vqvae.quantize import VectorQuantizer
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
+
+from vqclip.models.vqgan_fast import decode, encode
 
 __all__ = ["VQGAN", "GumbelCodebook", "to_unit_range"]
 
 # taming's ``Normalize`` always makes this many groups.
 _TAMING_GROUPS = 32
-
-
-# taming spells it ``x * sigmoid(x)``: the same function in two kernels, with one more activation kept for the backward.
-taming_model.nonlinearity = F.silu
 
 
 def to_unit_range(x: Tensor) -> Tensor:
@@ -102,8 +95,7 @@ class VQGAN(nn.Module):
 
     def decode_raw(self, z: Tensor) -> Tensor:
         """Latent [B,C,h,w] → the decoder's output [B,3,H,W], nominally in [-1,1] and not clipped."""
-        with _recomputed(self.decoder) if self.checkpointed and torch.is_grad_enabled() else nullcontext():
-            return self.decoder(self.post_quant_conv(z))
+        return decode(self.decoder, self.post_quant_conv(z), self.checkpointed)
 
     def decode(self, z: Tensor) -> Tensor:
         """Latent [B,C,h,w] → image [B,3,H,W] in [0,1]."""
@@ -115,7 +107,7 @@ class VQGAN(nn.Module):
         Not quantised, except for a Gumbel model: there the encoder's vectors live in another space than the
         codes, so the likeliest codes themselves are the latent.
         """
-        h = self.quant_conv(self.encoder(image * 2 - 1))
+        h = self.quant_conv(encode(self.encoder, image * 2 - 1))
         return self.quantize.choose(h) if self.gumbel else h
 
     def quantise(self, z: Tensor) -> Tensor:
@@ -125,17 +117,3 @@ class VQGAN(nn.Module):
         distance = codes.square().sum(1) - 2 * flat @ codes.T  # the query's own norm does not change the argmin
         b, _, h, w = z.shape
         return codes[distance.argmin(1)].view(b, h, w, -1).movedim(-1, 1)
-
-
-@contextmanager
-def _recomputed(network: nn.Module) -> Iterator[None]:
-    """While it lasts, taming's blocks in ``network`` keep only their inputs for the backward pass."""
-    blocks = [module for module in network.modules() if isinstance(module, ResnetBlock | AttnBlock)]
-    for block in blocks:
-        forward = block.forward
-        block.forward = lambda x, *args, forward=forward: checkpoint(forward, x, *args, use_reentrant=False)
-    try:
-        yield
-    finally:
-        for block in blocks:
-            del block.forward
