@@ -2,25 +2,44 @@
 
 from __future__ import annotations
 
-import re
+import math
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import yaml
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import IntervalSweep
-from hydra.errors import HydraException, MissingConfigException
+from hydra.core.override_parser.types import Glob, IntervalSweep, Override
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from vqclip.errors import UserError, closest
+from vqclip.config.explain import explain, file_mistakes
+from vqclip.config.names import as_hydra_takes_it
+from vqclip.errors import UserError
 from vqclip.paths import conf_dir
 
-__all__ = ["compose", "compose_all"]
+__all__ = ["compose", "compose_all", "first_of_sweep", "refuse_sweeps"]
+
+#: What Hydra and OmegaConf raise about files and overrides, their own errors and those that pass through them.
+_COMPOSING = (
+    HydraException,
+    OmegaConfBaseException,
+    yaml.YAMLError,
+    OSError,
+    UnicodeDecodeError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    AssertionError,
+)
 
 
-def compose(overrides: Sequence[str] = (), config_dir: str | None = None, output_dir: str = ".") -> DictConfig:
+def compose(
+    overrides: Sequence[str] = (), config_dir: str | None = None, output_dir: str = ".", config_name: str = "config"
+) -> DictConfig:
     """The config of one job.
 
     Args:
@@ -29,70 +48,75 @@ def compose(overrides: Sequence[str] = (), config_dir: str | None = None, output
         output_dir: the run folder that ``paths.output_dir`` names.
 
     Raises:
-        UserError: an override that names no key or choice, with the nearest ones.
+        UserError: an override that names no key or choice, with the nearest ones; a file of the user's own that cannot
+            be read.
     """
     path = [f"hydra.searchpath=[file://{Path(config_dir).absolute()}]"] if config_dir else []
+    overrides = as_hydra_takes_it(overrides)
     try:
-        with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
-            cfg = hydra_compose("config", overrides=[*path, *overrides])
-    except (HydraException, OmegaConfBaseException) as error:
-        raise UserError(_explain(error)) from None
-    OmegaConf.update(cfg, "paths.output_dir", output_dir)
+        with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that a search path is not there is said in our own words
+            cfg = hydra_compose(config_name, overrides=[*path, *overrides])
+    except _COMPOSING as error:
+        raise UserError(explain(error, config_dir)) from None
+    if errors := file_mistakes(cfg, config_dir):
+        raise UserError("\n".join(errors))
+    if OmegaConf.is_dict(cfg.get("paths")):
+        OmegaConf.update(cfg, "paths.output_dir", output_dir)
     return cfg
 
 
-def compose_all(overrides: Sequence[str], config_dir: str | None = None) -> Iterator[DictConfig]:
+def compose_all(
+    overrides: Sequence[str], config_dir: str | None = None, config_name: str = "config"
+) -> Iterator[DictConfig]:
     """The configs that reach every value of a sweep: the first of every key, then each other value in turn."""
-    try:
-        parsed = OverridesParser.create().parse_overrides(list(overrides))
-    except HydraException as error:
-        raise UserError(_explain(error)) from None
     first, others = [], []
-    for override in parsed:
-        if not override.is_sweep_override():
-            first.append(override.input_line)
-            continue
-        ends = override.value()
-        reached = [ends.start, ends.end] if isinstance(ends, IntervalSweep) else override.sweep_string_iterator()
-        values = [f"{override.get_key_element()}={value}" for value in reached]
+    for override in _parsed(overrides):
+        values = _values(override, config_dir)
         others += [(len(first), value) for value in values[1:]]
         first.append(values[0])
-    yield compose(first, config_dir)
+    yield compose(first, config_dir, config_name=config_name)
     for place, value in others:
-        yield compose([*first[:place], value, *first[place + 1 :]], config_dir)
+        yield compose([*first[:place], value, *first[place + 1 :]], config_dir, config_name=config_name)
 
 
-def _explain(error: Exception) -> str:
-    """Hydra's message, with the nearest key or choice in place of the advice to add what does not exist."""
-    text = str(error)
-    if isinstance(error, MissingConfigException):
-        # A choice that stands alone comes with its options, one in a list without.
-        found = re.search(r"Could not load '([^']+)'", text)
-        group, _, choice = (error.missing_cfg_file or (found[1] if found else "")).rpartition("/")
-        options = sorted(error.options or (path.stem for path in (conf_dir() / group).glob("*.yaml")))
-        near = closest(choice, options)
-        best = near[14:-1] or (options or [""])[0]
-        return (
-            f"{group}={choice}: there is no such choice.{near} Allowed: {', '.join(options)}. "
-            f"Try: {group}={f'[{best}]' if found else best}"
-        )
-    if found := re.search(r"Could not (?:override|find|append to|delete)[^']*'([^']+)'", text):
-        key = found[1]
-        near = closest(key, _known_keys())
-        return f"{key}: there is no such key.{near} All keys with their values: vqclip --cfg job"
-    return " ".join(text.split())
+def refuse_sweeps(overrides: Sequence[str]) -> None:
+    """Raise UserError where a command without ``-m`` gives a key several values."""
+    for override in _parsed(overrides):
+        if override.is_sweep_override():
+            line, value = override.input_line, override.input_line.partition("=")[2]
+            raise UserError(
+                f"{line}: several values. Allowed: one; in a sweep all of them. Try: vqclip -m '{line}', "
+                f"or as one text: '{override.get_key_element()}=\"{value}\"'"
+            )
 
 
-def _known_keys() -> list[str]:
-    """Every key and group of the default config, dotted."""
-    groups = [str(p.relative_to(conf_dir())) for p in conf_dir().rglob("*") if p.is_dir()]
-    with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
-        cfg = hydra_compose("config")
+def first_of_sweep(overrides: Sequence[str], config_dir: str | None = None) -> tuple[list[str], int]:
+    """The overrides of a sweep's first job, and how many jobs it has."""
+    values = [_values(override, config_dir) for override in _parsed(overrides)]
+    return [own[0] for own in values], math.prod(map(len, values))
 
-    def keys(node: DictConfig, path: str) -> Iterator[str]:
-        for key, value in node.items_ex(resolve=False):
-            yield f"{path}{key}"
-            if isinstance(value, DictConfig) and not value._is_none():
-                yield from keys(value, f"{path}{key}.")
 
-    return [*groups, *keys(cfg, "")]
+def _parsed(overrides: Sequence[str]) -> list[Override]:
+    try:
+        return OverridesParser.create().parse_overrides(as_hydra_takes_it(overrides))
+    except HydraException as error:
+        raise UserError(explain(error)) from None
+
+
+def _values(override: Override, config_dir: str | None) -> list[str]:
+    """One override for each value of a swept one; of a range to search its ends."""
+    if not override.is_sweep_override():
+        return [override.input_line]
+    ends, key = override.value(), override.get_key_element()
+    if isinstance(ends, IntervalSweep):
+        found = [str(ends.start), str(ends.end)]
+    elif isinstance(ends, Glob):
+        folders = [conf_dir(), *([Path(config_dir)] if config_dir else [])]
+        names = sorted({path.stem for folder in folders for path in (folder / override.key_or_group).glob("*.yaml")})
+        found = ends.filter(names)
+    else:
+        found = list(override.sweep_string_iterator())
+    if not found:
+        raise UserError(f"{override.input_line}: matches nothing. Try: {key}=glob(*)")
+    return [f"{key}={value}" for value in found]

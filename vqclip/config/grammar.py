@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from vqclip.config.resolve import identity
-
 __all__ = ["job_name", "quote"]
 
 
@@ -29,4 +27,6 @@ def job_name(swept: Mapping[str, str]) -> str:
     name = " ".join(f"{key}={value}" for key, value in zip(keys, swept.values(), strict=True))
     if len(name) <= NAME_LENGTH:
         return name
+    from vqclip.config.resolve import identity  # OmegaConf is slow to import, and quote() is asked first of all
+
     return f"{name[: NAME_LENGTH - 7]}…{identity(swept)[:6]}"  # two long prompts may begin alike

@@ -175,6 +175,9 @@ ROOT = Group(
             "Where the run goes.", {"output_dir": Key(Text("a folder"), "outputs/mine", "the run folder")}, others="*"
         ),
         "memory": MEMORY,
+        "vars": Group(
+            "Values of your own, which other keys name: loss.alpha='${vars.mine}'.", others="*", needed=False
+        ),
         "hparams_search": SEARCH,
     },
 )

@@ -1,0 +1,183 @@
+"""Arguments as typed → one command: prompts, overrides, Hydra's flags, ours.  Scanned once, without Hydra."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from vqclip.config.grammar import quote
+from vqclip.config.names import as_hydra_takes_it, key_at
+from vqclip.config.schema import ROOT
+from vqclip.errors import UserError, closest
+from vqclip.paths import conf_dir
+
+__all__ = ["FLAGS", "Command", "parse_arguments", "split", "top_level"]
+
+#: Flags with their short forms → the values that may follow; ``()`` for none, ``None`` for any word.
+FLAGS: dict[str, tuple[str, ...] | None] = {
+    "--multirun": (),
+    "--help": (),
+    "--hydra-help": (),
+    "--version": (),
+    "--resolve": (),
+    "--run": (),
+    "--offline": (),
+    "--cfg": ("job", "hydra", "all"),
+    "--info": ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath"),
+    "--package": None,
+    "--config-dir": None,
+    "--config-name": None,
+    "--shell-completion": None,
+    "--experimental-rerun": None,
+}
+_SHORT = {
+    "-m": "--multirun",
+    "-h": "--help",
+    "-r": "--run",
+    "-c": "--cfg",
+    "-i": "--info",
+    "-p": "--package",
+    "-cd": "--config-dir",
+    "-cn": "--config-name",
+    "-sc": "--shell-completion",
+}
+_OVERRIDE = re.compile(r"[~+]{0,2}(?P<key>[a-z_][\w.@/]*)(=|$)")
+
+
+@dataclass
+class Command:
+    """What a command line asks for."""
+
+    prompts: list[str] = field(default_factory=list)  #: bare words
+    overrides: list[str] = field(default_factory=list)  #: as Hydra takes them, the prompts last
+    flags: dict[str, str | None] = field(default_factory=dict)  #: long form → its value
+    notes: list[str] = field(default_factory=list)  #: what is to be said beside it
+
+    @property
+    def multirun(self) -> bool:
+        return "--multirun" in self.flags
+
+    @property
+    def shows(self) -> bool:
+        """Whether Hydra only shows something, and nothing runs."""
+        return bool({"--cfg", "--info", "--hydra-help", "--shell-completion", "--experimental-rerun"} & set(self.flags))
+
+    @property
+    def words(self) -> list[str]:
+        """For Hydra's own parser: flags first, wherever they were typed."""
+        given = [[flag] if value is None else [flag, value] for flag, value in self.flags.items()]
+        short = {"--multirun": "-m"}
+        return [short.get(word, word) for pair in given for word in pair] + self.overrides
+
+
+def split(argv: Sequence[str]) -> list[str]:
+    """Arguments as typed → arguments for Hydra, the prompts among them as one override."""
+    return parse_arguments(argv).words
+
+
+def parse_arguments(argv: Sequence[str]) -> Command:
+    """One scan of the command line.
+
+    Raises:
+        UserError: a flag that there is not or without its value, a blank prompt, a key without a value.
+    """
+    command, words = Command(), list(argv)
+    while words:
+        word = words.pop(0)
+        if word == "--":
+            command.prompts += words
+            break
+        if word.startswith("-") and len(word) > 1 and not word[1].isspace() and not word[1].isdigit():
+            flag, value = _flag(word, words)
+            command.flags[flag] = value
+        elif _is_override(word):
+            command.overrides.append(word)
+        else:
+            command.prompts.append(_not_a_key(word))
+    if command.flags.pop("--offline", "") is None:
+        os.environ["VQCLIP_OFFLINE"] = "1"
+    _refuse(command)
+    command.overrides = as_hydra_takes_it(command.overrides)
+    if command.prompts:
+        command.notes += [note for prompt in command.prompts for note in _peers_forms(prompt)]
+        command.overrides.append(f"prompts.include=[{','.join(map(quote, command.prompts))}]")
+    return command
+
+
+def _flag(word: str, rest: list[str]) -> tuple[str, str | None]:
+    """A flag's long form and its value, which is taken off ``rest`` where it stands alone."""
+    name, equals, value = word.partition("=")
+    name = _SHORT.get(name, name)
+    if name not in FLAGS:
+        near = closest(name, [*FLAGS, *_SHORT])
+        raise UserError(f"{word}: there is no such flag.{near} All flags: vqclip --help. A prompt: vqclip -- '{word}'")
+    allowed = FLAGS[name]
+    if allowed == ():
+        return name, None
+    if equals:
+        return name, value
+    if allowed is None:
+        if not rest:
+            raise UserError(f"{word}: a value is missing. Try: {word} {'my_conf' if 'dir' in name else 'NAME'}")
+        return name, rest.pop(0)
+    return name, rest.pop(0) if rest and rest[0] in allowed else allowed[0]
+
+
+def _is_override(word: str) -> bool:
+    """Whether an argument is meant for Hydra rather than a prompt."""
+    match = _OVERRIDE.match(word)
+    if not match:
+        return False
+    key = match["key"]
+    if match[2] != "=":
+        return word.startswith("~")  # a deletion; a word alone is a prompt
+    first = re.split(r"[./@]", key)[0]
+    if first in top_level() or first != key:
+        return True
+    # "colour=red apples" is a prompt; "steeps=3" and "sed=a b" are slips of the finger.
+    return not re.search(r"\s", word) or bool(closest(first, top_level()))
+
+
+def _not_a_key(word: str) -> str:
+    """A prompt; ``noise.factor`` alone is a slip of the finger."""
+    if not word.strip():
+        raise UserError(
+            'prompts.include: an empty prompt. Allowed: any text that is not blank. Try: vqclip "a red apple"'
+        )
+    if "." in word and (key := key_at(word)):
+        raise UserError(f"{word}: a key without a value. Try: {word}={key.example}. As a prompt: vqclip -- {word}")
+    return word
+
+
+def top_level() -> list[str]:
+    """Keys and groups at the top of the config."""
+    groups = [path.name for path in conf_dir().iterdir() if path.is_dir()]
+    return sorted({*groups, *ROOT.keys, "hydra", "local"})
+
+
+def _refuse(command: Command) -> None:
+    """What Hydra would take and we have no use for."""
+    for override in command.overrides:
+        if override.startswith("hydra.sweep.subdir="):
+            raise UserError(
+                f"{override}: the jobs' folders are numbered, so that a sweep can go on where it stopped. "
+                "Allowed: the sweep's folder. Try: hydra.sweep.dir=multirun/mine"
+            )
+    if (folder := command.flags.get("--config-dir")) is not None and not os.path.isdir(folder):
+        raise UserError(f"--config-dir {folder}: there is no such folder. Allowed: one that holds GROUP/NAME.yaml")
+
+
+def _peers_forms(prompt: str) -> list[str]:
+    """Notes on a prompt in the grammar of other programs, which is a text like any other here."""
+    if " | " in prompt or " ^ " in prompt:
+        parts = [part.strip() for part in re.split(r" [|^] ", prompt)]
+        shown = " ".join(f'"{part}"' for part in parts)
+        return [
+            f'"{prompt}" is one text here. A picture of each: vqclip {shown}   Mixed into one: '
+            f"vqclip \"{parts[0]}\" 'prompts.extras=[{','.join(parts[1:])}]'"
+        ]
+    if found := re.fullmatch(r"(.+?):(-?[\d.]+):(-?[\d.]+)", prompt):
+        return [f'"{prompt}" is a text here. A weight, without a stop: vqclip "{found[1]}:{found[2]}"']
+    return []

@@ -1,0 +1,101 @@
+"""``vqclip --help``: tools, groups and keys on a page of 80 columns, from the schema; ``--help GROUP``: all of one."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Sequence
+
+from vqclip.config.reference import groups, rows, summary
+from vqclip.config.targets import choices_of
+from vqclip.errors import UserError, closest
+from vqclip.paths import conf_dir
+
+__all__ = ["help_page"]
+
+HEADER = """\
+vqclip: words become a picture by moving the latent of a VQGAN until CLIP agrees.
+
+  vqclip "a red apple on a blue background"
+  vqclip "a castle" prompts.exclude=blurry seed=3 size=[128,192]
+  vqclip -m loss.beta=0,.25,.5 noise.factor=.1,.22,.28 "a fox"
+  vqclip experiment=reference checkpoints=imagenet_f16_16384 "a castle"
+
+Tools (each has --help):
+  vqclip models                 checkpoints: what there is and what is here
+  vqclip show                   schedules and cost of a config, before it runs
+  vqclip resume=RUN             go on where a run stopped
+  vqclip rerun RUN|PNG          make it again from its record: the same bytes?
+  vqclip interpolate RUN...     a video from picture to picture
+  vqclip compare DIR...         the sheet and the page of a sweep, or of any runs
+  vqclip dashboard SWEEP        its W&B workspace, from code
+  vqclip evaluate RUN...        scores by a judge that did not guide the run
+  vqclip completion SHELL       TAB completes all of this
+"""
+
+FOOTER = """\
+Flags, anywhere on the line:
+  -m                            a sweep: every combination of KEY=A,B,C
+  --cfg job                     the whole config as it would run
+  --info                        where Hydra found what
+  --config-dir DIR              groups of your own: DIR/GROUP/NAME.yaml
+  --offline                     fetch nothing
+  --version   --help [GROUP]   --hydra-help
+
+Bare words are prompts.  A prompt that looks like a key goes behind --:
+  vqclip -- seed=3"""
+
+
+def help_page(about: Sequence[str] = ()) -> str:
+    """The page, or all that is known of the groups ``about``.
+
+    Raises:
+        UserError: there is no such group.
+    """
+    if about:
+        return "\n\n".join(_group_page(name) for name in about)
+    lines = [HEADER, "Groups (GROUP=CHOICE; vqclip --help GROUP has its keys):"]
+    for group in _chosen_groups():
+        lines += _wrapped(group, ", ".join(choices_of(group)))
+    lines += ["", "Keys (KEY=VALUE):"]
+    for group in ("", "prompts", "loss", "noise", "optimizer", "augmentations", "memory"):
+        for _, found in rows(group)[:1]:
+            lines += [
+                line
+                for row in found
+                if row.key.example != "null"
+                for line in _wrapped(f"{row.path}={row.key.example}", row.key.doc)
+            ]
+    return "\n".join([*lines, "", FOOTER])
+
+
+def _chosen_groups() -> list[str]:
+    """Groups with choices, those of the schema first."""
+    others = sorted(str(path.relative_to(conf_dir())) for path in conf_dir().rglob("*") if path.is_dir())
+    return [group for group in dict.fromkeys([*groups(), *others]) if group and group != "hydra" and choices_of(group)]
+
+
+def _wrapped(name: str, text: str) -> Iterator[str]:
+    """A name in one column and text in the other, 80 wide."""
+    column = 32
+    first = f"  {name:<{column - 3}} "
+    if len(first) > column:
+        yield first.rstrip()
+        first = " " * column
+    yield from textwrap.wrap(
+        text, 80, initial_indent=first, subsequent_indent=" " * column, break_on_hyphens=False
+    ) or [first.rstrip()]
+
+
+def _group_page(name: str) -> str:
+    if name not in groups():
+        near = closest(name, groups())
+        raise UserError(f"--help {name}: there is no such group.{near} All groups: vqclip --help")
+    lines = [summary(name)]
+    if options := choices_of(name):
+        lines += ["", *_wrapped(f"{name}=", ", ".join(options))]
+    for title, found in rows(name):
+        lines += ["", *([textwrap.fill(title, 80)] if title else [])]
+        for row in found:
+            default = f" [{row.default}]" if row.default else ""
+            lines += _wrapped(f"{row.path}={row.key.example}", f"{row.key.doc}{default}. {row.key.allowed}")
+    return "\n".join(lines)

@@ -1,0 +1,184 @@
+"""Names of keys: which there are, and the nearest to one that there is not.  From the schema alone, without Hydra.
+
+Also the forms of an override that Hydra takes otherwise than a user means them: ``noise=null``, ``optimizer={…}``.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator, Sequence
+
+from vqclip.config.nodes import Group, Key, Named, Node, Target
+from vqclip.config.schema import CLASSES, ROOT
+from vqclip.config.targets import choices_of
+from vqclip.errors import UserError
+from vqclip.paths import conf_dir
+
+__all__ = ["as_hydra_takes_it", "classes_of", "key_at", "nearest", "owner_of", "unknown_key", "unknown_overrides"]
+
+_ASSIGNED = re.compile(r"(?s)([+~]{0,2})([A-Za-z_][\w./@-]*)=(.*)")
+#: Groups where null means the choice of that name, and those where it means that nothing is chosen.
+_NULL_IS_NONE = ("callbacks", "logger", "noise")
+_NULL_IS_NOTHING = ("debug", "experiment", "hparams_search")
+#: Keys of the config's top that belong to no group of ours.
+_BESIDE = ("hydra", "local", "debug", "experiment", "defaults")
+
+
+def classes_of(group: str) -> dict[str, Group]:
+    """The classes with a schema that a config group chooses from, by ``_target_``."""
+    module = {"optimizer": "torch.optim", "logger": "loggers"}.get(group, group)
+    return {target: own for target, own in CLASSES.items() if f".{module}." in f".{target}"}
+
+
+def key_at(path: str) -> Key | None:
+    """The key of a dotted path, whatever class it belongs to; None where there is none, or its group takes any."""
+    nodes: list[Node] = [ROOT]
+    for part in path.split("."):
+        nodes = [inner for node in nodes for inner in _inside(node, part)]
+    return next((node for node in nodes if isinstance(node, Key)), None)
+
+
+def _inside(node: Node, part: str) -> Iterator[Node]:
+    if isinstance(node, Group) and part in node.keys:
+        yield node.keys[part]
+    elif isinstance(node, Named):
+        yield node.of
+    elif isinstance(node, Target):
+        for own in [*classes_of(node.group).values(), Group("", node.also)]:
+            yield from _inside(own, part)
+
+
+def _all_keys(node: Node = ROOT, path: str = "") -> Iterator[str]:
+    """Every key with a name of ours, dotted."""
+    inner: list[tuple[str, Node]] = []
+    if isinstance(node, Group):
+        inner = list(node.keys.items())
+    elif isinstance(node, Target):
+        inner = [item for own in classes_of(node.group).values() for item in own.keys.items()]
+        inner += node.also.items()
+    for name, own in inner:
+        yield f"{path}{name}"
+        yield from _all_keys(own, f"{path}{name}.")
+
+
+def nearest(word: str, more: Sequence[str] = ()) -> str:
+    """`` Did you mean …?`` or nothing: also a key's last part, mistyped or not, finds the whole of it."""
+    names = [name for name in dict.fromkeys([*_all_keys(), *more]) if name != word]
+    parts = {name.rpartition(".")[2]: name for name in reversed(names)} if "." not in word else {}
+    known = {**{name: name for name in names}, **parts}
+    found = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    # Of a key in a group only a slip of the finger in its last part is near enough.
+    sure = found and (
+        "." not in known[found[0]] or "." in word or difflib.SequenceMatcher(None, word, found[0]).ratio() > 0.75
+    )
+    return f" Did you mean {known[found[0]]}?" if sure else ""
+
+
+def unknown_key(key: str, more: Sequence[str] = ()) -> str:
+    """The sentence that there is no such key."""
+    return f"{key}: there is no such key.{nearest(key, more)} All keys with their values: vqclip --cfg job"
+
+
+def owner_of(key: str) -> str:
+    """The choice that has a key which another choice of its group lacks, ``init=sine``; empty where none has."""
+    group, _, rest = key.partition(".")
+    for own in classes_of(group).values():
+        if own.title.startswith(f"{group}=") and rest in own.keys:
+            return own.title
+    return ""
+
+
+def unknown_overrides(overrides: Sequence[str]) -> list[str]:
+    """What can be said against the names in ``overrides`` without composing anything."""
+    errors = []
+    for override in overrides:
+        match = _ASSIGNED.fullmatch(override)
+        if not match or re.search(r"[/@]", match[2]):
+            continue
+        mark, key, value = match.groups()
+        first = key.partition(".")[0]
+        if first in _BESIDE:
+            continue
+        if first not in ROOT.keys:
+            errors.append(unknown_key(key))
+        elif mark == "+" and _is_there(key):
+            errors.append(f"{override}: {key} is there already, + is for what is not. Try: {key}={value}")
+        elif not mark and not _may_be(key):
+            errors.append(unknown_key(key))
+    return errors
+
+
+def _is_there(key: str) -> bool:
+    """Whether every config has the key."""
+    node: Node = ROOT
+    for part in key.split("."):
+        if not isinstance(node, Group) or part not in node.keys:
+            return False
+        node = node.keys[part]
+    return isinstance(node, Key) and node.needed
+
+
+def _may_be(key: str) -> bool:
+    """Whether some config may have the key."""
+    nodes: list[Node] = [ROOT]
+    for part in key.split("."):
+        if any(isinstance(node, Group) and node.others for node in nodes) or part.startswith("_"):
+            return True
+        if any(isinstance(node, Target) and node.group in ("optimizer", "callbacks", "logger") for node in nodes):
+            return True
+        inner = [found for node in nodes for found in _inside(node, part)]
+        if not inner:
+            return any(isinstance(node, Key) and not part for node in nodes) or _in_schedule(nodes, part)
+        nodes = inner
+    return True
+
+
+def _in_schedule(nodes: Sequence[Node], part: str) -> bool:
+    """``loss.alpha.start``: a part of a value that may be a schedule."""
+    return any(isinstance(node, Key) and hasattr(node.kind, "low") for node in nodes) and part.isidentifier()
+
+
+def as_hydra_takes_it(overrides: Sequence[str]) -> list[str]:
+    """Overrides as a user means them → as Hydra takes them.
+
+    ``noise=null`` is ``noise=none``; ``optimizer={_target_: …}`` and a schedule replace what is there, whole; other
+    mappings are laid over it.
+
+    Raises:
+        UserError: null for a group that a run cannot do without.
+    """
+    found = []
+    for override in overrides:
+        match = _ASSIGNED.fullmatch(override)
+        mark, key, value = match.groups() if match else ("", "", "")
+        if mark or not key:
+            found.append(override)
+        elif value.strip() == "null" and (conf_dir() / key).is_dir():
+            found.append(_without(key))
+        elif value.lstrip().startswith("{") and value.rstrip().endswith("}") and key in _mappings():
+            replaced = key not in ROOT.keys or (isinstance(ROOT.keys[key], Target) and "_target_" in value)
+            found += [f"~{key}", f"+{key}={value}"] if replaced else [f"++{key}={value}"]
+        elif value.lstrip().startswith("{") and re.search(r"(^|\.)(terms|callbacks|logger)(\.|$)", key):
+            found.append(f"++{key}={value}")
+        else:
+            found.append(override)
+    return found
+
+
+def _mappings() -> set[str]:
+    """Keys that take a mapping: groups, and values that may be a schedule."""
+    return {*ROOT.keys, *(key for key in _all_keys() if (own := key_at(key)) and "schedule" in own.kind.allowed)}
+
+
+def _without(group: str) -> str:
+    """The override that chooses nothing in a group."""
+    if group in _NULL_IS_NONE:
+        return f"{group}=none"
+    if group in _NULL_IS_NOTHING or group == "local":
+        return f"~{group}"
+    options = choices_of(group)
+    raise UserError(
+        f"{group}=null: a run needs one. Allowed: one of {', '.join(options)}. "
+        f"Try: {group}={'default' if 'default' in options else options[0]}"
+    )
