@@ -87,7 +87,7 @@ def parse_arguments(argv: Sequence[str]) -> Command:
     while words:
         word = words.pop(0)
         if word == "--":
-            command.prompts += words
+            command.prompts += map(_filled, words)
             break
         if word.startswith("-") and len(word) > 1 and not word[1].isspace() and not word[1].isdigit():
             flag, value = _flag(word, words)
@@ -142,12 +142,16 @@ def _is_override(word: str) -> bool:
 
 def _not_a_key(word: str) -> str:
     """A prompt; ``noise.factor`` alone is a slip of the finger."""
+    if "." in word and (key := key_at(word)):
+        raise UserError(f"{word}: a key without a value. Try: {word}={key.example}. As a prompt: vqclip -- {word}")
+    return _filled(word)
+
+
+def _filled(word: str) -> str:
     if not word.strip():
         raise UserError(
             'prompts.include: an empty prompt. Allowed: any text that is not blank. Try: vqclip "a red apple"'
         )
-    if "." in word and (key := key_at(word)):
-        raise UserError(f"{word}: a key without a value. Try: {word}={key.example}. As a prompt: vqclip -- {word}")
     return word
 
 

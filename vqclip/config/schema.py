@@ -205,6 +205,15 @@ CLASSES: dict[str, Group] = {
         },
         title="init=image",
     ),
+    "vqclip.init.Blank": Group(
+        "An empty sheet with a spot of noise in its middle, for a guide that draws.",
+        {
+            "colour": Key(Text('a color by name or as "#rrggbb"'), "white", "of the sheet"),
+            "noise": Key(Number(0, 1e3), "0.5", "in the spot's middle", "standard deviations of the codebook"),
+            "spot": Key(Number(1e-6, 1e3), "0.5", "how far out the noise reaches", "shares of half a side"),
+        },
+        title="init=blank",
+    ),
     "vqclip.latent.Continuous": Group("The decoder sees the latent as it is.", title="latent=continuous"),
     "vqclip.latent.Quantised": Group("The decoder sees the nearest code at each place.", title="latent=quantised"),
     "vqclip.augmentations.Augmentations": AUGMENTATIONS,
