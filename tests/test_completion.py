@@ -23,7 +23,7 @@ from vqclip.cli.completion import candidates, install
         ("vqclip -m noise=none,sf", ["noise=none,sfumato"]),
         ("vqclip checkpoints/perceptors=[vit_b_32,vit_b_1", ["checkpoints/perceptors=[vit_b_32,vit_b_16"]),
         ("vqclip --cfg j", ["job"]),
-        ("vqclip --con", ["--config-dir"]),
+        ("vqclip --config-d", ["--config-dir"]),
         ("vqclip models fetch imagenet_f16_16", ["imagenet_f16_16384"]),
         ("vqclip models v", ["verify"]),
         ("vqclip interpolate --fra", ["--frames"]),

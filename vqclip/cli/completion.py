@@ -16,12 +16,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from vqclip.cli.arguments import FLAGS
 from vqclip.paths import conf_dir
 
 __all__ = ["candidates", "install", "main"]
-
-FLAGS = ("-m", "--multirun", "--cfg", "--info", "--help", "--version", "--config-dir", "--offline", "--hydra-help")
-_AFTER = {"--cfg": ("job", "hydra", "all"), "-c": ("job", "hydra", "all"), "completion": ("bash", "zsh", "fish")}
 
 SCRIPTS = {
     # bash splits words at "=", so what is offered after one is the value alone.
@@ -100,12 +98,14 @@ def candidates(line: str) -> list[str]:
     words = line.split()[1:]
     current = "" if line.endswith(" ") or not words else words.pop()
     before = words[-1] if words else ""
-    if before in _AFTER:
-        found: Iterator[str] = iter(_AFTER[before])
+    if before == "completion":
+        found: Iterator[str] = iter(SCRIPTS)
+    elif FLAGS.get(before):
+        found = iter(FLAGS[before] or ())
     elif words and words[0] in _tools():
         found = _of_tool(words, current)
     elif current.startswith("-"):
-        found = iter(FLAGS)
+        found = iter(["-m", *FLAGS])
     elif "=" in current:
         found = _values(current, words)
     else:
