@@ -31,7 +31,7 @@ def errors_in(config: Mapping[str, Any]) -> list[str]:
     from vqclip.checkpoints.check import validate_cards
 
     errors = list(mistakes(config, ROOT))
-    if isinstance(config.get("checkpoints"), Mapping):
+    if isinstance(config.get("checkpoints"), Mapping) and not any(e.startswith("checkpoints") for e in errors):
         errors += validate_cards(config["checkpoints"])
     # What contradicts what is asked only of values that are sound each on its own.
     return list(dict.fromkeys(errors)) or list(contradictions(config))

@@ -132,10 +132,10 @@ def _broken_files(config_dir: str | None) -> Iterator[str]:
 
 def file_mistakes(cfg: DictConfig, config_dir: str | None) -> list[str]:
     """Keys at the top that are none of ours, with the file of the user's own that has them."""
-    errors = []
-    for key in map(str, cfg):
-        if key in ROOT.keys:
-            continue
+    errors: list[str] = []
+    if unknown := [key for key in map(str, cfg) if key not in ROOT.keys]:
+        errors += _broken_files(config_dir)
+    for key in unknown if not errors else ():
         where = next((p for p in _own_files(config_dir) if re.search(rf"(?m)^{re.escape(key)}\s*:", _text(p))), None)
         if key in ("experiment", "debug", "local") or (conf_dir() / key).is_dir():
             own = next((p for p in _own_files(config_dir) if p.parent.name == key), where)

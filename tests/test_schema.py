@@ -1,0 +1,377 @@
+"""The schema of the config: whole, documented, and every wrong value of every key answered in one sentence."""
+
+import copy
+import math
+import re
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
+
+from vqclip.cli.arguments import parse_arguments, split
+from vqclip.cli.help import help_page
+from vqclip.config.check import errors_in
+from vqclip.config.compose import compose, compose_all, first_of_sweep
+from vqclip.config.grammar import quote
+from vqclip.config.kinds import Anything, Scheduled
+from vqclip.config.names import key_at, nearest, owner_of, unknown_overrides
+from vqclip.config.nodes import Group, Key, Named, Target
+from vqclip.config.reference import groups, reference, rows
+from vqclip.config.resolve import resolved
+from vqclip.config.schema import CLASSES, ROOT
+from vqclip.errors import UserError
+from vqclip.paths import conf_dir
+from vqclip.prompts import parse_prompts
+from vqclip.schedules import SHAPES
+
+WRONG = [None, [], ["x", 1], "much", math.nan, math.inf, -math.inf, 1e300, -(10**30), {"a": 1}, True, ""]
+
+
+@pytest.fixture(scope="module")
+def config():
+    return resolved(compose())
+
+
+def leaves(node, path=""):
+    """Every key of the schema with its dotted path in a default config."""
+    if isinstance(node, Key):
+        yield path, node
+    elif isinstance(node, Group):
+        for name, inner in node.keys.items():
+            yield from leaves(inner, f"{path}.{name}".lstrip("."))
+    elif isinstance(node, Named):
+        yield from leaves(node.of, f"{path}.embedded")
+    else:
+        yield from ((f"{path}.{name}", key) for name, key in node.also.items())
+
+
+def class_leaves():
+    for target, own in CLASSES.items():
+        yield from ((target, path, key) for path, key in leaves(own))
+
+
+def with_value(config, path, value):
+    """A copy of a plain config with one value changed."""
+    changed = copy.deepcopy(config)
+    node = changed
+    *parents, last = path.split(".")
+    for part in parents:
+        if not isinstance(node.get(part), dict):
+            node[part] = {}
+        node = node[part]
+    node[last] = value
+    return changed
+
+
+def is_sentence(message, path):
+    return path in message and "Traceback" not in message and "\n" not in message and len(message) < 900
+
+
+def test_every_key_is_documented_and_its_example_is_allowed(tmp_path, monkeypatch):
+    from PIL import Image
+
+    monkeypatch.chdir(tmp_path)
+    for name in ("photo.jpg", "mask.png"):
+        Image.new("RGB", (8, 8), "white").save(name)
+    every = [(path, key) for path, key in leaves(ROOT)] + [(path, key) for _, path, key in class_leaves()]
+    assert len(every) > 90
+    for path, key in every:
+        assert key.doc and key.example, path
+        value = compose([f"+vars.x={key.example}"]).vars.x
+        value = OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
+        if value is None:
+            assert key.null or isinstance(key.kind, Anything), path
+        else:
+            key.kind.check(value)
+
+
+def test_every_wrong_value_of_every_key_gets_one_sentence(config):
+    tried = 0
+    for path, key in leaves(ROOT):
+        for value in WRONG:
+            if isinstance(key.kind, Anything) or (value is None and key.null):
+                continue
+            try:
+                key.kind.check(value)
+                continue  # it is allowed: a text where any text goes
+            except ValueError:
+                pass
+            errors = errors_in(with_value(config, path, value))
+            assert errors and all(len(error) < 1200 and "Traceback" not in error for error in errors), (path, value)
+            assert any(error.startswith(path) for error in errors), (path, value, errors)
+            tried += 1
+    assert tried > 250, tried
+
+
+@pytest.mark.parametrize("target", sorted(CLASSES))
+def test_every_wrong_value_of_every_class(config, target):
+    own = CLASSES[target]
+    module = target.split(".")[1 if target.startswith("vqclip") else -2]
+    group = {"optim": "optimizer", "loggers": "logger"}.get(module, module)
+    named = {"callbacks": "x", "logger": "x"}.get(group)
+    base = with_value(config, f"{group}.{named}" if named else group, {"_target_": target})
+    path = f"{group}.{named}" if named else group
+    if target == "vqclip.loss.TotalVariation":
+        path = "loss.terms.tv"
+        base = with_value(config, path, {"_target_": target})
+    for name, key in leaves(own):
+        if name.startswith("terms."):
+            continue  # a class of its own
+        for value in WRONG:
+            if (value is None and key.null) or isinstance(key.kind, Anything):
+                continue
+            try:
+                key.kind.check(value)
+                continue
+            except ValueError:
+                pass
+            errors = errors_in(with_value(base, f"{path}.{name}", value))
+            assert any(error.startswith(f"{path}.{name}") for error in errors), (name, value, errors)
+    if target.endswith("TensorBoardLogger"):
+        return  # it passes on any further argument
+    errors = errors_in(with_value(base, f"{path}.no_such_key_here", 1))
+    assert any(f"{path}.no_such_key_here" in error for error in errors)
+
+
+def test_every_group_missing_null_or_a_list_gets_a_sentence(config):
+    for name, node in ROOT.keys.items():
+        without = {key: value for key, value in config.items() if key != name}
+        if node.needed:
+            assert errors_in(without)[0].startswith(f"{name}: missing"), name
+        else:
+            assert errors_in(without) == []
+        for value in (None, [1], "text", 7):
+            if isinstance(node, Key) or (value is None and node.null):
+                continue
+            errors = errors_in({**config, name: value})
+            assert errors and errors[0].startswith(f"{name}="), (name, value)
+
+
+def test_all_mistakes_at_once_each_with_a_way_out(config):
+    wrong = {**config, "stepss": 5, "seed": -1, "size": [100_000, 100_000], "batch_size": "many"}
+    errors = errors_in(wrong)
+    assert len(errors) == 4
+    assert any("Did you mean steps?" in error for error in errors)
+    assert all("Try: " in error or "Did you mean" in error for error in errors)
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["size=[60000,60000]", "batch_size=1000000", "augmentations.crops.count=10000000", "init.feather=1000000"],
+)
+def test_absurd_sizes_are_refused_before_anything_is_made(override):
+    image = ["init=image", "init.path=x"] if "feather" in override else []
+    errors = errors_in(resolved(compose([*image, override])))
+    assert any(error.startswith(override.split("=")[0]) for error in errors)
+
+
+@pytest.mark.parametrize(
+    "override,instead",
+    [
+        ("+trainer.max_steps=3", "steps=100"),
+        ("+trainer.max_epochs=3", "steps=100"),
+        ("trainer.devices=2", "hydra/launcher=workers"),
+        ("+trainer.accumulate_grad_batches=2", "augmentations.crops.count=64"),
+        ("+trainer.gradient_clip_val=1", "optimizer.clip=1"),
+        ("+trainer.enable_checkpointing=false", "resume=RUN"),
+        ("+trainer.enable_progress_bar=false", "callbacks.progress=null"),
+        ("+trainer.devicse=1", "Did you mean devices?"),
+        ("+logger.wandb.notse=x", "Did you mean notes?"),
+        ("optimizer._target_=torch.optim.SDG", "Did you mean SGD?"),
+        ("optimizer._target_=nowhere.at.All", "PYTHONPATH=FOLDER"),
+        ("+optimizer.momentm=.9", "takes no such argument"),
+        ("+callbacks.stop._target_=pytorch_lightning.callbacks.EarlyStopping", "monitor"),
+        ("+loss.terms.anchor={_target_: vqclip.loss.TotalVariation, weight: 1}", "loss.terms.my_anchor"),
+        ("prompts.include_weight=0", "prompts.extras"),
+        ("augmentations.crops.std=inf", "augmentations.crops.std=0.3"),
+    ],
+)
+def test_what_is_refused_names_what_to_use_instead(override, instead):
+    errors = errors_in(resolved(compose([override])))
+    assert len(errors) == 1 and instead in errors[0], errors
+
+
+def test_the_arguments_of_classes_are_bound_to_their_signatures():
+    good = [
+        "+callbacks.stop={_target_: pytorch_lightning.callbacks.EarlyStopping, monitor: loss}",
+        "optimizer={_target_: torch.optim.SGD, lr: 0.1, momentum: 0.9}",
+        "loss.terms={tv: {_target_: vqclip.loss.TotalVariation, weight: 0.1}}",
+        "+optimizer.clip=1",
+        "+trainer.profiler=simple",
+        "+logger.wandb.notes=x",
+    ]
+    cfg = compose(good)
+    assert errors_in(resolved(cfg)) == []
+    assert cfg.optimizer == {"_target_": "torch.optim.SGD", "lr": 0.1, "momentum": 0.9, "clip": 1}
+
+
+@pytest.mark.parametrize("group", groups())
+def test_the_reference_of_every_group(group):
+    page = reference(group)
+    assert page.startswith("## ") and all(f"`{row.path}`" in page for _, found in rows(group) for row in found)
+
+
+def test_help_is_eighty_columns_wide_and_names_every_group():
+    page = help_page()
+    assert max(map(len, page.splitlines())) <= 81
+    assert all(f"  {group} " in page for group in groups() if group not in ("", "memory", "vars"))
+    for group in groups()[1:]:
+        assert max(map(len, help_page([group]).splitlines())) <= 120
+    with pytest.raises(UserError, match="Did you mean noise"):
+        help_page(["nois"])
+
+
+@pytest.mark.parametrize(
+    "argv,flags",
+    [
+        (["a fox", "-m", "seed=1,2"], ["-m"]),
+        (["seed=1,2", "a fox", "--multirun"], ["-m"]),
+        (["a fox", "--cfg", "job", "-m"], ["--cfg", "job", "-m"]),
+        (["--cfg=job", "a fox"], ["--cfg", "job"]),
+        (["--info", "a fox"], ["--info", "all"]),
+        (["a fox", "--config-dir", "."], ["--config-dir", "."]),
+        (["a fox", "-cd", "."], ["--config-dir", "."]),
+    ],
+)
+def test_flags_may_stand_anywhere(argv, flags):
+    words = split(argv)
+    assert words[: len(flags)] == flags and words[-1] == 'prompts.include=["a fox"]'
+
+
+@pytest.mark.parametrize(
+    "argv,message",
+    [
+        (["--multirum"], "Did you mean --multirun?"),
+        (["--config-dir"], "a value is missing"),
+        (["--config-dir", "nowhere-at-all"], "there is no such folder"),
+        (["noise.factor"], "a key without a value"),
+        (["hydra.sweep.subdir=x"], "hydra.sweep.dir"),
+        (["init=null"], "Allowed: one of"),
+        (["--", " "], "an empty prompt"),
+    ],
+)
+def test_slips_of_the_finger_are_answered_by_the_scan(argv, message):
+    with pytest.raises(UserError, match=re.escape(message)):
+        parse_arguments(argv)
+
+
+def test_null_means_none_where_it_can():
+    cfg = compose(["noise=null", "callbacks=null", "logger=null", "experiment=null", "debug=null"])
+    assert cfg.noise.factor == 0 and cfg.callbacks == {} and cfg.logger == {}
+    assert errors_in(resolved(cfg)) == []
+
+
+def test_peers_grammar_gets_a_note_in_our_form():
+    assert 'vqclip "a fox" "an owl"' in parse_arguments(["a fox | an owl"]).notes[0]
+    assert 'vqclip "a fox:2"' in parse_arguments(["a fox:2:.5"]).notes[0]
+    assert parse_arguments(["16:9", "at 10:30", "a fox:2"]).notes == []
+
+
+def test_the_nearest_key():
+    assert nearest("loss.alfa") == " Did you mean loss.alpha?"
+    assert nearest("lr") == " Did you mean optimizer.lr?"
+    assert nearest("qqqq") == ""
+    assert owner_of("init.std") == "init=sine"
+    assert (
+        unknown_overrides(["seed=1", "init.std=2", "optimizer.momentum=1", "loss.alpha.start=1", "hydra.run.dir=x"])
+        == []
+    )
+    assert "Try: seed=3" in unknown_overrides(["+seed=3"])[0]
+
+
+def test_a_sweep_shows_its_first_job_and_globs_its_group():
+    assert first_of_sweep(["seed=1,2", "noise.factor=.1,.2", "steps=3"]) == (
+        ["seed=1", "noise.factor=0.1", "steps=3"],
+        4,
+    )
+    names = {path.stem for path in (conf_dir() / "noise").glob("*.yaml")}
+    assert len(list(compose_all(["noise=glob(*)"]))) == len(names)
+    with pytest.raises(UserError, match="matches nothing"):
+        list(compose_all(["noise=glob(zzz*)"]))
+
+
+FILES = {
+    "stepss": ("# @package _global_\nstepss: 5\n", "Did you mean steps?"),
+    "package": ("steps: 5\n", "# @package _global_"),
+    "list": ("- 1\n- 2\n", "KEY: VALUE"),
+    "syntax": ("# @package _global_\nsteps: [1\n", "not YAML"),
+    "tabs": ("# @package _global_\nloss:\n\talpha: 1\n", "not YAML"),
+    "latin": ("# @package _global_\n# caf\xe9\nsteps: 5\n".encode("latin1"), "UTF-8"),
+    "null": ("# @package _global_\nnoise: null\n", "noise=null"),
+    "nested": ("# @package _global_\nloss:\n  alpha: {start: 1}\n", "loss.alpha"),
+    "target": ("# @package _global_\noptimizer:\n  _target_: torch.optim.Adamm\n", "Adamm"),
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_of_the_users_own_with_a_mistake_is_named(name, tmp_path):
+    content, says = FILES[name]
+    folder = tmp_path / "experiment"
+    folder.mkdir()
+    (folder / "mine.yaml").write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(UserError) as caught:
+        errors = errors_in(resolved(compose(["experiment=mine"], str(tmp_path))))
+        raise UserError("\n".join(errors))
+    assert says in str(caught.value) and "\n" not in str(caught.value), caught.value
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.text(min_size=1).filter(str.strip))
+def test_any_text_is_a_prompt_or_a_sentence(text):
+    try:
+        command = parse_arguments([text])
+    except UserError as error:
+        assert str(error)
+        return
+    assert len(command.words) >= 1
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.text(st.characters(codec="utf-8", exclude_characters="\x00"), min_size=1))
+def test_any_text_survives_quoting(text):
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    override = OverridesParser.create().parse_override(f"prompts.include=[{quote(text)}]")
+    cfg = OmegaConf.create({"include": override.value()})
+    assert list(cfg.include) == [text]
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.floats() | st.integers() | st.text(),
+        lambda s: st.lists(s) | st.dictionaries(st.sampled_from(["text", "image", "file", "weight", "x"]), s),
+        max_leaves=5,
+    )
+)
+def test_any_value_is_prompts_or_a_sentence(value):
+    try:
+        parse_prompts(value)
+    except ValueError as error:
+        assert str(error)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.dictionaries(
+        st.sampled_from(["start", "end", "shape", "points", "x"]),
+        st.floats() | st.sampled_from(list(SHAPES)) | st.none(),
+    )
+    | st.floats()
+    | st.text()
+)
+def test_any_schedule_is_checked(value):
+    kind = Scheduled(0, 10)
+    try:
+        kind.check(value)
+    except ValueError:
+        return
+    from vqclip.schedules import schedule
+
+    assert all(0 <= schedule(value)(step / 20) <= 10 for step in range(21))
+
+
+def test_key_at_finds_keys_of_every_class():
+    assert key_at("init.std") and key_at("noise.factor") and key_at("optimizer.lr") and not key_at("noise.factro")
+    assert isinstance(ROOT.keys["init"], Target)
