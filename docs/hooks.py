@@ -111,13 +111,11 @@ def group_page(group: str) -> str:
 
 def schema_keys(group: str) -> list[str]:
     """The keys of a group as the package's schema has them: allowed values, defaults, what they do."""
-    try:
-        from vqclip.config.reference import groups, reference
-    except ImportError:  # a package without a schema
+    from vqclip.config import reference as schema
+
+    if group not in schema.groups():
         return []
-    if group not in groups():
-        return []
-    lines = reference(group).splitlines()[1:]  # its heading is the page's
+    lines = schema.reference(group).splitlines()[1:]  # its heading is the page's
     return ["## Keys", *(line for line in lines if not line.startswith("Choices: ")), ""]
 
 
