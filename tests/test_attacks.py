@@ -1,0 +1,212 @@
+"""What a stranger sends is data: nothing of it runs, reads, writes or fetches.  Each attack once did."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from vqclip import UserError, run
+from vqclip.cli import main
+from vqclip.io.images import png_bytes, read_record
+from vqclip.runs.rerun import rerun
+from vqclip.runs.resume import resume
+
+GROUPS = ("optimizer", "callbacks", "init", "augmentations", "latent", "noise", "loss", "logger", "trainer")
+
+
+@pytest.fixture(scope="module")
+def original(small_pair, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("original") / "run"
+    return run(["a fox", "an owl"], small_pair, folder).folder
+
+
+def shell(tmp_path, marker="ran"):
+    """A value that Hydra makes a shell of, where it is resolved once more."""
+    return f"${{oc.create:{{_target_: torch.utils.collect_env.run, command: 'touch {tmp_path}/{marker}'}}}}"
+
+
+def planted(config, group, payload):
+    """A config with ``payload`` where ``group`` hands its arguments on."""
+    if group == "callbacks":
+        config["callbacks"] = {"progress": {"_target_": "vqclip.callbacks.Progress", "extra": payload}}
+    elif group == "logger":
+        config["logger"] = {"tb": {"_target_": "pytorch_lightning.loggers.CSVLogger", "save_dir": ".", "x": payload}}
+    elif group == "loss":
+        config["loss"]["terms"] = {"mine": {"_target_": "vqclip.loss.Objective", "weight": 1, "extra": payload}}
+    elif group == "trainer":
+        config["trainer"]["profiler"] = payload
+    else:
+        config[group]["extra"] = payload
+    return config
+
+
+def picture(original, path, change):
+    record = read_record(original / "picture-00" / "final.png")
+    change(record["config"])
+    path.write_bytes(png_bytes(torch.rand(3, 8, 8), record))
+    return path
+
+
+def folder_with(original, path, change):
+    shutil.copytree(original, path)
+    config = yaml.safe_load((path / "config.yaml").read_text())
+    change(config)
+    (path / "config.yaml").write_text(yaml.safe_dump(config))
+    report = json.loads((path / "run.json").read_text())
+    (path / "run.json").write_text(json.dumps(report | {"status": "interrupted"}))
+    return path
+
+
+def tried(action, *args, **kwargs):
+    """An attack may be refused in words or do no harm; nothing else."""
+    with suppress(UserError, SystemExit):
+        action(*args, **kwargs)
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_no_code_from_a_picture(original, tmp_path, group):
+    source = picture(original, tmp_path / "strange.png", lambda c: planted(c, group, shell(tmp_path)))
+    with suppress(Exception):
+        rerun(source, folder=tmp_path / "again")
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_no_code_from_a_run_folder(original, tmp_path, group):
+    for name, tool in (("a", lambda f: rerun(f, folder=tmp_path / "again")), ("b", resume)):
+        folder = folder_with(original, tmp_path / name, lambda c: planted(c, group, shell(tmp_path)))
+        with suppress(Exception):
+            tool(folder)
+        assert not (tmp_path / "ran").exists(), tool
+
+
+@pytest.mark.parametrize("group", ["init", "latent"])
+@pytest.mark.parametrize("tool", ["interpolate", "evaluate", "compare"])
+def test_no_code_in_the_tools_that_only_look(original, tmp_path, group, tool, capsys):
+    folder = folder_with(original, tmp_path / "run", lambda c: planted(c, group, shell(tmp_path)))
+    report = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps(report | {"status": "finished"}))
+    with suppress(Exception, SystemExit):
+        main([tool, str(folder), *(["--frames", "2"] if tool == "interpolate" else [])])
+    assert not (tmp_path / "ran").exists()
+
+
+def test_an_environment_variable_stays_unread(original, tmp_path, monkeypatch):
+    monkeypatch.setenv("SECRET", "tell-nobody")
+
+    def plant(config):
+        config["prompts"]["include"] = ["${oc.env:SECRET}"]
+        config["noise"]["extra"] = "${oc.env:SECRET}"
+        config["tags"] = ["${oc.env:SECRET}"]
+
+    for source in (picture(original, tmp_path / "a.png", plant), folder_with(original, tmp_path / "run", plant)):
+        with suppress(Exception):
+            rerun(source, ["logger=tensorboard"], tmp_path / f"again-{source.name}")
+    written = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert not [path for path in written if b"tell-nobody" in path.read_bytes()]
+
+
+@pytest.mark.parametrize("prompts", [[{"file": "FILE"}], ["a fox", {"file": "FILE"}], {"file": "FILE"}])
+def test_a_records_prompt_file_is_not_read(original, tmp_path, prompts):
+    (tmp_path / "private.txt").write_text("tell nobody\n")
+    filled = json.loads(json.dumps(prompts).replace("FILE", str(tmp_path / "private.txt")))
+    source = picture(original, tmp_path / "a.png", lambda c: c["prompts"].update(include=filled))
+    tried(rerun, source, folder=tmp_path / "again")
+    assert not [p for p in (tmp_path / "again").rglob("*") if p.is_file() and b"tell nobody" in p.read_bytes()]
+
+
+def test_a_picture_the_record_did_not_know_is_not_read(original, tmp_path):
+    Image.new("RGB", (32, 32), "#123456").save(tmp_path / "private.png")
+    private = str(tmp_path / "private.png")
+    image = {"_target_": "vqclip.init.Image", "path": private, "fit": "cut", "mask": None, "feather": 0}
+    source = picture(original, tmp_path / "a.png", lambda c: c.update(init=image))
+    with pytest.raises(UserError, match="init.path"):
+        rerun(source, folder=tmp_path / "again")
+    source = picture(original, tmp_path / "b.png", lambda c: c["prompts"].update(include=[{"image": private}]))
+    with pytest.raises(UserError, match="prompts.include"):
+        rerun(source, folder=tmp_path / "again")
+    # What the user types is his own.
+    source = picture(original, tmp_path / "a.png", lambda c: c.update(init=image))
+    rerun(source, [f"init.path={private}"], tmp_path / "typed")
+    assert (tmp_path / "typed/picture-00/final.png").exists()
+
+
+def test_ones_own_picture_is_known_by_its_hash(small_pair, tmp_path):
+    Image.new("RGB", (32, 32), "#123456").save(tmp_path / "mine.png")
+    folder = run("a fox", [*small_pair, "init=image", f"init.path={tmp_path}/mine.png"], tmp_path / "run").folder
+    assert rerun(folder, folder=tmp_path / "again")[1]
+    assert rerun(folder / "picture-00/final.png", folder=tmp_path / "from-png")[1]
+    Image.new("RGB", (32, 32), "#654321").save(tmp_path / "mine.png")
+    with pytest.raises(UserError, match="init.path"):
+        rerun(folder, folder=tmp_path / "other")
+
+
+def test_a_records_links_are_not_fetched(original, tmp_path, monkeypatch):
+    monkeypatch.setenv("VQCLIP_HOME", str(tmp_path / "cache"))
+    asked = []
+    monkeypatch.setattr("requests.sessions.Session.request", lambda *a, **k: asked.append(a) or (_ for _ in ()).throw(OSError))
+    for name in ("imagenet_f16_16384", "theirs", "../../outside"):
+        card = {"name": name, "urls": ["http://127.0.0.1:9/x.ckpt"], "file": None, "path": None}
+        source = picture(original, tmp_path / "a.png", lambda c, card=card: c["checkpoints"].update(generator=card))
+        monkeypatch.setattr("vqclip.checkpoints.download._from_mirror", lambda url, *_: asked.append(url) or _fail())
+        with suppress(Exception):
+            rerun(source, folder=tmp_path / "again")
+        assert not [url for url in asked if "127.0.0.1" in str(url)], name
+
+
+def _fail():
+    from vqclip.checkpoints.download import _MirrorFailed
+
+    raise _MirrorFailed("no network in tests")
+
+
+def test_a_records_checkpoint_path_is_known_by_its_hash(original, small_pair, tmp_path):
+    other = tmp_path / "other.safetensors"
+    shutil.copy(small_pair[0].partition("=")[2], other)
+    with open(other, "ab") as file:
+        file.write(b"x")
+    for path in (str(other), "/dev/zero", "pkg://vqclip/../../secret.ckpt"):
+        source = picture(original, tmp_path / "a.png", lambda c, p=path: c["checkpoints"]["generator"].update(path=p))
+        with pytest.raises(UserError, match="checkpoints.generator.path"):
+            rerun(source, folder=tmp_path / "again")
+
+
+def test_a_card_without_a_hash_never_fills_an_official_name(tmp_path, monkeypatch):
+    from vqclip.checkpoints.cards import make_card
+
+    monkeypatch.setenv("VQCLIP_HOME", str(tmp_path))
+    official = yaml.safe_load(Path("conf/checkpoints/generator/imagenet_f16_16384.yaml").read_text())
+    mine = make_card("generator", official["name"], official)
+    for change in ({"sha256": None, "urls": ["http://127.0.0.1/x"]}, {"sha256": "0" * 64}):
+        theirs = make_card("generator", official["name"], official | change)
+        assert theirs.source != mine.source and theirs.kept != mine.kept
+    assert make_card("generator", official["name"], official | {"urls": ["http://mirror/x"]}).source == mine.source
+
+
+def test_a_record_chooses_no_place_to_write(original, tmp_path):
+    def plant(config):
+        config["paths"] = {"output_dir": str(tmp_path / "outside")}
+        config["hydra"] = {"run": {"dir": str(tmp_path / "outside")}}
+        config["logger"] = {
+            "csv": {"_target_": "pytorch_lightning.loggers.CSVLogger", "save_dir": str(tmp_path / "outside")}
+        }
+        config["callbacks"] = {
+            "x": {"_target_": "pytorch_lightning.callbacks.ModelCheckpoint", "dirpath": str(tmp_path / "outside")}
+        }
+
+    source = picture(original, tmp_path / "a.png", plant)
+    tried(rerun, source, folder=tmp_path / "again")
+    assert not (tmp_path / "outside").exists()
+    folder = folder_with(original, tmp_path / "run", plant)
+    with suppress(Exception):
+        resume(folder)
+    with suppress(Exception):
+        resume(folder, ["callbacks=none"])
+    assert not (tmp_path / "outside").exists()

@@ -1,0 +1,200 @@
+"""What a record may say: plain data, known classes, files that are known by their hash, cards that the user has too.
+
+A record is a config that came in a run folder or a PNG, maybe from a stranger.  It never chooses where something is
+written, fetched or read: links of cards and paths of files are the user's own or proven by their sha256.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import re
+from collections.abc import Iterator, Mapping, Set
+from pathlib import Path
+from typing import Any
+
+from vqclip.config.compose import compose
+from vqclip.io.files import sha256
+from vqclip.paths import conf_dir
+
+__all__ = ["as_data", "record_errors"]
+
+#: Modules whose public classes a record may name: the parts of a picture, and what watches it from inside the folder.
+_OWN = ("augmentations", "callbacks", "init", "latent", "loss", "noise", "schedules")
+
+#: Classes of others that a record may name: they compute, and neither write, fetch nor start anything.
+ALLOWED = frozenset(
+    [f"torch.optim.{name}" for name in (
+        "ASGD", "Adadelta", "Adafactor", "Adagrad", "Adam", "AdamW", "Adamax", "LBFGS", "Muon", "NAdam", "RAdam",
+        "RMSprop", "Rprop", "SGD", "SparseAdam",
+    )]
+    + [f"{package}.callbacks.{name}" for package in ("pytorch_lightning", "lightning.pytorch") for name in (
+        "DeviceStatsMonitor", "EarlyStopping", "GradientAccumulationScheduler", "LearningRateMonitor", "ModelSummary",
+        "RichProgressBar", "TQDMProgressBar", "Timer",
+    )]
+)  # fmt: skip
+
+#: Where a record's texts say anything, ``${`` and file names included: they are read as texts.
+_PROMPTS = ("include", "exclude", "extras")
+
+
+def as_data(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A record without what is none of its business: Hydra's own part, and who is trusted."""
+    return {key: value for key, value in config.items() if key not in ("hydra", "trust")}
+
+
+def record_errors(config: Mapping[str, Any], typed: Set[str], what: str, made_with: Mapping[str, Any]) -> list[str]:
+    """Everything in a record that a record may not say, each as one message.
+
+    Args:
+        typed: dotted keys that the user set beside the record.
+        made_with: ``weights`` and ``inputs`` with their sha256.
+    """
+    return [
+        message
+        for key, message in [
+            *_class_errors(config, what),
+            *_interpolation_errors(config, what),
+            *_input_errors(config, what, made_with.get("inputs")),
+            *_card_errors(config, what, made_with.get("weights")),
+        ]
+        if not any(key == own or key.startswith(f"{own}.") for own in typed)
+    ]
+
+
+def _class_errors(config: Mapping[str, Any], what: str) -> Iterator[tuple[str, str]]:
+    packages = None
+    for key, value in _leaves(config):
+        if key.rpartition(".")[2] != "_target_" and "._target_." not in key or _is_allowed(value):
+            continue
+        packages = _trusted_packages() if packages is None else packages
+        if isinstance(value, str) and any(value.startswith(f"{package}.") for package in packages):
+            continue
+        package = str(value).partition(".")[0]
+        yield (
+            key,
+            f"{key}={value}: {what} names a class that is not vqclip's. A record may name vqclip's own classes and "
+            f"torch.optim's, since it may come from a stranger. If you trust it: {key}={value} on the command line, "
+            f"or VQCLIP_TRUST={package} for all of that package",
+        )
+
+
+def _trusted_packages() -> list[str]:
+    """Packages that the user trusts: of ``VQCLIP_TRUST``, with commas, and of the key ``trust`` in his own config."""
+    named = compose([]).get("trust") or []
+    named = [named] if isinstance(named, str) else list(named)
+    return [word.strip() for word in [*named, *os.environ.get("VQCLIP_TRUST", "").split(",")] if word.strip()]
+
+
+def _is_allowed(target: Any) -> bool:
+    """Whether a record may name ``target``: a class, public in the module that it is asked of."""
+    if not isinstance(target, str):
+        return False
+    module, _, name = target.rpartition(".")
+    if module.removeprefix("vqclip.") in _OWN and module.startswith("vqclip."):
+        found = importlib.import_module(module)
+        return name in found.__all__ and isinstance(getattr(found, name), type)
+    return target in ALLOWED
+
+
+def _interpolation_errors(config: Mapping[str, Any], what: str) -> Iterator[tuple[str, str]]:
+    for key, value in _leaves(config):
+        group, _, rest = key.partition(".")
+        if group == "prompts" and rest.partition(".")[0] in _PROMPTS:
+            continue
+        if isinstance(value, str) and "${" in value and group not in ("logger", "callbacks", "tags", "sweep"):
+            yield key, f"{key}={value}: {what} asks for a value from outside, which a record may not. Try: {key}=VALUE"
+
+
+def _input_errors(config: Mapping[str, Any], what: str, known: Any) -> Iterator[tuple[str, str]]:
+    """Files of the user's disk that a record reads without having read them before."""
+    known = known if isinstance(known, Mapping) else {}
+    init = config.get("init") if isinstance(config.get("init"), Mapping) else {}
+    named = [(f"init.{word}", init.get(word)) for word in ("path", "mask", "run", "weight")]
+    prompts = config.get("prompts") if isinstance(config.get("prompts"), Mapping) else {}
+    for word in _PROMPTS:
+        entries = prompts.get(word)
+        for entry in entries if isinstance(entries, list) else [entries]:
+            if isinstance(entry, Mapping) and "file" in entry:
+                yield (
+                    f"prompts.{word}",
+                    f"prompts.{word}: {what} names the file {entry['file']}, and prompt files of a record are not "
+                    f"read. If it is yours: prompts.{word}=[{{file: {entry['file']}}}] on the command line",
+                )
+            elif isinstance(entry, Mapping) and "image" in entry:
+                named.append((f"prompts.{word}", entry["image"]))
+    for key, path in named:
+        if isinstance(path, str) and not _is_known(path, known.get(path)):
+            typed = f"{key}={path}" if key.startswith("init") else f"{key}=[{{image: {path}}}]"
+            yield (
+                key,
+                f"{key}: {what} names the file {path}, which is not here as that run read it (its sha256 is in the "
+                f"record), and a record may come from a stranger. If it is yours: {typed} on the command line",
+            )
+
+
+def _is_known(path: str, digest: Any) -> bool:
+    """Whether there is a file with this sha256; devices and pipes are not read."""
+    file = Path(path)
+    return isinstance(digest, str) and file.is_file() and sha256(file) == digest
+
+
+def _card_errors(config: Mapping[str, Any], what: str, known: Any) -> Iterator[tuple[str, str]]:
+    known = known if isinstance(known, Mapping) else {}
+    checkpoints = config.get("checkpoints")
+    if not isinstance(checkpoints, Mapping):
+        return
+    perceptors = checkpoints.get("perceptors")
+    cards = [("checkpoints.generator", "generator", checkpoints.get("generator"))]
+    cards += [("checkpoints.prior", "prior", checkpoints.get("prior"))]
+    cards += [(f"checkpoints.perceptors.{n}", n, c) for n, c in (perceptors or {}).items()] if isinstance(
+        perceptors, Mapping
+    ) else []
+    for key, name, card in cards:
+        if not isinstance(card, Mapping):
+            continue
+        path = card.get("path")
+        if isinstance(path, str) and path:
+            if not _is_packaged(path) and not _is_known(str(Path(path).expanduser()), known.get(name)):
+                yield (
+                    f"{key}.path",
+                    f"{key}.path={path}: {what} names this file, which is not here as that run read it (its sha256 is "
+                    f"in the record), and a record may come from a stranger. If it is yours: {key}.path={path} on the "
+                    "command line",
+                )
+        elif card.get("urls") and not _is_ours(key, name, card):
+            yield (
+                key,
+                f"{key}: {what} names links of its own to fetch {card.get('name', name)} from, which a record may not. "
+                f"Allowed: the cards that come with vqclip. Try: {key}.path=FILE",
+            )
+
+
+def _is_packaged(path: str) -> bool:
+    return bool(re.fullmatch(r"pkg://vqclip/embedded/[\w-]+\.safetensors", path))
+
+
+def _is_ours(key: str, name: str, card: Mapping[str, Any]) -> bool:
+    """Whether a record's card fetches from where the shipped card of that name does."""
+    import yaml
+
+    kind, named = ("generator", card.get("name")) if key.endswith(".generator") else ("perceptors", name)
+    for path in (conf_dir() / "checkpoints" / kind).glob("*.yaml"):
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        shipped = content if kind == "generator" else content.get(name) or {}
+        if kind == "generator" and shipped.get("name", path.stem) != named:
+            continue
+        if all(shipped.get(word) == card.get(word) for word in ("urls", "file", "sha256")):
+            return True
+    return False
+
+
+def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Everything in plain data that is neither mapping nor list, with its dotted key; empty ones too."""
+    items = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
+    for key, item in items:
+        dotted = f"{path}.{key}" if path else str(key)
+        if isinstance(item, Mapping | list) and item and key != "_target_":
+            yield from _leaves(item, dotted)
+        else:
+            yield dotted, item
