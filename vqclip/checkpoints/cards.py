@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import yaml
 from omegaconf import OmegaConf
 
-from vqclip.paths import cache_dir
+from vqclip.paths import cache_dir, conf_dir
 
 if TYPE_CHECKING:
     pass
@@ -70,13 +74,35 @@ class Card:
 
     @property
     def source(self) -> Path:
-        """Where the file is put, by hand or by fetching."""
-        return cache_dir() / (self.file or f"{self.name}.ckpt")
+        """Where the file is put, by hand or by fetching.
+
+        A card that takes a shipped card's name for another file, or for links of its own without a sha256, has a folder
+        of its own: nothing but the official file is ever found under an official name.
+        """
+        name = Path(self.file or f"{self.name}.ckpt").name
+        official = _shipped_files().get(name)
+        if official is None or (official["sha256"] == self.sha256 and (self.sha256 or official["urls"] == self.urls)):
+            return cache_dir() / name
+        told = self.sha256 or hashlib.sha256(json.dumps(self.urls).encode()).hexdigest()
+        return cache_dir() / "other" / told[:16] / name
 
     @property
     def kept(self) -> Path:
         """What is kept of it for use."""
         return self.source.with_suffix(".safetensors")
+
+
+@cache
+def _shipped_files() -> dict[str, dict[str, Any]]:
+    """Cards that come with vqclip by the file they keep: its sha256 and links."""
+    found = {}
+    for path in sorted((conf_dir() / "checkpoints").glob("*/*.yaml")):
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        cards = [(path.stem, content)] if path.parent.name == "generator" else content.items()
+        for name, card in cards:
+            file = card.get("file") or f"{card.get('name', name)}.ckpt"
+            found[file] = {"sha256": card.get("sha256"), "urls": card.get("urls") or []}
+    return found
 
 
 CARD_KEYS = set(Card.__dataclass_fields__) - {"kind", "key"}

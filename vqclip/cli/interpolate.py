@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from hydra.utils import instantiate
 from omegaconf import DictConfig
 from safetensors.torch import load_file
 from torch import Tensor
 from tqdm import tqdm
 
 from vqclip.checkpoints.load import load_generator
+from vqclip.config.instantiate import instantiate
 from vqclip.config.overrides import with_overrides
 from vqclip.errors import UserError
 from vqclip.init import InitContext, MaskComposite
@@ -52,7 +52,6 @@ def stops_of(run: Path) -> tuple[list[Keyframe], dict]:
         UserError: not a run folder, or not finished.
     """
     config = read_config(run)
-    cfg = with_overrides(config, [], f"{run}/config.yaml")
     try:
         report = json.loads((run / "run.json").read_text())
         latents = [
@@ -63,6 +62,7 @@ def stops_of(run: Path) -> tuple[list[Keyframe], dict]:
         raise UserError(
             f"{run}: not finished, or files of it are missing. Allowed: finished runs. Try: vqclip resume={run}"
         ) from None
+    cfg = with_overrides(config, [], f"{run}/config.yaml", report)
     generator = load_generator(cfg.checkpoints.generator).to(memory_format=torch.channels_last)  # as a run has it
     height, width = config["size"]
     init = instantiate(cfg.init)

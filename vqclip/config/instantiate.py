@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from hydra._internal.utils import _locate
 from omegaconf import DictConfig, OmegaConf
 
+from vqclip.config.targets import find
 from vqclip.errors import UserError
 
 __all__ = ["instantiate"]
@@ -54,13 +54,6 @@ def _found(target: Any) -> Any:
     if callable(target):
         return target
     try:
-        found = _locate(target)
-    except (ImportError, ValueError, TypeError, AttributeError) as error:
-        reason = str(error).strip().splitlines()
-        raise UserError(
-            f"_target_={target}: not found ({reason[-1] if reason else type(error).__name__}). Allowed: a class or "
-            "function that Python finds, as package.module.Name. Try: PYTHONPATH=FOLDER before the command"
-        ) from None
-    if not callable(found):
-        raise UserError(f"_target_={target}: a {type(found).__name__}. Allowed: a class or function")
-    return found
+        return find(target)
+    except LookupError as error:
+        raise UserError(f"_target_={target}: {error}") from None

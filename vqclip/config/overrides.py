@@ -6,7 +6,6 @@ what the user types beside it is trusted.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -17,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from vqclip.config.compose import compose
-from vqclip.config.records import as_data, record_errors
+from vqclip.config.records import as_data, literal, own_loggers, record_errors
 from vqclip.errors import UserError, closest
 from vqclip.paths import conf_dir
 
@@ -46,7 +45,7 @@ def with_overrides(
     except HydraException as error:
         raise UserError(" ".join(str(error).split())) from None
     config = as_data(config)
-    cfg = OmegaConf.create(_literal(config))
+    cfg = OmegaConf.create({**literal(config), "logger": own_loggers(config.get("logger"))})
     trusted = set()
     for override in sorted(parsed, key=lambda o: not _is_group(o.key_or_group)):
         trusted.add(_apply(cfg, override, config, what))
@@ -92,15 +91,6 @@ def _choose(cfg: DictConfig, group: str, line: str) -> str:
 
 def _is_group(key: str) -> bool:
     return "." not in key and (conf_dir() / key).is_dir()
-
-
-def _literal(value: Any) -> Any:
-    """Plain data in which ``${`` means itself, so that nothing in a record is resolved."""
-    if isinstance(value, str):
-        return re.sub(r"(\\*)\$\{", lambda m: m[1] * 2 + r"\${", value)
-    if isinstance(value, Mapping):
-        return {key: _literal(item) for key, item in value.items()}
-    return [_literal(item) for item in value] if isinstance(value, list) else value
 
 
 def _keys(config: Mapping[str, Any], path: str = "") -> Iterator[str]:

@@ -9,15 +9,18 @@ from __future__ import annotations
 import importlib
 import os
 import re
+import sys
 from collections.abc import Iterator, Mapping, Set
 from pathlib import Path
 from typing import Any
+
+from omegaconf import OmegaConf
 
 from vqclip.config.compose import compose
 from vqclip.io.files import sha256
 from vqclip.paths import conf_dir
 
-__all__ = ["as_data", "record_errors"]
+__all__ = ["as_data", "literal", "own_loggers", "record_errors"]
 
 #: Modules whose public classes a record may name: the parts of a picture, and what watches it from inside the folder.
 _OWN = ("augmentations", "callbacks", "init", "latent", "loss", "noise", "schedules")
@@ -34,13 +37,51 @@ ALLOWED = frozenset(
     )]
 )  # fmt: skip
 
+#: A logger's words for a run; not where it writes or to whom it sends.
+_LOGGER_WORDS = ("project", "name", "group", "job_type", "notes")
+
 #: Where a record's texts say anything, ``${`` and file names included: they are read as texts.
 _PROMPTS = ("include", "exclude", "extras")
 
 
 def as_data(config: Mapping[str, Any]) -> dict[str, Any]:
     """A record without what is none of its business: Hydra's own part, and who is trusted."""
-    return {key: value for key, value in config.items() if key not in ("hydra", "trust")}
+    kept = {key: value for key, value in config.items() if key not in ("hydra", "trust")}
+    paths = kept.get("paths")
+    if isinstance(paths, Mapping):
+        kept["paths"] = {key: value for key, value in paths.items() if key == "output_dir"}
+    return kept
+
+
+def literal(value: Any) -> Any:
+    """Plain data in which ``${`` means itself, so that nothing in a record is resolved."""
+    if isinstance(value, str):
+        return re.sub(r"(\\*)\$\{", lambda m: m[1] * 2 + r"\${", value)
+    if isinstance(value, Mapping):
+        return {key: literal(item) for key, item in value.items()}
+    return [literal(item) for item in value] if isinstance(value, list) else value
+
+
+def own_loggers(loggers: Any) -> dict[str, Any]:
+    """The user's own loggers of the names that a record has, with the record's words for the run, but not its places.
+
+    A class of a package that the user trusts stays as the record has it.
+    """
+    found: dict[str, Any] = {}
+    for name, logger in loggers.items() if isinstance(loggers, Mapping) else ():
+        if not isinstance(logger, Mapping):
+            continue
+        if _is_trusted(logger.get("_target_")):
+            found[name] = literal(logger)
+        elif isinstance(name, str) and (conf_dir() / "logger" / f"{name}.yaml").is_file() and name != "none":
+            own = OmegaConf.to_container(compose([f"logger={name}"]).logger[name], resolve=False)
+            words = {key: logger[key] for key in _LOGGER_WORDS if isinstance(logger.get(key), str)}
+            if logger.get("mode") in ("offline", "disabled"):
+                words["mode"] = logger["mode"]
+            found[name] = {**own, **literal(words)}
+        else:
+            print(f"note: logger.{name} of the record is left out: it is none of yours", file=sys.stderr)
+    return found
 
 
 def record_errors(config: Mapping[str, Any], typed: Set[str], what: str, made_with: Mapping[str, Any]) -> list[str]:
@@ -50,32 +91,28 @@ def record_errors(config: Mapping[str, Any], typed: Set[str], what: str, made_wi
         typed: dotted keys that the user set beside the record.
         made_with: ``weights`` and ``inputs`` with their sha256.
     """
-    return [
-        message
-        for key, message in [
-            *_class_errors(config, what),
-            *_interpolation_errors(config, what),
-            *_input_errors(config, what, made_with.get("inputs")),
-            *_card_errors(config, what, made_with.get("weights")),
-        ]
-        if not any(key == own or key.startswith(f"{own}.") for own in typed)
+
+    def left(found: Iterator[tuple[str, str]]) -> list[str]:
+        return [m for key, m in found if not any(key == own or key.startswith(f"{own}.") for own in typed)]
+
+    return left(_class_errors(config, what)) or [
+        *left(_interpolation_errors(config, what)),
+        *left(_input_errors(config, what, made_with.get("inputs"))),
+        *left(_card_errors(config, what, made_with.get("weights"))),
     ]
 
 
 def _class_errors(config: Mapping[str, Any], what: str) -> Iterator[tuple[str, str]]:
-    packages = None
-    for key, value in _leaves(config):
-        if key.rpartition(".")[2] != "_target_" and "._target_." not in key or _is_allowed(value):
+    for key, value in _leaves({name: part for name, part in config.items() if name != "logger"}):
+        if key.rpartition(".")[2] != "_target_" or _is_allowed(value) or _is_trusted(value):
             continue
-        packages = _trusted_packages() if packages is None else packages
-        if isinstance(value, str) and any(value.startswith(f"{package}.") for package in packages):
-            continue
-        package = str(value).partition(".")[0]
+        package = value.partition(".")[0] if isinstance(value, str) else ""
+        known = {*sys.stdlib_module_names, "torch", "vqclip", "hydra", "omegaconf", ""}
         yield (
             key,
             f"{key}={value}: {what} names a class that is not vqclip's. A record may name vqclip's own classes and "
-            f"torch.optim's, since it may come from a stranger. If you trust it: {key}={value} on the command line, "
-            f"or VQCLIP_TRUST={package} for all of that package",
+            f"torch.optim's, since it may come from a stranger. If you trust it: {key}={value} on the command line"
+            + (f", or once and for all VQCLIP_TRUST={package}" if package not in known else ""),
         )
 
 
@@ -84,6 +121,10 @@ def _trusted_packages() -> list[str]:
     named = compose([]).get("trust") or []
     named = [named] if isinstance(named, str) else list(named)
     return [word.strip() for word in [*named, *os.environ.get("VQCLIP_TRUST", "").split(",")] if word.strip()]
+
+
+def _is_trusted(target: Any) -> bool:
+    return isinstance(target, str) and any(target.startswith(f"{package}.") for package in _trusted_packages())
 
 
 def _is_allowed(target: Any) -> bool:
@@ -147,9 +188,11 @@ def _card_errors(config: Mapping[str, Any], what: str, known: Any) -> Iterator[t
     perceptors = checkpoints.get("perceptors")
     cards = [("checkpoints.generator", "generator", checkpoints.get("generator"))]
     cards += [("checkpoints.prior", "prior", checkpoints.get("prior"))]
-    cards += [(f"checkpoints.perceptors.{n}", n, c) for n, c in (perceptors or {}).items()] if isinstance(
-        perceptors, Mapping
-    ) else []
+    cards += (
+        [(f"checkpoints.perceptors.{n}", n, c) for n, c in (perceptors or {}).items()]
+        if isinstance(perceptors, Mapping)
+        else []
+    )
     for key, name, card in cards:
         if not isinstance(card, Mapping):
             continue
@@ -164,9 +207,9 @@ def _card_errors(config: Mapping[str, Any], what: str, known: Any) -> Iterator[t
                 )
         elif card.get("urls") and not _is_ours(key, name, card):
             yield (
-                key,
-                f"{key}: {what} names links of its own to fetch {card.get('name', name)} from, which a record may not. "
-                f"Allowed: the cards that come with vqclip. Try: {key}.path=FILE",
+                f"{key}.urls",
+                f"{key}.urls: {what} names links of its own to fetch {card.get('name', name)} from, which a record may "
+                f"not. Allowed: the cards that come with vqclip. Try: {key}.path=FILE",
             )
 
 

@@ -38,7 +38,18 @@ def time_varying(config: Any, path: str = "") -> Iterator[str]:
 
 #: Config that says how a run is watched, where it is kept and how it is fitted into memory, but not what picture it
 #: makes.
-NOT_THE_PICTURE = ("paths", "logger", "callbacks", "tags", "memory", "resume", "debug", "sweep", "hparams_search")
+NOT_THE_PICTURE = (
+    "paths",
+    "logger",
+    "callbacks",
+    "tags",
+    "memory",
+    "resume",
+    "debug",
+    "sweep",
+    "hparams_search",
+    "trust",
+)
 
 
 def resolved(cfg: DictConfig) -> dict[str, Any]:

@@ -159,6 +159,13 @@ ROOT = Group(
         "snapshot_every": Key(Whole(1), "10", "steps between snapshots of picture and latent", "steps"),
         "resume": Key(Text("a run folder"), "null", "a run to go on with", null="a new run"),
         "tags": Key(Listing(Text()), "[first,try]", "words to find the run by, on W&B and in run.json", null="none"),
+        "trust": Key(
+            Listing(Text("a package")),
+            "[my_package]",
+            "packages whose classes a record may name",
+            null="none",
+            needed=False,
+        ),
         "sweep": Key(SweepRecord(), "null", "a sweep fills it in", null="no sweep", needed=False),
         "prompts": PROMPTS,
         "checkpoints": CHECKPOINTS,

@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from vqclip.checkpoints.cards import make_card
 from vqclip.checkpoints.load import load_generator, load_perceptor
 from vqclip.checkpoints.words import known_words, unknown_words
+from vqclip.config.instantiate import instantiate
 from vqclip.config.resolve import resolved
 from vqclip.init import InitContext
 from vqclip.io.pixels import fit, read_image

@@ -21,12 +21,12 @@ from pathlib import Path
 import pytorch_lightning as pl
 import torch
 import yaml
-from hydra.utils import instantiate
 from omegaconf import DictConfig
 from pytorch_lightning.loggers import Logger, WandbLogger
 from torch import Tensor
 
 from vqclip.config.check import check
+from vqclip.config.instantiate import instantiate
 from vqclip.config.resolve import identity, picture_config, resolved
 from vqclip.io.files import atomic_write, write_json
 from vqclip.loggers import log_result

@@ -10,7 +10,7 @@ from typing import Any
 
 from vqclip.config.compose import compose
 from vqclip.config.overrides import with_overrides
-from vqclip.config.resolve import differences, resolved
+from vqclip.config.resolve import differences, picture_config, resolved
 from vqclip.errors import UserError
 from vqclip.io.images import read_record
 from vqclip.runs.folder import read_config
@@ -40,7 +40,7 @@ def rerun(source: Path, overrides: Sequence[str] = (), folder: Path | None = Non
     folder = folder or Path(datetime.now().strftime("outputs/%Y-%m-%d/%H-%M-%S-%f"))
     if source.is_dir():
         config, made_with = read_config(source), json.loads((source / "run.json").read_text())
-        config |= {"logger": {}, "paths": {**config["paths"], "output_dir": str(folder)}}
+        config |= {"logger": {}, "paths": {"output_dir": str(folder)}}
     elif source.is_file():
         config, made_with = _config_of_picture(source, folder)
     else:
@@ -48,7 +48,7 @@ def rerun(source: Path, overrides: Sequence[str] = (), folder: Path | None = Non
             f"{source}: there is no such file or folder. Allowed: a run folder, or a PNG that vqclip made. "
             "Try: vqclip rerun outputs/DATE/TIME"
         )
-    cfg = with_overrides(config, overrides, str(source))
+    cfg = with_overrides(config, overrides, str(source), made_with)
     asked = list(differences(config, resolved(cfg)))
     threads = torch.get_num_threads()
     torch.set_num_threads(made_with.get("machine", {}).get("threads", threads))
@@ -86,7 +86,7 @@ def _config_of_picture(path: Path, folder: Path) -> tuple[dict[str, Any], dict[s
         raise UserError(f"{path}: its vqclip record is damaged. The run folder's config.yaml has it too")
     base = resolved(compose(["logger=none"], output_dir=str(folder)))
     base["callbacks"] = {"progress": base["callbacks"].get("progress")}
-    return {**base, **record["config"]}, record.get("made_with", {})
+    return {**base, **picture_config(record["config"])}, record.get("made_with", {})
 
 
 def _pairs(source: Path, folder: Path) -> Iterator[tuple[str, Path, Path]]:

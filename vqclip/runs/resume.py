@@ -62,7 +62,7 @@ def prepare(run: Path, overrides: Sequence[str]) -> DictConfig | None:
     import json
 
     past = read_config(run)
-    cfg = with_overrides(past, overrides, f"{run}/config.yaml")
+    cfg = with_overrides(past, overrides, f"{run}/config.yaml", _made_with(run))
     now = resolved(cfg)
     for key, before, after in differences(picture_config(past), picture_config(now)):
         if key != "steps":
@@ -89,3 +89,14 @@ def prepare(run: Path, overrides: Sequence[str]) -> DictConfig | None:
     except (OSError, ValueError, KeyError):
         status = "running"
     return None if status == "finished" else cfg
+
+
+def _made_with(run: Path) -> dict:
+    """sha256 of the files that the run read, as run.json has them."""
+    import json
+
+    try:
+        report = json.loads((run / "run.json").read_text())
+    except (OSError, ValueError):
+        return {}
+    return report if isinstance(report, dict) else {}
