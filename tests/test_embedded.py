@@ -18,8 +18,8 @@ PROMPTS = ["a strawberry", "a penguin", "a bicycle", "a sunflower on a red backg
 
 def test_the_files_are_small_and_say_what_they_are():
     files = sorted(EMBEDDED.glob("*.safetensors"))
-    assert [f.stem for f in files] == ["generator", "judge", "perceptor", "prior"]
-    assert sum(f.stat().st_size for f in files) < 40e6
+    assert [f.stem for f in files] == ["generator", "judge", "perceptor", "prior", "robust"]
+    assert sum(f.stat().st_size for f in files) < 60e6
     for path in files:
         with safe_open(path, "pt") as file:
             about = file.metadata()
@@ -67,3 +67,12 @@ def test_a_generator_without_a_prior_starts_from_noise_and_says_so(small_pair, t
     overrides = [o for o in small_pair if o not in ("init=sine", "checkpoints.prior=null")]
     run("a fox", overrides, tmp_path / "run")
     assert "starts from noise" in capsys.readouterr().out
+
+
+def test_the_robust_guide_draws_on_an_empty_sheet(tmp_path):
+    """The colour that was asked for comes into the middle, and the corners stay white; no prior had a hand in it."""
+    overrides = ["experiment=from_blank", "steps=25", "augmentations.crops.count=4", "logger=none", "callbacks=none"]
+    images = run(["a red apple", "a blue car"], overrides, tmp_path / "run").images
+    middle, corner = images[:, :, 44:84, 44:84].mean((2, 3)), images[:, :, :8, :8].mean((2, 3))
+    assert middle[0, 0] - middle[0, 2] > 0.15 and middle[1, 2] - middle[1, 0] > 0.15
+    assert (corner > 0.8).all()

@@ -1,0 +1,61 @@
+"""Pictures from an empty sheet: `python from_blank.py strips|weights` writes `results/from_blank/<name>.jpg`.
+
+`strips`: six prompts by `experiment=from_blank`, a row each, from the first snapshot to the last. `weights`: four
+prompts, a row each; over the columns loss.beta with an exclude, then noise.factor, then loss.alpha against the anchor.
+Further arguments are overrides of the engine.
+"""
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+from data import HERE, grid
+from torchvision.io import read_image
+
+from vqclip import run
+
+RESULTS = HERE / "results" / "from_blank"
+SIX = ["a red apple", "a fox", "a green frog", "a blue car", "a tree", "a butterfly"]
+FOUR = ["a red apple", "a fox", "a blue car", "a tree"]
+QUIET = ["experiment=from_blank", "logger=none", "callbacks=none"]
+COLUMNS = [
+    ["loss.beta=0"],
+    ["prompts.exclude=black", "loss.beta=0.5"],
+    ["prompts.exclude=black", "loss.beta=1.5"],
+    ["noise.factor=0"],
+    ["noise.factor=0.4"],
+    ["loss.alpha=0.1"],
+]
+
+
+def drawn(prompts, overrides, snapshots=False):
+    """Pictures [P,3,H,W] of a run; with `snapshots` every one of them, prompt by prompt."""
+    with tempfile.TemporaryDirectory() as folder:
+        began = time.time()
+        result = run(prompts, overrides=[*QUIET, *overrides], folder=Path(folder) / "run")
+        print(*overrides, f"{time.time() - began:.0f} s", *(f"{s['best']['score']:.2f}" for s in result.scores), flush=True)
+        if not snapshots:
+            return result.images
+        frames = [sorted(path.parent.glob("steps/*.png")) for path in result.pictures]
+        return torch.stack([read_image(str(frame)) / 255 for own in frames for frame in own])
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("what", choices=["strips", "weights"])
+    p.add_argument("overrides", nargs="*")
+    args = p.parse_args()
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    if args.what == "strips":
+        pictures = drawn(SIX, args.overrides, snapshots=True)
+        columns = len(pictures) // len(SIX)
+    else:
+        by_column = [drawn(FOUR, [*args.overrides, *column]) for column in COLUMNS]
+        pictures, columns = torch.stack(by_column, 1).flatten(0, 1), len(COLUMNS)
+    grid(pictures, columns).save(RESULTS / f"{args.what}.jpg", quality=85)
+
+
+if __name__ == "__main__":
+    main()
