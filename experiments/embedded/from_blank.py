@@ -35,7 +35,8 @@ def drawn(prompts, overrides, snapshots=False):
     with tempfile.TemporaryDirectory() as folder:
         began = time.time()
         result = run(prompts, overrides=[*QUIET, *overrides], folder=Path(folder) / "run")
-        print(*overrides, f"{time.time() - began:.0f} s", *(f"{s['best']['score']:.2f}" for s in result.scores), flush=True)
+        scores = ", ".join(f"{own['best']['score']:.2f}" for own in result.scores)
+        print(*overrides, f"{time.time() - began:.0f} s, scores {scores}", flush=True)
         if not snapshots:
             return result.images
         frames = [sorted(path.parent.glob("steps/*.png")) for path in result.pictures]
