@@ -14,6 +14,7 @@ from vqclip.config.meaning import contradictions
 from vqclip.config.nodes import Group, Key, Named, Node, Target
 from vqclip.config.schema import CLASSES, ROOT
 from vqclip.config.targets import OWNED, argument_errors, choices_of
+from vqclip.config.trial import refusals
 from vqclip.errors import UserError, closest
 
 __all__ = ["check", "errors_in", "shown"]
@@ -34,7 +35,7 @@ def errors_in(config: Mapping[str, Any]) -> list[str]:
     if isinstance(config.get("checkpoints"), Mapping) and not any(e.startswith("checkpoints") for e in errors):
         errors += validate_cards(config["checkpoints"])
     # What contradicts what is asked only of values that are sound each on its own.
-    return list(dict.fromkeys(errors)) or list(contradictions(config))
+    return list(dict.fromkeys(errors)) or list(contradictions(config)) or list(refusals(config))
 
 
 def mistakes(value: Any, node: Node, path: str = "") -> Iterator[str]:

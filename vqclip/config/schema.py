@@ -22,7 +22,7 @@ from vqclip.config.kinds import (
 )
 from vqclip.config.nodes import Group, Key, Named, Target
 
-__all__ = ["CLASSES", "ROOT"]
+__all__ = ["CLASSES", "ROOT", "TRAINER"]
 
 _TERM = {"weight": Key(Scheduled(-1e6, 1e6), "1", "weight in the sum")}
 

@@ -1,0 +1,70 @@
+"""Values that a class refuses: made once, with nothing to work on, before a model is loaded.
+
+Only torch's optimisers, Lightning's callbacks and its Trainer, which do nothing when they are made; what a class of the
+user's own does then is its own business.  None is imported where the schema knows every value.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from vqclip.config.schema import CLASSES, TRAINER
+from vqclip.config.targets import find
+from vqclip.schedules import schedule
+
+__all__ = ["refusals"]
+
+
+def refusals(config: Mapping[str, Any]) -> Iterator[str]:
+    """What classes say against the values of a config without mistakes, each as one message."""
+    optimizer = config["optimizer"]
+    if _is_foreign(optimizer, "torch.optim."):
+        yield from _tried("optimizer", optimizer, lambda: _optimizer(optimizer))
+    for name, own in (config["callbacks"] or {}).items():
+        if own and _is_foreign(own, "pytorch_lightning.callbacks."):
+            yield from _tried(f"callbacks.{name}", own, lambda own=own: find(own["_target_"])(**_arguments(own)))
+    trainer = config["trainer"]
+    if set(trainer) - set(TRAINER.keys) or trainer["accelerator"] not in ("auto", "cpu"):
+        yield from _tried("trainer", trainer, lambda: _trainer(trainer))
+
+
+def _is_foreign(value: Mapping[str, Any], prefix: str) -> bool:
+    return str(value["_target_"]).startswith(prefix) and value["_target_"] not in CLASSES
+
+
+def _arguments(value: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: item for name, item in value.items() if not name.startswith("_")}
+
+
+def _optimizer(value: Mapping[str, Any]) -> Any:
+    import torch
+
+    arguments = {**_arguments(value), "lr": schedule(value["lr"])(0.0)}
+    arguments.pop("clip", None)
+    return find(value["_target_"])([torch.nn.Parameter(torch.zeros(1))], **arguments)
+
+
+def _trainer(value: Mapping[str, Any]) -> Any:
+    off = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
+    return find("pytorch_lightning.Trainer")(**value, **off, max_epochs=-1, max_steps=1)
+
+
+def _tried(path: str, value: Mapping[str, Any], make: Callable[[], Any]) -> Iterator[str]:
+    if any(isinstance(item, Mapping) and "_target_" in item for item in value.values()):
+        return  # an object among its arguments, which Hydra makes first
+    lightning = logging.getLogger("pytorch_lightning")
+    level = lightning.level
+    lightning.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            make()
+    except Exception as error:  # whatever a class raises at what it does not take
+        said = " ".join(str(error).split()) or type(error).__name__
+        what = value.get("_target_", "Lightning's Trainer")
+        yield f"{path}: {what} does not take it here: {said}"
+    finally:
+        lightning.setLevel(level)
