@@ -29,7 +29,8 @@ def sweep(small_pair, tmp_path_factory):
     shutil.rmtree(folder / "4" / "picture-00")
     report = json.loads((folder / "4" / "run.json").read_text())
     report |= {"status": "failed", "error": "RuntimeError: out of paint"}
-    del report["pictures"][0]["best"], report["pictures"][0]["final"]
+    for key in ("best", "final", "judge"):
+        del report["pictures"][0][key]
     (folder / "4" / "run.json").write_text(json.dumps(report))
     compare([folder], folder)
     return folder
@@ -175,8 +176,8 @@ def test_page_shows_the_sheet_with_its_gap(page):
 
 def test_page_sorts_by_any_score(page, sweep):
     scores = {n: json.loads((sweep / str(n) / "run.json").read_text())["pictures"][0] for n in range(6)}
-    wanted = sorted((n for n in range(6) if n != 4), key=lambda n: -scores[n]["best"]["score"])
-    page.select_option("#sort", "score")
+    wanted = sorted((n for n in range(6) if n != 4), key=lambda n: -scores[n]["best"]["include"])
+    page.select_option("#sort", "include")
     assert shown(page) == [*wanted, 4]  # the gap comes last
     page.click("#direction")
     assert shown(page) == [*reversed(wanted), 4]
@@ -233,3 +234,34 @@ def test_page_is_one_file(sweep, tmp_path):
     alone = shutil.copy(sweep / "compare.html", tmp_path / "alone.html")
     text = Path(alone).read_text()
     assert "http://" not in text and "https://" not in text and 'src="' not in text
+
+
+def test_page_says_why_it_has_no_score_and_sorts_by_the_judge(page, sweep):
+    assert "depends on loss.alpha and loss.beta" in page.locator("#why").text_content()
+    assert page.locator("#sort option[value=score]").count() == 0
+    reports = {n: json.loads((sweep / str(n) / "run.json").read_text())["pictures"][0] for n in range(6) if n != 4}
+    page.select_option("#sort", "judge")
+    assert shown(page) == [*sorted(reports, key=lambda n: -reports[n]["judge"]), 4]
+    with page.expect_download() as download:
+        page.click("#csv")
+    assert Path(download.value.path()).read_text() == (sweep / "results.csv").read_text()
+    address = page.url
+    page.goto("about:blank")
+    page.goto(address)
+    assert page.locator("#sort").input_value() == "judge" and page.locator("#layout").input_value() == "gallery"
+
+
+@pytest.mark.parametrize("words", ["<!-- <script>", "<img src=x onerror=\"document.title='ran'\">", "</script><b>"])
+def test_no_prompt_and_no_name_runs_a_script(small_pair, tmp_path, browser, words):
+    folder = tmp_path / "{{data}}"
+    run(words, [*small_pair, "steps=1"], folder / "0")
+    compare([folder], folder)
+    page = browser.new_page()
+    errors = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.goto((folder / "compare.html").as_uri())
+    assert page.locator("figure").count() == 1 and errors == []
+    assert page.title() == "{{data}} · vqclip" and page.locator("header h1 img").count() == 0
+    policy = page.locator("meta[http-equiv]").get_attribute("content")
+    assert "default-src 'none'" in policy and "'unsafe-inline'" not in policy.partition("style-src")[0]
+    page.close()

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import csv
+import io
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from vqclip.compare.pictures import find_runs
+from vqclip.io.files import atomic_write
 from vqclip.runs.evaluate import judge_runs
+from vqclip.runs.status import WITH_PICTURES
+from vqclip.sweeps.jobs import read_report
 
 __all__ = ["main"]
 
@@ -17,7 +24,8 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folders")
     parser.add_argument("--final", action="store_true", help="judge the last picture instead of the best")
     arguments = parser.parse_args(argv)
-    verdicts = judge_runs(arguments.runs, "final.png" if arguments.final else "best.png")
+    runs = [run for folder in arguments.runs for run in _runs_in(folder)]
+    verdicts = judge_runs(runs, "final.png" if arguments.final else "best.png")
     several = len({verdict.prompt for verdict in verdicts}) > 1
     for v in verdicts:
         rank = f"  rank {v.rank}" if several else ""
@@ -25,4 +33,26 @@ def main(argv: Sequence[str]) -> int:
     mean = sum(v.judge for v in verdicts) / len(verdicts)
     first = f", {sum(v.rank == 1 for v in verdicts)} of {len(verdicts)} rank their own prompt first" if several else ""
     print(f"mean judge {mean:.3f}{first}")
+    if len(arguments.runs) == 1 and runs != arguments.runs:
+        path = arguments.runs[0] / "judge.csv"
+        text = io.StringIO(newline="")
+        writer = csv.writer(text)
+        writer.writerow(["run", "picture", "prompt", "judge", "guide", "rank"])
+        for v in verdicts:
+            run = v.picture.parent.parent.relative_to(arguments.runs[0])
+            writer.writerow([run, v.picture.parent.name, v.prompt, v.judge, v.guide, v.rank])
+        atomic_write(path, text.getvalue().encode())
+        print(path)
     return 0
+
+
+def _runs_in(folder: Path) -> list[Path]:
+    """A run folder, or the runs of a sweep that have pictures; the others are named and left out."""
+    if (folder / "run.json").is_file() or not folder.is_dir():
+        return [folder]
+    found = [run for run in find_runs([folder]) if run != folder]
+    kept = [run for run in found if read_report(run).get("status") in WITH_PICTURES]
+    for run in found:
+        if run not in kept:
+            print(f"note: {run} is {read_report(run).get('status', 'unreadable')}, left out", file=sys.stderr)
+    return kept or found

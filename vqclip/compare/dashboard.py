@@ -49,7 +49,9 @@ def build(pictures: Sequence[Picture], entity: str, project: str) -> Workspace:
 def _sections(pictures: Sequence[Picture], keys: Sequence[str], panels: Any, section: Any) -> list:
     """Pictures, curves, results and crops; ``panels`` is wandb-workspaces' module of them, ``section`` its class."""
     numbers = [f"{i:02d}" for i in range(max(picture.index for picture in pictures) + 1)]
-    terms = [name for name in dict.fromkeys(k for p in pictures for k in p.scores) if name not in ("step", "score")]
+    terms = [
+        name for name in dict.fromkeys(k for p in pictures for k in p.scores) if name not in ("step", "score", "judge")
+    ]
     curves = [panels.LinePlot(title=name, x="step", y=[name]) for name in ["loss", *terms, "lr", "noise"]]
     scored = panels.SummaryMetric("best/include")
     columns = [panels.ParallelCoordinatesPlotColumn(panels.Config(key), display_name=key) for key in keys]

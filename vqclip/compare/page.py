@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import html
 import io
 import json
+import math
 import os
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
 from vqclip.compare.pictures import Picture, distinct_values, flatten, format_value
-from vqclip.compare.table import table_row
+from vqclip.compare.table import table, table_row
 from vqclip.config.resolve import picture_config
 
 __all__ = ["render_page"]
@@ -36,6 +40,7 @@ def render_page(pictures: Sequence[Picture], keys: Sequence[str], out: Path, fol
     data = {
         "keys": [{"name": key, "values": distinct_values(pictures, key)} for key in keys],
         "common": common,
+        "csv": table(pictures, keys, out).decode(),
         "pictures": [
             {
                 **{k: v for k, v in table_row(picture, [], out).items() if v is not None},
@@ -50,9 +55,30 @@ def render_page(pictures: Sequence[Picture], keys: Sequence[str], out: Path, fol
     }
     title = ", ".join(folder.absolute().name for folder in folders)
     template = (resources.files("vqclip.compare") / "page.html").read_text(encoding="utf-8")
-    # "</" would end the script that holds the data.
-    text = json.dumps(data, ensure_ascii=False, allow_nan=False, default=str).replace("</", "<\\/")
-    return template.replace("{{title}}", html.escape(title)).replace("{{data}}", text).encode()
+    # Without a "<" nothing in the data can end or open a script, whatever a prompt says.
+    text = json.dumps(_finite(data), ensure_ascii=False, allow_nan=False, default=str).replace("<", "\\u003c")
+    parts = {"title": html.escape(title), "data": text, "policy": _policy(template)}
+    # One pass: a name that holds "{{data}}" stays a name.
+    return re.sub(r"\{\{(title|data|policy)\}\}", lambda found: parts[found[1]], template).encode()
+
+
+def _policy(template: str) -> str:
+    """The page's Content-Security-Policy: its one script by its hash, pictures and videos, and nothing from outside."""
+    script = re.search(r"<script>(.*?)</script>", template, re.DOTALL)[1]
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return (
+        f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; img-src data:; "
+        "media-src data: file: 'self'; base-uri 'none'; form-action 'none'"
+    )
+
+
+def _finite(value: Any) -> Any:
+    """Numbers that are none, as texts: JSON has no word for them."""
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _image_uri(path: Path) -> str:

@@ -15,6 +15,7 @@ import yaml
 from vqclip.config.resolve import picture_config
 from vqclip.errors import UserError
 from vqclip.runs.folder import read_config
+from vqclip.runs.status import WITH_PICTURES
 
 __all__ = ["Picture", "axes", "distinct_values", "find_runs", "flatten", "format_value", "read_pictures"]
 
@@ -32,8 +33,9 @@ class Picture:
     @property
     def own(self) -> dict[str, Any]:
         """Its part of the report: prompt, seed, scores."""
-        pictures = self.report.get("pictures") or []
-        return pictures[self.index] if self.index < len(pictures) else {}
+        pictures = self.report.get("pictures")
+        own = pictures[self.index] if isinstance(pictures, list) and self.index < len(pictures) else {}
+        return own if isinstance(own, dict) else {}
 
     @property
     def folder(self) -> Path:
@@ -43,11 +45,14 @@ class Picture:
     def file(self) -> Path | None:
         """Its best snapshot, where the run finished."""
         path = self.folder / "best.png"
-        return path if self.report.get("status") == "finished" and path.is_file() else None
+        return path if self.report.get("status") in WITH_PICTURES and path.is_file() else None
 
     @property
     def scores(self) -> dict[str, float]:
-        return self.own.get("best") or {}
+        best = self.own.get("best")
+        best = best if isinstance(best, Mapping) else {}
+        judge = self.own.get("judge")
+        return {"judge": judge, **best} if judge is not None else dict(best)
 
     def value(self, key: str) -> Any:
         """The value of a config key; of a swept group, the choice."""

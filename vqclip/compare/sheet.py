@@ -125,8 +125,9 @@ def _block(block: _Block, width: int, height: int, letters: int) -> Image.Image:
         else:
             image.paste(_fitted(picture.file, width, height), (x, y))
         text = picture.run.name if block.captions else ""
-        if "include" in picture.scores:
-            text = f"{text}  include {picture.scores['include']:.3f}".strip()
+        shown = next((name for name in ("judge", "include") if name in picture.scores), None)
+        if shown:
+            text = f"{text}  {shown} {picture.scores[shown]:.3f}".strip()
         draw.text((x, y + height + 1), _cut(small, text, width), FAINT, small)
     return image
 

@@ -28,9 +28,13 @@ def table_row(picture: Picture, keys: Sequence[str], out: Path) -> dict[str, Any
     own, report = picture.own, picture.report
     row = {"run": os.path.relpath(picture.run, out), "picture": picture.index, "status": report.get("status")}
     row |= {key: format_value(picture.value(key)) for key in keys}
-    row |= {"prompt": own.get("prompt"), "seed": own.get("seed")}
+    row |= {key: value for key, value in picture.swept.items() if key not in row}
+    row |= {"prompt": own.get("prompt"), "seed": own.get("seed"), "judge": own.get("judge")}
     for name in ("best", "final"):
         row |= {f"{name}.{key}": value for key, value in (own.get(name) or {}).items()}
-    row |= {"seconds": report.get("seconds"), "error": report.get("error"), "command": picture.command}
+    row |= {"seconds": report.get("seconds"), "error": report.get("reason") or report.get("error")}
+    row |= {"started": report.get("started"), "wandb": report.get("wandb"), "command": picture.command}
+    versions = report.get("versions")
+    row |= {f"version.{name}": version for name, version in versions.items()} if isinstance(versions, dict) else {}
     row["file"] = os.path.relpath(picture.file, out) if picture.file else None
     return row

@@ -5,11 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
+from importlib import resources
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vqclip.errors import UserError
 
-__all__ = ["Verdict", "judge_runs"]
+if TYPE_CHECKING:
+    from vqclip.models.judge import Judge
+
+__all__ = ["Verdict", "judge_pictures", "judge_runs"]
 
 
 @dataclass(frozen=True)
@@ -29,12 +35,9 @@ def judge_runs(folders: Sequence[Path], file: str = "best.png") -> list[Verdict]
     Raises:
         UserError: a folder that is no finished run.
     """
-    from importlib import resources
-
     import torch
 
     from vqclip.io.pixels import read_image
-    from vqclip.models.judge import Judge
 
     pictures = []
     for folder in folders:
@@ -42,7 +45,7 @@ def judge_runs(folders: Sequence[Path], file: str = "best.png") -> list[Verdict]
         kind = file.removesuffix(".png")
         for i, own in enumerate(report["pictures"]):
             pictures.append((folder / f"picture-{i:02d}" / file, own["prompt"], own[kind]["score"]))
-    judge = Judge.load(Path(str(resources.files("vqclip"))) / "embedded" / "judge.safetensors")
+    judge = _judge()
     prompts = sorted({prompt for _, prompt, _ in pictures})
     with torch.no_grad():
         texts = judge.encode_text(prompts)
@@ -52,6 +55,27 @@ def judge_runs(folders: Sequence[Path], file: str = "best.png") -> list[Verdict]
             own = similar[prompts.index(prompt)]
             verdicts.append(Verdict(path, prompt, guide, own.item(), int((similar > own).sum()) + 1))
     return verdicts
+
+
+@cache
+def _judge() -> Judge:
+    from vqclip.models.judge import Judge
+
+    return Judge.load(Path(str(resources.files("vqclip"))) / "embedded" / "judge.safetensors")
+
+
+def judge_pictures(files: Sequence[Path], texts: Sequence[str | None]) -> list[float | None]:
+    """The judge's cosine, in [-1,1], of each picture and its text; None where it was asked for by a picture."""
+    import torch
+
+    from vqclip.io.pixels import read_image
+
+    judge, scores = _judge(), []
+    with torch.no_grad():
+        for file, text in zip(files, texts, strict=True):
+            similar = judge.encode_image(read_image(file)) @ judge.encode_text([text]).T if text else None
+            scores.append(None if similar is None else round(similar.item(), 6))
+    return scores
 
 
 def _report(folder: Path) -> dict:

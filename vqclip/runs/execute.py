@@ -32,6 +32,7 @@ from vqclip.io.files import atomic_write, write_json
 from vqclip.loggers import log_result
 from vqclip.prompts import parse
 from vqclip.runs.build import build
+from vqclip.runs.evaluate import judge_pictures
 from vqclip.runs.folder import command, lock_folder, picture_folder, read_checkpoint, rollback
 from vqclip.runs.provenance import VERSIONED, inputs, same_inputs, weight_hashes
 from vqclip.runs.recorder import Recorder
@@ -140,6 +141,10 @@ def _execute(cfg: DictConfig, config: dict, folder: Path, signals: Signals, resu
             report["reason"] = getattr(recorder, "stopped_early", None) or "Lightning ended the run"
         for own, best, final in zip(report["pictures"], recorder.best, recorder.last, strict=True):
             own |= {"best": best, "final": final}
+        files = [picture_folder(folder, i) / "best.png" for i in range(len(prompts))]
+        texts = [parse(entry).text for entry in prompts]
+        for own, score in zip(report["pictures"], judge_pictures(files, texts), strict=True):
+            own |= {} if score is None else {"judge": score}
         report["sha256"] = dict(sorted(recorder.digests.items()))
         report["seconds"] = round(time.perf_counter() - began, 3)
         for logger in loggers:
