@@ -34,5 +34,6 @@ def device_memory(device: torch.device) -> int:
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether a device or the CPU had no memory left; the CPU's allocator raises a plain RuntimeError."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+    """Whether a device or the CPU had no memory left; torch's allocator and oneDNN there raise a plain RuntimeError."""
+    on_cpu = ("can't allocate memory", "could not create a primitive", "could not create a memory object")
+    return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in on_cpu)

@@ -9,15 +9,12 @@ from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 from omegaconf import OmegaConf
 
 from vqclip.paths import cache_dir, conf_dir
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["CARD_KEYS", "Card", "make_card"]
 
@@ -41,7 +38,6 @@ class Card:
     file: str | None = None
     bytes: int | None = None
     sha256: str | None = None
-    status: str | None = None
     urls: list[str] = field(default_factory=list)
     licence: str | None = None
     about: str | None = None

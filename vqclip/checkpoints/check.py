@@ -55,7 +55,8 @@ def card_errors(kind: str, name: str, card: Any) -> list[str]:
     if not isinstance(card, Mapping):
         return [f"{key}={card}: a card is a mapping of keys. Allowed: {', '.join(sorted(CARD_KEYS))}"]
     keys = CARD_KEYS - ({"weight"} if kind == "generator" else set())
-    errors = [_unknown(f"{key}.{word}", word, keys) for word in card if word not in keys]
+    known = keys | {"status"}  # which records of before hold; whether a hash is known says the hash
+    errors = [_unknown(f"{key}.{word}", word, keys) for word in card if word not in known]
     for word, kinds, allowed in (
         ("path", str, "a path, in quotes where it is a number"),
         ("file", str, "a file name"),

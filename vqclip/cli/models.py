@@ -85,8 +85,9 @@ def _list(known: list[Card]) -> int:
         print(f"\n{title}")
         for card in known:
             if card.kind == kind:
-                note = "  [unverified: no hash is known]" if card.status == "unverified" else ""
+                note = "" if card.sha256 or card.local else "  [unverified: no hash is known]"
                 print(f"  {card.name:<20} {_state(card):<24} {card.about or ''}{note}")
+                print(f"  {'':<45} {card.licence or 'licence not stated'}")
     print(
         "\nA pair has its generator's name: checkpoints=NAME. To have one before it is needed: vqclip models fetch NAME"
     )

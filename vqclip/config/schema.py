@@ -44,7 +44,6 @@ _FILE = {
     "sha256": Key(
         Text("64 hex digits", "[0-9a-f]{64}"), "0" * 64, "what the file must be", null="not known", needed=False
     ),
-    "status": Key(Choice(("verified", "unverified")), "verified", "whether its hash is known", needed=False),
     "urls": Key(Listing(Text("a link")), "[https://example.org/my.ckpt]", "tried in this order", needed=False),
     "licence": Key(Text(), "MIT", "of the weights", null="not known", needed=False),
     "about": Key(Text(), '"icons"', "what it is good for", null="nothing said", needed=False),

@@ -1,0 +1,100 @@
+"""Our step on a GPU in several ways: float32, TF32, bf16, compiled, batches; what each costs before its first step.
+
+    python experiments/benchmarks/gpu.py                                 # official architectures, 448x448, 32 crops
+    python experiments/benchmarks/gpu.py --device cpu --pair embedded --size 64 --crops 2 --steps 1    # a dry run
+
+Every way runs in a process of its own.  Prints a Markdown table and writes ``results/gpu-<pair>-<size>.csv``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import platform
+import statistics
+import subprocess
+import sys
+import time
+
+import torch
+from speed import RESULTS, _wait, bare, networks, our_module, peak_mib
+
+#: way → (pictures, TF32, bf16, how torch.compile is asked)
+WAYS = {
+    "float32": (1, False, False, None),
+    "TF32": (1, True, False, None),
+    "bf16": (1, True, True, None),
+    "TF32, compiled": (1, True, False, "default"),
+    "bf16, compiled": (1, True, True, "default"),
+    "bf16, CUDA graphs": (1, True, True, "reduce-overhead"),
+    "bf16, 8 pictures": (8, True, True, None),
+}
+
+
+def measure(way: str, arguments: argparse.Namespace) -> dict[str, float]:
+    """Seconds to the end of the first step once the networks are built, median of the later ones, peak MiB."""
+    pictures, tf32, bf16, mode = WAYS[way]
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
+    generator, perceptor = (network.to(arguments.device) for network in networks(arguments.pair))
+    module = our_module(generator, perceptor, arguments.size, arguments.crops, arguments.device, pictures)
+    module.picture_chunk = pictures
+    if mode:
+        generator.decode_raw = torch.compile(generator.decode_raw, mode=mode)
+        perceptor.model.visual.compile(mode=mode)
+    step, seconds = bare(module), []
+    with torch.autocast(arguments.device, torch.bfloat16, enabled=bf16):
+        for _ in range(arguments.steps + 3):
+            began = time.perf_counter()
+            step()
+            _wait(arguments.device)
+            seconds.append(time.perf_counter() - began)
+    peak = torch.cuda.max_memory_allocated() / 2**20 if arguments.device == "cuda" else peak_mib()
+    return {
+        "first_s": round(seconds[0], 2),
+        "median_s": round(statistics.median(seconds[3:]), 5),
+        "pictures_steps_per_s": round(pictures / statistics.median(seconds[3:]), 1),
+        "peak_mib": round(peak),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pair", choices=["embedded", "official"], default="official")
+    parser.add_argument("--size", type=int, default=448)
+    parser.add_argument("--crops", type=int, default=32)
+    parser.add_argument("--steps", type=int, default=50)
+    parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
+    parser.add_argument("--way", choices=WAYS, help=argparse.SUPPRESS)  # how the processes are called
+    arguments = parser.parse_args()
+    if arguments.way:
+        print(json.dumps(measure(arguments.way, arguments)))
+        return
+    rows = []
+    for way in arguments.ways:
+        done = subprocess.run([sys.executable, *sys.argv, "--way", way], capture_output=True, text=True)
+        last = (done.stdout if done.returncode == 0 else done.stderr).strip().splitlines()[-1:]
+        rows.append(
+            {"way": way} | (json.loads(last[0]) if done.returncode == 0 else {"error": (last or ["killed"])[0]})
+        )
+        print(rows[-1], flush=True)
+    write(arguments, rows)
+
+
+def write(arguments: argparse.Namespace, rows: list[dict]) -> None:
+    machine = torch.cuda.get_device_name() if arguments.device == "cuda" else platform.machine()
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    RESULTS.mkdir(exist_ok=True)
+    with open(RESULTS / f"gpu-{arguments.pair}-{arguments.size}-{arguments.device}.csv", "w", newline="") as file:
+        file.write(f"# {machine}, torch {torch.__version__}, {arguments.crops} crops\n")
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(rows)
+    print(f"\n{machine}, torch {torch.__version__}\n\n| {' | '.join(columns)} |\n|{' --- |' * len(columns)}")
+    for row in rows:
+        print(f"| {' | '.join(str(row.get(column, '')) for column in columns)} |")
+
+
+if __name__ == "__main__":
+    main()
