@@ -209,3 +209,13 @@ def test_a_record_chooses_no_place_to_write(original, tmp_path):
     with suppress(Exception):
         resume(folder, ["callbacks=none"])
     assert not (tmp_path / "outside").exists()
+
+
+def test_a_package_is_trusted_once_and_by_its_whole_name(monkeypatch):
+    from vqclip.config.records import record_errors
+
+    record = {"noise": {"_target_": "mine.parts.Waves"}, "trust": ["mine"]}
+    assert "VQCLIP_TRUST=mine" in record_errors(record, set(), "a.png", {})[0]
+    monkeypatch.setenv("VQCLIP_TRUST", "other,mine")
+    assert record_errors(record, set(), "a.png", {}) == []
+    assert record_errors({"noise": {"_target_": "minefield.Waves"}}, set(), "a.png", {})
