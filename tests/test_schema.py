@@ -200,7 +200,7 @@ def test_the_arguments_of_classes_are_bound_to_their_signatures():
         "+callbacks.stop={_target_: pytorch_lightning.callbacks.EarlyStopping, monitor: loss}",
         "optimizer={_target_: torch.optim.SGD, lr: 0.1, momentum: 0.9}",
         "loss.terms={tv: {_target_: vqclip.loss.TotalVariation, weight: 0.1}}",
-        "+optimizer.clip=1",
+        "optimizer.clip=1",
         "+trainer.profiler=simple",
         "+logger.wandb.notes=x",
     ]

@@ -161,6 +161,8 @@ def as_hydra_takes_it(overrides: Sequence[str]) -> list[str]:
             found += [f"~{key}", f"+{key}={value}"] if replaced else [f"++{key}={value}"]
         elif value.lstrip().startswith("{") and re.search(r"(^|\.)(terms|callbacks|logger)(\.|$)", key):
             found.append(f"++{key}={value}")
+        elif "." in key and (own := key_at(key)) and not own.needed and not re.search(r"[,(]", value):
+            found.append(f"++{key}={value}")  # one that a config may lack: no + to be remembered
         else:
             found.append(override)
     return found
