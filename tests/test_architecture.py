@@ -13,10 +13,10 @@ LONGEST_MODULE, LONGEST_FUNCTION = 300, 40
 FLOORS = [
     ["errors", "paths", "rng", "threads"],
     ["io"],
-    ["schedules", "prompts"],
+    ["schedules", "prompts", "protocols"],
     ["checkpoints", "models", "memory"],
     ["config"],
-    ["augmentations", "noise", "latent", "init", "loss", "module", "loggers"],
+    ["augmentations", "noise", "latent", "init", "terms", "loss", "module", "loggers"],
     ["runs", "callbacks"],
     ["compare"],
     ["sweeps"],

@@ -96,11 +96,11 @@ WRONG = {
     "size=[4,64]": "size=[4, 64]: smaller than one code of the generator. Allowed: sides of at least 8 pixels. "
     "Try: size=[64,64]",
     "loss.alpha=much": "loss.alpha='much': not allowed here. Allowed: a number, or a schedule "
-    "{start: NUMBER, end: NUMBER, shape: constant|linear|cosine}. Try: loss.alpha=1",
+    "{start: NUMBER, end: NUMBER, shape: constant|linear|cosine|exponential|steps}. Try: loss.alpha=1",
     "loss.anchor={start: 1, end: 0, shape: wavy}": "loss.anchor={'start': 1, 'end': 0, 'shape': 'wavy'}: "
     "not allowed here. "
-    "Allowed: a number from 0 up, or a schedule {start: NUMBER, end: NUMBER, shape: constant|linear|cosine}. "
-    "Try: loss.anchor=0",
+    "Allowed: a number from 0 up, or a schedule {start: NUMBER, end: NUMBER, "
+    "shape: constant|linear|cosine|exponential|steps}. Try: loss.anchor=0",
     "prompts.include=[]": "prompts.include=[]: not allowed here. Allowed: a list of one or more texts "
     'that are not empty. Try: prompts.include=["a red apple"]',
     "augmentations.crops.max=3": "augmentations.crops.max=3: larger than the padded picture, which is",

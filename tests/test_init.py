@@ -220,7 +220,7 @@ WRONG = {
                    "may change. Allowed: white where it may"),
     "anchor": (["init.path=photo.png", "loss.anchor={start: 1}"], "loss.anchor={'start': 1}: not allowed here. "
                "Allowed: a number from 0 up, or a schedule {start: NUMBER, end: NUMBER, shape: "
-               "constant|linear|cosine}. Try: loss.anchor=0"),
+               "constant|linear|cosine|exponential|steps}. Try: loss.anchor=0"),
 }  # fmt: skip
 
 

@@ -2,29 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from vqclip.errors import UserError, closest
 from vqclip.io.pixels import fit, read_image
-from vqclip.models.vqgan import VQGAN
-from vqclip.rng import StepRandom
+from vqclip.protocols import InitContext
 
 __all__ = ["Blank", "Codebook", "Image", "InitContext", "MaskComposite", "Prior", "Sine"]
-
-
-@dataclass(frozen=True)
-class InitContext:
-    """What a start may look at."""
-
-    generator: VQGAN
-    shape: tuple[int, int, int]  #: (C, h, w) of one latent
-    texts: list[str]  #: one a picture, extras joined
-    rng: StepRandom  #: step 0
-    prior: str | None  #: the pair's prior, a path
 
 
 class Sine:

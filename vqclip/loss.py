@@ -1,37 +1,25 @@
-"""The objective: named, weighted terms.
+"""The objective: named, weighted terms, all of one form (``vqclip.protocols.Term``).
 
-Terms on crops compare the perceptor's vectors with the texts; terms on the picture look at the image and the latent.
+The three that every run has are here; further ones are in :mod:`vqclip.terms`, apart so that each stays a page.
 Each picture has its own loss, and the pictures' losses are added, so that a picture's gradient does not depend on
 what else is in the batch.
 """
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vqclip.schedules import schedule
+from vqclip.protocols import Targets, Term, View
+from vqclip.schedules import ever, negated, schedule
+from vqclip.terms import TotalVariation
 
-__all__ = ["Objective", "Targets", "TotalVariation", "combine_texts"]
-
-
-@dataclass(frozen=True)
-class Targets:
-    """What B pictures should and should not look like, in one perceptor's space."""
-
-    include: Tensor  #: unit vectors [B,D]
-    exclude: Tensor | None  #: [B,D]; None where nothing is excluded
-
-    def to(self, device: torch.device | str) -> Targets:
-        return Targets(self.include.to(device), None if self.exclude is None else self.exclude.to(device))
-
-    def of(self, which: slice) -> Targets:
-        """Those of pictures ``which``."""
-        return Targets(self.include[which], None if self.exclude is None else self.exclude[which])
+__all__ = ["Anchor", "Exclude", "Include", "Objective", "Targets", "TotalVariation", "combine_texts"]
 
 
 def combine_texts(include: Tensor, extras: Tensor | None, include_weight: float, extras_weight: float) -> Tensor:
@@ -42,6 +30,49 @@ def combine_texts(include: Tensor, extras: Tensor | None, include_weight: float,
     return F.normalize(target, dim=-1)
 
 
+class Include:
+    """Likeness of the crops to the target, as a similarity: 1 where they agree.
+
+    Args:
+        weight: negative, since the loss falls as the likeness grows.
+        distance: ``cosine``: cos(target, crop).  ``spherical``: ``1 − 2 · arcsin(‖target − crop‖ / 2)²``, whose
+            gradient does not fade far from the target (Crowson et al. 2022, https://arxiv.org/abs/2204.08583).
+    """
+
+    on_crops = True
+
+    def __init__(self, weight: Any, distance: str = "cosine"):
+        self.weight, self.distance = weight, distance
+
+    def __call__(self, view: View) -> Tensor:
+        return _likeness(view.vectors, view.targets.include, self.distance)
+
+
+class Exclude(Include):
+    """Likeness of the crops to what should not be there."""
+
+    def __call__(self, view: View) -> Tensor:
+        return _likeness(view.vectors, F.normalize(view.targets.exclude, dim=-1), self.distance)
+
+
+class Anchor:
+    """``mean((z − z0)²)``: holds the latent near its start."""
+
+    def __init__(self, weight: Any):
+        self.weight = weight
+
+    def __call__(self, view: View) -> Tensor:
+        return (view.latent - view.start).square().flatten(1).mean(1)
+
+
+def _likeness(vectors: Tensor, target: Tensor, distance: str) -> Tensor:
+    """Unit vectors [B,n,D] and targets [B,D] → similarity, summed over the crops, [B]."""
+    if distance == "cosine":
+        return torch.einsum("bnd,bd->b", vectors, target)
+    half = (vectors - target[:, None]).norm(dim=-1) / 2
+    return (1 - 2 * half.clamp(max=1 - 1e-6).arcsin().square()).sum(1)
+
+
 class Objective:
     """``−alpha · mean(cos(target, crop)) + beta · mean(cos(exclude, crop)) + anchor · mean((z − z0)²) + …``.
 
@@ -49,49 +80,60 @@ class Objective:
 
     Args:
         alpha, beta, anchor: weights, each a number or a schedule.
-        terms: further picture terms by name, each with a ``weight``, called as ``term(image, latent) -> [B]``.
+        terms: further terms by name, each a ``vqclip.protocols.Term``; one of the older form
+            ``term(image, latent) -> [B]`` is answered too.
+        distance: of include and exclude, see :class:`Include`.
     """
 
-    def __init__(self, alpha: float | Mapping, beta: float | Mapping, anchor: float | Mapping, terms: Mapping | None):
-        self.terms = dict(terms or {})
-        towards = schedule(alpha)
-        self.weights = {
-            "include": replace(towards, start=-towards.start, end=-towards.end),
-            "exclude": schedule(beta),
-            "anchor": schedule(anchor),
-        } | {name: schedule(term.weight) for name, term in self.terms.items()}
+    def __init__(self, alpha: Any, beta: Any, anchor: Any, terms: Mapping | None = None, distance: str = "cosine"):
+        own: dict[str, Any] = {
+            "include": Include(negated(schedule(alpha)), distance),
+            "exclude": Exclude(beta, distance),
+            "anchor": Anchor(anchor),
+        }
+        self.terms: dict[str, Term] = own | {n: _uniform(t) for n, t in (terms or {}).items() if t is not None}
+        self.weights = {name: schedule(term.weight) for name, term in self.terms.items()}
 
-    def on_crops(self, vectors: Tensor, targets: Targets) -> dict[str, Tensor]:
-        """Crop terms of B pictures from their vectors [B·n,D]: name → cosines summed over the n crops, [B]."""
-        vectors = F.normalize(vectors, dim=-1).view(len(targets.include), -1, vectors.shape[-1])
-        terms = {"include": torch.einsum("bnd,bd->b", vectors, targets.include)}
-        if targets.exclude is not None:
-            terms["exclude"] = torch.einsum("bnd,bd->b", vectors, F.normalize(targets.exclude, dim=-1))
-        return terms
+    def on_crops(self, view: View) -> dict[str, Tensor]:
+        """Terms on crops: name → sum over the view's crops, [B], unweighted."""
+        excluded = view.targets.exclude is not None
+        return {
+            name: term(view)
+            for name, term in self.terms.items()
+            if getattr(term, "on_crops", False) and (name != "exclude" or excluded) and self._counts(name)
+        }
 
-    def on_picture(self, image: Tensor, latent: Tensor, start: Tensor) -> dict[str, Tensor]:
-        """Picture terms that weigh something at some time of the run: name → [B], unweighted."""
-        terms = {}
+    def on_picture(self, view: View) -> dict[str, Tensor]:
+        """Terms on the picture and the latent: name → [B], unweighted."""
+        return {
+            name: term(view)
+            for name, term in self.terms.items()
+            if not getattr(term, "on_crops", False) and self._counts(name)
+        }
+
+    def _counts(self, name: str) -> bool:
         # A schedule that passes through 0 keeps its term: a run has the same columns in every row.
-        if self.weights["anchor"].start or self.weights["anchor"].end:
-            terms["anchor"] = (latent - start).square().flatten(1).mean(1)
-        for name, term in self.terms.items():
-            if self.weights[name].start or self.weights[name].end:
-                terms[name] = term(image, latent)
-        return terms
+        return name in ("include", "exclude") or ever(self.weights[name])
 
     def total(self, terms: Mapping[str, Tensor], progress: float) -> Tensor:
         """The weighted sum of ``terms``, [B]."""
         return sum(self.weights[name](progress) * value for name, value in terms.items())
 
 
-class TotalVariation:
-    """Mean absolute difference of neighbouring pixels: weighs against speckle."""
+class _OfImageAndLatent:
+    """A term of the older form, ``term(image, latent)``, as one of a view."""
 
-    def __init__(self, weight: float | Mapping):
-        self.weight = weight
+    def __init__(self, term: Any):
+        self.term, self.weight = term, term.weight
 
-    def __call__(self, image: Tensor, latent: Tensor) -> Tensor:
-        """Image [B,3,H,W] in [0,1] → [B]."""
-        across = image.diff(dim=-1).abs().flatten(1).mean(1)
-        return across + image.diff(dim=-2).abs().flatten(1).mean(1)
+    def __call__(self, view: View) -> Tensor:
+        return self.term(view.image, view.latent)
+
+
+def _uniform(term: Any) -> Term:
+    needed = [
+        p
+        for p in inspect.signature(term).parameters.values()
+        if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) and p.default is p.empty
+    ]
+    return _OfImageAndLatent(term) if len(needed) == 2 else term

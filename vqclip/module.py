@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytorch_lightning as pl
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from vqclip.augmentations import Augmentations, CropDraw
@@ -16,6 +17,7 @@ from vqclip.memory import device_memory, is_out_of_memory, keep_freed_memory
 from vqclip.models.clip import CLIPPerceptor
 from vqclip.models.vqgan import VQGAN
 from vqclip.noise import Noise
+from vqclip.protocols import View
 from vqclip.rng import StepRandom
 from vqclip.schedules import Schedule
 
@@ -82,6 +84,7 @@ class LatentOptimisation(pl.LightningModule):
         self.augmentations, self.noise, self.objective = augmentations, noise, objective
         self.make_optimizer, self.lr = optimizer, lr
         self.picture_chunk, self.crop_chunk = picture_chunk, crop_chunk
+        self._start_images: Tensor | None = None
         self.metrics: dict[str, Tensor | float] = {}  #: of the last step: loss and terms [B], lr and noise factor
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
@@ -151,12 +154,23 @@ class LatentOptimisation(pl.LightningModule):
         # The crops' gradient gathers on a leaf, so that one crop's graph can be freed before the next is built.
         leaf = image.detach().requires_grad_()
         terms = self.on_crops(leaf, self.rng(step, which), t, which, backward=True)
-        picture_terms = self.objective.on_picture(image, latent, self.start[which])
+        picture_terms = self.objective.on_picture(self.view(image, latent, t, which))
         if picture_terms:
             torch.autograd.backward([image, self.objective.total(picture_terms, t).sum()], [leaf.grad, None])
         else:
             image.backward(leaf.grad)
         return terms | {name: value.detach() for name, value in picture_terms.items()}
+
+    def view(self, image: Tensor, latent: Tensor, t: float, which: slice) -> View:
+        """What a term of the objective may look at, of pictures ``which``."""
+        return View(t, image, latent, self.start[which], self.generator, lambda: self.start_images()[which])
+
+    @torch.no_grad()
+    def start_images(self) -> Tensor:
+        """The pictures that the run began at, [B,3,H,W] in [0,1]; decoded once, when a term first asks for them."""
+        if self._start_images is None:
+            self._start_images = torch.cat([self.picture(self.start[which]) for which in self._pictures()])
+        return self._start_images
 
     def on_crops(
         self, image: Tensor, rng: StepRandom, t: float, which: slice, backward: bool, noisy: bool = True
@@ -170,13 +184,15 @@ class LatentOptimisation(pl.LightningModule):
         padded = self.augmentations.transform(image, draw)
         leaf = padded.detach().requires_grad_(backward)  # as the image is: one transform, many chunks
         totals: dict[str, Tensor] = {}
+        view = self.view(image.detach(), self.latent[which].detach(), t, which)
         for eye in self.eyes.values():
             size = eye.perceptor.input_size
             noise = self.noise.draw(rng, count, size, t) if noisy else None
             targets = eye.targets.of(which)
             for some in self._crops(len(image), count):
                 vectors = eye.perceptor.encode_image(self.crops(leaf, draw, noise, size, some))
-                terms = self.objective.on_crops(vectors, targets)
+                unit = F.normalize(vectors, dim=-1).view(len(image), -1, vectors.shape[-1])
+                terms = self.objective.on_crops(replace(view, vectors=unit, targets=targets))
                 terms = {name: value * (eye.share / count) for name, value in terms.items()}
                 if backward:
                     self.objective.total(terms, t).sum().backward()

@@ -1,51 +1,159 @@
 """Schedules: a number that changes over the run.
 
-Wherever the config takes a weight, a noise factor or a learning rate, it takes a number (constant) or
-``{start: …, end: …, shape: linear|cosine}``.
+Wherever the config takes a weight, a noise factor or a learning rate, it takes one of
+
+    0.5                                              a constant
+    {start: 1, end: 0, shape: cosine}                from start to end
+    {start: 1, end: 0, shape: linear, warmup: .1}    the same, rising from 0 to it over the first tenth of the run
+    {points: [[0, 1], [.3, 1], [1, 0]]}              through points [t, value]; shape: steps holds each
+    {_target_: mine.Wave, height: 2}                 a class of one's own, called with t in [0,1]
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
-__all__ = ["SHAPES", "Schedule", "schedule"]
+__all__ = ["SHAPES", "Points", "Schedule", "Scheduled", "ever", "negated", "schedule"]
 
-#: From t in [0,1] to how much of the way from start to end is done.
+#: What every schedule is: from progress t in [0,1] to a number.
+Scheduled = Callable[[float], float]
+
+#: From t in [0,1] to how much of the way from one value to the next is done.  Exponential: a constant ratio.
 SHAPES = {
     "constant": lambda t: 0.0,
     "linear": lambda t: t,
     "cosine": lambda t: (1 - math.cos(math.pi * t)) / 2,
+    "exponential": lambda t: t,
+    "steps": lambda t: float(t >= 1),
 }
+
+
+def _between(start: float, end: float, t: float, shape: str) -> float:
+    if shape == "exponential":
+        return math.copysign(abs(start) ** (1 - t) * abs(end) ** t, start)
+    return start + (end - start) * SHAPES[shape](t)
+
+
+def _check_shape(shape: str, values: Sequence[float]) -> None:
+    if shape not in SHAPES:
+        raise ValueError(f"shape {shape!r} is not one of {', '.join(SHAPES)}")
+    if shape == "exponential" and not (all(v > 0 for v in values) or all(v < 0 for v in values)):
+        raise ValueError("an exponential goes between numbers of one sign, none of them 0")
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """``start`` at t = 0, ``end`` at t = 1, the way between them by ``shape``."""
+    """``start`` at t = 0, ``end`` at t = 1, between them by ``shape``; times t / warmup before t = ``warmup``."""
 
     start: float
     end: float
     shape: str = "linear"
+    warmup: float = 0.0
+
+    def __post_init__(self):
+        _check_shape(self.shape, (self.start, self.end))
+        if not 0 <= self.warmup <= 1:
+            raise ValueError("warmup is a part of the run, from 0 to 1")
 
     def __call__(self, t: float) -> float:
         """The value at progress ``t`` in [0,1] of the run."""
-        return self.start + (self.end - self.start) * SHAPES[self.shape](t)
+        value = _between(self.start, self.end, t, self.shape)
+        return value * t / self.warmup if t < self.warmup else value
 
 
-def schedule(value: float | Mapping) -> Schedule:
-    """A number or ``{start, end, shape}`` → Schedule.
+@dataclass(frozen=True)
+class Points:
+    """Through ``points`` [t, value], t rising in [0,1]; level before the first and after the last."""
+
+    points: Sequence[Sequence[float]]
+    shape: str = "linear"
+    start: float = field(init=False, default=0.0)
+    end: float = field(init=False, default=0.0)
+
+    def __post_init__(self):
+        times, values = zip(*self.points, strict=True)
+        _check_shape(self.shape, values)
+        if list(times) != sorted(set(times)) or times[0] < 0 or times[-1] > 1:
+            raise ValueError("points rise in t, from 0 to 1")
+        object.__setattr__(self, "start", self(0.0))  # a frozen dataclass's own way to a derived field
+        object.__setattr__(self, "end", self(1.0))
+
+    def __call__(self, t: float) -> float:
+        """The value at progress ``t`` in [0,1] of the run."""
+        before = [point for point in self.points if point[0] <= t]
+        after = self.points[len(before) : len(before) + 1]
+        if not before or not after:
+            return (before or self.points)[-1 if before else 0][1]
+        (t0, v0), (t1, v1) = before[-1], after[0]
+        return _between(v0, v1, (t - t0) / (t1 - t0), self.shape)
+
+
+@dataclass(frozen=True)
+class _Own:
+    """A callable of the user's own, times ``sign``."""
+
+    function: Callable[[float], float]
+    sign: float = 1.0
+    shape: str = "own"
+
+    @property
+    def start(self) -> float:
+        return self(0.0)
+
+    @property
+    def end(self) -> float:
+        return self(1.0)
+
+    def __call__(self, t: float) -> float:
+        return self.sign * float(self.function(t))
+
+
+AnySchedule = Schedule | Points | _Own
+
+
+def schedule(value: float | Mapping | Callable[[float], float]) -> AnySchedule:
+    """A number, a mapping of one of the forms above, or a callable → a schedule.
 
     Raises:
         TypeError, ValueError: anything else (the config check reports it with its key before a run starts).
     """
-    if isinstance(value, Schedule):
+    if isinstance(value, AnySchedule):
         return value
     if isinstance(value, Mapping):
-        made = Schedule(**{k: v if k == "shape" else float(v) for k, v in value.items()})
-        if made.shape not in SHAPES:
-            raise ValueError(f"shape {made.shape!r} is not one of {', '.join(SHAPES)}")
-        return made
+        return _from_mapping(value)
+    if callable(value):
+        return _Own(value)
     if isinstance(value, bool):
         raise TypeError("a truth value is not a number")
     return Schedule(float(value), float(value), "constant")
+
+
+def _from_mapping(value: Mapping) -> AnySchedule:
+    if "_target_" in value:
+        from hydra.utils import instantiate
+
+        return schedule(instantiate(dict(value), _convert_="all"))
+    if "points" in value:
+        points = tuple((float(t), float(v)) for t, v in value["points"])
+        return Points(**{**value, "points": points})
+    return Schedule(**{k: v if k == "shape" else float(v) for k, v in value.items()})
+
+
+def negated(value: AnySchedule) -> AnySchedule:
+    """The schedule of the other sign."""
+    if isinstance(value, Points):
+        return Points(tuple((t, -v) for t, v in value.points), value.shape)
+    return (
+        replace(value, sign=-value.sign)
+        if isinstance(value, _Own)
+        else replace(value, start=-value.start, end=-value.end)
+    )
+
+
+def ever(value: AnySchedule) -> bool:
+    """Whether it is other than 0 at some time of a run."""
+    if isinstance(value, Points):
+        return any(v for _, v in value.points)
+    return bool(value.start or value.end) or (isinstance(value, _Own) and any(value(i / 100) for i in range(101)))

@@ -75,7 +75,7 @@ def schedules_of(config: Mapping[str, Any], path: str = "") -> Iterator[tuple[st
     """Dotted key → schedule, of every value that changes over the run and of :data:`ALWAYS`."""
     for key, value in config.items():
         name = f"{path}.{key}" if path else str(key)
-        if isinstance(value, Mapping) and {"start", "end"} <= set(value):
+        if isinstance(value, Mapping) and ({"start", "end"} <= set(value) or "points" in value):
             yield name, schedule(value)
         elif isinstance(value, Mapping):
             yield from schedules_of(value, name)

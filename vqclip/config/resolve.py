@@ -28,6 +28,9 @@ def differences(one: Any, other: Any, path: str = "") -> Iterator[tuple[str, Any
 def time_varying(config: Any, path: str = "") -> Iterator[str]:
     """Keys, dotted, that hold a schedule whose value changes over the run."""
     if isinstance(config, Mapping):
+        if "points" in config:
+            yield path
+            return
         if {"start", "end"} <= set(config):
             if config["start"] != config["end"]:
                 yield path

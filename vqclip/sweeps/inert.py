@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vqclip.prompts import parse_prompts
-from vqclip.schedules import schedule
+from vqclip.schedules import ever, schedule
 from vqclip.sweeps.jobs import Job
 
 __all__ = ["inert_keys", "inert_warnings"]
@@ -63,5 +63,4 @@ def _has_text(value: Any) -> bool:
 
 def _ever(weight: Any) -> bool:
     """Whether a number or schedule is ever other than 0."""
-    made = schedule(weight)
-    return made.start != 0 or made.end != 0
+    return ever(schedule(weight))

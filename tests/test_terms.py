@@ -1,0 +1,138 @@
+"""Terms of the objective: what each is small for, that every preset runs, and classes of one's own from outside."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from hydra.utils import instantiate
+
+from vqclip.config.check import errors_in
+from vqclip.config.compose import compose
+from vqclip.config.resolve import resolved
+from vqclip.loss import Include, Objective
+from vqclip.protocols import Generator, Perceptor, Targets, Term, View
+from vqclip.schedules import ever, negated, schedule
+from vqclip.terms import Contrast, Edges, Palette, PixelAnchor, Saturation, Sharpness, Symmetry, Tiling, TotalVariation
+
+PRESETS = sorted(path.stem for path in (Path(__file__).parent.parent / "conf/loss/terms").glob("*.yaml"))
+
+
+def view(image, **changes):
+    z = torch.zeros(len(image), 4, 2, 2)
+    return View(**({"progress": 0.0, "image": image, "latent": z, "start": z, "generator": None,
+                    "start_picture": lambda: image} | changes))  # fmt: skip
+
+
+NOISE = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+GREY = torch.full((2, 3, 16, 16), 0.5)
+MIRRORED = torch.cat([NOISE[..., :8], NOISE[..., :8].flip(-1)], -1)
+
+
+@pytest.mark.parametrize(
+    "term, small, large",
+    [
+        (TotalVariation(1), GREY, NOISE),
+        (Saturation(1, 0.0), GREY, NOISE),
+        (Contrast(1, 0.0), GREY, NOISE),
+        (Palette(1, ["#808080"]), GREY, NOISE),
+        (Symmetry(1), MIRRORED, NOISE),
+        (Tiling(1), GREY, NOISE),
+        (Sharpness(1), NOISE, GREY),
+        (Edges(1, 0.1, "white"), torch.ones_like(GREY), GREY),
+    ],
+    ids=lambda x: type(x).__name__,
+)
+def test_a_term_is_small_where_the_picture_is_as_it_says(term, small, large):
+    assert term(view(small)).shape == (2,) and isinstance(term, Term)
+    assert (term(view(small)) < term(view(large))).all()
+
+
+def test_the_pixel_anchor_measures_from_the_start():
+    assert torch.equal(PixelAnchor(1)(view(NOISE)), torch.zeros(2))
+    assert (PixelAnchor(1)(view(NOISE, start_picture=lambda: GREY)) > 0).all()
+
+
+def test_spherical_and_cosine_agree_where_vector_and_target_do():
+    unit = torch.nn.functional.normalize(torch.ones(1, 1, 8), dim=-1)
+    seen = view(GREY[:1], vectors=unit, targets=Targets(unit[0], None))
+    for distance in ("cosine", "spherical"):
+        torch.testing.assert_close(Include(-1, distance)(seen), torch.ones(1))
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_is_a_sound_config(name):
+    cfg = compose([f"+loss/terms=[{name}]"])
+    assert errors_in(resolved(cfg)) == []
+    assert list(instantiate(cfg.loss, _convert_="all").terms)[3:] == [name]
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_reaches_the_latent(make_module, name):
+    module = make_module(objective=instantiate(compose([f"+loss/terms=[{name}]"]).loss, _convert_="all"))
+    optimizer = module.configure_optimizers()
+    module.optimise(0, optimizer)
+    module.optimise(1, optimizer)
+    assert torch.isfinite(module.latent.grad).all() and module.metrics[name].shape == (1,)
+
+
+def test_the_networks_have_the_protocols(generator, perceptor):
+    assert isinstance(generator, Generator) and isinstance(perceptor, Perceptor)
+
+
+OUTSIDE = """
+class Far:                                     # looks at the crops' vectors
+    on_crops = True
+    def __init__(self, weight): self.weight = weight
+    def __call__(self, view): return view.vectors.square().sum((1, 2))
+
+class Grey:                                    # of the older form
+    def __init__(self, weight): self.weight = weight
+    def __call__(self, image, latent): return (image - image.mean(1, keepdim=True)).abs().flatten(1).mean(1)
+
+class Wave:                                    # a schedule
+    def __init__(self, height): self.height = height
+    def __call__(self, t): return self.height * t * (1 - t)
+"""
+
+
+def test_terms_and_a_schedule_from_a_folder_outside(tmp_path, monkeypatch, make_module):
+    (tmp_path / "outside_terms.py").write_text(OUTSIDE)
+    monkeypatch.syspath_prepend(tmp_path)
+    loss = {
+        "_target_": "vqclip.loss.Objective", "alpha": 1, "beta": 0.5, "anchor": 0,
+        "terms": {
+            "far": {"_target_": "outside_terms.Far", "weight": 0.1},
+            "grey": {"_target_": "outside_terms.Grey", "weight": {"_target_": "outside_terms.Wave", "height": 2}},
+        },
+    }  # fmt: skip
+    module = make_module(objective=instantiate(loss, _convert_="all"))
+    module.optimise(1, module.configure_optimizers())
+    torch.testing.assert_close(module.metrics["far"], torch.ones(1))  # unit vectors: the mean over crops is 1
+    assert module.metrics["grey"] > 0 and module.objective.weights["grey"](0.5) == 0.5
+    sys.modules.pop("outside_terms")
+
+
+def test_schedules_of_points_steps_exponentials_and_warm_up():
+    points = schedule({"points": [[0.2, 1], [0.6, 3], [1, 0]]})
+    assert [points(t) for t in (0, 0.2, 0.4, 0.6, 1)] == pytest.approx([1, 1, 2, 3, 0])
+    held = schedule({"points": [[0, 1], [0.5, 2]], "shape": "steps"})
+    assert [held(t) for t in (0, 0.49, 0.5, 1)] == [1, 1, 2, 2]
+    falling = schedule({"start": 1, "end": 0.01, "shape": "exponential"})
+    assert falling(0.5) == pytest.approx(0.1)
+    warm = schedule({"start": 2, "end": 2, "warmup": 0.5})
+    assert [warm(t) for t in (0, 0.25, 0.5, 1)] == [0, 1, 2, 2]
+    assert negated(points)(0.6) == pytest.approx(-3)
+    assert ever(schedule({"points": [[0, 0], [0.5, 1], [1, 0]]})) and not ever(schedule(0))
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"points": [[0.5, 1], [0.2, 1]]}, {"start": 1, "end": 0, "shape": "exponential"}, {"points": []}]
+)
+def test_wrong_schedules(wrong):
+    with pytest.raises((ValueError, TypeError)):
+        schedule(wrong)
+
+
+def test_alpha_and_beta_are_terms_like_all_others():
+    assert list(Objective(1, 0.5, 0, {"tv": TotalVariation(1)}).terms) == ["include", "exclude", "anchor", "tv"]

@@ -1,0 +1,170 @@
+"""What each part of a run is given and what it must do: whoever writes a part of their own reads this file.
+
+A part is any class with the methods below; nothing has to be inherited.  It is named by ``_target_`` in its group.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+from torch import Tensor
+
+from vqclip.rng import StepRandom
+
+__all__ = [
+    "Augmentation",
+    "Generator",
+    "Init",
+    "InitContext",
+    "Latent",
+    "Noise",
+    "Perceptor",
+    "Targets",
+    "Term",
+    "View",
+]
+
+
+@runtime_checkable
+class Generator(Protocol):
+    """Turns latents into pictures.  ``encode``, ``quantise`` and ``codebook`` are for starts and latents that ask."""
+
+    factor: int  #: pixels a place of the latent covers, a side
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Latents [B,C,h,w] → pictures [B,3,H,W] in [0,1], with a gradient."""
+        ...
+
+    def latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
+        """(C, h, w) of the latent of a picture asked for at ``height`` × ``width`` pixels."""
+        ...
+
+
+@runtime_checkable
+class Perceptor(Protocol):
+    """Turns texts and pictures into vectors of one space.  Its normalisation and its tokenizer are its own."""
+
+    input_size: int  #: side S of the squares it looks at, in pixels
+
+    def encode_text(self, texts: list[str]) -> Tensor:
+        """Texts → vectors [len(texts), D], of any length."""
+        ...
+
+    def encode_image(self, crops: Tensor) -> Tensor:
+        """Crops [M,3,S,S], nominally in [0,1], not normalised → vectors [M,D], with a gradient."""
+        ...
+
+
+@dataclass(frozen=True)
+class InitContext:
+    """What a start may look at."""
+
+    generator: Any  #: a Generator, with whatever else it has
+    shape: tuple[int, int, int]  #: (C, h, w) of one latent
+    texts: list[str]  #: one a picture, extras joined
+    rng: StepRandom  #: step 0
+    prior: str | None  #: the pair's prior, a path
+    #: latents [B,C,h,w] → scores [B] by the guides, for starts that choose; None where nobody can say
+    score: Callable[[Tensor], Tensor] | None = None
+
+
+@runtime_checkable
+class Init(Protocol):
+    """Where the latent starts."""
+
+    def __call__(self, start: InitContext) -> Tensor:
+        """Latents [B,C,h,w], one for each text."""
+        ...
+
+
+@runtime_checkable
+class Latent(Protocol):
+    """How the trainable parameter reaches the decoder."""
+
+    def __call__(self, z: Tensor, generator: Generator) -> Tensor:
+        """[B,C,h,w] → what the generator decodes, with a gradient."""
+        ...
+
+
+@runtime_checkable
+class Augmentation(Protocol):
+    """How a picture becomes crops.  Drawn apart from applied, so that crops can be cut in chunks."""
+
+    count: int  #: N, crops of a picture
+
+    def draw(self, rng: StepRandom, height: int, width: int) -> Any:
+        """What was drawn for B pictures; anything, it comes back to the two methods below."""
+        ...
+
+    def transform(self, image: Tensor, draw: Any) -> Tensor:
+        """What happens to the whole picture: [B,3,H,W] → [B,3,H',W']."""
+        ...
+
+    def cut(self, padded: Tensor, draw: Any, input_size: int, which: slice) -> Tensor:
+        """Crops ``which`` of every picture, picture by picture: [B·n,3,S,S]."""
+        ...
+
+
+@runtime_checkable
+class Noise(Protocol):
+    """Noise on the crops."""
+
+    def factor(self, t: float) -> float:
+        """Its strength at progress ``t``, for the curves."""
+        ...
+
+    def draw(self, rng: StepRandom, count: int, input_size: int, progress: float) -> Tensor | None:
+        """[B,N,3,S,S] to add to the crops, or None for none."""
+        ...
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What B pictures should and should not look like, in one perceptor's space."""
+
+    include: Tensor  #: unit vectors [B,D]
+    exclude: Tensor | None  #: [B,D]; None where nothing is excluded
+
+    def to(self, device: Any) -> Targets:
+        return Targets(self.include.to(device), None if self.exclude is None else self.exclude.to(device))
+
+    def of(self, pictures: slice) -> Targets:
+        """Those of some of the pictures."""
+        return Targets(self.include[pictures], None if self.exclude is None else self.exclude[pictures])
+
+
+@dataclass(frozen=True)
+class View:
+    """What a term of the objective may look at, of B pictures at one step."""
+
+    progress: float  #: 0 at the first step, 1 at the last
+    image: Tensor  #: [B,3,H,W] in [0,1]; with a gradient for terms on the picture
+    latent: Tensor  #: [B,C,h,w]; with a gradient for terms on the picture
+    start: Tensor  #: the latent that the run began at [B,C,h,w]
+    generator: Any  #: the Generator, with its codebook where it has one
+    start_picture: Callable[[], Tensor]  #: decodes the start once, [B,3,H,W]; see :attr:`start_image`
+    vectors: Tensor | None = None  #: unit vectors of crops [B,n,D], with a gradient; for terms on crops
+    targets: Targets | None = None  #: of the perceptor that gave the vectors
+
+    @property
+    def start_image(self) -> Tensor:
+        """The picture that the run began at, [B,3,H,W] in [0,1]; decoded when it is first asked for."""
+        return self.start_picture()
+
+
+@runtime_checkable
+class Term(Protocol):
+    """One term of the objective: ``Term(weight)(view) → [B]``.
+
+    A term whose ``on_crops`` is true is called with some of the crops at a time and gives the *sum* over them; the
+    objective divides by how many there are.  Without the attribute a term looks at the picture and the latent, once
+    a step.  The value is reported as it is; the sign of what is minimised is in the weight.
+    """
+
+    weight: Any  #: a number or a schedule (``vqclip.schedules``)
+
+    def __call__(self, view: View) -> Tensor:
+        """Values of the B pictures, [B]."""
+        ...

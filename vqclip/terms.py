@@ -1,0 +1,180 @@
+"""Further terms of the objective: ``+loss/terms=[tv,palette]``, or ``'+loss.terms.tv={_target_: …, weight: .1}'``.
+
+Each is small where the picture is as its name says, so a positive weight asks for it: less total variation, a
+saturation nearer to what was asked.  All are means over pixels or places, so a weight means the same at every size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from vqclip.protocols import View
+
+__all__ = [
+    "CodebookDistance",
+    "Contrast",
+    "Edges",
+    "LatentNorm",
+    "LatentPrior",
+    "Palette",
+    "PixelAnchor",
+    "Saturation",
+    "Sharpness",
+    "Symmetry",
+    "Tiling",
+    "TotalVariation",
+]
+
+
+def _mean(x: Tensor) -> Tensor:
+    """[B,…] → [B]."""
+    return x.flatten(1).mean(1)
+
+
+class _Weighted:
+    """A term whose only argument is its weight, a number or a schedule."""
+
+    def __init__(self, weight: Any):
+        self.weight = weight
+
+
+class TotalVariation(_Weighted):
+    """``mean |x − right neighbour| + mean |x − lower neighbour|``: weighs against speckle."""
+
+    def __call__(self, view: View) -> Tensor:
+        across = view.image.diff(dim=-1).abs().flatten(1).mean(1)
+        return across + view.image.diff(dim=-2).abs().flatten(1).mean(1)
+
+
+class Saturation:
+    """``(mean(max(r,g,b) − min(r,g,b)) − target)²``: how colourful the picture is, 0 for grey, 1 for pure colours."""
+
+    def __init__(self, weight: Any, target: float = 0.5):
+        self.weight, self.target = weight, target
+
+    def __call__(self, view: View) -> Tensor:
+        return (_mean(view.image.amax(1) - view.image.amin(1)) - self.target).square()
+
+
+class Contrast:
+    """``(std of the brightness − target)²``: 0 is flat, .5 is half black and half white."""
+
+    def __init__(self, weight: Any, target: float = 0.25):
+        self.weight, self.target = weight, target
+
+    def __call__(self, view: View) -> Tensor:
+        brightness = view.image.mean(1).flatten(1)
+        return ((brightness.var(1, unbiased=False) + 1e-8).sqrt() - self.target).square()
+
+
+class Palette:
+    """``mean over pixels of min over colours ‖pixel − colour‖²``: holds the picture to a few colours.
+
+    Args:
+        colours: names of CSS or ``"#rrggbb"``.
+    """
+
+    def __init__(self, weight: Any, colours: Sequence[str]):
+        from PIL import ImageColor
+
+        self.weight = weight
+        self.colours = torch.tensor([ImageColor.getrgb(colour)[:3] for colour in colours]) / 255  # [K,3]
+
+    def __call__(self, view: View) -> Tensor:
+        colours = self.colours.to(view.image).view(1, -1, 3, 1, 1)
+        nearest = (view.image[:, None] - colours).square().sum(2).amin(1)  # [B,H,W]
+        return _mean(nearest)
+
+
+class Symmetry:
+    """``mean((x − mirrored x)²)``.
+
+    Args:
+        axis: ``horizontal``: left equals right.  ``vertical``: top equals bottom.
+    """
+
+    def __init__(self, weight: Any, axis: str = "horizontal"):
+        self.weight, self.dim = weight, {"horizontal": -1, "vertical": -2}[axis]
+
+    def __call__(self, view: View) -> Tensor:
+        return _mean((view.image - view.image.flip(self.dim)).square())
+
+
+class Edges:
+    """``mean((x − colour)²)`` over the rim of the picture: a frame, or an object that does not touch the border.
+
+    Args:
+        width: of the rim, as a part of the shorter side.
+        colour: a name of CSS or ``"#rrggbb"``.
+    """
+
+    def __init__(self, weight: Any, width: float = 0.1, colour: str = "white"):
+        from PIL import ImageColor
+
+        self.weight, self.width = weight, width
+        self.colour = torch.tensor(ImageColor.getrgb(colour)[:3]).view(1, 3, 1, 1) / 255
+
+    def __call__(self, view: View) -> Tensor:
+        h, w = view.image.shape[-2:]
+        rim = max(1, int(self.width * min(h, w)))
+        inside = F.pad(view.image.new_zeros(h - 2 * rim, w - 2 * rim), (rim,) * 4, value=1.0)
+        off = (view.image - self.colour.to(view.image)).square() * inside
+        return off.sum((1, 2, 3)) / (3 * inside.sum())
+
+
+class Tiling(_Weighted):
+    """``mean((left − right edge)²) + mean((top − bottom edge)²)``: the picture repeats without a seam.
+
+    Beside ``augmentations.border=wrap``, which shows the perceptor the repeated picture.
+    """
+
+    def __call__(self, view: View) -> Tensor:
+        x = view.image
+        return _mean((x[..., 0] - x[..., -1]).square()) + _mean((x[..., 0, :] - x[..., -1, :]).square())
+
+
+class Sharpness(_Weighted):
+    """``1 / (1 + 100 · mean(laplacian²))``: 1 for a blurred picture, falling as fine detail grows."""
+
+    def __call__(self, view: View) -> Tensor:
+        grey = view.image.mean(1, keepdim=True)
+        kernel = grey.new_tensor([[0, 1, 0], [1, -4, 1], [0, 1, 0]]).view(1, 1, 3, 3)
+        return 1 / (1 + 100 * _mean(F.conv2d(grey, kernel).square()))
+
+
+class LatentNorm(_Weighted):
+    """``mean(z²)``: a latent that stays small."""
+
+    def __call__(self, view: View) -> Tensor:
+        return _mean(view.latent.square())
+
+
+class CodebookDistance(_Weighted):
+    """``mean((z − nearest code)²)``: a latent that the decoder has seen the like of."""
+
+    def __call__(self, view: View) -> Tensor:
+        return _mean((view.latent - view.generator.quantise(view.latent)).square())
+
+
+class LatentPrior(_Weighted):
+    """``mean over places of (z − m)ᵀ S⁻¹ (z − m) / C`` with the mean m and covariance S of the generator's codes."""
+
+    def __call__(self, view: View) -> Tensor:
+        codes = view.generator.codebook.detach().to(view.latent)
+        mean, channels = codes.mean(0), codes.shape[1]
+        spread = torch.cov(codes.T).view(channels, channels)
+        inverse = torch.linalg.inv(spread + 1e-4 * spread.diagonal().mean() * torch.eye(channels).to(spread))
+        off = view.latent.movedim(1, -1) - mean  # [B,h,w,C]
+        return _mean(torch.einsum("bhwc,cd,bhwd->bhw", off, inverse, off)) / channels
+
+
+class PixelAnchor(_Weighted):
+    """``mean((x − x0)²)``, x0 the picture of the start: holds the pixels, where ``loss.anchor`` holds the latent."""
+
+    def __call__(self, view: View) -> Tensor:
+        return _mean((view.image - view.start_image).square())
