@@ -14,7 +14,7 @@ FLOORS = [
     ["errors", "paths", "rng", "threads"],
     ["io"],
     ["schedules", "prompts", "protocols"],
-    ["checkpoints", "models", "memory"],
+    ["checkpoints", "models", "memory", "optimizer"],
     ["config"],
     ["augmentations", "noise", "latent", "init", "terms", "loss", "module", "loggers"],
     ["runs", "callbacks"],

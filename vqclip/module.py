@@ -17,6 +17,7 @@ from vqclip.memory import device_memory, is_out_of_memory, keep_freed_memory
 from vqclip.models.clip import CLIPPerceptor
 from vqclip.models.vqgan import VQGAN
 from vqclip.noise import Noise
+from vqclip.optimizer import clip_gradients, needs_closure
 from vqclip.protocols import View
 from vqclip.rng import StepRandom
 from vqclip.schedules import Schedule
@@ -54,6 +55,7 @@ class LatentOptimisation(pl.LightningModule):
         picture_chunk: pictures worked on in one go; None for as many as fit into half of the device's memory.
         crop_chunk: crops a perceptor looks at in one go; None for all.  As ``picture_chunk``, memory only: gradients
             are the same.
+        clip: the longest gradient that a picture's latent may have; None for any.
     """
 
     def __init__(
@@ -72,6 +74,7 @@ class LatentOptimisation(pl.LightningModule):
         keep: torch.nn.Module | None = None,
         picture_chunk: int | None = None,
         crop_chunk: int | None = None,
+        clip: float | None = None,
     ):
         super().__init__()
         self.automatic_optimization = False  # the backward goes through the crops in chunks, see below
@@ -82,10 +85,12 @@ class LatentOptimisation(pl.LightningModule):
         self.register_buffer("start", self.latent.detach().clone())
         self.seeds, self.steps, self.latent_kind, self.keep = list(seeds), steps, latent_kind, keep
         self.augmentations, self.noise, self.objective = augmentations, noise, objective
-        self.make_optimizer, self.lr = optimizer, lr
+        self.make_optimizer, self.lr, self.clip = optimizer, lr, clip
         self.picture_chunk, self.crop_chunk = picture_chunk, crop_chunk
         self._start_images: Tensor | None = None
-        self.metrics: dict[str, Tensor | float] = {}  #: of the last step: loss and terms [B], lr and noise factor
+        #: of the last step: loss, terms, the lengths of the gradient and of the latent after it [B], lr, noise factor
+        self.metrics: dict[str, Tensor | float] = {}
+        self.scores: dict[str, float] = {}  #: of the newest snapshot, means over the pictures
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return self.make_optimizer([self.latent])
@@ -123,12 +128,43 @@ class LatentOptimisation(pl.LightningModule):
 
     def training_step(self, batch: int, batch_idx: int) -> None:
         self.optimise(self.global_step, self.optimizers())
+        # For whoever watches the trainer: EarlyStopping, ModelCheckpoint, progress bars.  The loggers have it from the
+        # recorder, in one row with the pictures.
+        shown = {name: value.mean() if isinstance(value, Tensor) else value for name, value in self.metrics.items()}
+        self.log_dict(shown, logger=False, batch_size=1)
+
+    def validation_step(self, batch: int, batch_idx: int) -> None:
+        """A snapshot was taken: its scores, for callbacks that watch them (Lightning's validation is our snapshot)."""
+        self.log_dict(self.scores, logger=False, batch_size=1)
 
     def optimise(self, step: int, optimizer: torch.optim.Optimizer) -> None:
         """One step: decode, look at crops, move the latents.  Numbers of it are left in ``metrics``."""
         t = self.progress(step)
         for group in optimizer.param_groups:
             group["lr"] = self.lr(t)
+        parts: list[dict[str, Tensor]] = []
+
+        def closure() -> Tensor:
+            parts[:] = self._gradients(step, optimizer)
+            return sum(self.objective.total(part, t).sum() for part in parts)
+
+        if needs_closure(optimizer):
+            optimizer.step(closure)
+        else:
+            closure()
+            optimizer.step()
+        terms = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+        self.metrics = {
+            "loss": self.objective.total(terms, t),
+            **terms,
+            "lr": self.lr(t),
+            "noise": self.noise.factor(t),
+            "grad_norm": self.grad_norm,
+            "latent_norm": self.latent.detach().flatten(1).norm(dim=1),
+        }
+
+    def _gradients(self, step: int, optimizer: torch.optim.Optimizer) -> list[dict[str, Tensor]]:
+        """Leave every latent's gradient, clipped; the objective's terms, a chunk of pictures at a time."""
         while True:
             optimizer.zero_grad()
             try:
@@ -138,14 +174,8 @@ class LatentOptimisation(pl.LightningModule):
                 if not is_out_of_memory(error):
                     raise
             self._halve_chunk()
-        optimizer.step()
-        terms = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-        self.metrics = {
-            "loss": self.objective.total(terms, t),
-            **terms,
-            "lr": self.lr(t),
-            "noise": self.noise.factor(t),
-        }
+        self.grad_norm = clip_gradients(self.latent, self.clip)
+        return parts
 
     def _backward(self, step: int, which: slice) -> dict[str, Tensor]:
         """Add the gradient of pictures ``which`` to the latents'; the objective's terms, each [n], detached."""

@@ -77,7 +77,7 @@ def build(cfg: DictConfig, prompts: Sequence[str | Mapping], seeds: Sequence[int
         keep = init.keep(start) if hasattr(init, "keep") else None
 
     optimizer = OmegaConf.to_container(cfg.optimizer, resolve=True)
-    lr = schedule(optimizer.pop("lr"))
+    lr, clip = schedule(optimizer.pop("lr")), optimizer.pop("clip", None)
     generator.checkpointed = cfg.memory.checkpoint_decoder
     return LatentOptimisation(
         generator=generator,
@@ -94,6 +94,7 @@ def build(cfg: DictConfig, prompts: Sequence[str | Mapping], seeds: Sequence[int
         lr=lr,
         picture_chunk=cfg.memory.picture_chunk,
         crop_chunk=cfg.memory.crop_chunk,
+        clip=clip,
     )
 
 

@@ -29,7 +29,7 @@ from vqclip.config.check import check
 from vqclip.config.instantiate import instantiate
 from vqclip.config.resolve import identity, picture_config, resolved
 from vqclip.io.files import atomic_write, write_json
-from vqclip.loggers import log_result
+from vqclip.loggers import close, log_begin, log_result
 from vqclip.prompts import parse
 from vqclip.runs.build import build
 from vqclip.runs.evaluate import judge_pictures
@@ -38,6 +38,7 @@ from vqclip.runs.provenance import VERSIONED, inputs, same_inputs, weight_hashes
 from vqclip.runs.recorder import Recorder
 from vqclip.runs.signals import Signals
 from vqclip.runs.status import DIVERGED, FAILED, FINISHED, INTERRUPTED, STOPPED_EARLY, Diverged
+from vqclip.runs.trainer import make_trainer
 
 __all__ = ["Result", "execute"]
 
@@ -116,42 +117,54 @@ def _execute(cfg: DictConfig, config: dict, folder: Path, signals: Signals, resu
     if not checkpoint:
         write_json(folder / "run.json", report)
     began = time.perf_counter() - past.get("seconds", 0)
-    with _outcome(folder, report, began), _loggers(cfg, config, past.get("wandb")) as loggers:
+    with _outcome(folder, report, began), _loggers(cfg, config, past) as loggers:
         module = build(cfg, prompts, seeds)
         report["weights"] = weight_hashes(module, config)
         report["inputs"] = inputs(config)
         if checkpoint:
             same_inputs(folder, past, report)
         recorder = _recorder(folder, config, report, signals)  # its records share report's parts, the device to come
-        trainer = _trainer(cfg, config, folder, recorder, loggers)
+        callbacks = [instantiate(callback, _convert_="all") for callback in (cfg.callbacks or {}).values() if callback]
+        trainer = make_trainer(config, folder, [recorder, *callbacks], loggers)
         device = trainer.strategy.root_device
         report["device"] = str(device)
         report["machine"]["device"] = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
         report["wandb"] = next((logger.version for logger in loggers if isinstance(logger, WandbLogger)), None)
         write_json(folder / "run.json", report)
+        for logger in loggers:
+            log_begin(logger, report)
         module.place(device)
         ckpt = {"ckpt_path": folder / "last.ckpt", "weights_only": True} if checkpoint else {}
-        trainer.fit(module, train_dataloaders=range(module.steps), **ckpt)
+        try:
+            trainer.fit(module, range(module.steps), range(1), **ckpt)
+        except Diverged:
+            _take_stock(report, trainer, recorder)
+            raise
         if checkpoint and checkpoint["global_step"] == module.steps:
             # Stopped after the last step: Lightning found nothing to train and called nobody.
             for callback in trainer.callbacks:
                 callback.on_train_end(trainer, module)
-        report["steps"] = trainer.global_step
+        _take_stock(report, trainer, recorder)
         if trainer.global_step < module.steps:
             report["reason"] = getattr(recorder, "stopped_early", None) or "Lightning ended the run"
-        for own, best, final in zip(report["pictures"], recorder.best, recorder.last, strict=True):
-            own |= {"best": best, "final": final}
         files = [picture_folder(folder, i) / "best.png" for i in range(len(prompts))]
         texts = [parse(entry).text for entry in prompts]
         for own, score in zip(report["pictures"], judge_pictures(files, texts), strict=True):
             own |= {} if score is None else {"judge": score}
-        report["sha256"] = dict(sorted(recorder.digests.items()))
         report["seconds"] = round(time.perf_counter() - began, 3)
         for logger in loggers:
             log_result(logger, folder, report)
     module.place(device)  # Lightning took the latent back to the CPU
     images = module.decode().float().cpu()
     return Result(folder, images, module.latent.detach().float().cpu(), report["pictures"])
+
+
+def _take_stock(report: dict, trainer: pl.Trainer, recorder: Recorder) -> None:
+    """What the run has come to, into its report."""
+    report["steps"] = trainer.global_step
+    for own, best, final in zip(report["pictures"], recorder.best, recorder.last, strict=True):
+        own |= {"best": best, "final": final}
+    report["sha256"] = dict(sorted(recorder.digests.items()))
 
 
 def _recorder(folder: Path, config: Mapping, report: Mapping, signals: Signals) -> Recorder:
@@ -166,21 +179,6 @@ def _recorder(folder: Path, config: Mapping, report: Mapping, signals: Signals) 
     ]
     every = config["trainer"].get("log_every_n_steps", 1)
     return Recorder(folder, records, config["snapshot_every"], every, signals)
-
-
-def _trainer(cfg: DictConfig, config: Mapping, folder: Path, recorder: Recorder, loggers: list[Logger]) -> pl.Trainer:
-    callbacks = [instantiate(callback, _convert_="all") for callback in (cfg.callbacks or {}).values() if callback]
-    return pl.Trainer(
-        **config["trainer"],
-        default_root_dir=str(folder),
-        max_steps=config["steps"],
-        max_epochs=-1,
-        logger=loggers or False,
-        callbacks=[recorder, *callbacks],
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
 
 
 @contextmanager
@@ -206,24 +204,32 @@ def _outcome(folder: Path, report: dict, began: float) -> Iterator[None]:
         write_json(folder / "run.json", report)
 
 
+#: Loggers that take the whole config when they start, and go on in the run they had: name → key in run.json.
+_WITH_CONFIG = ("wandb",)
+
+
 @contextmanager
-def _loggers(cfg: DictConfig, config: Mapping, wandb_id: str | None) -> Iterator[list[Logger]]:
-    """The loggers of a run.  W&B's run ends with it, marked failed where it failed: the next job gets its own."""
+def _loggers(cfg: DictConfig, config: Mapping, past: Mapping) -> Iterator[list[Logger]]:
+    """The loggers of a run.  W&B's run ends with it, marked failed where it failed: the next job gets its own.
+
+    Args:
+        past: ``run.json`` of the run that is resumed, else empty.
+    """
     loggers: list[Logger] = []
-    code = 1
+    error: BaseException | None = None
     try:
         for name, logger in (cfg.logger or {}).items():
             if logger:
                 make = instantiate(logger, _convert_="all", _partial_=True)
-                # W&B takes the config when it starts; what is sent later gets lost offline.
-                own_id = {"id": wandb_id} if wandb_id else {}
-                loggers.append(make(config=dict(config), **own_id) if name == "wandb" else make())
+                own_id = {"id": past[name]} if past.get(name) else {}
+                loggers.append(make(config=dict(config), **own_id) if name in _WITH_CONFIG else make())
         yield loggers
-        code = 0
+    except BaseException as raised:
+        error = raised
+        raise
     finally:
         for logger in loggers:
-            if isinstance(logger, WandbLogger):
-                logger.experiment.finish(exit_code=code)
+            close(logger, error)
 
 
 def _quiet() -> None:

@@ -1,0 +1,92 @@
+"""What a logger is told of a run, and when."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pytorch_lightning.loggers import Logger, TensorBoardLogger
+from torch import Tensor
+
+__all__ = ["Media", "RunView", "close", "log_begin", "log_result", "log_step", "run_name"]
+
+#: Letters of a run's name that W&B's pages still show whole.
+NAME_LENGTH = 64
+
+
+@dataclass(frozen=True)
+class Media:
+    """What there is to see of a step."""
+
+    images: Tensor  #: [B,3,H,W] in [0,1]
+    crops: Tensor  #: one of each picture as a perceptor sees it, [B,3,S,S] in [0,1]
+    latents: Tensor  #: [B,C,h,w]
+    captions: list[str]  #: of each picture: prompt, step, scores
+
+    def pictures(self) -> dict[str, tuple[Tensor, str]]:
+        """Every picture and crop [3,H,W] by name, with its caption."""
+        kinds = (("picture", self.images), ("crop", self.crops))
+        return {
+            f"{kind}/{i:02d}": (x, caption)
+            for kind, xs in kinds
+            for i, (x, caption) in enumerate(zip(xs, self.captions, strict=True))
+        }
+
+
+class RunView:
+    """A logger that has a place for more than numbers; each method where it has none does nothing."""
+
+    def begin(self, report: Mapping[str, Any]) -> None:
+        """What is known when the models are loaded: ``run.json`` so far."""
+
+    def show(self, step: int, numbers: Mapping[str, float], media: Media | None) -> None:
+        """A step's numbers, and its pictures where a snapshot was taken."""
+
+    def result(self, folder: Path, report: Mapping[str, Any]) -> None:
+        """What a finished run came to, from its folder and ``run.json`` as it will be."""
+
+    def close(self, error: BaseException | None) -> None:
+        """The run has ended, with an error or without."""
+
+
+def log_begin(logger: Logger, report: Mapping[str, Any]) -> None:
+    if isinstance(logger, RunView):
+        logger.begin(report)
+
+
+def log_step(logger: Logger, step: int, numbers: Mapping[str, float], media: Media | None) -> None:
+    """Numbers and pictures of one step to one logger, in one call where it can take both."""
+    if isinstance(logger, RunView):
+        logger.show(step, numbers, media)
+        return
+    logger.log_metrics(dict(numbers), step)
+    if isinstance(logger, TensorBoardLogger) and media:
+        for name, (x, _) in media.pictures().items():
+            logger.experiment.add_image(name, x, step)
+
+
+def log_result(logger: Logger, folder: Path, report: Mapping[str, Any]) -> None:
+    if isinstance(logger, RunView):
+        logger.result(folder, report)
+
+
+def close(logger: Logger, error: BaseException | None) -> None:
+    if isinstance(logger, RunView):
+        logger.close(error)
+
+
+def run_name(config: Mapping[str, Any]) -> str | None:
+    """A job of a sweep by its swept keys, any other run by its prompt."""
+    from vqclip.config.grammar import job_name
+    from vqclip.prompts import parse
+
+    if config.get("sweep"):
+        return job_name(config["sweep"]["swept"])
+    include = (config.get("prompts") or {}).get("include") or []
+    if not include:
+        return None
+    first, *others = include if isinstance(include, list) else [include]
+    name = parse(first).label + (f" and {len(others)} more" if others else "")
+    return name if len(name) <= NAME_LENGTH else f"{name[: NAME_LENGTH - 1]}…"

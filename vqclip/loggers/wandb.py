@@ -1,0 +1,206 @@
+"""Weights & Biases.  ``step`` is the metric of every axis, and W&B's own counter is left alone.
+
+So any other callback may log too: with an explicit step, W&B drops every row that comes after a higher one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from pytorch_lightning.loggers import WandbLogger
+
+from vqclip.config.resolve import picture_config
+from vqclip.errors import UserError
+from vqclip.io.wandb_server import has_key, is_reachable, wandb_mode
+from vqclip.loggers.base import Media, RunView, run_name
+
+__all__ = ["WandbRun", "wandb_logger"]
+
+#: Seconds that W&B's server may take to begin a run, and to take the rest of its data when it ends.
+PATIENCE = 10
+
+
+class WandbRun(RunView, WandbLogger):
+    """One run of W&B: rows and pictures by ``step``, a table, artifacts with their lineage."""
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """What other callbacks log: Lightning's own step beside ours, so that their curves have our axis."""
+        told = {} if step is None else {"step": step, "trainer/global_step": step}
+        self.experiment.log({**metrics, **told})
+
+    def begin(self, report: Mapping[str, Any]) -> None:
+        """Weights and versions into the config; weights and input pictures as artifacts that the run used."""
+        import wandb
+
+        known = {key: report[key] for key in ("identity", "versions", "machine", "weights", "inputs")}
+        self.experiment.config.update(known, allow_val_change=True)
+        for name, digest in report["weights"].items():
+            self._use(wandb.Artifact(f"weights-{_plain(name)}", "weights", metadata={"name": name, "sha256": digest}))
+        for path, digest in report["inputs"].items():
+            used = wandb.Artifact(f"input-{_plain(Path(path).name)}", "picture", metadata={"sha256": digest})
+            used.add_file(path)
+            self._use(used)
+
+    def show(self, step: int, numbers: Mapping[str, float], media: Media | None) -> None:
+        import wandb
+
+        shown: dict[str, Any] = {}
+        if media:
+            for name, (x, caption) in media.pictures().items():
+                pixels = (x * 255).round().byte().movedim(0, -1).cpu().numpy()
+                shown[name] = wandb.Image(pixels, caption=caption)
+            for i, latent in enumerate(media.latents):
+                shown[f"latent/{i:02d}"] = wandb.Histogram(latent.float().flatten().numpy())
+        self.experiment.log({**numbers, **shown, "step": step})
+
+    def result(self, folder: Path, report: Mapping[str, Any]) -> None:
+        """Table, videos, summary, latents and the resume point."""
+        pictures = report["pictures"]
+        self.experiment.log({**self._media(folder, report), "step": report["steps"]})
+        for kind in ("best", "final"):
+            for name in pictures[0][kind]:
+                self.experiment.summary[f"{kind}/{name}"] = sum(own[kind][name] for own in pictures) / len(pictures)
+        files = [f"picture-{i:02d}/latents.safetensors" for i in range(len(pictures))]
+        self._made("latents", folder, ["config.yaml", *files], {"pictures": pictures})
+        self._made("checkpoint", folder, ["last.ckpt"], {"steps": report["steps"]})
+
+    def close(self, error: BaseException | None) -> None:
+        """Marked failed where the run failed; one that diverged says so to whoever asked W&B for its alerts."""
+        if reason := getattr(error, "reason", None):
+            self.experiment.summary["reason"] = reason
+            self.experiment.alert("vqclip: a run diverged", f"{self.experiment.name}: {reason}", level="ERROR")
+        self.experiment.finish(exit_code=1 if error else 0)
+
+    def _media(self, folder: Path, report: Mapping[str, Any]) -> dict[str, Any]:
+        """A table with a row a picture, the best pictures, the videos."""
+        import wandb
+
+        config, pictures = self.experiment.config.as_dict(), report["pictures"]
+        swept = (config.get("sweep") or {}).get("swept", {})
+        scores = list(pictures[0]["best"])
+        table = wandb.Table(["picture", "prompt", "seed", "settings", *swept, *scores, "seconds"])
+        shown: dict[str, Any] = {"result": table}
+        settings = json.dumps(picture_config(config), ensure_ascii=False)
+        for i, own in enumerate(pictures):
+            place = folder / f"picture-{i:02d}"
+            best = wandb.Image(str(place / "best.png"), caption=f"{own['prompt']} · {_shown(own['best'])}")
+            values = [own["prompt"], own["seed"], settings, *swept.values(), *own["best"].values(), report["seconds"]]
+            table.add_data(best, *values)
+            shown[f"best/{i:02d}"] = best
+            if (video := place / "timelapse.mp4").is_file():
+                shown[f"timelapse/{i:02d}"] = wandb.Video(str(video))
+        if (video := folder / "interpolation.mp4").is_file():
+            shown["interpolation"] = wandb.Video(str(video))
+        return shown
+
+    def _made(self, kind: str, folder: Path, files: list[str], metadata: dict[str, Any]) -> None:
+        import wandb
+
+        artifact = wandb.Artifact(f"{kind}-{self.experiment.id}", kind, metadata=metadata)
+        for name in files:
+            # Immutable: W&B reads the run folder's own files when it uploads, and keeps no copy of them.
+            artifact.add_file(str(folder / name), name, policy="immutable")
+        self.experiment.log_artifact(artifact)
+
+    def _use(self, artifact: Any) -> None:
+        # use_artifact refuses offline, and online waits for the server; this is what it does with a new artifact.
+        self.experiment._log_artifact(artifact, is_user_created=True, use_after_commit=True)
+
+
+def wandb_logger(save_dir: str, config: dict, mode: str | None, **kwargs) -> WandbRun:
+    """Lightning's logger around a W&B run of its own, with the whole config at its start, and no question asked.
+
+    Where the server does not answer within a second (``vqclip.io.wandb_server``), the run goes offline.  One that stops
+    answering while the run goes on costs :data:`PATIENCE` at its end.
+
+    Args:
+        save_dir: the run folder; ``WANDB_DIR`` wins over it.
+        config: the resolved config.
+        mode: online, offline or disabled; None is online where a key is known (``WANDB_API_KEY`` or ``wandb
+            login``), else offline.
+        kwargs: go to ``wandb.init`` (project, entity, name, group, tags, job_type, …).  One that is None or empty is
+            what W&B's own environment says (``WANDB_PROJECT``, ``WANDB_TAGS``, ``WANDB_JOB_TYPE``, …); where that
+            says nothing, a run is named by its prompt, and a job of a sweep by its swept keys, in the sweep's group.
+
+    Raises:
+        UserError: online, without a key.
+    """
+    import wandb
+
+    known = wandb.setup().settings
+    mode = wandb_mode(mode, known)
+    if mode == "online" and not has_key(known):
+        raise UserError(
+            "logger.wandb.mode=online: no API key is known. Allowed: after `wandb login` or with WANDB_API_KEY set. "
+            "Try: logger.wandb.mode=offline"
+        )
+    if mode == "online" and not is_reachable(known.base_url):
+        mode = _went_offline(f"{known.base_url} does not answer")
+    run = _begin(os.environ.get("WANDB_DIR") or save_dir, config, mode, _arguments(config, kwargs))
+    run.define_metric("step", hidden=True)
+    run.define_metric("*", step_metric="step")
+    if run.offline:
+        folder = Path(run.dir).parent
+        print(f"W&B offline. Look: wandb leet {folder}   Upload: wandb sync {folder}")
+    return WandbRun(experiment=run, save_dir=save_dir, project=run.project, name=run.name)
+
+
+def _begin(folder: str, config: dict, mode: str, arguments: dict[str, Any]):
+    import wandb
+
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    begin = partial(
+        wandb.init,
+        dir=folder,
+        config=config,
+        resume="allow" if arguments.get("id") else None,
+        reinit="create_new",  # never into another run of this process
+        settings=wandb.Settings(silent=True, console="off", init_timeout=PATIENCE, finish_timeout=PATIENCE),
+        **arguments,
+    )
+    try:
+        return begin(mode=mode)
+    except wandb.errors.Error as error:
+        return begin(mode=_went_offline(str(error).splitlines()[0]))
+
+
+#: wandb.init's argument → what says it in the environment.  W&B reads the variable where the argument is None.
+_ENVIRONMENT = {
+    "project": "WANDB_PROJECT",
+    "name": "WANDB_NAME",
+    "job_type": "WANDB_JOB_TYPE",
+    "group": "WANDB_RUN_GROUP",
+    "tags": "WANDB_TAGS",
+}
+
+
+def _arguments(config: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, Any]:
+    """What was asked for, then what W&B's environment says, then our own."""
+    sweep = config.get("sweep")
+    ours = {"project": "vqclip", "job_type": "sweep" if sweep else "run", "name": run_name(config)}
+    ours["group"] = sweep["group"] if sweep else None
+    given = {key: value for key, value in asked.items() if value not in (None, [], "")}
+    from_us = {key: value for key, value in ours.items() if value is not None and not os.environ.get(_ENVIRONMENT[key])}
+    return from_us | given
+
+
+def _went_offline(reason: str) -> str:
+    # Else W&B's telemetry, which goes to the same server, holds the process up for ten seconds at its end.
+    os.environ["WANDB_ERROR_REPORTING"] = "false"
+    print(f"W&B: {reason}; this run goes on offline", file=sys.stderr)
+    return "offline"
+
+
+def _plain(name: str) -> str:
+    """A name that W&B takes for an artifact."""
+    return "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in name)
+
+
+def _shown(scores: Mapping[str, float]) -> str:
+    return " ".join(f"{name} {value:.3f}" for name, value in scores.items() if name != "step")

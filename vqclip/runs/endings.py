@@ -1,0 +1,65 @@
+"""Why a run ended before its last step: somebody asked for it, or its numbers are none any more."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import EarlyStopping, Timer
+
+from vqclip.module import LatentOptimisation
+
+__all__ = ["divergence", "early_reason"]
+
+#: A latent this many times as long as the start's, noise this strong, a weight this large: no run works with it.
+FAR = 1e3
+
+
+def early_reason(trainer: pl.Trainer, steps: int) -> str | None:
+    """Who ended the run before all its steps were done; None where they are."""
+    if trainer.global_step >= steps:
+        return None
+    done = f"after step {trainer.global_step} of {steps}"
+    if trainer.max_steps != -1 and trainer.global_step >= trainer.max_steps:
+        return f"trainer.limit_train_batches {done}"
+    for callback in trainer.callbacks:
+        # An early stopping that went back on its own words has none of its messages left.
+        if isinstance(callback, EarlyStopping) and trainer.should_stop and callback.stopping_reason_message:
+            return f"EarlyStopping {done}: {callback.stopping_reason_message}"
+        if isinstance(callback, Timer) and (left := callback.time_remaining()) is not None and left <= 0:
+            return f"trainer.max_time, or a Timer, {done}: {callback.time_elapsed():.0f} s are over"
+    return f"a callback asked for it {done}"
+
+
+def divergence(module: LatentOptimisation, step: int, numbers: Mapping[str, float]) -> str | None:
+    """What is no finite number after ``step``, the likely cause, and what to change; None where all is well.
+
+    Args:
+        numbers: the step's, as ``metrics.csv`` has them.
+    """
+    bad = [name for name, value in numbers.items() if not math.isfinite(value)]
+    if not bad:
+        return None
+    shown = ", ".join(f"{name} is {numbers[name]}" for name in bad[:3])
+    return f"after step {step} {shown}. {_cause(module, numbers)}"
+
+
+def _cause(module: LatentOptimisation, numbers: Mapping[str, float]) -> str:
+    t, noise = module.progress(module.global_step - 1), numbers.get("noise", 0)
+    if not abs(noise) < FAR:
+        return f"Likely cause: the noise. Try: noise.factor=0.1 (it is {noise:g})"
+    weights: dict[str, Any] = {name: weight(t) for name, weight in module.objective.weights.items()}
+    largest = max(weights, key=lambda name: abs(weights[name]))
+    if not abs(weights[largest]) < FAR:
+        key = {"include": "loss.alpha", "exclude": "loss.beta", "anchor": "loss.anchor"}.get(
+            largest, f"loss.terms.{largest}.weight"
+        )
+        return f"Likely cause: a weight. Try: {key}=1 (it is {abs(weights[largest]):g})"
+    fine = [name for name in weights if math.isfinite(numbers.get(name, math.nan))]
+    broken = [name for name in weights if name in numbers and name not in fine]
+    if fine and broken:
+        return f"Likely cause: the term {', '.join(broken)}. Try: ~loss.terms.{broken[0]}"
+    lr = numbers.get("lr", math.nan)
+    return f"Likely cause: the rate. Try: optimizer.lr={lr / 10:g} (it is {lr:g}), or optimizer.clip=1"

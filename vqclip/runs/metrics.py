@@ -1,0 +1,85 @@
+"""The curves of a run: rows on disk, numbers and pictures to every logger, numbers to every callback."""
+
+from __future__ import annotations
+
+import csv
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytorch_lightning as pl
+from torch import Tensor
+
+from vqclip.loggers import Media, log_step
+from vqclip.module import LatentOptimisation
+from vqclip.runs.snapshots import Snapshot
+
+__all__ = ["Metrics", "append_row", "step_numbers"]
+
+
+class Metrics:
+    """``metrics.csv``, ``timing.csv`` and the loggers.
+
+    What the clock says stands apart from ``metrics.csv``, which is the same bytes whenever the run is the same.
+
+    Args:
+        folder: the run folder.
+        labels: the prompt of each picture, for captions.
+    """
+
+    def __init__(self, folder: Path, labels: list[str]):
+        self.folder, self.labels = folder, labels
+        self.start_clock()
+
+    def start_clock(self) -> None:
+        """Seconds in ``timing.csv`` count from now."""
+        self._began = time.perf_counter()
+
+    def write(self, step: int, numbers: Mapping[str, float]) -> None:
+        """A row a file."""
+        append_row(self.folder / "metrics.csv", {"step": step, **numbers})
+        append_row(self.folder / "timing.csv", {"step": step, "seconds": round(time.perf_counter() - self._began, 4)})
+
+    def send(self, trainer: pl.Trainer, step: int, numbers: Mapping[str, float], snapshot: Snapshot | None) -> None:
+        """One call a logger: the step's numbers, and where there is a snapshot its pictures, scores and latents."""
+        numbers = dict(numbers)
+        for i, scores in enumerate(snapshot.scores if snapshot else ()):
+            numbers |= {f"snapshot/{name}/{i:02d}": value for name, value in scores.items()}
+        media = None
+        if snapshot:
+            captions = [self._caption(i, step, scores) for i, scores in enumerate(snapshot.scores)]
+            media = Media(snapshot.images, snapshot.crops, snapshot.latents, captions)
+        for logger in trainer.loggers:
+            log_step(logger, step, numbers, media)
+
+    def _caption(self, index: int, step: int, scores: Mapping[str, float]) -> str:
+        shown = " ".join(f"{name} {value:.3f}" for name, value in scores.items())
+        return f"{self.labels[index]} · step {step} · {shown}"
+
+
+def step_numbers(module: LatentOptimisation) -> dict[str, float]:
+    """Loss and terms of the last step as means over the pictures, and each picture's own where there are several."""
+    numbers = {}
+    for name, value in module.metrics.items():
+        values = value.tolist() if isinstance(value, Tensor) else [value]
+        numbers[name] = sum(values) / len(values)
+        if len(values) > 1:
+            numbers |= {f"{name}/{i:02d}": v for i, v in enumerate(values)}
+    return numbers
+
+
+def append_row(path: Path, row: Mapping[str, float]) -> None:
+    """Add ``row`` to a CSV under the columns it has; a file that is not there begins with those of the row.
+
+    A run that an older version began goes on with the columns of then.
+    """
+    columns = list(row)
+    if path.exists():
+        with open(path, newline="") as file:
+            columns = next(csv.reader(file), columns)
+    new = not path.exists()
+    with open(path, "a", newline="") as file:
+        writer = csv.DictWriter(file, columns, restval="", extrasaction="ignore")
+        if new:
+            writer.writeheader()
+        writer.writerow(row)

@@ -1,0 +1,94 @@
+"""Snapshots: every picture as it is now, its latent, a crop as the perceptor sees it, and the best so far."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from vqclip.io.files import atomic_write
+from vqclip.io.images import png_bytes
+from vqclip.module import LatentOptimisation
+from vqclip.runs.folder import picture_folder, rollback
+
+__all__ = ["Snapshot", "Snapshots"]
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The pictures at one step."""
+
+    images: Tensor  #: [B,3,H,W] in [0,1]
+    crops: Tensor  #: one of each picture, [B,3,S,S], as the first perceptor sees it
+    latents: Tensor  #: [B,C,h,w], on the CPU
+    scores: list[dict[str, float]]  #: of each picture, by name
+
+
+class Snapshots:
+    """The pictures' folders: ``steps``, ``crops``, ``latents.safetensors``, ``best.png``, ``final.png``.
+
+    Args:
+        folder: the run folder.
+        records: what the PNGs of each picture carry, one a picture.
+    """
+
+    def __init__(self, folder: Path, records: list[dict]):
+        self.folder, self.records = folder, records
+        self.best: list[dict] = [{} for _ in records]  #: of each picture: step and scores of its best snapshot
+        self.last: list[dict] = [{} for _ in records]  #: of each picture: step and scores of its newest snapshot
+        self.digests: dict[str, str] = {}  #: sha256 of every picture written, by path in the folder
+        self._latents: list[dict[str, Tensor]] = [{} for _ in records]
+
+    @property
+    def step(self) -> int:
+        """The newest snapshot's step; -1 before the first."""
+        return self.last[0].get("step", -1)
+
+    def take(self, module: LatentOptimisation, step: int) -> Snapshot:
+        """Write every picture as it is after ``step`` steps."""
+        images, scores, crops = module.look()
+        by_picture = [{name: value[i].item() for name, value in scores.items()} for i in range(len(self.records))]
+        snapshot = Snapshot(images, crops, module.latent.detach().cpu(), by_picture)
+        for i in range(len(self.records)):
+            self._write(snapshot, i, step)
+        return snapshot
+
+    def best_latents(self) -> list[Tensor]:
+        """The latent [C,h,w] of each picture's best snapshot."""
+        return [own[f"{best['step']:06d}"] for own, best in zip(self._latents, self.best, strict=True)]
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best": self.best, "last": self.last, "digests": self.digests}
+
+    def load_state_dict(self, state: Mapping[str, Any], step: int) -> None:
+        """Bring the folder back to the snapshots it had at ``step``."""
+        self.best, self.last, self.digests = state["best"], state["last"], state["digests"]
+        rollback(self.folder, step, _steps(self.best))
+        for i in range(len(self.records)):
+            self._latents[i] = load_file(picture_folder(self.folder, i) / "latents.safetensors")
+
+    def _write(self, snapshot: Snapshot, i: int, step: int) -> None:
+        folder, own, record = picture_folder(self.folder, i), snapshot.scores[i], {**self.records[i], "step": step}
+        content = png_bytes(snapshot.images[i], {**record, "scores": own})
+        self._picture(folder / "steps" / f"{step:06d}.png", content)
+        self._picture(folder / "crops" / f"{step:06d}.png", png_bytes(snapshot.crops[i], record))
+        self._picture(folder / "final.png", content)
+        if not self.best[i] or own["score"] > self.best[i]["score"]:
+            self.best[i] = {"step": step, **own}
+            self._picture(folder / "best.png", content)
+        self.last[i] = {"step": step, **own}
+        self._latents[i][f"{step:06d}"] = snapshot.latents[i].clone()
+        atomic_write(folder / "latents.safetensors", save(self._latents[i]))
+
+    def _picture(self, path: Path, content: bytes) -> None:
+        atomic_write(path, content)
+        self.digests[str(path.relative_to(self.folder))] = hashlib.sha256(content).hexdigest()
+
+
+def _steps(entries: Sequence[Mapping[str, Any]]) -> list[int]:
+    return [entry["step"] for entry in entries]
