@@ -102,7 +102,7 @@ def test_a_single_run_asks_nothing_and_has_no_group(pair, tmp_path, capsys):
     own = records(folder)
     assert "run_group" not in own["run"][0] and own["run"][0]["job_type"] == "run"
     assert own["run"][0]["display_name"] == "a fox and 1 more" and own["run"][0]["project"] == "vqclip"
-    row = own["history"][-1]["item"]
+    row = rows_of(own)[4]
     assert {"include/00", "include/01", "picture/01._type", "best/01._type"} <= set(row)
 
 

@@ -17,7 +17,7 @@ from vqclip.memory import device_memory, is_out_of_memory, keep_freed_memory
 from vqclip.models.clip import CLIPPerceptor
 from vqclip.models.vqgan import VQGAN
 from vqclip.noise import Noise
-from vqclip.optimizer import clip_gradients, needs_closure
+from vqclip.optimizer import clip_gradients, step_with
 from vqclip.protocols import View
 from vqclip.rng import StepRandom
 from vqclip.schedules import Schedule
@@ -128,10 +128,8 @@ class LatentOptimisation(pl.LightningModule):
 
     def training_step(self, batch: int, batch_idx: int) -> None:
         self.optimise(self.global_step, self.optimizers())
-        # For whoever watches the trainer: EarlyStopping, ModelCheckpoint, progress bars.  The loggers have it from the
-        # recorder, in one row with the pictures.
-        shown = {name: value.mean() if isinstance(value, Tensor) else value for name, value in self.metrics.items()}
-        self.log_dict(shown, logger=False, batch_size=1)
+        # For callbacks that watch the trainer; the loggers have it from the recorder, in one row with the pictures.
+        self.log_dict({name: torch.as_tensor(v).mean() for name, v in self.metrics.items()}, logger=False, batch_size=1)
 
     def validation_step(self, batch: int, batch_idx: int) -> None:
         """A snapshot was taken: its scores, for callbacks that watch them (Lightning's validation is our snapshot)."""
@@ -142,18 +140,7 @@ class LatentOptimisation(pl.LightningModule):
         t = self.progress(step)
         for group in optimizer.param_groups:
             group["lr"] = self.lr(t)
-        parts: list[dict[str, Tensor]] = []
-
-        def closure() -> Tensor:
-            parts[:] = self._gradients(step, optimizer)
-            return sum(self.objective.total(part, t).sum() for part in parts)
-
-        if needs_closure(optimizer):
-            optimizer.step(closure)
-        else:
-            closure()
-            optimizer.step()
-        terms = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+        terms = step_with(optimizer, lambda: self._gradients(step, optimizer), lambda own: self.objective.total(own, t))
         self.metrics = {
             "loss": self.objective.total(terms, t),
             **terms,
@@ -163,8 +150,8 @@ class LatentOptimisation(pl.LightningModule):
             "latent_norm": self.latent.detach().flatten(1).norm(dim=1),
         }
 
-    def _gradients(self, step: int, optimizer: torch.optim.Optimizer) -> list[dict[str, Tensor]]:
-        """Leave every latent's gradient, clipped; the objective's terms, a chunk of pictures at a time."""
+    def _gradients(self, step: int, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+        """Leave every latent's gradient, clipped; the objective's terms, each [B], detached."""
         while True:
             optimizer.zero_grad()
             try:
@@ -175,7 +162,7 @@ class LatentOptimisation(pl.LightningModule):
                     raise
             self._halve_chunk()
         self.grad_norm = clip_gradients(self.latent, self.clip)
-        return parts
+        return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
     def _backward(self, step: int, which: slice) -> dict[str, Tensor]:
         """Add the gradient of pictures ``which`` to the latents'; the objective's terms, each [n], detached."""

@@ -92,9 +92,8 @@ def build(cfg: DictConfig, prompts: Sequence[str | Mapping], seeds: Sequence[int
         objective=instantiate(cfg.loss, _convert_="all"),
         optimizer=instantiate({**optimizer, "lr": lr.start, "_partial_": True}, _convert_="all"),
         lr=lr,
-        picture_chunk=cfg.memory.picture_chunk,
-        crop_chunk=cfg.memory.crop_chunk,
         clip=clip,
+        **{key: cfg.memory[key] for key in ("picture_chunk", "crop_chunk")},
     )
 
 
