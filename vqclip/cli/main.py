@@ -109,6 +109,7 @@ def _job(cfg: DictConfig) -> float:
 
     from vqclip.config.grammar import job_name
     from vqclip.runs.execute import execute
+    from vqclip.runs.status import Diverged
 
     sweep = HydraConfig.get().mode == RunMode.MULTIRUN
     folder = Path(HydraConfig.get().runtime.output_dir)
@@ -122,6 +123,11 @@ def _job(cfg: DictConfig) -> float:
             raise  # Hydra goes on with the other jobs
         print(f"vqclip: {error}", file=sys.stderr)
         sys.exit(2)
+    except Diverged as error:
+        if sweep:
+            raise
+        print(f"vqclip: diverged {error}", file=sys.stderr)
+        sys.exit(1)
     for path in result.pictures:
         print(path)
     return result.score
