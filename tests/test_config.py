@@ -23,7 +23,8 @@ NEEDS = {("init", "image"): ["init.path=photo.jpg"], ("experiment", "edit"): ["i
 
 @pytest.mark.parametrize("group,choice", CHOICES)
 def test_every_yaml_composes_and_its_targets_bind(group, choice):
-    cfg = compose([f"{group}={choice}", *NEEDS.get((group, choice), [])])
+    added = "+" if group == "loss/terms" else ""  # none by default
+    cfg = compose([f"{added}{group}={choice}", *NEEDS.get((group, choice), [])])
     config = resolved(cfg)
 
     def targets(node):

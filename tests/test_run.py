@@ -116,10 +116,12 @@ def test_run_is_a_function_before_and_after_its_first_use(small_pair, tmp_path):
 
 
 def test_a_failing_run_says_so_on_disk(small_pair, tmp_path):
-    with pytest.raises(Exception, match="momentum"):
-        run("a fox", [*small_pair, "optimizer._target_=torch.optim.SGD", "+optimizer.momentum=-1"], tmp_path / "run")
+    # LBFGS looks at the name of its search at its first step only.
+    wrong = "optimizer={_target_: torch.optim.LBFGS, lr: 1, line_search_fn: none_such}"
+    with pytest.raises(Exception, match="strong_wolfe"):
+        run("a fox", [*small_pair, wrong], tmp_path / "run")
     report = json.loads((tmp_path / "run" / "run.json").read_text())
-    assert report["status"] == "failed" and "momentum" in report["error"]
+    assert report["status"] == "failed" and "strong_wolfe" in report["error"]
 
 
 def test_mistakes_are_found_before_a_folder_is_made(small_pair, tmp_path):

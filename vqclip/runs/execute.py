@@ -34,7 +34,7 @@ from vqclip.prompts import parse
 from vqclip.runs.build import build
 from vqclip.runs.evaluate import judge_pictures
 from vqclip.runs.folder import command, lock_folder, picture_folder, read_checkpoint, rollback
-from vqclip.runs.provenance import VERSIONED, inputs, same_inputs, weight_hashes
+from vqclip.runs.provenance import VERSIONED, inputs, own_weights, same_inputs, weight_hashes
 from vqclip.runs.recorder import Recorder
 from vqclip.runs.signals import Signals
 from vqclip.runs.status import DIVERGED, FAILED, FINISHED, INTERRUPTED, STOPPED_EARLY, Diverged
@@ -96,8 +96,6 @@ def _execute(cfg: DictConfig, config: dict, folder: Path, signals: Signals, resu
         torch.set_num_threads(past["machine"]["threads"])
     else:
         rollback(folder)
-    atomic_write(folder / "config.yaml", yaml.safe_dump(config, sort_keys=False, allow_unicode=True).encode())
-
     include = config["prompts"]["include"]
     include = include if isinstance(include, list) else [include]
     prompts = [own for own in include for _ in range(config["batch_size"])]
@@ -115,7 +113,9 @@ def _execute(cfg: DictConfig, config: dict, folder: Path, signals: Signals, resu
         "machine": {"threads": torch.get_num_threads(), "instructions": torch.backends.cpu.get_cpu_capability()},
     }
     if not checkpoint:
-        write_json(folder / "run.json", report)
+        # Before the config that names the files: a resumed record reads only files whose hashes it has.
+        write_json(folder / "run.json", report | {"weights": own_weights(config), "inputs": inputs(config)})
+    atomic_write(folder / "config.yaml", yaml.safe_dump(config, sort_keys=False, allow_unicode=True).encode())
     began = time.perf_counter() - past.get("seconds", 0)
     with _outcome(folder, report, began), _loggers(cfg, config, past) as loggers:
         module = build(cfg, prompts, seeds)

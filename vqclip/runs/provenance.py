@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from vqclip.checkpoints.load import load_prior
 from vqclip.errors import UserError
@@ -14,10 +14,7 @@ from vqclip.module import LatentOptimisation
 from vqclip.prompts import parse_prompts
 from vqclip.runs.folder import command
 
-if TYPE_CHECKING:
-    pass
-
-__all__ = ["inputs", "same_inputs", "weight_hashes"]
+__all__ = ["inputs", "own_weights", "same_inputs", "weight_hashes"]
 
 #: Packages whose version may change a picture.
 VERSIONED = ("vqclip", "torch", "torchvision", "openai-clip", "taming-transformers", "pytorch-lightning")
@@ -30,6 +27,16 @@ def weight_hashes(module: LatentOptimisation, config: Mapping) -> dict[str, str]
     if config["init"]["_target_"] == "vqclip.init.Prior" and config["checkpoints"].get("prior"):
         weights["prior"] = load_prior(config["checkpoints"]["prior"]["path"]).sha256
     return weights
+
+
+def own_weights(config: Mapping[str, Any]) -> dict[str, str]:
+    """sha256 of the weight files of the user's own that a config names, known before any model is loaded."""
+    checkpoints = config["checkpoints"]
+    cards = {"generator": checkpoints["generator"], "prior": checkpoints.get("prior"), **checkpoints["perceptors"]}
+    paths = {name: str((card or {}).get("path") or "") for name, card in cards.items()}
+    return {
+        name: sha256(Path(path).expanduser()) for name, path in paths.items() if path and not path.startswith("pkg://")
+    }
 
 
 def inputs(config: Mapping[str, Any]) -> dict[str, str]:
