@@ -372,6 +372,7 @@ def test_every_shipped_card_is_whole():
     eyes = {n for k, n in found if k == "perceptor"}
     assert eyes == {
         "embedded",
+        "robust",
         "vit_b_32",
         "vit_b_16",
         "vit_l_14",

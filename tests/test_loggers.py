@@ -136,8 +136,8 @@ def test_a_server_that_is_not_there_costs_a_second(pair, tmp_path, server):
     assert json.loads((folder / "run.json").read_text())["status"] == "finished"
     assert records(folder)["exit"][0].get("exit_code", 0) == 0
     assert "does not answer; this run goes on offline" in (tmp_path / "run.err").read_text()
-    # W&B alone would wait 90 seconds and then fail.  It starts in about one, and a busy machine has its noise.
-    assert float((tmp_path / "run.txt").read_text()) < 10
+    # W&B alone would wait 90 seconds and then fail.  It starts in about one; a busy machine took ten.
+    assert float((tmp_path / "run.txt").read_text()) < 30
 
 
 def test_tensorboard_has_the_same_numbers_and_pictures(small_pair, tmp_path):

@@ -138,9 +138,9 @@ def test_a_sweep_its_repetition_and_a_larger_one(small_pair, tmp_path, capsys):
     before = [contents(folder / str(n)) for n in range(4)]
 
     capsys.readouterr()
-    began = time.perf_counter()
+    began = time.process_time()  # of this process: a busy machine takes none of it
     assert sweep(*words, "loss.alpha=.5,1", pair=small_pair) == 0
-    assert time.perf_counter() - began < 10
+    assert time.process_time() - began < 10
     assert "4 of 4 jobs are done already" in capsys.readouterr().out
     assert [contents(folder / str(n)) for n in range(4)] == before
 

@@ -74,6 +74,7 @@ class Recorder(pl.Callback):
         step = trainer.global_step
         snapshot = step % self.snapshot_every == 0 or step == module.steps
         row = snapshot or step % self.log_every == 0 or step == 1
+        numbers: dict[str, float] = {}
         # On a GPU a number read makes the device wait, so there it is read with the rows.
         if row or module.device.type == "cpu":
             numbers = step_numbers(module)
