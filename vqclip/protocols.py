@@ -66,8 +66,6 @@ class InitContext:
     texts: list[str]  #: one a picture, extras joined
     rng: StepRandom  #: step 0
     prior: str | None  #: the pair's prior, a path
-    #: latents [B,C,h,w] → scores [B] by the guides, for starts that choose; None where nobody can say
-    score: Callable[[Tensor], Tensor] | None = None
 
 
 @runtime_checkable

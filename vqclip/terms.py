@@ -128,10 +128,7 @@ class Edges:
 
 
 class Tiling(_Weighted):
-    """``mean((left − right edge)²) + mean((top − bottom edge)²)``: the picture repeats without a seam.
-
-    Beside ``augmentations.border=wrap``, which shows the perceptor the repeated picture.
-    """
+    """``mean((left − right edge)²) + mean((top − bottom edge)²)``: the picture repeats without a seam."""
 
     def __call__(self, view: View) -> Tensor:
         x = view.image
