@@ -385,7 +385,7 @@ def test_every_shipped_card_is_whole():
     }
     for c in found.values():
         assert c.about and c.licence
-        if c.name != "embedded":
+        if c.name not in ("embedded", "robust"):  # those come with the package
             assert c.urls and c.file and c.architecture
     urls = dict(zip(clip.available_models(), clip.clip._MODELS.values(), strict=True))
     assert {u for c in found.values() for u in c.urls} >= set(urls.values())
