@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -10,11 +11,13 @@ import time
 from pathlib import Path
 
 import pytest
-from test_resume import FORKS
+from test_resume import FORKS, wait_for_rows
 from test_sweep import sweep
 
 from vqclip import UserError, run
 from vqclip.loggers import wandb_logger
+from vqclip.runs.folder import read_checkpoint
+from vqclip.runs.status import Diverged
 
 
 @pytest.fixture
@@ -26,15 +29,20 @@ def pair(small_pair, monkeypatch, tmp_path):
     return [*(word for word in small_pair if not word.startswith(("logger=", "callbacks="))), "callbacks.progress=null"]
 
 
-def records(folder):
-    """Records of the one W&B run in a run folder, by type, as ``wandb leet inspect`` reads them."""
-    [path] = folder.glob("wandb/*run-*/*.wandb")
+def records(folder, parts=1):
+    """Records of the one W&B run in a run folder, by type, as ``wandb leet inspect`` reads them.
+
+    A run that was resumed has a part for every time it went on.
+    """
+    paths = sorted(folder.glob("wandb/*run-*/*.wandb"))
+    assert len(paths) == parts
     wandb = shutil.which("wandb", path=str(Path(sys.executable).parent)) or "wandb"
-    done = subprocess.run([wandb, "leet", "inspect", "--json", str(path)], capture_output=True, text=True, check=True)
     found = {}
-    for line in done.stdout.splitlines():
-        record = json.loads(line)
-        found.setdefault(record["type"], []).append(record[record["type"]])
+    for path in paths:
+        inspect = [wandb, "leet", "inspect", "--json", str(path)]
+        for line in subprocess.run(inspect, capture_output=True, text=True, check=True).stdout.splitlines():
+            record = json.loads(line)
+            found.setdefault(record["type"], []).append(record[record["type"]])
     return found
 
 
@@ -80,15 +88,16 @@ def test_every_job_of_a_sweep_is_a_run_of_its_own(pair, tmp_path, capsys):
             assert (step == 0) or {"loss", "include", "exclude", "anchor", "lr", "noise"} <= set(row)
             pictures = {key for key in row if key.endswith("._type") and row[key] == "image-file"}
             assert ({"picture/00._type", "crop/00._type"} <= pictures) == (step in (0, 2, 4))
+        summary = {k: v for entry in found[n]["summary"] for k, v in entry.get("update", {}).items()}
         last = rows[4]
         assert last["result._type"] == "table-file" and last["result.nrows"] == 1
         assert last["timelapse/00._type"] == "video-file"
         [files] = (folder / str(n)).glob("wandb/offline-run-*/files")
         table = json.loads((files / last["result.path"]).read_text())
         values = dict(zip(table["columns"], table["data"][0], strict=True))
+        assert values["judge"] == summary["judge"] == report["pictures"][0]["judge"]
         assert values["prompt"] == "a fox" and values["score"] == report["pictures"][0]["best"]["score"]
         assert values["loss.beta"] in ("0", "0.5") and json.loads(values["settings"])["steps"] == 4
-        summary = {k: v for entry in found[n]["summary"] for k, v in entry.get("update", {}).items()}
         for kind in ("best", "final"):
             assert summary[f"{kind}/score"] == report["pictures"][0][kind]["score"]
         contents = {c["path"]: c["local_path"] for a in found[n]["artifact"] for c in a["manifest"].get("contents", [])}
@@ -108,14 +117,14 @@ def test_a_single_run_asks_nothing_and_has_no_group(pair, tmp_path, capsys):
 
 def test_online_without_a_key_is_refused(pair, tmp_path):
     with pytest.raises(UserError, match=r"mode=online: no API key is known.*Try: logger\.wandb\.mode=offline"):
-        wandb_logger(str(tmp_path), {"sweep": None}, "online", project="vqclip")
+        wandb_logger({"sweep": None}, "online", project="vqclip")
 
 
 def _with_a_server(port, folder, overrides):
     os.environ.update({"WANDB_API_KEY": "x" * 40, "WANDB_BASE_URL": f"http://127.0.0.1:{port}"})
     os.dup2(os.open(f"{folder}.err", os.O_CREAT | os.O_WRONLY), 2)
     began = time.perf_counter()
-    experiment = wandb_logger(f"{folder}-alone", {"sweep": None}, None, project="vqclip").experiment
+    experiment = wandb_logger({"sweep": None}, None, f"{folder}-alone", project="vqclip").experiment
     experiment.log({"loss": 1})
     experiment.finish()
     Path(f"{folder}.txt").write_text(str(time.perf_counter() - began))
@@ -178,3 +187,69 @@ def test_nothing_is_lost_beside_stock_callbacks(pair, tmp_path, names):
     assert sent["weights"] == json.loads((folder / "run.json").read_text())["weights"]
     if "keeper" in names:
         assert list(folder.rglob("epoch=*.ckpt"))
+
+
+def _resumed_by_wandb(folder, overrides, prompts):
+    os.dup2(os.open(f"{folder}.err", os.O_CREAT | os.O_WRONLY), 2)
+    run(prompts, overrides, folder)
+
+
+@pytest.mark.parametrize("names", [["rate"], ["device"], list(STOCK)], ids=["rate", "device", "together"])
+def test_nothing_is_lost_after_a_resume(pair, tmp_path, monkeypatch, names):
+    """Two records, one run: every step, picture and table is in one or the other, and none was taken for old."""
+    pytest.importorskip("psutil")
+    folder, long = tmp_path / "run", ["steps=20", "snapshot_every=5"]
+    child = FORKS.Process(target=_resumed_by_wandb, args=(folder, [*pair, *stock(*names), *long], "a fox"))
+    child.start()
+    wait_for_rows(child, folder, 8)
+    child.terminate()
+    child.join(60)
+    assert child.exitcode == 128 + signal.SIGTERM
+    done = read_checkpoint(folder)["global_step"]
+    monkeypatch.setenv("VQCLIP_TRUST", "pytorch_lightning")
+    run(None, [f"resume={folder}"])
+    own = records(folder, parts=2)
+    assert len({record["run_id"] for record in own["run"]}) == 1 and [r.get("resume") for r in own["run"]] == [
+        None,
+        True,
+    ]
+    assert [record.get("exit_code", 0) for record in own["exit"]] == [1, 0]
+    rows = rows_of(own)
+    assert [step for step, row in sorted(rows.items()) if "loss" in row] == list(range(1, 21))
+    assert [step for step, row in sorted(rows.items()) if "picture/00._type" in row] == list(range(0, 21, 5))
+    assert [step for step, row in sorted(rows.items()) if "latent/00._type" in row] == list(range(0, 21, 5))
+    assert rows[20]["result._type"] == "table-file" and 8 <= done < 20
+    # Theirs count from 0, Lightning's own step; the signal came before their turn in step ``done``.
+    for name, key in {"rate": "lr-Adam", "device": "DeviceStatsMonitor.on_train_batch_start/cpu_percent"}.items():
+        if name in names:
+            assert [step for step, row in sorted(rows.items()) if key in row] == list(range(20)), key
+
+
+def test_wandbs_environment_is_respected_and_an_explicit_key_wins(pair, tmp_path, monkeypatch):
+    said = {"TAGS": "red,blue", "JOB_TYPE": "trial", "PROJECT": "birds", "NAME": "mine", "RUN_GROUP": "together"}
+    for name, value in said.items():
+        monkeypatch.setenv(f"WANDB_{name}", value)
+    monkeypatch.setenv("WANDB_DIR", str(tmp_path / "elsewhere"))
+    folder = run("a fox", pair, tmp_path / "run").folder
+    assert not (folder / "wandb").exists()
+    [own] = records(tmp_path / "elsewhere")["run"]
+    assert own["tags"] == ["red", "blue"] and own["job_type"] == "trial" and own["project"] == "birds"
+    assert own["display_name"] == "mine" and own["run_group"] == "together"
+    keys = {"project": "foxes", "name": "first", "group": "alone", "save_dir": tmp_path / "here"}
+    explicit = [*(f"logger.wandb.{key}={value}" for key, value in keys.items()), "tags=[green]"]
+    run("a fox", [*pair, *explicit, "+logger.wandb.job_type=own"], tmp_path / "explicit")
+    [own] = records(tmp_path / "here")["run"]
+    assert own["tags"] == ["green"] and own["job_type"] == "own" and own["project"] == "foxes"
+    assert own["display_name"] == "first" and own["run_group"] == "alone"
+
+
+def test_a_run_that_diverged_raises_an_alert(pair, tmp_path):
+    with pytest.raises(Diverged):
+        run(
+            "a fox",
+            [*pair, "steps=8", "optimizer={_target_:torch.optim.SGD,lr:1e6}", "loss.anchor=1e6"],
+            tmp_path / "run",
+        )
+    own = records(tmp_path / "run")
+    [alert] = own["alert"]
+    assert "diverged" in alert["title"] and "loss.anchor=1" in alert["text"] and own["exit"][0]["exit_code"] == 1

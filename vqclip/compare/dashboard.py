@@ -7,6 +7,7 @@ names of the runs.  The description can be printed without an account; saving it
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -41,7 +42,7 @@ def build(pictures: Sequence[Picture], entity: str, project: str) -> Workspace:
         sections=_sections(pictures, keys, panels, workspaces.Section),
         runset_settings=workspaces.RunsetSettings(
             filters=f"Metric('Group') = '{sweep['group']}'" if sweep else "",
-            pinned_columns=[*(f"config:{key}" for key in keys), "summary:best/score", "summary:best/include"],
+            pinned_columns=[*(f"config:{key}" for key in keys), "summary:judge", "summary:best/include"],
         ),
     )
 
@@ -53,7 +54,7 @@ def _sections(pictures: Sequence[Picture], keys: Sequence[str], panels: Any, sec
         name for name in dict.fromkeys(k for p in pictures for k in p.scores) if name not in ("step", "score", "judge")
     ]
     curves = [panels.LinePlot(title=name, x="step", y=[name]) for name in ["loss", *terms, "lr", "noise"]]
-    scored = panels.SummaryMetric("best/include")
+    scored = panels.SummaryMetric("judge")
     columns = [panels.ParallelCoordinatesPlotColumn(panels.Config(key), display_name=key) for key in keys]
     results = [
         panels.WeavePanelSummaryTable(table_name="result", layout=panels.Layout(w=24, h=12)),
@@ -90,4 +91,4 @@ def describe(workspace: Workspace) -> dict[str, Any]:
 
 def project_of(config: Mapping[str, Any]) -> tuple[str | None, str]:
     logger = (config.get("logger") or {}).get("wandb") or {}
-    return logger.get("entity"), logger.get("project") or "vqclip"
+    return logger.get("entity"), logger.get("project") or os.environ.get("WANDB_PROJECT") or "vqclip"

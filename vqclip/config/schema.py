@@ -255,12 +255,16 @@ CLASSES: dict[str, Group] = {
     "vqclip.loggers.wandb_logger": Group(
         "Weights & Biases; without a key it works offline and asks nothing.",
         {
-            "save_dir": Key(Text("a folder"), "outputs/mine", "where W&B keeps its files"),
+            "save_dir": Key(
+                Text("a folder"), "outputs/mine", "W&B's files", null="WANDB_DIR, else the run folder", needed=False
+            ),
             "project": Key(Text(), "foxes", "W&B project", null="WANDB_PROJECT, else vqclip", needed=False),
             "entity": Key(Text(), "me", "user or team", null="your default one", needed=False),
-            "name": Key(Text(), '"first try"', "of the run", null="made of the swept keys", needed=False),
+            "name": Key(
+                Text(), '"first try"', "of the run", null="the prompt; in a sweep the swept keys", needed=False
+            ),
             "group": Key(Text(), "foxes", "of the run", null="in a sweep the sweep's folder", needed=False),
-            "tags": Key(Listing(Text()), "[first]", "of the run", null="none", needed=False),
+            "tags": Key(Listing(Text()), "[first]", "of the run", null="WANDB_TAGS", needed=False),
             "mode": Key(
                 Choice(("online", "offline", "disabled")), "offline", "network", null="as a key is known", needed=False
             ),

@@ -10,7 +10,7 @@ from typing import Any
 from pytorch_lightning.loggers import Logger, TensorBoardLogger
 from torch import Tensor
 
-__all__ = ["Media", "RunView", "close", "log_begin", "log_result", "log_step", "run_name"]
+__all__ = ["Media", "RunView", "close", "log_begin", "log_result", "log_step", "mean_scores", "run_name"]
 
 #: Letters of a run's name that W&B's pages still show whole.
 NAME_LENGTH = 64
@@ -75,6 +75,19 @@ def log_result(logger: Logger, folder: Path, report: Mapping[str, Any]) -> None:
 def close(logger: Logger, error: BaseException | None) -> None:
     if isinstance(logger, RunView):
         logger.close(error)
+
+
+def mean_scores(report: Mapping[str, Any]) -> dict[str, float]:
+    """What a run came to, over its pictures: ``judge`` where all have one, and each score of ``best`` and ``final``."""
+    pictures = report["pictures"]
+    found = {
+        f"{kind}.{name}": [own[kind][name] for own in pictures]
+        for kind in ("best", "final")
+        for name in pictures[0][kind]
+    }
+    if all("judge" in own for own in pictures):
+        found = {"judge": [own["judge"] for own in pictures], **found}
+    return {name: sum(values) / len(values) for name, values in found.items()}
 
 
 def run_name(config: Mapping[str, Any]) -> str | None:

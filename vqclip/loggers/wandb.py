@@ -18,7 +18,7 @@ from pytorch_lightning.loggers import WandbLogger
 from vqclip.config.resolve import picture_config
 from vqclip.errors import UserError
 from vqclip.io.wandb_server import has_key, is_reachable, wandb_mode
-from vqclip.loggers.base import Media, RunView, run_name
+from vqclip.loggers.base import Media, RunView, mean_scores, run_name
 
 __all__ = ["WandbRun", "wandb_logger"]
 
@@ -63,9 +63,8 @@ class WandbRun(RunView, WandbLogger):
         """Table, videos, summary, latents and the resume point."""
         pictures = report["pictures"]
         self.experiment.log({**self._media(folder, report), "step": report["steps"]})
-        for kind in ("best", "final"):
-            for name in pictures[0][kind]:
-                self.experiment.summary[f"{kind}/{name}"] = sum(own[kind][name] for own in pictures) / len(pictures)
+        for name, mean in mean_scores(report).items():
+            self.experiment.summary[name.replace(".", "/")] = mean
         files = [f"picture-{i:02d}/latents.safetensors" for i in range(len(pictures))]
         self._made("latents", folder, ["config.yaml", *files], {"pictures": pictures})
         self._made("checkpoint", folder, ["last.ckpt"], {"steps": report["steps"]})
@@ -84,14 +83,15 @@ class WandbRun(RunView, WandbLogger):
         config, pictures = self.experiment.config.as_dict(), report["pictures"]
         swept = (config.get("sweep") or {}).get("swept", {})
         scores = list(pictures[0]["best"])
-        table = wandb.Table(["picture", "prompt", "seed", "settings", *swept, *scores, "seconds"])
+        table = wandb.Table(["picture", "prompt", "seed", "settings", *swept, "judge", *scores, "seconds"])
         shown: dict[str, Any] = {"result": table}
         settings = json.dumps(picture_config(config), ensure_ascii=False)
         for i, own in enumerate(pictures):
             place = folder / f"picture-{i:02d}"
-            best = wandb.Image(str(place / "best.png"), caption=f"{own['prompt']} · {_shown(own['best'])}")
-            values = [own["prompt"], own["seed"], settings, *swept.values(), *own["best"].values(), report["seconds"]]
-            table.add_data(best, *values)
+            best = wandb.Image(str(place / "best.png"), caption=f"{own['prompt']} · {_shown(own)}")
+            judge = own.get("judge")
+            values = [own["prompt"], own["seed"], settings, *swept.values(), judge, *own["best"].values()]
+            table.add_data(best, *values, report["seconds"])
             shown[f"best/{i:02d}"] = best
             if (video := place / "timelapse.mp4").is_file():
                 shown[f"timelapse/{i:02d}"] = wandb.Video(str(video))
@@ -113,17 +113,17 @@ class WandbRun(RunView, WandbLogger):
         self.experiment._log_artifact(artifact, is_user_created=True, use_after_commit=True)
 
 
-def wandb_logger(save_dir: str, config: dict, mode: str | None, **kwargs) -> WandbRun:
+def wandb_logger(config: dict, mode: str | None, save_dir: str | None = None, **kwargs) -> WandbRun:
     """Lightning's logger around a W&B run of its own, with the whole config at its start, and no question asked.
 
     Where the server does not answer within a second (``vqclip.io.wandb_server``), the run goes offline.  One that stops
     answering while the run goes on costs :data:`PATIENCE` at its end.
 
     Args:
-        save_dir: the run folder; ``WANDB_DIR`` wins over it.
         config: the resolved config.
         mode: online, offline or disabled; None is online where a key is known (``WANDB_API_KEY`` or ``wandb
             login``), else offline.
+        save_dir: where W&B keeps its files; None is ``WANDB_DIR``, else the run folder.
         kwargs: go to ``wandb.init`` (project, entity, name, group, tags, job_type, …).  One that is None or empty is
             what W&B's own environment says (``WANDB_PROJECT``, ``WANDB_TAGS``, ``WANDB_JOB_TYPE``, …); where that
             says nothing, a run is named by its prompt, and a job of a sweep by its swept keys, in the sweep's group.
@@ -142,7 +142,8 @@ def wandb_logger(save_dir: str, config: dict, mode: str | None, **kwargs) -> Wan
         )
     if mode == "online" and not is_reachable(known.base_url):
         mode = _went_offline(f"{known.base_url} does not answer")
-    run = _begin(os.environ.get("WANDB_DIR") or save_dir, config, mode, _arguments(config, kwargs))
+    save_dir = save_dir or os.environ.get("WANDB_DIR") or config["paths"]["output_dir"]
+    run = _begin(save_dir, config, mode, _arguments(config, kwargs))
     run.define_metric("step", hidden=True)
     run.define_metric("*", step_metric="step")
     if run.offline:
@@ -170,7 +171,7 @@ def _begin(folder: str, config: dict, mode: str, arguments: dict[str, Any]):
         return begin(mode=_went_offline(str(error).splitlines()[0]))
 
 
-#: wandb.init's argument → what says it in the environment.  W&B reads the variable where the argument is None.
+#: wandb.init's argument → what says it in the environment.
 _ENVIRONMENT = {
     "project": "WANDB_PROJECT",
     "name": "WANDB_NAME",
@@ -185,9 +186,13 @@ def _arguments(config: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str,
     sweep = config.get("sweep")
     ours = {"project": "vqclip", "job_type": "sweep" if sweep else "run", "name": run_name(config)}
     ours["group"] = sweep["group"] if sweep else None
-    given = {key: value for key, value in asked.items() if value not in (None, [], "")}
-    from_us = {key: value for key, value in ours.items() if value is not None and not os.environ.get(_ENVIRONMENT[key])}
-    return from_us | given
+    # Read here: W&B reads its environment once a process, a notebook may set it later.
+    said: dict[str, Any] = {key: os.environ.get(name) for key, name in _ENVIRONMENT.items()}
+    said["tags"] = [tag.strip() for tag in (said["tags"] or "").split(",") if tag.strip()]
+    found: dict[str, Any] = {}
+    for source in (ours, said, asked):
+        found |= {key: value for key, value in source.items() if value not in (None, [], "")}
+    return found
 
 
 def _went_offline(reason: str) -> str:
@@ -202,5 +207,7 @@ def _plain(name: str) -> str:
     return "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in name)
 
 
-def _shown(scores: Mapping[str, float]) -> str:
-    return " ".join(f"{name} {value:.3f}" for name, value in scores.items() if name != "step")
+def _shown(picture: Mapping[str, Any]) -> str:
+    scores = {"judge": picture["judge"]} if "judge" in picture else {}
+    scores |= {name: value for name, value in picture["best"].items() if name != "step"}
+    return " ".join(f"{name} {value:.3f}" for name, value in scores.items())
