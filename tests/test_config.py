@@ -18,7 +18,11 @@ CHOICES = sorted(
     if path.parent != conf_dir() and not str(path.relative_to(conf_dir())).startswith("hydra")
 )
 # A choice that needs a value of the user's own.
-NEEDS = {("init", "image"): ["init.path=photo.jpg"], ("experiment", "edit"): ["init.path=photo.jpg"]}
+NEEDS = {
+    ("init", "image"): ["init.path=photo.jpg"],
+    ("init", "run"): ["init.run=outputs/one"],
+    ("experiment", "edit"): ["init.path=photo.jpg"],
+}
 
 
 @pytest.mark.parametrize("group,choice", CHOICES)

@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from vqclip.errors import UserError, closest
+from vqclip.io.latents import SavedLatent, saved_latents
 from vqclip.io.pixels import fit, read_image
-from vqclip.protocols import InitContext
+from vqclip.protocols import Init, InitContext
+from vqclip.rng import StepRandom
 
-__all__ = ["Blank", "Codebook", "Image", "InitContext", "MaskComposite", "Prior", "Sine"]
+__all__ = [
+    "Blank",
+    "Codebook",
+    "Gradient",
+    "Image",
+    "InitContext",
+    "MaskComposite",
+    "PixelNoise",
+    "Prior",
+    "Run",
+    "Sine",
+    "best_of",
+]
 
 
 class Sine:
@@ -47,7 +63,7 @@ class Blank:
         return z + self.noise * codes.std() * (hill * start.rng.normal("init", *start.shape)).to(z)
 
 
-def _rgb(colour: str) -> tuple[int, ...]:
+def _rgb(colour: str, key: str = "init.colour") -> tuple[int, ...]:
     """A colour's red, green and blue, 0 to 255."""
     from PIL import ImageColor
 
@@ -56,9 +72,74 @@ def _rgb(colour: str) -> tuple[int, ...]:
     except ValueError:
         names = list(ImageColor.colormap)
         raise UserError(
-            f"init.colour={colour}: no colour of this name.{closest(colour, names)} "
-            f'Allowed: the {len(names)} names of CSS, or "#rrggbb". Try: init.colour=white'
+            f"{key}={colour}: no colour of this name.{closest(colour, names)} "
+            f'Allowed: the {len(names)} names of CSS, or "#rrggbb". Try: {key.removesuffix("s")}'
+            + ("s=[white,black]" if key.endswith("s") else "=white")
         ) from None
+
+
+class Gradient:
+    """A picture that goes from one colour to another, encoded.
+
+    Args:
+        colours: two or more, evenly apart, by name or as ``"#rrggbb"``; None for two that each picture's seed draws.
+        angle: of the direction they go in, in degrees: 0 from top to bottom, 90 from left to right.
+    """
+
+    def __init__(self, colours: list[str] | None, angle: float):
+        self.colours, self.angle = colours, angle
+
+    def __call__(self, start: InitContext) -> Tensor:
+        if self.colours is None:
+            stops = start.rng.uniform("init", 2, 3)  # [B,2,3]
+        else:
+            stops = torch.tensor([[_rgb(own, "init.colours") for own in self.colours]]) / 255
+            stops = stops.expand(len(start.texts), -1, -1)
+        return _encoded(start, self._picture(stops, *_pixels(start)))
+
+    def _picture(self, stops: Tensor, height: int, width: int) -> Tensor:
+        """Colours [B,n,3] in [0,1] → pictures [B,3,H,W]."""
+        angle = torch.deg2rad(torch.tensor(float(self.angle)))
+        y, x = torch.linspace(-1, 1, height)[:, None], torch.linspace(-1, 1, width)
+        way = y * angle.cos() + x * angle.sin()
+        way = (way - way.min()) / (way.max() - way.min()).clamp(min=1e-9) * (stops.shape[1] - 1)  # 0 to n - 1
+        leg = way.floor().clamp(max=stops.shape[1] - 2).long()
+        return torch.lerp(stops[:, leg], stops[:, leg + 1], (way - leg)[..., None]).movedim(-1, 1)
+
+
+class PixelNoise:
+    """A picture of noise, encoded; its amplitude falls with the frequency f as ``f^-slope``.
+
+    Args:
+        slope: 0 is white noise, every pixel by itself; 1 pink or fractal, the same at every scale; 2 clouds only.
+        contrast: standard deviation of the pixels around middle grey, of a range of 1.
+        grey: one noise for all three colours.
+    """
+
+    def __init__(self, slope: float, contrast: float, grey: bool):
+        self.slope, self.contrast, self.grey = slope, contrast, grey
+
+    def __call__(self, start: InitContext) -> Tensor:
+        height, width = _pixels(start)
+        noise = start.rng.normal("init", 1 if self.grey else 3, height, width)
+        y, x = torch.fft.fftfreq(height)[:, None], torch.fft.rfftfreq(width)
+        frequency = (y.square() + x.square()).sqrt()
+        frequency[0, 0] = torch.inf if self.slope > 0 else 1  # the mean is middle grey
+        noise = torch.fft.irfft2(torch.fft.rfft2(noise) * frequency.pow(-self.slope), s=(height, width))
+        noise = noise / noise.std(dim=(1, 2, 3), keepdim=True)
+        return _encoded(start, (0.5 + self.contrast * noise).clamp(0, 1).expand(-1, 3, -1, -1))
+
+
+def _pixels(start: InitContext) -> tuple[int, int]:
+    """Height and width of the run's pictures."""
+    return start.shape[1] * start.generator.factor, start.shape[2] * start.generator.factor
+
+
+@torch.no_grad()
+def _encoded(start: InitContext, pictures: Tensor) -> Tensor:
+    """Pictures [B,3,H,W] in [0,1] → latents, one by one: a picture of a batch is as it is alone."""
+    codes = start.generator.codebook
+    return torch.cat([start.generator.encode(own[None].to(codes)) for own in pictures])
 
 
 class Codebook:
@@ -132,6 +213,51 @@ class Image:
         f = start.generator.factor
         image = fit(read_image(path, ground), start.shape[1] * f, start.shape[2] * f, self.fit, nearest)
         return image.to(start.generator.codebook)
+
+
+class Run:
+    """The latent of another run, exactly, whatever its words were.
+
+    Args:
+        run: its folder.
+        picture: which of its pictures; None for each from its own, or all from its only one.
+        step: ``best``, ``final``, or one of its snapshots.
+        via: ``latent``: to the last bit; ``picture``: its PNG, fitted and encoded anew, for another size or generator.
+    """
+
+    def __init__(self, run: str, picture: int | None, step: int | str, via: str):
+        self.run, self.picture, self.step, self.via = run, picture, step, via
+
+    def __call__(self, start: InitContext) -> Tensor:
+        saved = saved_latents(self.run, self.picture, self.step, len(start.texts))
+        if self.via == "picture":
+            return _encoded(start, torch.cat([fit(read_image(own.png), *_pixels(start)) for own in saved]))
+        for own in saved:
+            self._check(own, start)
+        return torch.stack([torch.from_numpy(own.read()) for own in saved]).to(start.generator.codebook)
+
+    def _check(self, own: SavedLatent, start: InitContext) -> None:
+        """That the generator is the one the latent belongs to."""
+        ours = getattr(start.generator, "sha256", None)
+        if own.shape == start.shape and (own.generator in (None, ours)):
+            return
+        raise UserError(
+            f"init.run={self.run}: its latents {list(own.shape)} belong to another generator "
+            f"({str(own.generator)[:12]}) than this run's ({str(ours)[:12]}, {list(start.shape)}). Allowed: runs of "
+            "the same checkpoints.generator, or by way of the picture. Try: init.via=picture"
+        )
+
+
+def best_of(init: Init, start: InitContext, count: int) -> Tensor:
+    """The start of the best score among ``count``, picture by picture; the first of them is ``init``'s own."""
+    best, scores = init(start), None
+    for candidate in range(count):
+        z = init(replace(start, rng=StepRandom(start.rng.seeds, candidate, start.rng.device))) if candidate else best
+        own = start.score(z)
+        better = own > (own.new_full(own.shape, -torch.inf) if scores is None else scores)
+        best = torch.where(better[:, None, None, None], z, best)
+        scores = own if scores is None else torch.where(better, own, scores)
+    return best
 
 
 class MaskComposite(torch.nn.Module):

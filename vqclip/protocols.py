@@ -66,6 +66,8 @@ class InitContext:
     texts: list[str]  #: one a picture, extras joined
     rng: StepRandom  #: step 0
     prior: str | None  #: the pair's prior, a path
+    #: what latents [B,C,h,w] would score as the run's first snapshot, [B]; higher is better
+    score: Callable[[Tensor], Tensor] | None = None
 
 
 @runtime_checkable

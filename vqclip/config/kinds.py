@@ -25,6 +25,7 @@ __all__ = [
     "Prompts",
     "Scheduled",
     "Size",
+    "Snapshot",
     "SweepRecord",
     "Text",
     "Whole",
@@ -207,6 +208,17 @@ class Size:
             raise ValueError
         if max(value) > self.high:
             raise ValueError(f"[height, width], each up to {self.high} pixels")
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A step of which a run has a snapshot."""
+
+    allowed: str = "best, final, or a step that the run has a snapshot of"
+
+    def check(self, value: Any) -> None:
+        if value not in ("best", "final"):
+            Whole(0).check(value)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from vqclip.errors import UserError
 from vqclip.prompts import parse_prompts
 
 __all__ = ["contradictions"]
@@ -109,8 +110,31 @@ def _start(config: Mapping[str, Any]) -> Iterator[str]:
             "init=prior: predicts the start from words, and prompts.include has a picture. Allowed with it: init=sine, "
             f"codebook or image. Try: init=sine, or init=image init.path={pictures[0]}"
         )
+    if init["_target_"] == "vqclip.init.Run":
+        yield from _run(config)
     if init.get("mask") and init.get("path"):
         yield from _mask(init["path"], init["mask"])
+
+
+def _run(config: Mapping[str, Any]) -> Iterator[str]:
+    from vqclip.checkpoints.check import factor_of
+    from vqclip.io.latents import saved_latents
+
+    init, size = config["init"], config["size"]
+    count = config["batch_size"] * len(parse_prompts(config["prompts"]["include"]))
+    try:
+        own = saved_latents(init["run"], init["picture"], init["step"], count)[0]
+    except UserError as error:
+        yield str(error)
+        return
+    factor = factor_of(config["checkpoints"]["generator"])
+    if init["via"] == "latent" and factor and own.shape[1:] != tuple(side // factor for side in size):
+        theirs = [side * factor for side in own.shape[1:]]
+        yield (
+            f"init.run={init['run']}: its pictures are of {theirs[0]}×{theirs[1]} pixels, and size={size} is asked "
+            f"for. Allowed: the same size, or by way of the picture. Try: size={str(theirs).replace(' ', '')}, or "
+            "init.via=picture"
+        )
 
 
 def _mask(path: str, mask_path: str) -> Iterator[str]:

@@ -17,7 +17,9 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from vqclip.config.compose import compose
+from vqclip.errors import UserError
 from vqclip.io.files import sha256
+from vqclip.io.latents import digest as latents_digest
 from vqclip.paths import conf_dir
 
 __all__ = ["as_data", "literal", "own_loggers", "record_errors"]
@@ -165,13 +167,22 @@ def _input_errors(config: Mapping[str, Any], what: str, known: Any) -> Iterator[
             elif isinstance(entry, Mapping) and "image" in entry:
                 named.append((f"prompts.{word}", entry["image"]))
     for key, path in named:
-        if isinstance(path, str) and not _is_known(path, known.get(path)):
+        if isinstance(path, str) and not _is_known_input(key, path, init, known.get(path)):
             typed = f"{key}={path}" if key.startswith("init") else f"{key}=[{{image: {path}}}]"
             yield (
                 key,
                 f"{key}: {what} names the file {path}, which is not here as that run read it (its sha256 is in the "
                 f"record), and a record may come from a stranger. If it is yours: {typed} on the command line",
             )
+
+
+def _is_known_input(key: str, path: str, init: Mapping[str, Any], digest: Any) -> bool:
+    if key != "init.run":
+        return _is_known(path, digest)
+    try:
+        return digest == latents_digest(init)
+    except UserError:
+        return False
 
 
 def _is_known(path: str, digest: Any) -> bool:

@@ -12,7 +12,6 @@ from vqclip.config.kinds import (
     Flag,
     Listing,
     Number,
-    Picture,
     Prompts,
     Scheduled,
     Size,
@@ -21,6 +20,7 @@ from vqclip.config.kinds import (
     Whole,
 )
 from vqclip.config.nodes import Group, Key, Named, Target
+from vqclip.config.starts import EVERY_START, STARTS
 
 __all__ = ["CLASSES", "ROOT", "TRAINER"]
 
@@ -162,7 +162,7 @@ ROOT = Group(
         "sweep": Key(SweepRecord(), "null", "a sweep fills it in", null="no sweep", needed=False),
         "prompts": PROMPTS,
         "checkpoints": CHECKPOINTS,
-        "init": Target("Where the latent starts.", "init"),
+        "init": Target("Where the latent starts.", "init", EVERY_START),
         "latent": Target("How the latent reaches the decoder.", "latent"),
         "augmentations": Target("How the picture is shown to the perceptor.", "augmentations"),
         "noise": Target("Noise on the crops.", "noise"),
@@ -184,36 +184,7 @@ ROOT = Group(
 
 #: Keys by ``_target_``: what can be checked without importing the class.  Others are bound to their signatures.
 CLASSES: dict[str, Group] = {
-    "vqclip.init.Sine": Group(
-        "sin(std * randn): from noise, as in the original recipe.",
-        {"std": Key(Number(0, 1e3), "0.5", "of the normal numbers under the sine")},
-        title="init=sine",
-    ),
-    "vqclip.init.Codebook": Group("A random code at every place.", title="init=codebook"),
-    "vqclip.init.Prior": Group(
-        "A network that belongs to the pair of checkpoints predicts the start from the words.",
-        {"jitter": Key(Number(0, 100), "0", "noise on it", "standard deviations of the latent")},
-        title="init=prior",
-    ),
-    "vqclip.init.Image": Group(
-        "A picture of your own is the start.",
-        {
-            "path": Key(Picture(), "photo.jpg", "any format that Pillow opens"),
-            "fit": Key(Choice(("cut", "pad", "stretch")), "cut", "how it comes to the run's size"),
-            "mask": Key(Picture(), "mask.png", "white may change, black stays", null="all may change"),
-            "feather": Key(Whole(0, 512), "8", "how far inwards the mask's edge sets in", "pixels"),
-        },
-        title="init=image",
-    ),
-    "vqclip.init.Blank": Group(
-        "An empty sheet with a spot of noise in its middle, for a guide that draws.",
-        {
-            "colour": Key(Text('a color by name or as "#rrggbb"'), "white", "of the sheet"),
-            "noise": Key(Number(0, 1e3), "0.5", "in the spot's middle", "standard deviations of the codebook"),
-            "spot": Key(Number(1e-6, 1e3), "0.5", "how far out the noise reaches", "shares of half a side"),
-        },
-        title="init=blank",
-    ),
+    **STARTS,
     "vqclip.latent.Continuous": Group("The decoder sees the latent as it is.", title="latent=continuous"),
     "vqclip.latent.Quantised": Group("The decoder sees the nearest code at each place.", title="latent=quantised"),
     "vqclip.augmentations.Augmentations": AUGMENTATIONS,

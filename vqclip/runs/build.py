@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +17,7 @@ from vqclip.checkpoints.load import load_generator, load_perceptor
 from vqclip.checkpoints.words import known_words, unknown_words
 from vqclip.config.instantiate import instantiate
 from vqclip.config.resolve import resolved
-from vqclip.init import InitContext
+from vqclip.init import InitContext, best_of
 from vqclip.io.pixels import fit, read_image
 from vqclip.loss import Targets, combine_texts
 from vqclip.models.clip import CLIPPerceptor
@@ -64,26 +66,13 @@ def build(cfg: DictConfig, prompts: Sequence[str | Mapping], seeds: Sequence[int
             targets = Targets(towards, away)
             eyes[name] = Guide(perceptor, card.get("weight", 1) / total, targets)
 
-        prior = cfg.checkpoints.get("prior")
-        start = InitContext(
-            generator=generator,
-            shape=shape,
-            texts=[", ".join(p.text for p in [own, *extras] if p.text and p.weight > 0) for own in include],
-            rng=StepRandom(seeds, 0),
-            prior=prior.path if prior else None,
-        )
-        init = instantiate(cfg.init)
-        z0 = init(start)
-        keep = init.keep(start) if hasattr(init, "keep") else None
-
     optimizer = OmegaConf.to_container(cfg.optimizer, resolve=True)
     lr, clip = schedule(optimizer.pop("lr")), optimizer.pop("clip", None)
     generator.checkpointed = cfg.memory.checkpoint_decoder
-    return LatentOptimisation(
+    make = partial(
+        LatentOptimisation,
         generator=generator,
         eyes=eyes,
-        z0=z0,
-        keep=keep,
         seeds=seeds,
         steps=cfg.steps,
         latent_kind=instantiate(cfg.latent),
@@ -95,6 +84,26 @@ def build(cfg: DictConfig, prompts: Sequence[str | Mapping], seeds: Sequence[int
         clip=clip,
         **{key: cfg.memory[key] for key in ("picture_chunk", "crop_chunk")},
     )
+    prior = cfg.checkpoints.get("prior")
+    start = InitContext(
+        generator=generator,
+        shape=shape,
+        texts=[", ".join(p.text for p in [own, *extras] if p.text and p.weight > 0) for own in include],
+        rng=StepRandom(seeds, 0),
+        prior=prior.path if prior else None,
+        score=lambda z: make(z0=z).look()[1]["score"],
+    )
+    return make(**_start(cfg, start))
+
+
+@torch.no_grad()
+def _start(cfg: DictConfig, start: InitContext) -> dict[str, Any]:
+    """The latents that the run begins at, and what of a picture stays as it is."""
+    own = OmegaConf.to_container(cfg.init, resolve=True)
+    tries = own.pop("best_of", 1)
+    init = instantiate(own)
+    keep = init.keep(start) if hasattr(init, "keep") else None
+    return {"z0": best_of(init, start, tries) if tries > 1 else init(start), "keep": keep}
 
 
 def _say_unknown_words(perceptors: Mapping[str, Mapping], texts: Sequence[str]) -> None:

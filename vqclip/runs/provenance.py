@@ -10,6 +10,7 @@ from typing import Any
 from vqclip.checkpoints.load import load_prior
 from vqclip.errors import UserError
 from vqclip.io.files import sha256
+from vqclip.io.latents import digest
 from vqclip.module import LatentOptimisation
 from vqclip.prompts import parse_prompts
 from vqclip.runs.folder import command
@@ -40,11 +41,14 @@ def own_weights(config: Mapping[str, Any]) -> dict[str, str]:
 
 
 def inputs(config: Mapping[str, Any]) -> dict[str, str]:
-    """sha256 of every picture a config reads, by path."""
+    """sha256 of every picture and latent a config reads, by path."""
     paths = [config["init"].get("path"), config["init"].get("mask")]
     for key in ("include", "exclude", "extras"):
         paths += [prompt.image for prompt in parse_prompts(config["prompts"][key])]
-    return {path: sha256(Path(path)) for path in dict.fromkeys(paths) if path}
+    found = {path: sha256(Path(path)) for path in dict.fromkeys(paths) if path}
+    if config["init"]["_target_"] == "vqclip.init.Run":
+        found[config["init"]["run"]] = digest(config["init"])
+    return found
 
 
 def same_inputs(run: Path, past: Mapping[str, Any], now: Mapping[str, Any]) -> None:

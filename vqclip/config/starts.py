@@ -1,0 +1,76 @@
+"""The schema's part about where the latent starts: the keys of every class of ``vqclip.init``."""
+
+from __future__ import annotations
+
+from vqclip.config.kinds import Choice, Flag, Listing, Number, Picture, Snapshot, Text, Whole
+from vqclip.config.nodes import Group, Key
+
+__all__ = ["EVERY_START", "STARTS"]
+
+#: Beside the class's own arguments.
+EVERY_START = {"best_of": Key(Whole(1, 10_000), "16", "starts tried; the best score's begins", needed=False)}
+
+STARTS: dict[str, Group] = {
+    "vqclip.init.Sine": Group(
+        "sin(std * randn): from noise, as in the original recipe.",
+        {"std": Key(Number(0, 1e3), "0.5", "of the normal numbers under the sine")},
+        title="init=sine",
+    ),
+    "vqclip.init.Codebook": Group("A random code at every place.", title="init=codebook"),
+    "vqclip.init.Prior": Group(
+        "A network that belongs to the pair of checkpoints predicts the start from the words.",
+        {"jitter": Key(Number(0, 100), "0", "noise on it", "standard deviations of the latent")},
+        title="init=prior",
+    ),
+    "vqclip.init.Image": Group(
+        "A picture of your own is the start.",
+        {
+            "path": Key(Picture(), "photo.jpg", "any format that Pillow opens"),
+            "fit": Key(Choice(("cut", "pad", "stretch")), "cut", "how it comes to the run's size"),
+            "mask": Key(Picture(), "mask.png", "white may change, black stays", null="all may change"),
+            "feather": Key(Whole(0, 512), "8", "how far inwards the mask's edge sets in", "pixels"),
+        },
+        title="init=image",
+    ),
+    "vqclip.init.Blank": Group(
+        "An empty sheet with a spot of noise in its middle, for a guide that draws.",
+        {
+            "colour": Key(Text('a color by name or as "#rrggbb"'), "white", "of the sheet"),
+            "noise": Key(Number(0, 1e3), "0.5", "in the spot's middle", "standard deviations of the codebook"),
+            "spot": Key(Number(1e-6, 1e3), "0.5", "how far out the noise reaches", "shares of half a side"),
+        },
+        title="init=blank",
+    ),
+    "vqclip.init.Gradient": Group(
+        "A picture that goes from one color to another.",
+        {
+            "colours": Key(
+                Listing(Text('a color by name or as "#rrggbb"')),
+                "[white,black]",
+                "evenly apart",
+                null="two that the seed draws",
+            ),
+            "angle": Key(Number(-360, 360), "90", "0 from top to bottom, 90 from left to right", "degrees"),
+        },
+        title="init=gradient",
+    ),
+    "vqclip.init.PixelNoise": Group(
+        "A picture of noise.",
+        {
+            "slope": Key(Number(0, 4), "1", "amplitude falls as frequency^-slope: 0 white, 1 fractal, 2 clouds"),
+            "contrast": Key(Number(0, 10), "0.2", "standard deviation around middle gray", "of a range of 1"),
+            "grey": Key(Flag(), "true", "one noise for all three colors"),
+        },
+        title="init=fractal and pixels",
+    ),
+    "vqclip.init.Run": Group(
+        "The latent of another run, exactly.",
+        {
+            "run": Key(Text("a run folder"), "outputs/DATE/TIME", "its folder, of any prompt"),
+            "picture": Key(Whole(0), "0", "which of its pictures", null="each from its own, or all from its only one"),
+            "step": Key(Snapshot(), "best", "of which of its snapshots", "steps"),
+            "via": Key(Choice(("latent", "picture")), "picture", "latent: exact; picture: its PNG encoded anew"),
+        },
+        title="init=run",
+    ),
+}

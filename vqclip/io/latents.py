@@ -1,0 +1,114 @@
+"""Latents that runs left behind: read back as they were written, to the last bit."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vqclip.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+__all__ = ["SavedLatent", "digest", "saved_latents"]
+
+
+@dataclass(frozen=True)
+class SavedLatent:
+    """The latent of one picture at one step of a run."""
+
+    picture: Path  #: the picture's folder in the run
+    step: int
+    shape: tuple[int, ...]  #: (C, h, w)
+    generator: str | None  #: sha256 of the weights that it belongs to
+
+    def read(self) -> np.ndarray:
+        """[C,h,w], float32."""
+        from safetensors import safe_open
+
+        with safe_open(self.picture / "latents.safetensors", framework="np") as file:
+            return file.get_tensor(f"{self.step:06d}")
+
+    @property
+    def png(self) -> Path:
+        """The picture that the run made of it."""
+        return self.picture / "steps" / f"{self.step:06d}.png"
+
+
+def saved_latents(
+    run: str | Path, picture: int | None = None, step: int | str = "best", count: int | None = None
+) -> list[SavedLatent]:
+    """What ``init=run`` starts from.
+
+    Args:
+        run: a run folder.
+        picture: which of its pictures; None for all of them.
+        step: ``best``, ``final``, or a step of which there is a snapshot.
+        count: pictures to be started; None for any number.
+
+    Returns:
+        One for each of the ``count`` pictures.
+
+    Raises:
+        UserError: it is no run folder, or has no such picture or step.
+    """
+    run, report = Path(run), _report(Path(run))
+    pictures = report["pictures"]
+    if picture is not None and not 0 <= picture < len(pictures):
+        raise UserError(
+            f"init.picture={picture}: {run} has {len(pictures)}. Allowed: 0 to {len(pictures) - 1}, or null for each "
+            "from its own. Try: init.picture=0"
+        )
+    indices = list(range(len(pictures))) if picture is None else [picture]
+    if count is not None and len(indices) not in (1, count):
+        raise UserError(
+            f"init.run={run}: it has {len(indices)} pictures, and {count} are to be made. Allowed: as many, or one of "
+            "them for all. Try: init.picture=0"
+        )
+    own = [_saved(run, report, index, step) for index in indices]
+    return own * count if count and len(own) == 1 else own
+
+
+def digest(init: Mapping[str, Any]) -> str:
+    """sha256 of the latents that a config's ``init=run`` reads."""
+    whole = hashlib.sha256()
+    for saved in saved_latents(init["run"], init.get("picture"), init.get("step", "best")):
+        whole.update(saved.read().tobytes())
+    return whole.hexdigest()
+
+
+def _report(run: Path) -> dict[str, Any]:
+    try:
+        report = json.loads((run / "run.json").read_text(encoding="utf-8"))
+        report["pictures"][0]
+    except (OSError, ValueError, KeyError, IndexError, TypeError):
+        raise UserError(
+            f"init.run={run}: not a run folder, it has no run.json that vqclip wrote. Allowed: a folder that vqclip "
+            "wrote, such as outputs/DATE/TIME or multirun/DATE/TIME/0"
+        ) from None
+    return report
+
+
+def _saved(run: Path, report: Mapping[str, Any], index: int, step: int | str) -> SavedLatent:
+    from safetensors import SafetensorError, safe_open
+
+    folder = run / f"picture-{index:02d}"
+    try:
+        with safe_open(folder / "latents.safetensors", framework="np") as file:
+            shapes = {int(name): tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError, ValueError):
+        raise UserError(f"init.run={run}: it has no latents of picture {index} yet. Try: vqclip resume={run}") from None
+    best = report["pictures"][index].get("best", {}).get("step")
+    if step == "best" and best not in shapes:
+        raise UserError(f"init.step=best: {run} is not finished, its best is not known. Try: init.step=final")
+    at = best if step == "best" else max(shapes) if step == "final" else int(step)
+    if at not in shapes:
+        raise UserError(
+            f"init.step={step}: {run} has no snapshot of it. Allowed: best, final, or one of "
+            f"{', '.join(map(str, sorted(shapes)))}. Try: init.step={min(shapes, key=lambda s: abs(s - at))}"
+        )
+    return SavedLatent(folder, at, shapes[at], (report.get("weights") or {}).get("generator"))
