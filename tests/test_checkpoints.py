@@ -28,8 +28,8 @@ from torch import nn
 
 from vqclip.checkpoints.catalogue import cards, pairs
 from vqclip.checkpoints.check import factor_of, validate_cards
-from vqclip.checkpoints.convert import digest
 from vqclip.checkpoints.load import load_generator, load_perceptor
+from vqclip.checkpoints.tensors import digest
 from vqclip.errors import UserError
 from vqclip.io.files import sha256
 from vqclip.paths import conf_dir
@@ -368,7 +368,7 @@ def test_every_shipped_card_is_whole():
         "sflckr",
         "openimages_f8_8192",
     }
-    assert {n for k, n in found if k == "generator"} == names | {"embedded"}
+    assert {n for k, n in found if k == "generator"} == names | {"embedded", "pixels", "multi_resolution"}
     eyes = {n for k, n in found if k == "perceptor"}
     assert eyes == {
         "embedded",
@@ -385,7 +385,7 @@ def test_every_shipped_card_is_whole():
     }
     for c in found.values():
         assert c.about and c.licence
-        if c.name not in ("embedded", "robust"):  # those come with the package
+        if c.name not in ("embedded", "robust", "pixels", "multi_resolution"):  # those come with the package
             assert c.urls and c.file and c.architecture
     urls = dict(zip(clip.available_models(), clip.clip._MODELS.values(), strict=True))
     assert {u for c in found.values() for u in c.urls} >= set(urls.values())

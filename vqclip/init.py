@@ -50,6 +50,8 @@ class Blank:
         spot: how far out the noise reaches, where it has fallen to e⁻¹, as a share of half a side.
     """
 
+    needs = ("encode", "codebook")
+
     def __init__(self, colour: str, noise: float, spot: float):
         self.colour, self.noise, self.spot = colour, noise, spot
 
@@ -86,6 +88,8 @@ class Gradient:
         angle: of the direction they go in, in degrees: 0 from top to bottom, 90 from left to right.
     """
 
+    needs = ("encode",)
+
     def __init__(self, colours: list[str] | None, angle: float):
         self.colours, self.angle = colours, angle
 
@@ -116,6 +120,8 @@ class PixelNoise:
         grey: one noise for all three colours.
     """
 
+    needs = ("encode",)
+
     def __init__(self, slope: float, contrast: float, grey: bool):
         self.slope, self.contrast, self.grey = slope, contrast, grey
 
@@ -138,12 +144,13 @@ def _pixels(start: InitContext) -> tuple[int, int]:
 @torch.no_grad()
 def _encoded(start: InitContext, pictures: Tensor) -> Tensor:
     """Pictures [B,3,H,W] in [0,1] → latents, one by one: a picture of a batch is as it is alone."""
-    codes = start.generator.codebook
-    return torch.cat([start.generator.encode(own[None].to(codes)) for own in pictures])
+    return torch.cat([start.generator.encode(start.place(own[None])) for own in pictures])
 
 
 class Codebook:
     """A random code at every place."""
+
+    needs = ("codebook",)
 
     def __call__(self, start: InitContext) -> Tensor:
         codes = start.generator.codebook
@@ -177,9 +184,9 @@ class Prior:
         z = torch.cat([prior(prior.tokenize([text])) for text in start.texts])  # one by one: see encode_text
         if tuple(z.shape[1:]) != start.shape:
             f = start.generator.factor
-            image = start.generator.decode(z.to(start.generator.codebook))
+            image = start.generator.decode(start.place(z))
             z = start.generator.encode(fit(image, start.shape[1] * f, start.shape[2] * f, "pad"))
-        z = z.to(start.generator.codebook)
+        z = start.place(z)
         return z + self.jitter * z.std() * start.rng.normal("init", *start.shape).to(z)
 
 
@@ -192,6 +199,8 @@ class Image:
         mask: a picture of the same proportions, white where the result may differ; None for everywhere.
         feather: pixels over which the mask comes to its full strength, inwards from its edge.
     """
+
+    needs = ("encode",)
 
     def __init__(self, path: str, fit: str, mask: str | None, feather: int):
         self.path, self.fit, self.mask, self.feather = path, fit, mask, feather
@@ -212,7 +221,7 @@ class Image:
     def _read(self, path: str, start: InitContext, ground: str = "white", nearest: bool = False) -> Tensor:
         f = start.generator.factor
         image = fit(read_image(path, ground), start.shape[1] * f, start.shape[2] * f, self.fit, nearest)
-        return image.to(start.generator.codebook)
+        return start.place(image)
 
 
 class Run:
@@ -234,7 +243,7 @@ class Run:
             return _encoded(start, torch.cat([fit(read_image(own.png), *_pixels(start)) for own in saved]))
         for own in saved:
             self._check(own, start)
-        return torch.stack([torch.from_numpy(own.read()) for own in saved]).to(start.generator.codebook)
+        return start.place(torch.stack([torch.from_numpy(own.read()) for own in saved]))
 
     def _check(self, own: SavedLatent, start: InitContext) -> None:
         """That the generator is the one the latent belongs to."""

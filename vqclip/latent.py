@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from vqclip.models.vqgan import VQGAN
+from vqclip.protocols import Generator
 
 __all__ = ["Continuous", "Quantised"]
 
@@ -12,7 +12,7 @@ __all__ = ["Continuous", "Quantised"]
 class Continuous:
     """The decoder sees the latent as it is (the reference)."""
 
-    def __call__(self, z: Tensor, generator: VQGAN) -> Tensor:
+    def __call__(self, z: Tensor, generator: Generator) -> Tensor:
         """[B,C,h,w] → [B,C,h,w]."""
         return z
 
@@ -23,6 +23,8 @@ class Quantised:
     Straight-through estimator of van den Oord et al. 2017 (https://arxiv.org/abs/1711.00937).
     """
 
-    def __call__(self, z: Tensor, generator: VQGAN) -> Tensor:
+    needs = ("quantise",)
+
+    def __call__(self, z: Tensor, generator: Generator) -> Tensor:
         """[B,C,h,w] → codes [B,C,h,w]."""
         return z + (generator.quantise(z) - z).detach()

@@ -29,7 +29,12 @@ __all__ = [
 
 @runtime_checkable
 class Generator(Protocol):
-    """Turns latents into pictures.  ``encode``, ``quantise`` and ``codebook`` are for starts and latents that ask."""
+    """Turns latents into pictures.
+
+    Where it can, also: ``encode`` (pictures [B,3,H,W] in [0,1] → latents) for ``init=image``; ``quantise`` (latents →
+    the nearest codes) for ``latent=quantised``; ``codebook`` [n,C] for ``init=codebook`` and ``init=blank``.
+    A card names its class by ``_target_``, with its arguments beside it (``vqclip/checkpoints/classes.py``).
+    """
 
     factor: int  #: pixels a place of the latent covers, a side
 
@@ -69,10 +74,18 @@ class InitContext:
     #: what latents [B,C,h,w] would score as the run's first snapshot, [B]; higher is better
     score: Callable[[Tensor], Tensor] | None = None
 
+    def place(self, x: Tensor) -> Tensor:
+        """``x`` with the device and precision of the generator, where it has a codebook to tell."""
+        return x.to(getattr(self.generator, "codebook", x))
+
 
 @runtime_checkable
 class Init(Protocol):
-    """Where the latent starts."""
+    """Where the latent starts.
+
+    What it uses of the generator beside ``decode`` may be named in a class attribute ``needs``, as a latent and a term
+    may: ``needs = ("encode", "codebook")``.  Another generator is then refused before the first step, by a sentence.
+    """
 
     def __call__(self, start: InitContext) -> Tensor:
         """Latents [B,C,h,w], one for each text."""

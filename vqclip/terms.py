@@ -154,12 +154,16 @@ class LatentNorm(_Weighted):
 class CodebookDistance(_Weighted):
     """``mean((z − nearest code)²)``: a latent that the decoder has seen the like of."""
 
+    needs = ("quantise",)
+
     def __call__(self, view: View) -> Tensor:
         return _mean((view.latent - view.generator.quantise(view.latent)).square())
 
 
 class LatentPrior(_Weighted):
     """``mean over places of (z − m)ᵀ S⁻¹ (z − m) / C`` with the mean m and covariance S of the generator's codes."""
+
+    needs = ("codebook",)
 
     def __call__(self, view: View) -> Tensor:
         codes = view.generator.codebook.detach().to(view.latent)

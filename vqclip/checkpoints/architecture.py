@@ -144,7 +144,7 @@ def _where(card: Card, path: Path) -> str:
 def _advice(card: Card, weights: Weights) -> str:
     kind, architecture = _describe(weights.shapes)
     given = f"{card.key}.path={card.path or weights.path}"
-    if kind != card.kind:
+    if kind != card.kind or card.target:
         return f"The file is damaged, or of another family. Try: {card.choice}"
     known = [other for other in cards() if other.kind == kind and other.architecture]
     alike = [other for other in known if _same(other.architecture, architecture)]
@@ -167,7 +167,8 @@ def _same(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
 def _not_this_kind(card: Card, path: Path, shapes: Mapping[str, tuple[int, ...]]) -> str:
     kind = _describe(shapes)[0]
     what = {"generator": "a VQGAN in taming's names", "perceptor": "an OpenAI CLIP"}
-    message = f"{_where(card, path)} is not {what[card.kind]}: its tensors are {_some(list(shapes), ', ')}."
+    wanted = f"of {card.target}" if card.target else what[card.kind]
+    message = f"{_where(card, path)} is not {wanted}: its tensors are {_some(list(shapes), ', ')}."
     if kind:
         place = "checkpoints.generator" if kind == "generator" else "checkpoints.perceptors.NAME"
         message += f" It looks like {what[kind]}. Try: {place}.path={card.path or path}"

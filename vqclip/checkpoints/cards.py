@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 
 from vqclip.paths import cache_dir, conf_dir
 
-__all__ = ["CARD_KEYS", "Card", "make_card"]
+__all__ = ["CARD_KEYS", "Card", "arguments_of", "make_card"]
 
 _PACKAGED = "pkg://vqclip/"
 
@@ -43,6 +43,8 @@ class Card:
     about: str | None = None
     architecture: dict[str, Any] | None = None
     weight: float = 1
+    target: str | None = None  #: a class of one's own, the card's ``_target_``
+    arguments: dict[str, Any] = field(default_factory=dict)  #: its constructor's: every further key of the card
 
     @property
     def group(self) -> str:
@@ -101,7 +103,8 @@ def _shipped_files() -> dict[str, dict[str, Any]]:
     return found
 
 
-CARD_KEYS = set(Card.__dataclass_fields__) - {"kind", "key"}
+#: What a card may say of a checkpoint; with ``_target_`` every other key is an argument of that class.
+CARD_KEYS = set(Card.__dataclass_fields__) - {"kind", "key", "target", "arguments"}
 
 
 def make_card(kind: str, name: str, content: Mapping[str, Any]) -> Card:
@@ -109,4 +112,11 @@ def make_card(kind: str, name: str, content: Mapping[str, Any]) -> Card:
     if OmegaConf.is_config(content):
         content = OmegaConf.to_container(content, resolve=True)
     known = {k: v for k, v in content.items() if k in CARD_KEYS and v is not None}
+    if target := content.get("_target_"):
+        known |= {"target": target, "arguments": arguments_of(content)}
     return Card(**{**known, "kind": kind, "name": name, "key": key})
+
+
+def arguments_of(content: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a card with ``_target_`` goes to the class."""
+    return {k: v for k, v in content.items() if k not in CARD_KEYS and k != "_target_"}

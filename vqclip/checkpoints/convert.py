@@ -7,9 +7,8 @@ values are kept bit for bit in the type they had (the OpenAI files are mostly fp
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,14 +20,15 @@ from torch import Tensor
 from vqclip.checkpoints.architecture import architecture_from_shapes, check_fit, empty_module, quiet_construction
 from vqclip.checkpoints.cards import Card
 from vqclip.checkpoints.check import missing_help
+from vqclip.checkpoints.classes import arguments_from_shapes, renamed
 from vqclip.checkpoints.download import disk_full, fetch, lock_file
-from vqclip.checkpoints.tensors import Weights, open_tensors
+from vqclip.checkpoints.tensors import Weights, digest, open_tensors
 from vqclip.errors import UserError
 from vqclip.io.files import atomic_write
 from vqclip.io.files import sha256 as sha256_of
 from vqclip.paths import cache_dir, offline
 
-__all__ = ["convert", "digest", "ensure_weights", "integrity_error"]
+__all__ = ["convert", "ensure_weights", "integrity_error"]
 
 #: Where transformer checkpoints (faceshq, sflckr, the full coco) keep their VQGAN.
 _FIRST_STAGE = "first_stage_model."
@@ -79,7 +79,8 @@ def _own(card: Card) -> Weights:
     with open(card.local, "rb") as file:
         if file.read(9)[8:] == b"{":  # safetensors: nothing to convert
             return _read(card, card.local)
-    kept = cache_dir() / "own" / f"{sha256_of(card.local)}.{card.kind}.safetensors"
+    kind = "class" if card.target else card.kind
+    kept = cache_dir() / "own" / f"{sha256_of(card.local)}.{kind}.safetensors"
     kept.parent.mkdir(parents=True, exist_ok=True)
     with lock_file(kept):
         if not kept.is_file():
@@ -104,14 +105,10 @@ def convert(card: Card, source: Path, kept: Path) -> None:
             f"its sha256 is {source_hash}, not {card.sha256}. Remove it to fetch the right one, "
             f"or use it as your own: {card.key}.path={source}"
         )
-    weights = _read(card, source, source_hash)
-    with torch.device("meta"), quiet_construction():
-        needed = empty_module(card.kind, weights.architecture).state_dict()
-    check_fit(card, weights, needed)
-    tensors = {name: weights.get(name) for name in _kept_names(weights.shapes, needed)}
+    architecture, tensors = _kept_of(card, source, source_hash)
     metadata = {
         "format": "pt",
-        "config": json.dumps(weights.architecture),
+        "config": json.dumps(architecture),
         "source_file": source.name,
         "source_bytes": str(source.stat().st_size),
         "source_sha256": source_hash,
@@ -123,16 +120,6 @@ def convert(card: Card, source: Path, kept: Path) -> None:
     print(f"{card.name}: {before / 1e6:,.0f} MB converted to {after / 1e6:,.0f} MB of safetensors in {kept}")
     if card.local is None and card.sha256 is None:
         print(f"{card.name}: no hash is known of it, only its shapes were checked; this file has sha256 {source_hash}")
-
-
-def digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
-    """sha256 over the metadata and the names, types, shapes and bytes of tensors: what `verify` compares."""
-    total = hashlib.sha256(json.dumps({k: v for k, v in metadata.items() if k != "digest"}, sort_keys=True).encode())
-    for name in sorted(tensors):
-        tensor = tensors[name].contiguous()
-        total.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
-        total.update(tensor.flatten().view(torch.uint8).numpy() if tensor.numel() else b"")
-    return total.hexdigest()
 
 
 def integrity_error(path: Path, card: Card | None) -> str | None:
@@ -164,6 +151,10 @@ def _read(card: Card, path: Path, source_hash: str | None = None) -> Weights:
     source_hash = source_hash or file.metadata.get("source_sha256") or sha256_of(path)
     prefix = _FIRST_STAGE if any(name.startswith(_FIRST_STAGE) for name in file.shapes) else ""
     shapes = {name.removeprefix(prefix): shape for name, shape in file.shapes.items() if name.startswith(prefix)}
+    if card.target:
+        architecture = card.architecture or arguments_from_shapes(card.target, file.shapes)
+        shapes, get = renamed(card.target, file.shapes, file.get)
+        return Weights(path, shapes, get, dict(architecture), source_hash)
     architecture = (
         card.architecture or file.config or _beside(card, path) or architecture_from_shapes(card, path, shapes)
     )
@@ -193,5 +184,17 @@ def _beside(card: Card, path: Path) -> dict[str, Any] | None:
     return None
 
 
-def _kept_names(shapes: Iterable[str], needed: Iterable[str]) -> list[str]:
-    return [*needed, *(["token_ids"] if "token_ids" in shapes else [])]
+def _kept_of(card: Card, source: Path, source_hash: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Architecture and tensors that synthesis needs, after a look whether they fit.
+
+    Of a file for a class of the user's own everything is kept: what that class makes of it may change.
+    """
+    if card.target:
+        file = open_tensors(source)
+        return {}, {name: file.get(name) for name in file.shapes}
+    weights = _read(card, source, source_hash)
+    with torch.device("meta"), quiet_construction():
+        needed = empty_module(card.kind, weights.architecture).state_dict()
+    check_fit(card, weights, needed)
+    names = [*needed, *(["token_ids"] if "token_ids" in weights.shapes else [])]
+    return weights.architecture, {name: weights.get(name) for name in names}

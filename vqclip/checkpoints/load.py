@@ -20,6 +20,7 @@ from torch import nn
 
 from vqclip.checkpoints.architecture import check_fit, quiet_construction
 from vqclip.checkpoints.cards import Card, make_card
+from vqclip.checkpoints.classes import build_class, takes_path
 from vqclip.checkpoints.tensors import Weights, open_tensors
 from vqclip.io.files import sha256 as sha256_of
 from vqclip.paths import cache_dir
@@ -106,4 +107,7 @@ def _load(key: str) -> VQGAN | CLIPPerceptor:
     known = json.loads(key)
     known.pop("home")
     card = Card(**known)
+    if card.target:
+        reads_itself = takes_path(card) and card.local is not None
+        return build_class(card, ensure_weights(card) if (card.path or card.urls) and not reads_itself else None)
     return build(card, ensure_weights(card))

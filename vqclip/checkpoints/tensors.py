@@ -11,6 +11,7 @@ safetensors.  Tensors are read one at a time, so that gigabytes of optimiser sta
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import re
@@ -28,7 +29,7 @@ from torch import Tensor
 from vqclip.checkpoints.safe_pickle import DTYPES, LARGEST_PICKLE, RefusedPickle, TensorRef, named_tensors, unpickle
 from vqclip.errors import UserError
 
-__all__ = ["TensorFile", "Weights", "open_tensors"]
+__all__ = ["TensorFile", "Weights", "digest", "open_tensors"]
 
 _LEGACY_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 
@@ -239,3 +240,13 @@ class Weights:
     get: Callable[[str], Tensor]
     architecture: dict[str, Any]
     sha256: str
+
+
+def digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
+    """sha256 over the metadata and the names, types, shapes and bytes of tensors: what `verify` compares."""
+    total = hashlib.sha256(json.dumps({k: v for k, v in metadata.items() if k != "digest"}, sort_keys=True).encode())
+    for name in sorted(tensors):
+        tensor = tensors[name].contiguous()
+        total.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
+        total.update(tensor.flatten().view(torch.uint8).numpy() if tensor.numel() else b"")
+    return total.hexdigest()

@@ -85,7 +85,7 @@ def _list(known: list[Card]) -> int:
         print(f"\n{title}")
         for card in known:
             if card.kind == kind:
-                note = "" if card.sha256 or card.local else "  [unverified: no hash is known]"
+                note = "" if card.sha256 or card.local or not card.urls else "  [unverified: no hash is known]"
                 print(f"  {card.name:<20} {_state(card):<24} {card.about or ''}{note}")
                 print(f"  {'':<45} {card.licence or 'licence not stated'}")
     print(
@@ -95,6 +95,8 @@ def _list(known: list[Card]) -> int:
 
 
 def _state(card: Card) -> str:
+    if card.local is None and not card.urls:
+        return "no file"
     if card.local is not None:
         return ("shipped" if card.path.startswith("pkg://") else "yours") if card.local.is_file() else "missing"
     part = card.source.with_name(card.source.name + ".part")
@@ -145,6 +147,9 @@ def _fetch(chosen: list[Card]) -> int:
     from vqclip.checkpoints.download import lock_file
 
     for card in chosen:
+        if card.local is None and not card.urls:
+            print(f"{card.name}: nothing to fetch")
+            continue
         if card.local is None:
             cache_dir().mkdir(parents=True, exist_ok=True)
             with lock_file(card.kept):

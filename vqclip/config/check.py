@@ -30,10 +30,11 @@ def check(config: Mapping[str, Any]) -> None:
 def errors_in(config: Mapping[str, Any]) -> list[str]:
     """Every mistake in a resolved config, each as one message."""
     from vqclip.checkpoints.check import validate_cards
+    from vqclip.config.parts import class_errors
 
     errors = list(mistakes(config, ROOT))
     if isinstance(config.get("checkpoints"), Mapping) and not any(e.startswith("checkpoints") for e in errors):
-        errors += validate_cards(config["checkpoints"])
+        errors += [*validate_cards(config["checkpoints"]), *class_errors(config["checkpoints"])]
     # What contradicts what is asked only of values that are sound each on its own.
     return list(dict.fromkeys(errors)) or list(contradictions(config)) or list(refusals(config))
 

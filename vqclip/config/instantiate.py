@@ -12,7 +12,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from vqclip.config.targets import find
+from vqclip.classes import find
 from vqclip.errors import UserError
 
 __all__ = ["instantiate"]

@@ -11,8 +11,8 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from vqclip.classes import find
 from vqclip.config.schema import CLASSES, TRAINER
-from vqclip.config.targets import find
 from vqclip.schedules import schedule
 
 __all__ = ["refusals"]

@@ -16,13 +16,14 @@ from vqclip.checkpoints.cards import make_card
 from vqclip.checkpoints.load import load_generator, load_perceptor
 from vqclip.checkpoints.words import known_words, unknown_words
 from vqclip.config.instantiate import instantiate
+from vqclip.config.parts import require_of
 from vqclip.config.resolve import resolved
 from vqclip.init import InitContext, best_of
 from vqclip.io.pixels import fit, read_image
 from vqclip.loss import Targets, combine_texts
-from vqclip.models.clip import CLIPPerceptor
 from vqclip.module import Guide, LatentOptimisation
 from vqclip.prompts import Prompt, parse_prompts
+from vqclip.protocols import Perceptor
 from vqclip.rng import StepRandom
 from vqclip.schedules import schedule
 
@@ -37,12 +38,12 @@ def build(cfg: DictConfig, prompts: Sequence[str | Mapping], seeds: Sequence[int
     # last job left them: the first picture of a process is the same bytes as it would be as its tenth.
     at_start = {"device": "cpu", "memory_format": torch.channels_last}
     generator = load_generator(cfg.checkpoints.generator).to(**at_start)
-    height, width = cfg.size
-    shape = generator.latent_shape(height, width)
+    require_of(generator, cfg)
+    shape = generator.latent_shape(*cfg.size)
     made = (shape[1] * generator.factor, shape[2] * generator.factor)
-    if made != (height, width):
+    if made != tuple(cfg.size):
         print(
-            f"size: {height}×{width} asked for, {made[0]}×{made[1]} made: "
+            f"size: {cfg.size[0]}×{cfg.size[1]} asked for, {made[0]}×{made[1]} made: "
             f"sides are whole codes of {generator.factor} pixels"
         )
 
@@ -109,14 +110,14 @@ def _start(cfg: DictConfig, start: InitContext) -> dict[str, Any]:
 def _say_unknown_words(perceptors: Mapping[str, Mapping], texts: Sequence[str]) -> None:
     """One line about the words that a small perceptor was never taught: it draws something else for them."""
     for name, card in perceptors.items():
-        path = make_card("perceptor", name, card).local
+        path = None if "_target_" in card else make_card("perceptor", name, card).local
         if missing := unknown_words(texts, known_words(path)) if path else None:
             near = (f'"{word}"' + (f" (nearest: {other})" if other else "") for word, other in missing.items())
             print(f"prompts: no word that {name} knows, it may draw something else: {', '.join(near)}", file=sys.stderr)
             return
 
 
-def _vectors(perceptor: CLIPPerceptor, prompts: Sequence[Prompt]) -> Tensor:
+def _vectors(perceptor: Perceptor, prompts: Sequence[Prompt]) -> Tensor:
     """Vectors [n,D] of the prompts, times their weights.
 
     Pictures' vectors take the length of the empty text's, so that a weight means the same for texts and pictures.
@@ -129,7 +130,7 @@ def _vectors(perceptor: CLIPPerceptor, prompts: Sequence[Prompt]) -> Tensor:
             vector = next(encoded)
         else:
             image = fit(read_image(prompt.image), perceptor.input_size, perceptor.input_size)
-            vector = F.normalize(perceptor.encode_image(image.to(perceptor.mean))[0], dim=-1)
+            vector = F.normalize(perceptor.encode_image(image)[0], dim=-1)
             vector = vector * perceptor.encode_text([""])[0].norm()
         vectors.append(prompt.weight * vector)
     return torch.stack(vectors)

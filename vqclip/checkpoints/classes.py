@@ -1,0 +1,117 @@
+"""Models of other classes than the two that cards without ``_target_`` mean.
+
+A class is made from the keys of its card.  Where the card names a file (``path``, or ``urls`` that were fetched), its
+tensors are read as those of any checkpoint are, without running what else the file holds, and become the module's
+``state_dict``; a class that takes ``path`` reads it itself.  Two static methods may help, where a class has them:
+
+* ``arguments_from(shapes)``: constructor arguments that the tensors' shapes tell, ``{name: shape}`` → ``{argument:
+  value}``; a key of the card wins over them.
+* ``tensor_name(name)``: the module's name of a tensor of the file, or None to leave it out.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vqclip.checkpoints.architecture import check_fit, quiet_construction
+from vqclip.checkpoints.cards import Card
+from vqclip.checkpoints.tensors import Weights, digest
+from vqclip.classes import find
+from vqclip.errors import UserError
+from vqclip.io.files import sha256
+
+__all__ = ["arguments_from_shapes", "build_class", "renamed", "takes_path"]
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+_NEEDED = {
+    "generator": ("decode", "latent_shape", "factor"),
+    "perceptor": ("encode_text", "encode_image", "input_size"),
+}
+
+
+def _found(target: str) -> Any:
+    try:
+        return find(target)
+    except LookupError as error:
+        raise UserError(f"_target_={target}: {error}") from None
+
+
+def arguments_from_shapes(target: str, shapes: Shapes) -> dict[str, Any]:
+    """What the class reads from the shapes of a file's tensors; nothing where it has no ``arguments_from``."""
+    reader = getattr(_found(target), "arguments_from", None)
+    try:
+        return dict(reader(dict(shapes))) if reader else {}
+    except (KeyError, IndexError, ValueError, ZeroDivisionError) as error:
+        some = ", ".join(list(shapes)[:3])
+        raise UserError(
+            f"{target}: a file with the tensors {some}, … is not one of its own ({type(error).__name__}: {error})"
+        ) from None
+
+
+def renamed(target: str, shapes: Shapes, get: Callable[[str], Tensor]) -> tuple[dict[str, tuple[int, ...]], Callable]:
+    """Shapes and tensors of a file by the names that the class's module has for them."""
+    rename = getattr(_found(target), "tensor_name", lambda name: name)
+    names = {new: old for old in shapes if (new := rename(old)) is not None}
+    return {new: shapes[old] for new, old in names.items()}, lambda name: get(names[name])
+
+
+def build_class(card: Card, weights: Weights | None) -> nn.Module:
+    """The model that a card's ``_target_`` names: float32, eval, frozen, with ``sha256``.
+
+    Random weights are the same every time: a class is made under seed 0.
+
+    Raises:
+        UserError: the file does not fit, or the object lacks what a generator or perceptor must have.
+    """
+    target = _found(card.target)
+    arguments = {**(weights.architecture if weights else {}), **card.arguments}
+    if takes_path(card) and (weights or card.local):
+        arguments["path"] = str(weights.path if weights else card.local)
+    with quiet_construction():
+        torch.manual_seed(0)
+        made = target(**arguments)
+    model = made if isinstance(made, nn.Module) else Held(made)
+    lacks = [name for name in _NEEDED[card.kind] if not hasattr(model, name)]
+    if lacks:
+        raise UserError(
+            f"{card.key}._target_={card.target}: what it makes has no {', '.join(lacks)}, "
+            f"which a {card.kind} must have (vqclip/protocols.py)"
+        )
+    if weights and "path" not in arguments:
+        needed = model.state_dict()
+        check_fit(card, weights, needed)
+        for name, value in needed.items():
+            value.copy_(weights.get(name))
+    model.float().eval().requires_grad_(False)
+    model.sha256 = weights.sha256 if weights else sha256(card.local) if card.local else _digest(card, model)
+    return model
+
+
+def takes_path(card: Card) -> bool:
+    """Whether the class reads its file itself."""
+    return "path" in inspect.signature(_found(card.target)).parameters
+
+
+def _digest(card: Card, model: nn.Module) -> str:
+    """What stands for the weights of a class that has no file: its name, arguments and tensors."""
+    return digest(model.state_dict(), {"_target_": str(card.target), "arguments": repr(sorted(card.arguments.items()))})
+
+
+class Held(nn.Module):
+    """An object that is no module where a module belongs; it stays on the device of what it is given."""
+
+    def __init__(self, part: Any):
+        super().__init__()
+        self.__dict__["part"] = part
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(self.__dict__["part"], name)

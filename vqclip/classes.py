@@ -1,0 +1,62 @@
+"""Classes and functions by their dotted names."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from vqclip.errors import closest
+
+__all__ = ["find"]
+
+
+def find(target: str) -> Callable:
+    """The class or function of a dotted name.
+
+    Raises:
+        LookupError: there is none, with where Python looked.
+    """
+    parts = target.split(".")
+    if not all(part.isidentifier() for part in parts) or len(parts) < 2:
+        raise LookupError("not a dotted name of a class. Allowed: package.module.Class")
+    module, rest = _import_longest(parts)
+    found: Any = module
+    for i, name in enumerate(rest):
+        if not hasattr(found, name):
+            where = ".".join(parts[: len(parts) - len(rest) + i])
+            near = closest(name, [word for word in vars(found) if not word.startswith("_")])
+            raise LookupError(f"there is no {name} in {where}.{near}")
+        found = getattr(found, name)
+    if not callable(found):
+        raise LookupError(f"{target} is a {type(found).__name__}, not a class or function")
+    return found
+
+
+def _import_longest(parts: Sequence[str]) -> tuple[Any, Sequence[str]]:
+    """The deepest module that ``parts`` begin with, and what is left of them."""
+    module = None
+    for depth in range(1, len(parts)):
+        name = ".".join(parts[:depth])
+        try:
+            module = importlib.import_module(name)
+        except ModuleNotFoundError as error:
+            if error.name is None or not (name == error.name or name.startswith(f"{error.name}.")):
+                raise LookupError(
+                    f"{name} needs {error.name}, which is not installed. Try: pip install {error.name}"
+                ) from None
+            if module is None:
+                raise LookupError(_not_found(name)) from None
+            return module, parts[depth - 1 :]
+        except Exception as error:  # whatever a module of the user's own does when it is imported
+            raise LookupError(f"importing {name} failed: {type(error).__name__}: {error}") from None
+    return module, parts[-1:]
+
+
+def _not_found(name: str) -> str:
+    folders = [folder or "." for folder in sys.path if "site-packages" not in folder and not folder.endswith(".zip")]
+    return (
+        f"there is no package or file {name}. Python looked in {', '.join(folders[:3])} and among what is installed. "
+        f"A folder of your own: PYTHONPATH=FOLDER vqclip …, or pip install -e FOLDER"
+    )

@@ -1,0 +1,80 @@
+"""Cards with a class of their own: the class is found and its arguments are bound before a model is loaded."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from vqclip.checkpoints.cards import CARD_KEYS, arguments_of
+from vqclip.classes import find
+from vqclip.config.targets import argument_errors
+from vqclip.errors import UserError
+
+__all__ = ["class_errors", "require_of"]
+
+_METHODS = {"generator": ("decode", "latent_shape"), "perceptor": ("encode_text", "encode_image")}
+
+
+def class_errors(checkpoints: Mapping[str, Any]) -> Iterator[str]:
+    """What is wrong with the classes that the cards of a resolved ``checkpoints`` name, each as one message."""
+    generator, perceptors = checkpoints.get("generator") or {}, checkpoints.get("perceptors") or {}
+    cards = [("generator", "checkpoints.generator", generator)]
+    cards += [("perceptor", f"checkpoints.perceptors.{name}", card or {}) for name, card in perceptors.items()]
+    for kind, key, card in cards:
+        if "_target_" in card:
+            yield from _errors(kind, key, card)
+
+
+def _errors(kind: str, key: str, card: Mapping[str, Any]) -> Iterator[str]:
+    target = card["_target_"]
+    if not isinstance(target, str) or not target:
+        yield f"{key}._target_={target!r}: not allowed here. Allowed: a class by its dotted name, package.module.Class"
+        return
+    try:
+        found: Any = find(target)
+    except LookupError as error:
+        yield f"{key}._target_={target}: {error}"
+        return
+    reads_itself = "path" in _parameters(found)
+    arguments = arguments_of(card) | ({"path": card["path"]} if reads_itself and card.get("path") else {})
+    reads_shapes = hasattr(found, "arguments_from") and (card.get("path") or card.get("urls"))
+    fetched = ["path"] if card.get("urls") else []
+    for error in argument_errors(target, arguments, key, fetched, group="" if reads_shapes else kind):
+        if not (fetched and error.startswith(f"{key}.path: missing")):
+            yield error
+    lacks = [name for name in _METHODS[kind] if not hasattr(found, name)] if isinstance(found, type) else []
+    if lacks:
+        yield (
+            f"{key}._target_={target}: no {kind}, it has no {' and no '.join(lacks)}. Allowed: a class with "
+            f"{', '.join(_METHODS[kind])} (vqclip/protocols.py says with which shapes)"
+        )
+    for word in sorted(set(_parameters(found)) & CARD_KEYS - {"path"}):
+        yield f"{key}.{word}: the card's own word, which {target} cannot take as an argument. Try: another name for it"
+
+
+def _parameters(found: Any) -> list[str]:
+    try:
+        return list(inspect.signature(found).parameters)
+    except (TypeError, ValueError):
+        return []
+
+
+def require_of(generator: Any, config: Mapping[str, Any]) -> None:
+    """Refuse a start, a latent or a term that needs what a loaded generator does not have.
+
+    Such a part names it in ``needs``: ``encode``, ``quantise``, ``codebook``.
+
+    Raises:
+        UserError: with the part's key.
+    """
+    parts = {key: config[key] for key in ("init", "latent")}
+    parts |= {f"loss.terms.{name}": term for name, term in (config["loss"].get("terms") or {}).items() if term}
+    for key, part in parts.items():
+        lacks = [n for n in getattr(find(part["_target_"]), "needs", ()) if not hasattr(generator, n)]
+        if lacks:
+            instead = {"init": "init=sine", "latent": "latent=continuous"}.get(key, f"{key}=null")
+            raise UserError(
+                f"{key}: {part['_target_']} needs the generator's {' and '.join(lacks)}, which "
+                f"{config['checkpoints']['generator'].get('name') or 'this one'} does not have. Try: {instead}"
+            )
