@@ -82,7 +82,7 @@ def test_reference_is_the_original_loop(make_module, generator, perceptor, step)
     leaf = image.detach().requires_grad_()
     terms = ours.on_crops(leaf, rng, 0.0, slice(None), backward=True)
     image.backward(leaf.grad)
-    seen = ours.crops(
+    seen = ours.looking.crops(
         ours.augmentations.transform(image, draw), draw, ours.noise.draw(rng, 32, size, 0.0), size, slice(None)
     )
 

@@ -17,17 +17,10 @@ from torch import Tensor
 
 from vqclip.protocols import Targets, Term, View
 from vqclip.schedules import ever, negated, schedule
+from vqclip.targets import combine_texts, gated
 from vqclip.terms import TotalVariation
 
 __all__ = ["Anchor", "Exclude", "Include", "Objective", "Targets", "TotalVariation", "combine_texts"]
-
-
-def combine_texts(include: Tensor, extras: Tensor | None, include_weight: float, extras_weight: float) -> Tensor:
-    """``w1 · include + w2 · extras``, to unit length (algorithm.md, row "target"): [B,D] and [D] or None → [B,D]."""
-    target = include_weight * include
-    if extras is not None:
-        target = target + extras_weight * extras
-    return F.normalize(target, dim=-1)
 
 
 class Include:
@@ -45,14 +38,20 @@ class Include:
         self.weight, self.distance = weight, distance
 
     def __call__(self, view: View) -> Tensor:
-        return _likeness(view.vectors, view.targets.include, self.distance)
+        own = view.targets
+        if own.parts is not None:
+            return _of_dot(gated(view.vectors, own.parts, own.stops), self.distance)
+        return _likeness(view.vectors, own.include, self.distance)
 
 
 class Exclude(Include):
     """Likeness of the crops to what should not be there."""
 
     def __call__(self, view: View) -> Tensor:
-        return _likeness(view.vectors, F.normalize(view.targets.exclude, dim=-1), self.distance)
+        own = view.targets
+        if own.exclude_parts is not None:
+            return _of_dot(gated(view.vectors, own.exclude_parts, own.exclude_stops, -1.0), self.distance)
+        return _likeness(view.vectors, F.normalize(own.exclude, dim=-1), self.distance)
 
 
 class Anchor:
@@ -71,6 +70,14 @@ def _likeness(vectors: Tensor, target: Tensor, distance: str) -> Tensor:
         return torch.einsum("bnd,bd->b", vectors, target)
     half = (vectors - target[:, None]).norm(dim=-1) / 2
     return (1 - 2 * half.clamp(max=1 - 1e-6).arcsin().square()).sum(1)
+
+
+def _of_dot(dot: Tensor, distance: str) -> Tensor:
+    """The same of products [B,n] of unit vectors, [B]."""
+    if distance == "cosine":
+        return dot.sum(1)
+    half = ((1 - dot) / 2).clamp(min=1e-12, max=1 - 1e-6).sqrt()
+    return (1 - 2 * half.arcsin().square()).sum(1)
 
 
 class Objective:
@@ -96,12 +103,17 @@ class Objective:
 
     def on_crops(self, view: View) -> dict[str, Tensor]:
         """Terms on crops: name → sum over the view's crops, [B], unweighted."""
-        excluded = view.targets.exclude is not None
-        return {
+        own = view.targets
+        found = {
             name: term(view)
             for name, term in self.terms.items()
-            if getattr(term, "on_crops", False) and (name != "exclude" or excluded) and self._counts(name)
+            if getattr(term, "on_crops", False)
+            and (name != "exclude" or own.exclude is not None)
+            and self._counts(name)
         }
+        if own.share is None:
+            return found
+        return {name: value * (own.exclude_share if name == "exclude" else own.share) for name, value in found.items()}
 
     def on_picture(self, view: View) -> dict[str, Tensor]:
         """Terms on the picture and the latent: name → [B], unweighted."""

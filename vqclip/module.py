@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
 
 import pytorch_lightning as pl
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from vqclip.augmentations import Augmentations, CropDraw
+from vqclip.augmentations import Augmentations
 from vqclip.errors import UserError
-from vqclip.loss import Objective, Targets
+from vqclip.looking import Guide, Looking
+from vqclip.loss import Objective
 from vqclip.memory import device_memory, is_out_of_memory, keep_freed_memory
-from vqclip.models.clip import CLIPPerceptor
 from vqclip.models.vqgan import VQGAN
 from vqclip.noise import Noise
 from vqclip.optimizer import clip_gradients, step_with
@@ -26,15 +24,6 @@ __all__ = ["Guide", "LatentOptimisation"]
 
 #: The crops a score looks at are drawn under this step's name: the same for every snapshot of a run.
 SCORE_STEP = 0
-
-
-@dataclass(frozen=True)
-class Guide:
-    """A perceptor of the run, its share of the objective, and what it should see."""
-
-    perceptor: CLIPPerceptor
-    share: float  #: shares of all eyes add up to 1
-    targets: Targets
 
 
 class LatentOptimisation(pl.LightningModule):
@@ -196,33 +185,13 @@ class LatentOptimisation(pl.LightningModule):
 
         With ``backward``, the gradient of their weighted sum is added to ``image.grad``, a chunk of crops at a time.
         """
-        draw = self.augmentations.draw(rng, *image.shape[-2:])
-        count = self.augmentations.count
-        padded = self.augmentations.transform(image, draw)
-        leaf = padded.detach().requires_grad_(backward)  # as the image is: one transform, many chunks
-        totals: dict[str, Tensor] = {}
         view = self.view(image.detach(), self.latent[which].detach(), t, which)
-        for eye in self.eyes.values():
-            size = eye.perceptor.input_size
-            noise = self.noise.draw(rng, count, size, t) if noisy else None
-            targets = eye.targets.of(which)
-            for some in self._crops(len(image), count):
-                vectors = eye.perceptor.encode_image(self.crops(leaf, draw, noise, size, some))
-                unit = F.normalize(vectors, dim=-1).view(len(image), -1, vectors.shape[-1])
-                terms = self.objective.on_crops(replace(view, vectors=unit, targets=targets))
-                terms = {name: value * (eye.share / count) for name, value in terms.items()}
-                if backward:
-                    self.objective.total(terms, t).sum().backward()
-                for name, value in terms.items():
-                    totals[name] = totals.get(name, 0) + value.detach()
-        if backward:
-            padded.backward(leaf.grad)
-        return totals
+        return self.looking.terms(image, rng, view, which, self._crops, backward, noisy)
 
-    def crops(self, padded: Tensor, draw: CropDraw, noise: Tensor | None, input_size: int, which: slice) -> Tensor:
-        """Crops ``which`` of every picture, padded and turned, as a perceptor sees them: [B·n,3,S,S]."""
-        crops = self.augmentations.cut(padded, draw, input_size, which)
-        return crops if noise is None else crops + noise[:, which].flatten(0, 1)
+    @property
+    def looking(self) -> Looking:
+        """How this run looks at its pictures."""
+        return Looking(self.eyes, self.augmentations, self.noise, self.objective)
 
     def _pictures(self) -> list[slice]:
         """Slices of the B pictures, each worked on in one go."""
@@ -292,8 +261,4 @@ class LatentOptimisation(pl.LightningModule):
         image = self.picture(self.latent[which])
         terms = self.on_crops(image, self.rng(SCORE_STEP, which), 1.0, which, backward=False, noisy=False)
         rng, t = self.rng(self.global_step, which), self.progress(min(self.global_step, self.steps - 1))
-        size = next(iter(self.eyes.values())).perceptor.input_size
-        noise = self.noise.draw(rng, self.augmentations.count, size, t)
-        draw = self.augmentations.draw(rng, *image.shape[-2:])
-        crop = self.crops(self.augmentations.transform(image, draw), draw, noise, size, slice(0, 1))
-        return image, terms, crop.clamp(0, 1)
+        return image, terms, self.looking.one_crop(image, rng, t)

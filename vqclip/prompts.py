@@ -2,9 +2,19 @@
 
     a red fox                          a text
     a red fox:2                        a text that weighs 2
-    {text: "a red fox", weight: 2}     the same; here the text is taken as it stands
+    a red fox:2:.5                     the same with a stop, as other programs have it: a spherical distance
+    {text: "a red fox", weight: 2}     a text as it stands
     {image: fox.png, weight: 0.5}      a picture
+    {parts: [a fox, an owl]}           one picture of several entries
     {file: prompts.txt}                every line of a file: an entry of the forms above; # begins a remark
+
+A long form may have more keys:
+
+    weight: {points: [[0, 1], [.5, 0]]}      a schedule: the entry comes and goes
+    stop: 0.4                                the likeness from which on the entry no longer pulls a crop
+    templates: ["a photo of {}", "{}"]       the mean of the text's vectors in these sentences
+    region: left                             where in the picture: left, right, top, bottom, [x0, y0, x1, y1] in parts
+                                             of width and height, or a mask picture, white where it counts
 
 The short form ends in a colon and a number, with neither space nor digit before the colon: ``16:9`` and ``at 10:30``
 are text.  ``\\:`` is a colon that means itself: ``Blade Runner\\:2049``.
@@ -21,28 +31,66 @@ from typing import Any
 
 import yaml
 
+from vqclip.errors import closest
 from vqclip.io.images import open_picture
+from vqclip.schedules import AnySchedule, ever, schedule
 
-__all__ = ["Prompt", "expand_files", "parse", "parse_prompts"]
+__all__ = ["Prompt", "Region", "expand_files", "parse", "parse_prompts", "parse_templates", "texts_of"]
 
-_WEIGHED = re.compile(r"(.*[^\d\s\\]):([-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?)\s*", re.IGNORECASE | re.DOTALL)
+_NUMBER = r"([-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?)"
+_WEIGHED = re.compile(rf"(.*[^\d\s\\]):{_NUMBER}(?::{_NUMBER})?\s*", re.IGNORECASE | re.DOTALL)
+#: The spherical distance ``2 · arcsin(‖a − b‖ / 2)²`` of opposite vectors; a number beyond it is no stop but text.
+_FARTHEST = math.pi**2 / 2
+
+_FORMS = 'a text, {text: "…", weight: 2}, {image: PATH, weight: 2}, {parts: [ENTRY, ENTRY]} or {file: PATH}'
+_KEYS = {"text", "image", "parts", "weight", "stop", "region", "templates"}
+_SIDES = {
+    "left": (0.0, 0.0, 0.5, 1.0),
+    "right": (0.5, 0.0, 1.0, 1.0),
+    "top": (0.0, 0.0, 1.0, 0.5),
+    "bottom": (0.0, 0.5, 1.0, 1.0),
+}
 
 
-_FORMS = 'a text, {text: "…", weight: 2}, {image: PATH, weight: 2} or {file: PATH}'
+@dataclass(frozen=True)
+class Region:
+    """A part of the picture."""
+
+    box: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)  #: x0, y0, x1, y1 as parts of width and height
+    mask: str | None = None  #: path of a picture, white where the region is
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """A text or a picture, and what it weighs against the others of its target."""
+    """A text or a picture, and what it weighs against the others of its target; or several in one picture."""
 
     text: str | None = None
     image: str | None = None
-    weight: float = 1.0
+    weight: float | AnySchedule = 1.0
+    stop: float | None = None  #: likeness to it, as a cosine, from which on it no longer pulls
+    region: Region | None = None  #: where in the picture it counts; None for all of it
+    templates: tuple[str, ...] = ()  #: sentences with {} for the text, whose vectors are averaged
+    parts: tuple[Prompt, ...] = ()  #: the entries of one picture; then ``text`` joins theirs
 
     @property
     def label(self) -> str:
         """The text, or the picture's path."""
-        return self.text or self.image
+        return self.text or self.image or ", ".join(part.label for part in self.parts)
+
+    @property
+    def entries(self) -> tuple[Prompt, ...]:
+        """Its parts, or itself."""
+        return self.parts or (self,)
+
+    @property
+    def files(self) -> list[str]:
+        """Paths of the pictures it reads."""
+        own = [self.image, self.region.mask if self.region else None]
+        return [path for path in own if path] + [path for part in self.parts for path in part.files]
+
+    def weight_at(self, t: float) -> float:
+        """Its weight at progress ``t`` in [0,1] of the run."""
+        return schedule(self.weight)(t)
 
 
 def parse(entry: Any) -> Prompt:
@@ -52,17 +100,14 @@ def parse(entry: Any) -> Prompt:
         ValueError: it is none, with what is wrong.
     """
     if isinstance(entry, str):
-        if not entry.strip():
-            raise ValueError("an empty text")
-        if re.fullmatch(r"\s*:[-+]?[\d.]+\s*", entry):
-            raise ValueError("a weight without a text before it")
-        weighed = _WEIGHED.fullmatch(entry)
-        text, weight = weighed.groups() if weighed else (entry, 1)
-        return Prompt(text=text.replace(r"\:", ":"), weight=_weight(float(weight)))
+        return _short_form(entry)
     if not isinstance(entry, Mapping):
         raise ValueError(f"neither a text nor one of its longer forms; a number goes in quotes: '\"{entry}\"'")
-    if unknown := sorted(map(str, set(entry) - {"text", "image", "weight"})):
-        raise ValueError(f"there is no {', '.join(unknown)} in a prompt")
+    if unknown := sorted(map(str, set(entry) - _KEYS)):
+        near = closest(unknown[0], sorted(_KEYS))
+        raise ValueError(f"there is no {', '.join(unknown)} in a prompt{near and '.' + near}")
+    if "parts" in entry:
+        return _of_parts(entry)
     if len({"text", "image"} & set(entry)) != 1:
         raise ValueError("it needs a text or an image, and not both")
     kind = "text" if "text" in entry else "image"
@@ -70,7 +115,50 @@ def parse(entry: Any) -> Prompt:
         raise ValueError(f"its {kind} is {entry[kind]!r}")
     if kind == "image":
         open_picture(entry["image"])
-    return Prompt(**{kind: entry[kind]}, weight=_weight(entry.get("weight", 1)))
+        if entry.get("templates"):
+            raise ValueError("templates are sentences for a text, and it has an image")
+    return Prompt(
+        **{kind: entry[kind]},
+        weight=_weight(entry.get("weight", 1)),
+        stop=_stop(entry.get("stop")),
+        region=_region(entry.get("region")),
+        templates=parse_templates(entry.get("templates")),
+    )
+
+
+def _short_form(entry: str) -> Prompt:
+    if not entry.strip():
+        raise ValueError("an empty text")
+    if re.fullmatch(r"\s*:[-+]?[\d.]+\s*", entry):
+        raise ValueError("a weight without a text before it")
+    found = _WEIGHED.fullmatch(entry)
+    text, weight, distance = found.groups() if found else (entry, 1, None)
+    if distance is not None and abs(float(distance)) > _FARTHEST:
+        text, weight, distance = entry, 1, None
+    stop = None if distance is None else math.cos(math.sqrt(2 * abs(float(distance))))
+    return Prompt(text=text.replace(r"\:", ":"), weight=_weight(float(weight)), stop=stop)
+
+
+def _of_parts(entry: Mapping) -> Prompt:
+    if set(entry) != {"parts"} or not isinstance(entry["parts"], list | tuple) or not entry["parts"]:
+        raise ValueError("parts is a list of entries and stands alone; weights belong to the entries")
+    parts = [parse(part) for part in entry["parts"]]
+    if any(part.parts for part in parts):
+        raise ValueError("parts of parts: one list is enough")
+    texts = [part.text for part in parts if part.text and max(part.weight_at(i / 20) for i in range(21)) > 0]
+    return Prompt(text=", ".join(texts) or None, parts=tuple(parts))
+
+
+def parse_templates(value: Any) -> tuple[str, ...]:
+    """Sentences with {} for the text.
+
+    Raises:
+        ValueError: something else, with what is wrong.
+    """
+    listed = [] if value is None else [value] if isinstance(value, str) else value
+    if not isinstance(listed, list | tuple) or not all(isinstance(one, str) and "{}" in one for one in listed):
+        raise ValueError(f'a template is a sentence with {{}} where the text belongs, "a photo of {{}}"; got {value!r}')
+    return tuple(listed)
 
 
 def parse_prompts(value: Any) -> list[Prompt]:
@@ -95,6 +183,12 @@ def parse_prompts(value: Any) -> list[Prompt]:
         more = [f"and {len(wrong) - 5} more"] if len(wrong) > 5 else []
         raise ValueError(f"{_FORMS}; {'; '.join(wrong[:5] + more)}")
     return prompts
+
+
+def texts_of(*prompts: Prompt, at: float | None = None) -> list[str]:
+    """Every text of some prompts; with ``at``, of those that are wanted at this progress of the run."""
+    entries = [entry for prompt in prompts for entry in prompt.entries if entry.text]
+    return [entry.text for entry in entries if at is None or entry.weight_at(at) > 0]
 
 
 def expand_files(value: Any) -> Any:
@@ -123,10 +217,48 @@ def _is_file(entry: Any) -> bool:
     return isinstance(entry, Mapping) and set(entry) == {"file"}
 
 
-def _weight(value: Any) -> float:
+def _weight(value: Any) -> float | AnySchedule:
+    if isinstance(value, Mapping):
+        try:
+            made = schedule(value)
+            numbers = [made(i / 20) for i in range(21)]
+        except (TypeError, ValueError, KeyError, IndexError, OverflowError, ZeroDivisionError) as error:
+            raise ValueError(f"its weight is no schedule: {error}. One is {{points: [[0, 1], [.5, 0]]}}") from None
+        if not all(map(math.isfinite, numbers)) or not ever(made):
+            raise ValueError("its weight is 0 all the time, or no finite number")
+        return made
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value == 0:
         raise ValueError(f"its weight is {value}; it may be any number but 0")
     return float(value)
+
+
+def _stop(value: Any) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not -1 <= value <= 1:
+        raise ValueError(f"its stop is {value}; it is a likeness, a number from -1 to 1")
+    return float(value)
+
+
+def _region(value: Any) -> Region | None:
+    if value is None:
+        return None
+    if isinstance(value, str):
+        if value in _SIDES:
+            return Region(_SIDES[value])
+        try:
+            open_picture(value)
+        except ValueError as error:
+            allowed = f"{', '.join(_SIDES)}, [x0, y0, x1, y1] in parts of width and height, or a mask picture"
+            raise ValueError(f"its region is {value!r}; it is {allowed}.{closest(value, _SIDES)} ({error})") from None
+        return Region(mask=value)
+    numbers = isinstance(value, list | tuple) and len(value) == 4
+    if not numbers or not all(isinstance(v, int | float) and not isinstance(v, bool) and 0 <= v <= 1 for v in value):
+        raise ValueError(f"its region is {value}; a box is [x0, y0, x1, y1], each from 0 to 1")
+    x0, y0, x1, y1 = map(float, value)
+    if x0 >= x1 or y0 >= y1:
+        raise ValueError(f"its region is {value}; x0 < x1 and y0 < y1, from the upper left corner")
+    return Region((x0, y0, x1, y1))
 
 
 def _lines(path: Any) -> tuple[list[tuple[int, Any]], list[str]]:

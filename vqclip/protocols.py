@@ -6,7 +6,7 @@ A part is any class with the methods below; nothing has to be inherited.  It is 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
@@ -139,13 +139,27 @@ class Targets:
 
     include: Tensor  #: unit vectors [B,D]
     exclude: Tensor | None  #: [B,D]; None where nothing is excluded
+    share: Tensor | None = None  #: of the place among the places looked at [B]; None where it is the only one
+    exclude_share: float = 1.0  #: the same among the places where something is excluded
+    parts: Tensor | None = None  #: what each entry adds to ``include`` [B,K,D], where one has a stop
+    stops: Tensor | None = None  #: likeness to its part from which on an entry no longer pulls [B,K]
+    exclude_parts: Tensor | None = None  #: as ``parts``, of the excluded entries
+    exclude_stops: Tensor | None = None  #: as ``stops``, of the excluded entries, times -1
 
     def to(self, device: Any) -> Targets:
-        return Targets(self.include.to(device), None if self.exclude is None else self.exclude.to(device))
+        return self._each(lambda tensor: tensor.to(device))
 
     def of(self, pictures: slice) -> Targets:
         """Those of some of the pictures."""
-        return Targets(self.include[pictures], None if self.exclude is None else self.exclude[pictures])
+        return self._each(lambda tensor: tensor[pictures])
+
+    def at(self, t: float) -> list[tuple[Any, Targets]]:
+        """The targets of every place at progress ``t``: these, of the whole picture (None), always."""
+        return [(None, self)]
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Targets:
+        own = {field.name: getattr(self, field.name) for field in fields(self)}
+        return Targets(**{name: change(v) if isinstance(v, Tensor) else v for name, v in own.items()})
 
 
 @dataclass(frozen=True)

@@ -182,6 +182,4 @@ def _peers_forms(prompt: str) -> list[str]:
             f'"{prompt}" is one text here. A picture of each: vqclip {shown}   Mixed into one: '
             f"vqclip \"{parts[0]}\" 'prompts.extras=[{','.join(parts[1:])}]'"
         ]
-    if found := re.fullmatch(r"(.+?):(-?[\d.]+):(-?[\d.]+)", prompt):
-        return [f'"{prompt}" is a text here. A weight, without a stop: vqclip "{found[1]}:{found[2]}"']
     return []

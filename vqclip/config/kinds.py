@@ -27,6 +27,7 @@ __all__ = [
     "Size",
     "Snapshot",
     "SweepRecord",
+    "Templates",
     "Text",
     "Whole",
 ]
@@ -247,6 +248,18 @@ class Prompts:
 
         if not parse_prompts(value) and self.needed:
             raise ValueError
+
+
+@dataclass(frozen=True)
+class Templates:
+    """Sentences with {} for the text (:mod:`vqclip.prompts`)."""
+
+    allowed: str = "a sentence with {} where the text belongs, or a list of them"
+
+    def check(self, value: Any) -> None:
+        from vqclip.prompts import parse_templates
+
+        parse_templates(value)
 
 
 @dataclass(frozen=True)

@@ -104,7 +104,7 @@ def _terms(loss: Mapping[str, Any]) -> Iterator[str]:
 
 def _start(config: Mapping[str, Any]) -> Iterator[str]:
     init = config["init"]
-    pictures = [prompt.image for prompt in parse_prompts(config["prompts"]["include"]) if prompt.image]
+    pictures = [own.label for own in parse_prompts(config["prompts"]["include"]) if not own.text]
     if init["_target_"] == "vqclip.init.Prior" and config["checkpoints"].get("prior") and pictures:
         yield (
             "init=prior: predicts the start from words, and prompts.include has a picture. Allowed with it: init=sine, "

@@ -164,8 +164,8 @@ def _input_errors(config: Mapping[str, Any], what: str, known: Any) -> Iterator[
                     f"prompts.{word}: {what} names the file {entry['file']}, and prompt files of a record are not "
                     f"read. If it is yours: prompts.{word}=[{{file: {entry['file']}}}] on the command line",
                 )
-            elif isinstance(entry, Mapping) and "image" in entry:
-                named.append((f"prompts.{word}", entry["image"]))
+            elif isinstance(entry, Mapping):
+                named += [(f"prompts.{word}", path) for path in _files_of(entry)]
     for key, path in named:
         if isinstance(path, str) and not _is_known_input(key, path, init, known.get(path)):
             typed = f"{key}={path}" if key.startswith("init") else f"{key}=[{{image: {path}}}]"
@@ -183,6 +183,15 @@ def _is_known_input(key: str, path: str, init: Mapping[str, Any], digest: Any) -
         return digest == latents_digest(init)
     except UserError:
         return False
+
+
+def _files_of(entry: Mapping[str, Any]) -> Iterator[Any]:
+    """Paths that a prompt entry reads, wrong ones too: pictures, masks, those of its parts."""
+    region = entry.get("region")
+    yield from (entry.get("image"), region if region not in ("left", "right", "top", "bottom") else None)
+    parts = entry.get("parts")
+    for part in parts if isinstance(parts, list) else []:
+        yield from _files_of(part) if isinstance(part, Mapping) else ()
 
 
 def _is_known(path: str, digest: Any) -> bool:

@@ -35,8 +35,9 @@ def time_varying(config: Any, path: str = "") -> Iterator[str]:
             if config["start"] != config["end"]:
                 yield path
             return
-        for key, value in config.items():
-            yield from time_varying(value, f"{path}.{key}" if path else str(key))
+    items = config.items() if isinstance(config, Mapping) else enumerate(config) if isinstance(config, list) else ()
+    for key, value in items:
+        yield from time_varying(value, f"{path}.{key}" if path else str(key))
 
 
 #: Config that says how a run is watched, where it is kept and how it is fitted into memory, but not what picture it

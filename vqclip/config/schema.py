@@ -16,6 +16,7 @@ from vqclip.config.kinds import (
     Scheduled,
     Size,
     SweepRecord,
+    Templates,
     Text,
     Whole,
 )
@@ -34,6 +35,9 @@ PROMPTS = Group(
         "extras": Key(Prompts(), '"watercolor paper"', "entries that apply to every picture", null="nothing"),
         "include_weight": Key(Number(-1e6, 1e6), "1", "w1 of target = w1 * include + w2 * extras"),
         "extras_weight": Key(Number(-1e6, 1e6), "1", "w2 of target = w1 * include + w2 * extras"),
+        "templates": Key(
+            Templates(), '["a photo of {}"]', "sentences around every text", null="the text alone", needed=False
+        ),
     },
 )
 

@@ -8,9 +8,7 @@ from functools import partial
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from omegaconf import DictConfig, OmegaConf
-from torch import Tensor
 
 from vqclip.checkpoints.cards import make_card
 from vqclip.checkpoints.load import load_generator, load_perceptor
@@ -19,13 +17,11 @@ from vqclip.config.instantiate import instantiate
 from vqclip.config.parts import require_of
 from vqclip.config.resolve import resolved
 from vqclip.init import InitContext, best_of
-from vqclip.io.pixels import fit, read_image
-from vqclip.loss import Targets, combine_texts
 from vqclip.module import Guide, LatentOptimisation
-from vqclip.prompts import Prompt, parse_prompts
-from vqclip.protocols import Perceptor
+from vqclip.prompts import parse_prompts, texts_of
 from vqclip.rng import StepRandom
 from vqclip.schedules import schedule
+from vqclip.targets import targets_of
 
 
 def build(cfg: DictConfig, prompts: Sequence[str | Mapping], seeds: Sequence[int]) -> LatentOptimisation:
@@ -47,24 +43,15 @@ def build(cfg: DictConfig, prompts: Sequence[str | Mapping], seeds: Sequence[int
             f"sides are whole codes of {generator.factor} pixels"
         )
 
-    include, extras, exclude = (
-        parse_prompts(value)
-        for value in (list(prompts), *(resolved(cfg)["prompts"][key] for key in ("extras", "exclude")))
-    )
-    _say_unknown_words(cfg.checkpoints.perceptors, [p.text for p in (*include, *extras, *exclude) if p.text])
+    asked = resolved(cfg)["prompts"]
+    include, extras, exclude = map(parse_prompts, (list(prompts), asked["extras"], asked["exclude"]))
+    _say_unknown_words(cfg.checkpoints.perceptors, texts_of(*include, *extras, *exclude))
     eyes = {}
     total = sum(card.get("weight", 1) for card in cfg.checkpoints.perceptors.values())
     with torch.no_grad():
         for name, card in cfg.checkpoints.perceptors.items():
             perceptor = load_perceptor(name, card).to(**at_start)
-            towards = combine_texts(
-                _vectors(perceptor, include),
-                _vectors(perceptor, extras).sum(0) if extras else None,
-                cfg.prompts.include_weight,
-                cfg.prompts.extras_weight,
-            )
-            away = _vectors(perceptor, exclude).sum(0).expand_as(towards) if exclude else None
-            targets = Targets(towards, away)
+            targets = targets_of(perceptor, include, extras, exclude, asked)
             eyes[name] = Guide(perceptor, card.get("weight", 1) / total, targets)
 
     optimizer = OmegaConf.to_container(cfg.optimizer, resolve=True)
@@ -89,7 +76,7 @@ def build(cfg: DictConfig, prompts: Sequence[str | Mapping], seeds: Sequence[int
     start = InitContext(
         generator=generator,
         shape=shape,
-        texts=[", ".join(p.text for p in [own, *extras] if p.text and p.weight > 0) for own in include],
+        texts=[", ".join(texts_of(own, *extras, at=0.0)) for own in include],
         rng=StepRandom(seeds, 0),
         prior=prior.path if prior else None,
         score=lambda z: make(z0=z).look()[1]["score"],
@@ -115,22 +102,3 @@ def _say_unknown_words(perceptors: Mapping[str, Mapping], texts: Sequence[str]) 
             near = (f'"{word}"' + (f" (nearest: {other})" if other else "") for word, other in missing.items())
             print(f"prompts: no word that {name} knows, it may draw something else: {', '.join(near)}", file=sys.stderr)
             return
-
-
-def _vectors(perceptor: Perceptor, prompts: Sequence[Prompt]) -> Tensor:
-    """Vectors [n,D] of the prompts, times their weights.
-
-    Pictures' vectors take the length of the empty text's, so that a weight means the same for texts and pictures.
-    """
-    texts = [prompt.text for prompt in prompts if prompt.text]
-    encoded = iter(perceptor.encode_text(texts) if texts else ())
-    vectors = []
-    for prompt in prompts:
-        if prompt.text:
-            vector = next(encoded)
-        else:
-            image = fit(read_image(prompt.image), perceptor.input_size, perceptor.input_size)
-            vector = F.normalize(perceptor.encode_image(image)[0], dim=-1)
-            vector = vector * perceptor.encode_text([""])[0].norm()
-        vectors.append(prompt.weight * vector)
-    return torch.stack(vectors)

@@ -44,7 +44,7 @@ def inputs(config: Mapping[str, Any]) -> dict[str, str]:
     """sha256 of every picture and latent a config reads, by path."""
     paths = [config["init"].get("path"), config["init"].get("mask")]
     for key in ("include", "exclude", "extras"):
-        paths += [prompt.image for prompt in parse_prompts(config["prompts"][key])]
+        paths += [path for prompt in parse_prompts(config["prompts"][key]) for path in prompt.files]
     found = {path: sha256(Path(path)) for path in dict.fromkeys(paths) if path}
     if config["init"]["_target_"] == "vqclip.init.Run":
         found[config["init"]["run"]] = digest(config["init"])

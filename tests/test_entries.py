@@ -1,0 +1,177 @@
+"""Entries in time and space: schedules of weights, stops, templates, parts, regions."""
+
+import json
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image, ImageDraw
+from ways import stands_break_and_rerun
+
+from vqclip import run
+from vqclip.config.compose import compose
+from vqclip.config.resolve import resolved, time_varying
+from vqclip.errors import UserError
+from vqclip.looking import part_of
+from vqclip.prompts import Prompt, Region, parse, parse_prompts
+from vqclip.protocols import Targets
+from vqclip.runs.provenance import inputs
+from vqclip.schedules import Points
+from vqclip.targets import gated, targets_of
+
+WEIGHTS = {"include_weight": 1, "extras_weight": 1}
+
+
+def targets(perceptor, include, extras=None, exclude=None, **more):
+    with torch.no_grad():
+        return targets_of(perceptor, *map(parse_prompts, (include, extras, exclude)), WEIGHTS | more)
+
+
+def vector(perceptor, text):
+    with torch.no_grad():
+        return perceptor.encode_text([text])[0]
+
+
+def test_a_short_form_with_a_stop_is_the_other_programs_distance():
+    assert parse("a fox:2:0.5") == Prompt(text="a fox", weight=2, stop=math.cos(1))
+    assert parse("blurry:-1:-0.9").stop == pytest.approx(math.cos(math.sqrt(1.8)))
+    assert parse("ratio:16:9") == Prompt(text="ratio:16:9")  # no distance reaches 9
+    a, b = F.normalize(torch.randn(2, 8, generator=torch.Generator().manual_seed(0)), dim=-1)
+    distance = 2 * ((a - b).norm() / 2).arcsin().square()
+    assert parse(f"a fox:1:{distance:.6f}").stop == pytest.approx((a @ b).item(), abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    "entry,wrong",
+    [
+        ({"text": "a", "wieght": 2}, "there is no wieght in a prompt. Did you mean weight?"),
+        ({"text": "a", "weight": {"points": []}}, "its weight is no schedule"),
+        ({"text": "a", "weight": {"start": 0, "end": 0}}, "its weight is 0 all the time"),
+        ({"text": "a", "stop": 3}, "its stop is 3; it is a likeness, a number from -1 to 1"),
+        ({"text": "a", "region": "lift"}, "Did you mean left?"),
+        ({"text": "a", "region": [0, 0, 2, 1]}, "a box is [x0, y0, x1, y1], each from 0 to 1"),
+        ({"text": "a", "region": [0.5, 0, 0.5, 1]}, "x0 < x1 and y0 < y1"),
+        ({"text": "a", "templates": ["a photo"]}, "a template is a sentence with {}"),
+        ({"parts": ["a"], "weight": 2}, "parts is a list of entries and stands alone"),
+        ({"parts": [{"parts": ["a"]}]}, "parts of parts"),
+    ],
+)
+def test_what_is_no_entry_says_why(entry, wrong):
+    with pytest.raises(ValueError) as error:
+        parse(entry)
+    assert wrong in str(error.value)
+
+
+def test_entries_without_time_or_place_are_one_target_for_the_whole_run(perceptor):
+    made = targets(perceptor, ["a fox", {"parts": ["a fox", "an owl:2"]}], "paper", "blurry")
+    assert isinstance(made, Targets) and made.share is None and made.parts is None
+    fox, owl, paper = (vector(perceptor, text) for text in ("a fox", "an owl", "paper"))
+    torch.testing.assert_close(made.include[1], F.normalize(fox + 2 * owl + paper, dim=-1))
+
+
+def test_a_prompt_comes_and_goes(perceptor):
+    going, coming = {"points": [[0, 1], [0.5, 0]]}, {"points": [[0.5, 0], [1, 2]]}
+    parts = [{"text": "a fox", "weight": going}, {"text": "an owl", "weight": coming}]
+    made = targets(perceptor, [{"parts": parts}])
+    fox, owl = (F.normalize(vector(perceptor, text), dim=-1) for text in ("a fox", "an owl"))
+    for t, expected in ((0.0, fox), (0.4, fox), (0.5, 0 * fox), (0.6, owl), (1.0, owl)):
+        ((place, now),) = made.at(t)
+        assert place is None
+        torch.testing.assert_close(now.include[0], expected)
+
+
+def test_a_schedule_of_an_entry_is_one_of_the_run(small_pair):
+    entry = "{text: a fox, weight: {points: [[0, 1], [1, 2]]}}"
+    config = resolved(compose([*small_pair, f"prompts.include=[{entry}, a cat]"]))
+    assert list(time_varying(config["prompts"])) == ["include.0.weight"]
+    assert isinstance(parse(config["prompts"]["include"][0]).weight, Points)
+
+
+def test_templates_are_averaged_and_one_that_changes_nothing_changes_nothing(perceptor):
+    plain = targets(perceptor, ["a fox"], "paper").include
+    torch.testing.assert_close(targets(perceptor, ["a fox"], "paper", templates=["{}"]).include, plain)
+    sentences = ["a photo of {}", "a drawing of {}"]
+    both = torch.stack([F.normalize(vector(perceptor, s.replace("{}", "a fox")), dim=-1) for s in sentences]).mean(0)
+    expected = F.normalize(both, dim=-1)
+    torch.testing.assert_close(targets(perceptor, ["a fox"], templates=sentences).include[0], expected)
+    own = [{"text": "a fox", "templates": sentences}]
+    torch.testing.assert_close(targets(perceptor, own, templates=["{}"]).include[0], expected)
+
+
+def test_a_stop_takes_the_gradient_of_what_has_come_near_enough_and_no_value(perceptor):
+    made = targets(perceptor, [{"parts": [{"text": "a fox", "stop": 0.5}, "an owl:2"]}]).at(0.0)[0][1]
+    torch.testing.assert_close(made.parts.sum(1), made.include)
+    fox = F.normalize(made.parts[0, 0], dim=-1)
+    near = F.normalize(fox + 0.1 * torch.randn_like(fox), dim=-1)
+    crops = torch.stack([near, -near])[None].requires_grad_()
+    value = gated(crops, made.parts, made.stops)
+    torch.testing.assert_close(value, torch.einsum("bnd,bd->bn", crops, made.include))
+    (gradient,) = torch.autograd.grad(value.sum(), crops)
+    torch.testing.assert_close(gradient[0, 0], made.parts[0, 1])  # the owl alone
+    torch.testing.assert_close(gradient[0, 1], made.include[0])
+
+
+def test_a_stop_of_what_is_excluded_is_reached_from_above(perceptor):
+    made = targets(perceptor, ["a fox"], None, [{"text": "blurry", "stop": 0.0}]).at(0.0)[0][1]
+    away = F.normalize(vector(perceptor, "blurry"), dim=-1)
+    crops = torch.stack([away, -away])[None].requires_grad_()
+    (gradient,) = torch.autograd.grad(gated(crops, made.exclude_parts, made.exclude_stops, -1.0).sum(), crops)
+    torch.testing.assert_close(gradient[0, 0], away)
+    assert not gradient[0, 1].any()
+
+
+def test_regions_share_the_loss_by_their_weights(perceptor):
+    parts = [{"text": "a fox", "region": "left", "weight": 3}, {"text": "an owl", "region": "right"}]
+    made = targets(perceptor, [{"parts": parts}, "a cat"])
+    found = dict(made.at(0.0))
+    assert list(found) == [None, Region((0.0, 0.0, 0.5, 1.0)), Region((0.5, 0.0, 1.0, 1.0))]
+    shares = torch.stack([own.share for own in found.values()])
+    torch.testing.assert_close(shares, torch.tensor([[0.0, 1.0], [0.75, 0.0], [0.25, 0.0]]))
+
+
+def test_the_crops_of_a_region_lie_in_it(make_module, perceptor):
+    module = make_module(size=(32, 64))
+    entry = {"text": "a fox", "region": [0.5, 0.25, 1, 1]}
+    module.eyes["small"] = type(module.eyes["small"])(perceptor, 1.0, targets(perceptor, [entry]))
+    image = torch.rand(1, 3, 32, 64, requires_grad=True)
+    module.on_crops(image, module.rng(0), 0.0, slice(None), backward=True)
+    moved = image.grad[0].abs().sum(0) > 0
+    assert moved[8:, 32:].any() and not moved[:8].any() and not moved[:, :32].any()
+
+
+def test_what_a_mask_hides_is_seen_and_not_moved(tmp_path):
+    mask = Image.new("L", (64, 64))
+    ImageDraw.Draw(mask).ellipse((16, 32, 47, 63), fill=255)
+    mask.save(tmp_path / "mask.png")
+    image = torch.rand(1, 3, 32, 32, requires_grad=True)
+    part = part_of(image, Region(mask=str(tmp_path / "mask.png")))
+    assert part.shape == (1, 3, 16, 16)
+    torch.testing.assert_close(part, image[..., 16:, 8:24])
+    part.sum().backward()
+    assert image.grad[0, 0, 24, 16] == 1 and image.grad[0, 0, 17, 9] < 0.5 and not image.grad[..., :16, :].any()
+
+
+PARTS = (
+    "[{parts: [{text: a fox, region: left, weight: {points: [[0, 1], [1, 2]]}, stop: .9}, "
+    "{text: an owl, region: right, templates: ['a photo of {}']}]}]"
+)
+
+
+def test_a_run_of_parts_is_judged_named_resumed_and_made_again(small_pair, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    overrides = [*small_pair, f"prompts.include={PARTS}", "prompts.exclude=[{text: blurry, region: left}]"]
+    whole = stands_break_and_rerun(overrides, tmp_path)
+    assert json.loads((whole.folder / "run.json").read_text())["pictures"][0]["prompt"] == "a fox, an owl"
+
+
+def test_the_mask_of_a_region_is_an_input_of_the_run(small_pair, tmp_path):
+    Image.new("L", (8, 8), 255).save(tmp_path / "mask.png")
+    entry = f"{{parts: [{{text: a fox, region: {tmp_path}/mask.png}}]}}"
+    config = resolved(compose([*small_pair, f"prompts.include=[{entry}]"]))
+    assert list(inputs(config)) == [str(tmp_path / "mask.png")]
+
+
+def test_a_wrong_template_is_told_before_models_load(small_pair):
+    with pytest.raises(UserError, match=r"prompts\.templates='a photo'.*a template is a sentence with"):
+        run(overrides=[*small_pair, "prompts.templates=a photo"])

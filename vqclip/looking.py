@@ -1,0 +1,125 @@
+"""What the perceptors see of a picture: its crops, place by place, and the crop terms of the objective on them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from vqclip.io.pixels import read_image
+from vqclip.loss import Objective
+from vqclip.noise import Noise
+from vqclip.prompts import Region
+from vqclip.protocols import Augmentation, Targets, View
+from vqclip.rng import StepRandom
+from vqclip.targets import MovingTargets
+
+__all__ = ["Guide", "Looking", "part_of"]
+
+
+@dataclass(frozen=True)
+class Guide:
+    """A perceptor of the run, its share of the objective, and what it should see."""
+
+    perceptor: Any  #: a Perceptor
+    share: float  #: shares of all eyes add up to 1
+    targets: Targets | MovingTargets
+
+
+@dataclass(frozen=True)
+class Looking:
+    """How a run looks at its pictures."""
+
+    eyes: Mapping[str, Guide]
+    augmentations: Augmentation
+    noise: Noise
+    objective: Objective
+
+    def terms(
+        self,
+        image: Tensor,
+        rng: StepRandom,
+        view: View,
+        which: slice,
+        chunks: Callable[[int, int], list[slice]],
+        backward: bool,
+        noisy: bool = True,
+    ) -> dict[str, Tensor]:
+        """Crop terms of pictures ``which``: name → mean over crops and eyes, sum over places, [n], detached.
+
+        Args:
+            image: [n,3,H,W] in [0,1].
+            view: what a term may look at, without crops.
+            chunks: from (pictures, crops) to slices of the crops, each looked at in one go.
+            backward: add the gradient of their weighted sum to ``image.grad``, a chunk of crops at a time.
+            noisy: with noise on the crops.
+        """
+        totals: dict[str, Tensor] = {}
+        for place in self.places(view.progress):
+            self._look_at(place, image, rng, view, which, chunks, backward, noisy, totals)
+        return totals
+
+    def places(self, t: float) -> list[Region | None]:
+        """Where the perceptors look at progress ``t``; None is the whole picture."""
+        return [place for place, _ in next(iter(self.eyes.values())).targets.at(t)]
+
+    def _look_at(self, place, image, rng, view, which, chunks, backward, noisy, totals) -> None:
+        part, rng = part_of(image, place), rng.of(place)
+        draw = self.augmentations.draw(rng, *part.shape[-2:])
+        count, pictures = self.augmentations.count, len(image)
+        padded = self.augmentations.transform(part, draw)
+        leaf = padded.detach().requires_grad_(backward)  # as the image is: one transform, many chunks
+        for eye in self.eyes.values():
+            size = eye.perceptor.input_size
+            noise = self.noise.draw(rng, count, size, view.progress) if noisy else None
+            targets = dict(eye.targets.at(view.progress))[place].of(which)
+            for some in chunks(pictures, count):
+                vectors = eye.perceptor.encode_image(self.crops(leaf, draw, noise, size, some))
+                unit = F.normalize(vectors, dim=-1).view(pictures, -1, vectors.shape[-1])
+                terms = self.objective.on_crops(replace(view, vectors=unit, targets=targets))
+                terms = {name: value * (eye.share / count) for name, value in terms.items()}
+                if backward:
+                    self.objective.total(terms, view.progress).sum().backward()
+                for name, value in terms.items():
+                    totals[name] = totals.get(name, 0) + value.detach()
+        if backward:
+            padded.backward(leaf.grad)
+
+    def crops(self, padded: Tensor, draw: Any, noise: Tensor | None, input_size: int, which: slice) -> Tensor:
+        """Crops ``which`` of every picture, padded and turned, as a perceptor sees them: [B·n,3,S,S]."""
+        crops = self.augmentations.cut(padded, draw, input_size, which)
+        return crops if noise is None else crops + noise[:, which].flatten(0, 1)
+
+    def one_crop(self, image: Tensor, rng: StepRandom, t: float) -> Tensor:
+        """The first crop of each picture as the first perceptor sees it, [B,3,S,S] in [0,1]."""
+        place = self.places(t)[0]
+        part, rng = part_of(image, place), rng.of(place)
+        size = next(iter(self.eyes.values())).perceptor.input_size
+        noise = self.noise.draw(rng, self.augmentations.count, size, t)
+        draw = self.augmentations.draw(rng, *part.shape[-2:])
+        return self.crops(self.augmentations.transform(part, draw), draw, noise, size, slice(0, 1)).clamp(0, 1)
+
+
+def part_of(image: Tensor, place: Region | None) -> Tensor:
+    """The part of pictures [B,3,H,W] that lies in a region, [B,3,h,w]; the picture itself where it is None.
+
+    Of a mask it is the box about what is white; what is black in there is seen, and gets no gradient.
+    """
+    if place is None:
+        return image
+    height, width = image.shape[-2:]
+    if place.mask is None:
+        x0, y0, x1, y1 = place.box
+        left, top = min(round(x0 * width), width - 1), min(round(y0 * height), height - 1)
+        return image[..., top : max(round(y1 * height), top + 1), left : max(round(x1 * width), left + 1)]
+    white = read_image(place.mask, "black").mean(1, keepdim=True)
+    white = F.interpolate(white, (height, width), mode="area").to(image)
+    rows, columns = ((white[0, 0] > 0.5).any(dim).nonzero().flatten() for dim in (1, 0))
+    if not len(rows):
+        rows, columns = torch.arange(height), torch.arange(width)
+    box = (..., slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1))
+    return white[box] * image[box] + (1 - white[box]) * image[box].detach()
