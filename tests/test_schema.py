@@ -112,7 +112,7 @@ def test_every_wrong_value_of_every_class(config, target):
     named = {"callbacks": "x", "logger": "x"}.get(group)
     base = with_value(config, f"{group}.{named}" if named else group, {"_target_": target})
     path = f"{group}.{named}" if named else group
-    if target == "vqclip.loss.TotalVariation":
+    if own.title.startswith("loss.terms."):
         path = "loss.terms.tv"
         base = with_value(config, path, {"_target_": target})
     for name, key in leaves(own):
@@ -267,8 +267,7 @@ def test_null_means_none_where_it_can():
 
 def test_peers_grammar_gets_a_note_in_our_form():
     assert 'vqclip "a fox" "an owl"' in parse_arguments(["a fox | an owl"]).notes[0]
-    assert 'vqclip "a fox:2"' in parse_arguments(["a fox:2:.5"]).notes[0]
-    assert parse_arguments(["16:9", "at 10:30", "a fox:2"]).notes == []
+    assert parse_arguments(["16:9", "at 10:30", "a fox:2", "a fox:2:.5"]).notes == []
 
 
 def test_the_nearest_key():
@@ -378,3 +377,15 @@ def test_any_schedule_is_checked(value):
 def test_key_at_finds_keys_of_every_class():
     assert key_at("init.std") and key_at("noise.factor") and key_at("optimizer.lr") and not key_at("noise.factro")
     assert isinstance(ROOT.keys["init"], Target)
+
+
+def test_every_term_is_in_the_schema_and_says_what_is_wrong_with_it_before_a_model_is_loaded():
+    from vqclip import terms
+
+    assert {f"vqclip.terms.{name}" for name in terms.__all__} <= set(CLASSES)
+    shipped = [path.stem for path in sorted((conf_dir() / "loss" / "terms").glob("*.yaml"))]
+    assert errors_in(resolved(compose([f"+loss/terms=[{','.join(shipped)}]"]))) == []
+    (wrong,) = errors_in(resolved(compose(["+loss/terms=[palette]", "loss.terms.palette.colours=[redd]"])))
+    assert "loss.terms.palette.colours=['redd']" in wrong and "did you mean red." in wrong
+    (wrong,) = errors_in(resolved(compose(["+loss/terms=[edges]", "+loss.terms.edges.widht=.1"])))
+    assert "loss.terms.edges.widht" in wrong and "Did you mean width?" in wrong

@@ -12,11 +12,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from vqclip.errors import closest
 from vqclip.schedules import SHAPES, schedule
 
 __all__ = [
     "Anything",
     "Choice",
+    "Colour",
     "Flag",
     "Kind",
     "Listing",
@@ -185,13 +187,14 @@ class Listing:
 
     of: Kind
     most: int = 10_000
+    least: int = 0
 
     @property
     def allowed(self) -> str:
-        return f"a list, each of them {self.of.allowed}"
+        return f"a list{(self.least and f' of {self.least} or more') or ''}, each of them {self.of.allowed}"
 
     def check(self, value: Any) -> None:
-        if not isinstance(value, list) or len(value) > self.most:
+        if not isinstance(value, list) or not self.least <= len(value) <= self.most:
             raise ValueError
         for item in value:
             self.of.check(item)
@@ -220,6 +223,22 @@ class Snapshot:
     def check(self, value: Any) -> None:
         if value not in ("best", "final"):
             Whole(0).check(value)
+
+
+@dataclass(frozen=True)
+class Colour:
+    """A colour by its name in CSS or as ``"#rrggbb"``."""
+
+    allowed: str = 'a color by name or as "#rrggbb"'
+
+    def check(self, value: Any) -> None:
+        from PIL import ImageColor
+
+        try:
+            ImageColor.getrgb(value)
+        except (ValueError, AttributeError, TypeError):
+            near = closest(str(value), list(ImageColor.colormap))
+            raise ValueError(f"{self.allowed}; {near.strip(' ?').replace('D', 'd', 1)}" if near else "") from None
 
 
 @dataclass(frozen=True)

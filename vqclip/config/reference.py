@@ -55,8 +55,8 @@ def _parts(node: Node, path: str) -> Iterator[tuple[str, Group, str]]:
 
 
 def _belongs(target: str, group: str) -> bool:
-    modules = {"optimizer": "torch.optim", "logger": "loggers"}
-    return f".{modules.get(group, group)}." in f".{target}"
+    modules = {"optimizer": ["torch.optim"], "logger": ["loggers"], "loss": ["loss", "terms"]}
+    return any(f".{module}." in f".{target}" for module in modules.get(group, [group]))
 
 
 def _rows(node: Node, path: str) -> Iterator[Row]:

@@ -22,10 +22,9 @@ from vqclip.config.kinds import (
 )
 from vqclip.config.nodes import Group, Key, Named, Target
 from vqclip.config.starts import EVERY_START, STARTS
+from vqclip.config.step import STEP_CLASSES
 
 __all__ = ["CLASSES", "ROOT", "TRAINER"]
-
-_TERM = {"weight": Key(Scheduled(-1e6, 1e6), "1", "weight in the sum")}
 
 PROMPTS = Group(
     "What the pictures should show, and what they should not.",
@@ -79,34 +78,6 @@ CHECKPOINTS = Group(
         ),
         "generator": GENERATOR,
         "perceptors": Named(PERCEPTOR, "Perceptors by name; several make an ensemble."),
-    },
-)
-
-AUGMENTATIONS = Group(
-    "How the picture is shown to the perceptor: padded, flipped and turned once a step, then cut into crops.",
-    {
-        "pad": Key(Number(0, 4), "0.5", "zeros on all four sides", "shares of each side"),
-        "flip": Key(Number(0, 1), "0.5", "probability of a horizontal flip"),
-        "affine": Group(
-            "Rotation and shift.",
-            {
-                "degrees": Key(Number(0, 180), "30", "rotation, uniform in ±", "degrees"),
-                "translate": Key(Number(0, 1), "0.2", "shift, uniform in ±", "shares of each padded side"),
-                "interpolation": Key(Choice(("nearest", "bilinear")), "bilinear", "between pixels"),
-            },
-            null="neither",
-        ),
-        "crops": Group(
-            "A crop's side is clip(N(mean, std), min, max) of the picture's shorter side, its place uniform.",
-            {
-                "count": Key(Whole(1), "32", "crops a step; more is slower and smoother"),
-                "mean": Key(Number(-100, 100), "1.2", "mean side", "shorter sides"),
-                "std": Key(Number(0, 100), "0.3", "its standard deviation", "shorter sides"),
-                "min": Key(Number(0, 100), "0.43", "smallest side", "shorter sides"),
-                "max": Key(Number(0, 100), "1.9", "largest side, at most 1 + 2 * pad", "shorter sides"),
-                "antialias": Key(Flag(), "true", "average where a crop is shrunk"),
-            },
-        ),
     },
 )
 
@@ -191,28 +162,6 @@ CLASSES: dict[str, Group] = {
     **STARTS,
     "vqclip.latent.Continuous": Group("The decoder sees the latent as it is.", title="latent=continuous"),
     "vqclip.latent.Quantised": Group("The decoder sees the nearest code at each place.", title="latent=quantised"),
-    "vqclip.augmentations.Augmentations": AUGMENTATIONS,
-    "vqclip.noise.Noise": Group(
-        "Noise on the crops: crop + factor * r * randn, with r one uniform(0,1) a crop.",
-        {
-            "factor": Key(Scheduled(0, 1e3), "0.22", "standard deviation at r = 1; 0 for none"),
-            "num_rands": Key(Whole(0, 64), "0", "r is multiplied by this many further uniforms"),
-        },
-    ),
-    "vqclip.loss.Objective": Group(
-        "loss = -alpha * cos(include) + beta * cos(exclude) + anchor * (z - z0)^2 + terms.",
-        {
-            "alpha": Key(Scheduled(-1e6, 1e6), "1", "towards include and extras"),
-            "beta": Key(Scheduled(-1e6, 1e6), "0.5", "away from exclude"),
-            "anchor": Key(Scheduled(0, 1e6), "0", "holds the latent near its start"),
-            "terms": Named(
-                Target("A term of the objective.", "loss", null="off", also=_TERM), "Further terms.", null="none"
-            ),
-        },
-    ),
-    "vqclip.loss.TotalVariation": Group(
-        "Mean absolute difference of neighbouring pixels.", _TERM, title="loss.terms.tv"
-    ),
     "vqclip.callbacks.Progress": Group("A bar with the loss and its terms."),
     "vqclip.callbacks.Timelapse": Group(
         "timelapse.mp4 of every picture's snapshots.",
@@ -267,6 +216,7 @@ _ADAM = {
     "weight_decay": Key(Number(0, 1e6), "0.1", "decay of the latent a step, times lr", needed=False),
     "amsgrad": Key(Flag(), "true", "its variant with a maximum", needed=False),
 }
+CLASSES |= STEP_CLASSES
 CLASSES |= {
     f"torch.optim.{name}": Group(f"{name}, torch's own.", _ADAM, others=f"torch.optim.{name}")
     for name in ("Adam", "AdamW")

@@ -1,0 +1,111 @@
+"""The schema of what a step does: the classes of augmentations, noise and objective, with their keys."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from vqclip.config.kinds import Choice, Colour, Flag, Listing, Number, Scheduled, Whole
+from vqclip.config.nodes import Group, Key, Named, Target
+
+__all__ = ["STEP_CLASSES"]
+
+_TERM = {"weight": Key(Scheduled(-1e6, 1e6), "1", "weight in the sum")}
+
+AUGMENTATIONS = Group(
+    "How the picture is shown to the perceptor: padded, flipped and turned once a step, then cut into crops.",
+    {
+        "pad": Key(Number(0, 4), "0.5", "zeros on all four sides", "shares of each side"),
+        "flip": Key(Number(0, 1), "0.5", "probability of a horizontal flip"),
+        "affine": Group(
+            "Rotation and shift.",
+            {
+                "degrees": Key(Number(0, 180), "30", "rotation, uniform in ±", "degrees"),
+                "translate": Key(Number(0, 1), "0.2", "shift, uniform in ±", "shares of each padded side"),
+                "interpolation": Key(Choice(("nearest", "bilinear")), "bilinear", "between pixels"),
+            },
+            null="neither",
+        ),
+        "crops": Group(
+            "A crop's side is clip(N(mean, std), min, max) of the picture's shorter side, its place uniform.",
+            {
+                "count": Key(Whole(1), "32", "crops a step; more is slower and smoother"),
+                "mean": Key(Number(-100, 100), "1.2", "mean side", "shorter sides"),
+                "std": Key(Number(0, 100), "0.3", "its standard deviation", "shorter sides"),
+                "min": Key(Number(0, 100), "0.43", "smallest side", "shorter sides"),
+                "max": Key(Number(0, 100), "1.9", "largest side, at most 1 + 2 * pad", "shorter sides"),
+                "antialias": Key(Flag(), "true", "average where a crop is shrunk"),
+            },
+        ),
+    },
+)
+
+
+def _term(title: str, doc: str, keys: Mapping[str, Key] | None = None) -> Group:
+    return Group(doc, {**_TERM, **(keys or {})}, title=f"loss.terms.{title}")
+
+
+_TERMS = {
+    "TotalVariation": _term("tv", "Mean absolute difference of neighbouring pixels: against speckle."),
+    "Saturation": _term(
+        "saturation",
+        "How far the mean of max(r,g,b) - min(r,g,b) is from the target, squared.",
+        {"target": Key(Number(0, 1), "0.5", "0 grey, 1 pure colours", needed=False)},
+    ),
+    "Contrast": _term(
+        "contrast",
+        "How far the deviation of the brightness is from the target, squared.",
+        {"target": Key(Number(0, 0.5), "0.25", "0 flat, .5 half black and half white", needed=False)},
+    ),
+    "Palette": _term(
+        "palette",
+        "Mean squared distance of each pixel to its nearest colour.",
+        {"colours": Key(Listing(Colour(), least=1), "[black,white,red]", "by name or #rrggbb")},
+    ),
+    "Symmetry": _term(
+        "symmetry",
+        "Mean squared difference from the mirrored picture.",
+        {"axis": Key(Choice(("horizontal", "vertical")), "horizontal", "left is right, or top bottom", needed=False)},
+    ),
+    "Edges": _term(
+        "edges",
+        "Mean squared difference of the picture's rim from a colour.",
+        {
+            "width": Key(Number(0, 0.5), "0.1", "of the rim", "shares of the shorter side", needed=False),
+            "colour": Key(Colour(), "white", "of the rim", needed=False),
+        },
+    ),
+    "Tiling": _term("tiling", "Mean squared difference of opposite edges: the picture repeats without a seam."),
+    "Sharpness": _term("sharpness", "1 / (1 + 100 * mean squared laplacian): asks for fine detail."),
+    "LatentNorm": _term("latent_norm", "Mean square of the latent."),
+    "CodebookDistance": _term("codebook", "Mean squared distance of the latent from the nearest code."),
+    "LatentPrior": _term("latent_prior", "Mahalanobis distance of the latent from the generator's codes."),
+    "PixelAnchor": _term("pixels", "Mean squared difference from the picture of the start."),
+}
+
+STEP_CLASSES: dict[str, Group] = {
+    "vqclip.augmentations.Augmentations": AUGMENTATIONS,
+    "vqclip.noise.Noise": Group(
+        "Noise on the crops: crop + factor * r * randn, with r one uniform(0,1) a crop.",
+        {
+            "factor": Key(Scheduled(0, 1e3), "0.22", "standard deviation at r = 1; 0 for none"),
+            "num_rands": Key(Whole(0, 64), "0", "r is multiplied by this many further uniforms"),
+        },
+    ),
+    "vqclip.loss.Objective": Group(
+        "loss = -alpha * cos(include) + beta * cos(exclude) + anchor * (z - z0)^2 + terms.",
+        {
+            "alpha": Key(Scheduled(-1e6, 1e6), "1", "towards include and extras"),
+            "beta": Key(Scheduled(-1e6, 1e6), "0.5", "away from exclude"),
+            "anchor": Key(Scheduled(0, 1e6), "0", "holds the latent near its start"),
+            "distance": Key(
+                Choice(("cosine", "spherical")), "spherical", "of include and exclude; cosine if none", needed=False
+            ),
+            "terms": Named(
+                Target("A term of the objective.", "loss", null="off", also=_TERM), "Further terms.", null="none"
+            ),
+        },
+    ),
+    # One class has two names: it was the objective's own before there were others.
+    "vqclip.loss.TotalVariation": Group("The same by its older name.", _TERM, title="loss.terms.tv"),
+    **{f"vqclip.terms.{name}": group for name, group in _TERMS.items()},
+}
