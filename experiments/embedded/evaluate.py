@@ -6,6 +6,7 @@
     (set "right" to true or false in opened.json: does the name give the whole prompt?)
     python evaluate.py table                     counts of every sheet, and the judge's figures
     python evaluate.py judge prior --count 120   R@1 and R@5 among 512 captions on more prompts, no sheet
+    python evaluate.py battery                   the frozen prompts of `vqclip evaluate --battery`
     python evaluate.py effects                   exclude and extras over 20 prompts, by the judge
 
 Settings: `prior` (no optimisation), `default` (the default config), `reference` (the reference recipe from noise, with
@@ -60,7 +61,7 @@ def distractors(texts, total=512):
     """The texts and, after them, other prompts of the same kinds."""
     out, seed = list(texts), 10_000
     while len(out) < total:
-        out += [p for _, _, p in prompts(seed) if p not in out]
+        out += dict.fromkeys(p for _, _, p in prompts(seed) if p not in out)
         seed += 1
     return out[:total]
 
@@ -212,6 +213,15 @@ def effects(args):
     sheet(torch.cat(shown), columns=5).save(RESULTS / "effects.png", optimize=True)
 
 
+def battery(args):
+    """24 prompts, and 512 captions that begin with them, beside the weights."""
+    kinds = {"single": 12, "background": 4, "colour": 4, "two": 4}
+    drawn = prompts(args.seed)
+    texts = [p for kind, n in kinds.items() for p in [p for k, _, p in drawn if k == kind][:n]]
+    frozen = {"prompts": texts, "captions": distractors(texts)}
+    (EMBEDDED / "battery.json").write_text(json.dumps(frozen, indent=0, ensure_ascii=False) + "\n")
+
+
 if __name__ == "__main__":
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--work", type=Path, default=WORK)
@@ -221,14 +231,16 @@ if __name__ == "__main__":
         ("open", open_key),
         ("table", table),
         ("judge", judge),
+        ("battery", battery),
         ("effects", effects),
     ):
         c = commands.add_parser(name)
         c.set_defaults(function=function)
         if name in ("draw", "judge"):
             c.add_argument("setting", choices=["prior", "default", "reference", "ceiling"])
-        if name in ("draw", "judge", "effects"):
+        if name in ("draw", "judge", "effects", "battery"):
             c.add_argument("--seed", type=int, default=1)
+        if name in ("draw", "judge", "effects"):
             c.add_argument("--override", action="append", default=[], help="a config override for the engine")
         if name == "draw":
             c.add_argument("--every", type=int, default=1, help="every nth prompt only, where a setting is slow")

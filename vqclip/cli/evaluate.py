@@ -9,7 +9,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import yaml
+
 from vqclip.compare.pictures import find_runs
+from vqclip.errors import UserError
 from vqclip.io.files import atomic_write
 from vqclip.runs.evaluate import judge_runs
 from vqclip.runs.status import WITH_PICTURES
@@ -18,12 +21,20 @@ from vqclip.sweeps.jobs import read_report
 __all__ = ["main"]
 
 
+_BATTERY = """the frozen prompts instead: --battery FOLDER key=value… draws them by that config into FOLDER, or what is
+    missing there; --battery FOLDER FOLDER… compares what was drawn"""
+
+
 def main(argv: Sequence[str]) -> int:
     """The command line tool."""
     parser = argparse.ArgumentParser(prog="vqclip evaluate", description=__doc__)
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folders")
     parser.add_argument("--final", action="store_true", help="judge the last picture instead of the best")
-    arguments = parser.parse_args(argv)
+    parser.add_argument("--battery", action="store_true", help=_BATTERY)
+    parser.add_argument("--seeds", default="0", help="of the battery: 0,1,2 (default 0)")
+    arguments = parser.parse_intermixed_args(argv)
+    if arguments.battery:
+        return _battery([str(word) for word in arguments.runs], arguments.seeds)
     runs = [run for folder in arguments.runs for run in _runs_in(folder)]
     verdicts = judge_runs(runs, "final.png" if arguments.final else "best.png")
     several = len({verdict.prompt for verdict in verdicts}) > 1
@@ -44,6 +55,44 @@ def main(argv: Sequence[str]) -> int:
         atomic_write(path, text.getvalue().encode())
         print(path)
     return 0
+
+
+def _battery(words: Sequence[str], seeds: str) -> int:
+    """Draw a battery, or what is missing of it, and judge it; several folders are only compared."""
+    from vqclip.compare.battery import judge_battery, trend
+
+    folders = [Path(word) for word in words if "=" not in word]
+    overrides = [word for word in words if "=" in word]
+    if not folders or (overrides and len(folders) > 1):
+        raise UserError(
+            "--battery: allowed are one folder with overrides, or folders alone. "
+            "Try: vqclip evaluate --battery outputs/battery steps=40"
+        )
+    if len(folders) == 1:
+        _draw_battery(folders[0], overrides, seeds)
+        judge_battery(folders[0])
+    print(trend(folders))
+    return 0
+
+
+def _draw_battery(folder: Path, overrides: Sequence[str], seeds: str) -> None:
+    """The sweep of a battery, which runs what is not done yet.  A folder keeps to its first settings."""
+    from vqclip.cli.main import main as vqclip
+    from vqclip.compare.battery import battery
+    from vqclip.config.grammar import quote
+
+    settings = folder / "battery.yaml"
+    asked = [*overrides, f"seed={seeds}"]
+    if settings.is_file():
+        asked, given = yaml.safe_load(settings.read_text()), asked
+        if overrides and given != asked:
+            raise UserError(
+                f"{folder}: drawn with {' '.join(asked)}. Allowed: the same, or no overrides. "
+                f"Try: vqclip evaluate --battery {folder}-2 {' '.join(overrides)}"
+            )
+    atomic_write(settings, yaml.safe_dump(asked).encode())
+    prompts = ",".join(f"[{quote(prompt)}]" for prompt in battery()["prompts"])
+    vqclip(["-m", *asked, f"prompts.include={prompts}", f"hydra.sweep.dir={folder}"])
 
 
 def _runs_in(folder: Path) -> list[Path]:

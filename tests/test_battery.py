@@ -1,0 +1,44 @@
+"""The battery: what it runs, what it leaves, and the intervals of its table."""
+
+import pytest
+
+from vqclip.cli.evaluate import main
+from vqclip.compare.battery import Found, battery, interval, read_battery, trend
+
+
+def test_the_captions_begin_with_the_prompts_and_none_is_there_twice():
+    prompts, captions = battery()["prompts"], battery()["captions"]
+    assert captions[: len(prompts)] == prompts
+    assert len(set(captions)) == len(captions) == 512
+
+
+def test_an_interval_is_over_prompts_and_seeds_of_one_hang_together():
+    rows = [Found("r", str(p), seed, 0.5, 1 if p < 5 else 9) for p in range(10) for seed in range(50)]
+    mean, low, high = interval(rows, lambda row: row.rank == 1)
+    assert mean == 0.5
+    assert 0.1 <= low <= 0.3
+    assert 0.7 <= high <= 0.9
+    assert interval(rows, lambda row: row.similarity) == (0.5, 0.5, 0.5)
+
+
+def test_a_battery_is_drawn_goes_on_and_is_compared(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(
+        "vqclip.compare.battery.battery", lambda: {"prompts": ["a fox"], "captions": ["a fox", "a cow"]}
+    )
+    one, two = str(tmp_path / "one"), str(tmp_path / "two")
+    quick = ["steps=1", "logger=none", "callbacks=none", "size=[64,64]"]
+    assert main(["--battery", one, "--seeds", "0,1", *quick]) == 0
+    made = (tmp_path / "one" / "1" / "run.json").stat().st_mtime_ns
+    assert main(["--battery", one]) == 0
+    assert (tmp_path / "one" / "1" / "run.json").stat().st_mtime_ns == made
+    assert [row.seed for row in read_battery(tmp_path / "one")] == [0, 1]
+    main(["--battery", two, *quick])
+    capsys.readouterr()
+    assert main(["--battery", one, two]) == 0
+    assert capsys.readouterr().out == trend([tmp_path / "one", tmp_path / "two"]) + "\n"
+
+
+def test_a_folder_keeps_to_its_settings(tmp_path):
+    (tmp_path / "battery.yaml").write_text("[steps=1, seed=0]")
+    with pytest.raises(Exception, match="drawn with steps=1 seed=0"):
+        main(["--battery", str(tmp_path), "steps=2"])

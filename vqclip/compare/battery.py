@@ -1,0 +1,113 @@
+"""The battery: frozen prompts times seeds, over any config; how many of its pictures are known again, and how surely.
+
+``battery.json`` beside the embedded weights holds the prompts and the captions among which each must be found.  A
+folder of a battery is a sweep's, with the judge's word on every picture in ``battery.csv``.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from vqclip.compare.pictures import find_runs, read_pictures
+from vqclip.errors import UserError
+from vqclip.io.files import atomic_write
+
+__all__ = ["Found", "battery", "interval", "judge_battery", "read_battery", "trend"]
+
+_RESAMPLINGS = 1000
+
+
+@dataclass(frozen=True)
+class Found:
+    """One picture of a battery, as the judge sees it."""
+
+    run: str  #: folder under the battery's
+    prompt: str
+    seed: int
+    similarity: float  #: cosine of picture and prompt
+    rank: int  #: of its prompt among the battery's captions, 1 is first
+
+
+@cache
+def battery() -> dict[str, list[str]]:
+    """The frozen ``prompts``, and the ``captions``, which begin with them."""
+    return json.loads((resources.files("vqclip") / "embedded" / "battery.json").read_text(encoding="utf-8"))
+
+
+def judge_battery(folder: Path) -> list[Found]:
+    """Judge every finished picture of a battery's folder and write ``battery.csv`` there.
+
+    Raises:
+        UserError: no finished picture of the battery's prompts.
+    """
+    import torch
+
+    from vqclip.io.pixels import read_image
+    from vqclip.models.judge import Judge
+
+    judge = Judge.load(Path(str(resources.files("vqclip"))) / "embedded" / "judge.safetensors")
+    captions, rows = battery()["captions"], []
+    with torch.no_grad():
+        texts = judge.encode_text(captions)
+        for picture in read_pictures(find_runs([folder])):
+            prompt = picture.own.get("prompt")
+            if picture.file is None or prompt not in battery()["prompts"]:
+                continue
+            similar = (judge.encode_image(read_image(picture.file)) @ texts.T)[0]
+            own = similar[captions.index(prompt)]
+            run = f"{picture.run.relative_to(folder)}/{picture.folder.name}"
+            rank = int((similar > own).sum()) + 1
+            rows.append(Found(run, prompt, picture.own["seed"], round(own.item(), 6), rank))
+    if not rows:
+        raise UserError(f"{folder}: no finished picture of the battery. Try: vqclip evaluate --battery {folder}")
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, list(vars(rows[0])))
+    writer.writeheader()
+    writer.writerows(vars(row) for row in rows)
+    atomic_write(folder / "battery.csv", text.getvalue().encode())
+    return rows
+
+
+def read_battery(folder: Path) -> list[Found]:
+    """What :func:`judge_battery` wrote; judged now where it has not been."""
+    try:
+        text = (folder / "battery.csv").read_text(encoding="utf-8")
+    except OSError:
+        return judge_battery(folder)
+    try:
+        rows = csv.DictReader(io.StringIO(text))
+        return [Found(r["run"], r["prompt"], int(r["seed"]), float(r["similarity"]), int(r["rank"])) for r in rows]
+    except (KeyError, TypeError, ValueError):
+        raise UserError(f"{folder}/battery.csv: no table of a battery. Try: rm {folder}/battery.csv") from None
+
+
+def interval(rows: Sequence[Found], value: Any) -> tuple[float, float, float]:
+    """Mean of ``value(row)`` and its 95 % interval, by a bootstrap over *prompts*: seeds of one hang together."""
+    by_prompt: dict[str, list[float]] = {}
+    for row in rows:
+        by_prompt.setdefault(row.prompt, []).append(float(value(row)))
+    means = [fmean(values) for values in by_prompt.values()]
+    rng = random.Random(0)
+    drawn = sorted(fmean(rng.choices(means, k=len(means))) for _ in range(_RESAMPLINGS))
+    return fmean(means), drawn[int(0.025 * _RESAMPLINGS)], drawn[int(0.975 * _RESAMPLINGS) - 1]
+
+
+def trend(folders: Sequence[Path]) -> str:
+    """A Markdown table, a row a battery in the order given: hits among the captions, with intervals."""
+    lines = ["| battery | pictures | R@1 | R@5 | similarity |", "| --- | --- | --- | --- | --- |"]
+    for folder in folders:
+        rows = read_battery(folder)
+        asked = (lambda row: row.rank == 1, lambda row: row.rank <= 5, lambda row: row.similarity)
+        cells = ["{:.3f} ({:.3f} to {:.3f})".format(*interval(rows, value)) for value in asked]
+        lines.append(f"| {folder} | {len(rows)} | {' | '.join(cells)} |")
+    return "\n".join(lines)
