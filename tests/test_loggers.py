@@ -63,7 +63,7 @@ def test_every_job_of_a_sweep_is_a_run_of_its_own(pair, tmp_path, capsys):
     words = [f"hydra.sweep.dir={folder}", "loss.beta=0,.5", "prompts.exclude=blurry", "tags=[try]", "a fox"]
     assert sweep(*words, generators, pair=pair[1:]) == 1
     out = capsys.readouterr().out
-    assert out.count("wandb leet") == 4 and out.count("wandb sync") == 4
+    assert out.count("wandb leet") == 4 and out.count("vqclip sync") == 4
 
     found = {n: records(folder / str(n)) for n in range(4)}
     runs = {n: found[n]["run"][0] for n in range(4)}

@@ -28,6 +28,7 @@ Tools (each has --help):
   vqclip interpolate RUN...     a video from picture to picture
   vqclip compare DIR...         the sheet and the page of a sweep, or of any runs
   vqclip dashboard SWEEP        its W&B workspace, from code
+  vqclip sync SWEEP|RUN         upload to W&B what is not up yet
   vqclip evaluate RUN...        scores by a judge that did not guide the run
   vqclip evaluate --battery DIR key=value ...  frozen prompts by that config, judged
   vqclip completion SHELL       TAB completes all of this

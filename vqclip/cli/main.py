@@ -31,6 +31,7 @@ TOOLS = {
     "interpolate": "vqclip.cli.interpolate",
     "rerun": "vqclip.cli.rerun",
     "show": "vqclip.cli.show",
+    "sync": "vqclip.cli.sync",
     "completion": "vqclip.cli.completion",
 }
 

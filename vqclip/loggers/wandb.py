@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import sys
 from collections.abc import Mapping
 from functools import partial
@@ -19,6 +20,7 @@ from vqclip.config.resolve import picture_config
 from vqclip.errors import UserError
 from vqclip.io.wandb_server import has_key, is_reachable, wandb_mode
 from vqclip.loggers.base import Media, RunView, mean_scores, run_name
+from vqclip.loggers.wandb_files import last_step, mark_uploaded, records_of
 
 __all__ = ["WandbRun", "wandb_logger"]
 
@@ -29,10 +31,17 @@ PATIENCE = 10
 class WandbRun(RunView, WandbLogger):
     """One run of W&B: rows and pictures by ``step``, a table, artifacts with their lineage."""
 
+    #: W&B's own step of the next row, where the run has rows that W&B does not know of here.
+    first_step: int | None = None
+
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """What other callbacks log: Lightning's own step beside ours, so that their curves have our axis."""
         told = {} if step is None else {"step": step, "trainer/global_step": step}
-        self.experiment.log({**metrics, **told})
+        self._log({**metrics, **told})
+
+    def _log(self, row: Mapping[str, Any]) -> None:
+        first, self.first_step = self.first_step, None
+        self.experiment.log(dict(row), step=first, commit=True)
 
     def begin(self, report: Mapping[str, Any]) -> None:
         """Weights and versions into the config; weights and input pictures as artifacts that the run used."""
@@ -41,7 +50,11 @@ class WandbRun(RunView, WandbLogger):
         known = {key: report[key] for key in ("identity", "versions", "machine", "weights", "inputs")}
         self.experiment.config.update(known, allow_val_change=True)
         for name, digest in report["weights"].items():
-            self._use(wandb.Artifact(f"weights-{_plain(name)}", "weights", metadata={"name": name, "sha256": digest}))
+            weight = {"name": name, "sha256": digest}
+            weights = wandb.Artifact(f"weights-{_plain(name)}", "weights", metadata=weight)
+            with weights.new_file("sha256.json") as file:  # W&B takes two artifacts without files for the same
+                json.dump(weight, file)
+            self._use(weights)
         for path, digest in report["inputs"].items():
             used = wandb.Artifact(f"input-{_plain(Path(path).name)}", "picture", metadata={"sha256": digest})
             used.add_file(path)
@@ -57,12 +70,12 @@ class WandbRun(RunView, WandbLogger):
                 shown[name] = wandb.Image(pixels, caption=caption)
             for i, latent in enumerate(media.latents):
                 shown[f"latent/{i:02d}"] = wandb.Histogram(latent.float().flatten().numpy())
-        self.experiment.log({**numbers, **shown, "step": step})
+        self._log({**numbers, **shown, "step": step})
 
     def result(self, folder: Path, report: Mapping[str, Any]) -> None:
         """Table, videos, summary, latents and the resume point."""
         pictures = report["pictures"]
-        self.experiment.log({**self._media(folder, report), "step": report["steps"]})
+        self._log({**self._media(folder, report), "step": report["steps"]})
         for name, mean in mean_scores(report).items():
             self.experiment.summary[name.replace(".", "/")] = mean
         files = [f"picture-{i:02d}/latents.safetensors" for i in range(len(pictures))]
@@ -74,7 +87,7 @@ class WandbRun(RunView, WandbLogger):
         if reason := getattr(error, "reason", None):
             self.experiment.summary["reason"] = reason
             self.experiment.alert("vqclip: a run diverged", f"{self.experiment.name}: {reason}", level="ERROR")
-        self.experiment.finish(exit_code=1 if error else 0)
+        finish(self.experiment, 1 if error else 0)
 
     def _media(self, folder: Path, report: Mapping[str, Any]) -> dict[str, Any]:
         """A table with a row a picture, the best pictures, the videos."""
@@ -147,9 +160,12 @@ def wandb_logger(config: dict, mode: str | None, save_dir: str | None = None, **
     run.define_metric("step", hidden=True)
     run.define_metric("*", step_metric="step")
     if run.offline:
-        folder = Path(run.dir).parent
-        print(f"W&B offline. Look: wandb leet {folder}   Upload: wandb sync {folder}")
-    return WandbRun(experiment=run, save_dir=save_dir, project=run.project, name=run.name)
+        print(
+            f"W&B offline. Look: wandb leet {Path(run.dir).parent}   Upload: vqclip sync {shlex.quote(str(save_dir))}"
+        )
+    logger = WandbRun(experiment=run, save_dir=save_dir, project=run.project, name=run.name)
+    logger.first_step = _next_step(run, Path(save_dir))
+    return logger
 
 
 def _begin(folder: str, config: dict, mode: str, arguments: dict[str, Any]):
@@ -162,7 +178,9 @@ def _begin(folder: str, config: dict, mode: str, arguments: dict[str, Any]):
         config=config,
         resume="allow" if arguments.get("id") else None,
         reinit="create_new",  # never into another run of this process
-        settings=wandb.Settings(silent=True, console="off", init_timeout=PATIENCE, finish_timeout=PATIENCE),
+        settings=wandb.Settings(
+            silent=True, console="off", init_timeout=PATIENCE, finish_timeout=PATIENCE, finish_timeout_raises=True
+        ),
         **arguments,
     )
     try:
@@ -193,6 +211,26 @@ def _arguments(config: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str,
     for source in (ours, said, asked):
         found |= {key: value for key, value in source.items() if value not in (None, [], "")}
     return found
+
+
+def _next_step(run: Any, folder: Path) -> int | None:
+    """W&B's own step to go on with: offline it would begin at 0 again, and its server take the rows for old ones."""
+    parts = [path for path in records_of(folder, run.id) if path.parent != Path(run.dir).parent]
+    last = max(map(last_step, parts), default=-1)
+    return last + 1 if last >= run.step else None
+
+
+def finish(run: Any, status: int) -> None:
+    """End a run; say so where its data are not all on the server yet."""
+    record = Path(run.dir).parent / f"run-{run.id}.wandb"
+    online = not run.offline and not run.disabled
+    try:
+        run.finish(exit_code=status)
+    except TimeoutError:
+        print(f"W&B: not all is uploaded. Later: vqclip sync {shlex.quote(str(record.parent))}", file=sys.stderr)
+        return
+    if online and record.exists():
+        mark_uploaded(record)
 
 
 def _went_offline(reason: str) -> str:

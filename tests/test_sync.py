@@ -1,0 +1,67 @@
+"""``vqclip sync``: what was made offline reaches a server whole, once, and in order."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from test_loggers import pair  # noqa: F401
+from test_sweep import sweep
+from wandb_server import WandbServer
+
+from vqclip import UserError, run
+from vqclip.cli import sync
+from vqclip.loggers.wandb_files import records_in
+
+
+@pytest.fixture
+def server():
+    with WandbServer() as server:
+        yield server
+
+
+def upload(server, *words):
+    """``vqclip sync`` in a process of its own, for a user who has logged in: W&B reads its settings once a process."""
+    account = {"WANDB_BASE_URL": server.url, "WANDB_API_KEY": "x" * 40}
+    command = [sys.executable, "-m", "vqclip", "sync", *map(str, words)]
+    done = subprocess.run(command, env=os.environ | account, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def steps(rows, key):
+    return [row["step"] for row in rows if key in row]
+
+
+def test_a_sweep_and_a_resumed_run_go_up_once(pair, tmp_path, server):  # noqa: F811
+    folder = tmp_path / "multirun" / "foxes"
+    assert sweep(f"hydra.sweep.dir={folder}", "seed=0,1", "a fox", pair=pair) == 0
+    run(None, [f"resume={folder / '0'}", "steps=6"])
+    records = records_in([folder])
+    assert len(records) == 3
+    assert "3 of 3 W&B records to upload" in upload(server, folder, "--dry-run") and not server.runs
+    assert "3 uploaded" in upload(server, folder)
+    assert server.unknown == []
+    for n in (0, 1):
+        report = json.loads((folder / str(n) / "run.json").read_text())
+        rows, own = server.history(report["wandb"]), server.runs[report["wandb"]]
+        assert steps(rows, "loss") == list(range(1, 7 if n == 0 else 5))
+        assert [row["_step"] for row in rows] == list(range(len(rows))), "W&B's own step never goes back"
+        assert server.summary(report["wandb"])["judge"] == report["pictures"][0]["judge"]
+        assert own["displayName"] == f"seed={n}" and json.loads(own["config"])["sweep"]["value"]["swept"]
+        names = {path.split("/", 1)[1] for path in server.files if path.startswith(f"{report['wandb']}/")}
+        assert sum(name.startswith("media/images/picture") for name in names) == (4 if n == 0 else 3)
+        assert sum(name.startswith("media/table/result") for name in names) == (2 if n == 0 else 1)
+        kinds = [artifact["type"] for artifact in server.artifacts if artifact["run"] == report["wandb"]]
+        assert {"latents", "checkpoint"} <= set(kinds)
+        used = {own["name"]: own["metadata"] for own in server.artifacts if report["wandb"] in own["used by"]}
+        assert json.loads(used["weights-generator"])["sha256"] == report["weights"]["generator"]
+    assert "0 of 3 W&B records to upload" in upload(server, folder)
+
+
+def test_what_is_missing_is_said_in_a_line(tmp_path, pair):  # noqa: F811
+    with pytest.raises(UserError, match="no such folder"):
+        sync.main([str(tmp_path / "none")])
+    with pytest.raises(UserError, match="no W&B record in it"):
+        sync.main([str(tmp_path)])
