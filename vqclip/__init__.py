@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vqclip.errors import UserError
+from vqclip.imports import put_off
 from vqclip.threads import set_up_openmp
 
 if TYPE_CHECKING:
     from vqclip.runs.execute import Result
 
 set_up_openmp()  # before anything imports torch
+put_off()
 
 __all__ = ["UserError", "__version__", "run"]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -16,11 +17,11 @@ __all__ = ["fit", "pixels", "read_image"]
 def read_image(path: str | Path, ground: str = "white") -> Tensor:
     """A picture file → [1,3,H,W] in [0,1], upright, on ``ground`` where it is transparent."""
     from PIL import Image as Pillow
-    from torchvision.transforms.functional import to_tensor
 
     picture = open_picture(path)
     below = Pillow.new("RGBA", picture.size, ground)
-    return to_tensor(Pillow.alpha_composite(below, picture).convert("RGB"))[None]
+    frame = np.array(Pillow.alpha_composite(below, picture).convert("RGB"))
+    return torch.from_numpy(frame).movedim(-1, 0).contiguous().float().div(255)[None]
 
 
 def fit(image: Tensor, height: int, width: int, how: str = "cut", nearest: bool = False) -> Tensor:

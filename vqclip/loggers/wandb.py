@@ -171,6 +171,8 @@ def wandb_logger(config: dict, mode: str | None, save_dir: str | None = None, **
 def _begin(folder: str, config: dict, mode: str, arguments: dict[str, Any]):
     import wandb
 
+    if "pandas" not in sys.modules:
+        wandb.util.pd_available = False  # else it is imported, half a second, to find that a picture is no table
     Path(folder).mkdir(parents=True, exist_ok=True)
     begin = partial(
         wandb.init,

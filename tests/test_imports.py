@@ -1,0 +1,74 @@
+"""What a run does not use is not imported; what waits is, once it is asked, as if it had never waited."""
+
+import subprocess
+import sys
+
+#: Each of these takes longer than our own code together.
+UNUSED = ("matplotlib", "pandas", "scipy", "sympy", "torchvision", "triton")
+
+
+def run(code: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert not done.returncode, done.stderr
+    return done.stdout.strip()
+
+
+def test_a_run_imports_only_what_it_uses(tmp_path):
+    words = ["steps=2", "size=[32,32]", "augmentations.crops.count=2", "init=sine", "callbacks=none"]
+    code = f"""
+import sys, vqclip
+vqclip.run("a fox", {words}, {str(tmp_path)!r})
+from vqclip.imports import WAITING, is_waiting
+woke = [name for name in WAITING if name in sys.modules and not is_waiting(name)]
+print([name for name in {UNUSED} if name in sys.modules], woke)
+"""
+    assert run(code).splitlines()[-1] == "[] []"
+
+
+def test_the_command_line_answers_without_torch_and_hydra():
+    code = "import sys\nfrom vqclip.cli.main import main\ntry: main(['--help'])\nexcept SystemExit: pass\n"
+    for words, absent in ((["--help"], ("hydra", "omegaconf", "torch")), (["--version"], ("hydra", "torch"))):
+        said = run(code.replace("['--help']", repr(words)) + f"print([n for n in {absent} if n in sys.modules])")
+        assert said.splitlines()[-1] == "[]"
+
+
+#: What is asked after `import vqclip, torch, pytorch_lightning`, and what it must say.
+ASKED = (
+    ("import torchmetrics; torchmetrics.Accuracy(task='binary')(torch.ones(1), torch.ones(1)).item()", 1.0),
+    ("from torchmetrics.classification import BinaryAccuracy as A; A().device.type", "cpu"),
+    ("from torchmetrics import MeanMetric; type(MeanMetric().plot(torch.ones(1))[0]).__name__", "Figure"),
+    ("import torch._dynamo.utils as u; u.__name__", "torch._dynamo.utils"),
+    ("import torch._dynamo; callable(torch._dynamo.optimize)", True),
+    ("torch.compile(torch.sin, backend='eager')(torch.zeros(1)).item()", 0.0),
+    ("len(torch.export.export(torch.nn.ReLU(), (torch.ones(1),)).graph.nodes)", 3),
+    ("torch.export.Dim('x').__name__", "x"),
+    ("from torch.utils.flop_counter import FlopCounterMode as F; F(display=False).get_total_flops()", 0),
+    ("import ftfy; ftfy.fix_text('a fox') + ftfy.fix_text('l’&amp;') + ftfy.__name__", "a foxl'&ftfy"),
+    ("import clip; clip.available_models()[0]", "RN50"),
+    ("import requests.utils; import requests; requests.Session().max_redirects", 30),
+)
+
+
+def test_what_waits_answers_as_ever():
+    lines = ["import vqclip, torch, pytorch_lightning"]
+    for asks, _ in ASKED:
+        *imports, expression = asks.split("; ")
+        lines += [*imports, f"print(repr({expression}))"]
+    assert run("\n".join(lines)).splitlines() == [repr(says) for _, says in ASKED]
+
+
+def test_a_compiled_module_is_known_as_one():
+    code = """
+import vqclip, torch, pytorch_lightning
+from lightning_fabric.wrappers import OptimizedModule
+weight = torch.nn.Parameter(torch.ones(2))
+optimizer = torch.optim.Adam([weight])
+weight.sum().backward()
+optimizer.step()  # before there is a compiler
+plain = torch.nn.Linear(2, 2)
+print(isinstance(plain, OptimizedModule), isinstance(torch.compile(plain, backend="eager"), OptimizedModule))
+optimizer.zero_grad()
+optimizer.add_param_group({"params": [torch.nn.Parameter(torch.ones(1))]})  # after
+optimizer.step()
+"""
+    assert run(code) == "False True"

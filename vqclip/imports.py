@@ -1,0 +1,287 @@
+"""Imports that wait until somebody uses them.  Nothing here imports torch.
+
+Some packages do far more when they are imported than a run needs: torchmetrics, of which Lightning wants two base
+classes, brings torchvision, SciPy and matplotlib; ``torch._dynamo``, which every optimiser imports to tell a compiler
+that may be there to look away, brings sympy and a thousand modules; ``clip`` brings torchvision for pictures that are
+read otherwise here; W&B's launch agents bring all of its public API.  Together that is more than torch itself.
+
+So their ``__init__`` waits: the module is made without running it, what most ask for stands there at once, and the
+first other name that anybody asks for runs the ``__init__``, in the module itself.  From then on it is as if it had
+never waited.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import re
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder
+from types import ModuleType
+from typing import Any
+
+__all__ = ["WAITING", "Wait", "is_waiting", "put_off"]
+
+
+@dataclass(frozen=True)
+class Wait:
+    """How a package waits.
+
+    Attributes:
+        at_once: names that stand there before the ``__init__`` ran → what makes their value, given the module.
+        elsewhere: names that are had without the ``__init__`` → submodules to import in this order, the last has it.
+        submodules: whether submodules can be imported without the ``__init__``.
+        without: submodule → a flag, ``module.NAME``, which is false while the submodule is imported; it is run again
+            when the ``__init__`` is.
+    """
+
+    at_once: Mapping[str, Callable[[ModuleType], Any]] = field(default_factory=dict)
+    elsewhere: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    submodules: bool = True
+    without: Mapping[str, str] = field(default_factory=dict)
+
+
+def _look_away(dynamo: ModuleType) -> Callable[..., Callable]:
+    """``torch._dynamo.disable`` while there is no compiler: the function as it is, asking each time."""
+
+    def disable(function: Callable, *how: Any, **named: Any) -> Callable:
+        real: list[Callable] = []
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if not real and not is_waiting(dynamo.__name__):
+                real.append(dynamo.disable(function, *how, **named))
+            return (real or [function])[0](*args, **kwargs)
+
+        return call
+
+    return disable
+
+
+def _in_part(name: str, answers: Callable[..., Any]) -> Callable[[ModuleType], Callable[..., Any]]:
+    """A function of a module that waits: its answer where the ``__init__`` is not needed for it, else the real one's.
+
+    Args:
+        answers: takes the arguments; None where it cannot say.
+    """
+
+    def make(module: ModuleType) -> Callable[..., Any]:
+        def function(*args: Any, **kwargs: Any) -> Any:
+            found = None if kwargs else answers(*args)
+            if found is not None:
+                return found
+            _wake(module)
+            return getattr(module, name)(*args, **kwargs)
+
+        return function
+
+    return make
+
+
+def _fixed_text(text: str, *how: Any) -> str | None:
+    """Plain English needs no mending."""
+    return text if not how and re.fullmatch(r"[A-Za-z0-9 ,.;:!?'\"()+-]*", text) else None
+
+
+def _true(condition: Any, *skip: int) -> bool | None:
+    """A condition is what it is, where it is no symbol of a compiler."""
+    return condition if isinstance(condition, bool) else None
+
+
+def _equal(one: Any, other: Any) -> bool | None:
+    """Sizes are equal or not, where they hold no symbols."""
+    both = isinstance(one, tuple) and isinstance(other, tuple) and all(type(n) is int for n in (*one, *other))
+    return tuple(one) == tuple(other) if both else None
+
+
+class _Later(type):
+    """The class of a package that waits: nothing is an instance of it before the package has run."""
+
+    home: ModuleType
+
+    def __instancecheck__(cls, instance: Any) -> bool:
+        real = vars(cls.home).get(cls.__name__)
+        return real is not cls and real is not None and isinstance(instance, real)
+
+    def __subclasscheck__(cls, subclass: type) -> bool:
+        real = vars(cls.home).get(cls.__name__)
+        return subclass is cls or (real is not cls and real is not None and issubclass(subclass, real))
+
+
+#: The packages that wait.
+WAITING: dict[str, Wait] = {
+    "torchmetrics": Wait(
+        at_once={"_logger": lambda module: logging.getLogger("torchmetrics")},
+        elsewhere={
+            "__version__": ("torchmetrics.__about__",),
+            "Metric": ("torchmetrics.utilities", "torchmetrics.metric"),
+            "MetricCollection": ("torchmetrics.utilities", "torchmetrics.collections"),
+        },
+        without={"torchmetrics.utilities.plot": "torchmetrics.utilities.imports._MATPLOTLIB_AVAILABLE"},
+    ),
+    "torch._dynamo": Wait(
+        at_once={
+            "disable": _look_away,
+            "graph_break": lambda dynamo: lambda *args, **kwargs: None,
+            "OptimizedModule": lambda dynamo: _Later("OptimizedModule", (), {"home": dynamo}),
+        },
+        submodules=False,
+    ),
+    "torch.export": Wait(submodules=False),
+    "torch.fx.experimental.symbolic_shapes": Wait(
+        at_once={"expect_true": _in_part("expect_true", _true), "sym_eq": _in_part("sym_eq", _equal)}
+    ),
+    "torch.utils.flop_counter": Wait(at_once={"FlopCounterMode": _in_part("FlopCounterMode", lambda *how: None)}),
+    "clip": Wait(),
+    "ftfy": Wait(at_once={"fix_text": _in_part("fix_text", _fixed_text)}),
+    "requests": Wait(submodules=False),
+    "wandb.sdk.launch": Wait(),
+}
+
+
+def put_off(waiting: Mapping[str, Wait] = WAITING) -> None:
+    """Let these packages wait, where nothing has imported them yet.  A second call changes nothing."""
+    if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _Finder(waiting))
+
+
+def is_waiting(name: str) -> bool:
+    """Whether a package is there whose ``__init__`` did not run."""
+    return isinstance(sys.modules.get(name), _Package)
+
+
+class _Package(ModuleType):
+    """A package whose ``__init__`` waits."""
+
+    def __getattr__(self, name: str) -> Any:
+        wait: Wait = self.__dict__["_vqclip_wait"]
+        if name in wait.elsewhere:
+            return getattr([importlib.import_module(part) for part in wait.elsewhere[name]][-1], name)
+        if name.startswith("__") and name != "__all__":
+            raise AttributeError(name)  # what looks through all modules, as warnings and inspect do, wakes nobody
+        _wake(self)
+        return getattr(self, name)
+
+
+_LOCK = threading.RLock()
+
+
+def _wake(module: ModuleType) -> None:
+    """Run the ``__init__`` that waits."""
+    with _LOCK:
+        if not isinstance(module, _Package):
+            return
+        wait = module.__dict__.pop("_vqclip_wait")
+        for name in wait.at_once:
+            del module.__dict__[name]
+        module.__class__ = ModuleType
+        for name in wait.without:
+            if name in sys.modules:
+                _run_again(sys.modules[name], module.__name__)
+        module.__spec__.loader.exec_module(module)
+
+
+def _run_again(module: ModuleType, package: str) -> None:
+    """Run a submodule once more, and give those of its package that hold what it made before what it makes now."""
+    was = dict(vars(module))
+    importlib.reload(module)
+    for name, other in list(sys.modules.items()):
+        if name.startswith(f"{package}.") and other is not module:
+            for key, value in list(vars(other).items()):
+                if key in was and value is was[key]:
+                    setattr(other, key, getattr(module, key))
+
+
+class _Finder(MetaPathFinder):
+    def __init__(self, waiting: Mapping[str, Wait]):
+        self.waiting = waiting
+        self.flags = {name: flag for wait in waiting.values() for name, flag in wait.without.items()}
+
+    def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
+        parent = sys.modules.get(name.rpartition(".")[0])
+        if isinstance(parent, _Package) and not parent.__dict__["_vqclip_wait"].submodules:
+            _wake(parent)
+            if name in sys.modules:
+                return ModuleSpec(name, _There(sys.modules[name]))
+        if name not in self.waiting and (name not in self.flags or not _within_waiting(name)):
+            return None
+        spec = PathFinder.find_spec(name, path, target)
+        if spec is None or spec.loader is None:
+            return None
+        real = spec.loader
+        spec.loader = _Waiting(real, self.waiting[name]) if name in self.waiting else _Without(real, self.flags[name])
+        return spec
+
+
+def _within_waiting(name: str) -> bool:
+    parts = name.split(".")
+    return any(is_waiting(".".join(parts[:end])) for end in range(1, len(parts)))
+
+
+class _Around(Loader):
+    """A loader around the real one; everything else about a module is asked of that."""
+
+    def __init__(self, real: Loader):
+        self.real = real
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.__dict__["real"], name)
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        return self.real.create_module(spec)
+
+    def _restore(self, module: ModuleType) -> None:
+        module.__loader__ = module.__spec__.loader = self.real
+
+
+class _Waiting(_Around):
+    def __init__(self, real: Loader, wait: Wait):
+        super().__init__(real)
+        self.wait = wait
+
+    def exec_module(self, module: ModuleType) -> None:
+        self._restore(module)
+        for name, make in self.wait.at_once.items():
+            setattr(module, name, make(module))
+        module.__dict__["_vqclip_wait"] = self.wait
+        module.__class__ = _Package
+
+
+class _Without(_Around):
+    def __init__(self, real: Loader, flag: str):
+        super().__init__(real)
+        self.flag = flag
+
+    def exec_module(self, module: ModuleType) -> None:
+        self._restore(module)
+        with _false(self.flag):
+            self.real.exec_module(module)
+
+
+class _There(Loader):
+    """Of a submodule that its package's ``__init__`` has imported meanwhile."""
+
+    def __init__(self, module: ModuleType):
+        self.module, self.spec = module, module.__spec__
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        return self.module
+
+    def exec_module(self, module: ModuleType) -> None:
+        module.__spec__ = self.spec
+
+
+@contextmanager
+def _false(flag: str) -> Iterator[None]:
+    home, _, name = flag.rpartition(".")
+    module = importlib.import_module(home)
+    was = getattr(module, name, None)
+    setattr(module, name, False)
+    try:
+        yield
+    finally:
+        setattr(module, name, was)
