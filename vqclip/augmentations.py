@@ -8,13 +8,14 @@ cut again, in chunks, or for perceptors of several input sizes.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from vqclip.effects import Effects
 from vqclip.rng import StepRandom
 
 __all__ = ["Augmentations", "CropDraw"]
@@ -30,26 +31,43 @@ class CropDraw:
     side: Tensor  #: crop side in pixels of the padded picture, whole numbers [B,N]
     top: Tensor  #: whole numbers [B,N]
     left: Tensor  #: whole numbers [B,N]
+    weights: Tensor | None = None  #: of the crops in the loss, mean 1 [B,N]; None where all count alike
+    effects: Mapping[str, Tensor] = field(default_factory=dict)  #: see :class:`vqclip.effects.Effects`
 
 
 class Augmentations:
     """Pad, flip, affine, crops.
 
     Args:
-        pad: zeros added on all four sides, as a share of each side; 0.5 doubles the picture.
+        pad: what is added on all four sides, as a share of each side; 0.5 doubles the picture.
         flip: probability of a horizontal flip.
         affine: ``{degrees, translate, interpolation}``, or None for none; rotation is uniform in ±degrees, shift
-            uniform in ±translate of each padded side, holes are zeros.
+            uniform in ±translate of each padded side.
         crops: ``{count, mean, std, min, max, antialias}``; a crop's side is ``int(clip(N(mean, std), min, max) · s)``
             with s the picture's shorter side, its place uniform.  ``antialias`` averages where a crop is shrunk, so
             that the perceptor sees every pixel; without it, the sampling is plain bilinear, as in the reference.
+            Further keys: ``whole``, the share of crops that show the whole picture; ``stratified``, places spread
+            evenly over the picture (a Latin square); ``by_size`` and ``whole_weight``, a crop counts as
+            ``side ** by_size``, one of the whole picture ``whole_weight`` times that, to a mean of 1.
+        border: what pad and affine fill up with: ``zeros``, or with a pad below 1 the picture mirrored (``reflect``) or
+            again (``wrap``).
+        effects: arguments of :class:`vqclip.effects.Effects`, or None for none.
     """
 
-    def __init__(self, pad: float, flip: float, affine: Mapping | None, crops: Mapping):
-        self.pad, self.flip = pad, flip
+    def __init__(
+        self,
+        pad: float,
+        flip: float,
+        affine: Mapping | None,
+        crops: Mapping,
+        border: str = "zeros",
+        effects: Mapping | None = None,
+    ):
+        self.pad, self.flip, self.border = pad, flip, border
         self.affine = dict(affine) if affine else None
-        self.crops = dict(crops)
+        self.crops = {"whole": 0.0, "stratified": False, "by_size": 0.0, "whole_weight": 1.0, **crops}
         self.count: int = self.crops["count"]
+        self.effects = Effects(**(effects or {}))
 
     def draw(self, rng: StepRandom, height: int, width: int) -> CropDraw:
         """Parameters for pictures of ``height`` × ``width`` pixels."""
@@ -58,6 +76,12 @@ class Augmentations:
         scale = (c["mean"] + c["std"] * rng.normal("crops.side", self.count)).clamp(c["min"], c["max"])
         side = (scale * size).floor().clamp(1, min(padded_h, padded_w))
         place = rng.uniform("crops.place", self.count, 2)
+        if c["stratified"]:
+            place = (rng.uniform("crops.strata", self.count, 2).argsort(1) + place) / self.count
+        top, left = (place[..., 0] * (padded_h - side + 1)).floor(), (place[..., 1] * (padded_w - side + 1)).floor()
+        if whole := round(c["whole"] * self.count):
+            side[:, :whole] = all_of_it = min(max(height, width), padded_h, padded_w)
+            top[:, :whole], left[:, :whole] = (padded_h - all_of_it) // 2, (padded_w - all_of_it) // 2
         spread = rng.uniform("affine", 3) * 2 - 1
         degrees, translate = (self.affine["degrees"], self.affine["translate"]) if self.affine else (0.0, 0.0)
         return CropDraw(
@@ -65,15 +89,26 @@ class Augmentations:
             angle=spread[:, 0] * math.radians(degrees),
             shift=spread[:, 1:] * translate,
             side=side,
-            top=(place[..., 0] * (padded_h - side + 1)).floor(),
-            left=(place[..., 1] * (padded_w - side + 1)).floor(),
+            top=top,
+            left=left,
+            weights=self._weights(side, whole),
+            effects=self.effects.draw(rng, self.count),
         )
+
+    def _weights(self, side: Tensor, whole: int) -> Tensor | None:
+        if not self.crops["by_size"] and (not whole or self.crops["whole_weight"] == 1):
+            return None
+        weights = (side / side.amax(1, keepdim=True)) ** self.crops["by_size"]
+        weights[:, :whole] *= self.crops["whole_weight"]
+        return weights / weights.mean(1, keepdim=True)
 
     def transform(self, image: Tensor, draw: CropDraw) -> Tensor:
         """Pad, flip and affine: image [B,3,H,W] → [B,3,H+2·pad,W+2·pad]."""
         h, w = image.shape[-2:]
         pad_h, pad_w = int(h * self.pad), int(w * self.pad)
-        image = F.pad(image, (pad_w, pad_w, pad_h, pad_h))
+        mode = {"zeros": "constant", "reflect": "reflect", "wrap": "circular"}[self.border]
+        period = image.shape[-2:]
+        image = F.pad(image, (pad_w, pad_w, pad_h, pad_h), mode)
         if self.flip:
             image = torch.where(draw.flip.view(-1, 1, 1, 1), image.flip(-1), image)
         if not self.affine:
@@ -87,7 +122,10 @@ class Augmentations:
             [cos, sin * (h / w), -cos * x - sin * (h / w) * y, -sin * (w / h), cos, sin * (w / h) * x - cos * y], -1
         ).view(-1, 2, 3)
         grid = F.affine_grid(theta.to(image), list(image.shape), align_corners=False)
-        return F.grid_sample(image, grid, mode=self.affine["interpolation"], align_corners=False)
+        fill = {"zeros": "zeros", "reflect": "reflection", "wrap": "border"}[self.border]
+        if self.border == "wrap":
+            grid = _wrapped(grid, (h, w), period)
+        return F.grid_sample(image, grid, self.affine["interpolation"], fill, align_corners=False)
 
     def cut(self, padded: Tensor, draw: CropDraw, input_size: int, which: slice = slice(None)) -> Tensor:
         """Cut and resize the crops ``which`` of every picture.
@@ -111,7 +149,7 @@ class Augmentations:
             down = _hat_weights(rows, h, reach)  # [B,n,S,H']
             across = _hat_weights(cols, w, reach)
             crops = torch.einsum("bnsh,bchw,bntw->bncst", down, padded, across)
-            return crops.flatten(0, 1)
+            return self.effects(crops.flatten(0, 1), draw.effects, which)
         # One sampling for all crops of a picture: they lie under one another on the grid, the picture is not copied.
         grid = torch.stack(
             [
@@ -121,12 +159,23 @@ class Augmentations:
             dim=-1,
         ).flatten(1, 2)  # [B,n·S,S,2]
         crops = F.grid_sample(padded, grid.to(padded), mode="bilinear", align_corners=True)
-        return crops.view(b, 3, n, input_size, input_size).transpose(1, 2).flatten(0, 1)
+        crops = crops.view(b, 3, n, input_size, input_size).transpose(1, 2).flatten(0, 1)
+        return self.effects(crops, draw.effects, which)
 
     def __call__(self, image: Tensor, rng: StepRandom, input_size: int) -> Tensor:
         """Image [B,3,H,W] → crops [B·N,3,S,S]: draw, transform and cut in one."""
         draw = self.draw(rng, *image.shape[-2:])
         return self.cut(self.transform(image, draw), draw, input_size)
+
+
+def _wrapped(grid: Tensor, padded: tuple[int, int], period: Sequence[int]) -> Tensor:
+    """Places to read [B,H',W',2] of a padded picture, those outside it moved by whole pictures into it."""
+    for axis, (length, own) in enumerate(zip(padded[::-1], period[::-1], strict=True)):
+        at = ((grid[..., axis] + 1) * length - 1) / 2  # in pixels
+        first = (length - own) // 2
+        inside = torch.where((at < 0) | (at > length - 1), (at - first) % own + first, at)
+        grid = torch.cat([grid[..., :axis], ((2 * inside + 1) / length - 1)[..., None], grid[..., axis + 1 :]], -1)
+    return grid
 
 
 def _hat_weights(centres: Tensor, length: int, reach: Tensor) -> Tensor:

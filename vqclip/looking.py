@@ -70,7 +70,7 @@ class Looking:
     def _look_at(self, place, image, rng, view, which, chunks, backward, noisy, totals) -> None:
         part, rng = part_of(image, place), rng.of(place)
         draw = self.augmentations.draw(rng, *part.shape[-2:])
-        count, pictures = self.augmentations.count, len(image)
+        count, pictures, weights = self.augmentations.count, len(image), getattr(draw, "weights", None)
         padded = self.augmentations.transform(part, draw)
         leaf = padded.detach().requires_grad_(backward)  # as the image is: one transform, many chunks
         for eye in self.eyes.values():
@@ -80,7 +80,8 @@ class Looking:
             for some in chunks(pictures, count):
                 vectors = eye.perceptor.encode_image(self.crops(leaf, draw, noise, size, some))
                 unit = F.normalize(vectors, dim=-1).view(pictures, -1, vectors.shape[-1])
-                terms = self.objective.on_crops(replace(view, vectors=unit, targets=targets))
+                seen = None if weights is None else weights[:, some]
+                terms = self.objective.on_crops(replace(view, vectors=unit, targets=targets, weights=seen))
                 terms = {name: value * (eye.share / count) for name, value in terms.items()}
                 if backward:
                     self.objective.total(terms, view.progress).sum().backward()

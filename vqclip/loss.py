@@ -40,8 +40,8 @@ class Include:
     def __call__(self, view: View) -> Tensor:
         own = view.targets
         if own.parts is not None:
-            return _of_dot(gated(view.vectors, own.parts, own.stops), self.distance)
-        return _likeness(view.vectors, own.include, self.distance)
+            return _of_dot(gated(view.vectors, own.parts, own.stops), view.weights, self.distance)
+        return _likeness(view, own.include, self.distance)
 
 
 class Exclude(Include):
@@ -50,8 +50,9 @@ class Exclude(Include):
     def __call__(self, view: View) -> Tensor:
         own = view.targets
         if own.exclude_parts is not None:
-            return _of_dot(gated(view.vectors, own.exclude_parts, own.exclude_stops, -1.0), self.distance)
-        return _likeness(view.vectors, F.normalize(own.exclude, dim=-1), self.distance)
+            dot = gated(view.vectors, own.exclude_parts, own.exclude_stops, -1.0)
+            return _of_dot(dot, view.weights, self.distance)
+        return _likeness(view, F.normalize(own.exclude, dim=-1), self.distance)
 
 
 class Anchor:
@@ -64,20 +65,22 @@ class Anchor:
         return (view.latent - view.start).square().flatten(1).mean(1)
 
 
-def _likeness(vectors: Tensor, target: Tensor, distance: str) -> Tensor:
+def _likeness(view: View, target: Tensor, distance: str) -> Tensor:
     """Unit vectors [B,n,D] and targets [B,D] → similarity, summed over the crops, [B]."""
+    vectors = view.vectors
+    if view.weights is not None:
+        return _of_dot(torch.einsum("bnd,bd->bn", vectors, target), view.weights, distance)
     if distance == "cosine":
         return torch.einsum("bnd,bd->b", vectors, target)
     half = (vectors - target[:, None]).norm(dim=-1) / 2
     return (1 - 2 * half.clamp(max=1 - 1e-6).arcsin().square()).sum(1)
 
 
-def _of_dot(dot: Tensor, distance: str) -> Tensor:
-    """The same of products [B,n] of unit vectors, [B]."""
-    if distance == "cosine":
-        return dot.sum(1)
-    half = ((1 - dot) / 2).clamp(min=1e-12, max=1 - 1e-6).sqrt()
-    return (1 - 2 * half.arcsin().square()).sum(1)
+def _of_dot(dot: Tensor, weights: Tensor | None, distance: str) -> Tensor:
+    """The same of products [B,n] of unit vectors, times the crops' weights, [B]."""
+    if distance == "spherical":
+        dot = 1 - 2 * ((1 - dot) / 2).clamp(min=1e-12, max=1 - 1e-6).sqrt().arcsin().square()
+    return (dot if weights is None else dot * weights).sum(1)
 
 
 class Objective:

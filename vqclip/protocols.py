@@ -174,6 +174,7 @@ class View:
     start_picture: Callable[[], Tensor]  #: decodes the start once, [B,3,H,W]; see :attr:`start_image`
     vectors: Tensor | None = None  #: unit vectors of crops [B,n,D], with a gradient; for terms on crops
     targets: Targets | None = None  #: of the perceptor that gave the vectors
+    weights: Tensor | None = None  #: of the crops, mean 1 over all of a picture's [B,n]; None where all count alike
 
     @property
     def start_image(self) -> Tensor:

@@ -159,6 +159,11 @@ def _crops(augmentations: Mapping[str, Any]) -> Iterator[str]:
             f"augmentations.crops.min={crops['min']}: larger than augmentations.crops.max={crops['max']}. "
             f"Try: augmentations.crops.min={crops['max']}"
         )
+    if augmentations.get("border", "zeros") != "zeros" and augmentations["pad"] >= 1:
+        yield (
+            f"augmentations.pad={augmentations['pad']}: a border of {augmentations['border']} has one picture to fill "
+            f"up with. Allowed: less than 1. Try: augmentations.pad=0.9, or augmentations.border=zeros"
+        )
     if crops["max"] > whole:
         yield (
             f"augmentations.crops.max={crops['max']}: larger than the padded picture, "

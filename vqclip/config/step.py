@@ -14,7 +14,8 @@ _TERM = {"weight": Key(Scheduled(-1e6, 1e6), "1", "weight in the sum")}
 AUGMENTATIONS = Group(
     "How the picture is shown to the perceptor: padded, flipped and turned once a step, then cut into crops.",
     {
-        "pad": Key(Number(0, 4), "0.5", "zeros on all four sides", "shares of each side"),
+        "pad": Key(Number(0, 4), "0.5", "added on all four sides", "shares of each side"),
+        "border": Key(Choice(("zeros", "reflect", "wrap")), "reflect", "what pad and affine fill with", needed=False),
         "flip": Key(Number(0, 1), "0.5", "probability of a horizontal flip"),
         "affine": Group(
             "Rotation and shift.",
@@ -34,7 +35,23 @@ AUGMENTATIONS = Group(
                 "min": Key(Number(0, 100), "0.43", "smallest side", "shorter sides"),
                 "max": Key(Number(0, 100), "1.9", "largest side, at most 1 + 2 * pad", "shorter sides"),
                 "antialias": Key(Flag(), "true", "average where a crop is shrunk"),
+                "stratified": Key(Flag(), "true", "places spread evenly over the picture", needed=False),
+                "whole": Key(Number(0, 1), "0.25", "share of the crops that show all of it", needed=False),
+                "whole_weight": Key(Number(0, 1e3), "3", "what one of those counts", needed=False),
+                "by_size": Key(Number(-8, 8), "1", "a crop counts as its side to this power", needed=False),
             },
+        ),
+        "effects": Group(
+            "What happens to every crop by itself; 0 is none.",
+            {
+                "perspective": Key(Number(0, 0.9), "0.2", "corners move in", "shares of half a side", needed=False),
+                "jitter": Key(Number(0, 1), "0.1", "brightness, contrast, saturation, hue, ±", needed=False),
+                "sharpness": Key(Number(0, 20), "0.3", "of the crop, up to", needed=False),
+                "blur": Key(Number(0, 0.3), "0.02", "Gaussian, deviation up to", "shares of the side", needed=False),
+                "erase": Key(Number(0, 1), "0.3", "a black rectangle of up to", "shares of the area", needed=False),
+            },
+            null="none",
+            needed=False,
         ),
     },
 )
