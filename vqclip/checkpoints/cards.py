@@ -87,7 +87,8 @@ class Card:
     @property
     def kept(self) -> Path:
         """What is kept of it for use."""
-        return self.source.with_suffix(".safetensors")
+        own = self.source.with_suffix(".safetensors")
+        return own if own != self.source else own.with_suffix(".kept.safetensors")
 
 
 @cache

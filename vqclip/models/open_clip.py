@@ -1,0 +1,97 @@
+"""Perceptors of open_clip's towers, as an extra: its ViTs, ConvNeXts, EVA and SigLIP models.
+
+The weights are a card's, read as any checkpoint is: open_clip fetches none here.  Of its library come the networks by
+name, the tokenizers and the normalisation that the published weights of that name were trained with.
+"""
+
+from __future__ import annotations
+
+import logging
+
+import torch
+from torch import Tensor, nn
+
+from vqclip.errors import UserError, closest
+from vqclip.paths import offline
+
+try:
+    import open_clip
+except ModuleNotFoundError:
+    raise ImportError("open_clip is not installed. Try: pip install 'vqclip[open_clip]'") from None
+
+__all__ = ["OpenCLIP"]
+
+
+class OpenCLIP(nn.Module):
+    """One of open_clip's models.
+
+    Args:
+        model: open_clip's name of the architecture, ``ViT-B-32``; those that OpenAI's weights are for end in
+            ``-quickgelu``.
+        mean, std: of the colours, three numbers each; None for those of the weights published for the model.
+
+    Raises:
+        UserError: no such model.
+    """
+
+    def __init__(self, model: str, mean: list[float] | None = None, std: list[float] | None = None):
+        super().__init__()
+        known = open_clip.list_models()
+        if model not in known:
+            raise UserError(f"model={model}: not one of open_clip's {len(known)} models.{closest(model, known)}")
+        self.name = model
+        logging.disable(logging.WARNING)  # that it is random: the card's weights come next
+        try:
+            self.model = open_clip.create_model(model, precision="fp32", load_weights=False, pretrained_hf=False)
+        finally:
+            logging.disable(logging.NOTSET)
+        size = self.model.visual.image_size
+        self.input_size: int = size if isinstance(size, int) else size[0]
+        published = _normalisation(model)
+        for name, own in (("mean", mean), ("std", std)):
+            colours = torch.tensor(own or published[name], dtype=torch.float32)
+            self.register_buffer(name, colours.view(1, 3, 1, 1), persistent=False)
+        self._tokenize = None
+
+    @staticmethod
+    def tensor_name(name: str) -> str:
+        """Files of open_clip's own training have ``module.`` before every name."""
+        return f"model.{name.removeprefix('module.')}"
+
+    def encode_text(self, texts: list[str]) -> Tensor:
+        """Texts → vectors [len(texts), D], not normalised; a text that is too long loses its last tokens."""
+        if self._tokenize is None:
+            self._tokenize = _tokenizer(self.name)
+        tokens = self._tokenize(texts).to(self.mean.device)
+        return torch.cat([self.model.encode_text(one).float() for one in tokens.split(1)])
+
+    def encode_image(self, crops: Tensor) -> Tensor:
+        """Crops [M,3,S,S], nominally in [0,1] → vectors [M,D]."""
+        return self.model.encode_image((crops - self.mean) / self.std).float()
+
+
+def _normalisation(model: str) -> dict[str, tuple[float, ...]]:
+    """Mean and deviation of the colours that the weights published for a model were trained with."""
+    tags = open_clip.list_pretrained_tags_by_model(model)
+    known = open_clip.get_pretrained_cfg(model, tags[0]) if tags else {}
+    return {
+        "mean": known.get("mean") or open_clip.OPENAI_DATASET_MEAN,
+        "std": known.get("std") or open_clip.OPENAI_DATASET_STD,
+    }
+
+
+def _tokenizer(model: str):
+    """open_clip's tokenizer of a model; those of SigLIP come from Hugging Face once, and need transformers."""
+    config = open_clip.get_model_config(model)["text_cfg"]
+    name = config.get("hf_tokenizer_name")
+    if not name:
+        return open_clip.get_tokenizer(model)
+    try:
+        return open_clip.get_tokenizer(model, local_files_only=offline())
+    except ModuleNotFoundError as error:
+        raise UserError(f"{model} has a tokenizer that needs {error.name}. Try: pip install transformers") from None
+    except OSError as error:
+        raise UserError(
+            f"{model}: its tokenizer {name} is not here and cannot be fetched ({str(error).splitlines()[0]}). "
+            f"Try, where there is a network: VQCLIP_OFFLINE=0 huggingface-cli download {name}"
+        ) from None
