@@ -4,11 +4,51 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 
-__all__ = ["clip_gradients", "needs_closure", "step_with"]
+__all__ = ["OneScaleAdam", "clip_gradients", "needs_closure", "step_with"]
+
+
+class OneScaleAdam(torch.optim.Optimizer):
+    """Adam (Kingma & Ba 2015) with one second moment for a whole latent: the mean square of its gradient.
+
+    Adam scales every number of the latent by a second moment of its own, so an empty ground, whose gradient is next to
+    nothing, moves as fast as the thing that is drawn, and gets specks.  Here places keep their proportions.  Each
+    latent of a batch has its own moment: what else is in the batch has no say.
+
+    Args:
+        params: latents [B,…].
+        lr: a step's length, as the root of the mean square over the latent's numbers.
+        betas: of the running means of the gradient and of its mean square.
+        eps: added to the denominator.
+    """
+
+    def __init__(self, params: Any, lr: float, betas: tuple[float, float] = (0.9, 0.95), eps: float = 1e-8):
+        super().__init__(params, {"lr": lr, "betas": tuple(betas), "eps": eps})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> None:
+        """One step along the gradients that are there."""
+        if closure is not None:
+            with torch.enable_grad():
+                closure()
+        for group in self.param_groups:
+            for latent in group["params"]:
+                if latent.grad is not None:
+                    self._move(latent, self.state[latent], group)
+
+    def _move(self, latent: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
+        grad, (first, second) = latent.grad, group["betas"]
+        if not state:
+            state |= {"step": 0, "mean": torch.zeros_like(grad), "square": torch.zeros_like(grad[:, :1, :1, :1])}
+        state["step"] += 1
+        state["mean"].lerp_(grad, 1 - first)
+        state["square"].lerp_(grad.square().mean((1, 2, 3), keepdim=True), 1 - second)
+        mean, square = state["mean"] / (1 - first ** state["step"]), state["square"] / (1 - second ** state["step"])
+        latent.sub_(group["lr"] * mean / (square.sqrt() + group["eps"]))
 
 
 def needs_closure(optimizer: torch.optim.Optimizer) -> bool:

@@ -30,7 +30,7 @@ Tools (each has --help):
   vqclip dashboard SWEEP        its W&B workspace, from code
   vqclip sync SWEEP|RUN         upload to W&B what is not up yet
   vqclip evaluate RUN...        scores by a judge that did not guide the run
-  vqclip evaluate --battery DIR key=value ...  frozen prompts by that config, judged
+  vqclip evaluate --battery DIR key=value ...  frozen prompts by a config
   vqclip completion SHELL       TAB completes all of this
 """
 

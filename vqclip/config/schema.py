@@ -221,3 +221,8 @@ CLASSES |= {
     f"torch.optim.{name}": Group(f"{name}, torch's own.", _ADAM, others=f"torch.optim.{name}")
     for name in ("Adam", "AdamW")
 }
+CLASSES["vqclip.optimizer.OneScaleAdam"] = Group(
+    "Adam with one second moment for a whole latent: an empty ground stays empty.",
+    {"lr": _OPTIMISER["lr"], "clip": _OPTIMISER["clip"], "betas": _BETAS, "eps": _ADAM["eps"]},
+    title="optimizer=one_scale",
+)

@@ -12,7 +12,7 @@ from vqclip.sweeps.jobs import Job
 __all__ = ["inert_keys", "inert_warnings"]
 
 #: Optimisers whose step does not depend on the gradient's scale.
-SCALE_FREE = ("Adam", "AdamW", "Adamax", "NAdam", "RAdam", "RMSprop", "Rprop")
+SCALE_FREE = ("Adam", "AdamW", "Adamax", "NAdam", "OneScaleAdam", "RAdam", "RMSprop", "Rprop")
 
 
 def inert_keys(config: Mapping[str, Any]) -> dict[str, str]:
