@@ -31,6 +31,7 @@ FLOORS = [
         "loggers",
     ],
     ["runs", "callbacks"],
+    ["peers"],
     ["compare"],
     ["sweeps"],
     ["cli", "plugins", "", "__main__"],

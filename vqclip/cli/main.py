@@ -32,6 +32,7 @@ TOOLS = {
     "rerun": "vqclip.cli.rerun",
     "show": "vqclip.cli.show",
     "sync": "vqclip.cli.sync",
+    "import": "vqclip.cli.imports",
     "completion": "vqclip.cli.completion",
 }
 

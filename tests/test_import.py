@@ -1,0 +1,166 @@
+"""Settings of other programs become experiments that compose and run; what has no equal is said."""
+
+# ruff: noqa: E501
+import pytest
+import yaml
+from PIL import Image
+
+from vqclip.cli import main
+from vqclip.config.check import errors_in
+from vqclip.config.compose import compose
+from vqclip.config.resolve import resolved
+from vqclip.peers.importer import PROGRAMS, converter, program, read_settings, translate
+from vqclip.peers.prompts import Part, override_of, scenes
+from vqclip.runs.execute import execute
+
+# As people write them: by the options that each program's own help lists.
+SOURCES = {
+    "a plain one": ('python generate.py -p "a lighthouse in a storm"', {"steps": 500, "size": [512, 512]}),
+    "weights": (
+        "python generate.py -p 'a fox:2 | watercolor:1:.4 | blurry:-1' -i 300 -s 384 256 -se 25 -cuts 16 -opt AdamW -lr .2",
+        {"steps": 300, "size": [256, 384], "snapshot_every": 25, "optimizer._target_": "torch.optim.AdamW",
+         "optimizer.lr": 0.2, "augmentations.crops.count": 16, "prompts.exclude": ["blurry"]},
+    ),
+    "a photo": (
+        "python3 generate.py -p 'an oil painting of a cat' -ii photo.png -iw 0.5 -m ViT-B/16 -cutm original -sd 7 -d True",
+        {"init.path": "photo.png", "loss.anchor": 0.5, "seed": 7, "augmentations.crops.mean": 0.7},
+    ),
+    "zoom": (
+        'python generate.py -p "the woods ^ the sea" -cpe 200 -zvid -zs 100 -zse 10 -zsc 1.02 -vl 10 -o out/zoom.png '
+        "-ckpt checkpoints/wikiart_16384.ckpt -conf checkpoints/wikiart_16384.yaml -aug Af Pe Ji Er -cd cuda:1",
+        {"checkpoints.generator.name": "wikiart_f16_16384", "trainer.devices": [1], "prompts.include": ["the woods", "the sea"]},
+    ),
+    "pytti": (
+        "scenes: 'a castle:1.5 | fog || a ruin'\nscene_suffix: ' | text:-1'\nimage_model: VQGAN\nvqgan_model: imagenet\n"
+        "width: 320\nheight: 192\nsteps_per_scene: 200\nsteps_per_frame: 20\ncutouts: 32\ncut_pow: 2\nViTB32: true\n"
+        "RN50: true\nlearning_rate: 0.15\nsmoothing_weight: 0.05\nseed: 11\n",
+        {"size": [192, 320], "steps": 200, "loss.terms.tv.weight": 0.05, "prompts.exclude": ["text"]},
+    ),
+    "pytti command": (
+        'python -m pytti.workhorse conf=demo scenes="a whale | the deep sea" image_model=VQGAN vqgan_model=sflickr '
+        "steps_per_scene=400 ViTB32=false ViTB16=true auto_stop=true auto_stop_threshold=0.01",
+        {"steps": 400, "checkpoints.generator.name": "sflckr", "callbacks.auto_stop.min_delta": 0.01},
+    ),
+    "pytti pixels": (
+        "scenes: a garden\nimage_model: Limited Palette\npalette_size: 5\nanimation_mode: 2D\ntranslate_x: '2*sin(t)'\n"
+        "direct_stabilization_weight: '1-t'\ndepth_stabilization_weight: ''\n",
+        {"prompts.include": ["a garden"]},
+    ),
+    "pixray": (
+        "prompts: a fox:2 | watercolor\nquality: better\naspect: square\ndrawer: vqgan\nvqgan_model: imagenet_f16_16384\n"
+        "custom_loss: saturation\nlearning_rate_drops: [50, 75]\nseed: rainbow\nvector_prompts: textoff\n",
+        {"steps": 300, "size": [432, 432], "augmentations.crops.count": 64, "memory.crop_chunk": 32},
+    ),
+    "pixray command": (
+        'python pixray.py --prompts "a robot" --quality draft --size 256 128 --num_cuts 24 --batches 2 --losses symmetry:2,aesthetic '
+        "--palette 'red;white;#0000ff' --init_weight_pix 0.3",
+        {"steps": 200, "size": [128, 256], "augmentations.crops.count": 48, "loss.terms.symmetry.weight": 2,
+         "loss.terms.palette.colours": ["red", "white", "#0000ff"], "loss.terms.pixels.weight": 0.3},
+    ),
+    "engine": (
+        "text_prompts: a village\noutput_image_size: [256, 192]\ninit_noise: gradient\ncut_method: latest\nnum_cuts: 32\n"
+        "optimizer: RAdam\nvqgan_checkpoint: models/vqgan_imagenet_f16_1024.ckpt\ncudnn_determinism: true\n",
+        {"size": [192, 256], "optimizer._target_": "torch.optim.RAdam", "checkpoints.generator.name": "imagenet_f16_1024"},
+    ),
+}  # fmt: skip
+
+
+def at(config, key):
+    for part in key.split("."):
+        config = config[part]
+    return config
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (40, 30), "teal").save("photo.png")
+    return tmp_path
+
+
+def imported(source, here):
+    if "\n" in source:
+        (here / "mine.yaml").write_text(source)
+        source = "mine.yaml"
+    with pytest.raises(SystemExit) as exit:
+        main(["import", source, "--name", "mine"])
+    assert exit.value.code == 0
+    return here / "imported"
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_settings_become_an_experiment_that_composes(here, capsys, name):
+    source, expected = SOURCES[name]
+    folder = imported(source, here)
+    config = resolved(compose(["experiment=mine"], config_dir=str(folder)))
+    assert errors_in(config) == []
+    assert {key: at(config, key) for key in expected} == expected
+    assert "note: " + "\n" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["weights", "pixray command"])
+def test_it_runs_on_a_small_pair(small_pair, here, name):
+    folder = imported(SOURCES[name][0], here)
+    words = [word for word in small_pair if not word.startswith(("init=", "steps="))]
+    words = ["experiment=mine", "checkpoints=embedded", "checkpoints/perceptors=[embedded]", *words, "steps=2"]
+    config = resolved(compose(words, config_dir=str(folder)))
+    overrides = yaml.safe_load((folder / "experiment" / "mine.yaml").read_text())
+    assert overrides["defaults"]
+    made = execute(compose(words, config_dir=str(folder), output_dir=str(here / "run")), here / "run")
+    assert made.images.shape == (1, 3, 32, 32) and config["steps"] == 2
+
+
+def test_what_has_no_equal_is_listed_with_what_comes_nearest(here, capsys):
+    imported(SOURCES["pytti pixels"][0], here)
+    said = capsys.readouterr().out
+    assert "image_model=Limited Palette: 'Limited Palette' draws pixels" in said
+    assert "direct_stabilization_weight=1-t: a formula (1-t)" in said and "palette_size=5" in said
+    assert "a tool of its own:\n  vqclip film --pan 2*sin(t),0" in said and "depth" not in said
+    text = (here / "imported" / "experiment" / "mine.yaml").read_text()
+    assert "# No equal here: image_model=Limited Palette" in text
+
+
+def test_an_option_that_there_is_not_is_told(here, capsys):
+    imported('python generate.py -p "a fox" --iteratons 30', here)
+    assert "iteratons: VQGAN-CLIP has no such option. Did you mean iterations?" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "source,message",
+    [
+        ("gone.yaml", "neither a file nor a command line"),
+        ("empty.yaml", "holds no settings"),
+        ("other.yaml", "has no key of"),
+    ],
+)
+def test_what_is_no_settings_is_refused(here, capsys, source, message):
+    (here / "empty.yaml").write_text("# nothing\n")
+    (here / "other.yaml").write_text("lr_of_mine: 3\n")
+    with pytest.raises(SystemExit) as exit:
+        main(["import", source])
+    assert exit.value.code == 2 and message in capsys.readouterr().err
+
+
+def test_their_prompts():
+    assert scenes("a fox:2 | b : -1 |c:1:.5 ^ d") == [[Part("a fox", 2), Part("b", -1), Part("c", 1, 0.5)], [Part("d")]]
+    assert scenes("16:9 picture | at 10:30 || x:1:-inf") == [
+        [Part("16:9 picture"), Part("at 10", 30)],
+        [Part("x:1:-inf")],
+    ]
+    assert override_of([Part("a", 2), Part("b", -1.5), Part("c", 1, 0.5)]) == ({"parts": ["a:2", "c:1:0.5"]}, ["b:1.5"])
+    assert override_of([Part("a fox")]) == ("a fox", [])
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_every_option_of_the_tables_says_what_it_does_and_has_one_answer(name):
+    for key, option in program(name)["options"].items():
+        answers = {"here", "by", "tool", "never", "none"} & set(option)
+        assert len(answers) == 1 and option["says"], key
+        assert "by" not in option or callable(converter(option["by"])), key
+        assert answers & {"never", "none"} or "example" in option, key
+
+
+def test_a_command_line_in_a_script_over_several_lines(here):
+    (here / "run.sh").write_text('#!/bin/bash\npython generate.py \\\n  -p "a fox" \\\n  -i 20\n')
+    assert read_settings("run.sh") == ("vqgan_clip", {"prompts": "a fox", "iterations": 20})
+    assert "steps=20" in translate(*read_settings("run.sh")).lines

@@ -1,0 +1,98 @@
+"""``vqclip import FILE|COMMAND``: settings of VQGAN-CLIP, pytti or pixray become an experiment of ours."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from vqclip.errors import UserError
+from vqclip.io.files import atomic_write
+from vqclip.paths import conf_dir
+from vqclip.peers.importer import Imported, program, read_settings, translate
+
+__all__ = ["experiment_of", "main"]
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> None:
+        raise UserError(f"import: {message}. Try: vqclip import --help")
+
+
+def main(argv: Sequence[str]) -> int:
+    """The tool."""
+    parser = _Parser(prog="vqclip import", description=__doc__.partition(":")[2].strip())
+    parser.add_argument("source", metavar="FILE|COMMAND", help="a settings file, or a command line in quotes")
+    parser.add_argument("--name", help="of the experiment (the file's, or imported)")
+    parser.add_argument("--to", type=Path, default=Path("imported"), help="config folder it goes to (imported)")
+    args = parser.parse_args(argv)
+    name, given = read_settings(args.source)
+    made = translate(name, given)
+    own = args.name or (Path(args.source).stem if Path(args.source).is_file() else "imported")
+    own = re.sub(r"[^\w-]+", "_", own)
+    again = f"vqclip --config-dir {shlex.quote(str(args.to))} experiment={own}"
+    path = args.to / "experiment" / f"{own}.yaml"
+    heading = f"From {program(name)['name']}'s settings, by vqclip import.\n  {again}"
+    atomic_write(path, experiment_of(made, heading).encode())
+    _check(args.to, own)
+    _say(path, made, again)
+    return 0
+
+
+def _say(path: Path, made: Imported, again: str) -> None:
+    print(path)
+    for heading, lines in (
+        ("no equal here:", made.missing),
+        ("a tool of its own:", list(dict.fromkeys(made.tools))),
+        ("note:", made.notes),
+    ):
+        if lines:
+            print(heading)
+            print("\n".join(f"  {line}" for line in lines))
+    print(f"to run it:\n  {again}\nwith the models that come along, which need no download:")
+    print(f"  {again} checkpoints/generator=embedded checkpoints/perceptors=[embedded] 'size=[128,128]'")
+
+
+def experiment_of(made: Imported, heading: str) -> str:
+    """Config lines as the text of an experiment file; ``heading`` and what has no equal are its remarks."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    groups: dict[str, Any] = {}
+    keys: dict[str, Any] = {}
+    parser = OverridesParser.create()
+    for line in made.lines:
+        key, _, text = line.removeprefix("+").partition("=")
+        if "." not in key and (conf_dir() / key).is_dir():
+            value = parser.parse_override(line.removeprefix("+")).value()
+            groups[key] = [*groups.get(key, []), *value] if key == "loss/terms" else value
+        else:
+            _put(keys, key.split("."), yaml.safe_load(text))
+    defaults = [
+        {f"/{key}" if key == "loss/terms" else f"override /{key}": list(dict.fromkeys(v)) if isinstance(v, list) else v}
+        for key, v in sorted(groups.items(), key=lambda item: item[0] != "loss/terms")  # Hydra wants overrides last
+    ]
+    remarks = [*heading.splitlines(), *(f"No equal here: {line}" for line in made.missing)]
+    body = yaml.safe_dump({"defaults": defaults, **keys}, sort_keys=False, allow_unicode=True, width=120)
+    return "# @package _global_\n" + "".join(f"# {' '.join(line.split(chr(10)))}\n" for line in remarks) + body
+
+
+def _put(keys: dict[str, Any], path: Sequence[str], value: Any) -> None:
+    for part in path[:-1]:
+        keys = keys.setdefault(part, {})
+    keys[path[-1]] = value
+
+
+def _check(folder: Path, name: str) -> None:
+    """That what was written composes and is a config without mistakes; a picture of one's own may be elsewhere."""
+    from vqclip.config.check import errors_in
+    from vqclip.config.compose import compose
+    from vqclip.config.resolve import resolved
+
+    cfg = compose([f"experiment={name}"], config_dir=str(folder.absolute()))
+    for error in errors_in(resolved(cfg)):
+        print(f"note: {error}")

@@ -1,0 +1,1 @@
+"""Other programs' settings: what each means there, and what is typed here (``*.yaml``)."""

@@ -1,0 +1,157 @@
+"""Settings of other programs → config lines of ours, and what has no equal."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from vqclip.errors import UserError, closest
+from vqclip.peers import machinery, pictures
+from vqclip.peers.values import NoEqual, value_of
+
+__all__ = ["PROGRAMS", "Imported", "converter", "lines_of", "program", "read_settings", "translate"]
+
+#: Programs whose settings are known, each a table beside this file.
+PROGRAMS = ("vqgan_clip", "pytti", "pixray", "engine")
+
+
+@dataclass
+class Imported:
+    """What settings became."""
+
+    lines: list[str] = field(default_factory=list)  #: ``key=value``, in the order they are laid over the default
+    tools: list[str] = field(default_factory=list)  #: commands of ours, for what is no part of a run
+    missing: list[str] = field(default_factory=list)  #: what has no equal, each with what comes nearest
+    notes: list[str] = field(default_factory=list)
+
+
+@cache
+def program(name: str) -> dict[str, Any]:
+    """The table of a program: ``name``, ``base``, ``options``."""
+    return yaml.safe_load((Path(__file__).parent / f"{name}.yaml").read_text(encoding="utf-8"))
+
+
+def converter(name: str) -> Callable[[Any, Mapping[str, Any]], list[str]]:
+    """The function that a table's ``by`` names."""
+    return getattr(pictures, name, None) or getattr(machinery, name)
+
+
+def lines_of(option: Mapping[str, Any], value: Any, given: Mapping[str, Any]) -> list[str]:
+    """One option's config lines for ``value``; empty where there is nothing to set.
+
+    Raises:
+        NoEqual: nothing here does it.
+    """
+    if "none" in option:
+        raise NoEqual(option["none"])
+    if "by" in option:
+        return converter(option["by"])(value, given)
+    here = option.get("here", [])
+    return [line.replace("{}", value_of(value)) for line in ([here] if isinstance(here, str) else here)]
+
+
+def translate(name: str, given: Mapping[str, Any]) -> Imported:
+    """Settings, by the names the program has for them → config lines of ours."""
+    table, made = program(name), Imported()
+    made.lines += table["base"]
+    for key, value in given.items():
+        option = table["options"].get(key)
+        if option is None:
+            made.missing.append(f"{key}: {table['name']} has no such option.{closest(key, list(table['options']))}")
+            continue
+        if option.get("never"):
+            made.notes.append(f"{key}: nothing to set; {option['never']}")
+        elif option.get("tool"):
+            if value not in (None, False, "", "0", 0):
+                made.tools.append(option["tool"].replace("{}", str(value)))
+        else:
+            _add(made, key, option, value, given)
+    return made
+
+
+def _add(made: Imported, key: str, option: Mapping[str, Any], value: Any, given: Mapping[str, Any]) -> None:
+    if value in (None, ""):
+        return
+    try:
+        for line in lines_of(option, value, given):
+            if line.startswith("note: "):
+                made.notes.append(f"{key}: {line.removeprefix('note: ')}")
+            elif line not in made.lines:
+                made.lines.append(line)
+    except NoEqual as error:
+        made.missing.append(f"{key}={value}: {error}")
+
+
+def read_settings(source: str) -> tuple[str, dict[str, Any]]:
+    """A file of settings or a command line → the program, and what was given.
+
+    Raises:
+        UserError: neither.
+    """
+    path = Path(source).expanduser()
+    text = path.read_text(encoding="utf-8") if len(source) < 1000 and path.is_file() else source
+    settings = path.suffix in (".yaml", ".yml", ".json") and path.is_file()
+    if not settings and "\n" not in text.strip() and not re.search(r"(^|\s)--?[a-z]|\.py\b|pytti", text):
+        raise UserError(
+            f"import: {source!r} is neither a file nor a command line. Allowed: settings of VQGAN-CLIP, pytti or "
+            "pixray. Try: vqclip import 'python generate.py -p \"a fox\" -i 300'"
+        )
+    if settings or re.match(r"(\s*#[^!].*\n)*\s*\w+\s*:", text):
+        return _from_yaml(source, text)
+    return _from_command(" ".join(line.rstrip("\\ ") for line in text.splitlines() if not line.startswith("#!")))
+
+
+def _from_yaml(source: str, text: str) -> tuple[str, dict[str, Any]]:
+    try:
+        given = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"import: {source} is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(given, dict):
+        raise UserError(f"import: {source} holds no settings. Allowed: KEY: VALUE, one a line")
+    given.pop("defaults", None)
+    names = {name: len(set(given) & set(program(name)["options"])) for name in PROGRAMS}
+    name = max(names, key=lambda own: names[own])
+    if not names[name]:
+        raise UserError(f"import: {source} has no key of VQGAN-CLIP, pytti or pixray")
+    return name, given
+
+
+def _from_command(line: str) -> tuple[str, dict[str, Any]]:
+    words = shlex.split(line)
+    if any("pytti" in word for word in words[:4]):
+        pairs = [word.lstrip("+").partition("=") for word in words if "=" in word]
+        return "pytti", {key: yaml.safe_load(value) if value else "" for key, _, value in pairs if key != "conf"}
+    name = "pixray" if any("pixray" in word for word in words[:3]) else "vqgan_clip"
+    return name, _flags(name, [word for word in words[next(_flags_at(words), len(words)) :]])
+
+
+def _flags_at(words: Sequence[str]):
+    return (i for i, word in enumerate(words) if _is_flag(word))
+
+
+def _is_flag(word: str) -> bool:
+    return bool(re.match(r"--?[a-zA-Z]", word))
+
+
+def _flags(name: str, words: list[str]) -> dict[str, Any]:
+    """The options that flags set; an unknown one keeps its own name."""
+    options = program(name)["options"]
+    known = {flag: key for key, own in options.items() for flag in [*own.get("flags", []), f"--{key}"]}
+    given: dict[str, Any] = {}
+    while words:
+        flag, equals, inline = words.pop(0).partition("=")
+        key = known.get(flag, flag.lstrip("-").replace("-", "_"))
+        values = [inline] if equals else []
+        while words and not _is_flag(words[0]):
+            values.append(words.pop(0))
+        option = options.get(key, {})
+        read = [value if option.get("by") in ("prompts", "spot") else yaml.safe_load(value) for value in values]
+        given[key] = True if not read else read if option.get("list") or len(read) > 1 else read[0]
+    return given

@@ -1,0 +1,278 @@
+"""What other programs' settings say of models, crops, objective, optimiser and device.
+
+Each function takes the value and all settings that were given, and returns config lines ``key=value``; a line that
+begins with ``note: `` is said to the user.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from vqclip.peers.pictures import aspect
+from vqclip.peers.values import Given, NoEqual, number, value_of
+
+_TOWERS = {
+    "ViT-B/32": "vit_b_32", "ViT-B/16": "vit_b_16", "ViT-L/14": "vit_l_14", "ViT-L/14@336px": "vit_l_14_336",
+    "RN50": "rn50", "RN101": "rn101", "RN50x4": "rn50x4", "RN50x16": "rn50x16", "RN50x64": "rn50x64",
+}  # fmt: skip
+_PYTTI_TOWERS = {
+    "ViTB32": "vit_b_32", "ViTB16": "vit_b_16", "ViTL14": "vit_l_14", "ViTL14_336px": "vit_l_14_336", "RN50": "rn50",
+    "RN101": "rn101", "RN50x4": "rn50x4", "RN50x16": "rn50x16", "RN50x64": "rn50x64",
+    "FARE4ViTB32": "fare4_vit_b_32", "FARE2ViTL14": "fare4_vit_l_14", "SigLIP2B16": "siglip2_b_16",
+    "SigLIP2SO400M": "siglip2_so400m_14",
+}  # fmt: skip
+
+
+def towers(value: str, given: Given) -> list[str]:
+    names = [name.strip() for name in str(value).split(",")]
+    if unknown := [name for name in names if name not in _TOWERS]:
+        raise NoEqual(f"{', '.join(unknown)}: no card of ours. Allowed: {', '.join(_TOWERS)}")
+    return [f"checkpoints/perceptors=[{','.join(_TOWERS[name] for name in names)}]"]
+
+
+def tower(value: bool, given: Given) -> list[str]:
+    """All of pytti's towers at once: each key says yes or no to one."""
+    chosen = [card for key, card in _PYTTI_TOWERS.items() if given.get(key, key == "ViTB32")]
+    return [f"checkpoints/perceptors=[{','.join(chosen)}]"] if chosen else []
+
+
+def use_mmc(value: Any, given: Given) -> list[str]:
+    if not value:
+        return []
+    raise NoEqual("towers of another loader. Try: checkpoints/perceptors=[vit_b_32,rn50], or a class of your own")
+
+
+def perceptors(value: str, given: Given) -> list[str]:
+    if value == "clip":
+        return []
+    raise NoEqual("SLIP has no card of ours. Try: checkpoints/perceptors=[vit_b_16,rn50]")
+
+
+_GENERATORS = {
+    "imagenet_f16_16384": r"imagenet.*16384|^imagenet$", "imagenet_f16_1024": r"imagenet.*1024|f16_1024",
+    "openimages_f8_8192": r"openimages|gumbel", "wikiart_f16_16384": r"wikiart(_16384|.*16384|$)",
+    "wikiart_f16_1024": r"wikiart.*1024", "sflckr": r"sfl?ic?kr", "faceshq": "faceshq", "coco": "coco",
+}  # fmt: skip
+
+
+def generator(value: str, given: Given) -> list[str]:
+    stem = re.sub(r"\.(ckpt|pt|pth)$", "", Path(str(value)).name.lower())
+    for card, pattern in _GENERATORS.items():
+        if re.search(pattern, stem):
+            return [f"checkpoints/generator={card}"]
+    return [f"checkpoints.generator.path={value_of(value)}"]
+
+
+def image_model(value: str, given: Given) -> list[str]:
+    if value == "VQGAN":
+        return []
+    raise NoEqual(f"{value!r} draws pixels or other tokens. Here a VQGAN draws, or a generator of your own")
+
+
+def drawer(value: str, given: Given) -> list[str]:
+    if value == "vqgan":
+        return []
+    raise NoEqual(f"{value!r} is another kind of picture. Here a VQGAN draws, or a generator of your own")
+
+
+_OPTIMISERS = ("Adam", "AdamW", "Adagrad", "Adamax", "RAdam", "NAdam", "RMSprop", "SGD", "Adadelta")
+
+
+def optimiser(value: str, given: Given) -> list[str]:
+    found = {name.lower(): name for name in _OPTIMISERS}.get(str(value).lower())
+    if not found:
+        raise NoEqual(f"{value} is not torch's. Try: optimizer._target_=torch.optim.RAdam, or a class of your own")
+    return [f"optimizer._target_=torch.optim.{found}"]
+
+
+def device(value: Any, given: Given) -> list[str]:
+    if value in (None, "", "auto"):
+        return []
+    kind, _, index = str(value).partition(":")
+    line = {"cuda": "auto", "cpu": "cpu", "mps": "mps"}.get(kind)
+    if not line:
+        raise NoEqual(f"no device {value!r}")
+    return [f"trainer.accelerator={line}", *([f"trainer.devices=[{index}]"] if index not in ("", "0") else [])]
+
+
+def backend(value: str, given: Given) -> list[str]:
+    if value == "torch":
+        return []
+    raise NoEqual(f"{value} is Apple's. Try: trainer.accelerator=mps")
+
+
+def accumulation(value: int, given: Given) -> list[str]:
+    count = int(given.get("cutouts", 40))
+    return [f"memory.crop_chunk={max(1, count // max(1, int(value)))}"] if int(value) > 1 else []
+
+
+def pixray_cuts(value: int, given: Given) -> list[str]:
+    count = int(given.get("num_cuts") or 48)
+    batches = int(given.get("batches") or 1)
+    lines = [f"augmentations.crops.count={count * batches}"]
+    return lines + ([f"memory.crop_chunk={count}"] if batches > 1 else [])
+
+
+def cut_power(value: float, given: Given) -> list[str]:
+    """A crop's side there is ``u^power`` of the way from the smallest to the largest, u uniform: its mean and std."""
+    power = float(value)
+    mean = 1 / (1 + power)
+    spread = (1 / (1 + 2 * power) - mean**2) ** 0.5
+    low = 0.4
+    return [
+        f"augmentations.crops.mean={low + (1 - low) * mean:.3g}",
+        f"augmentations.crops.std={(1 - low) * spread:.3g}",
+    ]
+
+
+def cut_method(value: str, given: Given) -> list[str]:
+    if value in ("latest", "updatedpooling"):
+        return ["augmentations.crops.mean=1", "augmentations.crops.std=0"]
+    return ["augmentations.crops.mean=0.7", "augmentations.crops.std=0.2"]
+
+
+def cutout_sampler(value: str, given: Given) -> list[str]:
+    if value == "full":
+        return ["augmentations.crops.whole=1"]
+    return ["augmentations.crops.whole=0.25", "augmentations.crops.stratified=true"] if value == "smart" else []
+
+
+def losses(value: str, given: Given) -> list[str]:
+    known = {own: own for own in ("symmetry", "saturation", "palette")} | {"smoothness": "tv", "edge": "edges"}
+    names = [word.partition(":") for word in re.split(r"\s*,\s*", value)]
+    found = [known[name] for name, _, _ in names if name in known]
+    lines = [f"loss/terms=[{','.join(found)}]"] if found else []
+    lines += [f"loss.terms.{known[name]}.weight={number(w)}" for name, _, w in names if name in known and w]
+    other = [name for name, _, _ in names if name not in known]
+    if other and not found:
+        raise NoEqual(f"{', '.join(other)}: no such term. Allowed: {', '.join(known)}, or a class of your own")
+    return lines + [f"note: no term {name} here; a class of your own: docs/your_own_parts.md" for name in other]
+
+
+def palette(value: str, given: Given) -> list[str]:
+    from PIL import ImageColor
+
+    colours = []
+    for word in re.split(r"\s*[;|]\s*", value.strip("[]")):
+        try:
+            ImageColor.getcolor(word, "RGB")
+        except ValueError:
+            raise NoEqual(f"{word!r} is no colour by its CSS name or #rrggbb. Try: +loss/terms=[palette]") from None
+        colours.append(word)
+    return ["loss/terms=[palette]", f"loss.terms.palette.colours={value_of(colours)}"]
+
+
+_QUALITY = {  # steps, CLIPs, crops in a go, goes
+    "draft": (200, ["vit_b_16"], 32, 1), "normal": (250, ["vit_b_32", "vit_b_16"], 48, 1),
+    "better": (300, ["rn50", "vit_b_32", "vit_b_16"], 32, 2), "best": (350, ["rn50x4", "vit_b_32", "vit_b_16"], 10, 8),
+    "supreme": (400, ["rn50x4", "rn101", "vit_b_32", "vit_b_16"], 8, 12),
+}  # fmt: skip
+
+
+def quality(value: str, given: Given) -> list[str]:
+    if value not in _QUALITY:
+        raise NoEqual(f"no quality {value!r}. Allowed: {', '.join(_QUALITY)}")
+    steps, clips, cuts, batches = _QUALITY[value]
+    lines = [] if "iterations" in given else [f"steps={steps}"]
+    lines += [] if "clip_models" in given else [f"checkpoints/perceptors=[{','.join(clips)}]"]
+    lines += [] if {"num_cuts", "batches"} & set(given) else [f"augmentations.crops.count={cuts * batches}"]
+    lines += [f"memory.crop_chunk={cuts}"] if batches > 1 and not {"num_cuts", "batches"} & set(given) else []
+    return lines + aspect(None, given)
+
+
+def drops(value: Any, given: Given) -> list[str]:
+    """Falls to a tenth at shares of the run."""
+    shares = sorted(float(own) / 100 for own in (value if isinstance(value, list) else [value]) if own is not None)
+    lr = float(given.get("learning_rate") or 0.2)
+    points = [[0, lr], *[[share, lr / 10 ** (i + 1)] for i, share in enumerate(shares) if 0 < share < 1]]
+    return [f"optimizer.lr={value_of({'points': points, 'shape': 'steps'})}"] if len(points) > 1 else []
+
+
+def phase_scheduling(value: bool, given: Given) -> list[str]:
+    return ["loss/terms=[tv]", 'loss.terms.tv.weight={"start": 0.04, "end": 0.01}'] if value else []
+
+
+def auto_stop(value: bool, given: Given) -> list[str]:
+    if not value:
+        return []
+    every = int(given.get("save_every") or given.get("steps_per_frame") or 50)
+    patience = max(1, round(int(given.get("auto_stop_window") or 50) / every))
+    rule = {
+        "_target_": "pytorch_lightning.callbacks.EarlyStopping",
+        "monitor": "score",
+        "mode": "max",
+        "patience": patience,
+        "min_delta": float(given.get("auto_stop_threshold") or 0.002),
+    }
+    return [f"callbacks.auto_stop={value_of(rule)}"]
+
+
+def auto_stop_window(value: int, given: Given) -> list[str]:
+    return [] if "auto_stop" in given else auto_stop(True, {**given, "auto_stop_window": value})
+
+
+def auto_stop_threshold(value: float, given: Given) -> list[str]:
+    return [] if "auto_stop" in given else auto_stop(True, {**given, "auto_stop_threshold": value})
+
+
+def pixel_size(value: int, given: Given) -> list[str]:
+    if int(value) == 1:
+        return []
+    raise NoEqual("a VQGAN's smallest part is a code of 8 or 16 pixels")
+
+
+def tensorboard(value: bool, given: Given) -> list[str]:
+    return ["logger=tensorboard"] if value else []
+
+
+#: Two-letter codes of what is done to the crops → our lines, at the strengths they have there.
+_AUGMENTS = {
+    "Ji": ["augmentations.effects.jitter=0.1"],
+    "Sh": ["augmentations.effects.sharpness=0.3"],
+    "Pe": ["augmentations.effects.perspective=0.7"],
+    "Er": ["augmentations.effects.erase=0.4"],
+    "Af": ["augmentations.affine.degrees=15", "augmentations.affine.translate=0.1"],
+    "Ro": ["augmentations.affine.degrees=15"],
+    "Hf": ["augmentations.flip=0.5"],
+    "Gn": ["noise.factor=0.1"],
+    "Cr": ["augmentations.crops.mean=0.8", "augmentations.crops.std=0.2"],
+    "Re": ["augmentations.crops.mean=0.8", "augmentations.crops.std=0.2"],
+}
+
+
+def augments(value: Any, given: Given) -> list[str]:
+    """What is done to the crops, by codes."""
+    codes = value if isinstance(value, list) else re.findall(r"[A-Z][a-z]", str(value))
+    codes = [code for own in codes for code in (own if isinstance(own, list) else [own])]
+    lines = [] if {"Af", "Ro"} & set(codes) else ["augmentations.affine=null"]
+    lines += [line for code in codes for line in _AUGMENTS.get(code, [])]
+    if other := [code for code in codes if code not in _AUGMENTS]:
+        lines.append(f"note: of the augmentations, {', '.join(other)} have no equal here (perspective is the nearest)")
+    return lines
+
+
+def filters(value: str, given: Given) -> list[str]:
+    names = [word.partition(":")[0].strip() for word in str(value).split(",")]
+    if set(names) <= {"wallpaper", "tiler"}:
+        return ["augmentations.border=wrap", "loss/terms=[tiling]"]
+    raise NoEqual(f"{', '.join(names)}: no filter here. Try: a term of the objective, +loss/terms=[palette,tiling]")
+
+
+def border_mode(value: str, given: Given) -> list[str]:
+    found = {"black": "zeros", "mirror": "reflect", "wrap": "wrap", "clamp": "reflect", "smear": "reflect"}.get(value)
+    if not found:
+        raise NoEqual(f"no border {value!r}. Allowed here: zeros, reflect, wrap")
+    return [f"augmentations.border={found}"]
+
+
+def coarse_to_fine(value: Any, given: Given) -> list[str]:
+    if not value or not given.get("coarse_to_fine", True):
+        return []
+    raise NoEqual("one size a run; a larger one goes on from it: init=run init.run=RUN init.via=picture size=[256,256]")
+
+
+def coherence_weighting(value: bool, given: Given) -> list[str]:
+    lines = ["augmentations.crops.whole=0.25", "augmentations.crops.whole_weight=3", "augmentations.crops.by_size=1"]
+    return lines if value else []

@@ -1,0 +1,214 @@
+"""What other programs' settings say of prompts, pictures, starts and sizes.
+
+Each function takes the value and all settings that were given, and returns config lines ``key=value``; a line that
+begins with ``note: `` is said to the user.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from vqclip.peers.prompts import override_of, scenes
+from vqclip.peers.values import Given, NoEqual, number, value_of
+
+
+def prompts(value: Any, given: Given) -> list[str]:
+    found = scenes("|".join(value) if isinstance(value, list) else str(value))
+    entries, away = zip(*map(override_of, found), strict=True) if found else ((), ())
+    if not entries:
+        raise NoEqual("an empty prompt")
+    lines = [f"prompts.include={value_of(list(entries))}"]
+    if unwanted := [text for own in away for text in own]:
+        lines += [f"prompts.exclude={value_of(unwanted)}", "loss.beta=1"]
+    if len(entries) > 1:
+        lines.append(
+            f"note: {len(entries)} scenes became {len(entries)} pictures of one run; as a film, each from the last: "
+            f"vqclip film {' '.join(json.dumps(e, ensure_ascii=False) for e in entries if isinstance(e, str))}"
+        )
+    return lines
+
+
+def extras(value: str, given: Given) -> list[str]:
+    parts = [part for scene in scenes(value) for part in scene]
+    towards = [part.entry for part in parts if part.weight > 0]
+    away = [part.entry for part in parts if part.weight < 0]
+    lines = [f"prompts.extras={value_of(towards)}"] if towards else []
+    return lines + ([f"prompts.exclude={value_of(away)}", "loss.beta=1"] if away else [])
+
+
+def image_prompts(value: Any, given: Given) -> list[str]:
+    words = value if isinstance(value, list) else re.split(r"\s*\|\s*", str(value))
+    weight = given.get("image_prompt_weight") or given.get("image_label_weight")
+    entries = []
+    for word in words:
+        path, own = re.fullmatch(r"(.*?)(?::([-+.\d]+))?(?::[-+.\d]+)?", word).groups()
+        entries.append({"image": path} | ({"weight": float(own or weight)} if own or weight else {}))
+    return [f"prompts.extras={value_of(entries)}"]
+
+
+def image_prompt_weight(value: float, given: Given) -> list[str]:
+    return [] if given.get("image_prompts") or given.get("image_labels") else [f"prompts.extras_weight={value}"]
+
+
+def labels(value: str, given: Given) -> list[str]:
+    words = [word.strip() for word in value.split("|")]
+    templates = ["a photo of a {}", "a picture of a {}", "a close-up of a {}", "a good photo of a {}"]
+    return [f"prompts.include={value_of([{'text': word, 'templates': templates} for word in words][:1])}"]
+
+
+def spot(value: str, given: Given) -> list[str]:
+    region = given.get("spot_file") or [0.25, 0.25, 0.75, 0.75]
+    return [f"prompts.extras={value_of([{'text': value, 'region': region}])}"]
+
+
+def spot_off(value: str, given: Given) -> list[str]:
+    raise NoEqual(
+        "regions are what is looked at apart; the outside of one is none. "
+        "Try: regions top, bottom, left, right in prompts.extras"
+    )
+
+
+def spot_file(value: str, given: Given) -> list[str]:
+    return [] if given.get("spot") else spot("a fox", {"spot_file": value})
+
+
+def vector_prompts(value: str, given: Given) -> list[str]:
+    if str(value).lower() in ("none", "0", ""):
+        return []
+    if "textoff" in str(value):
+        return ['prompts.exclude=["text","letters"]', "loss.beta=0.3"]
+    raise NoEqual(f"vectors of a file ({value}). Try: a text, or prompts.extras=[{{image: PATH}}]")
+
+
+def size(value: Any, given: Given) -> list[str]:
+    width, height = (int(side) for side in (value if isinstance(value, list | tuple) else re.findall(r"\d+", value)))
+    return [f"size=[{height},{width}]"]
+
+
+def width_height(value: int, given: Given) -> list[str]:
+    width, height = given.get("width", 512), given.get("height", 512)
+    return [f"size=[{height},{width}]"]
+
+
+_SHAPES = {"square": (144, 144), "portrait": (128, 160), "widescreen": (192, 108)}
+
+
+def aspect(value: Any, given: Given) -> list[str]:
+    if "size" in given:
+        return []
+    quality = {"draft": 1, "normal": 2, "better": 3, "best": 4, "supreme": 5}[given.get("quality", "normal")]
+    scale = given.get("scale") or {"small": 1, "medium": 2, "large": 4}.get(given.get("ezsize", ""), quality)
+    width, height = _SHAPES.get(given.get("aspect", "widescreen"), _SHAPES["square"])
+    return [f"size=[{int(height * scale)},{int(width * scale)}]"]
+
+
+def init_noise(value: str, given: Given) -> list[str]:
+    if given.get("init_image"):
+        return []
+    starts = {"pixels": "fractal", "gradient": "gradient", "snow": "pixels", "perlin": "fractal", "fractal": "fractal"}
+    if str(value).lower() in ("none", ""):
+        return ["init=codebook"]
+    if value not in starts:
+        raise NoEqual(f"no start {value!r}. Allowed: {', '.join(starts)}")
+    return [f"init={starts[value]}"]
+
+
+def init_spectrum(value: str, given: Given) -> list[str]:
+    if given.get("init_image"):
+        return []
+    lines = {"white": ["init=pixels"], "pink": ["init=fractal"], "fractal": ["init=fractal"]}
+    return lines.get(value) or ["init=blank", "init.colour=grey", "init.noise=0.05", "init.spot=10"]
+
+
+def init_weight(value: float, given: Given) -> list[str]:
+    return [f"loss.anchor={float(value)}"] if float(value) else []
+
+
+def init_image_alpha(value: int, given: Given) -> list[str]:
+    if int(value) >= 255:
+        return []
+    raise NoEqual("the picture is the start, not half of it. Try: more noise later, optimizer.lr, loss.anchor=0.05")
+
+
+def pixels_weight(value: Any, given: Given) -> list[str]:
+    return ["loss/terms=[pixels]", f"loss.terms.pixels.weight={number(value)}"] if value not in ("", None) else []
+
+
+def semantic_init_weight(value: Any, given: Given) -> list[str]:
+    if value in ("", None):
+        return []
+    if not given.get("init_image"):
+        raise NoEqual("needs a picture. Try: prompts.extras=[{image: PATH, weight: .5}]")
+    return [f"prompts.extras={value_of([{'image': given['init_image'], 'weight': number(value)}])}"]
+
+
+def anchor_edges(value: Any, given: Given) -> list[str]:
+    if value in ("", None):
+        return []
+    raise NoEqual("no term of edges alone; pixels holds them with the rest. Try: +loss/terms=[pixels]")
+
+
+def target_images(value: Any, given: Given) -> list[str]:
+    if value in ("", None, []):
+        return []
+    if given.get("init_image"):
+        raise NoEqual("a start and another goal. Try: prompts.extras=[{image: PATH, weight: .5}]")
+    path = str(value).split("|")[0].strip()
+    return [
+        "init=image",
+        f"init.path={value_of(path)}",
+        "init.fit=stretch",
+        "loss/terms=[pixels]",
+        "loss.terms.pixels.weight=1",
+    ]
+
+
+def output(value: str, given: Given) -> list[str]:
+    return [f"hydra.run.dir={value_of(str(Path(str(value)).with_suffix('')))}"]
+
+
+def seed(value: Any, given: Given) -> list[str]:
+    if str(value).isdigit():
+        return [f"seed={int(value)}"]
+    import hashlib
+
+    number = int(hashlib.sha256(str(value).encode()).hexdigest()[:8], 16)
+    return [f"seed={number}", f"note: a seed is a number here: {value!r} became {number}"]
+
+
+def video_length(value: float, given: Given) -> list[str]:
+    frames = int(given.get("iterations", 500)) // max(1, int(given.get("save_every", 50)))
+    return [f"callbacks.timelapse.fps={max(1, round(frames / float(value)))}"]
+
+
+def interpolation_steps(value: int, given: Given) -> list[str]:
+    if int(value):
+        raise NoEqual("scenes passing into each other. Try: weight={points: [[0, 1], [.5, 0]]} of an entry")
+    return []
+
+
+def animation_mode(value: str, given: Given) -> list[str]:
+    if value in ("off", False):
+        return []
+    where = "--video IN.mp4" if value == "Video Source" else "--zoom 1.02"
+    return [f"note: a film is a tool of its own: vqclip film {where}"]
+
+
+def noise_prompts(value: Any, given: Given) -> list[str]:
+    raise NoEqual("a random vector is a goal that nobody knows. Try: seed, or init.best_of=8")
+
+
+def noise_prompt_weights(value: Any, given: Given) -> list[str]:
+    return noise_prompts(value, given)
+
+
+def overlay_every(value: Any, given: Given) -> list[str]:
+    if not given.get("init_image") and not given.get("overlay_image"):
+        return []
+    raise NoEqual("the start is held by a weight instead, which may change over the run. Try: loss.anchor=0.1")
+
+
+overlay_offset = overlay_until = overlay_alpha = overlay_image = overlay_every

@@ -1,0 +1,56 @@
+"""The prompts of other programs: ``a fox:2 | a forest:1:.5 | blurry:-1 ^ the next scene``."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+__all__ = ["Part", "override_of", "scenes"]
+
+#: The last one or two numbers behind colons: a weight, and a stop.
+_NUMBER = r"([-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?)"
+_PART = re.compile(rf"(.*?[^\s:])\s*:\s*{_NUMBER}(?:\s*:\s*{_NUMBER})?", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Part:
+    """One text among those that are mixed in a picture."""
+
+    text: str
+    weight: float = 1.0
+    stop: float | None = None  #: a spherical distance, below which it no longer pulls
+
+    @property
+    def entry(self) -> str:
+        """As an entry of ``prompts.include``, the weight positive."""
+        text = re.sub(r":(?=[-+.\d])", r"\\:", self.text)
+        if self.stop is not None:
+            return f"{text}:{abs(self.weight):g}:{self.stop:g}"
+        return text if self.weight in (1, -1) else f"{text}:{abs(self.weight):g}"
+
+
+def scenes(prompt: str) -> list[list[Part]]:
+    """The texts of every scene: ``^`` or ``||`` begins the next, ``|`` is between texts of one picture.
+
+    What is behind a text's colon and no number (a formula, a mask's name) stays part of the text.
+    """
+    return [
+        [_part(word) for word in re.split(r"\s*\|\s*", scene) if word.strip()]
+        for scene in re.split(r"\s*\^\s*|\s*\|\|\s*|\s*\n+\s*", prompt)
+        if scene.strip(" |")
+    ]
+
+
+def _part(word: str) -> Part:
+    found = _PART.fullmatch(word.strip())
+    if not found:
+        return Part(word.strip())
+    stop = float(found[3]) if found[3] else None
+    return Part(found[1].strip().strip('"'), float(found[2]), None if stop is None or stop < 0 else stop)
+
+
+def override_of(parts: list[Part]) -> tuple[object, list[str]]:
+    """One scene as an entry of ``prompts.include``, and the texts it stays away from."""
+    towards = [part.entry for part in parts if part.weight > 0]
+    away = [part.entry for part in parts if part.weight < 0]
+    return (towards[0] if len(towards) == 1 else {"parts": towards}), away
