@@ -109,7 +109,6 @@ def _job(cfg: DictConfig) -> float:
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
-    from vqclip.config.grammar import job_name
     from vqclip.runs.execute import execute
     from vqclip.runs.status import Diverged
 
@@ -117,7 +116,7 @@ def _job(cfg: DictConfig) -> float:
     folder = Path(HydraConfig.get().runtime.output_dir)
     if sweep and cfg.sweep:
         torch.set_num_threads(cfg.sweep.threads)
-        print(f"job {folder.name}: {job_name(cfg.sweep.swept)}")
+        print(_job_line(folder, cfg.sweep), flush=True)
     try:
         result = execute(cfg, folder, resume=bool(cfg.sweep))
     except UserError as error:
@@ -133,6 +132,19 @@ def _job(cfg: DictConfig) -> float:
     for path in result.pictures:
         print(path)
     return result.score
+
+
+def _job_line(folder: Path, sweep: DictConfig) -> str:
+    """Which job of a sweep begins, and how long those that are left will take."""
+    from vqclip.config.grammar import job_name
+    from vqclip.sweeps.progress import time_left
+
+    number, of = sweep.get("job", 1), sweep.get("of", 1)
+    try:
+        left = time_left((folder.parent / "multirun.yaml").stat().st_mtime, number - 1, of)
+    except OSError:  # a launcher that works elsewhere
+        left = ""
+    return f"job {number} of {of}{left}: {job_name(sweep.swept)}, {folder}"
 
 
 def _check_names(command: Command) -> None:
@@ -157,14 +169,24 @@ def _first_of_sweep(command: Command) -> None:
 def _check_before_hydra(command: Command) -> None:
     """Compose and check what will run, so that a mistake is answered before Hydra makes a folder."""
     from vqclip.config.check import check
-    from vqclip.config.compose import compose_all, refuse_sweeps
+    from vqclip.config.compose import compose, compose_all, first_of_sweep, refuse_sweeps
     from vqclip.config.resolve import resolved
 
     if not command.multirun:
         refuse_sweeps(command.overrides)
     config_dir, name = command.flags.get("--config-dir"), command.flags.get("--config-name") or "config"
-    for cfg in compose_all(command.overrides, config_dir, name):
+    if command.multirun and not _swept_elsewhere(command.overrides):
+        # Of a sweep the first job: the sweeper checks all of them before any runs.
+        configs = iter([compose(first_of_sweep(command.overrides, config_dir)[0], config_dir, config_name=name)])
+    else:
+        configs = compose_all(command.overrides, config_dir, name)
+    for cfg in configs:
         check(resolved(cfg))
         if cfg.get("hparams_search") and not command.multirun:
             again = shlex.join(["vqclip", "-m", *command.words])
             raise UserError(f"hparams_search: a search runs many jobs. Try: {again}")
+
+
+def _swept_elsewhere(overrides: Sequence[str]) -> bool:
+    """Whether a search or another sweeper than ours makes the jobs."""
+    return any(word.lstrip("+~").startswith(("hydra/sweeper", "hparams_search")) for word in overrides)

@@ -21,10 +21,10 @@ from vqclip.config.names import as_hydra_takes_it
 from vqclip.errors import UserError
 from vqclip.paths import conf_dir
 
-__all__ = ["compose", "compose_all", "first_of_sweep", "refuse_sweeps"]
+__all__ = ["COMPOSING", "compose", "compose_all", "first_of_sweep", "refuse_sweeps"]
 
 #: What Hydra and OmegaConf raise about files and overrides, their own errors and those that pass through them.
-_COMPOSING = (
+COMPOSING = (
     HydraException,
     OmegaConfBaseException,
     yaml.YAMLError,
@@ -57,7 +57,7 @@ def compose(
         with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that a search path is not there is said in our own words
             cfg = hydra_compose(config_name, overrides=[*path, *overrides])
-    except _COMPOSING as error:
+    except COMPOSING as error:
         raise UserError(explain(error, config_dir)) from None
     if errors := file_mistakes(cfg, config_dir):
         raise UserError("\n".join(errors))

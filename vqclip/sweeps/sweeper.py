@@ -17,6 +17,7 @@ import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
@@ -25,12 +26,15 @@ from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from vqclip.config.check import errors_in
+from vqclip.config.compose import COMPOSING
+from vqclip.config.explain import explain
 from vqclip.config.grammar import job_name
 from vqclip.config.resolve import resolved
 from vqclip.errors import UserError
 from vqclip.runs.folder import lock_folder
 from vqclip.sweeps.inert import inert_warnings
 from vqclip.sweeps.jobs import Job, group_name, in_batches, is_done, job_folders, numbered_folders, read_report
+from vqclip.sweeps.progress import counted
 
 __all__ = ["Sweep"]
 
@@ -61,13 +65,14 @@ class Sweep:
 
     def run(self, arguments: list[str]) -> None:
         """Run what is left of the sweep, then write the comparison; exit with 1 where a job did not finish."""
-        folder = Path(self.config.hydra.sweep.dir)
-        way = self._search if self.config.get("hparams_search") else self._grid
+        folder, arguments = Path(self.config.hydra.sweep.dir), [*self.params, *arguments]
         try:
+            # Every combination is checked before there is a folder; what a search will propose is not known yet.
+            jobs = None if self.config.get("hparams_search") else self._grid(arguments)
             with lock_folder(folder):
                 OmegaConf.save(self.config, folder / "multirun.yaml")
                 try:
-                    unfinished = way(folder, [*self.params, *arguments])
+                    unfinished = self._search(folder, arguments) if jobs is None else len(self._run(folder, jobs))
                 finally:
                     self._compare(folder)
         except UserError as error:  # Hydra would print its traceback
@@ -77,8 +82,8 @@ class Sweep:
             print(f"vqclip: {unfinished} did not finish; the same command runs what is missing", file=sys.stderr)
             sys.exit(1)
 
-    def _grid(self, folder: Path, arguments: list[str]) -> int:
-        """Run every combination; how many of them did not finish."""
+    def _grid(self, arguments: list[str]) -> list[Job]:
+        """The job of every combination, checked."""
         choices, swept = {}, []
         for key, override in self._parsed(arguments).items():
             if not override.is_sweep_override():
@@ -91,15 +96,12 @@ class Sweep:
                     f"{override.input_line}: a range to search. Allowed in a sweep: {key}=1,2,3. "
                     f"Try: hparams_search=optuna {override.input_line}"
                 )
-        jobs = [
-            self._compose(dict(zip(choices, values, strict=True)), swept)
-            for values in itertools.product(*choices.values())
-        ]
-        if errors := dict.fromkeys(error for job in jobs for error in errors_in(job.config)):
-            raise UserError("\n".join(errors))
+        jobs = self._checked(
+            [dict(zip(choices, values, strict=True)) for values in itertools.product(*choices.values())], swept
+        )
         for line in inert_warnings(jobs):
             print(f"note: {line}", file=sys.stderr)
-        return len(self._run(folder, jobs))
+        return jobs
 
     def _search(self, folder: Path, arguments: list[str]) -> int:
         """Run what the search proposes; how many trials did not finish."""
@@ -113,9 +115,7 @@ class Sweep:
         made: list[tuple[str, Path]] = []  # of each trial
 
         def run(proposed: list[dict[str, str]]) -> list[float | None]:
-            jobs = [self._compose({**fixed, **values}, list(space)) for values in proposed]
-            if errors := dict.fromkeys(error for job in jobs for error in errors_in(job.config)):
-                raise UserError("\n".join(errors))
+            jobs = self._checked([{**fixed, **values} for values in proposed], list(space))
             self._run(folder, jobs)
             found = job_folders(folder, jobs)
             scores = []
@@ -141,9 +141,22 @@ class Sweep:
         parser = OverridesParser.create(config_loader=self.loader)
         return {override.get_key_element(): override for override in parser.parse_overrides(list(arguments))}
 
+    def _checked(self, combinations: Sequence[Mapping[str, str]], swept: Sequence[str]) -> list[Job]:
+        """The job of each combination of overrides; every mistake in any of them as one error."""
+        jobs, errors = [], {}
+        for values in counted(combinations, len(combinations), "checking"):
+            jobs.append(self._compose(values, swept))
+            errors |= dict.fromkeys(errors_in(jobs[-1].config))
+        if errors:
+            raise UserError("\n".join(errors))
+        return jobs
+
     def _compose(self, values: Mapping[str, str], swept: Sequence[str]) -> Job:
         overrides = [f"{key}={value}" for key, value in values.items()]
-        cfg = self.loader.load_sweep_config(self.config, overrides)
+        try:
+            cfg = self.loader.load_sweep_config(self.config, overrides)
+        except COMPOSING as error:
+            raise UserError(explain(error)) from None
         with open_dict(cfg):
             del cfg["hydra"]
             cfg.paths.output_dir = "."  # not known yet, and no part of the picture
@@ -156,6 +169,8 @@ class Sweep:
         left = [job for job in jobs if not is_done(places[job.identity], job.identity)]
         if len(left) < len(jobs) and len(jobs) > 1:
             print(f"{len(jobs) - len(left)} of {len(jobs)} jobs are done already in {folder}, {len(left)} to run")
+        elif len(jobs) > 1:
+            print(f"{len(jobs)} jobs to run in {folder}", flush=True)
         self._launch(folder, left, places)
         unfinished = [job for job in left if not is_done(places[job.identity], job.identity)]
         for job in unfinished:
@@ -179,15 +194,20 @@ class Sweep:
         # It would print every override of every job.
         logging.getLogger("hydra._internal.core_plugins.basic_launcher").setLevel(logging.WARNING)
         commands = []
-        for job in jobs:
+        for number, job in enumerate(jobs, 1):
             place = places[job.identity]
             if read_report(place).get("status") not in ("running", "interrupted"):  # those go on where they were cut
                 shutil.rmtree(place, ignore_errors=True)
             keys = ",".join(f"{key}:{quote(value)}" for key, value in job.swept.items())
             # A picture's last bits hang on the number of threads, and some launchers give their workers fewer.
-            told = f"sweep={{group:{quote(group_name(folder))},threads:{torch.get_num_threads()},swept:{{{keys}}}}}"
+            told = (
+                f"sweep={{group:{quote(group_name(folder))},threads:{torch.get_num_threads()},"
+                f"job:{number},of:{len(jobs)},swept:{{{keys}}}}}"
+            )
             commands.append([*job.overrides, told, f"hydra.sweep.subdir={place.name}"])
-        for batch, start in in_batches(commands, self.max_batch_size):
+        # In this process one job follows another in any case, and in one go the configs of all would be kept.
+        size = 1 if isinstance(self.launcher, BasicLauncher) else self.max_batch_size
+        for batch, start in in_batches(commands, size):
             for done in self.launcher.launch(batch, initial_job_idx=start):
                 _keep_traceback(done)
 

@@ -28,12 +28,14 @@ class VqclipSweeper(Sweeper):
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         from hydra.core.plugins import Plugins
 
+        from vqclip.sweeps.loader import SharedLoader
         from vqclip.sweeps.sweeper import Sweep
 
+        loader = SharedLoader(hydra_context.config_loader)
         launcher = Plugins.instance().instantiate_launcher(
-            hydra_context=hydra_context, task_function=task_function, config=config
+            hydra_context=HydraContext(loader, hydra_context.callbacks), task_function=task_function, config=config
         )
-        self.sweep_of_jobs = Sweep(config, hydra_context.config_loader, launcher, self.max_batch_size, self.params)
+        self.sweep_of_jobs = Sweep(config, loader, launcher, self.max_batch_size, self.params)
 
     def sweep(self, arguments: list[str]) -> None:
         """Run what is left of the sweep, then write the comparison; exit with 1 where a job did not finish."""

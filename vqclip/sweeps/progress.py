@@ -1,0 +1,39 @@
+"""How far a sweep is, told while it goes."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+__all__ = ["counted", "time_left"]
+
+T = TypeVar("T")
+
+#: Seconds between two words about the same thing: where the line changes in place, and in a log.
+_LIVE, _LOG = 0.5, 10.0
+
+
+def counted(items: Iterable[T], of: int, what: str) -> Iterator[T]:
+    """The items as they come; on stderr ``what``, how many of them were there, and of how many."""
+    live = sys.stderr.isatty()
+    told = time.monotonic() - (_LOG if not live else 0) + _LIVE  # a short one says nothing
+    shown = ""
+    for number, item in enumerate(items, 1):
+        yield item
+        now = time.monotonic()
+        if now - told >= (_LIVE if live else _LOG) and number < of:
+            told = now
+            shown = f"{what} {number} of {of}"
+            print(f"\r{shown}" if live else shown, end="" if live else "\n", file=sys.stderr, flush=True)
+    if live and shown:
+        print("\r" + " " * (len(shown) + 8) + "\r", end="", file=sys.stderr, flush=True)
+
+
+def time_left(began: float, done: int, of: int) -> str:
+    """``, 3 min left`` from the time that the jobs took so far (``began``: seconds since 1970); empty at the first."""
+    if not done:
+        return ""
+    seconds = max(0.0, time.time() - began) / done * (of - done)
+    return f", {seconds:.0f} s left" if seconds < 90 else f", {seconds / 60:.0f} min left"
