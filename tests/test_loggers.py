@@ -63,7 +63,7 @@ def test_every_job_of_a_sweep_is_a_run_of_its_own(pair, tmp_path, capsys):
     words = [f"hydra.sweep.dir={folder}", "loss.beta=0,.5", "prompts.exclude=blurry", "tags=[try]", "a fox"]
     assert sweep(*words, generators, pair=pair[1:]) == 1
     out = capsys.readouterr().out
-    assert out.count("wandb leet") == 4 and out.count("vqclip sync") == 4
+    assert out.count("wandb leet") == 5 and out.count("vqclip sync") == 5  # four jobs and the sweep
 
     found = {n: records(folder / str(n)) for n in range(4)}
     runs = {n: found[n]["run"][0] for n in range(4)}
@@ -103,6 +103,16 @@ def test_every_job_of_a_sweep_is_a_run_of_its_own(pair, tmp_path, capsys):
         contents = {c["path"]: c["local_path"] for a in found[n]["artifact"] for c in a["manifest"].get("contents", [])}
         assert contents["picture-00/latents.safetensors"] == str(folder / str(n) / "picture-00" / "latents.safetensors")
         assert "config.yaml" in contents
+
+    whole = records(folder)
+    [own] = whole["run"]
+    assert own["run_id"] == json.loads((folder / "sweep.json").read_text())["wandb"]
+    assert own["job_type"] == "comparison" and own["run_group"] == own["display_name"] == runs[0]["run_group"]
+    [row] = [record["item"] for record in whole["history"]]
+    assert row["comparison.nrows"] == 4 and row["finished"] == 2 and row["judge.best"] >= row["judge.mean"]
+    assert row["sheet._type"] == "image-file" and row["page._type"] == "html-file"
+    [made] = [artifact for artifact in whole["artifact"] if artifact["type"] == "comparison"]
+    assert {c["path"] for c in made["manifest"]["contents"]} == {"compare.png", "compare.html", "results.csv"}
 
 
 def test_a_single_run_asks_nothing_and_has_no_group(pair, tmp_path, capsys):

@@ -62,5 +62,5 @@ def _refuse_without_server() -> None:
     settings = wandb.setup().settings
     if not has_key(settings):
         raise UserError("vqclip sync: no W&B key is known. Try: wandb login, or vqclip sync --dry-run FOLDER")
-    if not is_reachable(settings.base_url):
+    if not is_reachable(settings.base_url, patience=10):
         raise UserError(f"vqclip sync: {settings.base_url} does not answer. Try again when it does; nothing is lost")

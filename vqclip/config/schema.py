@@ -196,6 +196,21 @@ CLASSES: dict[str, Group] = {
         others="wandb.init",
         title="logger=wandb",
     ),
+    "vqclip.loggers.mlflow_logger": Group(
+        "MLflow, on a server of your own or in a database; no account.",
+        {
+            "tracking_uri": Key(
+                Text("a link or a database"),
+                "http://127.0.0.1:5000",
+                "where the runs go",
+                null="MLFLOW_TRACKING_URI, else sqlite:///mlflow.db",
+                needed=False,
+            ),
+            "experiment": Key(Text(), "vqclip", "MLflow's experiment"),
+            "tags": Key(Listing(Text()), "[first]", "of the run", null="none", needed=False),
+        },
+        title="logger=mlflow",
+    ),
     "pytorch_lightning.loggers.TensorBoardLogger": Group(
         "TensorBoard, in the run folder.",
         {

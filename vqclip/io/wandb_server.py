@@ -37,19 +37,19 @@ def probe(asked: str | None) -> None:
         _asked(settings.base_url)
 
 
-def is_reachable(url: str) -> bool:
-    """Whether a W&B server says anything at all within a second; asked once a process."""
-    return _asked(url).result()
+def is_reachable(url: str, patience: float = 1) -> bool:
+    """Whether a server says anything at all within ``patience`` seconds; asked once a process."""
+    return _asked(url, patience).result()
 
 
 @cache
-def _asked(url: str) -> Future[bool]:
-    return ThreadPoolExecutor(1).submit(_ask, url)
+def _asked(url: str, patience: float = 1) -> Future[bool]:
+    return ThreadPoolExecutor(1).submit(_ask, url, patience)
 
 
-def _ask(url: str) -> bool:
+def _ask(url: str, patience: float) -> bool:
     try:
-        urllib.request.urlopen(url, timeout=1).close()
+        urllib.request.urlopen(url, timeout=patience).close()
     except urllib.error.HTTPError:
         return True
     except (OSError, http.client.HTTPException):

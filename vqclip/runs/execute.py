@@ -22,7 +22,7 @@ import pytorch_lightning as pl
 import torch
 import yaml
 from omegaconf import DictConfig
-from pytorch_lightning.loggers import Logger, WandbLogger
+from pytorch_lightning.loggers import Logger, MLFlowLogger, WandbLogger
 from torch import Tensor
 
 from vqclip.config.check import check
@@ -130,6 +130,7 @@ def _execute(cfg: DictConfig, config: dict, folder: Path, signals: Signals, resu
         report["device"] = str(device)
         report["machine"]["device"] = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
         report["wandb"] = next((logger.version for logger in loggers if isinstance(logger, WandbLogger)), None)
+        report["mlflow"] = next((logger.version for logger in loggers if isinstance(logger, MLFlowLogger)), None)
         write_json(folder / "run.json", report)
         for logger in loggers:
             log_begin(logger, report)
@@ -205,7 +206,7 @@ def _outcome(folder: Path, report: dict, began: float) -> Iterator[None]:
 
 
 #: Loggers that take the whole config when they start, and go on in the run they had: name → key in run.json.
-_WITH_CONFIG = ("wandb",)
+_WITH_CONFIG = ("wandb", "mlflow")
 
 
 @contextmanager

@@ -16,6 +16,7 @@ import sys
 import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra.core.config_loader import ConfigLoader
@@ -35,6 +36,9 @@ from vqclip.runs.folder import lock_folder
 from vqclip.sweeps.inert import inert_warnings
 from vqclip.sweeps.jobs import Job, group_name, in_batches, is_done, job_folders, numbered_folders, read_report
 from vqclip.sweeps.progress import counted
+
+if TYPE_CHECKING:
+    from vqclip.loggers.sweep import SweepView
 
 __all__ = ["Sweep"]
 
@@ -62,6 +66,8 @@ class Sweep:
     ):
         self.config, self.loader, self.launcher, self.max_batch_size = config, loader, launcher, max_batch_size
         self.params = [f"{key}={value}" for key, value in (params or {}).items()]
+        self.views: list[SweepView] = []  # of the loggers, from the first job that is run
+        self.swept: list[str] = []  # keys of the jobs that ran
 
     def run(self, arguments: list[str]) -> None:
         """Run what is left of the sweep, then write the comparison; exit with 1 where a job did not finish."""
@@ -75,6 +81,7 @@ class Sweep:
                     unfinished = self._search(folder, arguments) if jobs is None else len(self._run(folder, jobs))
                 finally:
                     self._compare(folder)
+                    self._show()
         except UserError as error:  # Hydra would print its traceback
             print(f"vqclip: {error}", file=sys.stderr)
             sys.exit(2)
@@ -190,7 +197,11 @@ class Sweep:
         import torch
 
         from vqclip.config.grammar import quote
+        from vqclip.loggers.sweep import begin_sweep
 
+        self.swept = list(dict.fromkeys([*self.swept, *jobs[0].swept]))
+        if not self.views:
+            self.views = begin_sweep(self.config.get("logger") or {}, folder, group_name(folder))
         # It would print every override of every job.
         logging.getLogger("hydra._internal.core_plugins.basic_launcher").setLevel(logging.WARNING)
         commands = []
@@ -218,6 +229,13 @@ class Sweep:
             return
         for path in compare([folder], folder):
             print(path)
+
+    def _show(self) -> None:
+        """The comparison to the loggers that have a place for it."""
+        if self.views:
+            from vqclip.loggers.sweep import end_sweep
+
+            end_sweep(self.views, self.swept)
 
 
 def _keep_traceback(job: JobReturn) -> None:

@@ -1,0 +1,184 @@
+"""MLflow: runs, curves, pictures and files on a server of one's own, or in a database; no account."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pytorch_lightning.loggers import MLFlowLogger
+
+from vqclip.config.resolve import picture_config
+from vqclip.errors import UserError
+from vqclip.io.wandb_server import is_reachable
+from vqclip.loggers.base import Media, RunView, mean_scores, run_name
+from vqclip.loggers.sweep import SweepReport, SweepView
+
+__all__ = ["MlflowRun", "MlflowSweep", "mlflow_logger"]
+
+#: Where runs go when nobody says where.
+DATABASE = "sqlite:///mlflow.db"
+#: What names the sweep of a run, on the run of the whole sweep.
+_SWEEP = "vqclip.sweep"
+_FILES = ("config.yaml", "metrics.csv", "last.ckpt", "interpolation.mp4")
+_FILES_OF_A_PICTURE = ("best.png", "final.png", "latents.safetensors", "timelapse.mp4")
+
+
+class MlflowRun(RunView, MLFlowLogger):
+    """One run of MLflow; the jobs of a sweep are children of one run."""
+
+    def begin(self, report: Mapping[str, Any]) -> None:
+        """Weights, versions and input pictures as tags, by their sha256."""
+        self.experiment.update_run(self.run_id, status="RUNNING")  # one that is gone on with had ended
+        for kind in ("weights", "versions", "inputs"):
+            for name, value in report[kind].items():
+                self.experiment.set_tag(self.run_id, f"vqclip.{kind}.{_plain(name)}", value)
+
+    def show(self, step: int, numbers: Mapping[str, float], media: Media | None) -> None:
+        if numbers:
+            self.log_metrics(dict(numbers), step)
+        for name, (x, caption) in (media.pictures() if media else {}).items():
+            pixels = (x * 255).round().byte().movedim(0, -1).cpu().numpy()
+            self.experiment.log_image(self.run_id, pixels, key=name, step=step)
+            if name.startswith("picture"):
+                self.experiment.set_tag(self.run_id, f"vqclip.{name}", caption)
+
+    def result(self, folder: Path, report: Mapping[str, Any]) -> None:
+        """The scores that the run came to, and its files."""
+        for name, mean in mean_scores(report).items():
+            self.experiment.log_metric(self.run_id, name, mean, step=report["steps"])
+        for i in range(len(report["pictures"])):
+            for name in _FILES_OF_A_PICTURE:
+                self._file(folder, f"picture-{i:02d}/{name}")
+        for name in _FILES:
+            self._file(folder, name)
+        self.experiment.log_text(self.run_id, json.dumps(report, indent=2, ensure_ascii=False), "run.json")
+
+    def close(self, error: BaseException | None) -> None:
+        if reason := getattr(error, "reason", None):
+            self.experiment.set_tag(self.run_id, "vqclip.reason", reason)
+        stopped = isinstance(error, KeyboardInterrupt | SystemExit)
+        self.experiment.set_terminated(self.run_id, "KILLED" if stopped else "FAILED" if error else "FINISHED")
+
+    def _file(self, folder: Path, name: str) -> None:
+        path = folder / name
+        if path.is_file():
+            self.experiment.log_artifact(self.run_id, str(path), str(Path(name).parent) if "/" in name else None)
+
+
+class MlflowSweep(SweepView):
+    """The run above the jobs of a sweep: its table, sheet and page."""
+
+    def begin(self, id: str | None) -> str:
+        self.uri, self.experiment = _uri(self.settings.get("tracking_uri")), self.settings["experiment"]
+        self.run = _ask(self.uri, lambda: _parent(self.uri, self.experiment, self.group))
+        return self.run
+
+    def end(self, report: SweepReport) -> None:
+        from mlflow.tracking import MlflowClient
+
+        client = MlflowClient(self.uri)
+        for path in report.files:
+            client.log_artifact(self.run, str(path))
+        if report.rows:
+            columns = {name: [row[name] for row in report.rows] for name in report.rows[0]}
+            client.log_table(self.run, columns, "results.json")
+        for name, value in report.numbers().items():
+            client.log_metric(self.run, name, value)
+        client.set_tag(self.run, "vqclip.swept", ", ".join(report.swept))
+        client.set_terminated(self.run, "FINISHED")
+
+
+def mlflow_logger(
+    config: dict, tracking_uri: str | None, experiment: str, id: str | None = None, tags: list | None = None
+) -> MlflowRun:
+    """Lightning's logger around a run of MLflow with every key of the config as a parameter.
+
+    Args:
+        config: the resolved config.
+        tracking_uri: the server, ``http://127.0.0.1:5000``, or a database, ``sqlite:///mlflow.db``; None is
+            ``MLFLOW_TRACKING_URI``, else :data:`DATABASE`.
+        experiment: MLflow's experiment; made where there is none.
+        id: the run to go on with.
+        tags: words to find the run by.
+
+    Raises:
+        UserError: MLflow is not installed, or the server does not answer.
+    """
+    uri = _uri(tracking_uri)
+    told = {f"vqclip.tag.{_plain(tag)}": "true" for tag in tags or []}
+
+    def make() -> MlflowRun:
+        from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
+
+        sweep = config.get("sweep")
+        if sweep:
+            told[MLFLOW_PARENT_RUN_ID] = _parent(uri, experiment, sweep["group"])
+        logger = MlflowRun(experiment, run_name(config), uri, tags=told, run_id=id)
+        _ = logger.run_id
+        if id is None:
+            swept = {f"sweep.{key}": value for key, value in (sweep or {}).get("swept", {}).items()}
+            flat = dict(_flat(picture_config(config)))
+            logger.log_hyperparams({_plain(key): str(value) for key, value in {**flat, **swept}.items()})
+        return logger
+
+    return _ask(uri, make)
+
+
+def _uri(asked: str | None) -> str:
+    """Where MLflow keeps its runs.
+
+    Raises:
+        UserError: not installed; a server that does not answer, for which MLflow itself would try for minutes.
+    """
+    from importlib.util import find_spec
+
+    if find_spec("mlflow") is None:
+        raise UserError('logger=mlflow: MLflow is not installed. Try: pip install "vqclip[mlflow]"')
+    uri = asked or os.environ.get("MLFLOW_TRACKING_URI") or DATABASE
+    if uri.startswith("http") and not is_reachable(uri, patience=10):
+        raise UserError(
+            f"logger.mlflow.tracking_uri={uri}: the server does not answer. Allowed: one that runs, or a database. "
+            f"Try: mlflow server --port 5000, or logger.mlflow.tracking_uri={DATABASE}"
+        )
+    return uri
+
+
+def _ask(uri: str, what: Any) -> Any:
+    """What MLflow answers; its complaint in a line."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return what()
+    except (MlflowException, OSError) as error:
+        raise UserError(
+            f"logger.mlflow.tracking_uri={uri}: {str(error).splitlines()[0]}. Allowed: a server that answers, or a "
+            f"database. Try: logger.mlflow.tracking_uri={DATABASE}"
+        ) from None
+
+
+def _parent(uri: str, experiment: str, group: str) -> str:
+    """The run of a whole sweep; the sweep itself makes it, before its jobs look for it."""
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(uri)
+    found = client.get_experiment_by_name(experiment)
+    place = found.experiment_id if found else client.create_experiment(experiment)
+    runs = client.search_runs([place], f"tags.`{_SWEEP}` = '{group}'", max_results=1)
+    run = runs[0] if runs else client.create_run(place, tags={_SWEEP: group}, run_name=group)
+    return run.info.run_id
+
+
+def _flat(config: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(config, Mapping) and config:
+        for name, value in config.items():
+            yield from _flat(value, f"{key}.{name}" if key else str(name))
+    else:
+        yield key, config
+
+
+def _plain(name: str) -> str:
+    """A name that MLflow takes."""
+    return "".join(letter if letter.isalnum() or letter in "-_./ " else "_" for letter in name)

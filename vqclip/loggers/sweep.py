@@ -1,0 +1,101 @@
+"""What a logger shows of a whole sweep: one run with its table, sheet and page, beside the runs of the jobs."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from vqclip.io.files import write_json
+
+__all__ = ["SweepReport", "SweepView", "begin_sweep", "end_sweep"]
+
+#: Loggers that have a place for a whole sweep: ``_target_`` → module and class.
+_VIEWS = {
+    "vqclip.loggers.wandb_logger": ("vqclip.loggers.wandb_sweep", "WandbSweep"),
+    "vqclip.loggers.mlflow_logger": ("vqclip.loggers.mlflow", "MlflowSweep"),
+}
+
+
+@dataclass(frozen=True)
+class SweepReport:
+    """What a sweep came to."""
+
+    folder: Path
+    swept: list[str]  #: its keys
+    rows: list[dict[str, str]]  #: of results.csv, one a picture
+    files: list[Path]  #: the sheet, the page, the table, and the plot of a search
+
+    def numbers(self) -> dict[str, float]:
+        """How many pictures there are, how many of them finished, the judge's best and mean."""
+        judged = [float(row["judge"]) for row in self.rows if row.get("judge")]
+        found = {"pictures": float(len(self.rows))}
+        found["finished"] = float(sum(row["status"] == "finished" for row in self.rows))
+        return found | ({"judge.best": max(judged), "judge.mean": sum(judged) / len(judged)} if judged else {})
+
+
+class SweepView:
+    """The run of a whole sweep in one logger.
+
+    Args:
+        name: of the logger in the config.
+        settings: the logger's, resolved.
+        folder: of the sweep.
+        group: what its jobs have in common.
+    """
+
+    def __init__(self, name: str, settings: Mapping[str, Any], folder: Path, group: str):
+        self.name, self.settings, self.folder, self.group = name, settings, folder, group
+
+    def begin(self, id: str | None) -> str | None:
+        """Before the jobs; the id that they may look for.
+
+        Args:
+            id: what an earlier part of the same sweep had.
+        """
+        return id
+
+    def end(self, report: SweepReport) -> None:
+        """After the jobs, whatever became of them."""
+
+
+def begin_sweep(loggers: Mapping[str, Any], folder: Path, group: str) -> list[SweepView]:
+    """The views of a sweep's loggers, begun; ``sweep.json`` has their ids, so that the same sweep goes on in them."""
+    views: list[SweepView] = []
+    known = _ids(folder)
+    for name in loggers:
+        settings = loggers[name] or {}
+        if found := _VIEWS.get(str(settings.get("_target_"))):
+            plain = {str(key): value for key, value in OmegaConf.to_container(settings, resolve=True).items()}
+            view = getattr(import_module(found[0]), found[1])(name, plain, folder, group)
+            known[name] = view.begin(known.get(name))
+            views.append(view)
+    if views:
+        write_json(folder / "sweep.json", known)
+    return views
+
+
+def end_sweep(views: Sequence[SweepView], swept: Sequence[str]) -> None:
+    """Tell every view what the sweep came to, from the files in its folder."""
+    for view in views:
+        folder = view.folder
+        names = ("compare.png", "compare.html", "results.csv", "search.png")
+        files = [folder / name for name in names if (folder / name).is_file()]
+        rows = []
+        if (folder / "results.csv").is_file():
+            with open(folder / "results.csv", newline="") as file:
+                rows = list(csv.DictReader(file))
+        view.end(SweepReport(folder, list(swept), rows, files))
+
+
+def _ids(folder: Path) -> dict[str, str | None]:
+    try:
+        return json.loads((folder / "sweep.json").read_text())
+    except (OSError, ValueError):
+        return {}

@@ -1,0 +1,60 @@
+"""The run of a whole sweep on W&B: the table with every picture, the sheet, the page."""
+
+from __future__ import annotations
+
+import secrets
+from pathlib import Path
+from typing import Any
+
+from vqclip.loggers.sweep import SweepReport, SweepView
+from vqclip.loggers.wandb import finish, wandb_logger
+
+__all__ = ["WandbSweep"]
+
+
+class WandbSweep(SweepView):
+    """Beside the jobs' runs, in their group, as job type ``comparison``."""
+
+    def begin(self, id: str | None) -> str:
+        self.earlier, self.id = bool(id), id or secrets.token_hex(4)
+        return self.id
+
+    def end(self, report: SweepReport) -> None:
+        """A run begun and ended at once: while the jobs run, it would have nothing to say."""
+        import wandb
+
+        told = {key: value for key, value in self.settings.items() if key != "_target_"}
+        told |= {"name": self.group, "group": told.get("group") or self.group, "job_type": "comparison", "id": self.id}
+        config = {"paths": {"output_dir": str(self.folder)}, "comparison": {"swept": report.swept}}
+        logger = wandb_logger(config, told.pop("mode", None), told.pop("save_dir", None), **told)
+        run = logger.experiment
+        shown: dict[str, Any] = {"comparison": _table(report), **report.numbers()}
+        artifact = wandb.Artifact(f"comparison-{run.id}", "comparison", metadata=report.numbers())
+        for path in report.files:
+            artifact.add_file(str(path), path.name)
+        if (sheet := self.folder / "compare.png").is_file():
+            shown["sheet"] = wandb.Image(str(sheet), caption=self.group)
+        if (page := self.folder / "compare.html").is_file():
+            shown["page"] = wandb.Html(str(page), inject=False)
+        logger.log_metrics(shown)
+        run.log_artifact(artifact)
+        finish(run, 0)
+
+
+def _table(report: SweepReport) -> Any:
+    """A row a picture: the picture, then the columns of results.csv."""
+    import wandb
+
+    columns = list(report.rows[0]) if report.rows else []
+    table = wandb.Table(["shown", *columns])
+    for row in report.rows:
+        path = report.folder / row["file"] if row.get("file") else Path()
+        table.add_data(wandb.Image(str(path)) if path.is_file() else None, *map(_value, row.values()))
+    return table
+
+
+def _value(text: str) -> float | str | None:
+    try:
+        return float(text)
+    except ValueError:
+        return text or None
