@@ -8,11 +8,12 @@ from checkpoint_files import SMALL_VIT
 from safetensors.torch import save_file
 
 from vqclip.augmentations import Augmentations
+from vqclip.guidance import Guide
 from vqclip.latent import Continuous
 from vqclip.loss import Objective, Targets, combine_texts
 from vqclip.models.clip import CLIPPerceptor
 from vqclip.models.vqgan import VQGAN
-from vqclip.module import Guide, LatentOptimisation
+from vqclip.module import LatentOptimisation, Networks
 from vqclip.noise import Noise
 from vqclip.rng import StepRandom
 from vqclip.schedules import schedule
@@ -68,8 +69,7 @@ def make_module(generator, perceptor):
         excluded = perceptor.encode_text(list(exclude)).sum(0).expand_as(include) if exclude else None
         shape = generator.latent_shape(*size)
         parts = dict(
-            generator=generator,
-            eyes={"small": Guide(perceptor, 1.0, Targets(target, excluded))},
+            networks=Networks(generator, {"small": Guide(perceptor, 1.0, Targets(target, excluded))}),
             z0=torch.sin(0.5 * StepRandom(seeds, 0).normal("init", *shape)),
             seeds=seeds,
             steps=4,

@@ -418,7 +418,9 @@ def test_cards_of_ones_own(tmp_path):
 def test_ensemble_of_ones_own_cards(tmp_path):
     """Cards in a config folder of one's own; two perceptors of different input sizes, with weights."""
     from vqclip.config.compose import compose
+    from vqclip.config.resolve import resolved
     from vqclip.runs.build import build
+    from vqclip.runs.plan import RunPlan
 
     folder = tmp_path / "conf/checkpoints"
     (folder / "generator").mkdir(parents=True)
@@ -434,9 +436,11 @@ def test_ensemble_of_ones_own_cards(tmp_path):
         "checkpoints.prior=null",
         "init=sine",
     ]
-    cfg = compose([*overrides, "size=[64,64]", "augmentations.crops.count=2"], str(tmp_path / "conf"))
-    module = build(cfg, ["a fox"], [0])
-    assert {name: (eye.share, eye.perceptor.input_size) for name, eye in module.eyes.items()} == {
+    cfg = compose(
+        [*overrides, "prompts.include=[a fox]", "size=[64,64]", "augmentations.crops.count=2"], str(tmp_path / "conf")
+    )
+    module = build(RunPlan.of(resolved(cfg)))
+    assert {name: (guide.weight, guide.perceptor.input_size) for name, guide in module.guides.items()} == {
         "vit": (0.75, 32),
         "resnet": (0.25, 64),
     }

@@ -13,7 +13,7 @@ from vqclip import run
 from vqclip.config.compose import compose
 from vqclip.config.resolve import resolved, time_varying
 from vqclip.errors import UserError
-from vqclip.looking import part_of
+from vqclip.guidance import part_of
 from vqclip.prompts import Prompt, Region, parse, parse_prompts
 from vqclip.protocols import Targets
 from vqclip.runs.provenance import inputs
@@ -133,7 +133,7 @@ def test_regions_share_the_loss_by_their_weights(perceptor):
 def test_the_crops_of_a_region_lie_in_it(make_module, perceptor):
     module = make_module(size=(32, 64))
     entry = {"text": "a fox", "region": [0.5, 0.25, 1, 1]}
-    module.eyes["small"] = type(module.eyes["small"])(perceptor, 1.0, targets(perceptor, [entry]))
+    module.guides["small"] = type(module.guides["small"])(perceptor, 1.0, targets(perceptor, [entry]))
     image = torch.rand(1, 3, 32, 64, requires_grad=True)
     module.on_crops(image, module.rng(0), 0.0, slice(None), backward=True)
     moved = image.grad[0].abs().sum(0) > 0

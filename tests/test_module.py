@@ -49,7 +49,7 @@ def test_the_latent_is_the_one_trainable_parameter_and_all_of_the_state(make_mod
 def test_frozen_networks_get_no_gradient(make_module):
     module = make_module()
     gradient(module)
-    frozen = [*module.generator.parameters(), *module.eyes["small"].perceptor.parameters()]
+    frozen = [*module.generator.parameters(), *module.guides["small"].perceptor.parameters()]
     assert all(p.grad is None and not p.requires_grad for p in frozen)
 
 
@@ -84,19 +84,19 @@ def test_pictures_worked_on_one_by_one_are_the_bytes_they_are_alone(make_module)
         gradient(alone, step=1)
         assert torch.equal(module.latent[i], alone.latent[0])
         assert torch.equal(module.metrics["loss"][i], alone.metrics["loss"][0])
-        for ours, theirs in zip((module.look()[0], module.look()[2]), (alone.look()[0], alone.look()[2]), strict=True):
-            assert torch.equal(ours[i], theirs[0])
+        (images, _, crops), (image, _, crop) = module.snapshot(), alone.snapshot()
+        assert torch.equal(images[i], image[0]) and torch.equal(crops[i], crop[0])
 
 
 def test_as_many_pictures_in_one_go_as_half_of_the_memory_holds(make_module, monkeypatch):
     module = make_module(prompts=["a fox"] * 4, seeds=range(4))
     monkeypatch.setattr("vqclip.module.device_memory", lambda device: 0)
     module.decode()
-    assert module.picture_chunk == 1
+    assert module.chunks.picture_chunk == 1
     roomy = make_module(prompts=["a fox"] * 4, seeds=range(4))
     monkeypatch.undo()
     roomy.decode()
-    assert roomy.picture_chunk >= 4 and roomy.latent.grad is None
+    assert roomy.chunks.picture_chunk >= 4 and roomy.latent.grad is None
 
 
 def test_quantised_decodes_codes_and_passes_the_gradient_straight_through(make_module, generator):
@@ -138,8 +138,8 @@ def test_alpha_alone_is_cancelled_by_adam_but_not_beside_another_term(make_modul
 
 def test_look_scores_with_the_same_crops_every_time(make_module):
     module = make_module(prompts=["a fox", "an owl"], seeds=[0, 0])
-    images, scores, crops = module.look()
-    again = module.look()[1]
+    images, scores, crops = module.snapshot()
+    again = module.snapshot()[1]
     assert images.shape == (2, 3, 32, 32) and crops.shape == (2, 3, 32, 32)
     assert images.min() >= 0 and images.max() <= 1
     assert set(scores) == {"score", "include", "exclude"}
@@ -163,7 +163,8 @@ def test_out_of_memory_halves_the_chunk_and_goes_on(make_module, generator, capf
     if not child:
         try:
             module, whole = step(300 * 2**20), step(None)
-            smaller = module.crop_chunk is not None and module.picture_chunk == 1 and whole.crop_chunk is None
+            smaller = module.chunks.crop_chunk is not None and whole.chunks.crop_chunk is None
+            smaller &= module.chunks.picture_chunk == 1
             same = torch.allclose(module.latent.grad, whole.latent.grad, rtol=1e-3, atol=1e-7)
             os._exit(0 if smaller and same else 3)
         except BaseException as error:

@@ -10,10 +10,12 @@ from PIL import Image
 from vqclip import run
 from vqclip.cli import main
 from vqclip.config.compose import compose
+from vqclip.config.resolve import resolved
 from vqclip.io.images import read_record
 from vqclip.io.pixels import fit, read_image
 from vqclip.prompts import Prompt, expand_files, parse, parse_prompts
 from vqclip.runs.build import build
+from vqclip.runs.plan import RunPlan
 
 
 @pytest.mark.parametrize(
@@ -127,11 +129,8 @@ def test_a_file_that_holds_no_prompts_says_why(tmp_path, content, message):
 
 def target(small_pair, perceptor, **prompts):
     cfg = compose([*small_pair, *(f"prompts.{key}={value}" for key, value in prompts.items())])
-    from vqclip.config.resolve import resolved
-
-    include = resolved(cfg)["prompts"]["include"]
-    (eye,) = build(cfg, include, [0] * len(include)).eyes.values()
-    return eye.targets
+    (guide,) = build(RunPlan.of(resolved(cfg))).guides.values()
+    return guide.targets
 
 
 def test_weights_mix_the_vectors_of_a_target(small_pair, perceptor):

@@ -9,11 +9,11 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
-from hydra.utils import instantiate
 from torchvision.transforms.functional import InterpolationMode, affine, hflip
 
 from vqclip.config.compose import compose
-from vqclip.module import Guide
+from vqclip.config.instantiate import instantiate
+from vqclip.guidance import Guide
 from vqclip.rng import StepRandom
 from vqclip.schedules import schedule
 
@@ -61,15 +61,15 @@ def test_reference_is_the_original_loop(make_module, generator, perceptor, step)
         seeds=[seed],
         z0=z0,
         steps=cfg.steps,
-        augmentations=instantiate(cfg.augmentations, _convert_="all"),
-        noise=instantiate(cfg.noise, _convert_="all"),
-        objective=instantiate(cfg.loss, _convert_="all"),
+        augmentations=instantiate(cfg.augmentations),
+        noise=instantiate(cfg.noise),
+        objective=instantiate(cfg.loss),
         lr=schedule(cfg.optimizer.lr),
     )
-    eye = ours.eyes["small"]
-    quick = copy.deepcopy(eye.perceptor)
+    guide = ours.guides["small"]
+    quick = copy.deepcopy(guide.perceptor)
     quick.fuse_for_inference()  # as a run has it, against openai-clip's own below
-    ours.eyes["small"] = Guide(quick, eye.share, eye.targets)
+    ours.guides["small"] = Guide(quick, guide.weight, guide.targets)
     rng = ours.rng(step)
     draw = ours.augmentations.draw(rng, SIZE, SIZE)
     size = perceptor.input_size
@@ -82,7 +82,7 @@ def test_reference_is_the_original_loop(make_module, generator, perceptor, step)
     leaf = image.detach().requires_grad_()
     terms = ours.on_crops(leaf, rng, 0.0, slice(None), backward=True)
     image.backward(leaf.grad)
-    seen = ours.looking.crops(
+    seen = ours.guidance.crops(
         ours.augmentations.transform(image, draw), draw, ours.noise.draw(rng, 32, size, 0.0), size, slice(None)
     )
 

@@ -164,7 +164,8 @@ def test_what_cannot_be_made_again_says_why(original, tmp_path, capsys):
         "bare.png": "bare.png carries no vqclip record: it was made by something else, or a program that re-saved it "
         "dropped the metadata. The run folder's own PNGs and its config.yaml have it.",
         "text.png": "text.png cannot be read as a picture: ",
-        "damaged.png": "damaged.png: its vqclip record is damaged. The run folder's config.yaml has it too",
+        "damaged.png": "damaged.png: its vqclip record is damaged: picture is missing. The run folder's config.yaml "
+        "has it too",
         "gone.png": "gone.png: there is no such file or folder. Allowed: a run folder, or a PNG that vqclip made. Try: "
         "vqclip rerun outputs/DATE/TIME",
         "empty": "empty: not a run folder, it has no config.yaml. Allowed: a folder that vqclip wrote, such as "

@@ -16,7 +16,9 @@ from safetensors.torch import load_file, save_file
 
 from vqclip import UserError, run
 from vqclip.cli import main
-from vqclip.runs.folder import lock_folder, read_checkpoint, rollback
+from vqclip.runs.checkpoint import read_checkpoint
+from vqclip.runs.folder import RunFolder
+from vqclip.runs.lock import lock_folder
 
 #: The imports are paid once; every process forked from there starts at once, and has not used autograd before.
 FORKS = multiprocessing.get_context("forkserver")
@@ -143,7 +145,7 @@ def test_a_signal_finishes_the_step_and_the_run_goes_on_as_if_nothing_was(small_
     process.join()
     assert process.exitcode == 128 + signum
     report = json.loads((folder / "run.json").read_text())
-    done = read_checkpoint(folder)["global_step"]
+    done = read_checkpoint(RunFolder(folder))["global_step"]
     assert report["status"] == "interrupted" and 4 <= done < 12 and rows(folder) == done
     _resumed(folder)
     assert bytes_of(folder) == bytes_of(unbroken)
@@ -211,8 +213,11 @@ def finished(small_pair, tmp_path_factory):
 
 def test_a_finished_run_says_so(finished, capsys):
     before = {p: p.stat().st_mtime_ns for p in finished.rglob("*") if p.is_file()}
-    assert run(None, [f"resume={finished}"]) is None
+    with pytest.raises(SystemExit) as exit:
+        main([f"resume={finished}"])
+    assert exit.value.code == 0
     assert capsys.readouterr().out == f"{finished} is finished. More steps: vqclip resume={finished} steps=N\n"
+    assert run(None, [f"resume={finished}"]).status == "finished"
     assert before == {p: p.stat().st_mtime_ns for p in finished.rglob("*") if p.is_file()}
 
 
@@ -221,7 +226,7 @@ WRONG = {
     "the picture's (logger, callbacks, memory, tags). Try: vqclip rerun {run} seed=1",
     "loss.beta=2": "loss.beta=2: would change what is past; the run began with 0.5. Allowed with resume: steps, and "
     "what is not the picture's (logger, callbacks, memory, tags). Try: vqclip rerun {run} loss.beta=2",
-    "steps=8": "steps=8: loss.anchor changes over the whole run, so its past values hang on the number of steps (4). "
+    "steps=8": "steps=8: loss.anchor changes over the whole run, so its past values depend on the number of steps (4). "
     "Allowed: steps=4. Try: vqclip rerun {run} steps=8",
     "steps=2": "steps=2: 4 steps are done. Allowed: 4 and more. Try: steps=8",
     "seed=1,2": "seed=1,2: a sweep. Allowed here: one value. Try: seed=1",
@@ -279,7 +284,7 @@ def test_a_folder_of_many_pictures_is_cut_back_each_to_its_own_best(tmp_path):
     for name in ("metrics.csv", "timing.csv"):
         (tmp_path / name).write_text("step,x\n1,5\n2,5\n3,")
     best = [i % 2 for i in range(102)]
-    rollback(tmp_path, 1, best)
+    RunFolder(tmp_path).rollback(1, best)
     for i, step in enumerate(best):
         folder = tmp_path / f"picture-{i:02d}"
         assert (folder / "best.png").read_text() == f"{i} {step}" and (folder / "final.png").read_text() == f"{i} 1"

@@ -92,14 +92,14 @@ def test_every_png_carries_its_record(small_pair, tmp_path):
         ["debug=fast", "memory.crop_chunk=2", "memory.checkpoint_decoder=true"],
     ],
 )
-def test_presets_and_parts_run(small_pair, tmp_path, overrides, capsys):
+def test_presets_and_parts_run(small_pair, tmp_path, overrides, caplog):
     presets = [o for o in overrides if o.startswith(("experiment=", "debug="))]
     rest = [o for o in overrides if o not in presets]
     result = run("a fox", [*small_pair, *presets, *rest], tmp_path / "run")
     assert torch.isfinite(result.images).all() and torch.isfinite(result.latents).all()
     if "size=[33,45]" in overrides:
         assert result.images.shape[-2:] == (32, 44)
-        assert "33×45 asked for, 32×44 made" in capsys.readouterr().out
+        assert "33×45 asked for, 32×44 made" in caplog.text
 
 
 def test_schedules_reach_the_optimiser(small_pair, tmp_path):

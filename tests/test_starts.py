@@ -89,7 +89,7 @@ def test_rerun_and_resume_know_the_latent_by_its_hash(small_pair, first, tmp_pat
     made = run("a cup", from_run(small_pair, copy, "init.step=final"), tmp_path / "made").folder
     assert rerun(made, folder=tmp_path / "again")[1]
     assert rerun(made / "picture-00" / "final.png", folder=tmp_path / "png")[1]
-    run("a cat", [*small_pair, "seed=5", "steps=2"], copy)
+    run("a cat", [*small_pair, "seed=5", "steps=2"], copy, overwrite=True)
     for again in (lambda: rerun(made, folder=tmp_path / "third"), lambda: resume(made, ["steps=6"])):
         with pytest.raises(UserError, match=r"init\.run: .*names the file .*not here as that run read it"):
             again()

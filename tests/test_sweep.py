@@ -226,7 +226,7 @@ def test_mistakes_in_a_combination_are_told_before_anything_runs(small_pair, tmp
 
 
 def test_two_sweeps_do_not_meet_in_one_folder(small_pair, tmp_path, capsys):
-    from vqclip.runs.folder import lock_folder
+    from vqclip.runs.lock import lock_folder
 
     with lock_folder(tmp_path):
         assert sweep(f"hydra.sweep.dir={tmp_path}", "seed=0,1", pair=small_pair) == 2

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from hydra.utils import instantiate
 
 from vqclip.config.check import errors_in
 from vqclip.config.compose import compose
+from vqclip.config.instantiate import instantiate
 from vqclip.config.resolve import resolved
 from vqclip.loss import Include, Objective
 from vqclip.protocols import Generator, Perceptor, Targets, Term, View
@@ -64,12 +64,12 @@ def test_spherical_and_cosine_agree_where_vector_and_target_do():
 def test_every_preset_is_a_sound_config(name):
     cfg = compose([f"+loss/terms=[{name}]"])
     assert errors_in(resolved(cfg)) == []
-    assert list(instantiate(cfg.loss, _convert_="all").terms)[3:] == [name]
+    assert list(instantiate(cfg.loss).terms)[3:] == [name]
 
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_reaches_the_latent(make_module, name):
-    module = make_module(objective=instantiate(compose([f"+loss/terms=[{name}]"]).loss, _convert_="all"))
+    module = make_module(objective=instantiate(compose([f"+loss/terms=[{name}]"]).loss))
     optimizer = module.configure_optimizers()
     module.optimise(0, optimizer)
     module.optimise(1, optimizer)
@@ -106,7 +106,7 @@ def test_terms_and_a_schedule_from_a_folder_outside(tmp_path, monkeypatch, make_
             "grey": {"_target_": "outside_terms.Grey", "weight": {"_target_": "outside_terms.Wave", "height": 2}},
         },
     }  # fmt: skip
-    module = make_module(objective=instantiate(loss, _convert_="all"))
+    module = make_module(objective=instantiate(loss))
     module.optimise(1, module.configure_optimizers())
     torch.testing.assert_close(module.metrics["far"], torch.ones(1))  # unit vectors: the mean over crops is 1
     assert module.metrics["grey"] > 0 and module.objective.weights["grey"](0.5) == 0.5

@@ -208,7 +208,7 @@ def test_what_cannot_be_joined_is_named(four, small_pair, tmp_path, capsys):
     assert message.startswith(f"vqclip: {foreign}: its latents are of another generator (embedded, ")
     assert message.endswith("Allowed: runs of one generator\n")
     assert said(capsys, cut, single) == (
-        f"vqclip: {cut}: not finished, or files of it are missing. Allowed: finished runs. Try: vqclip resume={cut}\n"
+        f"vqclip: {cut}/picture-00/latents.safetensors: missing. Try: vqclip rerun {cut}\n"
     )
     assert said(capsys, four, "--frames", "3") == (
         "vqclip: --frames=3: fewer than the 4 pictures. Allowed: 4 and more. Try: --frames=120\n"

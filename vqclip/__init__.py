@@ -7,21 +7,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vqclip.errors import UserError
 from vqclip.imports import put_off
 from vqclip.threads import set_up_openmp
 
 if TYPE_CHECKING:
-    from vqclip.runs.execute import Result
+    from vqclip.runs.result import Result
+    from vqclip.sweeps.python import Sweep
 
 set_up_openmp()  # before anything imports torch
 put_off()
 
-__all__ = ["UserError", "__version__", "run"]
+__all__ = ["UserError", "__version__", "load", "run", "sweep"]
 
 
 def __getattr__(name: str) -> str:
@@ -34,31 +36,80 @@ def __getattr__(name: str) -> str:
 
 
 def run(
-    prompt: str | Sequence[str] | None = None, overrides: Sequence[str] = (), folder: str | Path | None = None
-) -> Result | None:
+    prompt: str | Sequence[str] | None = None,
+    overrides: Sequence[str] | Mapping[str, Any] = (),
+    folder: str | Path | None = None,
+    *,
+    config_dir: str | Path | None = None,
+    callbacks: Sequence[Any] = (),
+    overwrite: bool = False,
+    **keys: Any,
+) -> Result:
     """Compose a config, run it and read the result, as the command line does.
 
     Args:
         prompt: what the picture should show, or several texts for several pictures; None for the default prompts.
-        overrides: as on the command line: ``["steps=50", "loss.beta=1", "experiment=reference"]``.
+        overrides: as on the command line, ``["steps=50", "loss.beta=1", "experiment=reference"]``, or as a mapping,
+            ``{"loss.beta": 1, "size": [128, 192]}``.
         folder: where the run goes; default ``outputs/<date>/<time>``.
+        config_dir: a folder of config groups of your own, as ``--config-dir``.
+        callbacks: Lightning callbacks, besides those of the config.
+        overwrite: start over where the folder holds a run already.
+        keys: more overrides, those whose names have no dot: ``steps=50, seed=3, resume=folder``.
 
     Returns:
-        The finished run; None where ``resume=`` named one that has nothing left to do.
+        The run, also where it stopped early or diverged: see ``status`` and ``reason``.
 
     Raises:
-        UserError: a mistake in the config, before any model is loaded.
+        UserError: a mistake in the config, before any model is loaded; or a folder that holds a run already.
     """
-    from datetime import datetime
-
     from vqclip.config.compose import compose
-    from vqclip.config.grammar import quote
+    from vqclip.runs.arguments import as_overrides
     from vqclip.runs.execute import execute
     from vqclip.runs.resume import asked, resume
 
-    if found := asked(overrides):
-        return resume(*found)
+    words = as_overrides(prompt, overrides, keys)
+    if found := asked(words):
+        return resume(*found, callbacks=callbacks) or load(found[0])
     folder = Path(folder or datetime.now().strftime("outputs/%Y-%m-%d/%H-%M-%S-%f"))
-    texts = [prompt] if isinstance(prompt, str) else list(prompt or [])
-    include = [f"prompts.include=[{','.join(map(quote, texts))}]"] if texts else []
-    return execute(compose([*overrides, *include], output_dir=str(folder)), folder)
+    words += ["overwrite=true"] if overwrite else []
+    own = str(config_dir) if config_dir else None
+    return execute(compose(words, own, output_dir=str(folder)), folder, callbacks=callbacks)
+
+
+def load(folder: str | Path) -> Result:
+    """Read a run that has ended.
+
+    Raises:
+        UserError: no run folder, a damaged one, or a run that is not finished.
+    """
+    from vqclip.runs.result import Result
+
+    return Result(folder)
+
+
+def sweep(
+    prompt: str | Sequence[str] | None = None,
+    overrides: Sequence[str] | Mapping[str, Any] = (),
+    folder: str | Path | None = None,
+    *,
+    config_dir: str | Path | None = None,
+    **keys: Any,
+) -> Sweep:
+    """Run every combination of some values, as ``vqclip -m`` does, in a process of its own.
+
+    Args:
+        prompt, config_dir: as for :func:`run`.
+        overrides: as for :func:`run`; ``"loss.beta=0,.5"`` or ``{"loss.beta": "0,.5"}`` are swept.  In a mapping, a
+            list is one value.
+        folder: where the jobs go; default ``multirun/<date>/<time>``.  One that holds an earlier sweep is completed.
+
+    Returns:
+        The runs, with the contact sheet, the page and the table, also where some jobs failed.
+
+    Raises:
+        UserError: a mistake, before any job began.
+    """
+    from vqclip.sweeps.python import run_sweep
+
+    return run_sweep(prompt, overrides, folder, config_dir, keys)

@@ -7,7 +7,6 @@ from torch import Tensor
 from tqdm import tqdm
 
 from vqclip.module import LatentOptimisation
-from vqclip.runs.folder import picture_folder
 from vqclip.runs.recorder import Recorder
 
 __all__ = ["Interpolation", "Progress", "Timelapse"]
@@ -47,7 +46,7 @@ class Timelapse(pl.Callback):
 
         recorder = Recorder.of(trainer)
         for i in range(len(recorder.records)):
-            timelapse(picture_folder(recorder.folder, i), self.fps)
+            timelapse(recorder.run.picture(i).path, self.fps)
 
 
 class Interpolation(pl.Callback):
@@ -72,4 +71,4 @@ class Interpolation(pl.Callback):
         if 1 < len(stops) <= self.most:
             total = self.frames * (len(stops) - 1) + 1
             frames = tqdm(frames_between(stops, total, self.mode), desc="interpolating", total=total, unit="frame")
-            write_video(recorder.folder / "interpolation.mp4", frames, self.fps)
+            write_video(recorder.run.interpolation, frames, self.fps)

@@ -11,8 +11,10 @@ class UserError(Exception):
     """Something the user can mend.
 
     The message says what failed, the full key, what was given, what is allowed and the command that mends it.  The
-    command line prints it without a traceback and exits with status 2.
+    command line prints it without a traceback and exits with its ``exit_status``.
     """
+
+    exit_status = 2  #: a mistake; 1 where a run began and could not go on
 
 
 def closest(word: str, known: list[str]) -> str:

@@ -1,15 +1,20 @@
-"""Memory: what a device has, what its allocator keeps, and whether an error means that it is used up."""
+"""Memory: what a device has, what its allocator keeps, whether it is used up, and how much is worked on in one go."""
 
 from __future__ import annotations
 
 import ctypes
 import os
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import Tensor
 
-__all__ = ["device_memory", "is_out_of_memory", "keep_freed_memory"]
+from vqclip.errors import UserError
+
+__all__ = ["Chunks", "bytes_kept", "device_memory", "is_out_of_memory", "keep_freed_memory"]
 
 
 def keep_freed_memory() -> None:
@@ -37,3 +42,76 @@ def is_out_of_memory(error: RuntimeError) -> bool:
     """Whether a device or the CPU had no memory left; torch's allocator and oneDNN there raise a plain RuntimeError."""
     on_cpu = ("can't allocate memory", "could not create a primitive", "could not create a memory object")
     return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in on_cpu)
+
+
+class Chunks:
+    """How much is worked on in one go: slices of the pictures, and of each picture's crops; halved where memory ends.
+
+    Args:
+        pictures, crops: how many pictures there are, and crops of each.
+        picture_chunk: pictures in one go; None for as many as fit.
+        crop_chunk: crops in one go, over all pictures; None for all.
+        pictures_that_fit: tells how many pictures fit; asked once, when it is first needed.
+    """
+
+    def __init__(
+        self,
+        pictures: int,
+        crops: int,
+        picture_chunk: int | None,
+        crop_chunk: int | None,
+        pictures_that_fit: Callable[[], int],
+    ):
+        self._pictures, self._crops, self._pictures_that_fit = pictures, crops, pictures_that_fit
+        self.picture_chunk, self.crop_chunk = 1 if pictures == 1 else picture_chunk, crop_chunk
+
+    def pictures(self) -> list[slice]:
+        if self.picture_chunk is None:
+            self.picture_chunk = self._pictures_that_fit()
+        return _slices(self._pictures, self.picture_chunk)
+
+    def crops(self, pictures: int) -> list[slice]:
+        """Of the crops of every picture, where ``pictures`` are worked on together."""
+        return _slices(self._crops, max(1, self.crop_chunk // pictures) if self.crop_chunk else self._crops)
+
+    def halve(self) -> None:
+        """Out of memory: half as many pictures in one go, then half as many crops.
+
+        Raises:
+            UserError: one crop of one picture is too much.
+        """
+        crops = self.crop_chunk or self._crops
+        if (self.picture_chunk or 1) > 1:
+            what, before = "picture", min(self.picture_chunk or 1, self._pictures)
+            self.picture_chunk = after = before // 2
+        elif crops > 1:
+            what, before = "crop", crops
+            self.crop_chunk = after = crops // 2
+        else:
+            raise UserError(
+                "out of memory with one crop of one picture at a time. Allowed: what the device holds. "
+                "Try: a smaller size, or memory.checkpoint_decoder=true"
+            ) from None
+        torch.cuda.empty_cache()
+        print(f"out of memory with {before} {what}s at a time; going on with memory.{what}_chunk={after}")
+
+
+def _slices(count: int, size: int) -> list[slice]:
+    return [slice(i, min(i + size, count)) for i in range(0, count, size)]
+
+
+@torch.enable_grad()
+def bytes_kept(work: Callable[[], Any], networks: Sequence[torch.nn.Module]) -> int:
+    """Bytes that autograd keeps during ``work``, besides the weights of ``networks``."""
+    weights = {p.untyped_storage().data_ptr() for network in networks for p in network.parameters()}
+    kept: dict[int, int] = {}
+
+    def keep(x: Tensor) -> Tensor:
+        storage = x.untyped_storage()
+        if storage.data_ptr() not in weights:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return x
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
+        work()
+    return sum(kept.values())

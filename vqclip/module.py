@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
 from vqclip.augmentations import Augmentations
-from vqclip.errors import UserError
-from vqclip.looking import Guide, Looking
+from vqclip.guidance import Guidance, Guide
 from vqclip.loss import Objective
-from vqclip.memory import device_memory, is_out_of_memory, keep_freed_memory
+from vqclip.memory import Chunks, bytes_kept, device_memory, is_out_of_memory, keep_freed_memory
 from vqclip.models.vqgan import VQGAN
 from vqclip.noise import Noise
 from vqclip.optimizer import clip_gradients, step_with
@@ -20,27 +20,43 @@ from vqclip.protocols import View
 from vqclip.rng import StepRandom
 from vqclip.schedules import Schedule
 
-__all__ = ["Guide", "LatentOptimisation"]
+__all__ = ["LatentOptimisation", "Networks"]
 
 #: The crops a score looks at are drawn under this step's name: the same for every snapshot of a run.
 SCORE_STEP = 0
 
 
+@dataclass
+class Networks:
+    """The frozen networks of a run.
+
+    They are shared between the jobs of a process.  No ``nn.Module``, so that they are no part of the state of the
+    module that holds them, and no checkpoint has them.
+    """
+
+    generator: VQGAN
+    guides: dict[str, Guide]
+
+    def to_device(self, device: torch.device | str) -> None:
+        """Move them, weights channels-last: convolutions are faster so, on CPUs and GPUs (experiments/benchmarks)."""
+        self.generator.to(device, memory_format=torch.channels_last)
+        for name, guide in self.guides.items():
+            perceptor = guide.perceptor.to(device, memory_format=torch.channels_last)
+            self.guides[name] = Guide(perceptor, guide.weight, guide.targets.to(device))
+
+
 class LatentOptimisation(pl.LightningModule):
     """Moves latents until crops of their pictures look like the texts.
 
-    The networks are frozen, shared between the jobs of a process, and no part of this module's state.
-
     Args:
-        generator: decodes latents.
-        eyes: perceptors by name, with the targets of the B pictures.
+        networks: what decodes the latents, and the perceptors with the targets of the B pictures.
         z0: starting latents [B,C,h,w].
         seeds: the seed of each picture, B of them.
         steps: length of the run; progress runs from 0 at the first step to 1 at the last.
         latent_kind: how the parameter reaches the decoder (``vqclip.latent``).
         optimizer: makes the optimiser from a list of parameters.
         lr: learning rate over the run.
-        keep: what of a picture stays as it is (``vqclip.init.Keep``), or None.
+        keep: what of a picture stays as it is (``vqclip.init.MaskComposite``), or None.
         picture_chunk: pictures worked on in one go; None for as many as fit into half of the device's memory.
         crop_chunk: crops a perceptor looks at in one go; None for all.  As ``picture_chunk``, memory only: gradients
             are the same.
@@ -49,8 +65,7 @@ class LatentOptimisation(pl.LightningModule):
 
     def __init__(
         self,
-        generator: VQGAN,
-        eyes: Mapping[str, Guide],
+        networks: Networks,
         z0: Tensor,
         seeds: Sequence[int],
         steps: int,
@@ -67,62 +82,27 @@ class LatentOptimisation(pl.LightningModule):
     ):
         super().__init__()
         self.automatic_optimization = False  # the backward goes through the crops in chunks, see below
-        # Past nn.Module's own registry: frozen weights belong to no checkpoint.
-        object.__setattr__(self, "generator", generator)
-        object.__setattr__(self, "eyes", dict(eyes))
+        self.networks = networks
         self.latent = torch.nn.Parameter(z0.clone(memory_format=torch.contiguous_format))
         self.register_buffer("start", self.latent.detach().clone())
         self.seeds, self.steps, self.latent_kind, self.keep = list(seeds), steps, latent_kind, keep
         self.augmentations, self.noise, self.objective = augmentations, noise, objective
         self.make_optimizer, self.lr, self.clip = optimizer, lr, clip
-        self.picture_chunk, self.crop_chunk = picture_chunk, crop_chunk
+        self.chunks = Chunks(len(self.seeds), augmentations.count, picture_chunk, crop_chunk, self._pictures_that_fit)
         self._start_images: Tensor | None = None
         #: of the last step: loss, terms, the lengths of the gradient and of the latent after it [B], lr, noise factor
         self.metrics: dict[str, Tensor | float] = {}
         self.scores: dict[str, float] = {}  #: of the newest snapshot, means over the pictures
 
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        return self.make_optimizer([self.latent])
+    @property
+    def generator(self) -> VQGAN:
+        return self.networks.generator
 
-    def place(self, device: torch.device | str) -> None:
-        """Move everything to ``device``, also the networks, which are not registered here.
+    @property
+    def guides(self) -> dict[str, Guide]:
+        return self.networks.guides
 
-        Their weights lie channels-last: convolutions are faster so, on CPUs and GPUs (experiments/benchmarks).
-        """
-        if torch.device(device).type == "cpu":
-            keep_freed_memory()
-        self.to(device)
-        self.generator.to(device, memory_format=torch.channels_last)
-        for name, eye in self.eyes.items():
-            perceptor = eye.perceptor.to(device, memory_format=torch.channels_last)
-            self.eyes[name] = Guide(perceptor, eye.share, eye.targets.to(device))
-
-    def rng(self, step: int, which: slice = slice(None)) -> StepRandom:
-        """The random numbers of ``step``, of pictures ``which``."""
-        return StepRandom(self.seeds[which], step, self.device)
-
-    def progress(self, step: int) -> float:
-        """How far ``step`` (from 0) is into the run, in [0,1]."""
-        return step / max(1, self.steps - 1)
-
-    @torch.no_grad()
-    def decode(self) -> Tensor:
-        """The pictures of the latents as they are now, [B,3,H,W] in [0,1]."""
-        return torch.cat([self.picture(self.latent[which]) for which in self._pictures()])
-
-    def picture(self, z: Tensor) -> Tensor:
-        """Latents [n,C,h,w] → the pictures this run makes of them, [n,3,H,W] in [0,1]."""
-        made = self.generator.decode(self.latent_kind(z, self.generator))
-        return self.keep(made) if self.keep else made
-
-    def training_step(self, batch: int, batch_idx: int) -> None:
-        self.optimise(self.global_step, self.optimizers())
-        # For callbacks that watch the trainer; the loggers have it from the recorder, in one row with the pictures.
-        self.log_dict({name: torch.as_tensor(v).mean() for name, v in self.metrics.items()}, logger=False, batch_size=1)
-
-    def validation_step(self, batch: int, batch_idx: int) -> None:
-        """A snapshot was taken: its scores, for callbacks that watch them (Lightning's validation is our snapshot)."""
-        self.log_dict(self.scores, logger=False, batch_size=1)
+    # The step
 
     def optimise(self, step: int, optimizer: torch.optim.Optimizer) -> None:
         """One step: decode, look at crops, move the latents.  Numbers of it are left in ``metrics``."""
@@ -144,121 +124,123 @@ class LatentOptimisation(pl.LightningModule):
         while True:
             optimizer.zero_grad()
             try:
-                parts = [self._backward(step, which) for which in self._pictures()]
+                parts = [self._backward(step, pictures) for pictures in self.chunks.pictures()]
                 break
             except RuntimeError as error:
                 if not is_out_of_memory(error):
                     raise
-            self._halve_chunk()
+            self.chunks.halve()
         self.grad_norm = clip_gradients(self.latent, self.clip)
         return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
-    def _backward(self, step: int, which: slice) -> dict[str, Tensor]:
-        """Add the gradient of pictures ``which`` to the latents'; the objective's terms, each [n], detached."""
-        t, latent = self.progress(step), self.latent[which]
+    def _backward(self, step: int, pictures: slice) -> dict[str, Tensor]:
+        """Add the gradient of ``pictures`` to the latents'; the objective's terms, each [n], detached."""
+        t, latent = self.progress(step), self.latent[pictures]
         image = self.picture(latent)  # [n,3,H,W] in [0,1]
         # The crops' gradient gathers on a leaf, so that one crop's graph can be freed before the next is built.
         leaf = image.detach().requires_grad_()
-        terms = self.on_crops(leaf, self.rng(step, which), t, which, backward=True)
-        picture_terms = self.objective.on_picture(self.view(image, latent, t, which))
+        terms = self.on_crops(leaf, self.rng(step, pictures), t, pictures, backward=True)
+        picture_terms = self.objective.on_picture(self.view(image, latent, t, pictures))
         if picture_terms:
             torch.autograd.backward([image, self.objective.total(picture_terms, t).sum()], [leaf.grad, None])
         else:
             image.backward(leaf.grad)
         return terms | {name: value.detach() for name, value in picture_terms.items()}
 
-    def view(self, image: Tensor, latent: Tensor, t: float, which: slice) -> View:
-        """What a term of the objective may look at, of pictures ``which``."""
-        return View(t, image, latent, self.start[which], self.generator, lambda: self.start_images()[which])
+    def on_crops(
+        self, image: Tensor, rng: StepRandom, t: float, pictures: slice, backward: bool, noisy: bool = True
+    ) -> dict[str, Tensor]:
+        """Crop terms of ``image`` [n,3,H,W]: name → mean over crops and guides, [n], detached.
+
+        With ``backward``, the gradient of their weighted sum is added to ``image.grad``, a chunk of crops at a time.
+        """
+        view = self.view(image.detach(), self.latent[pictures].detach(), t, pictures)
+        return self.guidance.terms(image, rng, view, pictures, self.chunks.crops, backward, noisy)
+
+    @property
+    def guidance(self) -> Guidance:
+        return Guidance(self.guides, self.augmentations, self.noise, self.objective)
+
+    # What the step is made of
+
+    def picture(self, z: Tensor) -> Tensor:
+        """Latents [n,C,h,w] → the pictures this run makes of them, [n,3,H,W] in [0,1]."""
+        image = self.generator.decode(self.latent_kind(z, self.generator))
+        return self.keep(image) if self.keep else image
+
+    def view(self, image: Tensor, latent: Tensor, t: float, pictures: slice) -> View:
+        """What a term of the objective may look at, of ``pictures``."""
+        return View(t, image, latent, self.start[pictures], self.generator, lambda: self.start_images()[pictures])
 
     @torch.no_grad()
     def start_images(self) -> Tensor:
         """The pictures that the run began at, [B,3,H,W] in [0,1]; decoded once, when a term first asks for them."""
         if self._start_images is None:
-            self._start_images = torch.cat([self.picture(self.start[which]) for which in self._pictures()])
+            self._start_images = torch.cat([self.picture(self.start[chunk]) for chunk in self.chunks.pictures()])
         return self._start_images
 
-    def on_crops(
-        self, image: Tensor, rng: StepRandom, t: float, which: slice, backward: bool, noisy: bool = True
-    ) -> dict[str, Tensor]:
-        """Crop terms of ``image`` [n,3,H,W], pictures ``which``: name → mean over crops and eyes, [n], detached.
+    def rng(self, step: int, pictures: slice = slice(None)) -> StepRandom:
+        """The random numbers of ``step``."""
+        return StepRandom(self.seeds[pictures], step, self.device)
 
-        With ``backward``, the gradient of their weighted sum is added to ``image.grad``, a chunk of crops at a time.
-        """
-        view = self.view(image.detach(), self.latent[which].detach(), t, which)
-        return self.looking.terms(image, rng, view, which, self._crops, backward, noisy)
+    def progress(self, step: int) -> float:
+        """How far ``step`` (from 0) is into the run, in [0,1]."""
+        return step / max(1, self.steps - 1)
 
-    @property
-    def looking(self) -> Looking:
-        """How this run looks at its pictures."""
-        return Looking(self.eyes, self.augmentations, self.noise, self.objective)
-
-    def _pictures(self) -> list[slice]:
-        """Slices of the B pictures, each worked on in one go."""
-        b = len(self.seeds)
-        if self.picture_chunk is None:
-            self.picture_chunk = 1 if b == 1 else self._pictures_that_fit()
-        return [slice(i, min(i + self.picture_chunk, b)) for i in range(0, b, self.picture_chunk)]
-
-    def _crops(self, pictures: int, count: int) -> list[slice]:
-        """Slices of the N crops of every picture, each of about ``crop_chunk`` crops over all pictures."""
-        n = max(1, self.crop_chunk // pictures) if self.crop_chunk else count
-        return [slice(i, min(i + n, count)) for i in range(0, count, n)]
-
-    @torch.enable_grad()
     def _pictures_that_fit(self) -> int:
         """How many pictures half of the memory holds, by what the graph of one keeps.
 
         The device's whole memory counts, not what is free of it: the same machine does the same every time.
         """
-        networks = [self.generator, *(eye.perceptor for eye in self.eyes.values())]
-        weights = {p.untyped_storage().data_ptr() for network in networks for p in network.parameters()}
-        kept: dict[int, int] = {}
-
-        def keep(x: Tensor) -> Tensor:
-            storage = x.untyped_storage()
-            if storage.data_ptr() not in weights:
-                kept[storage.data_ptr()] = storage.nbytes()
-            return x
-
-        with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
-            self._backward(0, slice(0, 1))
+        networks = [self.generator, *(guide.perceptor for guide in self.guides.values())]
+        one = bytes_kept(lambda: self._backward(0, slice(0, 1)), networks)
         self.latent.grad = None
-        return max(1, device_memory(self.device) // 2 // sum(kept.values()))
+        return max(1, device_memory(self.device) // 2 // one)
 
-    def _halve_chunk(self) -> None:
-        """Out of memory: work on half as many pictures in one go, then on half as many crops, or give up."""
-        crops = self.crop_chunk or self.augmentations.count
-        if self.picture_chunk > 1:
-            what, before = "picture", min(self.picture_chunk, len(self.seeds))
-            self.picture_chunk = after = before // 2
-        elif crops > 1:
-            what, before = "crop", crops
-            self.crop_chunk = after = crops // 2
-        else:
-            raise UserError(
-                "out of memory with one crop of one picture at a time. Allowed: what the device holds. "
-                "Try: a smaller size, or memory.checkpoint_decoder=true"
-            ) from None
-        torch.cuda.empty_cache()
-        print(f"out of memory with {before} {what}s at a time; going on with memory.{what}_chunk={after}")
+    # The run, as Lightning calls it
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return self.make_optimizer([self.latent])
+
+    def training_step(self, batch: int, batch_idx: int) -> None:
+        self.optimise(self.global_step, self.optimizers())
+        # For callbacks that watch the trainer; the loggers have it from the recorder, in one row with the pictures.
+        self.log_dict({name: torch.as_tensor(v).mean() for name, v in self.metrics.items()}, logger=False, batch_size=1)
+
+    def validation_step(self, batch: int, batch_idx: int) -> None:
+        """A snapshot was taken: its scores, for callbacks that watch them (Lightning's validation is our snapshot)."""
+        self.log_dict(self.scores, logger=False, batch_size=1)
+
+    def to_device(self, device: torch.device | str) -> None:
+        """Move everything to ``device``, the networks too."""
+        if torch.device(device).type == "cpu":
+            keep_freed_memory()
+        self.to(device)
+        self.networks.to_device(device)
+
+    # Looking at it
 
     @torch.no_grad()
-    def look(self) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+    def decode(self) -> Tensor:
+        """The pictures of the latents as they are now, [B,3,H,W] in [0,1]."""
+        return torch.cat([self.picture(self.latent[chunk]) for chunk in self.chunks.pictures()])
+
+    @torch.no_grad()
+    def snapshot(self) -> tuple[Tensor, dict[str, Tensor], Tensor]:
         """The pictures now, what they score, and one crop of each.
 
-        The scores are the crop terms on the same crops at every look, without noise, and ``score`` =
+        The scores are the crop terms on the same crops at every snapshot, without noise, and ``score`` =
         ``alpha · cos(target) − beta · cos(exclude)`` at the weights of the run's end: higher is better.
 
         Returns:
             pictures [B,3,H,W] in [0,1]; scores by name, each [B]; crops [B,3,S,S], with this step's noise.
         """
-        images, terms, crops = zip(*(self._look(which) for which in self._pictures()), strict=True)
+        images, terms, crops = zip(*(self._snapshot(chunk) for chunk in self.chunks.pictures()), strict=True)
         terms = {name: torch.cat([own[name] for own in terms]) for name in terms[0]}
         return torch.cat(images), {"score": -self.objective.total(terms, 1.0), **terms}, torch.cat(crops)
 
-    def _look(self, which: slice) -> tuple[Tensor, dict[str, Tensor], Tensor]:
-        image = self.picture(self.latent[which])
-        terms = self.on_crops(image, self.rng(SCORE_STEP, which), 1.0, which, backward=False, noisy=False)
-        rng, t = self.rng(self.global_step, which), self.progress(min(self.global_step, self.steps - 1))
-        return image, terms, self.looking.one_crop(image, rng, t)
+    def _snapshot(self, pictures: slice) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+        image = self.picture(self.latent[pictures])
+        terms = self.on_crops(image, self.rng(SCORE_STEP, pictures), 1.0, pictures, backward=False, noisy=False)
+        rng, t = self.rng(self.global_step, pictures), self.progress(min(self.global_step, self.steps - 1))
+        return image, terms, self.guidance.one_crop(image, rng, t)

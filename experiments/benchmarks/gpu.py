@@ -38,7 +38,7 @@ def measure(way: str, arguments: argparse.Namespace) -> dict[str, float]:
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
     generator, perceptor = (network.to(arguments.device) for network in networks(arguments.pair))
     module = our_module(generator, perceptor, arguments.size, arguments.crops, arguments.device, pictures)
-    module.picture_chunk = pictures
+    module.chunks.picture_chunk = pictures
     if mode:
         generator.decode_raw = torch.compile(generator.decode_raw, mode=mode)
         perceptor.model.visual.compile(mode=mode)

@@ -34,7 +34,7 @@ def measure(pair: str, device: str, size: int, crops: int, batch: int, perceptor
     """Median seconds of a step after one that warms up, and peak MiB."""
     generator, perceptor = networks(pair)
     generator.to(device), perceptor.to(device)
-    module = our_module(generator, perceptor, size, crops, device, pictures=batch, eyes=perceptors)
+    module = our_module(generator, perceptor, size, crops, device, pictures=batch, guides=perceptors)
     step, times = bare(module), []
     for _ in range(steps + 1):
         began = time.perf_counter()

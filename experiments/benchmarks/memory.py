@@ -40,8 +40,10 @@ from checkpoint_files import SMALL_VIT, SMALL_VQGAN, random_clip, random_vqgan, 
 
 from vqclip.checkpoints.catalogue import cards  # noqa: E402
 from vqclip.config.compose import compose  # noqa: E402
+from vqclip.config.resolve import resolved  # noqa: E402
 from vqclip.io.files import sha256  # noqa: E402
 from vqclip.runs.build import build  # noqa: E402
+from vqclip.runs.plan import RunPlan  # noqa: E402
 
 PAIR = ("imagenet_f16_16384", "vit_b_32")
 WAYS = {  # name → overrides; the first is what the others are compared with
@@ -197,10 +199,10 @@ def cases(
 def measure(work: str, device: str, precision: str, overrides: list[str], gradient: str) -> None:
     """One way, in this process: prints its numbers as JSON, leaves the first step's gradient in a file."""
 
-    module = build(compose(overrides, str(Path(work) / "conf")), ["a castle"], [0])
-    module.place(device)
+    module = build(RunPlan.of(resolved(compose([*overrides, "prompts.include=[a castle]"], str(Path(work) / "conf")))))
+    module.to_device(device)
     optimizer = module.configure_optimizers()
-    chunk, before = module.crop_chunk, held(device)
+    chunk, before = module.chunks.crop_chunk, held(device)
     bf16 = precision == "bf16"
     marks = [time.perf_counter()]
     for step in range(3):
@@ -211,7 +213,7 @@ def measure(work: str, device: str, precision: str, overrides: list[str], gradie
         if device == "cuda":
             torch.cuda.synchronize()
         marks.append(time.perf_counter())
-    if module.crop_chunk != chunk:
+    if module.chunks.crop_chunk != chunk:
         sys.exit("does not fit")  # a run would go on in smaller chunks
     seconds = min(b - a for a, b in pairwise(marks))
     highest = peak(device)

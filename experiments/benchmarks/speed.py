@@ -46,7 +46,6 @@ from pathlib import Path
 import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
-from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from pytorch_lightning.loggers import WandbLogger
 from safetensors import safe_open
@@ -57,10 +56,12 @@ from torchvision.transforms.functional import hflip
 from vqclip.callbacks import Progress
 from vqclip.checkpoints.load import load_generator, load_perceptor
 from vqclip.config.compose import compose
+from vqclip.config.instantiate import instantiate
+from vqclip.guidance import Guide
 from vqclip.loss import Targets, combine_texts
 from vqclip.models.clip import MEAN, STD, CLIPPerceptor
 from vqclip.models.vqgan import VQGAN
-from vqclip.module import Guide, LatentOptimisation
+from vqclip.module import LatentOptimisation, Networks
 from vqclip.rng import StepRandom
 from vqclip.runs.recorder import Recorder
 from vqclip.runs.signals import Signals
@@ -107,29 +108,28 @@ def published(pair: str) -> tuple[VQGAN, CLIPPerceptor]:
 
 
 def our_module(
-    generator: VQGAN, perceptor: CLIPPerceptor, size: int, crops: int, device: str, pictures: int = 1, eyes: int = 1
+    generator: VQGAN, perceptor: CLIPPerceptor, size: int, crops: int, device: str, pictures: int = 1, guides: int = 1
 ) -> LatentOptimisation:
-    """Our step with the reference preset's settings; ``eyes`` times the same perceptor."""
+    """Our step with the reference preset's settings; ``guides`` times the same perceptor."""
     cfg = compose(["experiment=reference", f"augmentations.crops.count={crops}"])
     shape = generator.latent_shape(size, size)
     with torch.no_grad():
         include, exclude = perceptor.encode_text(["a castle"]), perceptor.encode_text(["blurry"])
     include, exclude = include.expand(pictures, -1), exclude.expand(pictures, -1)
-    eye = Guide(perceptor, 1 / eyes, Targets(combine_texts(include, None, 1, 1), exclude))
+    guide = Guide(perceptor, 1 / guides, Targets(combine_texts(include, None, 1, 1), exclude))
     module = LatentOptimisation(
-        generator=generator,
-        eyes={f"eye {i}": eye for i in range(eyes)},
+        networks=Networks(generator, {f"guide {i}": guide for i in range(guides)}),
         z0=torch.sin(0.5 * StepRandom(range(pictures), 0).normal("init", *shape)),
         seeds=range(pictures),
         steps=10**6,
         latent_kind=instantiate(cfg.latent),
-        augmentations=instantiate(cfg.augmentations, _convert_="all"),
-        noise=instantiate(cfg.noise, _convert_="all"),
-        objective=instantiate(cfg.loss, _convert_="all"),
+        augmentations=instantiate(cfg.augmentations),
+        noise=instantiate(cfg.noise),
+        objective=instantiate(cfg.loss),
         optimizer=lambda parameters: torch.optim.AdamW(parameters, lr=0.5, weight_decay=0.1),
         lr=schedule(0.5),
     )
-    module.place(device)
+    module.to_device(device)
     return module
 
 
@@ -297,8 +297,8 @@ def steps_of(name: str, arguments: argparse.Namespace) -> Callable[[int], list[f
         if name == "vqclip":
             folder = Path(tempfile.mkdtemp(prefix="vqclip-speed-"))
             return Ours(module, folder, arguments.device, arguments.precision).seconds
-        (eye,) = module.eyes.values()
-        pair = (module.generator, eye.perceptor)
+        (guide,) = module.guides.values()
+        pair = (module.generator, guide.perceptor)
         step = bare(module) if name == "vqclip_bare" else floor(*placed(pair, arguments))
     amp = arguments.precision == "bf16" and name in ("vqclip_bare", "floor", "floor_ours")
 

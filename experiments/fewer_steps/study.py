@@ -20,17 +20,19 @@ import matplotlib
 import torch
 import torch.nn.functional as F
 import yaml
-from hydra.utils import instantiate
 from PIL import Image, ImageDraw
 from torch import Tensor
 from torchvision.transforms.functional import to_pil_image
 from tqdm import tqdm
 
 from vqclip.config.compose import compose
+from vqclip.config.instantiate import instantiate
+from vqclip.config.resolve import resolved
+from vqclip.guidance import Guide
 from vqclip.models.judge import Judge
-from vqclip.module import Guide
 from vqclip.rng import StepRandom
 from vqclip.runs.build import build
+from vqclip.runs.plan import RunPlan
 
 HERE = Path("experiments/fewer_steps")
 REFERENCE = ["experiment=reference", "size=[128,128]"]
@@ -52,17 +54,17 @@ class Scores:
 
     def __init__(self):
         self.judge = Judge.load(Path(str(resources.files("vqclip"))) / "embedded" / "judge.safetensors")
-        self.crops = instantiate(compose(REFERENCE).augmentations, _convert_="all")
+        self.crops = instantiate(compose(REFERENCE).augmentations)
 
     @torch.no_grad()
-    def __call__(self, images: Tensor, prompts: list[str], seeds: list[int], eye: Guide) -> Tensor:
-        side, text = eye.perceptor.input_size, eye.targets.include
-        looked = F.normalize(eye.perceptor.encode_image(self.crops(images, StepRandom(seeds, 0), side)), dim=-1)
-        guide = torch.einsum("bnd,bd->bn", looked.view(len(prompts), -1, text.shape[1]), text).mean(1)
+    def __call__(self, images: Tensor, prompts: list[str], seeds: list[int], guide: Guide) -> Tensor:
+        side, text = guide.perceptor.input_size, guide.targets.include
+        looked = F.normalize(guide.perceptor.encode_image(self.crops(images, StepRandom(seeds, 0), side)), dim=-1)
+        own = torch.einsum("bnd,bd->bn", looked.view(len(prompts), -1, text.shape[1]), text).mean(1)
         small = F.interpolate(images, (side, side), mode="bilinear", antialias=True)
-        whole = (F.normalize(eye.perceptor.encode_image(small), dim=-1) * text).sum(1)
+        whole = (F.normalize(guide.perceptor.encode_image(small), dim=-1) * text).sum(1)
         judge = (self.judge.encode_image(images) * self.judge.encode_text(prompts)).sum(1)
-        return torch.stack([guide, whole, judge])
+        return torch.stack([own, whole, judge])
 
 
 def measure(prompts: list[str], overrides: list[str], steps: int, at: list[int], averages=(0,)) -> tuple[dict, Tensor]:
@@ -86,9 +88,10 @@ def measure_batch(prompts: list[str], first: int, overrides: list[str], steps: i
     """Scores [3,n] by (step, average), and the last pictures, of prompts ``first`` and following."""
     scores, found = Scores(), {}
     seeds = list(range(first, first + len(prompts)))
-    module = build(compose([*overrides, f"steps={steps}", "logger=none"]), prompts, seeds)
-    module.place("cpu")
-    (eye,), optimizer = module.eyes.values(), module.configure_optimizers()
+    cfg = compose([*overrides, f"steps={steps}", "logger=none"])
+    module = build(RunPlan(resolved(cfg), tuple(prompts), tuple(seeds)))
+    module.to_device("cpu")
+    (guide,), optimizer = module.guides.values(), module.configure_optimizers()
     means = {decay: module.latent.detach().clone() for decay in averages}
     for step in range(1, steps + 1):
         module.optimise(step - 1, optimizer)
@@ -97,7 +100,7 @@ def measure_batch(prompts: list[str], first: int, overrides: list[str], steps: i
             if step in at:
                 with torch.no_grad():
                     images = module.picture(mean)
-                found[step, decay] = scores(images, prompts, seeds, eye)
+                found[step, decay] = scores(images, prompts, seeds, guide)
     return found, images
 
 

@@ -42,9 +42,9 @@ def pairs(config_dir: str | None = None) -> dict[str, list[tuple[str, str]]]:
             defaults = {}
             for entry in _read_yaml(path).get("defaults", []):
                 defaults.update(entry if isinstance(entry, dict) else {})
-            eyes = defaults.get("perceptors") or []
+            names = defaults.get("perceptors") or []
             halves = [("generator", defaults["generator"])] if defaults.get("generator") else []
-            found[path.stem] = halves + [("perceptor", eye) for eye in ([eyes] if isinstance(eyes, str) else eyes)]
+            found[path.stem] = halves + [("perceptor", name) for name in ([names] if isinstance(names, str) else names)]
     return found
 
 

@@ -88,9 +88,9 @@ def _load_prior(path: str) -> Prior:
 
     with torch.random.fork_rng(devices=[]):
         prior = Prior.load(path)
-    eye = open_tensors(Path(path).with_name("perceptor.safetensors"))
-    ids = eye.get("token_ids") if "token_ids" in eye.shapes else None
-    prior.tokenize = CompactTokenizer(ids, eye.shapes["positional_embedding"][0])
+    perceptor = open_tensors(Path(path).with_name("perceptor.safetensors"))
+    ids = perceptor.get("token_ids") if "token_ids" in perceptor.shapes else None
+    prior.tokenize = CompactTokenizer(ids, perceptor.shapes["positional_embedding"][0])
     prior.sha256 = sha256_of(Path(path))
     return prior
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import shutil
 import subprocess
@@ -14,7 +13,6 @@ from pathlib import Path
 
 import torch
 from omegaconf import DictConfig
-from safetensors.torch import load_file
 from torch import Tensor
 from tqdm import tqdm
 
@@ -27,7 +25,7 @@ from vqclip.io.interpolation import MODES, Keyframe, frames_between
 from vqclip.io.video import write_video
 from vqclip.models.vqgan import VQGAN
 from vqclip.rng import StepRandom
-from vqclip.runs.folder import picture_folder, read_config
+from vqclip.runs.folder import RunFolder
 
 __all__ = ["main"]
 
@@ -45,24 +43,16 @@ class Decoder:
         return self.keep(made) if self.keep else made
 
 
-def stops_of(run: Path) -> tuple[list[Keyframe], dict]:
+def stops_of(folder: Path) -> tuple[list[Keyframe], dict]:
     """The best picture of each prompt and seed of a run, and what has to agree between runs.
 
     Raises:
-        UserError: not a run folder, or not finished.
+        UserError: not a run folder, a damaged one, or not finished.
     """
-    config = read_config(run)
-    try:
-        report = json.loads((run / "run.json").read_text())
-        latents = [
-            load_file(picture_folder(run, i) / "latents.safetensors")[f"{own['best']['step']:06d}"]
-            for i, own in enumerate(report["pictures"])
-        ]
-    except (OSError, KeyError, ValueError):
-        raise UserError(
-            f"{run}: not finished, or files of it are missing. Allowed: finished runs. Try: vqclip resume={run}"
-        ) from None
-    cfg = with_overrides(config, [], f"{run}/config.yaml", report)
+    run = RunFolder(folder)
+    config, report = run.config(), run.finished_report()
+    cfg = with_overrides(config, [], str(run.config_file), report)
+    latents = [run.picture(i).latent(own["best"]["step"]) for i, own in enumerate(report["pictures"])]
     generator = load_generator(cfg.checkpoints.generator).to(memory_format=torch.channels_last)  # as a run has it
     height, width = config["size"]
     init = instantiate(cfg.init)

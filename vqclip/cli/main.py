@@ -16,9 +16,12 @@ from typing import TYPE_CHECKING
 from vqclip.cli.arguments import Command, parse_arguments, split
 from vqclip.errors import UserError
 from vqclip.paths import conf_dir
+from vqclip.runs.status import DIVERGED
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
+
+    from vqclip.runs.result import Result
 
 __all__ = ["main", "split"]
 
@@ -54,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         _hydra(command)
     except UserError as error:
         print(f"vqclip: {error}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(error.exit_status)
 
 
 def _at_once(command: Command) -> str:
@@ -78,11 +81,23 @@ def _asked_to_resume(command: Command) -> tuple[Path, list[str]] | None:
     return asked(command.words)
 
 
-def _resume(run: Path, overrides: Sequence[str]) -> None:
+def _resume(run: Path, overrides: Sequence[str]) -> int:
+    from vqclip.runs.folder import RunFolder
     from vqclip.runs.resume import resume
 
     result = resume(run, overrides)
-    for path in result.pictures if result else ():
+    if result is None:
+        print(f"{run} is finished. More steps: {RunFolder(run).resume_command} steps=N")
+        return 0
+    _tell(result)
+    return int(result.status == DIVERGED)
+
+
+def _tell(result: Result) -> None:
+    """The pictures, as the last lines."""
+    if result.reason:
+        print(f"vqclip: {result.status}: {result.reason}", file=sys.stderr)
+    for path in result.pictures:
         print(path)
 
 
@@ -110,7 +125,7 @@ def _job(cfg: DictConfig) -> float:
     from hydra.types import RunMode
 
     from vqclip.runs.execute import execute
-    from vqclip.runs.status import Diverged
+    from vqclip.runs.status import DIVERGED, Diverged
 
     sweep = HydraConfig.get().mode == RunMode.MULTIRUN
     folder = Path(HydraConfig.get().runtime.output_dir)
@@ -123,14 +138,12 @@ def _job(cfg: DictConfig) -> float:
         if sweep:
             raise  # Hydra goes on with the other jobs
         print(f"vqclip: {error}", file=sys.stderr)
-        sys.exit(2)
-    except Diverged as error:
-        if sweep:
-            raise
-        print(f"vqclip: diverged {error}", file=sys.stderr)
+        sys.exit(error.exit_status)
+    if result.status == DIVERGED and sweep:
+        raise Diverged(result.reason)  # Hydra counts it among the jobs that failed, and goes on
+    _tell(result)
+    if result.status == DIVERGED:
         sys.exit(1)
-    for path in result.pictures:
-        print(path)
     return result.score
 
 

@@ -35,7 +35,7 @@ def render_page(pictures: Sequence[Picture], keys: Sequence[str], out: Path, fol
     flat = [flatten(picture_config(picture.config)) for picture in pictures]
     names = list(dict.fromkeys(key for config in flat for key in config))
     common = {key: flat[0].get(key) for key in names if all(c.get(key, ...) == flat[0].get(key) for c in flat)}
-    videos = [path if (path := picture.folder / "timelapse.mp4").is_file() else None for picture in pictures]
+    videos = [picture.video for picture in pictures]
     inline = sum(path.stat().st_size for path in videos if path) <= INLINE_VIDEO
     data = {
         "keys": [{"name": key, "values": distinct_values(pictures, key)} for key in keys],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,7 +13,7 @@ import yaml
 
 from vqclip.config.resolve import picture_config
 from vqclip.errors import UserError
-from vqclip.runs.folder import read_config
+from vqclip.runs.folder import RunFolder
 from vqclip.runs.status import WITH_PICTURES
 
 __all__ = ["Picture", "axes", "distinct_values", "find_runs", "flatten", "format_value", "read_pictures"]
@@ -39,13 +38,21 @@ class Picture:
 
     @property
     def folder(self) -> Path:
-        return self.run / f"picture-{self.index:02d}"
+        return RunFolder(self.run).picture(self.index).path
 
     @property
     def file(self) -> Path | None:
         """Its best snapshot, where the run finished."""
-        path = self.folder / "best.png"
-        return path if self.report.get("status") in WITH_PICTURES and path.is_file() else None
+        run = RunFolder(self.run)
+        path = run.picture(self.index).best
+        return path if self.report.get("status") in WITH_PICTURES and run.holds(path) else None
+
+    @property
+    def video(self) -> Path | None:
+        """Its timelapse, where there is one."""
+        run = RunFolder(self.run)
+        path = run.picture(self.index).timelapse
+        return path if run.holds(path) else None
 
     @property
     def scores(self) -> dict[str, float]:
@@ -94,14 +101,18 @@ def read_pictures(runs: Sequence[Path]) -> list[Picture]:
     """Every picture of ``runs``; a run that failed before it had any counts as it was asked for."""
     pictures = []
     for run in runs:
-        config = read_config(run)
-        try:
-            report = json.loads((run / "run.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            report = {"status": "failed", "error": "no run.json"}
+        config, report = _read(RunFolder(run))
         count = len(report.get("pictures") or [None])
         pictures += [Picture(run, i, config, report, _command(run)) for i in range(count)]
     return pictures
+
+
+def _read(run: RunFolder) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Config and report; of a run with a damaged one, what there is and a report that says so: one cell is lost."""
+    try:
+        return run.config(), run.try_report()
+    except UserError as error:
+        return {}, {"status": "failed", "error": str(error)}
 
 
 def axes(pictures: Sequence[Picture]) -> list[str]:

@@ -18,13 +18,12 @@ from vqclip.errors import UserError
 __all__ = ["instantiate"]
 
 
-def instantiate(config: Mapping[str, Any] | DictConfig, *, _partial_: bool = False, _convert_: str = "all") -> Any:
+def instantiate(config: Mapping[str, Any] | DictConfig, *, _partial_: bool = False) -> Any:
     """The object of a mapping with ``_target_``; other mappings and lists as plain data, objects in them made.
 
     Args:
         config: with Hydra's keys ``_target_``, ``_args_``, ``_partial_`` and ``_recursive_``.
         _partial_: return what makes the object.
-        _convert_: as Hydra has it; arguments are plain data whatever it says.
 
     Raises:
         UserError: what ``_target_`` names is not there.

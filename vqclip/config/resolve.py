@@ -49,6 +49,7 @@ NOT_THE_PICTURE = (
     "tags",
     "memory",
     "resume",
+    "overwrite",
     "debug",
     "sweep",
     "hparams_search",

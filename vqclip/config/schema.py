@@ -132,6 +132,7 @@ ROOT = Group(
         "batch_size": Key(Whole(1), "1", "pictures a prompt, each with a seed of its own"),
         "snapshot_every": Key(Whole(1), "10", "steps between snapshots of picture and latent", "steps"),
         "resume": Key(Text("a run folder"), "null", "a run to go on with", null="a new run"),
+        "overwrite": Key(Flag(), "true", "start over in a folder that holds a run already", needed=False),
         "tags": Key(Listing(Text()), "[first,try]", "words to find the run by, on W&B and in run.json", null="none"),
         "trust": Key(Listing(Text("a package")), "[mine]", "whose classes records may name", null="none", needed=False),
         "sweep": Key(SweepRecord(), "null", "a sweep fills it in", null="no sweep", needed=False),

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     pass
 
-__all__ = ["atomic_write", "sha256", "write_json"]
+__all__ = ["append", "atomic_write", "sha256", "write_json"]
 
 
 def atomic_write(path: Path, content: bytes) -> None:
@@ -29,6 +29,13 @@ def atomic_write(path: Path, content: bytes) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def append(path: Path, text: str) -> None:
+    """Add to a file, made where it is not there; a symbolic link in its place is an error, not followed."""
+    handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o644)
+    with os.fdopen(handle, "wb") as file:
+        file.write(text.encode("utf-8", "backslashreplace"))
 
 
 def write_json(path: Path, content: dict) -> None:

@@ -1,97 +1,113 @@
-"""From a checked config to the module that is optimised."""
+"""From the plan of a run to the module that is optimised."""
 
 from __future__ import annotations
 
+import logging
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import torch
-from omegaconf import DictConfig, OmegaConf
+from torch import Tensor
 
 from vqclip.checkpoints.cards import make_card
 from vqclip.checkpoints.load import load_generator, load_perceptor
 from vqclip.checkpoints.words import known_words, unknown_words
 from vqclip.config.instantiate import instantiate
 from vqclip.config.parts import require_of
-from vqclip.config.resolve import resolved
+from vqclip.guidance import Guide
 from vqclip.init import InitContext, best_of
-from vqclip.module import Guide, LatentOptimisation
+from vqclip.models.vqgan import VQGAN
+from vqclip.module import LatentOptimisation, Networks
 from vqclip.prompts import parse_prompts, texts_of
 from vqclip.rng import StepRandom
+from vqclip.runs.plan import RunPlan
 from vqclip.schedules import schedule
 from vqclip.targets import targets_of
 
+__all__ = ["build"]
 
-def build(cfg: DictConfig, prompts: Sequence[str | Mapping], seeds: Sequence[int]) -> LatentOptimisation:
-    """The module of a checked config: models loaded, prompts encoded, latents at their start.
+_log = logging.getLogger(__name__)
 
-    Args:
-        prompts, seeds: the include entry and the seed of each picture.
-    """
-    # The jobs of a process share the networks.  Texts and starts are computed on the CPU and channels-last, however the
-    # last job left them: the first picture of a process is the same bytes as it would be as its tenth.
-    at_start = {"device": "cpu", "memory_format": torch.channels_last}
-    generator = load_generator(cfg.checkpoints.generator).to(**at_start)
-    require_of(generator, cfg)
-    shape = generator.latent_shape(*cfg.size)
-    made = (shape[1] * generator.factor, shape[2] * generator.factor)
-    if made != tuple(cfg.size):
-        print(
-            f"size: {cfg.size[0]}×{cfg.size[1]} asked for, {made[0]}×{made[1]} made: "
-            f"sides are whole codes of {generator.factor} pixels"
-        )
-
-    asked = resolved(cfg)["prompts"]
-    include, extras, exclude = map(parse_prompts, (list(prompts), asked["extras"], asked["exclude"]))
-    _say_unknown_words(cfg.checkpoints.perceptors, texts_of(*include, *extras, *exclude))
-    eyes = {}
-    total = sum(card.get("weight", 1) for card in cfg.checkpoints.perceptors.values())
-    with torch.no_grad():
-        for name, card in cfg.checkpoints.perceptors.items():
-            perceptor = load_perceptor(name, card).to(**at_start)
-            targets = targets_of(perceptor, include, extras, exclude, asked)
-            eyes[name] = Guide(perceptor, card.get("weight", 1) / total, targets)
-
-    optimizer = OmegaConf.to_container(cfg.optimizer, resolve=True)
-    lr, clip = schedule(optimizer.pop("lr")), optimizer.pop("clip", None)
-    generator.checkpointed = cfg.memory.checkpoint_decoder
-    make = partial(
-        LatentOptimisation,
-        generator=generator,
-        eyes=eyes,
-        seeds=seeds,
-        steps=cfg.steps,
-        latent_kind=instantiate(cfg.latent),
-        augmentations=instantiate(cfg.augmentations, _convert_="all"),
-        noise=instantiate(cfg.noise, _convert_="all"),
-        objective=instantiate(cfg.loss, _convert_="all"),
-        optimizer=instantiate({**optimizer, "lr": lr.start, "_partial_": True}, _convert_="all"),
-        lr=lr,
-        clip=clip,
-        **{key: cfg.memory[key] for key in ("picture_chunk", "crop_chunk")},
-    )
-    prior = cfg.checkpoints.get("prior")
-    start = InitContext(
-        generator=generator,
-        shape=shape,
-        texts=[", ".join(texts_of(own, *extras, at=0.0)) for own in include],
-        rng=StepRandom(seeds, 0),
-        prior=prior.path if prior else None,
-        score=lambda z: make(z0=z).look()[1]["score"],
-    )
-    return make(**_start(cfg, start))
+#: The jobs of a process share the networks.  Texts and starts are computed on the CPU and channels-last, however the
+#: last job left them: the first picture of a process is the same bytes as it would be as its tenth.
+_CANONICAL = {"device": "cpu", "memory_format": torch.channels_last}
 
 
 @torch.no_grad()
-def _start(cfg: DictConfig, start: InitContext) -> dict[str, Any]:
+def build(plan: RunPlan) -> LatentOptimisation:
+    """The module of a plan: models loaded, prompts encoded, latents at their start.
+
+    Raises:
+        UserError: weights are missing, or do not fit.
+    """
+    config = plan.config
+    generator = load_generator(config["checkpoints"]["generator"]).to(**_CANONICAL)
+    require_of(generator, config)
+    generator.checkpointed = config["memory"]["checkpoint_decoder"]
+    prompts = config["prompts"]
+    include, extras, exclude = map(parse_prompts, (list(plan.prompts), prompts["extras"], prompts["exclude"]))
+    cards = config["checkpoints"]["perceptors"]
+    _say_unknown_words(cards, texts_of(*include, *extras, *exclude))
+    total = sum(card.get("weight", 1) for card in cards.values())
+    guides = {}
+    for name, card in cards.items():
+        perceptor = load_perceptor(name, card).to(**_CANONICAL)
+        targets = targets_of(perceptor, include, extras, exclude, prompts)
+        guides[name] = Guide(perceptor, card.get("weight", 1) / total, targets)
+    make = partial(LatentOptimisation, networks=Networks(generator, guides), seeds=plan.seeds, **_parts(config))
+    texts = [", ".join(texts_of(own, *extras, at=0.0)) for own in include]
+    start = _start(config, _init_context(plan, generator, texts, lambda z: make(z0=z).snapshot()[1]["score"]))
+    with torch.enable_grad():
+        return make(**start)
+
+
+def _parts(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Of the module: the groups of the config that are objects of their own, and its numbers."""
+    optimizer = dict(config["optimizer"])
+    lr, clip = schedule(optimizer.pop("lr")), optimizer.pop("clip", None)
+    return {
+        "steps": config["steps"],
+        "latent_kind": instantiate(config["latent"]),
+        "augmentations": instantiate(config["augmentations"]),
+        "noise": instantiate(config["noise"]),
+        "objective": instantiate(config["loss"]),
+        "optimizer": instantiate({**optimizer, "lr": lr.start}, _partial_=True),
+        "lr": lr,
+        "clip": clip,
+        "picture_chunk": config["memory"]["picture_chunk"],
+        "crop_chunk": config["memory"]["crop_chunk"],
+    }
+
+
+def _init_context(plan: RunPlan, generator: VQGAN, texts: list[str], score: Callable[[Tensor], Tensor]) -> InitContext:
+    height, width = plan.config["size"]
+    shape = generator.latent_shape(height, width)
+    made = (shape[1] * generator.factor, shape[2] * generator.factor)
+    if made != (height, width):
+        _log.warning(
+            "size: %d×%d asked for, %d×%d made: sides are whole codes of %d pixels",
+            *(height, width, *made, generator.factor),
+        )
+    prior = plan.config["checkpoints"].get("prior")
+    return InitContext(
+        generator=generator,
+        shape=shape,
+        texts=texts,
+        rng=StepRandom(plan.seeds, 0),
+        prior=prior["path"] if prior else None,
+        score=score,
+    )
+
+
+def _start(config: Mapping[str, Any], context: InitContext) -> dict[str, Any]:
     """The latents that the run begins at, and what of a picture stays as it is."""
-    own = OmegaConf.to_container(cfg.init, resolve=True)
+    own = dict(config["init"])
     tries = own.pop("best_of", 1)
     init = instantiate(own)
-    keep = init.keep(start) if hasattr(init, "keep") else None
-    return {"z0": best_of(init, start, tries) if tries > 1 else init(start), "keep": keep}
+    keep = init.keep(context) if hasattr(init, "keep") else None
+    return {"z0": best_of(init, context, tries) if tries > 1 else init(context), "keep": keep}
 
 
 def _say_unknown_words(perceptors: Mapping[str, Mapping], texts: Sequence[str]) -> None:

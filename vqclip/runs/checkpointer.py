@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 import pytorch_lightning as pl
+
+from vqclip.runs.folder import RunFolder
 
 __all__ = ["Checkpointer"]
 
@@ -14,15 +15,15 @@ class Checkpointer:
     """``last.ckpt``: the latent, the optimiser, the counters; whole or not at all.
 
     Args:
-        folder: the run folder.
+        run: the run folder.
     """
 
-    def __init__(self, folder: Path):
-        self.folder = folder
+    def __init__(self, run: RunFolder):
+        self.run = run
 
     def save(self, trainer: pl.Trainer) -> None:
-        temporary = self.folder / ".last.ckpt"
+        temporary = self.run.path / ".last.ckpt"
         trainer.save_checkpoint(temporary)
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
-        temporary.replace(self.folder / "last.ckpt")
+        temporary.replace(self.run.checkpoint_file)

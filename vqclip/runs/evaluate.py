@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -10,7 +9,7 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vqclip.errors import UserError
+from vqclip.runs.folder import RunFolder
 
 if TYPE_CHECKING:
     from vqclip.models.judge import Judge
@@ -41,10 +40,11 @@ def judge_runs(folders: Sequence[Path], file: str = "best.png") -> list[Verdict]
 
     pictures = []
     for folder in folders:
-        report = _report(folder)
+        run = RunFolder(folder)
+        report = run.finished_report()
         kind = file.removesuffix(".png")
         for i, own in enumerate(report["pictures"]):
-            pictures.append((folder / f"picture-{i:02d}" / file, own["prompt"], own[kind]["score"]))
+            pictures.append((run.picture(i).path / file, own["prompt"], own[kind]["score"]))
     judge = _judge()
     prompts = sorted({prompt for _, prompt, _ in pictures})
     with torch.no_grad():
@@ -76,13 +76,3 @@ def judge_pictures(files: Sequence[Path], texts: Sequence[str | None]) -> list[f
             similar = judge.encode_image(read_image(file)) @ judge.encode_text([text]).T if text else None
             scores.append(None if similar is None else round(similar.item(), 6))
     return scores
-
-
-def _report(folder: Path) -> dict:
-    try:
-        report = json.loads((folder / "run.json").read_text())
-    except OSError:
-        raise UserError(f"{folder}: no run folder, it has no run.json. Try: vqclip evaluate outputs/*/*") from None
-    if report["status"] != "finished":
-        raise UserError(f"{folder}: this run is {report['status']}. Allowed: finished runs")
-    return report

@@ -1,236 +1,214 @@
-"""The engine: one run, from a config to a folder of pictures."""
+"""One run, from a config to a folder of pictures."""
 
 from __future__ import annotations
 
-import base64
-import html
-import json
 import logging
-import platform
-import sys
-import time
-import traceback
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import datetime
-from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
-import yaml
 from omegaconf import DictConfig
 from pytorch_lightning.loggers import Logger, MLFlowLogger, WandbLogger
-from torch import Tensor
 
-from vqclip.config.check import check
 from vqclip.config.instantiate import instantiate
-from vqclip.config.resolve import identity, picture_config, resolved
-from vqclip.io.files import atomic_write, write_json
-from vqclip.loggers import close, log_begin, log_result
+from vqclip.config.resolve import picture_config, resolved
+from vqclip.errors import UserError
+from vqclip.loggers import log_begin, log_result
+from vqclip.loggers.open import open_loggers
+from vqclip.module import LatentOptimisation
 from vqclip.prompts import parse
 from vqclip.runs.build import build
+from vqclip.runs.checkpoint import read_checkpoint
 from vqclip.runs.evaluate import judge_pictures
-from vqclip.runs.folder import command, lock_folder, picture_folder, read_checkpoint, rollback
-from vqclip.runs.provenance import VERSIONED, inputs, own_weights, same_inputs, weight_hashes
+from vqclip.runs.folder import RunFolder
+from vqclip.runs.guard import clean_up, make_room
+from vqclip.runs.plan import RunPlan
+from vqclip.runs.provenance import Provenance
 from vqclip.runs.recorder import Recorder
+from vqclip.runs.report import Report, keep_report
+from vqclip.runs.result import Result
+from vqclip.runs.schema import FORMAT
 from vqclip.runs.signals import Signals
-from vqclip.runs.status import DIVERGED, FAILED, FINISHED, INTERRUPTED, STOPPED_EARLY, Diverged
+from vqclip.runs.status import DIVERGED, FINISHED, STOPPED_EARLY, Diverged
 from vqclip.runs.trainer import make_trainer
 
-__all__ = ["Result", "execute"]
+__all__ = ["Result", "execute", "threads"]
 
 
 @dataclass(frozen=True)
-class Result:
-    """A finished run."""
+class Past:
+    """Where an earlier sitting of the run came to."""
 
-    folder: Path
-    images: Tensor  #: final pictures [P,3,H,W] in [0,1], prompt by prompt, seed by seed
-    latents: Tensor  #: their latents [P,C,h,w]
-    scores: list[dict]  #: of each picture, see run.json
+    report: Mapping[str, Any]
+    checkpoint: Mapping[str, Any]
 
     @property
-    def score(self) -> float:
-        """Mean of the best scores, the objective of a search."""
-        return sum(own["best"]["score"] for own in self.scores) / len(self.scores)
-
-    @property
-    def pictures(self) -> list[Path]:
-        """The best snapshot of each picture, as files."""
-        return [picture_folder(self.folder, i) / "best.png" for i in range(len(self.scores))]
-
-    def _repr_html_(self) -> str:
-        """The best pictures with their scores, where a notebook shows the result."""
-        shown = []
-        for path, own in zip(self.pictures, self.scores, strict=True):
-            data = base64.b64encode(path.read_bytes()).decode()
-            words = html.escape(f"{own['prompt']}  {own['best']['score']:.3f}")
-            shown.append(f'<img alt="{words}" title="{words}" src="data:image/png;base64,{data}">')
-        return " ".join(shown)
+    def step(self) -> int:
+        return self.checkpoint["global_step"]
 
 
-def execute(cfg: DictConfig, folder: Path, resume: bool = False) -> Result:
-    """Run ``cfg`` and write everything into ``folder``.
+def execute(
+    cfg: DictConfig | Mapping[str, Any],
+    folder: Path,
+    resume: bool = False,
+    callbacks: Sequence[pl.Callback] = (),
+    record_format: int = FORMAT,
+) -> Result:
+    """Run a config and write everything into ``folder``.
 
     Args:
         resume: go on from the folder's last checkpoint, where it has one.
+        callbacks: besides those of the config.
+        record_format: of the records in the PNGs.
+
+    Returns:
+        The run, also where it stopped early or diverged.
 
     Raises:
-        UserError: the config has mistakes; all are named, and no model was loaded.
+        UserError: the config has mistakes, all are named, and no model was loaded; or the folder is in use, holds a
+            run that is not to be overwritten, or cannot be written.
         Stopped: a signal ended the run.  What it has done is on disk.
     """
-    config = resolved(cfg)
-    check(config)
+    config = resolved(cfg) if isinstance(cfg, DictConfig) else dict(cfg)
+    plan = RunPlan.of(config, callbacks, record_format)
     _quiet()
-    with Signals() as signals, lock_folder(folder):
-        return _execute(cfg, config, folder, signals, resume)
+    run = RunFolder(folder)
+    with Signals() as signals, clean_up(run, plan), run.open():
+        past = _past(run) if resume else None
+        if past is None:
+            make_room(run, bool(config.get("overwrite")))
+        with threads(past.report["machine"]["threads"] if past else None):
+            return _execute(plan, run, past, signals)
 
 
-def _execute(cfg: DictConfig, config: dict, folder: Path, signals: Signals, resume: bool) -> Result:
-    checkpoint = read_checkpoint(folder) if resume else None
-    past = json.loads((folder / "run.json").read_text()) if checkpoint else {}
-    if past:
-        torch.set_num_threads(past["machine"]["threads"])
-    else:
-        rollback(folder)
-    include = config["prompts"]["include"]
-    include = include if isinstance(include, list) else [include]
-    prompts = [own for own in include for _ in range(config["batch_size"])]
-    seeds = [config["seed"] + i for _ in include for i in range(config["batch_size"])]
-    report = {
-        "status": "running",
-        "identity": identity(config),
-        "started": past.get("started", datetime.now().astimezone().isoformat(timespec="seconds")),
-        "resumed": past.get("resumed", []) + ([checkpoint["global_step"]] if checkpoint else []),
-        "seed": config["seed"],
-        "steps": 0,
-        "pictures": [{"prompt": parse(own).label, "seed": s} for own, s in zip(prompts, seeds, strict=True)],
-        "versions": {name: metadata.version(name) for name in VERSIONED} | {"python": platform.python_version()},
-        # Sums over another number of threads, or by other instructions, end in other last digits.
-        "machine": {"threads": torch.get_num_threads(), "instructions": torch.backends.cpu.get_cpu_capability()},
-    }
-    if not checkpoint:
-        # Before the config that names the files: a resumed record reads only files whose hashes it has.
-        write_json(folder / "run.json", report | {"weights": own_weights(config), "inputs": inputs(config)})
-    atomic_write(folder / "config.yaml", yaml.safe_dump(config, sort_keys=False, allow_unicode=True).encode())
-    began = time.perf_counter() - past.get("seconds", 0)
-    with _outcome(folder, report, began), _loggers(cfg, config, past) as loggers:
-        module = build(cfg, prompts, seeds)
-        report["weights"] = weight_hashes(module, config)
-        report["inputs"] = inputs(config)
-        if checkpoint:
-            same_inputs(folder, past, report)
-        recorder = _recorder(folder, config, report, signals)  # its records share report's parts, the device to come
-        callbacks = [instantiate(callback, _convert_="all") for callback in (cfg.callbacks or {}).values() if callback]
-        trainer = make_trainer(config, folder, [recorder, *callbacks], loggers)
-        device = trainer.strategy.root_device
-        report["device"] = str(device)
-        report["machine"]["device"] = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-        report["wandb"] = next((logger.version for logger in loggers if isinstance(logger, WandbLogger)), None)
-        report["mlflow"] = next((logger.version for logger in loggers if isinstance(logger, MLFlowLogger)), None)
-        write_json(folder / "run.json", report)
+def _execute(plan: RunPlan, run: RunFolder, past: Past | None, signals: Signals) -> Result:
+    before = past.report if past else {}
+    module = None
+    with (
+        keep_report(run, plan, before, past.step if past else None) as report,
+        suppress(Diverged),  # a result too; the loggers are told of it
+        open_loggers(plan.config, before) as loggers,
+    ):
+        module = build(plan)
+        trainer = make_trainer(plan.config, run.path, _callbacks(plan), loggers)
+        provenance = Provenance.of(module, plan.config, trainer.strategy.root_device)
+        if past:
+            _require_fit(run, past, module, provenance)
+        recorder = Recorder(run, _records(plan, provenance), plan.config["snapshot_every"], _log_every(plan), signals)
+        trainer.callbacks.insert(0, recorder)  # it writes before others look; only now is its device known
+        _begin(report, provenance, trainer, loggers)
+        with _kept_outcome(report, recorder, trainer):
+            _optimise(run, trainer, module, past)
+        report.add(pictures=_judged(plan, run, report.content["pictures"]))
         for logger in loggers:
-            log_begin(logger, report)
-        module.place(device)
-        ckpt = {"ckpt_path": folder / "last.ckpt", "weights_only": True} if checkpoint else {}
-        try:
-            trainer.fit(module, range(module.steps), range(1), **ckpt)
-        except Diverged:
-            _take_stock(report, trainer, recorder)
-            raise
-        if checkpoint and checkpoint["global_step"] == module.steps:
-            # Stopped after the last step: Lightning found nothing to train and called nobody.
-            for callback in trainer.callbacks:
-                callback.on_train_end(trainer, module)
-        _take_stock(report, trainer, recorder)
-        if trainer.global_step < module.steps:
-            report["reason"] = getattr(recorder, "stopped_early", None) or "Lightning ended the run"
-        files = [picture_folder(folder, i) / "best.png" for i in range(len(prompts))]
-        texts = [parse(entry).text for entry in prompts]
-        for own, score in zip(report["pictures"], judge_pictures(files, texts), strict=True):
-            own |= {} if score is None else {"judge": score}
-        report["seconds"] = round(time.perf_counter() - began, 3)
-        for logger in loggers:
-            log_result(logger, folder, report)
-    module.place(device)  # Lightning took the latent back to the CPU
-    images = module.decode().float().cpu()
-    return Result(folder, images, module.latent.detach().float().cpu(), report["pictures"])
+            log_result(logger, run.path, report.content)
+    return _result(run, report, module)
 
 
-def _take_stock(report: dict, trainer: pl.Trainer, recorder: Recorder) -> None:
-    """What the run has come to, into its report."""
-    report["steps"] = trainer.global_step
-    for own, best, final in zip(report["pictures"], recorder.best, recorder.last, strict=True):
-        own |= {"best": best, "final": final}
-    report["sha256"] = dict(sorted(recorder.digests.items()))
+def _past(run: RunFolder) -> Past | None:
+    checkpoint = read_checkpoint(run)
+    return Past(run.report(), checkpoint) if checkpoint else None
 
 
-def _recorder(folder: Path, config: Mapping, report: Mapping, signals: Signals) -> Recorder:
-    record = {
-        "version": metadata.version("vqclip"),
-        "config": picture_config(config),
-        "made_with": {key: report[key] for key in ("versions", "machine", "weights", "inputs")},
-    }
-    records = [
-        {**record, "prompt": own["prompt"], "seed": own["seed"], "picture": i}
-        for i, own in enumerate(report["pictures"])
+def _require_fit(run: RunFolder, past: Past, module: LatentOptimisation, provenance: Provenance) -> None:
+    provenance.require_same(run, past.report)
+    kept = past.checkpoint["state_dict"]["latent"]
+    if tuple(kept.shape) != tuple(module.latent.shape):
+        raise UserError(
+            f"{run.checkpoint_file}: its latent is {tuple(kept.shape)}, and the config's {tuple(module.latent.shape)}: "
+            f"it is of another run. Try: {run.rerun_command}"
+        )
+
+
+def _records(plan: RunPlan, provenance: Provenance) -> list[dict[str, Any]]:
+    """What the PNGs of each picture carry."""
+    record = {"format": plan.record_format} if plan.record_format else {}
+    made_with = provenance.record()
+    record |= {"version": made_with["versions"]["vqclip"], "config": picture_config(plan.config)}
+    return [
+        {**record, "made_with": made_with, "prompt": own["prompt"], "seed": own["seed"], "picture": i}
+        for i, own in enumerate(plan.pictures)
     ]
-    every = config["trainer"].get("log_every_n_steps", 1)
-    return Recorder(folder, records, config["snapshot_every"], every, signals)
+
+
+def _log_every(plan: RunPlan) -> int:
+    return plan.config["trainer"].get("log_every_n_steps", 1)
+
+
+def _callbacks(plan: RunPlan) -> list[pl.Callback]:
+    configured = [instantiate(callback) for callback in (plan.config["callbacks"] or {}).values() if callback]
+    return [*configured, *plan.callbacks]
+
+
+def _begin(report: Report, provenance: Provenance, trainer: pl.Trainer, loggers: Sequence[Logger]) -> None:
+    """All that is known now, on disk and to the loggers before the first step."""
+    kinds = {"wandb": WandbLogger, "mlflow": MLFlowLogger}
+    ids = {name: next((own.version for own in loggers if isinstance(own, kind)), None) for name, kind in kinds.items()}
+    report.add(**provenance.record(), device=str(trainer.strategy.root_device), **ids)
+    report.write()
+    for logger in loggers:
+        log_begin(logger, report.content)
+
+
+def _optimise(run: RunFolder, trainer: pl.Trainer, module: LatentOptimisation, past: Past | None) -> None:
+    """All steps, or as many as Lightning's callbacks let it make, or until the numbers fail."""
+    module.to_device(trainer.strategy.root_device)
+    resumed = {"ckpt_path": run.checkpoint_file, "weights_only": True} if past else {}
+    trainer.fit(module, range(module.steps), range(1), **resumed)
+    if past and past.step == module.steps:
+        # Stopped after the last step: Lightning found nothing to train and called nobody.
+        for callback in trainer.callbacks:
+            callback.on_train_end(trainer, module)
+    module.to_device(trainer.strategy.root_device)  # Lightning took the latent back to the CPU
 
 
 @contextmanager
-def _outcome(folder: Path, report: dict, began: float) -> Iterator[None]:
-    """Keep ``run.json`` true, however the run ends."""
+def _kept_outcome(report: Report, recorder: Recorder, trainer: pl.Trainer) -> Iterator[None]:
+    """Whatever the steps come to, in the report."""
     try:
         yield
-        report["status"] = STOPPED_EARLY if "reason" in report else FINISHED
+        reason = recorder.stopped_early
+        report.add(**({"status": STOPPED_EARLY, "reason": reason} if reason else {"status": FINISHED}))
     except Diverged as error:
-        report |= {"status": DIVERGED, "reason": error.reason}
-        raise
-    except (KeyboardInterrupt, SystemExit):
-        report["status"] = INTERRUPTED
-        print(f"stopped. To go on: {command(folder)}", file=sys.stderr)
-        raise
-    except BaseException as error:
-        report |= {"status": FAILED, "error": f"{type(error).__name__}: {error}"}
-        with open(folder / "vqclip.log", "a") as file:
-            traceback.print_exc(file=file)
+        report.add(status=DIVERGED, reason=error.reason)
         raise
     finally:
-        report["seconds"] = round(time.perf_counter() - began, 3)
-        write_json(folder / "run.json", report)
+        scored = zip(report.content["pictures"], recorder.best, recorder.last, strict=True)
+        report.add(
+            steps=trainer.global_step,
+            pictures=[{**own, **({"best": best, "final": last} if best else {})} for own, best, last in scored],
+            sha256=dict(sorted(recorder.digests.items())),
+        )
 
 
-#: Loggers that take the whole config when they start, and go on in the run they had: name → key in run.json.
-_WITH_CONFIG = ("wandb", "mlflow")
+def _judged(plan: RunPlan, run: RunFolder, pictures: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The pictures of the report, with what the judge that did not guide says of each best one."""
+    files = [run.picture(i).best for i in range(len(pictures))]
+    scores = judge_pictures(files, [parse(entry).text for entry in plan.prompts])
+    both = zip(pictures, scores, strict=True)
+    return [{**own, **({} if score is None else {"judge": score})} for own, score in both]
+
+
+def _result(run: RunFolder, report: Report, module: LatentOptimisation | None) -> Result:
+    if module is None or report.content["status"] == DIVERGED:
+        return Result(run.path, report.content)  # its last good snapshot, not the latent as it is
+    return Result(run.path, report.content, module.decode().float().cpu(), module.latent.detach().float().cpu())
 
 
 @contextmanager
-def _loggers(cfg: DictConfig, config: Mapping, past: Mapping) -> Iterator[list[Logger]]:
-    """The loggers of a run.  W&B's run ends with it, marked failed where it failed: the next job gets its own.
-
-    Args:
-        past: ``run.json`` of the run that is resumed, else empty.
-    """
-    loggers: list[Logger] = []
-    error: BaseException | None = None
+def threads(count: int | None) -> Iterator[None]:
+    """Compute with ``count`` threads, None for as many as now: sums over another number end in other last digits."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
     try:
-        for name, logger in (cfg.logger or {}).items():
-            if logger:
-                make = instantiate(logger, _convert_="all", _partial_=True)
-                own_id = {"id": past[name]} if past.get(name) else {}
-                loggers.append(make(config=dict(config), **own_id) if name in _WITH_CONFIG else make())
-        yield loggers
-    except BaseException as raised:
-        error = raised
-        raise
+        yield
     finally:
-        for logger in loggers:
-            close(logger, error)
+        torch.set_num_threads(before)
 
 
 def _quiet() -> None:

@@ -1,46 +1,239 @@
-"""The folder of a run: its names, its lock, its records, and how it is brought back to an earlier step."""
+"""The folder of a run: the one owner of its names, of what is read from and written to it, of its lock and rollback.
+
+One rule for what is missing or damaged holds for every tool: a :class:`vqclip.UserError` of one sentence that names
+the file, what is wrong with it, and the command that helps.  ``try_report`` is for those that show many runs and must
+not fail for one.
+
+Symbolic links below the folder are neither followed nor written through nor deleted: a folder may come from a
+stranger.  The folder itself may lie behind one.
+"""
 
 from __future__ import annotations
 
+import csv
+import io
+import json
+import os
 import re
-import shlex
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import yaml
-from filelock import FileLock, Timeout
-from safetensors.torch import load_file, save
+from typing import Any
 
 from vqclip.errors import UserError
-from vqclip.io.files import atomic_write
+from vqclip.io.files import append, atomic_write, write_json
+from vqclip.runs.files import OwnedFolder, PictureFolder
+from vqclip.runs.lock import lock_folder
+from vqclip.runs.schema import FORMAT, problem_in
+from vqclip.runs.status import DIVERGED, FAILED, WITH_PICTURES
 
-if TYPE_CHECKING:
-    pass
-
-__all__ = ["command", "lock_folder", "picture_folder", "read_checkpoint", "read_config", "rollback"]
+__all__ = ["RunFolder"]
 
 
-def read_config(run: Path) -> dict[str, Any]:
-    """The resolved config of a run folder, as plain data; what lay in the folder then lies where it is now.
+class RunFolder(OwnedFolder):
+    """A run folder, there already or to be.
 
-    Raises:
-        UserError: not a run folder, or its config.yaml is not a config.
+    Args:
+        path: the folder.
     """
-    path = run / "config.yaml"
-    try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
-        was = config["paths"]["output_dir"]
-    except FileNotFoundError:
-        raise UserError(
-            f"{run}: not a run folder, it has no config.yaml. Allowed: a folder that vqclip wrote, such as "
-            "outputs/DATE/TIME or multirun/DATE/TIME/0"
-        ) from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError, KeyError):
-        raise UserError(f"{path}: not a config that vqclip wrote; it cannot be read back") from None
-    return _moved(config, str(was), str(run))
+
+    def picture(self, index: int) -> PictureFolder:
+        return PictureFolder(self, index)
+
+    def pictures(self) -> list[PictureFolder]:
+        """The folders of pictures that are there."""
+        names = [path.name for path in self.path.glob("picture-*") if re.fullmatch(r"picture-\d+", path.name)]
+        return [self.picture(i) for i in sorted(int(name.partition("-")[2]) for name in names)]  # 100 comes after 11
+
+    # Reading
+
+    def report(self) -> dict[str, Any]:
+        """run.json.
+
+        Raises:
+            UserError: missing or damaged.
+        """
+        content = self.read(self.report_file)
+        try:
+            found = json.loads(content)
+        except (ValueError, RecursionError) as error:
+            raise self.damaged(self.report_file, f"no JSON ({error})" if content else "it is empty") from None
+        if problem := problem_in(found, "run"):
+            raise self.damaged(self.report_file, problem)
+        return found
+
+    def try_report(self) -> dict[str, Any]:
+        """run.json; of a run whose file cannot be used, a report that says so."""
+        try:
+            return self.report()
+        except UserError as error:
+            return {"status": FAILED, "error": str(error)}
+
+    def status(self) -> str | None:
+        """The run's status; None where there is no run."""
+        return self.report()["status"] if self.report_file.exists() else None
+
+    def finished_report(self) -> dict[str, Any]:
+        """The report of a run that has pictures with scores.
+
+        Raises:
+            UserError: it has not, or not yet.
+        """
+        report = self.report()
+        if report["status"] not in WITH_PICTURES:
+            helps = self.resume_command if report["status"] != DIVERGED else self.rerun_command
+            raise UserError(f"{self}: this run is {report['status']}. Allowed: finished runs. Try: {helps}")
+        for i, own in enumerate(report["pictures"]):
+            if missing := [kind for kind in ("best", "final") if kind not in own]:
+                raise self.damaged(self.report_file, f"pictures[{i}].{missing[0]} is missing")
+        return report
+
+    def config(self) -> dict[str, Any]:
+        """The resolved config, as plain data; what lay in the folder then lies where it is now.
+
+        Raises:
+            UserError: not a run folder, or its config.yaml is not a config.
+        """
+        import yaml
+
+        content = self.read(self.config_file)
+        try:
+            config = yaml.safe_load(content.decode())
+        except (UnicodeDecodeError, yaml.YAMLError, ValueError, RecursionError) as error:
+            raise self.damaged(self.config_file, f"no YAML ({str(error).splitlines()[0]})") from None
+        if problem := "it is empty" if config is None else problem_in(config, "config"):
+            raise self.damaged(self.config_file, problem)
+        config.pop("format", None)
+        return _moved(config, str(config["paths"]["output_dir"]), str(self.path))
+
+    def history(self) -> list[dict[str, float]]:
+        """The rows of metrics.csv."""
+        content = self.read(self.metrics_file)
+        try:
+            rows = csv.DictReader(content.decode().splitlines())
+            return [{name: float(value) for name, value in row.items() if value} for row in rows]
+        except (ValueError, TypeError, csv.Error) as error:
+            raise self.damaged(self.metrics_file, str(error)) from None
+
+    # Writing
+
+    @contextmanager
+    def open(self) -> Iterator[RunFolder]:
+        """Hold the folder, so that no second process writes into it, and made where it is not there yet.
+
+        Raises:
+            UserError: another process holds it; it cannot be written; something of it is a symbolic link.
+        """
+        with lock_folder(self.path):
+            self.refuse_links()
+            self._identity = self._where()
+            yield self
+
+    def refuse_links(self) -> None:
+        """Refuse a folder in which a name of ours is a symbolic link."""
+        for path in [*self.path.glob("*"), *self.path.glob(".*")]:
+            if path.name.removeprefix(".").startswith(self._names):
+                self.refuse_link(path)
+            if re.fullmatch(r"picture-\d+", path.name):
+                for inside in [path, *path.rglob("*")]:
+                    self.refuse_link(inside)
+
+    @property
+    def _names(self) -> tuple[str, ...]:
+        paths = (self.config_file, self.report_file, self.metrics_file, self.timing_file, self.checkpoint_file)
+        return tuple(path.name for path in (*paths, self.log_file, self.interpolation))
+
+    def _where(self) -> tuple[int, int]:
+        found = os.stat(self.path)
+        return found.st_dev, found.st_ino
+
+    def is_there(self) -> bool:
+        """Whether the folder that was opened is still at its path."""
+        try:
+            return self._where() == self._identity
+        except OSError:
+            return False
+
+    def write_config(self, config: Mapping[str, Any]) -> None:
+        import yaml
+
+        content = yaml.safe_dump({**config, "format": FORMAT}, sort_keys=False, allow_unicode=True)
+        atomic_write(self.config_file, content.encode())
+
+    def write_report(self, report: Mapping[str, Any]) -> None:
+        write_json(self.report_file, {"format": FORMAT, **report})
+
+    def append_row(self, path: Path, row: Mapping[str, Any]) -> None:
+        """A line of one of its tables, under the columns it has; a file that is not there begins with those of the row.
+
+        A run that an older version began goes on with the columns of then.
+        """
+        columns = list(row)
+        if path.exists():
+            with open(path, newline="") as file:
+                columns = next(csv.reader(file), columns)
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, columns, restval="", extrasaction="ignore")
+        if not path.exists():
+            writer.writeheader()
+        writer.writerow(row)
+        append(path, text.getvalue())
+
+    def log(self, text: str) -> None:
+        """Add to vqclip.log."""
+        append(self.log_file, text)
+
+    def rollback(self, step: int = -1, best: Sequence[int] = ()) -> None:
+        """Bring the folder back to where it was when the checkpoint of ``step`` had been written; -1: to nothing.
+
+        Args:
+            best: step of each picture's best snapshot so far.
+
+        Raises:
+            UserError: a file that is needed is damaged, or one of ours is a symbolic link.
+        """
+        self.refuse_links()
+        for path in self.path.glob(".*"):
+            if path.name != ".lock" and path.name[1:].startswith(self._names):  # half written
+                path.unlink()
+        self.interpolation.unlink(missing_ok=True)
+        if step < 0:
+            for picture in self.pictures():
+                shutil.rmtree(picture.path)
+            for path in (self.metrics_file, self.timing_file, self.checkpoint_file):
+                path.unlink(missing_ok=True)
+            return
+        for i, best_step in enumerate(best):
+            self._rollback_picture(self.picture(i), step, best_step)
+        for path in (self.metrics_file, self.timing_file):
+            header, *rows = self.read(path).splitlines(keepends=True) or [b""]
+            atomic_write(path, b"".join([header, *(row for row in rows if _is_whole(row) and _step(row) <= step)]))
+
+    def _rollback_picture(self, picture: PictureFolder, step: int, best_step: int) -> None:
+        latents = picture.latents()
+        for path in [*picture.path.glob(".*"), *picture.path.glob("*/.*")]:
+            path.unlink()
+        for path in [*picture.steps.glob("*.png"), *picture.crops.glob("*.png")]:
+            if path.stem.isdecimal() and int(path.stem) > step:
+                path.unlink()
+        last = max((p for p in picture.steps.glob("*.png") if p.stem.isdecimal()), default=picture.snapshot(step))
+        # Read before anything is written: a rollback that lacks a file changes nothing more.
+        final, best = self.read(last), self.read(picture.snapshot(best_step))
+        from safetensors.torch import save
+
+        atomic_write(picture.latents_file, save({k: v for k, v in latents.items() if int(k) <= step}))
+        atomic_write(picture.final, final)
+        atomic_write(picture.best, best)
+        picture.timelapse.unlink(missing_ok=True)
+
+
+def _is_whole(row: bytes) -> bool:
+    return row.endswith(b"\n") and row.partition(b",")[0].isdigit()
+
+
+def _step(row: bytes) -> int:
+    return int(row.partition(b",")[0])
 
 
 def _moved(value: Any, was: str, now: str) -> Any:
@@ -51,87 +244,3 @@ def _moved(value: Any, was: str, now: str) -> Any:
         return [_moved(item, was, now) for item in value]
     inside = isinstance(value, str) and (value == was or value.startswith(f"{was}/"))
     return now + value[len(was) :] if inside else value
-
-
-def picture_folder(run: Path, index: int) -> Path:
-    """The folder of picture ``index`` (prompt by prompt, seed by seed) of a run."""
-    return run / f"picture-{index:02d}"
-
-
-#: What a run writes at the top of its folder besides the pictures' folders.
-_TOP = ("config.yaml", "run.json", "metrics.csv", "timing.csv", "last.ckpt", "interpolation.mp4")
-
-
-def command(run: Path) -> str:
-    """The command that goes on with ``run``."""
-    return f"vqclip resume={shlex.quote(str(run))}"
-
-
-def read_checkpoint(run: Path) -> dict[str, Any] | None:
-    """The last whole checkpoint of a run, tensors and plain data only; None where it has none yet.
-
-    Raises:
-        UserError: the file holds anything else.
-    """
-    import pickle
-
-    import torch
-
-    try:
-        return torch.load(run / "last.ckpt", map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        return None
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
-        raise UserError(
-            f"{run}/last.ckpt: not a checkpoint of vqclip ({str(error).splitlines()[0]}). "
-            f"Try: vqclip rerun {shlex.quote(str(run))}"
-        ) from None
-
-
-def rollback(run: Path, step: int = -1, best: Sequence[int] = ()) -> None:
-    """Bring a run folder back to where it was when the checkpoint of ``step`` had been written; -1: to nothing.
-
-    Args:
-        best: step of each picture's best snapshot so far.
-    """
-
-    for name in _TOP:
-        for half_written in [run / f".{name}", *run.glob(f".{name}.*")]:
-            half_written.unlink(missing_ok=True)
-    (run / "interpolation.mp4").unlink(missing_ok=True)
-    pictures = [path for path in run.glob("picture-*") if re.fullmatch(r"picture-\d+", path.name)]
-    pictures.sort(key=lambda path: int(path.name.split("-")[1]))  # 100 comes after 11
-    if step < 0:
-        for folder in pictures:
-            shutil.rmtree(folder)
-        for name in ("metrics.csv", "timing.csv", "last.ckpt"):
-            (run / name).unlink(missing_ok=True)
-        return
-    for folder, best_step in zip(pictures, best, strict=True):
-        for path in [*folder.glob(".*"), *folder.glob("*/.*")]:
-            path.unlink()
-        for path in [*folder.glob("steps/*.png"), *folder.glob("crops/*.png")]:
-            if int(path.stem) > step:
-                path.unlink()
-        latents = load_file(folder / "latents.safetensors")
-        atomic_write(folder / "latents.safetensors", save({k: v for k, v in latents.items() if int(k) <= step}))
-        atomic_write(folder / "final.png", max(folder.glob("steps/*.png")).read_bytes())
-        atomic_write(folder / "best.png", (folder / "steps" / f"{best_step:06d}.png").read_bytes())
-        (folder / "timelapse.mp4").unlink(missing_ok=True)
-    for name in ("metrics.csv", "timing.csv"):
-        header, *rows = (run / name).read_bytes().splitlines(keepends=True)
-        kept = [row for row in rows if row.endswith(b"\n") and int(row.split(b",")[0]) <= step]
-        atomic_write(run / name, b"".join([header, *kept]))
-
-
-@contextmanager
-def lock_folder(run: Path) -> Iterator[None]:
-    """Hold a run folder, so that no second process writes into it; the system lets go of it when the process ends."""
-    run.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(run / ".lock", timeout=0):
-            yield
-    except Timeout:
-        raise UserError(
-            f"{run}: another vqclip process is at work in this folder. Wait until it ends, or stop it"
-        ) from None

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import csv
 import time
 from collections.abc import Mapping
-from pathlib import Path
 
 import pytorch_lightning as pl
 from torch import Tensor
 
 from vqclip.loggers import Media, log_step
 from vqclip.module import LatentOptimisation
+from vqclip.runs.folder import RunFolder
 from vqclip.runs.snapshots import Snapshot
 
-__all__ = ["Metrics", "append_row", "step_numbers"]
+__all__ = ["Metrics", "step_numbers"]
 
 
 class Metrics:
@@ -23,12 +22,12 @@ class Metrics:
     What the clock says stands apart from ``metrics.csv``, which is the same bytes whenever the run is the same.
 
     Args:
-        folder: the run folder.
+        run: the run folder.
         labels: the prompt of each picture, for captions.
     """
 
-    def __init__(self, folder: Path, labels: list[str]):
-        self.folder, self.labels = folder, labels
+    def __init__(self, run: RunFolder, labels: list[str]):
+        self.run, self.labels = run, labels
         self.start_clock()
 
     def start_clock(self) -> None:
@@ -37,8 +36,9 @@ class Metrics:
 
     def write(self, step: int, numbers: Mapping[str, float]) -> None:
         """A row a file."""
-        append_row(self.folder / "metrics.csv", {"step": step, **numbers})
-        append_row(self.folder / "timing.csv", {"step": step, "seconds": round(time.perf_counter() - self._began, 4)})
+        self.run.append_row(self.run.metrics_file, {"step": step, **numbers})
+        seconds = round(time.perf_counter() - self._began, 4)
+        self.run.append_row(self.run.timing_file, {"step": step, "seconds": seconds})
 
     def send(self, trainer: pl.Trainer, step: int, numbers: Mapping[str, float], snapshot: Snapshot | None) -> None:
         """One call a logger: the step's numbers, and where there is a snapshot its pictures, scores and latents."""
@@ -66,20 +66,3 @@ def step_numbers(module: LatentOptimisation) -> dict[str, float]:
         if len(values) > 1:
             numbers |= {f"{name}/{i:02d}": v for i, v in enumerate(values)}
     return numbers
-
-
-def append_row(path: Path, row: Mapping[str, float]) -> None:
-    """Add ``row`` to a CSV under the columns it has; a file that is not there begins with those of the row.
-
-    A run that an older version began goes on with the columns of then.
-    """
-    columns = list(row)
-    if path.exists():
-        with open(path, newline="") as file:
-            columns = next(csv.reader(file), columns)
-    new = not path.exists()
-    with open(path, "a", newline="") as file:
-        writer = csv.DictWriter(file, columns, restval="", extrasaction="ignore")
-        if new:
-            writer.writeheader()
-        writer.writerow(row)

@@ -1,11 +1,16 @@
-"""What had a say in a picture: versions, weights, input files."""
+"""What had a say in a picture: versions, machine, weights, input files."""
 
 from __future__ import annotations
 
-import shlex
+import logging
+import platform
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from vqclip.checkpoints.load import load_prior
 from vqclip.errors import UserError
@@ -13,21 +18,74 @@ from vqclip.io.files import sha256
 from vqclip.io.latents import digest
 from vqclip.module import LatentOptimisation
 from vqclip.prompts import parse_prompts
-from vqclip.runs.folder import command
+from vqclip.runs.folder import RunFolder
 
-__all__ = ["inputs", "own_weights", "same_inputs", "weight_hashes"]
+__all__ = ["Provenance", "inputs", "machine", "own_weights", "versions"]
+
+_log = logging.getLogger(__name__)
 
 #: Packages whose version may change a picture.
 VERSIONED = ("vqclip", "torch", "torchvision", "openai-clip", "taming-transformers", "pytorch-lightning")
 
 
-def weight_hashes(module: LatentOptimisation, config: Mapping) -> dict[str, str]:
-    """sha256 of every weight file that had a say in the pictures."""
-    weights = {"generator": module.generator.sha256}
-    weights |= {name: eye.perceptor.sha256 for name, eye in module.eyes.items()}
+def versions() -> dict[str, str]:
+    """Of everything that may change a picture."""
+    return {name: metadata.version(name) for name in VERSIONED} | {"python": platform.python_version()}
+
+
+def machine(device: torch.device | None = None) -> dict[str, Any]:
+    """What the last digits depend on: the number of threads, the instructions, the device where it is known."""
+    found = {"threads": torch.get_num_threads(), "instructions": torch.backends.cpu.get_cpu_capability()}
+    if device is None:
+        return found
+    return found | {"device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type}
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """All of it for one run."""
+
+    versions: dict[str, str]
+    machine: dict[str, Any]
+    weights: dict[str, str]  #: sha256 of every weight file, by name
+    inputs: dict[str, str]  #: sha256 of every picture the config reads, by path
+
+    @classmethod
+    def of(cls, module: LatentOptimisation, config: Mapping[str, Any], device: torch.device) -> Provenance:
+        return cls(versions(), machine(device), _weights(module, config), inputs(config))
+
+    def record(self) -> dict[str, Any]:
+        """As run.json and the PNGs have it; a copy."""
+        return asdict(self)
+
+    def require_same(self, run: RunFolder, past: Mapping[str, Any]) -> None:
+        """Refuse to go on with other weights or other input pictures; tell where versions differ.
+
+        Args:
+            past: ``run.json`` as it was.
+
+        Raises:
+            UserError: some are others.
+        """
+        for kind, now in (("weights", self.weights), ("inputs", self.inputs)):
+            if other := [name for name, before, after in _pairs(past.get(kind, {}), now) if before != after]:
+                raise UserError(
+                    f"{run.resume_command}: {kind} changed since the run began: {', '.join(other)}. Allowed: the files "
+                    f"it began with (their sha256 is in run.json). Try: {run.rerun_command}"
+                )
+        for name, before, after in _pairs(past["versions"], self.versions):
+            if before != after:
+                _log.warning(
+                    "%s was %s and is %s: what follows may differ from a run that was not stopped", name, before, after
+                )
+
+
+def _weights(module: LatentOptimisation, config: Mapping[str, Any]) -> dict[str, str]:
+    found = {"generator": module.generator.sha256}
+    found |= {name: guide.perceptor.sha256 for name, guide in module.guides.items()}
     if config["init"]["_target_"] == "vqclip.init.Prior" and config["checkpoints"].get("prior"):
-        weights["prior"] = load_prior(config["checkpoints"]["prior"]["path"]).sha256
-    return weights
+        found["prior"] = load_prior(config["checkpoints"]["prior"]["path"]).sha256
+    return found
 
 
 def own_weights(config: Mapping[str, Any]) -> dict[str, str]:
@@ -49,23 +107,6 @@ def inputs(config: Mapping[str, Any]) -> dict[str, str]:
     if config["init"]["_target_"] == "vqclip.init.Run":
         found[config["init"]["run"]] = digest(config["init"])
     return found
-
-
-def same_inputs(run: Path, past: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Refuse to go on with other weights or other input pictures; tell where versions differ.
-
-    Args:
-        past, now: ``run.json`` as it was and as it will be.
-    """
-    for kind in ("weights", "inputs"):
-        if other := [name for name, before, after in _pairs(past.get(kind, {}), now[kind]) if before != after]:
-            raise UserError(
-                f"{command(run)}: {kind} changed since the run began: {', '.join(other)}. Allowed: the files it began "
-                f"with (their sha256 is in run.json). Try: vqclip rerun {shlex.quote(str(run))}"
-            )
-    for name, before, after in _pairs(past["versions"], now["versions"]):
-        if before != after:
-            print(f"note: {name} was {before} and is {after}: what follows may differ from a run that was not stopped")
 
 
 def _pairs(one: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytorch_lightning as pl
 from pytorch_lightning.profilers import PassThroughProfiler
 from torch import Tensor
@@ -11,6 +9,7 @@ from torch import Tensor
 from vqclip.module import LatentOptimisation
 from vqclip.runs.checkpointer import Checkpointer
 from vqclip.runs.endings import divergence, early_reason
+from vqclip.runs.folder import RunFolder
 from vqclip.runs.metrics import Metrics, step_numbers
 from vqclip.runs.signals import Signals, Stopped
 from vqclip.runs.snapshots import Snapshots
@@ -25,18 +24,18 @@ class Recorder(pl.Callback):
     Every logger sees a step's numbers and pictures in one call, after the disk has them.
 
     Args:
-        folder: the run folder.
+        run: the run folder.
         records: what the PNGs of each picture carry, one a picture.
         snapshot_every: steps between snapshots; the start and the end are snapshots too.
         log_every: steps between rows of ``metrics.csv``.
         signals: asks after each step whether to stop there.
     """
 
-    def __init__(self, folder: Path, records: list[dict], snapshot_every: int, log_every: int, signals: Signals):
-        self.folder, self.records, self.signals = folder, records, signals
+    def __init__(self, run: RunFolder, records: list[dict], snapshot_every: int, log_every: int, signals: Signals):
+        self.run, self.records, self.signals = run, records, signals
         self.snapshot_every, self.log_every = snapshot_every, log_every
-        self.metrics = Metrics(folder, [record.get("prompt", "") for record in records])
-        self.snapshots, self.checkpointer = Snapshots(folder, records), Checkpointer(folder)
+        self.metrics = Metrics(run, [record.get("prompt", "") for record in records])
+        self.snapshots, self.checkpointer = Snapshots(run, records), Checkpointer(run)
         self.stopped_early: str | None = None  #: why the run ended before its last step
 
     @classmethod

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+
+from safetensors import SafetensorError
 
 from vqclip.config.compose import compose
 from vqclip.config.overrides import with_overrides
 from vqclip.config.resolve import differences, picture_config, resolved
 from vqclip.errors import UserError
 from vqclip.io.images import read_record
-from vqclip.runs.folder import read_config
+from vqclip.runs.folder import RunFolder
+from vqclip.runs.schema import problem_in
 
 __all__ = ["rerun"]
 
@@ -33,30 +35,37 @@ def rerun(source: Path, overrides: Sequence[str] = (), folder: Path | None = Non
     Raises:
         UserError: no such thing, no record, or a record that cannot be trusted.
     """
-    import torch
-
-    from vqclip.runs.execute import execute
+    from vqclip.runs.execute import execute, threads
 
     folder = folder or Path(datetime.now().strftime("outputs/%Y-%m-%d/%H-%M-%S-%f"))
-    if source.is_dir():
-        config, made_with = read_config(source), json.loads((source / "run.json").read_text())
-        config |= {"logger": {}, "paths": {"output_dir": str(folder)}}
-    elif source.is_file():
-        config, made_with = _config_of_picture(source, folder)
-    else:
-        raise UserError(
-            f"{source}: there is no such file or folder. Allowed: a run folder, or a PNG that vqclip made. "
-            "Try: vqclip rerun outputs/DATE/TIME"
-        )
+    config, made_with, record_format = _source(source, folder)
     cfg = with_overrides(config, overrides, str(source), made_with)
     asked = list(differences(config, resolved(cfg)))
-    threads = torch.get_num_threads()
-    torch.set_num_threads(made_with.get("machine", {}).get("threads", threads))
-    try:
-        execute(cfg, folder)
-    finally:
-        torch.set_num_threads(threads)
-    now = json.loads((folder / "run.json").read_text())
+    with threads(made_with.get("machine", {}).get("threads")):
+        execute(cfg, folder, record_format=record_format)
+    now = RunFolder(folder).report()
+    return _verdict(source, folder, made_with, now, asked)
+
+
+def _source(source: Path, folder: Path) -> tuple[dict[str, Any], dict[str, Any], int]:
+    """Config of a run or PNG, what it was made with, and the format of its records."""
+    if source.is_dir():
+        run = RunFolder(source)
+        config, report = run.config(), run.report()
+        config |= {"logger": {}, "overwrite": False, "paths": {"output_dir": str(folder)}}
+        return config, report, report.get("format", 0)
+    if source.is_file():
+        return _config_of_picture(source, folder)
+    raise UserError(
+        f"{source}: there is no such file or folder. Allowed: a run folder, or a PNG that vqclip made. "
+        "Try: vqclip rerun outputs/DATE/TIME"
+    )
+
+
+def _verdict(
+    source: Path, folder: Path, made_with: Mapping[str, Any], now: Mapping[str, Any], asked: Sequence[tuple]
+) -> tuple[list[str], bool]:
+    """What differs between the two, and why."""
     lines, same = [f"made again in {folder}"], True
     for name, one, other in _pairs(source, folder):
         difference = _compare(one, other)
@@ -78,15 +87,17 @@ def rerun(source: Path, overrides: Sequence[str] = (), folder: Path | None = Non
     return [*lines, *causes, "not the same bytes"], False
 
 
-def _config_of_picture(path: Path, folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """A PNG's config, with what its record leaves out as we have it, and what it was made with."""
+def _config_of_picture(path: Path, folder: Path) -> tuple[dict[str, Any], dict[str, Any], int]:
+    """A PNG's config, with what its record leaves out as we have it; what it was made with; its format."""
     record = read_record(path)
-    whole = isinstance(record, Mapping) and {"config", "picture", "step"} <= set(record)
-    if not whole or not isinstance(record["config"], Mapping):
-        raise UserError(f"{path}: its vqclip record is damaged. The run folder's config.yaml has it too")
+    if problem := problem_in(record, "record"):
+        raise UserError(f"{path}: its vqclip record is damaged: {problem}. The run folder's config.yaml has it too")
     base = resolved(compose(["logger=none"], output_dir=str(folder)))
     base["callbacks"] = {"progress": base["callbacks"].get("progress")}
-    return {**base, **picture_config(record["config"])}, record.get("made_with", {})
+    config = {**base, **picture_config(record["config"]), "paths": base["paths"], "overwrite": False}
+    if problem := problem_in(config, "config"):
+        raise UserError(f"{path}: its vqclip record is damaged: {problem}. The run folder's config.yaml has it too")
+    return config, record.get("made_with", {}), record.get("format", 0)
 
 
 def _pairs(source: Path, folder: Path) -> Iterator[tuple[str, Path, Path]]:
@@ -94,11 +105,19 @@ def _pairs(source: Path, folder: Path) -> Iterator[tuple[str, Path, Path]]:
     if source.is_file():
         record = read_record(source)
         kind = "steps" if "scores" in record else "crops"
-        yield source.name, source, folder / f"picture-{record['picture']:02d}" / kind / f"{record['step']:06d}.png"
+        yield (
+            source.name,
+            source,
+            RunFolder(folder).picture(record["picture"]).path / kind / f"{record['step']:06d}.png",
+        )
         return
-    for path in sorted(path for kind in _KINDS for path in source.rglob(kind) if "wandb" not in path.parts):
+    for path in sorted(path for kind in _KINDS for path in source.rglob(kind) if _is_own(path, source)):
         name = path.relative_to(source)
         yield str(name), path, folder / name
+
+
+def _is_own(path: Path, source: Path) -> bool:
+    return "wandb" not in path.relative_to(source).parts and not path.is_symlink()
 
 
 def _compare(one: Path, other: Path) -> str:
@@ -107,6 +126,14 @@ def _compare(one: Path, other: Path) -> str:
         return "not made again"
     if one.read_bytes() == other.read_bytes():
         return ""
+    try:
+        return _describe(one, other)
+    except (OSError, SyntaxError, ValueError, SafetensorError, UserError) as error:
+        return f"damaged, it cannot be compared ({error})"
+
+
+def _describe(one: Path, other: Path) -> str:
+    """What of two files with different bytes differs."""
     if one.suffix == ".png":
         import numpy as np
         from PIL import Image

@@ -1,23 +1,23 @@
 """Stop a run and go on with it.
 
 Random numbers are named by seed, purpose and step (``vqclip.rng``), so a checkpoint holds the latent, the optimiser
-and the counters, and nothing else is needed.  To go on, the run folder is cut back to what it was when the checkpoint
-was written, and the steps after it are made again: the same bytes as a run that was never stopped.
+and the counters, and nothing else is needed.  To go on, the run folder is rolled back to what it was when the
+checkpoint was written, and the steps after it are made again: the same bytes as a run that was never stopped.
 """
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
 from vqclip.config.overrides import with_overrides
 from vqclip.config.resolve import differences, picture_config, resolved, time_varying
 from vqclip.errors import UserError
-from vqclip.runs.folder import command, read_checkpoint, read_config
+from vqclip.runs.folder import RunFolder
+from vqclip.runs.status import DIVERGED, FINISHED
 
 if TYPE_CHECKING:
     from vqclip.runs.execute import Result
@@ -38,65 +38,69 @@ def asked(overrides: Sequence[str]) -> tuple[Path, list[str]] | None:
     return Path(runs[0].strip("\"'")), rest
 
 
-def resume(run: Path, overrides: Sequence[str] = ()) -> Result | None:
+def resume(folder: Path, overrides: Sequence[str] = (), callbacks: Sequence[Any] = ()) -> Result | None:
     """Go on with a run from its last whole checkpoint; None where it had nothing left to do.
 
     Args:
-        run: the run folder.
+        folder: the run folder.
         overrides: ``steps=`` for more steps, and what is not the picture's: logger, callbacks, memory, tags.
+        callbacks: of Lightning's, besides those of the config.
 
     Raises:
         UserError: not a run folder; an override that would change the past; the folder is in use.
     """
+    cfg = prepare(RunFolder(folder), overrides)
+    if cfg is None:
+        return None
     from vqclip.runs.execute import execute
 
-    cfg = prepare(run, overrides)
-    if cfg is None:
-        print(f"{run} is finished. More steps: {command(run)} steps=N")
-        return None
-    return execute(cfg, run, resume=True)
+    return execute(cfg, folder, resume=True, callbacks=callbacks)
 
 
-def prepare(run: Path, overrides: Sequence[str]) -> DictConfig | None:
+def prepare(run: RunFolder, overrides: Sequence[str]) -> DictConfig | None:
     """The config to go on with; None where the run is finished."""
-    import json
-
-    past = read_config(run)
-    cfg = with_overrides(past, overrides, f"{run}/config.yaml", _made_with(run))
+    past = run.config()
+    cfg = with_overrides(past, overrides, str(run.config_file), run.try_report())
     now = resolved(cfg)
+    _require_same_picture(run, past, now)
+    status = run.status()
+    if status == DIVERGED:
+        raise UserError(
+            f"{run}: this run diverged ({run.report().get('reason')}); the same steps would end the same way. "
+            f"Try: {run.rerun_command} optimizer.lr={_half(now)}"
+        )
+    if isinstance(now["steps"], int) and now["steps"] != past["steps"]:
+        _require_possible_steps(run, past, now)
+        return cfg
+    return None if status == FINISHED else cfg
+
+
+def _require_same_picture(run: RunFolder, past: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     for key, before, after in differences(picture_config(past), picture_config(now)):
         if key != "steps":
             raise UserError(
                 f"{key}={after}: would change what is past; the run began with {before}. Allowed with resume: steps, "
                 f"and what is not the picture's (logger, callbacks, memory, tags). "
-                f"Try: vqclip rerun {shlex.quote(str(run))} {key}={after}"
+                f"Try: {run.rerun_command} {key}={after}"
             )
-    if isinstance(now["steps"], int) and now["steps"] != past["steps"]:
-        done = (read_checkpoint(run) or {"global_step": 0})["global_step"]
-        if now["steps"] < done:
-            raise UserError(
-                f"steps={now['steps']}: {done} steps are done. Allowed: {done} and more. Try: steps={2 * done}"
-            )
-        if moving := list(time_varying(picture_config(now))):
-            raise UserError(
-                f"steps={now['steps']}: {', '.join(moving)} changes over the whole run, so its past values hang on the "
-                f"number of steps ({past['steps']}). Allowed: steps={past['steps']}. "
-                f"Try: vqclip rerun {shlex.quote(str(run))} steps={now['steps']}"
-            )
-        return cfg
-    try:
-        status = json.loads((run / "run.json").read_text())["status"]
-    except (OSError, ValueError, KeyError):
-        status = "running"
-    return None if status == "finished" else cfg
 
 
-def _made_with(run: Path) -> dict:
-    """sha256 of the files that the run read, as run.json has them."""
-    import json
+def _require_possible_steps(run: RunFolder, past: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    from vqclip.runs.checkpoint import read_checkpoint
 
-    try:
-        report = json.loads((run / "run.json").read_text())
-    except (OSError, ValueError):
-        return {}
-    return report if isinstance(report, dict) else {}
+    steps = now["steps"]
+    checkpoint = read_checkpoint(run)
+    done = checkpoint["global_step"] if checkpoint else 0
+    if steps < done:
+        raise UserError(f"steps={steps}: {done} steps are done. Allowed: {done} and more. Try: steps={2 * done}")
+    if moving := list(time_varying(picture_config(now))):
+        raise UserError(
+            f"steps={steps}: {', '.join(moving)} changes over the whole run, so its past values depend on the "
+            f"number of steps ({past['steps']}). Allowed: steps={past['steps']}. Try: {run.rerun_command} steps={steps}"
+        )
+
+
+def _half(config: Mapping[str, Any]) -> str:
+    """Half of the learning rate, where that is a number."""
+    lr = (config.get("optimizer") or {}).get("lr")
+    return f"{lr / 2:g}" if isinstance(lr, int | float) else "SMALLER"

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from torch import Tensor
 
 from vqclip.io.files import atomic_write
 from vqclip.io.images import png_bytes
 from vqclip.module import LatentOptimisation
-from vqclip.runs.folder import picture_folder, rollback
+from vqclip.runs.folder import RunFolder
 
 __all__ = ["Snapshot", "Snapshots"]
 
@@ -33,12 +33,12 @@ class Snapshots:
     """The pictures' folders: ``steps``, ``crops``, ``latents.safetensors``, ``best.png``, ``final.png``.
 
     Args:
-        folder: the run folder.
+        run: the run folder.
         records: what the PNGs of each picture carry, one a picture.
     """
 
-    def __init__(self, folder: Path, records: list[dict]):
-        self.folder, self.records = folder, records
+    def __init__(self, run: RunFolder, records: list[dict]):
+        self.run, self.records = run, records
         self.best: list[dict] = [{} for _ in records]  #: of each picture: step and scores of its best snapshot
         self.last: list[dict] = [{} for _ in records]  #: of each picture: step and scores of its newest snapshot
         self.digests: dict[str, str] = {}  #: sha256 of every picture written, by path in the folder
@@ -51,7 +51,7 @@ class Snapshots:
 
     def take(self, module: LatentOptimisation, step: int) -> Snapshot:
         """Write every picture as it is after ``step`` steps."""
-        images, scores, crops = module.look()
+        images, scores, crops = module.snapshot()
         by_picture = [{name: value[i].item() for name, value in scores.items()} for i in range(len(self.records))]
         snapshot = Snapshot(images, crops, module.latent.detach().cpu(), by_picture)
         for i in range(len(self.records)):
@@ -68,26 +68,26 @@ class Snapshots:
     def load_state_dict(self, state: Mapping[str, Any], step: int) -> None:
         """Bring the folder back to the snapshots it had at ``step``."""
         self.best, self.last, self.digests = state["best"], state["last"], state["digests"]
-        rollback(self.folder, step, _steps(self.best))
+        self.run.rollback(step, _steps(self.best))
         for i in range(len(self.records)):
-            self._latents[i] = load_file(picture_folder(self.folder, i) / "latents.safetensors")
+            self._latents[i] = self.run.picture(i).latents()
 
     def _write(self, snapshot: Snapshot, i: int, step: int) -> None:
-        folder, own, record = picture_folder(self.folder, i), snapshot.scores[i], {**self.records[i], "step": step}
+        picture, own, record = self.run.picture(i), snapshot.scores[i], {**self.records[i], "step": step}
         content = png_bytes(snapshot.images[i], {**record, "scores": own})
-        self._picture(folder / "steps" / f"{step:06d}.png", content)
-        self._picture(folder / "crops" / f"{step:06d}.png", png_bytes(snapshot.crops[i], record))
-        self._picture(folder / "final.png", content)
+        self._picture(picture.snapshot(step), content)
+        self._picture(picture.crops / f"{step:06d}.png", png_bytes(snapshot.crops[i], record))
+        self._picture(picture.final, content)
         if not self.best[i] or own["score"] > self.best[i]["score"]:
             self.best[i] = {"step": step, **own}
-            self._picture(folder / "best.png", content)
+            self._picture(picture.best, content)
         self.last[i] = {"step": step, **own}
         self._latents[i][f"{step:06d}"] = snapshot.latents[i].clone()
-        atomic_write(folder / "latents.safetensors", save(self._latents[i]))
+        atomic_write(picture.latents_file, save(self._latents[i]))
 
     def _picture(self, path: Path, content: bytes) -> None:
         atomic_write(path, content)
-        self.digests[str(path.relative_to(self.folder))] = hashlib.sha256(content).hexdigest()
+        self.digests[str(path.relative_to(self.run.path))] = hashlib.sha256(content).hexdigest()
 
 
 def _steps(entries: Sequence[Mapping[str, Any]]) -> list[int]:

@@ -18,6 +18,8 @@ ends the run before its last step.
 
 from __future__ import annotations
 
+from vqclip.errors import UserError
+
 __all__ = [
     "DIVERGED",
     "FAILED",
@@ -28,6 +30,7 @@ __all__ = [
     "STOPPED_EARLY",
     "WITH_PICTURES",
     "Diverged",
+    "RunError",
 ]
 
 RUNNING = "running"
@@ -53,3 +56,9 @@ class Diverged(Exception):
     def __init__(self, reason: str):
         super().__init__(reason)
         self.reason = reason
+
+
+class RunError(UserError):
+    """A run that began and could not go on, for a reason that is no fault of the program."""
+
+    exit_status = 1

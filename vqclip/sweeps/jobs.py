@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from vqclip.config.resolve import identity
+from vqclip.runs.folder import RunFolder
+from vqclip.runs.status import WITH_PICTURES
 
 __all__ = ["Job", "group_name", "in_batches", "is_done", "job_folders", "numbered_folders", "read_report"]
 
@@ -33,7 +34,7 @@ def is_done(folder: Path, identity: str) -> bool:
     report = read_report(folder)
     return (
         report.get("identity") == identity
-        and report.get("status") == "finished"
+        and report.get("status") in WITH_PICTURES
         and all((folder / name).is_file() for name in report.get("sha256", {}))
     )
 
@@ -55,11 +56,9 @@ def numbered_folders(folder: Path) -> list[Path]:
 
 
 def read_report(folder: Path) -> dict[str, Any]:
-    """``run.json`` of a folder, empty where there is none that can be read."""
-    try:
-        return json.loads((folder / "run.json").read_text())
-    except (OSError, ValueError):
-        return {}
+    """``run.json`` of a job's folder: empty where there is none, one that says so where it is damaged."""
+    run = RunFolder(folder)
+    return run.try_report() if run.report_file.exists() else {}
 
 
 def in_batches(commands: list, size: int | None) -> Iterator[tuple[list, int]]:

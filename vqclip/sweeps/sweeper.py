@@ -32,7 +32,7 @@ from vqclip.config.explain import explain
 from vqclip.config.grammar import job_name
 from vqclip.config.resolve import resolved
 from vqclip.errors import UserError
-from vqclip.runs.folder import lock_folder
+from vqclip.runs.lock import lock_folder
 from vqclip.sweeps.inert import inert_warnings
 from vqclip.sweeps.jobs import Job, group_name, in_batches, is_done, job_folders, numbered_folders, read_report
 from vqclip.sweeps.progress import counted

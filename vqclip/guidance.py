@@ -18,23 +18,23 @@ from vqclip.protocols import Augmentation, Targets, View
 from vqclip.rng import StepRandom
 from vqclip.targets import MovingTargets
 
-__all__ = ["Guide", "Looking", "part_of"]
+__all__ = ["Guidance", "Guide", "part_of"]
 
 
 @dataclass(frozen=True)
 class Guide:
-    """A perceptor of the run, its share of the objective, and what it should see."""
+    """A perceptor of the run, its weight in the objective, and what it should see."""
 
     perceptor: Any  #: a Perceptor
-    share: float  #: shares of all eyes add up to 1
+    weight: float  #: the weights of all guides add up to 1
     targets: Targets | MovingTargets
 
 
 @dataclass(frozen=True)
-class Looking:
-    """How a run looks at its pictures."""
+class Guidance:
+    """How the perceptors of a run guide it."""
 
-    eyes: Mapping[str, Guide]
+    guides: Mapping[str, Guide]
     augmentations: Augmentation
     noise: Noise
     objective: Objective
@@ -44,45 +44,56 @@ class Looking:
         image: Tensor,
         rng: StepRandom,
         view: View,
-        which: slice,
-        chunks: Callable[[int, int], list[slice]],
+        pictures: slice,
+        chunks: Callable[[int], list[slice]],
         backward: bool,
         noisy: bool = True,
     ) -> dict[str, Tensor]:
-        """Crop terms of pictures ``which``: name → mean over crops and eyes, sum over places, [n], detached.
+        """Crop terms of ``pictures``: name → mean over crops and guides, sum over places, [n], detached.
 
         Args:
             image: [n,3,H,W] in [0,1].
             view: what a term may look at, without crops.
-            chunks: from (pictures, crops) to slices of the crops, each looked at in one go.
+            chunks: from a number of pictures to slices of the crops, each looked at in one go.
             backward: add the gradient of their weighted sum to ``image.grad``, a chunk of crops at a time.
             noisy: with noise on the crops.
         """
         totals: dict[str, Tensor] = {}
         for place in self.places(view.progress):
-            self._look_at(place, image, rng, view, which, chunks, backward, noisy, totals)
+            self._on_place(place, image, rng, view, pictures, chunks, backward, noisy, totals)
         return totals
 
     def places(self, t: float) -> list[Region | None]:
         """Where the perceptors look at progress ``t``; None is the whole picture."""
-        return [place for place, _ in next(iter(self.eyes.values())).targets.at(t)]
+        return [place for place, _ in next(iter(self.guides.values())).targets.at(t)]
 
-    def _look_at(self, place, image, rng, view, which, chunks, backward, noisy, totals) -> None:
+    def _on_place(
+        self,
+        place: Region | None,
+        image: Tensor,
+        rng: StepRandom,
+        view: View,
+        pictures: slice,
+        chunks: Callable[[int], list[slice]],
+        backward: bool,
+        noisy: bool,
+        totals: dict[str, Tensor],
+    ) -> None:
         part, rng = part_of(image, place), rng.of(place)
         draw = self.augmentations.draw(rng, *part.shape[-2:])
-        count, pictures, weights = self.augmentations.count, len(image), getattr(draw, "weights", None)
+        count, weights = self.augmentations.count, getattr(draw, "weights", None)
         padded = self.augmentations.transform(part, draw)
         leaf = padded.detach().requires_grad_(backward)  # as the image is: one transform, many chunks
-        for eye in self.eyes.values():
-            size = eye.perceptor.input_size
+        for guide in self.guides.values():
+            size = guide.perceptor.input_size
             noise = self.noise.draw(rng, count, size, view.progress) if noisy else None
-            targets = dict(eye.targets.at(view.progress))[place].of(which)
-            for some in chunks(pictures, count):
-                vectors = eye.perceptor.encode_image(self.crops(leaf, draw, noise, size, some))
-                unit = F.normalize(vectors, dim=-1).view(pictures, -1, vectors.shape[-1])
-                seen = None if weights is None else weights[:, some]
+            targets = dict(guide.targets.at(view.progress))[place].of(pictures)
+            for chunk in chunks(len(image)):
+                vectors = guide.perceptor.encode_image(self.crops(leaf, draw, noise, size, chunk))
+                unit = F.normalize(vectors, dim=-1).view(len(image), -1, vectors.shape[-1])
+                seen = None if weights is None else weights[:, chunk]
                 terms = self.objective.on_crops(replace(view, vectors=unit, targets=targets, weights=seen))
-                terms = {name: value * (eye.share / count) for name, value in terms.items()}
+                terms = {name: value * (guide.weight / count) for name, value in terms.items()}
                 if backward:
                     self.objective.total(terms, view.progress).sum().backward()
                 for name, value in terms.items():
@@ -90,16 +101,16 @@ class Looking:
         if backward:
             padded.backward(leaf.grad)
 
-    def crops(self, padded: Tensor, draw: Any, noise: Tensor | None, input_size: int, which: slice) -> Tensor:
-        """Crops ``which`` of every picture, padded and turned, as a perceptor sees them: [B·n,3,S,S]."""
-        crops = self.augmentations.cut(padded, draw, input_size, which)
-        return crops if noise is None else crops + noise[:, which].flatten(0, 1)
+    def crops(self, padded: Tensor, draw: Any, noise: Tensor | None, input_size: int, chunk: slice) -> Tensor:
+        """Some crops of every picture, padded and turned, as a perceptor sees them: [B·n,3,S,S]."""
+        crops = self.augmentations.cut(padded, draw, input_size, chunk)
+        return crops if noise is None else crops + noise[:, chunk].flatten(0, 1)
 
     def one_crop(self, image: Tensor, rng: StepRandom, t: float) -> Tensor:
         """The first crop of each picture as the first perceptor sees it, [B,3,S,S] in [0,1]."""
         place = self.places(t)[0]
         part, rng = part_of(image, place), rng.of(place)
-        size = next(iter(self.eyes.values())).perceptor.input_size
+        size = next(iter(self.guides.values())).perceptor.input_size
         noise = self.noise.draw(rng, self.augmentations.count, size, t)
         draw = self.augmentations.draw(rng, *part.shape[-2:])
         return self.crops(self.augmentations.transform(part, draw), draw, noise, size, slice(0, 1)).clamp(0, 1)

@@ -1,0 +1,58 @@
+"""Python values as overrides of the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from vqclip.config.grammar import quote
+from vqclip.errors import UserError
+
+__all__ = ["as_overrides"]
+
+
+def as_overrides(
+    prompt: str | Sequence[str] | None, overrides: Sequence[str] | Mapping[str, Any], keys: Mapping[str, Any]
+) -> list[str]:
+    """What the command line would be given.
+
+    Raises:
+        UserError: a value that no config can hold.
+    """
+    if isinstance(overrides, str):
+        raise UserError(
+            f"overrides={overrides!r}: a text. Allowed: a list or a mapping. Try: overrides=[{overrides!r}]"
+        )
+    texts = [prompt] if isinstance(prompt, str) else list(prompt or [])
+    if any(not isinstance(text, str) or not text.strip() for text in texts):
+        raise UserError(f"prompt={prompt!r}: not allowed. Allowed: a text that is not blank, or a list of such texts")
+    words = [f"{key}={value_of(value)}" for key, value in keys.items()]
+    if isinstance(overrides, Mapping):
+        words = [f"{key}={value_of(value)}" for key, value in overrides.items()] + words
+    else:
+        words = [*overrides, *words]
+    return [*words, *([f"prompts.include=[{','.join(map(quote, texts))}]"] if texts else [])]
+
+
+def value_of(value: Any) -> str:
+    """A value in Hydra's grammar: a text is taken as it would be typed, texts inside lists and mappings are quoted."""
+    if isinstance(value, str | Path):
+        return str(value)
+    return _nested(value)
+
+
+def _nested(value: Any) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int | float):
+        return repr(value)
+    if isinstance(value, str | Path):
+        return quote(str(value))
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"{key}:{_nested(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ",".join(map(_nested, value)) + "]"
+    raise UserError(f"{value!r}: no config can hold it. Allowed: texts, numbers, true, false, null, lists and mappings")

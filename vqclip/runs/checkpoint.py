@@ -1,0 +1,52 @@
+"""The resume point of a run: read as tensors and plain data only."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from typing import Any
+
+from vqclip.errors import UserError
+from vqclip.runs.folder import RunFolder
+from vqclip.runs.status import FINISHED, STOPPED_EARLY
+
+__all__ = ["read_checkpoint"]
+
+_PARTS = {"global_step": int, "state_dict": Mapping, "callbacks": Mapping, "optimizer_states": list}
+
+
+def read_checkpoint(run: RunFolder) -> dict[str, Any] | None:
+    """The last whole checkpoint; None where there is none yet.
+
+    Raises:
+        UserError: the file holds anything else, or there was one and it is gone.
+    """
+    import torch
+
+    if not run.checkpoint_file.exists() and not run.checkpoint_file.is_symlink():
+        return _never_had_one(run)
+    content = run.read(run.checkpoint_file)
+    try:
+        found = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises whatever its readers and the pickle's own bytes come upon
+        what = str(error).splitlines()[0] if content and str(error) else "it is empty"
+        raise _no_checkpoint(run, what) from None
+    for name, kind in _PARTS.items():
+        if not isinstance(found, Mapping) or not isinstance(found.get(name), kind):
+            raise _no_checkpoint(run, f"it has no {name}")
+    if "latent" not in found["state_dict"]:
+        raise _no_checkpoint(run, "it has no latent")
+    return found
+
+
+def _never_had_one(run: RunFolder) -> None:
+    # The first is written with the first snapshot after the start: where there is a second one, it has been there.
+    snapshots = len(list(run.picture(0).steps.glob("*.png")))
+    if snapshots > 2 or run.try_report()["status"] in (FINISHED, STOPPED_EARLY):
+        raise UserError(
+            f"{run.checkpoint_file}: missing, so this run cannot go on from where it was. Try: {run.rerun_command}"
+        )
+
+
+def _no_checkpoint(run: RunFolder, what: str) -> UserError:
+    return UserError(f"{run.checkpoint_file}: not a checkpoint of vqclip ({what}). Try: {run.rerun_command}")

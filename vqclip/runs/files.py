@@ -1,0 +1,121 @@
+"""The files of a run folder one by one: how each is named, and read without following a link."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vqclip.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["OwnedFolder", "PictureFolder"]
+
+
+class OwnedFolder:
+    """A run folder by its names.
+
+    Args:
+        path: the folder.
+    """
+
+    def __init__(self, path: Path | str):
+        self.path = path = Path(path)
+        self.config_file, self.report_file = path / "config.yaml", path / "run.json"
+        self.metrics_file, self.timing_file = path / "metrics.csv", path / "timing.csv"
+        self.checkpoint_file, self.log_file = path / "last.ckpt", path / "vqclip.log"
+        self.interpolation = path / "interpolation.mp4"
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    @property
+    def resume_command(self) -> str:
+        return f"vqclip resume={shlex.quote(str(self.path))}"
+
+    @property
+    def rerun_command(self) -> str:
+        return f"vqclip rerun {shlex.quote(str(self.path))}"
+
+    def damaged(self, path: Path, what: str) -> UserError:
+        """The error of a file that cannot be used."""
+        helps = self.rerun_command
+        if path == self.config_file:
+            helps = f"vqclip rerun {shlex.quote(str(PictureFolder(self, 0).final))}"
+        return UserError(f"{path}: damaged: {' '.join(what.split())}. Try: {helps}")
+
+    def read(self, path: Path) -> bytes:
+        """The content of one of its files.
+
+        Raises:
+            UserError: there is none, it cannot be read, or it lies behind a symbolic link.
+        """
+        self.refuse_link(path)
+        try:
+            return path.read_bytes()
+        except FileNotFoundError:
+            if path in (self.config_file, self.report_file) and not self.config_file.is_file():
+                raise UserError(
+                    f"{self}: not a run folder, it has no {path.name}. Allowed: a folder that vqclip wrote, such as "
+                    "outputs/DATE/TIME or multirun/DATE/TIME/0"
+                ) from None
+            raise UserError(f"{path}: missing. Try: {self.rerun_command}") from None
+        except OSError as error:
+            raise UserError(f"{path}: cannot be read: {error.strerror}. Try: ls -l {shlex.quote(str(path))}") from None
+
+    def refuse_link(self, path: Path) -> None:
+        """Refuse a file that is a symbolic link, or lies in a folder of the run that is one."""
+        below = path.relative_to(self.path)
+        for part in [below, *below.parents][:-1]:
+            if (self.path / part).is_symlink():
+                raise UserError(
+                    f"{self.path / part}: a symbolic link, and nothing in a run folder is followed to elsewhere. "
+                    f"Allowed: the file itself. Try: rm {shlex.quote(str(self.path / part))}"
+                )
+
+    def holds(self, path: Path) -> bool:
+        """Whether one of its files is there, and not behind a link."""
+        try:
+            self.refuse_link(path)
+        except UserError:
+            return False
+        return path.is_file()
+
+
+class PictureFolder:
+    """One picture of a run: prompt by prompt, seed by seed."""
+
+    def __init__(self, run: OwnedFolder, index: int):
+        self.run, self.index = run, index
+        self.path = run.path / f"picture-{index:02d}"
+        self.best, self.final = self.path / "best.png", self.path / "final.png"
+        self.steps, self.crops = self.path / "steps", self.path / "crops"  #: folders of snapshots, 000100.png
+        self.latents_file = self.path / "latents.safetensors"
+        self.timelapse = self.path / "timelapse.mp4"
+
+    def snapshot(self, step: int) -> Path:
+        return self.steps / f"{step:06d}.png"
+
+    def latents(self) -> dict[str, Tensor]:
+        """The latents [C,h,w] of its snapshots, by step (``000100``).
+
+        Raises:
+            UserError: the file is missing or damaged.
+        """
+        from safetensors import SafetensorError
+        from safetensors.torch import load
+
+        content = self.run.read(self.latents_file)
+        try:
+            return load(content)
+        except (SafetensorError, ValueError, KeyError) as error:
+            raise self.run.damaged(self.latents_file, str(error)) from None
+
+    def latent(self, step: int) -> Tensor:
+        """The latent [C,h,w] of the snapshot of ``step``."""
+        try:
+            return self.latents()[f"{step:06d}"]
+        except KeyError:
+            raise self.run.damaged(self.latents_file, f"it has no latent of step {step}") from None

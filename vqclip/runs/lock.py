@@ -1,0 +1,52 @@
+"""A folder held by one process."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from vqclip.errors import UserError
+
+__all__ = ["is_busy", "lock_folder"]
+
+
+@contextmanager
+def lock_folder(folder: Path) -> Iterator[None]:
+    """Hold a folder, so that no second process writes into it; the system lets go of it when the process ends.
+
+    Raises:
+        UserError: another process holds it, or it cannot be written.
+    """
+    lock = folder / ".lock"
+    if lock.is_symlink():
+        raise UserError(f"{lock}: a symbolic link. Allowed: a file of vqclip's own. Try: rm {shlex.quote(str(lock))}")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        held = FileLock(lock, timeout=0).acquire()
+    except Timeout:
+        raise UserError(
+            f"{folder}: another vqclip process is at work in this folder. Wait until it ends, or stop it"
+        ) from None
+    except OSError as error:
+        raise UserError(
+            f"{folder}: no folder that can be written ({os.strerror(error.errno or 0)}). "
+            "Try: hydra.run.dir=FOLDER, or hydra.sweep.dir=FOLDER for a sweep"
+        ) from None
+    with held:
+        yield
+
+
+def is_busy(folder: Path) -> bool:
+    """Whether another process holds a folder."""
+    if not (folder / ".lock").is_file():
+        return False
+    try:
+        with lock_folder(folder):
+            return False
+    except UserError:
+        return True

@@ -1,0 +1,53 @@
+"""What a run will do, known before anything heavy is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from vqclip.config.check import check
+from vqclip.config.resolve import identity
+from vqclip.prompts import parse
+from vqclip.runs.schema import FORMAT
+
+__all__ = ["RunPlan"]
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """A checked config, and the pictures that come of it: prompt by prompt, seed by seed."""
+
+    config: Mapping[str, Any]  #: resolved, plain data
+    prompts: tuple[Any, ...]  #: the include entry of each picture
+    seeds: tuple[int, ...]  #: of each picture
+    callbacks: tuple[Any, ...] = ()  #: Lightning callbacks besides those of the config
+    record_format: int = FORMAT  #: of the records in the PNGs; 0 makes pictures of before there was a number
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any], callbacks: Sequence[Any] = (), record_format: int = FORMAT) -> RunPlan:
+        """The plan of a resolved config.
+
+        Raises:
+            UserError: the config has mistakes; all are named.
+        """
+        check(config)
+        include, size = config["prompts"]["include"], config["batch_size"]
+        include = include if isinstance(include, list) else [include]
+        return cls(
+            config=config,
+            prompts=tuple(own for own in include for _ in range(size)),
+            seeds=tuple(config["seed"] + i for _ in include for i in range(size)),
+            callbacks=tuple(callbacks),
+            record_format=record_format,
+        )
+
+    @property
+    def identity(self) -> str:
+        return identity(self.config)
+
+    @property
+    def pictures(self) -> list[dict[str, Any]]:
+        """Prompt and seed of each picture, for run.json."""
+        both = zip(self.prompts, self.seeds, strict=True)
+        return [{"prompt": parse(own).label, "seed": seed} for own, seed in both]

@@ -1,0 +1,118 @@
+"""run.json while a run goes on: kept true however the run ends."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import time
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from typing import Any
+
+from vqclip.errors import UserError
+from vqclip.runs.folder import RunFolder
+from vqclip.runs.plan import RunPlan
+from vqclip.runs.provenance import inputs, machine, own_weights, versions
+from vqclip.runs.status import FAILED, INTERRUPTED, RUNNING, RunError
+
+__all__ = ["Report", "keep_report"]
+
+_log = logging.getLogger(__name__)
+
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_NO_ENTRY = {errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ESTALE}
+
+
+class Report:
+    """The report of a run in its folder.
+
+    Args:
+        first: what is known when the run begins.
+        seconds: of the sittings before.
+    """
+
+    def __init__(self, run: RunFolder, first: Mapping[str, Any], seconds: float = 0.0):
+        self.run, self.content = run, dict(first)
+        self._began = time.perf_counter() - seconds
+
+    def add(self, **parts: Any) -> None:
+        """Take up what has become known, and the seconds so far."""
+        seconds = round(time.perf_counter() - self._began, 3)
+        self.content = {**self.content, **parts, "seconds": seconds}
+
+    def write(self) -> None:
+        self.run.write_report(self.content)
+
+
+def first_report(plan: RunPlan, past: Mapping[str, Any], resumed_at: int | None) -> dict[str, Any]:
+    """What is known before models are loaded."""
+    return {
+        "status": RUNNING,
+        "identity": plan.identity,
+        "started": past.get("started", datetime.now().astimezone().isoformat(timespec="seconds")),
+        "resumed": past.get("resumed", []) + ([] if resumed_at is None else [resumed_at]),
+        "seed": plan.config["seed"],
+        "steps": 0,
+        "pictures": plan.pictures,
+        "versions": versions(),
+        "machine": machine(),
+    }
+
+
+@contextmanager
+def keep_report(
+    run: RunFolder, plan: RunPlan, past: Mapping[str, Any], resumed_at: int | None = None
+) -> Iterator[Report]:
+    """The report of a run that begins or goes on; whatever ends it is written there.
+
+    Raises:
+        RunError: the folder could not be written, or went away.
+    """
+    report = Report(run, first_report(plan, past, resumed_at), past.get("seconds", 0.0))
+    if resumed_at is None:
+        # Before the config that names the files: a resumed record reads only files whose hashes it has.
+        run.write_report({**report.content, "weights": own_weights(plan.config), "inputs": inputs(plan.config)})
+    run.write_config(plan.config)
+    try:
+        yield report
+        if not run.is_there():
+            raise RunError(f"{run}: the folder was removed while the run went on. Try: the same command again")
+        report.write()
+    except (KeyboardInterrupt, SystemExit):
+        _end(report, status=INTERRUPTED)
+        _log.warning("stopped. To go on: %s", run.resume_command)
+        raise
+    except BaseException as error:
+        told = _explained(error, run)
+        _end(report, status=FAILED, error=str(told) if isinstance(told, UserError) else _named(told))
+        with suppress(OSError):
+            if run.is_there():
+                run.log("".join(traceback.format_exception(error)))
+        if told is error:
+            raise
+        raise told from error
+
+
+def _end(report: Report, **ending: Any) -> None:
+    report.add(**ending)
+    with suppress(OSError):  # the disk that is full ended it
+        if report.run.is_there():
+            report.write()
+
+
+def _named(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+def _explained(error: BaseException, run: RunFolder) -> BaseException:
+    """What the system refuses, in a sentence; anything else as it is."""
+    if not isinstance(error, OSError) or error.errno not in _NO_ROOM | _NO_ENTRY:
+        return error
+    if not run.is_there():
+        return RunError(f"{run}: the folder was removed while the run went on. Try: the same command again")
+    where = error.filename or run
+    if error.errno in _NO_ROOM:
+        return RunError(f"{where}: no space left. What was written is kept; with space, go on: {run.resume_command}")
+    return RunError(f"{where}: {error.strerror}. What was written is kept. To go on: {run.resume_command}")

@@ -1,0 +1,140 @@
+"""What a run came to, read from its folder."""
+
+from __future__ import annotations
+
+import base64
+import html
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vqclip.errors import UserError
+from vqclip.runs.folder import RunFolder
+from vqclip.runs.status import DIVERGED, WITH_PICTURES
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from torch import Tensor
+
+__all__ = ["Result"]
+
+
+class Result:
+    """A run that has ended.  In a notebook it shows its pictures.
+
+    Args:
+        folder: the run folder.
+        report: its run.json; None reads it.
+        images, latents: where they are known already; else they are read when asked for.
+
+    Raises:
+        UserError: no run folder, a damaged one, or a run that has no pictures yet.
+    """
+
+    def __init__(
+        self,
+        folder: Path | str,
+        report: Mapping[str, Any] | None = None,
+        images: Tensor | None = None,
+        latents: Tensor | None = None,
+    ):
+        self._run, self._images, self._latents = RunFolder(folder), images, latents
+        self.report = dict(report or self._run.report())  #: run.json
+        if self.status not in (*WITH_PICTURES, DIVERGED):
+            raise UserError(f"{folder}: this run is {self.status}. Try: {self._run.resume_command}")
+
+    def __repr__(self) -> str:
+        return f"Result({str(self.folder)!r}, {self.status}, score {self.score:.4f})"
+
+    @property
+    def folder(self) -> Path:
+        return self._run.path
+
+    @property
+    def status(self) -> str:
+        """``finished``, ``stopped early`` or ``diverged``, see :mod:`vqclip.runs.status`."""
+        return self.report["status"]
+
+    @property
+    def reason(self) -> str | None:
+        """Why it stopped early or diverged."""
+        return self.report.get("reason")
+
+    @property
+    def scores(self) -> list[dict[str, Any]]:
+        """Of each picture: prompt, seed, and the scores of its best and final snapshot."""
+        return self.report["pictures"]
+
+    @property
+    def score(self) -> float:
+        """Mean of the best scores; NaN where a run diverged before it had any."""
+        return sum(own.get("best", {}).get("score", float("nan")) for own in self.scores) / len(self.scores)
+
+    @property
+    def pictures(self) -> list[Path]:
+        """The best snapshot of each picture, as files."""
+        return [self._run.picture(i).best for i in range(len(self.scores))]
+
+    @property
+    def best(self) -> list[Image]:
+        """The best snapshot of each picture."""
+        return [_open(path) for path in self.pictures]
+
+    @property
+    def final(self) -> list[Image]:
+        """The last snapshot of each picture."""
+        return [_open(self._run.picture(i).final) for i in range(len(self.scores))]
+
+    @cached_property
+    def images(self) -> Tensor:
+        """Final pictures [P,3,H,W] in [0,1]; of a run that was read back, with the 8 bits of its PNGs."""
+        import torch
+        from torchvision.transforms.functional import pil_to_tensor
+
+        if self._images is not None:
+            return self._images
+        return torch.stack([pil_to_tensor(picture) for picture in self.final]) / 255
+
+    @cached_property
+    def latents(self) -> Tensor:
+        """Their latents [P,C,h,w]."""
+        import torch
+
+        if self._latents is not None:
+            return self._latents
+        steps = [own["final"]["step"] for own in self.scores]
+        return torch.stack([self._run.picture(i).latent(step) for i, step in enumerate(steps)])
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The resolved config."""
+        return self._run.config()
+
+    @property
+    def history(self) -> list[dict[str, float]]:
+        """The rows of metrics.csv: step, loss, every term; ``pandas.DataFrame(result.history)`` is a table."""
+        return self._run.history()
+
+    def _repr_html_(self) -> str:
+        figures = []
+        for path, own in zip(self.pictures, self.scores, strict=True):
+            score = f", score {own['best']['score']:.3f}" if "best" in own else ""
+            caption = html.escape(f"{own['prompt']} (seed {own['seed']}{score})")
+            content = base64.b64encode(path.read_bytes()).decode() if path.is_file() else ""
+            figures.append(
+                f'<figure style="display:inline-block;margin:4px"><img src="data:image/png;base64,{content}">'
+                f"<figcaption>{caption}</figcaption></figure>"
+            )
+        where = html.escape(str(self.folder)) + (f": {html.escape(self.reason)}" if self.reason else "")
+        return f"<div>{''.join(figures)}<br>{self.status}, <code>{where}</code></div>"
+
+
+def _open(path: Path) -> Image:
+    from PIL import Image
+
+    try:
+        with Image.open(path) as picture:
+            return picture.convert("RGB")
+    except (OSError, SyntaxError, ValueError) as error:
+        raise UserError(f"{path}: not a picture that can be opened ({error})") from None

@@ -1,0 +1,83 @@
+"""A sweep from Python."""
+
+from __future__ import annotations
+
+import base64
+import html
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from vqclip.config.grammar import quote
+from vqclip.errors import UserError
+from vqclip.runs.arguments import as_overrides
+from vqclip.runs.folder import RunFolder
+from vqclip.runs.result import Result
+from vqclip.runs.status import WITH_PICTURES
+from vqclip.sweeps.jobs import numbered_folders
+
+__all__ = ["Sweep", "run_sweep"]
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """The runs of a sweep.  In a notebook it shows its contact sheet."""
+
+    folder: Path
+    unfinished: dict[Path, str]  #: jobs without pictures, and why
+
+    @cached_property
+    def runs(self) -> list[Result]:
+        """Those with pictures, in the order of the jobs."""
+        return [Result(path) for path in numbered_folders(self.folder) if path not in self.unfinished]
+
+    @property
+    def best(self) -> Result:
+        """The run of the highest score; where alpha or beta are swept, their scores are of different scales."""
+        return max(self.runs, key=lambda run: run.score)
+
+    @property
+    def sheet(self) -> Path:
+        return self.folder / "compare.png"
+
+    @property
+    def page(self) -> Path:
+        return self.folder / "compare.html"
+
+    @property
+    def table(self) -> Path:
+        return self.folder / "results.csv"
+
+    def _repr_html_(self) -> str:
+        sheet = base64.b64encode(self.sheet.read_bytes()).decode() if self.sheet.is_file() else ""
+        where = html.escape(str(self.folder))
+        return f'<div><img src="data:image/png;base64,{sheet}"><br>{len(self.runs)} runs, <code>{where}</code></div>'
+
+
+def run_sweep(
+    prompt: str | Sequence[str] | None,
+    overrides: Sequence[str] | Mapping[str, Any],
+    folder: str | Path | None,
+    config_dir: str | Path | None,
+    keys: Mapping[str, Any],
+) -> Sweep:
+    """See :func:`vqclip.sweep`."""
+    folder = Path(folder or datetime.now().strftime("multirun/%Y-%m-%d/%H-%M-%S-%f"))
+    own = ["--config-dir", str(config_dir)] if config_dir else []
+    words = [*as_overrides(prompt, overrides, keys), f"hydra.sweep.dir={quote(str(folder))}"]
+    done = subprocess.run([sys.executable, "-m", "vqclip", "-m", *own, *words], stderr=subprocess.PIPE, text=True)
+    if done.returncode not in (0, 1) or not folder.is_dir():
+        raise UserError(done.stderr.strip().removeprefix("vqclip: ") or f"the sweep ended with {done.returncode}")
+    sys.stderr.write(done.stderr)
+    reports = {path: RunFolder(path).try_report() for path in numbered_folders(folder)}
+    unfinished = {
+        path: report.get("reason") or report.get("error") or report["status"]
+        for path, report in reports.items()
+        if report["status"] not in WITH_PICTURES
+    }
+    return Sweep(folder, unfinished)
