@@ -1,0 +1,74 @@
+"""The seven examples of docs/your_own_parts.md, run as they stand there from a folder outside the repository.
+
+``python tests/test_your_own_parts.py`` prints how long they are.
+"""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPO = Path(__file__).parent.parent
+PAGE = (REPO / "docs" / "your_own_parts.md").read_text()
+LONGEST = 20
+#: What makes a run a second long; the pair is the small one of the tests.
+SHORT = ["steps=2", "snapshot_every=1", "logger=none", "callbacks.interpolation=null", "hydra.run.dir=out"]
+
+
+def examples():
+    """Section → (files, command) of every section with a class."""
+    found = {}
+    for section in re.split(r"^## ", PAGE, flags=re.MULTILINE)[1:]:
+        files = dict(re.findall(r"^```(?:python|yaml)\n# (\S+)\n(.*?)^```", section, re.DOTALL | re.MULTILINE))
+        commands = re.findall(r"^PYTHONPATH=\. vqclip (.*)$", section, re.MULTILINE)
+        if files:
+            found[section.splitlines()[0]] = (files, commands[0])
+    return found
+
+
+EXAMPLES = examples()
+
+
+def lines(text):
+    """How many lines are not blank."""
+    return sum(bool(line.strip()) for line in text.splitlines())
+
+
+def test_there_are_seven_of_at_most_twenty_lines():
+    assert len(EXAMPLES) == 7
+    for name, (files, _) in EXAMPLES.items():
+        assert {Path(path).suffix for path in files} == {".py", ".yaml"}, name
+        assert sum(lines(text) for text in files.values()) <= LONGEST, name
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_an_example_runs_from_a_folder_of_its_own(name, tmp_path, small_pair):
+    files, command = EXAMPLES[name]
+    for path, text in files.items():
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(text)
+    named = re.findall(r"(\S+)=", command)
+    pair = [o for o in small_pair if not any(key in o for key in ("logger", "callbacks", "steps", "snapshot"))]
+    if "checkpoints/generator" in named:
+        pair = [o for o in pair if "checkpoints.generator" not in o]
+    pair = [o for o in pair if not (o.startswith("init") and "init" in named)]
+    pair = [o for o in pair if not (o.startswith("augmentations") and "augmentations" in named)]
+    words = [word for word in re.findall(r'"[^"]*"|\S+', command)]
+    script = "import sys; from vqclip.cli import main; main(sys.argv[1:])"
+    argv = [*words[:-1], *pair, *SHORT, words[-1].strip('"')]
+    env = os.environ | {"PYTHONPATH": os.pathsep.join([".", os.environ.get("PYTHONPATH", str(REPO))])}
+    made = subprocess.run([sys.executable, "-c", script, *argv], cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert made.returncode == 0, made.stderr[-2000:]
+    report = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert report["status"] == "finished" and report["pictures"][0]["final"]["step"] == 2
+    rows = (tmp_path / "out" / "metrics.csv").read_text().splitlines()
+    assert "grey" in rows[0] or "grey" not in command
+
+
+if __name__ == "__main__":
+    for title, (texts, _) in EXAMPLES.items():
+        print(f"{title:28} " + " + ".join(f"{path} {lines(text)}" for path, text in texts.items()))
