@@ -259,3 +259,11 @@ def test_a_run_that_diverged_raises_an_alert(pair, tmp_path):
     own = records(tmp_path / "run")
     [alert] = own["alert"]
     assert "diverged" in alert["title"] and "loss.anchor=1" in alert["text"] and own["exit"][0]["exit_code"] == 1
+
+
+def test_wandb_lists_the_installed_packages_as_it_does_itself():
+    from vqclip.loggers.wandb_light import _installed
+
+    code = "import wandb.util; print([(one.key, one.version) for one in wandb.util.working_set()])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == str([(one.key, one.version) for one in _installed()])

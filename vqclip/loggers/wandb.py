@@ -21,6 +21,7 @@ from vqclip.errors import UserError
 from vqclip.io.wandb_server import has_key, is_reachable, wandb_mode
 from vqclip.loggers.base import Media, RunView, mean_scores, run_name
 from vqclip.loggers.wandb_files import last_step, mark_uploaded, records_of
+from vqclip.loggers.wandb_light import lighten
 
 __all__ = ["WandbRun", "wandb_logger"]
 
@@ -171,8 +172,7 @@ def wandb_logger(config: dict, mode: str | None, save_dir: str | None = None, **
 def _begin(folder: str, config: dict, mode: str, arguments: dict[str, Any]):
     import wandb
 
-    if "pandas" not in sys.modules:
-        wandb.util.pd_available = False  # else it is imported, half a second, to find that a picture is no table
+    lighten()
     Path(folder).mkdir(parents=True, exist_ok=True)
     begin = partial(
         wandb.init,

@@ -1,0 +1,32 @@
+"""What W&B does at every run's start that is not worth its time, done in less.  The record is the same."""
+
+from __future__ import annotations
+
+import re
+import sys
+from functools import cache
+from importlib.metadata import distributions
+
+__all__ = ["lighten"]
+
+
+def lighten() -> None:
+    """Once W&B is imported, before its runs begin."""
+    import wandb
+
+    if "pandas" not in sys.modules:
+        wandb.util.pd_available = False  # else it is imported, half a second, to find that a picture is no table
+    # W&B parses all that 500 packages say of themselves for two lines of each, again for every run of a sweep.
+    wandb.util.working_set = _installed
+
+
+@cache
+def _installed() -> tuple:
+    """Every installed package with its name and version."""
+    from wandb.util import InstalledDistribution
+
+    heads = ((one.read_text("METADATA") or one.read_text("PKG-INFO") or "").split("\n\n")[0] for one in distributions())
+    found = ([re.search(rf"^{key}: (.+)$", head, re.MULTILINE) for key in ("Name", "Version")] for head in heads)
+    return tuple(
+        InstalledDistribution(name[1].strip(), version[1].strip()) for name, version in found if name and version
+    )
