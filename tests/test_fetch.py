@@ -336,7 +336,7 @@ def test_corrupted_cache_is_found_and_mended(make_card, server, cache, tmp_path,
         kept.write_bytes(content)
         assert models(["verify", *mine]) == 1
         said = capsys.readouterr().out
-        assert f"BAD   {kept}" in said and "mend it: vqclip models fetch generator/net" in said
+        assert f"BAD   {kept}" in said and "fix it: vqclip models fetch generator/net" in said
         assert models(["fetch", "generator/net", *mine]) == 0
         assert models(["verify", "net", *mine]) == 0
         assert len(server.log) == 2

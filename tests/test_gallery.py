@@ -1,4 +1,4 @@
-"""The shipped pair still draws what it drew: a picture of the gallery made again, to a tolerance."""
+"""The shipped pair still draws what it drew: a picture of the gallery reproduced, to a tolerance."""
 
 from pathlib import Path
 

@@ -103,12 +103,12 @@ def test_fit_cuts_pads_or_stretches(tmp_path):
     Image.fromarray(WIDE).save(tmp_path / "a.png")
     wide = read_image(tmp_path / "a.png")
     assert torch.equal(fit(wide, 20, 40), wide)
-    assert torch.equal(fit(wide, 20, 20, "cut"), wide[..., 10:30])
+    assert torch.equal(fit(wide, 20, 20, "crop"), wide[..., 10:30])
     padded = fit(wide, 40, 40, "pad")
     assert torch.equal(padded[..., 10:30, :], wide) and (padded[..., :10, :] == wide[..., :1, :]).all()
     stretched = fit(wide, 20, 20, "stretch")
     torch.testing.assert_close(stretched[..., 2], wide[..., 4])
-    for how in ("cut", "pad", "stretch"):
+    for how in ("crop", "pad", "stretch"):
         for size in ((7, 64), (64, 7), (20, 41), (1, 1)):
             made = fit(wide, *size, how)
             assert made.shape[-2:] == size and made.min() >= 0 and made.max() <= 1
@@ -208,8 +208,8 @@ WRONG = {
     "number": (["init.path=7"], "init.path=7: not allowed here. Allowed: the path of a picture file; 7: it is not a "
                "path. Try: init.path=photo.jpg"),
     "none": ([], "init.path: Missing mandatory value: path. Try: init.path=VALUE"),
-    "fit": (["init.path=photo.png", "init.fit=crop"], "init.fit='crop': not allowed here. Allowed: one of cut, pad, "
-            "stretch. Try: init.fit=cut"),
+    "fit": (["init.path=photo.png", "init.fit=fill"], "init.fit='fill': not allowed here. Allowed: one of crop, pad, "
+            "stretch, cut. Try: init.fit=crop"),
     "feather": (["init.path=photo.png", "init.feather=-1"], "init.feather=-1: not allowed here. Allowed: a whole "
                 "number from 0 to 512. Try: init.feather=8"),
     "mask gone": (["init.path=photo.png", "init.mask=gone.png"], "init.mask='gone.png': not allowed here. Allowed: the "

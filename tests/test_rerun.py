@@ -36,7 +36,7 @@ def test_a_run_folder_gives_the_same_bytes(original, tmp_path, monkeypatch, caps
     code, out, _ = said(capsys, original)
     assert code == 0 and out.splitlines()[-1] == "same bytes"
     (made,) = Path("outputs").glob("*/*")
-    assert out.splitlines()[0] == f"made again in {made}"
+    assert out.splitlines()[0] == f"reproduced in {made}"
     assert (made / "picture-01/final.png").read_bytes() == (original / "picture-01/final.png").read_bytes()
 
 

@@ -185,7 +185,7 @@ def test_more_steps_are_the_steps_of_a_longer_run(small_pair, tmp_path):
     assert (short / "metrics.csv").read_bytes() == (long / "metrics.csv").read_bytes()
     for name in ("latents.safetensors", "steps/000009.png", "final.png"):
         assert (short / "picture-00" / name).read_bytes() == (long / "picture-00" / name).read_bytes()
-    # The first half says what it was made with: a run of six steps, by which it can be made again.
+    # The first half says what it was made with: a run of six steps, by which it can be reproduced.
     assert (short / "picture-00/steps/000003.png").read_bytes() != (long / "picture-00/steps/000003.png").read_bytes()
     assert yaml.safe_load((short / "config.yaml").read_text())["steps"] == 12
 

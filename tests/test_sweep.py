@@ -169,7 +169,7 @@ def test_one_job_fails_and_the_others_do_not(small_pair, tmp_path, capsys):
     assert "1 did not finish" in said and str(folder / "3" / "vqclip.log") in said
     assert "broken.safetensors" in (folder / "results.csv").read_text()
 
-    shutil.copy(good, broken)  # mended: only this one runs again
+    shutil.copy(good, broken)  # fixed: only this one runs again
     before = [contents(folder / str(n)) for n in range(6) if n != 3]
     assert sweep(*words, pair=small_pair[1:]) == 0
     assert report(folder / "3")["status"] == "finished"

@@ -20,7 +20,7 @@ def pictures_of(folder):
 
 
 def stands_break_and_rerun(overrides, folder):
-    """The run of ``overrides``, unbroken; it is broken and resumed, and made again, to the same pictures."""
+    """The run of ``overrides``, unbroken; it is broken and resumed, and reproduced, to the same pictures."""
     whole = run(overrides=overrides, folder=folder / "whole")
     with pytest.raises(SystemExit):
         run(overrides=[*overrides, "+callbacks.stop._target_=ways.Break"], folder=folder / "half")

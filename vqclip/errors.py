@@ -8,9 +8,9 @@ __all__ = ["UserError", "closest"]
 
 
 class UserError(Exception):
-    """Something the user can mend.
+    """Something the user can fix.
 
-    The message says what failed, the full key, what was given, what is allowed and the command that mends it.  The
+    The message says what failed, the full key, what was given, what is allowed and the command that fixes it.  The
     command line prints it without a traceback and exits with its ``exit_status``.
     """
 

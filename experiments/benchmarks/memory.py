@@ -5,7 +5,7 @@
     python experiments/benchmarks/memory.py --small            # small models: does the command work
 
 Files in the true formats with random weights are served from loopback, fetched by ``vqclip`` into an empty cache,
-converted, and used for a whole run.  Then the first step is made again in a process of its own for each way of
+converted, and used for a whole run.  Then the first step is taken again in a process of its own for each way of
 fitting it into memory: its peak, its seconds, and how far its gradient is from that of the plain way.
 
 Writes ``results/memory-<device>.csv`` and prints the table of the README.

@@ -3,7 +3,7 @@
 `python train_decoder.py` needs `work/generator.ckpt` and `work/prior.ckpt`, sets the codebook anew by k-means and
 writes `work/decoder.ckpt`, the whole VQGAN as it ships. A batch is: encoded pictures with a little noise, the same by
 way of the codebook, and what the prior paints for a scene, whose target is the drawn scene itself: the decoder learns
-to mend what the painter leaves soft.
+to fix what the painter leaves soft.
 """
 
 import json

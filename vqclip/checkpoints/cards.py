@@ -58,7 +58,7 @@ class Card:
 
     @property
     def fetch_command(self) -> str:
-        """What brings it here, or mends it."""
+        """What brings it here, or fixes it."""
         return f"vqclip models fetch {self.group.removeprefix('checkpoints/')}/{self.name}"
 
     @property

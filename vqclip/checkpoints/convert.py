@@ -59,13 +59,13 @@ def ensure_weights(card: Card) -> Weights:
 def _is_kept(card: Card) -> bool:
     if not card.kept.is_file():
         return False
-    with _mended_by(card.fetch_command):
+    with _fixed_by(card.fetch_command):
         return card.sha256 in (None, open_tensors(card.kept).metadata.get("source_sha256"))
 
 
 @contextmanager
-def _mended_by(advice: str) -> Iterator[None]:
-    """A file of ours that cannot be read: say what makes it again."""
+def _fixed_by(advice: str) -> Iterator[None]:
+    """A file of ours that cannot be read: say what brings it back."""
     try:
         yield
     except UserError as error:
@@ -85,7 +85,7 @@ def _own(card: Card) -> Weights:
     with lock_file(kept):
         if not kept.is_file():
             convert(card, card.local, kept)
-        with _mended_by("remove that file, it is made again from your own"):
+        with _fixed_by("remove that file, it is converted again from your own"):
             open_tensors(kept)
     return _read(card, kept)
 

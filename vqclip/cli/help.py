@@ -24,7 +24,7 @@ Tools (each has --help):
   vqclip models                 checkpoints: what there is and what is here
   vqclip show                   schedules and cost of a config, before it runs
   vqclip resume=RUN             go on where a run stopped
-  vqclip rerun RUN|PNG          make it again from its record: the same bytes?
+  vqclip rerun RUN|PNG          reproduce it from its record: the same bytes?
   vqclip interpolate RUN...     a video from picture to picture
   vqclip compare DIR...         the sheet and the page of a sweep, or of any runs
   vqclip dashboard SWEEP        its W&B workspace, from code

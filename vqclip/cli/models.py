@@ -35,7 +35,7 @@ def main(argv: Sequence[str]) -> int:
     )
     commands = parser.add_subparsers(dest="command", metavar="{list,fetch,verify}")
     commands.add_parser("list", parents=[common], help="every checkpoint and what is here of it")
-    fetch = commands.add_parser("fetch", parents=[common], help="bring checkpoints here, and mend damaged ones")
+    fetch = commands.add_parser("fetch", parents=[common], help="bring checkpoints here, and fix damaged ones")
     fetch.add_argument("names", nargs="+", metavar="NAME", help="a pair, generator/NAME or perceptors/NAME")
     fetch.add_argument("--offline", action="store_true", help="use no network: convert what was put here by hand")
     verify = commands.add_parser("verify", parents=[common], help="compare what is here with its hashes")
@@ -121,12 +121,12 @@ def _verify(chosen: list[Card], own: bool) -> int:
     for card in chosen:
         for path in _files(card):
             cause = integrity_error(path, card)
-            mend = card.fetch_command if card.urls else "put a good file there"
-            _report(path, cause, mend)
+            fix = card.fetch_command if card.urls else "put a good file there"
+            _report(path, cause, fix)
             found, broken = found + 1, broken + bool(cause)
     for path in sorted((cache_dir() / "own").glob("*.safetensors")) if own else []:
         cause = integrity_error(path, None)
-        _report(path, cause, f"remove it: it is made again from your own file ({path})")
+        _report(path, cause, f"remove it: it is converted again from your own file ({path})")
         found, broken = found + 1, broken + bool(cause)
     print(f"{found} files, {broken} not whole" if broken else f"{found} files, all whole")
     return 1 if broken else 0
@@ -138,8 +138,8 @@ def _files(card: Card) -> list[Path]:
     return [path for path in places if path.is_file()]
 
 
-def _report(path: Path, cause: str | None, mend: str) -> None:
-    print(f"BAD   {path}\n      {cause}\n      mend it: {mend}" if cause else f"whole {path}")
+def _report(path: Path, cause: str | None, fix: str) -> None:
+    print(f"BAD   {path}\n      {cause}\n      fix it: {fix}" if cause else f"whole {path}")
 
 
 def _fetch(chosen: list[Card]) -> int:

@@ -26,7 +26,7 @@ STARTS: dict[str, Group] = {
         "A picture of your own is the start.",
         {
             "path": Key(Picture(), "photo.jpg", "any format that Pillow opens"),
-            "fit": Key(Choice(("cut", "pad", "stretch")), "cut", "how it comes to the run's size"),
+            "fit": Key(Choice(("crop", "pad", "stretch", "cut")), "crop", "how it comes to the size; cut is crop"),
             "mask": Key(Picture(), "mask.png", "white may change, black stays", null="all may change"),
             "feather": Key(Whole(0, 512), "8", "how far inwards the mask's edge sets in", "pixels"),
         },

@@ -24,12 +24,12 @@ def read_image(path: str | Path, ground: str = "white") -> Tensor:
     return torch.from_numpy(frame).movedim(-1, 0).contiguous().float().div(255)[None]
 
 
-def fit(image: Tensor, height: int, width: int, how: str = "cut", nearest: bool = False) -> Tensor:
+def fit(image: Tensor, height: int, width: int, how: str = "crop", nearest: bool = False) -> Tensor:
     """Scale [B,3,H,W] in [0,1] to ``height`` × ``width``.
 
     Args:
-        how: ``cut``: it fills the size and what hangs over is cut evenly; ``pad``: all of it stays and its edges are
-            drawn out to the sides; ``stretch``: its proportions give way.
+        how: ``crop`` (``cut`` in older records): it fills the size and what is over is cut off evenly; ``pad``: all of
+            it stays and its edges are drawn out to the sides; ``stretch``: its proportions give way.
         nearest: take the nearest pixel, where otherwise neighbours are blended (bicubic).
     """
     h, w = image.shape[-2:]
@@ -37,7 +37,7 @@ def fit(image: Tensor, height: int, width: int, how: str = "cut", nearest: bool 
         return image  # to the last bit
     size = (height, width)
     if how != "stretch":
-        scale = (max if how == "cut" else min)(height / h, width / w)
+        scale = (max if how in ("crop", "cut") else min)(height / h, width / w)
         size = (max(1, round(h * scale)), max(1, round(w * scale)))
     if nearest:
         image = F.interpolate(image, size=size, mode="nearest-exact")
@@ -46,7 +46,7 @@ def fit(image: Tensor, height: int, width: int, how: str = "cut", nearest: bool 
     top, left = (height - size[0]) // 2, (width - size[1]) // 2
     # Negative where it hangs over, positive where something is missing: one pad does both.
     sides = (left, width - size[1] - left, top, height - size[0] - top)
-    return F.pad(image, sides, mode="constant" if how == "cut" else "replicate")
+    return F.pad(image, sides, mode="constant" if how in ("crop", "cut") else "replicate")
 
 
 def pixels(image: Tensor) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""``vqclip rerun RUN|PNG [overrides]``: make it again from its own record, and say whether the bytes agree."""
+"""``vqclip rerun RUN|PNG [overrides]``: reproduce it from its own record, and say whether the bytes agree."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def _verdict(
     source: Path, folder: Path, made_with: Mapping[str, Any], now: Mapping[str, Any], asked: Sequence[tuple]
 ) -> tuple[list[str], bool]:
     """What differs between the two, and why."""
-    lines, same = [f"made again in {folder}"], True
+    lines, same = [f"reproduced in {folder}"], True
     for name, one, other in _pairs(source, folder):
         difference = _compare(one, other)
         same &= not difference
@@ -101,7 +101,7 @@ def _config_of_picture(path: Path, folder: Path) -> tuple[dict[str, Any], dict[s
 
 
 def _pairs(source: Path, folder: Path) -> Iterator[tuple[str, Path, Path]]:
-    """Files of ``source`` and those made again."""
+    """Files of ``source`` and those reproduced."""
     if source.is_file():
         record = read_record(source)
         kind = "steps" if "scores" in record else "crops"
@@ -123,7 +123,7 @@ def _is_own(path: Path, source: Path) -> bool:
 def _compare(one: Path, other: Path) -> str:
     """How two files differ; empty where they do not."""
     if not other.exists():
-        return "not made again"
+        return "not reproduced"
     if one.read_bytes() == other.read_bytes():
         return ""
     try:

@@ -2,7 +2,7 @@
 
 Random numbers are named by seed, purpose and step (``vqclip.rng``), so a checkpoint holds the latent, the optimiser
 and the counters, and nothing else is needed.  To go on, the run folder is rolled back to what it was when the
-checkpoint was written, and the steps after it are made again: the same bytes as a run that was never stopped.
+checkpoint was written, and the steps after it are taken again: the same bytes as a run that was never stopped.
 """
 
 from __future__ import annotations

@@ -210,7 +210,7 @@ class Sweep:
             if read_report(place).get("status") not in ("running", "interrupted"):  # those go on where they were cut
                 shutil.rmtree(place, ignore_errors=True)
             keys = ",".join(f"{key}:{quote(value)}" for key, value in job.swept.items())
-            # A picture's last bits hang on the number of threads, and some launchers give their workers fewer.
+            # A picture's last bits depend on the number of threads, and some launchers give their workers fewer.
             told = (
                 f"sweep={{group:{quote(group_name(folder))},threads:{torch.get_num_threads()},"
                 f"job:{number},of:{len(jobs)},swept:{{{keys}}}}}"
