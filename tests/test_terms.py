@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from ways import stands_break_and_rerun
 
 from vqclip.config.check import errors_in
 from vqclip.config.compose import compose
@@ -136,3 +137,7 @@ def test_wrong_schedules(wrong):
 
 def test_alpha_and_beta_are_terms_like_all_others():
     assert list(Objective(1, 0.5, 0, {"tv": TotalVariation(1)}).terms) == ["include", "exclude", "anchor", "tv"]
+
+
+def test_a_run_of_terms_is_resumed_and_made_again(small_pair, tmp_path):
+    stands_break_and_rerun([*small_pair, "+loss/terms=[palette,tv,symmetry,pixels,latent_prior]"], tmp_path)

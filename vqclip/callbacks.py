@@ -9,7 +9,7 @@ from tqdm import tqdm
 from vqclip.module import LatentOptimisation
 from vqclip.runs.recorder import Recorder
 
-__all__ = ["Interpolation", "Progress", "Timelapse"]
+__all__ = ["AutoStop", "Interpolation", "Progress", "Timelapse"]
 
 
 class Progress(pl.Callback):
@@ -29,6 +29,40 @@ class Progress(pl.Callback):
     def teardown(self, trainer: pl.Trainer, module: LatentOptimisation, stage: str) -> None:
         if hasattr(self, "bar"):
             self.bar.close()
+
+
+class AutoStop(pl.Callback):
+    """Ends a run whose loss has come to rest; the pictures are those of the last step, and ``run.json`` says why.
+
+    Stops where ``mean(loss of the window before) − mean(loss of the last window) < threshold``, for the mean over the
+    run's pictures.  The crops of every step are others, so a short window stops by chance.
+
+    Args:
+        window: steps of each of the two means.
+        threshold: the least that the loss must have fallen.
+    """
+
+    def __init__(self, window: int, threshold: float):
+        self.window, self.threshold = window, threshold
+        self.losses: list[float] = []
+        self.ended_because = ""
+
+    def on_train_batch_end(self, trainer: pl.Trainer, module: LatentOptimisation, *_) -> None:
+        if trainer.global_step <= module.search.trial_steps:
+            return  # one of several starts is still being looked for
+        self.losses = [*self.losses, module.metrics["loss"].mean().item()][-2 * self.window :]
+        if len(self.losses) < 2 * self.window:
+            return
+        before, last = (sum(half) / self.window for half in (self.losses[: self.window], self.losses[self.window :]))
+        if before - last < self.threshold:
+            self.ended_because = f"the loss fell by {before - last:.4g} in {self.window} steps"
+            trainer.should_stop = True
+
+    def state_dict(self) -> dict:
+        return {"losses": self.losses}
+
+    def load_state_dict(self, state_dict: dict) -> None:
+        self.losses = state_dict["losses"]
 
 
 class Timelapse(pl.Callback):

@@ -19,6 +19,7 @@ from vqclip.optimizer import clip_gradients, step_with
 from vqclip.protocols import View
 from vqclip.rng import StepRandom
 from vqclip.schedules import Schedule
+from vqclip.search import Search
 
 __all__ = ["LatentOptimisation", "Networks"]
 
@@ -61,6 +62,8 @@ class LatentOptimisation(pl.LightningModule):
         crop_chunk: crops a perceptor looks at in one go; None for all.  As ``picture_chunk``, memory only: gradients
             are the same.
         clip: the longest gradient that a picture's latent may have; None for any.
+        search: what is done to the latents between steps; None for nothing.
+        starts: the latents [B,C,h,w] of another try, by its number from 1; for a search that restarts.
     """
 
     def __init__(
@@ -79,6 +82,8 @@ class LatentOptimisation(pl.LightningModule):
         picture_chunk: int | None = None,
         crop_chunk: int | None = None,
         clip: float | None = None,
+        search: Search | None = None,
+        starts: Callable[[int], Tensor] | None = None,
     ):
         super().__init__()
         self.automatic_optimization = False  # the backward goes through the crops in chunks, see below
@@ -89,6 +94,9 @@ class LatentOptimisation(pl.LightningModule):
         self.augmentations, self.noise, self.objective = augmentations, noise, objective
         self.make_optimizer, self.lr, self.clip = optimizer, lr, clip
         self.chunks = Chunks(len(self.seeds), augmentations.count, picture_chunk, crop_chunk, self._pictures_that_fit)
+        self.search, self.starts = search or Search(), starts
+        for name, kept in self.search.buffers(z0).items():
+            self.register_buffer(name, kept)
         self._start_images: Tensor | None = None
         #: of the last step: loss, terms, the lengths of the gradient and of the latent after it [B], lr, noise factor
         self.metrics: dict[str, Tensor | float] = {}
@@ -106,10 +114,12 @@ class LatentOptimisation(pl.LightningModule):
 
     def optimise(self, step: int, optimizer: torch.optim.Optimizer) -> None:
         """One step: decode, look at crops, move the latents.  Numbers of it are left in ``metrics``."""
+        self.search.before(self, step, optimizer)
         t = self.progress(step)
         for group in optimizer.param_groups:
             group["lr"] = self.lr(t)
         terms = step_with(optimizer, lambda: self._gradients(step, optimizer), lambda own: self.objective.total(own, t))
+        self.search.after(self, step)
         self.metrics = {
             "loss": self.objective.total(terms, t),
             **terms,
@@ -136,7 +146,7 @@ class LatentOptimisation(pl.LightningModule):
     def _backward(self, step: int, pictures: slice) -> dict[str, Tensor]:
         """Add the gradient of ``pictures`` to the latents'; the objective's terms, each [n], detached."""
         t, latent = self.progress(step), self.latent[pictures]
-        image = self.picture(latent)  # [n,3,H,W] in [0,1]
+        image = self.search.picture(self, latent, t)  # [n,3,H,W] in [0,1]
         # The crops' gradient gathers on a leaf, so that one crop's graph can be freed before the next is built.
         leaf = image.detach().requires_grad_()
         terms = self.on_crops(leaf, self.rng(step, pictures), t, pictures, backward=True)
@@ -172,6 +182,10 @@ class LatentOptimisation(pl.LightningModule):
         """What a term of the objective may look at, of ``pictures``."""
         return View(t, image, latent, self.start[pictures], self.generator, lambda: self.start_images()[pictures])
 
+    def forget_start(self) -> None:
+        """The start is another one from here on."""
+        self._start_images = None
+
     @torch.no_grad()
     def start_images(self) -> Tensor:
         """The pictures that the run began at, [B,3,H,W] in [0,1]; decoded once, when a term first asks for them."""
@@ -185,7 +199,7 @@ class LatentOptimisation(pl.LightningModule):
 
     def progress(self, step: int) -> float:
         """How far ``step`` (from 0) is into the run, in [0,1]."""
-        return step / max(1, self.steps - 1)
+        return self.search.progress(step, self.steps)
 
     def _pictures_that_fit(self) -> int:
         """How many pictures half of the memory holds, by what the graph of one keeps.
@@ -193,7 +207,8 @@ class LatentOptimisation(pl.LightningModule):
         The device's whole memory counts, not what is free of it: the same machine does the same every time.
         """
         networks = [self.generator, *(guide.perceptor for guide in self.guides.values())]
-        one = bytes_kept(lambda: self._backward(0, slice(0, 1)), networks)
+        step = self.steps - 1 if self.search.stages else 0  # of the largest stage
+        one = bytes_kept(lambda: self._backward(step, slice(0, 1)), networks)
         self.latent.grad = None
         return max(1, device_memory(self.device) // 2 // one)
 
@@ -220,10 +235,20 @@ class LatentOptimisation(pl.LightningModule):
 
     # Looking at it
 
+    @property
+    def made_of(self) -> Tensor:
+        """The latents [B,C,h,w] that pictures are made of: those that move, or their running mean."""
+        return self.average if self.search.average else self.latent.detach()
+
+    def shown(self) -> Tensor:
+        """The latents [B,C,h,w] of the pictures as they are now, at full size."""
+        return self.search.shown(self, self.made_of, self.global_step)
+
     @torch.no_grad()
     def decode(self) -> Tensor:
         """The pictures of the latents as they are now, [B,3,H,W] in [0,1]."""
-        return torch.cat([self.picture(self.latent[chunk]) for chunk in self.chunks.pictures()])
+        shown = self.shown()
+        return torch.cat([self.picture(shown[chunk]) for chunk in self.chunks.pictures()])
 
     @torch.no_grad()
     def snapshot(self) -> tuple[Tensor, dict[str, Tensor], Tensor]:
@@ -235,12 +260,13 @@ class LatentOptimisation(pl.LightningModule):
         Returns:
             pictures [B,3,H,W] in [0,1]; scores by name, each [B]; crops [B,3,S,S], with this step's noise.
         """
-        images, terms, crops = zip(*(self._snapshot(chunk) for chunk in self.chunks.pictures()), strict=True)
+        shown = self.shown()
+        images, terms, crops = zip(*(self._snapshot(shown, chunk) for chunk in self.chunks.pictures()), strict=True)
         terms = {name: torch.cat([own[name] for own in terms]) for name in terms[0]}
         return torch.cat(images), {"score": -self.objective.total(terms, 1.0), **terms}, torch.cat(crops)
 
-    def _snapshot(self, pictures: slice) -> tuple[Tensor, dict[str, Tensor], Tensor]:
-        image = self.picture(self.latent[pictures])
+    def _snapshot(self, shown: Tensor, pictures: slice) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+        image = self.picture(shown[pictures])
         terms = self.on_crops(image, self.rng(SCORE_STEP, pictures), 1.0, pictures, backward=False, noisy=False)
         rng, t = self.rng(self.global_step, pictures), self.progress(min(self.global_step, self.steps - 1))
         return image, terms, self.guidance.one_crop(image, rng, t)

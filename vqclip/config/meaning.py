@@ -23,6 +23,7 @@ def contradictions(config: Mapping[str, Any]) -> Iterator[str]:
     yield from _terms(config["loss"])
     yield from _start(config)
     yield from _crops(config["augmentations"])
+    yield from _search(config)
     yield from _devices(config["trainer"])
 
 
@@ -170,6 +171,22 @@ def _crops(augmentations: Mapping[str, Any]) -> Iterator[str]:
             f"which is {whole:g} pictures wide. Allowed: up to {whole:g}. Try: augmentations.crops.max={whole:g} or "
             f"augmentations.pad={(crops['max'] - 1) / 2:g}"
         )
+
+
+def _search(config: Mapping[str, Any]) -> Iterator[str]:
+    search = config.get("search") or {}
+    restarts, steps, stages = search.get("restarts"), config["steps"], search.get("stages") or []
+    if restarts and restarts["count"] * restarts["steps"] >= steps:
+        yield (
+            f"search.restarts={restarts}: {restarts['count']} starts of {restarts['steps']} steps leave none of steps="
+            f"{steps}. Try: steps={2 * restarts['count'] * restarts['steps']}, or fewer of either"
+        )
+    for stage in stages:
+        if any(own > most for own, most in zip(stage["size"], config["size"], strict=True)):
+            yield (
+                f"search.stages: a stage of {stage['size']} is larger than the picture, size={config['size']}. "
+                "Allowed: coarse stages; the full size comes by itself after them"
+            )
 
 
 def _devices(trainer: Mapping[str, Any]) -> Iterator[str]:

@@ -26,7 +26,7 @@ __all__ = ["as_data", "literal", "own_loggers", "record_errors"]
 
 #: Modules whose public classes a record may name: the parts of a picture, and what watches it from inside the folder.
 _OWN = (
-    *("augmentations", "callbacks", "init", "latent", "loss", "noise", "optimizer", "schedules"),
+    *("augmentations", "callbacks", "init", "latent", "loss", "noise", "optimizer", "schedules", "search", "terms"),
     *("models.canvas", "models.open_clip"),
 )
 

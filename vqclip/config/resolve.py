@@ -28,7 +28,7 @@ def differences(one: Any, other: Any, path: str = "") -> Iterator[tuple[str, Any
 def time_varying(config: Any, path: str = "") -> Iterator[str]:
     """Keys, dotted, that hold a schedule whose value changes over the run."""
     if isinstance(config, Mapping):
-        if "points" in config:
+        if "points" in config or {"size", "share"} <= set(config) or config.get("until", 1) != 1:
             yield path
             return
         if {"start", "end"} <= set(config):

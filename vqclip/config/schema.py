@@ -144,6 +144,7 @@ ROOT = Group(
         "noise": Target("Noise on the crops.", "noise"),
         "loss": Target("The objective: named, weighted terms.", "loss"),
         "optimizer": Target("Any optimiser of torch by its name and arguments.", "optimizer", _OPTIMISER),
+        "search": Target("What is done to the latent between steps.", "search", null="nothing", needed=False),
         "callbacks": Named(Target("A Lightning callback.", "callbacks", null="off"), "Callbacks by name.", null="none"),
         "logger": Named(Target("A Lightning logger.", "logger", null="off"), "Loggers by name.", null="none"),
         "trainer": TRAINER,
@@ -164,6 +165,14 @@ CLASSES: dict[str, Group] = {
     "vqclip.latent.Continuous": Group("The decoder sees the latent as it is.", title="latent=continuous"),
     "vqclip.latent.Quantised": Group("The decoder sees the nearest code at each place.", title="latent=quantised"),
     "vqclip.callbacks.Progress": Group("A bar with the loss and its terms."),
+    "vqclip.callbacks.AutoStop": Group(
+        "Ends a run whose loss has come to rest.",
+        {
+            "window": Key(Whole(1, 100_000), "20", "of each of the two means that are compared", "steps"),
+            "threshold": Key(Number(-1e6, 1e6), "0.001", "the least that the loss must fall from one to the next"),
+        },
+        title="callbacks.auto_stop",
+    ),
     "vqclip.callbacks.Timelapse": Group(
         "timelapse.mp4 of every picture's snapshots.",
         {"fps": Key(Whole(1, 240), "5", "snapshots a second", "frames a second")},

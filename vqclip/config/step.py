@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
-from vqclip.config.kinds import Choice, Colour, Flag, Listing, Number, Scheduled, Whole
+from vqclip.config.kinds import Choice, Colour, Flag, Listing, Number, Scheduled, Size, Whole
 from vqclip.config.nodes import Group, Key, Named, Target
 
 __all__ = ["STEP_CLASSES"]
@@ -57,6 +59,59 @@ AUGMENTATIONS = Group(
 )
 
 
+@dataclass(frozen=True)
+class Stages:
+    """Coarse sizes with their shares of the steps (:class:`vqclip.search.Search`)."""
+
+    allowed: str = "a list of {size: [height, width], share: NUMBER}, the shares together below 1"
+
+    def check(self, value: Any) -> None:
+        if not isinstance(value, list) or not value or not all(isinstance(stage, Mapping) for stage in value):
+            raise ValueError
+        for stage in value:
+            if set(stage) != {"size", "share"}:
+                raise ValueError
+            Size().check(stage["size"])
+            Number(1e-6, 0.999).check(stage["share"])
+        if sum(stage["share"] for stage in value) >= 1:
+            raise ValueError
+
+
+SEARCH = Group(
+    "What is done to the latent between the optimiser's steps.",
+    {
+        "clamp": Key(Flag(), "true", "into the range of the generator's codes", needed=False),
+        "average": Key(Number(0, 0.9999), "0.9", "running mean that pictures are made of, kept a step", needed=False),
+        "stages": Key(
+            Stages(),
+            "[{size: [64,64], share: .4}]",
+            "coarse sizes before the full one",
+            null="the full size alone",
+            needed=False,
+        ),
+        "restarts": Group(
+            "Several starts, of which the best goes on.",
+            {
+                "count": Key(Whole(2, 1000), "4", "starts"),
+                "steps": Key(Whole(1, 1_000_000), "10", "each runs before they are compared", "steps"),
+            },
+            null="one start",
+            needed=False,
+        ),
+        "overlay": Group(
+            "The start's picture, laid over the picture every so many steps.",
+            {
+                "every": Key(Whole(1, 1_000_000), "10", "steps from one to the next", "steps"),
+                "strength": Key(Number(0, 1), "0.2", "of the start's picture in the mixture"),
+                "until": Key(Number(0, 1), "0.8", "the last one at this part of the run", needed=False),
+            },
+            null="none",
+            needed=False,
+        ),
+    },
+)
+
+
 def _term(title: str, doc: str, keys: Mapping[str, Key] | None = None) -> Group:
     return Group(doc, {**_TERM, **(keys or {})}, title=f"loss.terms.{title}")
 
@@ -100,6 +155,7 @@ _TERMS = {
 }
 
 STEP_CLASSES: dict[str, Group] = {
+    "vqclip.search.Search": SEARCH,
     "vqclip.augmentations.Augmentations": AUGMENTATIONS,
     "vqclip.noise.Noise": Group(
         "Noise on the crops: crop + factor * r * randn, with r one uniform(0,1) a crop.",

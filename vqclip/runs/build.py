@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -24,6 +25,7 @@ from vqclip.prompts import parse_prompts, texts_of
 from vqclip.rng import StepRandom
 from vqclip.runs.plan import RunPlan
 from vqclip.schedules import schedule
+from vqclip.search import Search
 from vqclip.targets import targets_of
 
 __all__ = ["build"]
@@ -45,6 +47,8 @@ def build(plan: RunPlan) -> LatentOptimisation:
     config = plan.config
     generator = load_generator(config["checkpoints"]["generator"]).to(**_CANONICAL)
     require_of(generator, config)
+    parts = _parts(config)
+    parts["search"].require_of(generator)
     generator.checkpointed = config["memory"]["checkpoint_decoder"]
     prompts = config["prompts"]
     include, extras, exclude = map(parse_prompts, (list(plan.prompts), prompts["extras"], prompts["exclude"]))
@@ -56,7 +60,7 @@ def build(plan: RunPlan) -> LatentOptimisation:
         perceptor = load_perceptor(name, card).to(**_CANONICAL)
         targets = targets_of(perceptor, include, extras, exclude, prompts)
         guides[name] = Guide(perceptor, card.get("weight", 1) / total, targets)
-    make = partial(LatentOptimisation, networks=Networks(generator, guides), seeds=plan.seeds, **_parts(config))
+    make = partial(LatentOptimisation, networks=Networks(generator, guides), seeds=plan.seeds, **parts)
     texts = [", ".join(texts_of(own, *extras, at=0.0)) for own in include]
     start = _start(config, _init_context(plan, generator, texts, lambda z: make(z0=z).snapshot()[1]["score"]))
     with torch.enable_grad():
@@ -76,6 +80,7 @@ def _parts(config: Mapping[str, Any]) -> dict[str, Any]:
         "optimizer": instantiate({**optimizer, "lr": lr.start}, _partial_=True),
         "lr": lr,
         "clip": clip,
+        "search": instantiate(config["search"]) if config.get("search") else Search(),
         "picture_chunk": config["memory"]["picture_chunk"],
         "crop_chunk": config["memory"]["crop_chunk"],
     }
@@ -107,7 +112,12 @@ def _start(config: Mapping[str, Any], context: InitContext) -> dict[str, Any]:
     tries = own.pop("best_of", 1)
     init = instantiate(own)
     keep = init.keep(context) if hasattr(init, "keep") else None
-    return {"z0": best_of(init, context, tries) if tries > 1 else init(context), "keep": keep}
+    return {
+        "z0": best_of(init, context, tries) if tries > 1 else init(context),
+        "keep": keep,
+        # Below 0, where no try of best_of draws its numbers.
+        "starts": lambda number: init(replace(context, rng=StepRandom(context.rng.seeds, -number))),
+    }
 
 
 def _say_unknown_words(perceptors: Mapping[str, Mapping], texts: Sequence[str]) -> None:

@@ -28,6 +28,8 @@ def early_reason(trainer: pl.Trainer, steps: int) -> str | None:
         # An early stopping that went back on its own words has none of its messages left.
         if isinstance(callback, EarlyStopping) and trainer.should_stop and callback.stopping_reason_message:
             return f"EarlyStopping {done}: {callback.stopping_reason_message}"
+        if trainer.should_stop and (reason := getattr(callback, "ended_because", "")):  # vqclip.callbacks.AutoStop's
+            return f"{type(callback).__name__} {done}: {reason}"
         if isinstance(callback, Timer) and (left := callback.time_remaining()) is not None and left <= 0:
             return f"trainer.max_time, or a Timer, {done}: {callback.time_elapsed():.0f} s are over"
     return f"a callback asked for it {done}"

@@ -197,7 +197,7 @@ def _judged(plan: RunPlan, run: RunFolder, pictures: Sequence[Mapping[str, Any]]
 def _result(run: RunFolder, report: Report, module: LatentOptimisation | None) -> Result:
     if module is None or report.content["status"] == DIVERGED:
         return Result(run.path, report.content)  # its last good snapshot, not the latent as it is
-    return Result(run.path, report.content, module.decode().float().cpu(), module.latent.detach().float().cpu())
+    return Result(run.path, report.content, module.decode().float().cpu(), module.shown().float().cpu())
 
 
 @contextmanager

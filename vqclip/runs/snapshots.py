@@ -53,7 +53,7 @@ class Snapshots:
         """Write every picture as it is after ``step`` steps."""
         images, scores, crops = module.snapshot()
         by_picture = [{name: value[i].item() for name, value in scores.items()} for i in range(len(self.records))]
-        snapshot = Snapshot(images, crops, module.latent.detach().cpu(), by_picture)
+        snapshot = Snapshot(images, crops, module.shown().cpu(), by_picture)
         for i in range(len(self.records)):
             self._write(snapshot, i, step)
         return snapshot

@@ -1,0 +1,191 @@
+"""What is done to the latent between steps: each exact, and the same when a run is broken, resumed and made again."""
+
+import json
+import math
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from safetensors.torch import load_file
+from ways import stands_break_and_rerun
+
+from vqclip import run
+from vqclip.callbacks import AutoStop
+from vqclip.config.check import errors_in
+from vqclip.config.compose import compose
+from vqclip.config.resolve import resolved, time_varying
+from vqclip.errors import UserError
+from vqclip.rng import StepRandom
+from vqclip.search import Search
+
+
+def fit(module, *callbacks):
+    trainer = pl.Trainer(
+        max_steps=module.steps,
+        accelerator="cpu",
+        logger=False,
+        callbacks=list(callbacks),
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(module, range(module.steps))
+    return module
+
+
+def test_a_search_that_does_nothing_is_none(make_module):
+    module = make_module(search=Search())
+    assert sorted(module.state_dict()) == ["latent", "start"]
+    assert torch.equal(fit(module).latent, fit(make_module()).latent)
+    assert torch.equal(module.shown(), module.latent)
+
+
+def test_a_clamp_holds_each_channel_in_the_range_of_the_codes(make_module, generator):
+    free, held = (fit(make_module(search=Search(clamp=on), z0=3 * torch.ones(1, 8, 8, 8))) for on in (False, True))
+    low, high = generator.codebook.amin(0).view(1, -1, 1, 1), generator.codebook.amax(0).view(1, -1, 1, 1)
+    assert (free.latent > high).any() and ((held.latent >= low) & (held.latent <= high)).all()
+
+
+def test_a_running_mean_is_what_is_shown_and_no_part_of_the_way(make_module):
+    seen = []
+
+    class See(pl.Callback):
+        def on_train_batch_end(self, trainer, module, *_):
+            seen.append(module.latent.detach().clone())
+
+    plain, mean = fit(make_module(), See()), fit(make_module(search=Search(average=0.9)))
+    assert torch.equal(mean.latent, plain.latent)
+    expected = plain.start.clone()
+    for step, z in enumerate(seen):
+        expected.lerp_(z, 1 - min(0.9, (1 + step) / (10 + step)))
+    torch.testing.assert_close(mean.shown(), expected)
+    assert torch.equal(mean.decode(), mean.picture(mean.shown()))
+
+
+def test_a_coarse_stage_moves_only_its_places_and_the_next_goes_on_from_its_picture(make_module):
+    search = Search(stages=[{"size": (16, 16), "share": 0.5}])
+    module = make_module(search=search)
+    step, optimizer = module.progress, module.configure_optimizers()
+    assert [search.stage(step(i)) for i in range(4)] == [0, 0, 1, 1]
+    z0 = module.latent.detach().clone()
+    assert search.picture(module, module.latent, 0.0).shape == module.picture(module.latent).shape
+    module._gradients(0, optimizer)
+    moved = module.latent.grad.ne(0).any(1)[0]
+    assert moved[1::2, 1::2].all() and moved.sum() == 16
+    small = search.picture(module, z0, 0.0)
+    expected = module.generator.encode(small)
+    module._trainer = type("At", (), {"global_step": 2})()  # two steps are done
+    search.before(module, 2, optimizer)
+    torch.testing.assert_close(module.latent.detach(), expected)
+    assert torch.equal(module.start, module.latent)
+
+
+@pytest.mark.parametrize("size", [(16, 16), (24, 16)])
+def test_what_a_stage_encodes_it_decodes_again_place_by_place(make_module, size):
+    search = Search(stages=[{"size": size, "share": 0.5}])
+    module = make_module(search=search)
+    image = torch.rand(1, 3, 32, 32)
+    z = search.encode(module, image, 0.0)
+    _, h, w = module.generator.latent_shape(*size)
+    small = torch.nn.functional.interpolate(z, (h, w), mode="nearest-exact")
+    again = torch.nn.functional.interpolate(small, z.shape[-2:], mode="nearest-exact")
+    assert torch.equal(again, z)
+
+
+def test_each_trial_begins_anew_and_the_rest_of_the_run_goes_on():
+    search = Search(restarts={"count": 3, "steps": 2})
+    assert [round(search.progress(step, 10) * 5) for step in range(10)] == [0, 1, 0, 1, 0, 1, 2, 3, 4, 5]
+    assert Search().progress(3, 10) == 3 / 9
+
+
+def test_the_run_goes_on_from_the_best_of_its_starts(make_module):
+    scores, at = [], []
+
+    class See(pl.Callback):
+        def on_train_batch_end(self, trainer, module, *_):
+            if trainer.global_step in (2, 4, 6):
+                scores.append(module.snapshot()[1]["score"])
+                at.append(module.latent.detach().clone())
+
+    def starts(number):
+        return torch.sin(0.5 * StepRandom([0, 1], -number).normal("init", 8, 8, 8))
+
+    search = Search(restarts={"count": 3, "steps": 2})
+    module = make_module(prompts=("a fox", "an owl"), seeds=(0, 1), steps=7, search=search, starts=starts)
+    fit(module, See())
+    scores = torch.stack(scores)
+    assert torch.equal(module.best_score, scores.amax(0))
+    for picture, best in enumerate(scores.argmax(0)):
+        assert torch.equal(module.best[picture], at[best][picture])
+        first = module.best_start[picture]
+        assert best == 0 or torch.equal(first, starts(int(best))[picture])
+
+
+def test_an_overlay_brings_the_start_back(make_module):
+    module = make_module(steps=6, search=Search(overlay={"every": 2, "strength": 1.0, "until": 0.5}))
+    start = module.generator.encode(module.picture(module.start))
+    optimizer = module.configure_optimizers()
+    for step in (0, 1, 3, 4):  # 4 is past half of the run
+        module.search.before(module, step, optimizer)
+        assert torch.equal(module.latent, module.start)
+    module.search.before(module, 2, optimizer)
+    torch.testing.assert_close(module.latent.detach(), start)
+
+
+def test_what_a_generator_lacks_is_told():
+    with pytest.raises(UserError, match=r"search\.stages: needs the generator's encode"):
+        Search(stages=[{"size": [8, 8], "share": 0.5}]).require_of(object())
+
+
+WRONG = {
+    "search.stages=[{size: [64,64], share: 1}]": "the shares together below 1",
+    "search.stages=[{size: [640,64], share: .5}]": "larger than the picture",
+    "search.stages=[{size: [64,64]}]": "{size: [height, width], share: NUMBER}",
+    "search.restarts={count: 4, steps: 5}": "leave none of steps=20. Try: steps=40",
+    "search.restarts={count: 4}": "search.restarts.steps: missing",
+    "search.average=1": "a number from 0 to 0.9999",
+}
+
+
+@pytest.mark.parametrize("override", WRONG)
+def test_what_is_wrong_is_told_before_models_load(override):
+    (wrong,) = errors_in(resolved(compose([override])))
+    assert wrong.startswith(override.split("=")[0]) and WRONG[override] in wrong
+
+
+def test_stages_hang_on_the_number_of_steps():
+    config = resolved(compose(["search.stages=[{size: [64,64], share: .5}]"]))
+    assert list(time_varying(config["search"])) == ["stages.0"]
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["search.average=.9", "search.clamp=true", "search.stages=[{size: [16,16], share: .4}]"],
+        ["search.restarts={count: 2, steps: 1}", "search.overlay={every: 3, strength: .5}", "loss.anchor=.1"],
+        ["search.restarts={count: 3, steps: 1}", "search.average=.5", "search.stages=[{size: [16,16], share: .6}]"],
+    ],
+    ids=["stages", "restarts", "all"],
+)
+def test_a_searching_run_is_resumed_and_made_again_and_its_latents_are_its_pictures(small_pair, tmp_path, overrides):
+    overrides = [*small_pair, *overrides, "snapshot_every=1", "steps=5"]
+    result = stands_break_and_rerun(overrides, tmp_path)
+    latents = load_file(result.folder / "picture-00" / "latents.safetensors")
+    assert {z.shape for z in latents.values()} == {result.latents[0].shape}
+    torch.testing.assert_close(latents["000005"], result.latents[0])
+
+
+def test_a_run_at_rest_stops_says_so_and_its_last_picture_is_there(small_pair, tmp_path):
+    stop = ["callbacks=auto_stop", "callbacks.auto_stop.window=2", "callbacks.auto_stop.threshold=100"]
+    result = run(overrides=[*small_pair, *stop, "steps=30"], folder=tmp_path / "run")
+    report = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert report["status"] == "stopped early" and report["steps"] == 4
+    assert report["reason"].startswith("AutoStop after step 4 of 30: the loss fell by")
+    assert (result.folder / "picture-00" / "steps" / "000004.png").is_file()
+
+
+def test_a_stop_remembers_its_losses():
+    stop, again = AutoStop(3, 0.0), AutoStop(3, 0.0)
+    stop.losses = [3.0, math.pi]
+    again.load_state_dict(stop.state_dict())
+    assert again.losses == stop.losses

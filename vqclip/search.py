@@ -1,0 +1,169 @@
+"""How the latent is sought, beside the optimiser's own step: coarse to fine, restarts, overlays, averages, clamps.
+
+All of it happens between steps, on the latents of all pictures, and hangs on nothing but the step: a resumed run goes
+on as an unbroken one would.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from vqclip.errors import UserError
+
+__all__ = ["Search"]
+
+
+class Search:
+    """What is done to the latents before and after every step of the optimiser; by default nothing.
+
+    Args:
+        clamp: after every step, hold each channel within the range of the generator's codes.
+        average: pictures are made of the latent's running mean, ``m ← d · m + (1 − d) · z`` with this d, smaller in the
+            first steps; 0 for the latent itself.
+        stages: coarse sizes before the full one, each ``{size: [height, width], share: of the steps}``.  A coarse stage
+            optimises every n-th place of the latent, decoded to a small picture that is stretched to the full size; a
+            stage's end is encoded again and is the next one's start, also for what holds the run to its start.
+        restarts: ``{count, steps}``: this many starts run so many steps each, and the run goes on from the one of the
+            best score; their steps are the run's.  The schedules of each trial begin anew.
+        overlay: ``{every, strength, until}``: every so many steps, while progress is at most ``until``, the picture is
+            ``(1 − strength) · itself + strength · the start's``, encoded again.
+    """
+
+    def __init__(
+        self,
+        clamp: bool = False,
+        average: float = 0.0,
+        stages: Sequence[Mapping] | None = None,
+        restarts: Mapping | None = None,
+        overlay: Mapping | None = None,
+    ):
+        self.clamp, self.average = clamp, average
+        self.stages = [(tuple(stage["size"]), float(stage["share"])) for stage in stages or ()]
+        self.count, self.trial = (restarts["count"], restarts["steps"]) if restarts else (1, 0)
+        self.overlay = {"until": 1.0, **overlay} if overlay else None
+
+    @property
+    def trial_steps(self) -> int:
+        """Steps of the run after which one of several starts has been chosen."""
+        return self.count * self.trial
+
+    def require_of(self, generator: Any) -> None:
+        """Refuse what a generator cannot do.
+
+        Raises:
+            UserError: with the key.
+        """
+        asked = {
+            "stages": (self.stages, "encode"),
+            "overlay": (self.overlay, "encode"),
+            "clamp": (self.clamp, "codebook"),
+        }
+        for key, (on, need) in asked.items():
+            if on and not hasattr(generator, need):
+                off = "false" if key == "clamp" else "null"
+                raise UserError(f"search.{key}: needs the generator's {need}, which it lacks. Try: search.{key}={off}")
+
+    def buffers(self, z0: Tensor) -> dict[str, Tensor]:
+        """What a run must keep to go on, by name, from its start [B,C,h,w]."""
+        found = {"average": z0.clone()} if self.average else {}
+        if self.count > 1:
+            found |= {"best": z0.clone(), "best_start": z0.clone(), "best_score": z0.new_full((len(z0),), -torch.inf)}
+        return found
+
+    def progress(self, step: int, steps: int) -> float:
+        """How far ``step`` is into a run of ``steps``, in [0,1]; each trial begins at 0."""
+        lost = (self.count - 1) * self.trial
+        own = step % self.trial if step < self.trial_steps else step - lost
+        return min(1.0, own / max(1, steps - lost - 1))
+
+    def stage(self, t: float) -> int:
+        """The stage at progress ``t``, from 0; the last one is the full size."""
+        end = 0.0
+        for i, (_, share) in enumerate(self.stages):
+            end += share
+            if t < end:
+                return i
+        return len(self.stages)
+
+    def picture(self, run: Any, z: Tensor, t: float) -> Tensor:
+        """Latents [n,C,h,w] → pictures [n,3,H,W] in [0,1] of the stage at ``t``, stretched to the full size."""
+        stage = self.stage(t)
+        if stage == len(self.stages):
+            return run.picture(z)
+        _, h, w = run.generator.latent_shape(*self.stages[stage][0])
+        small = F.interpolate(z, (min(h, z.shape[-2]), min(w, z.shape[-1])), mode="nearest-exact")
+        made = run.generator.decode(run.latent_kind(small, run.generator))
+        full = [side * run.generator.factor for side in z.shape[-2:]]
+        made = F.interpolate(made, full, mode="bilinear", align_corners=False)
+        return run.keep(made) if run.keep else made
+
+    def encode(self, run: Any, images: Tensor, t: float) -> Tensor:
+        """Pictures [B,3,H,W] → latents [B,C,h,w] that the stage at ``t`` makes them of."""
+        stage = self.stage(t)
+        if stage == len(self.stages):
+            return torch.cat([run.generator.encode(one) for one in images.split(1)])
+        _, h, w = run.generator.latent_shape(*self.stages[stage][0])
+        full = [side // run.generator.factor for side in images.shape[-2:]]
+        side = [min(own, most) * run.generator.factor for own, most in zip((h, w), full, strict=True)]
+        small = F.interpolate(images, side, mode="bilinear", antialias=True)
+        codes = torch.cat([run.generator.encode(one) for one in small.split(1)])
+        return F.interpolate(codes, full, mode="nearest-exact")  # each place of the stage is one of its own again
+
+    @torch.no_grad()
+    def shown(self, run: Any, z: Tensor, step: int) -> Tensor:
+        """Of latents ``z`` after ``step`` steps, the full latents that the next stage would start at."""
+        t = run.progress(max(0, step - 1))
+        if self.stage(t) == len(self.stages):
+            return z
+        return torch.cat([run.generator.encode(self.picture(run, one, t)) for one in z.split(1)]).contiguous()
+
+    @torch.no_grad()
+    def before(self, run: Any, step: int, optimizer: torch.optim.Optimizer) -> None:
+        """What happens before step ``step`` (from 0) of the run."""
+        if self.count > 1 and 0 < step <= self.trial_steps and step % self.trial == 0:
+            self._next_trial(run, step // self.trial)
+            optimizer.state.clear()
+        now, past = (self.stage(run.progress(own)) for own in (step, max(0, step - 1)))
+        if now > past:
+            self._go_on_from(run, run.shown())
+            run.start.copy_(run.latent)
+            run.forget_start()
+            optimizer.state.clear()
+        o = self.overlay
+        if o and step and step % o["every"] == 0 and run.progress(step) <= o["until"]:
+            images, t = run.start_images(), run.progress(step)
+            made = torch.cat([self.picture(run, z, t) for z in run.made_of.split(1)])
+            self._go_on_from(run, self.encode(run, (1 - o["strength"]) * made + o["strength"] * images, t))
+
+    @torch.no_grad()
+    def after(self, run: Any, step: int) -> None:
+        """What happens after step ``step`` (from 0) of the run."""
+        if self.clamp:
+            codes = run.generator.codebook.to(run.latent)
+            low, high = (codes.amin(0).view(1, -1, 1, 1), codes.amax(0).view(1, -1, 1, 1))
+            run.latent.copy_(run.latent.clamp(low, high))
+        if self.average:
+            done = step % self.trial if step < self.trial_steps else step
+            run.average.lerp_(run.latent, 1 - min(self.average, (1 + done) / (10 + done)))
+
+    def _next_trial(self, run: Any, number: int) -> None:
+        """Keep the best of the trials so far; go on with the next start, after the last trial with the best."""
+        score = run.snapshot()[1]["score"]
+        better = score > run.best_score
+        for kept, own in ((run.best, run.made_of), (run.best_start, run.start)):
+            kept.copy_(torch.where(better.view(-1, 1, 1, 1), own, kept))
+        run.best_score.copy_(torch.where(better, score, run.best_score))
+        z, start = (run.best, run.best_start) if number == self.count else (run.starts(number).to(run.latent),) * 2
+        self._go_on_from(run, z)
+        run.start.copy_(start)
+        run.forget_start()
+
+    def _go_on_from(self, run: Any, z: Tensor) -> None:
+        run.latent.copy_(z)
+        if self.average:
+            run.average.copy_(z)
