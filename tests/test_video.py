@@ -7,16 +7,14 @@ import subprocess
 import sys
 import time
 from fractions import Fraction
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from queue import Queue
-from threading import Thread
 
 import av
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from player import played
 
 from vqclip import run
 from vqclip.cli import main
@@ -255,54 +253,14 @@ def test_show_opens_the_viewer_or_says_where_the_file_is(four, tmp_path, monkeyp
     assert (tmp_path / "opened").read_text() == f"{out}\n"
 
 
-PAGE = """<video id=v muted src=video.mp4></video><script>
-const v = document.getElementById('v'), tell = what => fetch('told', {method: 'POST', body: JSON.stringify(what)});
-v.onerror = () => tell({error: v.error.message});
-v.onended = () => {
-  const c = document.createElement('canvas'), x = c.getContext('2d');
-  [c.width, c.height] = [v.videoWidth, v.videoHeight];
-  x.drawImage(v, 0, 0);
-  tell({size: [c.width, c.height], seconds: v.duration, frames: v.getVideoPlaybackQuality().totalVideoFrames,
-        last: Array.from(x.getImageData(0, 0, c.width, c.height).data)});
-};
-v.play();
-</script>"""
-
-
 @pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("chromium"), reason="no chromium here")
 def test_a_browser_plays_a_runs_video_between_its_four_pictures_to_the_end(four, tmp_path):
-    shutil.copy(four / "interpolation.mp4", tmp_path / "video.mp4")
-    (tmp_path / "index.html").write_text(PAGE)
-    told = Queue()
-
-    class Server(SimpleHTTPRequestHandler):
-        def __init__(self, *args):
-            super().__init__(*args, directory=str(tmp_path))
-
-        def do_POST(self):
-            told.put(json.loads(self.rfile.read(int(self.headers["content-length"]))))
-            self.send_response(204)
-            self.end_headers()
-
-        def log_message(self, *_):
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Server) as server:
-        Thread(target=server.serve_forever, daemon=True).start()
-        flags = ["--headless", "--no-sandbox", "--autoplay-policy=no-user-gesture-required"]
-        flags += [f"--user-data-dir={tmp_path}/profile", f"http://127.0.0.1:{server.server_port}/index.html"]
-        browser = subprocess.Popen(["chromium", *flags], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        try:
-            played = told.get(timeout=90)
-        finally:
-            browser.terminate()
-            browser.wait()
-            server.shutdown()
-    assert "error" not in played and played["size"] == [32, 32]
-    assert played["seconds"] == pytest.approx((3 * 24 + 1) / 24, abs=0.06)
-    assert played["frames"] >= 55  # of 73; a busy machine may drop some
-    last = np.array(played["last"]).reshape(32, 32, 4)[..., :3]
+    told = played(four / "interpolation.mp4", tmp_path)
+    assert "error" not in told and told["size"] == [32, 32]
+    assert told["seconds"] == pytest.approx((3 * 24 + 1) / 24, abs=0.06)
+    assert told["frames"] >= 55  # of 73; a busy machine may drop some
+    last = np.array(told["last"]).reshape(32, 32, 4)[..., :3]
     assert abs(last.mean(-1) - best_of(four, 3).mean(-1)).mean() < 8
 
 

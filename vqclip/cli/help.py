@@ -31,6 +31,7 @@ Tools (each has --help):
   vqclip sync SWEEP|RUN         upload to W&B what is not up yet
   vqclip evaluate RUN...        scores by a judge that did not guide the run
   vqclip evaluate --battery DIR key=value ...  frozen prompts by a config
+  vqclip film PROMPT...         a zoom, a story, a video in another style
   vqclip import FILE            other programs' settings as an experiment
   vqclip completion SHELL       TAB completes all of this
 """

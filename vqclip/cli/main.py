@@ -35,6 +35,7 @@ TOOLS = {
     "rerun": "vqclip.cli.rerun",
     "show": "vqclip.cli.show",
     "sync": "vqclip.cli.sync",
+    "film": "vqclip.cli.film",
     "import": "vqclip.cli.imports",
     "completion": "vqclip.cli.completion",
 }

@@ -102,6 +102,9 @@ MEMORY = Group(
         "picture_chunk": Key(Whole(1), "1", "pictures worked on in one go", null="as many as fit into half of it"),
         "crop_chunk": Key(Whole(1), "4", "crops the perceptor looks at in one go", null="all"),
         "checkpoint_decoder": Key(Flag(), "true", "recompute the decoder in the backward: less memory, slower"),
+        "strip": Key(
+            Whole(1), "128", "snapshots are decoded so many rows at a time", "pixels", null="all at once", needed=False
+        ),
     },
 )
 

@@ -10,7 +10,9 @@ import av
 import numpy as np
 from PIL import Image
 
-__all__ = ["timelapse", "write_video"]
+from vqclip.errors import UserError
+
+__all__ = ["read_frames", "timelapse", "write_video"]
 
 
 def write_video(path: Path, frames: Iterable[np.ndarray], fps: int) -> None:
@@ -72,3 +74,31 @@ def timelapse(folder: Path, fps: int) -> None:
             yield np.asarray(Image.open(path).convert("RGB"))
 
     write_video(folder / "timelapse.mp4", frames(), fps)
+
+
+def read_frames(path: Path, stride: int = 1, skip: int = 0) -> Iterator[np.ndarray]:
+    """Frames [H,W,3] uint8 of a video, or of a folder of pictures in the order of their names, one at a time.
+
+    Args:
+        stride: every how many frames one is taken.
+        skip: how many of those that are taken to leave out at the beginning.
+
+    Raises:
+        UserError: neither a video nor a folder of pictures.
+    """
+    if path.is_dir():
+        files = sorted(own for own in path.iterdir() if own.suffix.lower() in (".png", ".jpg", ".jpeg", ".webp"))
+        if not files:
+            raise UserError(f"{path}: no picture in it. Allowed: a video, or a folder of PNGs or JPEGs")
+        for own in files[skip * stride :: stride]:
+            yield np.asarray(Image.open(own).convert("RGB"))
+        return
+    try:
+        with av.open(str(path)) as container:
+            for i, frame in enumerate(container.decode(video=0)):
+                if i % stride == 0 and i // stride >= skip:
+                    yield frame.to_ndarray(format="rgb24")
+    except (OSError, IndexError, av.FFmpegError) as error:
+        raise UserError(
+            f"{path}: not a video that can be read ({error}). Allowed: a video, or a folder of pictures"
+        ) from None

@@ -75,6 +75,7 @@ class VQGAN(nn.Module):
         self.factor = 2 ** (len(ddconfig["ch_mult"]) - 1)
         self.channels = embed_dim
         self.gumbel = gumbel
+        self.strip: int | None = None  #: rows to decode at a time where no gradient is needed; None for all at once
         self.checkpointed = False  #: recompute the decoder's activations in the backward pass: less memory, slower
         if norm_groups != _TAMING_GROUPS:
             for module in self.modules():
@@ -95,7 +96,7 @@ class VQGAN(nn.Module):
 
     def decode_raw(self, z: Tensor) -> Tensor:
         """Latent [B,C,h,w] → the decoder's output [B,3,H,W], nominally in [-1,1] and not clipped."""
-        return decode(self.decoder, self.post_quant_conv(z), self.checkpointed)
+        return decode(self.decoder, self.post_quant_conv(z), self.checkpointed, self.strip)
 
     def decode(self, z: Tensor) -> Tensor:
         """Latent [B,C,h,w] → image [B,3,H,W] in [0,1]."""

@@ -14,6 +14,8 @@ from taming.modules.diffusionmodules.model import AttnBlock, Decoder, Encoder, R
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from vqclip.models.vqgan_strips import decode_in_strips
+
 __all__ = ["decode", "encode"]
 
 #: Places up to which attention is taming's arithmetic, digit for digit: 64×64 latents, 512×512 pixels at f = 8.
@@ -22,12 +24,15 @@ EXACT_PLACES = 4096
 Run = Callable[[nn.Module, Tensor], Tensor]
 
 
-def decode(decoder: Decoder, z: Tensor, checkpointed: bool) -> Tensor:
+def decode(decoder: Decoder, z: Tensor, checkpointed: bool, rows: int | None = None) -> Tensor:
     """Latents [B,C,h,w] → pictures [B,3,H,W], nominally in [-1,1].
 
     Args:
         checkpointed: recompute each block in the backward: less memory, slower.
+        rows: without a gradient, work on strips of so many rows; None for all at once.
     """
+    if rows and not torch.is_grad_enabled():
+        return decode_in_strips(decoder, z, rows, lambda mid, h: _middle(mid, h, _block))
     run: Run = _recomputed if checkpointed and torch.is_grad_enabled() else _block
     h = _middle(decoder.mid, decoder.conv_in(z), run)
     for level in reversed(range(decoder.num_resolutions)):

@@ -50,6 +50,7 @@ def build(plan: RunPlan) -> LatentOptimisation:
     parts = _parts(config)
     parts["search"].require_of(generator)
     generator.checkpointed = config["memory"]["checkpoint_decoder"]
+    generator.strip = config["memory"].get("strip")
     prompts = config["prompts"]
     include, extras, exclude = map(parse_prompts, (list(plan.prompts), prompts["extras"], prompts["exclude"]))
     cards = config["checkpoints"]["perceptors"]

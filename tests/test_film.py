@@ -1,0 +1,182 @@
+"""Films: the camera, scenes from latent to latent, a video restyled, a film that goes on where it stopped."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import av
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from player import played
+from safetensors import safe_open
+
+from vqclip.cli import main
+from vqclip.errors import UserError
+from vqclip.io.motion import BORDERS, moved
+from vqclip.io.video import read_frames, write_video
+from vqclip.runs.film import Film
+
+
+@pytest.fixture
+def smooth():
+    y, x = torch.meshgrid(torch.linspace(0, 3, 32), torch.linspace(0, 3, 48), indexing="ij")
+    return torch.stack([x.sin().abs(), y.cos().abs(), (x + y).sin().abs()])[None]
+
+
+def test_a_camera_at_rest_leaves_every_bit(smooth):
+    for border in BORDERS:
+        assert moved(smooth, border=border) is smooth
+        torch.testing.assert_close(moved(smooth, pan=(1e-9, 0), border=border), smooth, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("border", BORDERS)
+def test_panning_moves_the_picture_by_whole_pixels(smooth, border):
+    right, down = moved(smooth, pan=(5, 0), border=border), moved(smooth, pan=(0, 3), border=border)
+    torch.testing.assert_close(right[..., 7:], smooth[..., 2:-5], atol=1e-3, rtol=0)
+    torch.testing.assert_close(down[..., 5:, :], smooth[..., 2:-3, :], atol=1e-3, rtol=0)
+    came_in = {"zeros": torch.zeros(1), "wrap": smooth[..., -5], "reflect": smooth[..., 4]}[border]
+    torch.testing.assert_close(right[..., 0], came_in.expand_as(right[..., 0]), atol=1e-3, rtol=0)
+
+
+def test_a_whole_turn_and_a_whole_width_come_back(smooth):
+    torch.testing.assert_close(moved(smooth, pan=(48, 32), border="wrap"), smooth, atol=1e-3, rtol=0)
+    square = smooth[..., :32]
+    torch.testing.assert_close(moved(square, turn=90), square.rot90(-1, (2, 3)), atol=1e-3, rtol=0)
+
+
+def test_zoom_enlarges_the_middle_and_zooming_out_shows_the_border(smooth):
+    large = moved(smooth, zoom=2.0)
+    torch.testing.assert_close(large[..., 15:17, 23:25].mean(), smooth[..., 15:17, 23:25].mean(), atol=0.02, rtol=0)
+    small = moved(torch.ones(1, 3, 32, 32), zoom=0.5, border="zeros")
+    assert small[0, 0, 16, 16] == 1 and small[0, 0, 2, 2] == 0 and 0.2 < small.mean() < 0.3
+
+
+def film(small_pair, folder, *words):
+    argv = ["film", *small_pair[:-2], "steps=3", *words, "--to", str(folder)]
+    with pytest.raises(SystemExit) as exit:
+        main(argv)
+    return exit.value.code
+
+
+def frames(folder):
+    return [np.asarray(Image.open(path)) for path in sorted((folder / "frames").glob("*.png"))]
+
+
+def latent(folder):
+    with safe_open(folder / "latent.safetensors", framework="pt") as file:
+        return file.get_tensor("latent")
+
+
+def test_scenes_follow_each_other_from_latent_to_latent(small_pair, tmp_path):
+    assert film(small_pair, tmp_path / "a", "a fox", "an owl", "--frames", "4", "--each", "0") == 0
+    pictures = frames(tmp_path / "a")
+    assert len(pictures) == 4 and all((own == pictures[0]).all() for own in pictures)  # nothing moved: to the last bit
+    film(small_pair, tmp_path / "b", "a fox", "an owl", "--frames", "4", "--each", "2", "optimizer.lr=.5")
+    records = [json.loads(Image.open(p).text["vqclip"]) for p in sorted((tmp_path / "b" / "frames").glob("*.png"))]
+    assert [own["config"]["prompts"]["include"] for own in records] == [["a fox"]] * 2 + [["an owl"]] * 2
+    assert (frames(tmp_path / "b")[0] != frames(tmp_path / "b")[3]).any()
+    with av.open(str(tmp_path / "b" / "film.mp4")) as container:
+        assert sum(1 for _ in container.decode(video=0)) == 4
+
+
+def test_a_film_that_was_stopped_goes_on_to_the_same_bytes(small_pair, tmp_path, monkeypatch, capsys):
+    words = ["a fox", "an owl", "--frames", "5", "--each", "1", "--zoom", "{start: 1.02, end: 1.1}", "--turn", "3"]
+    film(small_pair, tmp_path / "whole", *words)
+    write, made = Film._write, []
+
+    def stops_at_the_third(self, i, module, z):
+        if i == 3 and not made:
+            made.append(i)
+            raise KeyboardInterrupt
+        write(self, i, module, z)
+
+    monkeypatch.setattr(Film, "_write", stops_at_the_third)
+    with pytest.raises(KeyboardInterrupt):
+        main(["film", *small_pair[:-2], "steps=3", *words, "--to", str(tmp_path / "half")])
+    assert len(frames(tmp_path / "half")) == 3 and not (tmp_path / "half" / "film.mp4").exists()
+    assert film(small_pair, tmp_path / "half", *words) == 0
+    for one in sorted((tmp_path / "whole").rglob("*")):
+        other = tmp_path / "half" / one.relative_to(tmp_path / "whole")
+        assert one.is_dir() or one.read_bytes() == other.read_bytes(), one
+    capsys.readouterr()
+    assert film(small_pair, tmp_path / "half", *words, "seed=4") == 2
+    assert "another film is there, with other settings. Allowed: the same command" in capsys.readouterr().err
+
+
+def test_a_restyled_video_begins_each_frame_at_the_videos_own(small_pair, tmp_path):
+    given = [np.full((32, 32, 3), shade, np.uint8) for shade in (20, 120, 220, 60)]
+    write_video(tmp_path / "in.mp4", iter(given), 5)
+    film(small_pair, tmp_path / "out", "a fox", "--video", f"{tmp_path}/in.mp4", "--each", "0", "optimizer.lr=1e-9")
+    made = frames(tmp_path / "out")
+    assert len(made) == 4  # as long as the video
+    with torch.no_grad():
+        from vqclip.checkpoints.load import load_generator
+
+        generator = load_generator({"name": "small", "path": small_pair[0].partition("=")[2]})
+        for own, shade in zip(made, (20, 120, 220, 60), strict=True):
+            expected = generator.decode(generator.encode(torch.full((1, 3, 32, 32), shade / 255)))
+            assert abs(expected[0].movedim(0, -1).numpy() * 255 - own).mean() < 3
+    film(small_pair, tmp_path / "two", "a fox", "--video", f"{tmp_path}/in.mp4", "--each", "0", "--stride", "2")
+    assert len(frames(tmp_path / "two")) == 2
+    film(small_pair, tmp_path / "kept", "a fox", "--video", f"{tmp_path}/in.mp4", "--each", "0", "--keep", "1")
+    assert len(frames(tmp_path / "kept")) == 4
+
+
+def test_frames_of_a_folder_are_those_of_the_video(tmp_path):
+    (tmp_path / "in").mkdir()
+    for i in range(5):
+        Image.new("RGB", (8, 8), (i, i, i)).save(tmp_path / "in" / f"{i}.png")
+    assert [own[0, 0, 0] for own in read_frames(tmp_path / "in")] == [0, 1, 2, 3, 4]
+    assert [own[0, 0, 0] for own in read_frames(tmp_path / "in", stride=2, skip=1)] == [2, 4]
+    (tmp_path / "text.mp4").write_text("no video")
+    for path, message in ((tmp_path / "text.mp4", "not a video that can be read"), (tmp_path, "no picture in it")):
+        with pytest.raises(UserError, match=message):
+            next(read_frames(path))
+
+
+@pytest.mark.parametrize(
+    "words,message",
+    [
+        (["--frames", "0"], "argument --frames: '0' is not a whole number from 1 up"),
+        (["--zoom", "fast"], "argument --zoom: 'fast' is neither a number nor a schedule"),
+        (["--pan", "3"], "argument --pan: '3' is not X,Y"),
+        (["--keep", "2"], "--keep 2.0: not allowed here. Allowed: 0 to 1"),
+        (["batch_size=2"], "batch_size: a film is one picture a frame"),
+        (["loss.betta=1"], "Did you mean"),
+    ],
+)
+def test_wrong_arguments_say_what_is_allowed(small_pair, tmp_path, capsys, words, message):
+    assert film(small_pair, tmp_path / "film", "a fox", *words) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("chromium"), reason="no chromium here")
+def test_a_browser_plays_a_zoom_to_its_last_frame(small_pair, tmp_path):
+    film(small_pair, tmp_path / "film", "a fox", "--frames", "48", "--each", "1", "--zoom", "1.03", "--pan", "1,0")
+    told = played(tmp_path / "film" / "film.mp4", tmp_path)
+    assert "error" not in told and told["size"] == [32, 32] and told["seconds"] == pytest.approx(2, abs=0.1)
+    last = np.array(told["last"]).reshape(32, 32, 4)[..., :3]
+    assert abs(last.mean(-1) - frames(tmp_path / "film")[-1].mean(-1)).mean() < 8
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_length(small_pair, tmp_path):
+    """2,000 frames against 200, each in a process of its own."""
+    peak = {}
+    for count in (200, 2000):
+        argv = [*small_pair[:-2], "steps=1", "--each", "0", "--zoom", "1.01", "--frames", str(count)]
+        code = (
+            "import resource, torch; torch.set_num_threads(1)\n"
+            "from vqclip.cli.film import main\n"
+            f"main({['a fox', *argv, '--to', str(tmp_path / str(count))]!r})\n"
+            "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        peak[count] = int(done.stdout.split()[-1])
+    print(json.dumps(peak))
+    assert len(frames(tmp_path / "200")) == 200
+    assert peak[2000] < peak[200] + 20_000  # KiB

@@ -1,0 +1,117 @@
+"""``vqclip film PROMPT… KEY=VALUE…``: a zoom, a story of scenes, or a video in another style, frame by frame."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from vqclip.cli.arguments import parse_arguments
+from vqclip.errors import UserError
+
+__all__ = ["main"]
+
+_ABOUT = """\
+Every frame is a few steps from the last one's picture: moved by --zoom, --pan and --turn, or taken from --video.
+Several prompts are scenes, one after the other.  Numbers of the camera may be schedules over the film:
+--zoom '{start: 1, end: 1.05}'.  The first frame has the config's steps, every other one --each.  The same command
+with the same --to goes on where it stopped.
+
+  vqclip film "a castle" --zoom 1.03 --frames 120
+  vqclip film "a fox" "an owl" "a cat" --frames 90 --each 4
+  vqclip film "a watercolor" --video in.mp4 --keep .3 loss.anchor=.5
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> None:
+        raise UserError(f"film: {message}. Try: vqclip film --help")
+
+
+def _arguments(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+    parser = _Parser(
+        prog="vqclip film", description=_ABOUT, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("--frames", type=_whole(1), default=60, help="length of the film (60); at most the video's")
+    parser.add_argument("--each", type=_whole(0), default=3, help="steps on every frame but the first (3)")
+    parser.add_argument("--zoom", type=_number, default=1.0, help="how many times as large a frame (1)")
+    parser.add_argument("--pan", type=_pair, default=(0.0, 0.0), metavar="X,Y", help="pixels right and down a frame")
+    parser.add_argument("--turn", type=_number, default=0.0, help="degrees clockwise a frame (0)")
+    parser.add_argument("--border", choices=("reflect", "wrap", "zeros"), default="reflect", help="what comes in")
+    parser.add_argument("--video", type=Path, help="a video, or a folder of pictures, to restyle")
+    parser.add_argument("--stride", type=_whole(1), default=1, help="every how many of its frames one is taken (1)")
+    parser.add_argument("--keep", type=float, default=0.0, help="how much of the last frame stays in it, 0 to 1 (0)")
+    parser.add_argument("--fps", type=_whole(1), default=24, help="frames a second (24)")
+    parser.add_argument("--to", type=Path, help="the film's folder (outputs/DATE/TIME)")
+    args, words = parser.parse_known_args(argv)
+    if not 0 <= args.keep <= 1:
+        raise UserError(f"--keep {args.keep}: not allowed here. Allowed: 0 to 1. Try: --keep 0.3")
+    return args, words
+
+
+def _whole(low: int):
+    def whole(text: str) -> int:
+        if not text.isdecimal() or int(text) < low:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {low} up")
+        return int(text)
+
+    return whole
+
+
+def _number(text: str) -> Any:
+    """A number or a schedule."""
+    from vqclip.config.kinds import Scheduled
+
+    try:
+        value = yaml.safe_load(text)
+        Scheduled(-1e6, 1e6).check(value)
+    except (ValueError, yaml.YAMLError):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a number nor a schedule {{start: 1, end: 2}}") from None
+    return value
+
+
+def _pair(text: str) -> tuple[Any, Any]:
+    try:
+        x, y = yaml.safe_load(f"[{text}]")
+    except (ValueError, TypeError, yaml.YAMLError):
+        raise argparse.ArgumentTypeError(f"{text!r} is not X,Y") from None
+    return _number(str(x)), _number(str(y))
+
+
+def main(argv: Sequence[str]) -> int:
+    """The tool."""
+    args, words = _arguments(argv)
+    command = parse_arguments(words)
+    scenes = [
+        _config([word for word in command.overrides if not word.startswith("prompts.include=")], prompt, command)
+        for prompt in command.prompts or [None]
+    ]
+    from tqdm import tqdm
+
+    from vqclip.runs.film import Camera, Film
+
+    folder = args.to or Path(datetime.now().strftime("outputs/%Y-%m-%d/%H-%M-%S"))
+    own = {key: getattr(args, key) for key in ("frames", "each", "video", "stride", "keep", "fps")}
+    film = Film(folder, scenes, camera=Camera(args.zoom, args.pan, args.turn, args.border), **own)
+    for _ in tqdm(film.run(), desc="frames", total=args.frames, initial=len(film.paths()), dynamic_ncols=True):
+        pass
+    print(folder / "film.mp4")
+    return 0
+
+
+def _config(overrides: Sequence[str], prompt: str | None, command: Any) -> dict[str, Any]:
+    """The checked config of a scene."""
+    from vqclip.config.check import check
+    from vqclip.config.compose import compose
+    from vqclip.config.grammar import quote
+    from vqclip.config.resolve import resolved
+
+    include = [] if prompt is None else [f"prompts.include=[{quote(prompt)}]"]
+    cfg = compose([*overrides, *include, "logger=none", "callbacks=none"], command.flags.get("--config-dir"))
+    config = resolved(cfg)
+    check(config)
+    return config

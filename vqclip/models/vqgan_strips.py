@@ -1,0 +1,98 @@
+"""taming's decoder, a strip of rows at a time: the same picture in a fraction of the memory, without seams.
+
+Tiles that are decoded one by one and blended differ from the whole: group normalisation and attention look at all of
+it.  Here every layer goes over the whole picture in strips, with the rows around them that a convolution reads and
+the whole picture's statistics, so that only rounding differs.  Two feature maps are held, not the six of a block; the
+parts of a block that work in place write over what they read.  For decoding without a gradient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from taming.modules.diffusionmodules.model import Decoder, ResnetBlock
+from torch import Tensor, nn
+
+__all__ = ["decode_in_strips"]
+
+
+@torch.no_grad()
+def decode_in_strips(decoder: Decoder, z: Tensor, rows: int, middle: Callable[[nn.Module, Tensor], Tensor]) -> Tensor:
+    """Latents [B,C,h,w] → pictures [B,3,H,W], nominally in [-1,1].
+
+    Args:
+        rows: of the picture and of every feature map, worked on in one go.
+        middle: the innermost blocks with their attention, at the latent's own resolution.
+    """
+    h = middle(decoder.mid, decoder.conv_in(z))
+    for level in reversed(range(decoder.num_resolutions)):
+        for i, block in enumerate(decoder.up[level].block):
+            h = _residual(block, h, rows)
+            if len(decoder.up[level].attn):
+                h = decoder.up[level].attn[i](h)
+        if level:
+            h = _upsampled(decoder.up[level].upsample.conv, h, rows)
+    return _convolved(decoder.conv_out, h, rows, _activation(decoder.norm_out, h))
+
+
+def _residual(block: ResnetBlock, x: Tensor, rows: int) -> Tensor:
+    h = _convolved(block.conv1, x, rows, _activation(block.norm1, x))
+    if block.in_channels != block.out_channels:
+        shortcut = block.conv_shortcut if block.use_conv_shortcut else block.nin_shortcut
+        x = _convolved(shortcut, x, rows)
+    return _convolved(block.conv2, h, rows, _activation(block.norm2, h), onto=x)
+
+
+def _activation(norm: nn.GroupNorm, x: Tensor) -> Callable[[Tensor], Tensor]:
+    """``silu(norm(·))`` of parts of ``x``, by the statistics of the whole."""
+    groups = x.unflatten(1, (norm.num_groups, -1))
+    var, mean = torch.var_mean(groups, dim=(2, 3, 4), correction=0)  # [B,G]
+    each = x.shape[1] // norm.num_groups
+    scale = (var + norm.eps).rsqrt().repeat_interleave(each, 1) * norm.weight
+    shift = norm.bias - mean.repeat_interleave(each, 1) * scale
+    scale, shift = scale[..., None, None], shift[..., None, None]  # [B,C,1,1]
+    return lambda part: F.silu(torch.addcmul(shift, part, scale), inplace=True)
+
+
+def _convolved(
+    conv: nn.Conv2d,
+    x: Tensor,
+    rows: int,
+    before: Callable[[Tensor], Tensor] = lambda part: part,
+    onto: Tensor | None = None,
+) -> Tensor:
+    """``conv(before(x))``, a strip at a time; added to ``onto`` where that is given."""
+    height, reach = x.shape[-2], conv.kernel_size[0] // 2
+    out = onto if onto is not None else _like(x, conv.out_channels, *x.shape[-2:])
+    for top in range(0, height, rows):
+        bottom = min(top + rows, height)
+        part = before(x[..., max(0, top - reach) : min(height, bottom + reach), :])
+        # The picture's own edges are zero behind the activation; between strips there are their neighbours' rows.
+        sides = (reach, reach, max(0, reach - top), max(0, bottom + reach - height))
+        made = F.conv2d(F.pad(part, sides), conv.weight, conv.bias)
+        out[..., top:bottom, :] = made if onto is None else out[..., top:bottom, :] + made
+    return out
+
+
+def _upsampled(conv: nn.Conv2d, x: Tensor, rows: int) -> Tensor:
+    """``conv(nearest(x))`` at twice the size."""
+    height, width = x.shape[-2:]
+    out = _like(x, conv.out_channels, 2 * height, 2 * width)
+    for top in range(0, height, rows):
+        bottom = min(top + rows, height)
+        part = x[..., max(0, top - 1) : min(height, bottom + 1), :]
+        part = F.interpolate(part, scale_factor=2.0, mode="nearest")
+        # One row of the neighbours is enough, and of the two copies of each there is one too many.
+        part = part[..., (1 if top else 0) : part.shape[-2] - (1 if bottom < height else 0), :]
+        made = F.conv2d(F.pad(part, (1, 1, 0 if top else 1, 0 if bottom < height else 1)), conv.weight, conv.bias)
+        out[..., 2 * top : 2 * bottom, :] = made
+    return out
+
+
+def _like(x: Tensor, channels: int, height: int, width: int) -> Tensor:
+    """An empty tensor in the memory order of ``x``."""
+    last = x.is_contiguous(memory_format=torch.channels_last)
+    order = torch.channels_last if last else torch.contiguous_format
+    return torch.empty((len(x), channels, height, width), dtype=x.dtype, device=x.device, memory_format=order)

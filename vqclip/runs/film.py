@@ -1,0 +1,178 @@
+"""A film: every frame is a few steps from the last one's picture, moved, or from a frame of another video.
+
+What is on disk is all a film needs to go on: its frames, and the newest one's latent.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from vqclip.config.resolve import picture_config
+from vqclip.errors import UserError
+from vqclip.io.files import atomic_write, write_json
+from vqclip.io.images import png_bytes
+from vqclip.io.motion import moved
+from vqclip.io.pixels import fit
+from vqclip.io.video import read_frames, write_video
+from vqclip.module import LatentOptimisation
+from vqclip.runs.build import build
+from vqclip.runs.plan import RunPlan
+from vqclip.runs.trainer import make_trainer
+from vqclip.schedules import schedule
+
+__all__ = ["Camera", "Film"]
+
+
+@dataclass(frozen=True)
+class Camera:
+    """What happens from a frame to the next; every number may be a schedule over the film."""
+
+    zoom: Any = 1.0  #: what is in the middle becomes so many times as large
+    pan: tuple[Any, Any] = (0.0, 0.0)  #: pixels right and down
+    turn: Any = 0.0  #: degrees clockwise
+    border: str = "reflect"  #: what comes in from outside
+
+    def __call__(self, image: Tensor, t: float) -> Tensor:
+        """The picture, moved by what the schedules say at ``t`` of the film, in [0,1]."""
+        zoom, right, down, turn = (schedule(own)(t) for own in (self.zoom, *self.pan, self.turn))
+        return moved(image, zoom, (right, down), turn, self.border)
+
+
+@dataclass(frozen=True)
+class Film:
+    """A film in a folder.
+
+    Args:
+        folder: where its frames go.
+        scenes: the config of each scene, checked; scenes share the frames evenly.
+        frames: how many.
+        each: steps on every frame but the first, which has ``steps`` of its config.
+        camera: how the picture moves.
+        video: a video or a folder of pictures to restyle; None for none.
+        stride: every how many of its frames one is taken.
+        keep: how much of the last frame's picture stays where there is a video, 0 to 1.
+        fps: frames a second.
+    """
+
+    folder: Path
+    scenes: Sequence[Mapping[str, Any]]
+    frames: int
+    each: int
+    camera: Camera = field(default_factory=Camera)
+    video: Path | None = None
+    stride: int = 1
+    keep: float = 0.0
+    fps: int = 24
+
+    def run(self) -> Iterator[int]:
+        """Make the frames that are not there yet, one at a time, then the video; the index of each frame made.
+
+        Raises:
+            UserError: the folder holds another film, or the video has no frame.
+        """
+        begin, latent = self._begun()
+        source = self._source(begin)
+        module, scene = None, -1
+        for i in range(begin, self.frames):
+            if (now := i * len(self.scenes) // self.frames) != scene:
+                module, scene = self._module(self.scenes[now]), now
+            below = next(source, None) if self.video else None
+            if self.video and below is None:
+                break
+            latent = self._frame(module, i, latent, below)
+            self._write(i, module, latent)
+            yield i
+        if not self.paths():
+            raise UserError(f"--video {self.video}: no frame in it. Allowed: a video, or a folder of pictures")
+        write_video(self.folder / "film.mp4", (np.asarray(Image.open(path)) for path in self.paths()), self.fps)
+
+    def paths(self) -> list[Path]:
+        """The frames that are there, in order."""
+        return sorted((self.folder / "frames").glob("*.png"))
+
+    def _begun(self) -> tuple[int, Tensor | None]:
+        """How many frames are there, and the newest one's latent; a new film says what it is."""
+        known = json.loads(json.dumps(self._record()))
+        path = self.folder / "film.json"
+        if path.exists() and json.loads(path.read_text()) != known:
+            raise UserError(
+                f"--to {self.folder}: another film is there, with other settings. Allowed: the same command, which "
+                f"goes on where it stopped, or another folder. Try: --to {self.folder}-2"
+            )
+        write_json(path, known)
+        newest = self.folder / "latent.safetensors"
+        if not newest.exists():
+            return 0, None
+        with safe_open(newest, framework="pt") as file:
+            return int(file.metadata()["frame"]) + 1, file.get_tensor("latent")
+
+    def _record(self) -> dict[str, Any]:
+        own = {key: getattr(self, key) for key in ("frames", "each", "stride", "keep", "fps")}
+        video = str(self.video) if self.video else None
+        return {
+            **own,
+            "video": video,
+            "camera": asdict(self.camera),
+            "scenes": [picture_config(c) for c in self.scenes],
+        }
+
+    def _source(self, begin: int) -> Iterator[np.ndarray]:
+        return read_frames(self.video, self.stride, begin) if self.video else itertools.repeat(np.empty(0))
+
+    def _module(self, config: Mapping[str, Any]) -> LatentOptimisation:
+        module = build(RunPlan.of(config))
+        if len(module.seeds) != 1:
+            raise UserError("batch_size: a film is one picture a frame. Allowed: 1. Try: batch_size=1")
+        module.to_device(make_trainer(config, self.folder, [], []).strategy.root_device)
+        return module
+
+    def _frame(self, module: LatentOptimisation, i: int, latent: Tensor | None, below: np.ndarray | None) -> Tensor:
+        """The latent of frame ``i`` from that of the frame before it."""
+        start = self._start(module, i, latent, below)
+        module.latent.data.copy_(start)
+        module.start.copy_(start)
+        module._start_images = None
+        seed, steps = module.seeds[0], module.steps
+        # Crops and noise of its own for every frame, and a schedule of its own: each is a short run.
+        module.seeds, module.steps = [seed + 1_000_003 * i], self.each if i else steps
+        optimizer = module.configure_optimizers()
+        for step in range(module.steps):
+            module.optimise(step, optimizer)
+        module.seeds, module.steps = [seed], steps
+        return module.latent.detach().clone()
+
+    @torch.no_grad()
+    def _start(self, module: LatentOptimisation, i: int, latent: Tensor | None, below: np.ndarray | None) -> Tensor:
+        if latent is None and below is None:
+            return module.start.clone()
+        last = None if latent is None else latent.to(module.latent)
+        image = None if last is None else module.picture(last)
+        seen = None if image is None else self.camera(image, i / max(1, self.frames - 1))
+        if below is None and seen is image:
+            return last  # nothing moved: the latent as it is, not encoded anew
+        if below is not None:
+            size = [side * module.generator.factor for side in module.latent.shape[-2:]]
+            picture = torch.tensor(below).movedim(-1, 0)[None].to(module.latent) / 255
+            picture = fit(picture, *size)
+            seen = picture if seen is None else torch.lerp(picture, seen, self.keep)
+        return module.generator.encode(seen)
+
+    def _write(self, i: int, module: LatentOptimisation, latent: Tensor) -> None:
+        """The frame, then its latent: a film that is killed between the two makes the frame again, the same."""
+        scene = self.scenes[i * len(self.scenes) // self.frames]
+        record = {"config": picture_config(scene), "frame": i, "film": self._record() | {"scenes": len(self.scenes)}}
+        atomic_write(self.folder / "frames" / f"{i:06d}.png", png_bytes(module.decode()[0], record))
+        content = save({"latent": latent.cpu().contiguous()}, metadata={"frame": str(i)})
+        atomic_write(self.folder / "latent.safetensors", content)
