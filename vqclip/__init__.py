@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vqclip.errors import UserError
-from vqclip.imports import put_off
 from vqclip.threads import set_up_openmp
 
 if TYPE_CHECKING:
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
     from vqclip.sweeps.python import Sweep
 
 set_up_openmp()  # before anything imports torch
-put_off()
 
 __all__ = ["UserError", "__version__", "load", "run", "sweep"]
 

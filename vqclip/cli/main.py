@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vqclip.cli.arguments import Command, parse_arguments, split
+from vqclip.cli.deferred import put_off
 from vqclip.errors import UserError
 from vqclip.paths import conf_dir
 from vqclip.runs.status import DIVERGED
@@ -44,6 +45,7 @@ TOOLS = {
 def main(argv: Sequence[str] | None = None) -> None:
     """Entry point of ``vqclip``.  Exits with 2 on a user's mistake, 1 where a job failed."""
     argv = list(sys.argv[1:] if argv is None else argv)
+    put_off()
     try:
         if argv and argv[0] in TOOLS:
             sys.exit(importlib.import_module(TOOLS[argv[0]]).main(argv[1:]))

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import http.client
+import netrc
 import os
 import urllib.error
 import urllib.request
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from functools import cache
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
     import wandb
@@ -23,9 +26,16 @@ def wandb_mode(asked: str | None, settings: wandb.Settings) -> str:
 
 def has_key(settings: wandb.Settings) -> bool:
     """Whether an account is known, from what lies here: ``wandb.login`` would ask the server."""
-    from requests.utils import get_netrc_auth
+    return bool(settings.api_key or settings.identity_token_file or _in_netrc(settings.base_url))
 
-    return bool(settings.api_key or settings.identity_token_file or get_netrc_auth(settings.base_url))
+
+def _in_netrc(url: str) -> bool:
+    """Whether the user's netrc file, where ``wandb login`` puts the key, names the server."""
+    files = [os.environ["NETRC"]] if os.environ.get("NETRC") else ["~/.netrc", "~/_netrc"]
+    for file in files:
+        with suppress(OSError, netrc.NetrcParseError):
+            return netrc.netrc(os.path.expanduser(file)).authenticators(urlsplit(url).hostname or "") is not None
+    return False
 
 
 def probe(asked: str | None) -> None:

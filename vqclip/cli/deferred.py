@@ -1,4 +1,4 @@
-"""Imports that wait until somebody uses them.  Nothing here imports torch.
+"""Imports of the command line that wait until somebody uses them.  Nothing here imports torch.
 
 Some packages do far more when they are imported than a run needs: torchmetrics, of which Lightning wants two base
 classes, brings torchvision, SciPy and matplotlib; ``torch._dynamo``, which every optimiser imports to tell a compiler
@@ -7,7 +7,7 @@ read otherwise here; W&B's launch agents bring all of its public API.  Together 
 
 So their ``__init__`` waits: the module is made without running it, what most ask for stands there at once, and the
 first other name that anybody asks for runs the ``__init__``, in the module itself.  From then on it is as if it had
-never waited.
+never waited.  Only the command line does this: a program that imports vqclip keeps Python's own imports.
 """
 
 from __future__ import annotations
