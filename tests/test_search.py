@@ -161,11 +161,11 @@ def test_stages_hang_on_the_number_of_steps():
 @pytest.mark.parametrize(
     "overrides",
     [
-        ["search.average=.9", "search.clamp=true", "search.stages=[{size: [16,16], share: .4}]"],
+        ["init=blank", "search.average=.9", "search.clamp=true", "search.stages=[{size: [16,16], share: .4}]"],
         ["search.restarts={count: 2, steps: 1}", "search.overlay={every: 3, strength: .5}", "loss.anchor=.1"],
         ["search.restarts={count: 3, steps: 1}", "search.average=.5", "search.stages=[{size: [16,16], share: .6}]"],
     ],
-    ids=["stages", "restarts", "all"],
+    ids=["stages", "restarts", "all"],  # a blank sheet's latent lies channels-last
 )
 def test_a_searching_run_is_resumed_and_made_again_and_its_latents_are_its_pictures(small_pair, tmp_path, overrides):
     overrides = [*small_pair, *overrides, "snapshot_every=1", "steps=5"]

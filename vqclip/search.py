@@ -70,7 +70,8 @@ class Search:
 
     def buffers(self, z0: Tensor) -> dict[str, Tensor]:
         """What a run must keep to go on, by name, from its start [B,C,h,w]."""
-        found = {"average": z0.clone()} if self.average else {}
+        z0 = z0.clone(memory_format=torch.contiguous_format)  # as the latent is: safetensors keeps no other
+        found = {"average": z0} if self.average else {}
         if self.count > 1:
             found |= {"best": z0.clone(), "best_start": z0.clone(), "best_score": z0.new_full((len(z0),), -torch.inf)}
         return found
