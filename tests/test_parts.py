@@ -36,8 +36,8 @@ class Linear(nn.Module):
     def arguments_from(shapes):
         return {"channels": shapes["net.up.weight"][0]}
     @staticmethod
-    def tensor_name(name):
-        return name.removeprefix("net.") if name.startswith("net.") else None
+    def tensor_names(names):
+        return {name: name.removeprefix("net.") for name in names if name.startswith("net.")}
     def latent_shape(self, height, width):
         return self.channels, height // 4, width // 4
     def decode(self, z):

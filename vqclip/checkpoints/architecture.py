@@ -17,7 +17,7 @@ from vqclip.checkpoints.catalogue import cards
 from vqclip.checkpoints.tensors import Weights
 from vqclip.errors import UserError
 
-__all__ = ["architecture_from_shapes", "check_fit", "empty_module", "quiet_construction"]
+__all__ = ["architecture_from_shapes", "check_fit", "empty_module", "quiet_construction", "vqgan_from_shapes"]
 
 
 def architecture_from_shapes(card: Card, path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
@@ -29,7 +29,7 @@ def architecture_from_shapes(card: Card, path: Path, shapes: Mapping[str, tuple[
 
 def _describe(shapes: Mapping[str, tuple[int, ...]]) -> tuple[str | None, dict[str, Any] | None]:
     """(kind, architecture) that tensors of these shapes are of; None where they tell nothing."""
-    for kind, reader in (("generator", _vqgan_of), ("perceptor", _clip_of)):
+    for kind, reader in (("generator", vqgan_from_shapes), ("perceptor", _clip_of)):
         try:
             return kind, reader(shapes)
         except (KeyError, IndexError, ValueError, ZeroDivisionError):
@@ -42,7 +42,7 @@ def _count(shapes: Iterable[str], pattern: str) -> int:
     return len({match[1] for name in shapes if (match := re.match(pattern, name))})
 
 
-def _vqgan_of(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
+def vqgan_from_shapes(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
     gumbel = "quantize.embed.weight" in shapes
     n_embed, embed_dim = shapes["quantize.embed.weight" if gumbel else "quantize.embedding.weight"]
     ch, in_channels = shapes["encoder.conv_in.weight"][:2]

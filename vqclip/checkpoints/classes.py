@@ -6,7 +6,7 @@ tensors are read as those of any checkpoint are, without running what else the f
 
 * ``arguments_from(shapes)``: constructor arguments that the tensors' shapes tell, ``{name: shape}`` → ``{argument:
   value}``; a key of the card wins over them.
-* ``tensor_name(name)``: the module's name of a tensor of the file, or None to leave it out.
+* ``tensor_names(names)``: ``{name in the file: name in the module}``; what is not in it is left out.
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ def arguments_from_shapes(target: str, shapes: Shapes) -> dict[str, Any]:
 
 def renamed(target: str, shapes: Shapes, get: Callable[[str], Tensor]) -> tuple[dict[str, tuple[int, ...]], Callable]:
     """Shapes and tensors of a file by the names that the class's module has for them."""
-    rename = getattr(_found(target), "tensor_name", lambda name: name)
-    names = {new: old for old in shapes if (new := rename(old)) is not None}
+    rename = getattr(_found(target), "tensor_names", lambda names: {name: name for name in names})
+    names = {new: old for old, new in rename(list(shapes)).items()}
     return {new: shapes[old] for new, old in names.items()}, lambda name: get(names[name])
 
 

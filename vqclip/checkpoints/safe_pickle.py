@@ -184,7 +184,8 @@ def unpickle(stream: BinaryIO) -> tuple[Any, dict[str, str]]:
 def named_tensors(content: Any) -> dict[str, TensorRef]:
     """The state dict in what a pickle held."""
     if isinstance(content, dict):
-        state = content["state_dict"] if isinstance(content.get("state_dict"), dict) else content
+        inner = [content[key] for key in ("state_dict", "model") if isinstance(content.get(key), dict)]
+        state = inner[0] if inner else content
         return {name: value for name, value in state.items() if isinstance(name, str) and isinstance(value, TensorRef)}
     if isinstance(content, _StandIn):
         return _module_tensors(content)

@@ -27,7 +27,7 @@ __all__ = ["as_data", "literal", "own_loggers", "record_errors"]
 #: Modules whose public classes a record may name: the parts of a picture, and what watches it from inside the folder.
 _OWN = (
     *("augmentations", "callbacks", "init", "latent", "loss", "noise", "optimizer", "schedules", "search", "terms"),
-    *("models.canvas", "models.open_clip"),
+    *("models.canvas", "models.llamagen", "models.open_clip", "models.taesd"),
 )
 
 #: Classes of others that a record may name: they compute, and neither write, fetch nor start anything.

@@ -7,6 +7,7 @@ name, the tokenizers and the normalisation that the published weights of that na
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
@@ -54,9 +55,9 @@ class OpenCLIP(nn.Module):
         self._tokenize = None
 
     @staticmethod
-    def tensor_name(name: str) -> str:
+    def tensor_names(names: Iterable[str]) -> dict[str, str]:
         """Files of open_clip's own training have ``module.`` before every name."""
-        return f"model.{name.removeprefix('module.')}"
+        return {name: f"model.{name.removeprefix('module.')}" for name in names}
 
     def encode_text(self, texts: list[str]) -> Tensor:
         """Texts → vectors [len(texts), D], not normalised; a text that is too long loses its last tokens."""
