@@ -6,9 +6,9 @@ from vqclip import run
 from vqclip.optimizer import OneScaleAdam
 
 
-def moved(gradients, lr=0.1):
+def moved(gradients, lr=0.1, **settings):
     latent = torch.nn.Parameter(torch.zeros_like(gradients[0]))
-    optimizer = OneScaleAdam([latent], lr)
+    optimizer = OneScaleAdam([latent], lr, **settings)
     for gradient in gradients:
         latent.grad = gradient.clone()
         optimizer.step()
@@ -26,6 +26,16 @@ def test_a_picture_does_not_feel_the_others():
     g = torch.Generator().manual_seed(1)
     steps = [torch.randn(2, 4, 8, 8, generator=g) * torch.tensor([1.0, 50.0]).view(2, 1, 1, 1) for _ in range(3)]
     assert torch.equal(moved(steps)[:1], moved([step[:1] for step in steps]))
+
+
+def test_coarse_spreads_a_places_gradient_to_its_neighbours_at_any_size():
+    for side in (1, 3, 16):
+        gradient = torch.zeros(1, 2, side, side)
+        gradient[..., 0, 0] = 1
+        step = moved([gradient], coarse=1)
+        assert (step[..., 0, 0] < 0).all()
+        assert (step[..., : min(side, 2), : min(side, 2)] < 0).all()
+        torch.testing.assert_close(step.square().mean().sqrt(), torch.tensor(0.1))
 
 
 def test_the_same_config_gives_the_same_picture_and_goes_on_from_a_checkpoint(tmp_path):

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 __all__ = ["OneScaleAdam", "clip_gradients", "needs_closure", "step_with"]
@@ -24,10 +25,19 @@ class OneScaleAdam(torch.optim.Optimizer):
         lr: a step's length, as the root of the mean square over the latent's numbers.
         betas: of the running means of the gradient and of its mean square.
         eps: added to the denominator.
+        coarse: how much more the gradient's means over 2×2 and 4×4 places count than a place's own: parts move as
+            wholes.  0 for not at all.
     """
 
-    def __init__(self, params: Any, lr: float, betas: tuple[float, float] = (0.9, 0.95), eps: float = 1e-8):
-        super().__init__(params, {"lr": lr, "betas": tuple(betas), "eps": eps})
+    def __init__(
+        self,
+        params: Any,
+        lr: float,
+        betas: tuple[float, float] = (0.9, 0.95),
+        eps: float = 1e-8,
+        coarse: float = 0.0,
+    ):
+        super().__init__(params, {"lr": lr, "betas": tuple(betas), "eps": eps, "coarse": coarse})
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> None:
@@ -41,7 +51,7 @@ class OneScaleAdam(torch.optim.Optimizer):
                     self._move(latent, self.state[latent], group)
 
     def _move(self, latent: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
-        grad, (first, second) = latent.grad, group["betas"]
+        grad, (first, second) = _with_coarse(latent.grad, group["coarse"]), group["betas"]
         if not state:
             state |= {"step": 0, "mean": torch.zeros_like(grad), "square": torch.zeros_like(grad[:, :1, :1, :1])}
         state["step"] += 1
@@ -49,6 +59,15 @@ class OneScaleAdam(torch.optim.Optimizer):
         state["square"].lerp_(grad.square().mean((1, 2, 3), keepdim=True), 1 - second)
         mean, square = state["mean"] / (1 - first ** state["step"]), state["square"] / (1 - second ** state["step"])
         latent.sub_(group["lr"] * mean / (square.sqrt() + group["eps"]))
+
+
+def _with_coarse(grad: Tensor, weight: float) -> Tensor:
+    """A gradient [B,C,h,w] and, ``weight`` times, its means over 2×2 and 4×4 places (by 3 and 6), spread out again."""
+    total = grad
+    for side, share in ((2, 3), (4, 6)) if weight else ():
+        means = F.avg_pool2d(grad, min(side, *grad.shape[-2:]), ceil_mode=True)
+        total = total + weight * share * F.interpolate(means, size=grad.shape[-2:], mode="bilinear")
+    return total
 
 
 def needs_closure(optimizer: torch.optim.Optimizer) -> bool:

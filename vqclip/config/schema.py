@@ -251,6 +251,12 @@ CLASSES |= {
 }
 CLASSES["vqclip.optimizer.OneScaleAdam"] = Group(
     "Adam with one second moment for a whole latent: an empty ground stays empty.",
-    {"lr": _OPTIMISER["lr"], "clip": _OPTIMISER["clip"], "betas": _BETAS, "eps": _ADAM["eps"]},
+    {
+        "lr": _OPTIMISER["lr"],
+        "clip": _OPTIMISER["clip"],
+        "betas": _BETAS,
+        "eps": _ADAM["eps"],
+        "coarse": Key(Number(0, 1e3), "1", "weight of means over 2x2 and 4x4 places: parts as wholes", needed=False),
+    },
     title="optimizer=one_scale",
 )
