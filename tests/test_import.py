@@ -39,7 +39,7 @@ SOURCES = {
     "pytti command": (
         'python -m pytti.workhorse conf=demo scenes="a whale | the deep sea" image_model=VQGAN vqgan_model=sflickr '
         "steps_per_scene=400 ViTB32=false ViTB16=true auto_stop=true auto_stop_threshold=0.01",
-        {"steps": 400, "checkpoints.generator.name": "sflckr", "callbacks.auto_stop.min_delta": 0.01},
+        {"steps": 400, "checkpoints.generator.name": "sflckr", "callbacks.auto_stop.threshold": 0.003},
     ),
     "pytti pixels": (
         "scenes: a garden\nimage_model: Limited Palette\npalette_size: 5\nanimation_mode: 2D\ntranslate_x: '2*sin(t)'\n"
@@ -113,7 +113,7 @@ def test_it_runs_on_a_small_pair(small_pair, here, name):
 def test_what_has_no_equal_is_listed_with_what_comes_nearest(here, capsys):
     imported(SOURCES["pytti pixels"][0], here)
     said = capsys.readouterr().out
-    assert "image_model=Limited Palette: 'Limited Palette' draws pixels" in said
+    assert "image_model=Limited Palette: 'Limited Palette' is another kind of picture" in said
     assert "direct_stabilization_weight=1-t: a formula (1-t)" in said and "palette_size=5" in said
     assert "a tool of its own:\n  vqclip film --pan 2*sin(t),0" in said and "depth" not in said
     text = (here / "imported" / "experiment" / "mine.yaml").read_text()

@@ -38,10 +38,10 @@ def tower(value: bool, given: Given) -> list[str]:
     return [f"checkpoints/perceptors=[{','.join(chosen)}]"] if chosen else []
 
 
-def use_mmc(value: Any, given: Given) -> list[str]:
-    if not value:
-        return []
-    raise NoEqual("towers of another loader. Try: checkpoints/perceptors=[vit_b_32,rn50], or a class of your own")
+def mmc_models(value: Any, given: Given) -> list[str]:
+    """Perceptors by architecture, publisher and id; those of OpenAI are ours."""
+    names = [str(own.get("id", "")).split("--")[0] for own in value if isinstance(own, dict)]
+    return towers(",".join(names), given) if names else []
 
 
 def perceptors(value: str, given: Given) -> list[str]:
@@ -65,15 +65,21 @@ def generator(value: str, given: Given) -> list[str]:
     return [f"checkpoints.generator.path={value_of(value)}"]
 
 
+#: What draws, where it is no VQGAN: canvases without a network.
+_CANVASES = {"Unlimited Palette": "pixels", "pixel": "pixels", "fft": "multi_resolution"}
+
+
 def image_model(value: str, given: Given) -> list[str]:
-    if value == "VQGAN":
-        return []
-    raise NoEqual(f"{value!r} draws pixels or other tokens. Here a VQGAN draws, or a generator of your own")
+    if value == "LlamaGen":
+        return [] if "llamagen_model" in given else ["checkpoints/generator=llamagen_f16"]
+    return drawer(value, given)
 
 
 def drawer(value: str, given: Given) -> list[str]:
-    if value == "vqgan":
+    if value.lower() == "vqgan":
         return []
+    if value in _CANVASES:
+        return [f"checkpoints/generator={_CANVASES[value]}", "init=sine", "latent=continuous"]
     raise NoEqual(f"{value!r} is another kind of picture. Here a VQGAN draws, or a generator of your own")
 
 
@@ -195,18 +201,13 @@ def phase_scheduling(value: bool, given: Given) -> list[str]:
 
 
 def auto_stop(value: bool, given: Given) -> list[str]:
+    """Theirs is a relative fall within a window; ours a fall from one window to the next, of a loss near 0.3."""
     if not value:
         return []
-    every = int(given.get("save_every") or given.get("steps_per_frame") or 50)
-    patience = max(1, round(int(given.get("auto_stop_window") or 50) / every))
-    rule = {
-        "_target_": "pytorch_lightning.callbacks.EarlyStopping",
-        "monitor": "score",
-        "mode": "max",
-        "patience": patience,
-        "min_delta": float(given.get("auto_stop_threshold") or 0.002),
-    }
-    return [f"callbacks.auto_stop={value_of(rule)}"]
+    window = max(1, int(given.get("auto_stop_window") or 50) // 2)
+    threshold = 0.3 * float(given.get("auto_stop_threshold") or 0.002)
+    own = {"_target_": "vqclip.callbacks.AutoStop", "window": window, "threshold": round(threshold, 6)}
+    return [f"callbacks.auto_stop={value_of(own)}"]
 
 
 def auto_stop_window(value: int, given: Given) -> list[str]:
@@ -270,9 +271,22 @@ def border_mode(value: str, given: Given) -> list[str]:
 def coarse_to_fine(value: Any, given: Given) -> list[str]:
     if not value or not given.get("coarse_to_fine", True):
         return []
-    raise NoEqual("one size a run; a larger one goes on from it: init=run init.run=RUN init.via=picture size=[256,256]")
+    count = int(given.get("coarse_stages") or 2)
+    height, width = (int(given.get(side) or 512) for side in ("height", "width"))
+    shares = {2: [0.4], 3: [0.25, 0.25], 4: [0.15, 0.2, 0.25]}.get(count)
+    if not shares:
+        raise NoEqual(f"{count} stages. Try: search.stages=[{{size: [128,128], share: .4}}]")
+    sizes = [[height >> (count - 1 - i), width >> (count - 1 - i)] for i in range(count - 1)]
+    stages = [{"size": size, "share": share} for size, share in zip(sizes, shares, strict=True)]
+    return [f"search.stages={value_of(stages)}"]
 
 
 def coherence_weighting(value: bool, given: Given) -> list[str]:
     lines = ["augmentations.crops.whole=0.25", "augmentations.crops.whole_weight=3", "augmentations.crops.by_size=1"]
     return lines if value else []
+
+
+def llamagen(value: str, given: Given) -> list[str]:
+    if given.get("image_model", "LlamaGen") != "LlamaGen":
+        return []
+    return [f"checkpoints/generator={'llamagen_f8' if value == 'ds8' else 'llamagen_f16'}"]

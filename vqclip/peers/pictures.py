@@ -65,10 +65,14 @@ def spot(value: str, given: Given) -> list[str]:
 
 
 def spot_off(value: str, given: Given) -> list[str]:
-    raise NoEqual(
-        "regions are what is looked at apart; the outside of one is none. "
-        "Try: regions top, bottom, left, right in prompts.extras"
-    )
+    if not given.get("spot_file"):
+        raise NoEqual(
+            "what is not the middle is a region by a mask. Try: prompts.extras=[{text: TEXT, region: MASK.png}]"
+        )
+    return [
+        f"prompts.extras={value_of([{'text': value, 'region': given['spot_file']}])}",
+        f"note: {given['spot_file']} is to be white where the spot is not",
+    ]
 
 
 def spot_file(value: str, given: Given) -> list[str]:
@@ -206,9 +210,22 @@ def noise_prompt_weights(value: Any, given: Given) -> list[str]:
 
 
 def overlay_every(value: Any, given: Given) -> list[str]:
-    if not given.get("init_image") and not given.get("overlay_image"):
-        return []
-    raise NoEqual("the start is held by a weight instead, which may change over the run. Try: loss.anchor=0.1")
+    """Every so many steps the start's picture is laid over the picture."""
+    if given.get("overlay_image"):
+        raise NoEqual("another picture than the start's. Try: init=image init.path=PATH search.overlay={every: 10}")
+    steps = int(given.get("iterations") or 250)
+    own = {
+        "every": int(given.get("overlay_every") or 10),
+        "strength": round(int(given.get("overlay_alpha") or 128) / 255, 3),
+        "until": round(min(1.0, int(given.get("overlay_until") or steps) / steps), 3),
+    }
+    return [f"search.overlay={value_of(own)}"]
 
 
-overlay_offset = overlay_until = overlay_alpha = overlay_image = overlay_every
+overlay_until = overlay_alpha = overlay_image = overlay_every
+
+
+def overlay_offset(value: Any, given: Given) -> list[str]:
+    if int(value):
+        raise NoEqual("overlays begin with the run. Try: search.overlay={every: 10, until: 0.5}")
+    return []

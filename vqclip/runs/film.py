@@ -144,6 +144,8 @@ class Film:
         module.latent.data.copy_(start)
         module.start.copy_(start)
         module._start_images = None
+        for name, kept in module.search.buffers(start).items():
+            getattr(module, name).copy_(kept)
         seed, steps = module.seeds[0], module.steps
         # Crops and noise of its own for every frame, and a schedule of its own: each is a short run.
         module.seeds, module.steps = [seed + 1_000_003 * i], self.each if i else steps
@@ -151,7 +153,7 @@ class Film:
         for step in range(module.steps):
             module.optimise(step, optimizer)
         module.seeds, module.steps = [seed], steps
-        return module.latent.detach().clone()
+        return module.made_of.clone()
 
     @torch.no_grad()
     def _start(self, module: LatentOptimisation, i: int, latent: Tensor | None, below: np.ndarray | None) -> Tensor:
@@ -173,6 +175,8 @@ class Film:
         """The frame, then its latent: a film that is killed between the two makes the frame again, the same."""
         scene = self.scenes[i * len(self.scenes) // self.frames]
         record = {"config": picture_config(scene), "frame": i, "film": self._record() | {"scenes": len(self.scenes)}}
-        atomic_write(self.folder / "frames" / f"{i:06d}.png", png_bytes(module.decode()[0], record))
+        with torch.no_grad():
+            image = module.picture(latent)[0]
+        atomic_write(self.folder / "frames" / f"{i:06d}.png", png_bytes(image, record))
         content = save({"latent": latent.cpu().contiguous()}, metadata={"frame": str(i)})
         atomic_write(self.folder / "latent.safetensors", content)
