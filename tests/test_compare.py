@@ -92,7 +92,7 @@ def _place(sheet, picture):
     raise AssertionError("the picture is not in the sheet")
 
 
-@pytest.mark.parametrize("shape,largest", [((3, 3, 1), 1000), ((8, 8, 3), 4000)])
+@pytest.mark.parametrize("shape,largest", [((3, 3, 1), 1100), ((8, 8, 3), 4000)])
 def test_sheets_of_many_sizes_keep_every_cell(sweep, tmp_path, shape, largest):
     for n in range(shape[0] * shape[1] * shape[2]):
         folder = tmp_path / str(n)
@@ -249,6 +249,103 @@ def test_page_says_why_it_has_no_score_and_sorts_by_the_judge(page, sweep):
     page.goto("about:blank")
     page.goto(address)
     assert page.locator("#sort").input_value() == "judge" and page.locator("#layout").input_value() == "gallery"
+
+
+def test_page_compares_more_than_two(page):
+    for n in (0, 2, 3):
+        page.locator("figure input").nth(n).check()
+    assert page.locator("#compare").text_content() == "compare the 3"
+    page.click("#compare")
+    rows = [[cell.text_content() for cell in row.locator("td").all()] for row in page.locator("#differences tr").all()]
+    assert rows == [["loss.alpha", "0.5", "0.5", "1"], ["loss.beta", "0", "10", "0"]]
+    assert page.locator("#dialog .pair img").count() == 3
+    address = page.url
+    page.goto("about:blank")
+    page.goto(address)
+    assert page.locator("figure.chosen").count() == 3
+
+
+def test_page_draws_a_curve_a_run(page, sweep):
+    page.select_option("#layout", "curves")
+    assert page.locator("#plot polyline").count() == 6 and page.locator("#plot polygon").count() == 0
+    rows = list(csv.DictReader((sweep / "0" / "metrics.csv").open()))
+    assert len(page.locator("#plot polyline").first.get_attribute("points").split()) == len(rows)
+    page.select_option("#metric", "lr")
+    shown_end = page.locator(".legend tr").first.locator("td").nth(1).text_content()
+    assert float(shown_end) == pytest.approx(float(rows[-1]["lr"]), rel=1e-3)
+    page.fill("#where", "loss.beta = 0")
+    assert page.locator("#plot polyline").count() == 2
+
+
+#: The red of a picture's first pixel.
+PIXEL = """i => {
+    const canvas = document.createElement('canvas').getContext('2d');
+    canvas.drawImage(i, 0, 0);
+    return canvas.getImageData(0, 0, 1, 1).data[0];
+}"""
+
+
+@pytest.fixture(scope="module")
+def many(sweep, tmp_path_factory):
+    """500 runs: ten alphas by five betas by ten seeds, with curves that are known."""
+    folder = tmp_path_factory.mktemp("many")
+    report = json.loads((sweep / "0" / "run.json").read_text())
+    config = yaml.safe_load((sweep / "0" / "config.yaml").read_text())
+    for n in range(500):
+        alpha, beta, seed = n // 50, n // 10 % 5, n % 10
+        config |= {
+            "seed": seed,
+            "sweep": {"group": "x", "swept": {"loss.alpha": str(alpha), "loss.beta": str(beta), "seed": str(seed)}},
+        }
+        config["loss"] |= {"alpha": alpha, "beta": beta}
+        own = folder / str(n)
+        (own / "picture-00").mkdir(parents=True)
+        picture = report["pictures"][0] | {"seed": seed, "judge": n / 1000}
+        picture["final"] = picture["best"] | {"step": 99}
+        (own / "run.json").write_text(json.dumps(report | {"pictures": [picture]}))
+        (own / "config.yaml").write_text(yaml.safe_dump(config))
+        rows = [f"{step},{step / 200 + seed / 10}" for step in range(1, 201)]
+        (own / "metrics.csv").write_text("\n".join(["step,include", *rows]) + "\n")
+        for name, colour in (("best", (25 * alpha, 50 * beta, 25 * seed)), ("final", (0, 0, 0))):
+            Image.new("RGB", (32, 32), colour).save(own / "picture-00" / f"{name}.png")
+    compare([folder], folder)
+    return folder
+
+
+def test_page_of_500_runs_fits_a_few_screens(many, browser):
+    page = browser.new_page(viewport={"width": 1400, "height": 900})
+    errors = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.goto((many / "compare.html").as_uri())
+    height = "document.documentElement.scrollHeight"
+    assert page.locator("figure").count() == 500 and page.evaluate(height) < 5000
+    assert page.locator(".blocks > section").count() == 10  # a block a seed, side by side
+    tops = page.locator(".blocks > section").evaluate_all("all => all.map(e => e.getBoundingClientRect().top)")
+    assert len(set(tops)) < 6
+    page.select_option("#layout", "table")
+    assert page.locator("#sort").input_value() == "judge" and shown_ids(page)[:3] == [499, 498, 497]
+    assert (many / "compare.html").stat().st_size < 8 * 2**20
+    page.select_option("#layout", "gallery")
+    page.select_option("#which", "final")
+    assert page.locator("figure img").first.evaluate(PIXEL) == 0
+    page.select_option("#layout", "curves")
+    assert page.locator("#plot polyline").count() == 50 and page.locator("#plot polygon").count() == 50
+    # Seeds 0 to 9 end at 1 + seed / 10: mean 1.45, deviation of a sample .3028.
+    assert page.locator(".legend tr td").nth(1).text_content() == "1.45 ± 0.3028 (10)"
+    page.uncheck("#mean")
+    assert page.locator("#plot polyline").count() == 500 and errors == []
+    page.close()
+
+
+def shown_ids(page):
+    return [int(row.get_attribute("data-id")) for row in page.locator("tbody tr").all()]
+
+
+def test_sheet_says_prompt_seed_steps_and_folder(sweep):
+    sheet = Image.open(sweep / "compare.png")
+    assert sheet.text == {"prompt": "a </script> fox", "seed": "0", "steps": "4", "folder": sweep.name}
+    top = sheet.convert("L").crop((0, 0, sheet.width, 80))
+    assert top.getextrema()[0] < 60, "the lines are not drawn"
 
 
 @pytest.mark.parametrize("words", ["<!-- <script>", "<img src=x onerror=\"document.title='ran'\">", "</script><b>"])

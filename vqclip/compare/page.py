@@ -17,6 +17,7 @@ from typing import Any
 
 from PIL import Image
 
+from vqclip.compare.curves import POINTS, curves_of
 from vqclip.compare.pictures import Picture, distinct_values, flatten, format_value
 from vqclip.compare.table import table, table_row
 from vqclip.config.resolve import picture_config
@@ -26,6 +27,9 @@ __all__ = ["render_page"]
 #: Bytes of timelapses that the page holds; where there are more, it links to the files beside it.
 INLINE_VIDEO = 48 * 2**20
 
+
+#: Characters of last pictures that the page holds beside the best ones.
+INLINE_FINAL = 48 * 2**20
 
 #: A PNG above this is held in the page as WebP.
 INLINE_PNG = 200 * 2**10
@@ -48,9 +52,11 @@ def render_page(pictures: Sequence[Picture], keys: Sequence[str], out: Path, fol
                 "config": {key: value for key, value in config.items() if key not in common},
                 "scores": picture.scores,
                 "image": _image_uri(picture.file) if picture.file else None,
+                "final": final,
+                "curves": curves_of(picture, POINTS if len(pictures) <= 100 else POINTS // 2),
                 "video": video and (_uri("video/mp4", video.read_bytes()) if inline else os.path.relpath(video, out)),
             }
-            for picture, config, video in zip(pictures, flat, videos, strict=True)
+            for picture, config, video, final in zip(pictures, flat, videos, _finals(pictures), strict=True)
         ],
     }
     title = ", ".join(folder.absolute().name for folder in folders)
@@ -60,6 +66,17 @@ def render_page(pictures: Sequence[Picture], keys: Sequence[str], out: Path, fol
     parts = {"title": html.escape(title), "data": text, "policy": _policy(template)}
     # One pass: a name that holds "{{data}}" stays a name.
     return re.sub(r"\{\{(title|data|policy)\}\}", lambda found: parts[found[1]], template).encode()
+
+
+def _finals(pictures: Sequence[Picture]) -> list[dict[str, Any] | None]:
+    """Scores and picture of every last step that was not the best one, while they fit into the page."""
+    found, left = [], INLINE_FINAL
+    for picture in pictures:
+        scores, path = picture.own.get("final"), picture.final
+        uri = _image_uri(path) if path and isinstance(scores, Mapping) and scores != picture.own.get("best") else ""
+        left -= len(uri)
+        found.append({"scores": scores, "image": uri} if uri and left >= 0 else None)
+    return found
 
 
 def _policy(template: str) -> str:

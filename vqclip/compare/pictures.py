@@ -48,6 +48,13 @@ class Picture:
         return path if self.report.get("status") in WITH_PICTURES and run.holds(path) else None
 
     @property
+    def final(self) -> Path | None:
+        """Its last snapshot, where the run finished."""
+        run = RunFolder(self.run)
+        path = run.picture(self.index).final
+        return path if self.report.get("status") in WITH_PICTURES and run.holds(path) else None
+
+    @property
     def video(self) -> Path | None:
         """Its timelapse, where there is one."""
         run = RunFolder(self.run)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import io
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
+from PIL.PngImagePlugin import PngInfo
 
 from vqclip.compare.pictures import Picture, distinct_values, format_value
 
@@ -18,8 +20,8 @@ __all__ = ["draw_sheet"]
 INK, FAINT, PAPER, GAP = "#1c1c1c", "#707070", "#ffffff", "#f3dcdc"
 
 
-def draw_sheet(pictures: Sequence[Picture], keys: Sequence[str]) -> bytes:
-    """The contact sheet as PNG."""
+def draw_sheet(pictures: Sequence[Picture], keys: Sequence[str], folders: Sequence[Path] = ()) -> bytes:
+    """The contact sheet as PNG; over the pictures and in the file's own text: prompt, seed, steps and folder."""
     # A large sheet is looked at from further away: smaller pictures, larger letters.
     side, text = (256, 15) if len(pictures) <= 16 else (192, 17) if len(pictures) <= 48 else (160, 21)
     width, height = _cell(pictures, side)
@@ -27,13 +29,40 @@ def draw_sheet(pictures: Sequence[Picture], keys: Sequence[str]) -> bytes:
     across = _across(len(drawn), drawn[0].width, drawn[0].height)
     columns = [max(b.width for b in drawn[i::across]) for i in range(min(across, len(drawn)))]
     rows = [max(b.height for b in drawn[i : i + across]) for i in range(0, len(drawn), across)]
-    sheet = Image.new("RGB", (sum(columns) + 24, sum(rows) + 24), PAPER)
+    facts, font = _facts(pictures, folders), ImageFont.load_default(text)
+    head = len(facts) * (text + 6) + 8
+    sheet = Image.new("RGB", (sum(columns) + 24, head + sum(rows) + 24), PAPER)
+    draw = ImageDraw.Draw(sheet)
+    for i, (name, value) in enumerate(facts.items()):
+        place = (12, 10 + i * (text + 6))
+        draw.text(place, name, FAINT, font)
+        left = place[0] + _wide(font, "prompt  ")
+        draw.text((left, place[1]), _cut(font, value, sheet.width - left - 12), INK, font)
     for i, block in enumerate(drawn):
         row, column = divmod(i, across)
-        sheet.paste(block, (12 + sum(columns[:column]), 12 + sum(rows[:row])))
-    out = io.BytesIO()
-    sheet.save(out, "PNG")
+        sheet.paste(block, (12 + sum(columns[:column]), head + 12 + sum(rows[:row])))
+    out, words = io.BytesIO(), PngInfo()
+    for name, value in facts.items():
+        words.add_itxt(name, value)
+    sheet.save(out, "PNG", pnginfo=words)
     return out.getvalue()
+
+
+def _facts(pictures: Sequence[Picture], folders: Sequence[Path]) -> dict[str, str]:
+    """What the pictures have in common, or how many there are of it."""
+
+    def all_of(values: Iterable[Any], many: str) -> str:
+        found = list(dict.fromkeys(str(value) for value in values if value is not None))
+        few = len(found) <= 8 and len(", ".join(found)) <= 60
+        return ", ".join(found) if few or len(found) == 1 else f"{len(found)} {many}: {found[0]}, {found[1]}, …"
+
+    facts = {
+        "prompt": all_of((p.own.get("prompt") for p in pictures), "prompts"),
+        "seed": all_of((p.own.get("seed", p.config.get("seed")) for p in pictures), "seeds"),
+        "steps": all_of((p.config.get("steps") for p in pictures), "lengths"),
+        "folder": ", ".join(folder.absolute().name for folder in folders),
+    }
+    return {name: " ".join(value.split()) for name, value in facts.items() if value}
 
 
 def _cell(pictures: Sequence[Picture], side: int) -> tuple[int, int]:

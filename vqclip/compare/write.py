@@ -24,7 +24,7 @@ def compare(folders: Sequence[Path], out: Path) -> list[Path]:
     keys = axes(pictures)
     out.mkdir(parents=True, exist_ok=True)
     written = {
-        "compare.png": lambda: draw_sheet(pictures, keys),
+        "compare.png": lambda: draw_sheet(pictures, keys, folders),
         "compare.html": lambda: render_page(pictures, keys, out, folders),
         "results.csv": lambda: table(pictures, keys, out),
     }

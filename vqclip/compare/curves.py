@@ -1,0 +1,40 @@
+"""The curves of pictures for the page, thinned: a screen has fewer points than a run has steps."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from vqclip.compare.pictures import Picture
+from vqclip.errors import UserError
+from vqclip.runs.folder import RunFolder
+
+__all__ = ["POINTS", "curves_of"]
+
+#: Rows of a curve that the page holds.
+POINTS = 80
+
+
+def curves_of(picture: Picture, points: int = POINTS) -> dict[str, list[Any]]:
+    """Columns of a run's metrics.csv for one of its pictures, thinned to ``points`` rows; the first and the last stay.
+
+    A run of several pictures has a column for each; the picture's own is taken where there is one.  A number that is
+    none (the run diverged) is None.
+    """
+    try:
+        rows = RunFolder(picture.run).history()
+    except UserError:
+        return {}
+    rows = [row for row in rows if "step" in row]
+    if len(rows) > points:
+        rows = [rows[round(i * (len(rows) - 1) / (points - 1))] for i in range(points)]
+    names = dict.fromkeys(name for row in rows for name in row if "/" not in name)
+    suffix = f"/{picture.index:02d}"
+    return {name: [_short(row.get(f"{name}{suffix}", row.get(name))) for row in rows] for name in names}
+
+
+def _short(value: float | None) -> float | None:
+    """Four digits: a curve is looked at, and a page holds thousands of them."""
+    if value is None or not math.isfinite(value):
+        return None
+    return float(f"{value:.4g}")
