@@ -1,6 +1,8 @@
 """The judge: the shipped file's vectors, and that it tells pictures apart that it was not trained on."""
 
+import json
 from importlib.resources import files
+from pathlib import Path
 
 import pytest
 import torch
@@ -37,3 +39,17 @@ def test_it_knows_the_colour_of_a_disc(judge):
     images = torch.stack([1 - disc + disc * torch.tensor(c)[:, None, None] for c in colours.values()])
     score = judge.encode_image(images) @ judge.encode_text([f"a {c} balloon" for c in colours]).T
     assert torch.equal(score.argmax(1), torch.arange(len(colours)))
+
+
+def test_a_judge_that_guided_is_refused(small_pair, tmp_path):
+    """Its sha256 is among the weights that had a say; the run's own report has no judge's score then."""
+    from vqclip import UserError, run
+    from vqclip.cli.evaluate import main
+    from vqclip.io.files import sha256
+
+    folder = run("a red fox", small_pair, tmp_path / "run").folder
+    report = json.loads((folder / "run.json").read_text())
+    report["weights"]["second"] = sha256(Path(str(files("vqclip"))) / "embedded" / "judge.safetensors")
+    (folder / "run.json").write_text(json.dumps(report))
+    with pytest.raises(UserError, match=r"the judge guided this run.*Try: vqclip rerun"):
+        main([str(folder)])

@@ -2,17 +2,15 @@
 
 import json
 import os
-import shutil
 import signal
 import socket
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 from test_resume import FORKS, wait_for_rows
 from test_sweep import sweep
+from wandb_records import records, rows_of
 
 from vqclip import UserError, run
 from vqclip.loggers import wandb_logger
@@ -27,31 +25,6 @@ def pair(small_pair, monkeypatch, tmp_path):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     return [*(word for word in small_pair if not word.startswith(("logger=", "callbacks="))), "callbacks.progress=null"]
-
-
-def records(folder, parts=1):
-    """Records of the one W&B run in a run folder, by type, as ``wandb leet inspect`` reads them.
-
-    A run that was resumed has a part for every time it went on.
-    """
-    paths = sorted(folder.glob("wandb/*run-*/*.wandb"))
-    assert len(paths) == parts
-    wandb = shutil.which("wandb", path=str(Path(sys.executable).parent)) or "wandb"
-    found = {}
-    for path in paths:
-        inspect = [wandb, "leet", "inspect", "--json", str(path)]
-        for line in subprocess.run(inspect, capture_output=True, text=True, check=True).stdout.splitlines():
-            record = json.loads(line)
-            found.setdefault(record["type"], []).append(record[record["type"]])
-    return found
-
-
-def rows_of(found):
-    """What was logged at each step, however many rows it took."""
-    rows = {}
-    for record in found["history"]:
-        rows.setdefault(record["item"]["step"], {}).update(record["item"])
-    return rows
 
 
 def test_every_job_of_a_sweep_is_a_run_of_its_own(pair, tmp_path, capsys):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Iterator, Sequence
 
@@ -55,8 +56,10 @@ def help_page(about: Sequence[str] = ()) -> str:
     Raises:
         UserError: there is no such group.
     """
-    if about:
-        return "\n\n".join(_group_page(name) for name in about)
+    if named := [
+        word for word in about if not re.search(r"\s", word)
+    ]:  # words with spaces are a prompt, as beside any flag
+        return "\n\n".join(_group_page(name) for name in named)
     lines = [HEADER, "Groups (GROUP=CHOICE; vqclip --help GROUP has its keys):"]
     for group in _chosen_groups():
         lines += _wrapped(group, ", ".join(choices_of(group)))

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import shlex
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vqclip.errors import UserError
+from vqclip.io.files import sha256
 from vqclip.runs.folder import RunFolder
 
 if TYPE_CHECKING:
     from vqclip.models.judge import Judge
 
-__all__ = ["Verdict", "judge_pictures", "judge_runs"]
+__all__ = ["Verdict", "judge_guided", "judge_pictures", "judge_runs"]
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,7 @@ def judge_runs(folders: Sequence[Path], file: str = "best.png") -> list[Verdict]
     """Judge ``file`` of every picture of finished runs.
 
     Raises:
-        UserError: a folder that is no finished run.
+        UserError: a folder that is no finished run, or one that the judge guided.
     """
     import torch
 
@@ -42,6 +45,7 @@ def judge_runs(folders: Sequence[Path], file: str = "best.png") -> list[Verdict]
     for folder in folders:
         run = RunFolder(folder)
         report = run.finished_report()
+        _refuse_own_guide(folder, report.get("weights") or {})
         kind = file.removesuffix(".png")
         for i, own in enumerate(report["pictures"]):
             pictures.append((run.picture(i).path / file, own["prompt"], own[kind]["score"]))
@@ -57,11 +61,33 @@ def judge_runs(folders: Sequence[Path], file: str = "best.png") -> list[Verdict]
     return verdicts
 
 
+#: The judge's weights.
+_FILE = Path(str(resources.files("vqclip"))) / "embedded" / "judge.safetensors"
+
+
 @cache
 def _judge() -> Judge:
     from vqclip.models.judge import Judge
 
-    return Judge.load(Path(str(resources.files("vqclip"))) / "embedded" / "judge.safetensors")
+    return Judge.load(_FILE)
+
+
+@cache
+def _judge_sha256() -> str:
+    return sha256(_FILE)
+
+
+def judge_guided(weights: Mapping[str, str]) -> bool:
+    """Whether the judge's own weights are among those that had a say in a picture (name → sha256, see run.json)."""
+    return _judge_sha256() in weights.values()
+
+
+def _refuse_own_guide(folder: Path, weights: Mapping[str, str]) -> None:
+    if judge_guided(weights):
+        raise UserError(
+            f"{folder}: the judge guided this run, so what it says of it is no judgement. Allowed: runs by other "
+            f"perceptors. Try: vqclip rerun {shlex.quote(str(folder))} checkpoints=embedded, and evaluate that"
+        )
 
 
 def judge_pictures(files: Sequence[Path], texts: Sequence[str | None]) -> list[float | None]:

@@ -24,7 +24,7 @@ from vqclip.module import LatentOptimisation
 from vqclip.prompts import parse
 from vqclip.runs.build import build
 from vqclip.runs.checkpoint import read_checkpoint
-from vqclip.runs.evaluate import judge_pictures
+from vqclip.runs.evaluate import judge_guided, judge_pictures
 from vqclip.runs.folder import RunFolder
 from vqclip.runs.guard import clean_up, make_room
 from vqclip.runs.plan import RunPlan
@@ -104,7 +104,7 @@ def _execute(plan: RunPlan, run: RunFolder, past: Past | None, signals: Signals)
         _begin(report, provenance, trainer, loggers)
         with _kept_outcome(report, recorder, trainer):
             _optimise(run, trainer, module, past)
-        report.add(pictures=_judged(plan, run, report.content["pictures"]))
+        report.add(pictures=_judged(plan, run, report.content))
         for logger in loggers:
             log_result(logger, run.path, report.content)
     return _result(run, report, module)
@@ -186,8 +186,11 @@ def _kept_outcome(report: Report, recorder: Recorder, trainer: pl.Trainer) -> It
         )
 
 
-def _judged(plan: RunPlan, run: RunFolder, pictures: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The pictures of the report, with what the judge that did not guide says of each best one."""
+def _judged(plan: RunPlan, run: RunFolder, report: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The pictures of the report, with what the judge says of each best one, unless it guided them."""
+    pictures = report["pictures"]
+    if judge_guided(report["weights"]):
+        return list(pictures)
     files = [run.picture(i).best for i in range(len(pictures))]
     scores = judge_pictures(files, [parse(entry).text for entry in plan.prompts])
     both = zip(pictures, scores, strict=True)
