@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shlex
 import sys
 from collections.abc import Callable
@@ -35,6 +36,9 @@ class Habit:
     small: bool = True
     needs_server: bool = False
     fast: bool = False  #: runs no model, and so in every run of the tests
+
+    def __str__(self) -> str:
+        return re.sub(r"[^\w=.-]+", " ", self.command).strip()[:60]
 
     def commands(self, small: list[str], folder: Path, root: Path, port: int) -> list[list[str]]:
         if self.command.startswith("python: "):
@@ -253,7 +257,8 @@ def _lightning() -> list[Habit]:
         Habit(part, f"{run} {logged} {RATE} {DEVICE}", "both beside each other", whole_record("lr-Adam")),
         Habit(part, f"{run} {logged} {RATE} ; vqclip resume=run steps=6", "also after a resume",
               whole_record("lr-Adam", parts=2, steps=6), environment={"VQCLIP_TRUST": "pytorch_lightning"}),
-        Habit(part, f"{run} {early} +callbacks.stop.monitor=loss +callbacks.stop.mode=max", "stopped early, and why",
+        Habit(part, f"{run} {early} +callbacks.stop.monitor=loss +callbacks.stop.mode=max steps=20",
+              "stopped early, and why",
               ended("stopped early", "EarlyStopping")),
         Habit(part, f"{run} steps=100000 +trainer.max_time=00:00:00:02", "stopped early, and why",
               ended("stopped early", "max_time")),
@@ -278,7 +283,7 @@ def _lightning() -> list[Habit]:
         Habit(part, f"{run} {NOT_A_NUMBER}", "diverged, with the likely cause, the last good picture kept",
               lambda seen: ended("diverged", "Likely cause", code=1)(seen)
               and (seen.folder / "run/picture-00/final.png").is_file()),
-        Habit(part, "vqclip -m loss.anchor=1,1e6 'optimizer={_target_:torch.optim.SGD,lr:1e6}' steps=8 'a fox' "
+        Habit(part, "vqclip -m loss.anchor=0,1e6 'optimizer={_target_:torch.optim.SGD,lr:1e6}' steps=8 'a fox' "
               "hydra.sweep.dir=sweep", "page, sheet and table; the cell says diverged", diverged_in_a_sweep),
     ]  # fmt: skip
 

@@ -98,11 +98,11 @@ def _plain(text: str) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", default="", help="a word of the command")
+    parser.add_argument("--only", default="", help="a pattern in the command")
     only = parser.parse_args().only
     rows = []
     for habit in HABITS:
-        if only not in habit.command:
+        if not re.search(only, habit.command):
             continue
         began = time.perf_counter()
         good, seen = try_out(habit)

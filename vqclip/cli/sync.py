@@ -56,6 +56,7 @@ def _records(folders: Sequence[Path]) -> tuple[list[Path], list[Path]]:
 
 def _refuse_without_server() -> None:
     import wandb
+
     from vqclip.io.wandb_server import has_key, is_reachable
 
     settings = wandb.setup().settings

@@ -40,11 +40,14 @@ def _arguments(value: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _optimizer(value: Mapping[str, Any]) -> Any:
+    """One step on a latent of the real shape: some take no dense gradient, or only matrices."""
     import torch
 
     arguments = {**_arguments(value), "lr": schedule(value["lr"])(0.0)}
     arguments.pop("clip", None)
-    return find(value["_target_"])([torch.nn.Parameter(torch.zeros(1))], **arguments)
+    latent = torch.nn.Parameter(torch.zeros(1, 2, 2, 2))
+    latent.grad = torch.ones_like(latent)
+    find(value["_target_"])([latent], **arguments).step(lambda: (latent.grad * latent).sum())
 
 
 def _trainer(value: Mapping[str, Any]) -> Any:

@@ -219,8 +219,22 @@ class Sweep:
         # In this process one job follows another in any case, and in one go the configs of all would be kept.
         size = 1 if isinstance(self.launcher, BasicLauncher) else self.max_batch_size
         for batch, start in in_batches(commands, size):
-            for done in self.launcher.launch(batch, initial_job_idx=start):
+            for done in self._launched(batch, start):
                 _keep_traceback(done)
+
+    def _launched(self, batch: list[list[str]], start: int) -> Sequence[JobReturn]:
+        """The jobs of a batch, with their errors; what the launcher itself complains of, in a line."""
+        try:
+            return self.launcher.launch(batch, initial_job_idx=start)
+        except UserError:
+            raise
+        except Exception as error:
+            name = self.config.hydra.runtime.choices.get("hydra/launcher", "basic")
+            said = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise UserError(
+                f"hydra/launcher={name}: {said} Allowed: a launcher whose cluster is there. "
+                "Try: hydra/launcher=workers, or none"
+            ) from error
 
     def _compare(self, folder: Path) -> None:
         from vqclip.compare.write import compare
