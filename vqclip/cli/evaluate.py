@@ -97,7 +97,7 @@ def _draw_battery(folder: Path, overrides: Sequence[str], seeds: str) -> None:
 
 def _runs_in(folder: Path) -> list[Path]:
     """A run folder, or the runs of a sweep that have pictures; the others are named and left out."""
-    if (folder / "run.json").is_file() or not folder.is_dir():
+    if any((folder / name).exists() for name in ("run.json", "config.yaml")) or not folder.is_dir():
         return [folder]
     found = [run for run in find_runs([folder]) if run != folder]
     kept = [run for run in found if read_report(run).get("status") in WITH_PICTURES]

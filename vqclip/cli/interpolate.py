@@ -55,6 +55,8 @@ def stops_of(folder: Path) -> tuple[list[Keyframe], dict]:
     latents = [run.picture(i).latent(own["best"]["step"]) for i, own in enumerate(report["pictures"])]
     generator = load_generator(cfg.checkpoints.generator).to(memory_format=torch.channels_last)  # as a run has it
     height, width = config["size"]
+    for i in range(len(latents)):
+        run.picture(i).require_shape(generator.latent_shape(height, width))
     init = instantiate(cfg.init)
     start = InitContext(generator, generator.latent_shape(height, width), [""], StepRandom([config["seed"]], 0), None)
     keep = init.keep(start) if hasattr(init, "keep") else None

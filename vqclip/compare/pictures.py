@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -40,12 +41,21 @@ class Picture:
     def folder(self) -> Path:
         return RunFolder(self.run).picture(self.index).path
 
+    @cached_property
+    def flaw(self) -> str | None:
+        """Why a finished run's best snapshot cannot be shown."""
+        picture = RunFolder(self.run).picture(self.index)
+        try:
+            picture.image(picture.best)
+        except UserError as error:
+            return str(error)
+        return None
+
     @property
     def file(self) -> Path | None:
         """Its best snapshot, where the run finished."""
-        run = RunFolder(self.run)
-        path = run.picture(self.index).best
-        return path if self.report.get("status") in WITH_PICTURES and run.holds(path) else None
+        finished = self.report.get("status") in WITH_PICTURES
+        return RunFolder(self.run).picture(self.index).best if finished and not self.flaw else None
 
     @property
     def final(self) -> Path | None:
@@ -90,9 +100,9 @@ def find_runs(folders: Sequence[Path]) -> list[Path]:
     """
     found: dict[Path, None] = {}
     for folder in folders:
-        here = [folder] if (folder / "config.yaml").is_file() else []
+        here = [folder] if folder.is_dir() and _is_run({*os.listdir(folder)}) else []
         for path, names, files in os.walk(folder):
-            if "run.json" in files and Path(path) != folder:
+            if Path(path) != folder and _is_run({*files, *names}):
                 here.append(Path(path))
                 names.clear()
         if not here:
@@ -102,6 +112,11 @@ def find_runs(folders: Sequence[Path]) -> list[Path]:
             )
         found |= dict.fromkeys(sorted(here, key=lambda p: [(len(x), x) if x.isdigit() else (0, x) for x in p.parts]))
     return list(found)
+
+
+def _is_run(names: Set[str]) -> bool:
+    """Whether a folder with these names is a run; one that lost its report or config is shown as a gap."""
+    return "run.json" in names or {"config.yaml", "picture-00"} <= names
 
 
 def read_pictures(runs: Sequence[Path]) -> list[Picture]:

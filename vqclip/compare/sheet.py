@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 
 from vqclip.compare.pictures import Picture, distinct_values, format_value
+from vqclip.runs.status import WITH_PICTURES
 
 __all__ = ["draw_sheet"]
 
@@ -177,7 +178,8 @@ def _gap(draw: ImageDraw.ImageDraw, x: int, y: int, width: int, height: int, pic
     draw.line((x, y, x + width - 1, y + height - 1), "#d9a3a3")
     draw.line((x, y + height - 1, x + width - 1, y), "#d9a3a3")
     status = picture.report.get("status", "failed")
-    words = f"{status}: {picture.report.get('error', '')}".rstrip(": ").split()
+    lost = picture.flaw if status in WITH_PICTURES else None
+    words = (lost or f"{status}: {picture.report.get('error', '')}".rstrip(": ")).split()
     lines = [""]
     for word in words:
         longer = f"{lines[-1]} {word}".strip()

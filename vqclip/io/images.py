@@ -75,7 +75,7 @@ def read_record(path: Path) -> dict:
         with Image.open(path) as picture:
             picture.load()
             text = getattr(picture, "text", {})
-    except (OSError, UnidentifiedImageError) as error:
+    except (OSError, SyntaxError, ValueError, UnidentifiedImageError, Image.DecompressionBombError) as error:
         raise UserError(f"{path} cannot be read as a picture: {error}") from None
     if RECORD_KEY not in text:
         raise UserError(
@@ -84,5 +84,5 @@ def read_record(path: Path) -> dict:
         )
     try:
         return json.loads(text[RECORD_KEY])
-    except ValueError:
+    except (ValueError, RecursionError):
         raise UserError(f"{path}: its vqclip record is damaged. The run folder's config.yaml has it too") from None

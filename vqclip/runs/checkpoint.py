@@ -12,7 +12,15 @@ from vqclip.runs.status import FINISHED, STOPPED_EARLY
 
 __all__ = ["read_checkpoint"]
 
-_PARTS = {"global_step": int, "state_dict": Mapping, "callbacks": Mapping, "optimizer_states": list}
+_PARTS = {
+    "global_step": int,
+    "state_dict": Mapping,
+    "callbacks": Mapping,
+    "optimizer_states": list,
+    "loops": Mapping,
+    "pytorch-lightning_version": str,
+}
+_SNAPSHOTS = {"best": list, "last": list, "digests": Mapping}
 
 
 def read_checkpoint(run: RunFolder) -> dict[str, Any] | None:
@@ -31,12 +39,29 @@ def read_checkpoint(run: RunFolder) -> dict[str, Any] | None:
     except Exception as error:  # torch raises whatever its readers and the pickle's own bytes come upon
         what = str(error).splitlines()[0] if content and str(error) else "it is empty"
         raise _no_checkpoint(run, what) from None
-    for name, kind in _PARTS.items():
-        if not isinstance(found, Mapping) or not isinstance(found.get(name), kind):
-            raise _no_checkpoint(run, f"it has no {name}")
-    if "latent" not in found["state_dict"]:
-        raise _no_checkpoint(run, "it has no latent")
+    if lacks := _lacks(found):
+        raise _no_checkpoint(run, f"it has no {lacks}")
     return found
+
+
+def _lacks(found: Any) -> str | None:
+    """What a checkpoint must have, and this has not."""
+    from torch import Tensor
+
+    if missing := _missing(found, _PARTS):
+        return missing
+    if found["global_step"] < 1:
+        return "global_step"
+    if not isinstance(found["state_dict"].get("latent"), Tensor):
+        return "latent"
+    if not found["optimizer_states"] or not all(isinstance(own, Mapping) for own in found["optimizer_states"]):
+        return "optimizer_states"
+    return _missing(found["callbacks"].get("Recorder"), _SNAPSHOTS)
+
+
+def _missing(found: Any, parts: Mapping[str, type]) -> str | None:
+    found = found if isinstance(found, Mapping) else {}
+    return next((name for name, kind in parts.items() if not isinstance(found.get(name), kind)), None)
 
 
 def _never_had_one(run: RunFolder) -> None:

@@ -39,8 +39,6 @@ def judge_runs(folders: Sequence[Path], file: str = "best.png") -> list[Verdict]
     """
     import torch
 
-    from vqclip.io.pixels import read_image
-
     pictures = []
     for folder in folders:
         run = RunFolder(folder)
@@ -48,14 +46,15 @@ def judge_runs(folders: Sequence[Path], file: str = "best.png") -> list[Verdict]
         _refuse_own_guide(folder, report.get("weights") or {})
         kind = file.removesuffix(".png")
         for i, own in enumerate(report["pictures"]):
-            pictures.append((run.picture(i).path / file, own["prompt"], own[kind]["score"]))
+            pictures.append((run.picture(i), own["prompt"], own[kind]["score"]))
     judge = _judge()
     prompts = sorted({prompt for _, prompt, _ in pictures})
     with torch.no_grad():
         texts = judge.encode_text(prompts)
         verdicts = []
-        for path, prompt, guide in pictures:
-            similar = (judge.encode_image(read_image(path)) @ texts.T)[0]
+        for picture, prompt, guide in pictures:
+            path = picture.path / file
+            similar = (judge.encode_image(picture.image(path)) @ texts.T)[0]
             own = similar[prompts.index(prompt)]
             verdicts.append(Verdict(path, prompt, guide, own.item(), int((similar > own).sum()) + 1))
     return verdicts

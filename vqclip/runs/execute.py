@@ -118,11 +118,15 @@ def _past(run: RunFolder) -> Past | None:
 def _require_fit(run: RunFolder, past: Past, module: LatentOptimisation, provenance: Provenance) -> None:
     provenance.require_same(run, past.report)
     kept = past.checkpoint["state_dict"]["latent"]
+    other = None
     if tuple(kept.shape) != tuple(module.latent.shape):
-        raise UserError(
-            f"{run.checkpoint_file}: its latent is {tuple(kept.shape)}, and the config's {tuple(module.latent.shape)}: "
-            f"it is of another run. Try: {run.rerun_command}"
-        )
+        other = f"its latent is {tuple(kept.shape)}, and the config's {tuple(module.latent.shape)}"
+    if past.step > module.steps:
+        other = f"it is of step {past.step}, and the config has {module.steps} steps"
+    if other:
+        raise UserError(f"{run.checkpoint_file}: {other}: it is of another run. Try: {run.rerun_command}")
+    for i in range(len(kept)):
+        run.picture(i).require_shape(kept.shape[1:])
 
 
 def _records(plan: RunPlan, provenance: Provenance) -> list[dict[str, Any]]:

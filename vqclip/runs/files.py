@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,10 +42,13 @@ class OwnedFolder:
 
     def damaged(self, path: Path, what: str) -> UserError:
         """The error of a file that cannot be used."""
-        helps = self.rerun_command
-        if path == self.config_file:
-            helps = f"vqclip rerun {shlex.quote(str(PictureFolder(self, 0).final))}"
-        return UserError(f"{path}: damaged: {' '.join(what.split())}. Try: {helps}")
+        return UserError(f"{path}: damaged: {' '.join(what.split())}. Try: {self._without(path)}")
+
+    def _without(self, path: Path) -> str:
+        """The command that makes the run again without one of its files; a picture has what both of these say."""
+        if path in (self.config_file, self.report_file):
+            return f"vqclip rerun {shlex.quote(str(PictureFolder(self, 0).final))}"
+        return self.rerun_command
 
     def read(self, path: Path) -> bytes:
         """The content of one of its files.
@@ -61,7 +65,7 @@ class OwnedFolder:
                     f"{self}: not a run folder, it has no {path.name}. Allowed: a folder that vqclip wrote, such as "
                     "outputs/DATE/TIME or multirun/DATE/TIME/0"
                 ) from None
-            raise UserError(f"{path}: missing. Try: {self.rerun_command}") from None
+            raise UserError(f"{path}: missing. Try: {self._without(path)}") from None
         except OSError as error:
             raise UserError(f"{path}: cannot be read: {error.strerror}. Try: ls -l {shlex.quote(str(path))}") from None
 
@@ -98,6 +102,20 @@ class PictureFolder:
     def snapshot(self, step: int) -> Path:
         return self.steps / f"{step:06d}.png"
 
+    def image(self, path: Path) -> Tensor:
+        """One of its picture files → [1,3,H,W] in [0,1].
+
+        Raises:
+            UserError: missing or damaged.
+        """
+        from vqclip.io.pixels import read_image
+
+        self.run.read(path)
+        try:
+            return read_image(path)
+        except ValueError as error:
+            raise self.run.damaged(path, str(error).rpartition(f"{path}: ")[2]) from None
+
     def latents(self) -> dict[str, Tensor]:
         """The latents [C,h,w] of its snapshots, by step (``000100``).
 
@@ -109,9 +127,18 @@ class PictureFolder:
 
         content = self.run.read(self.latents_file)
         try:
-            return load(content)
+            latents = load(content)
         except (SafetensorError, ValueError, KeyError) as error:
             raise self.run.damaged(self.latents_file, str(error)) from None
+        if wrong := [name for name in latents if not name.isdecimal()]:
+            raise self.run.damaged(self.latents_file, f"{wrong[0]!r} is no latent of a step")
+        return latents
+
+    def require_shape(self, shape: Sequence[int]) -> None:
+        """Refuse latents of another shape than ``shape``, (C, h, w)."""
+        for name, z in self.latents().items():
+            if tuple(z.shape) != tuple(shape):
+                raise self.run.damaged(self.latents_file, f"{name} is {tuple(z.shape)}, not {tuple(shape)}")
 
     def latent(self, step: int) -> Tensor:
         """The latent [C,h,w] of the snapshot of ``step``."""

@@ -15,6 +15,7 @@ import io
 import json
 import os
 import re
+import shlex
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -127,6 +128,7 @@ class RunFolder(OwnedFolder):
         """
         with lock_folder(self.path):
             self.refuse_links()
+            self._refuse_folders()
             self._identity = self._where()
             yield self
 
@@ -138,6 +140,16 @@ class RunFolder(OwnedFolder):
             if re.fullmatch(r"picture-\d+", path.name):
                 for inside in [path, *path.rglob("*")]:
                     self.refuse_link(inside)
+
+    def _refuse_folders(self) -> None:
+        """Refuse a folder where a file of ours is to be."""
+        ours = [self.path / name for name in self._names]
+        ours += [path for picture in self.pictures() for path in picture.path.rglob("*") if path.suffix]
+        for path in ours:
+            if path.is_dir():
+                raise UserError(
+                    f"{path}: a folder, where a file of the run's is to be. Try: mv {shlex.quote(str(path))} elsewhere"
+                )
 
     @property
     def _names(self) -> tuple[str, ...]:
@@ -204,11 +216,20 @@ class RunFolder(OwnedFolder):
             for path in (self.metrics_file, self.timing_file, self.checkpoint_file):
                 path.unlink(missing_ok=True)
             return
+        tables = {path: self._rows_until(path, step) for path in (self.metrics_file, self.timing_file)}
         for i, best_step in enumerate(best):
             self._rollback_picture(self.picture(i), step, best_step)
-        for path in (self.metrics_file, self.timing_file):
-            header, *rows = self.read(path).splitlines(keepends=True) or [b""]
-            atomic_write(path, b"".join([header, *(row for row in rows if _is_whole(row) and _step(row) <= step)]))
+        for path, rows in tables.items():
+            atomic_write(path, b"".join(rows))
+
+    def _rows_until(self, path: Path, step: int) -> list[bytes]:
+        """Header and rows of a table up to ``step``, without one that was half written."""
+        header, *rows = self.read(path).splitlines(keepends=True) or [b""]
+        kept = [row for row in rows if _is_whole(row) and _step(row) <= step]
+        # The first step has a row always.
+        if not header.startswith(b"step,") or not kept or any(row.count(b",") != header.count(b",") for row in kept):
+            raise self.damaged(path, "it is no table of a row a step")
+        return [header, *kept]
 
     def _rollback_picture(self, picture: PictureFolder, step: int, best_step: int) -> None:
         latents = picture.latents()

@@ -23,6 +23,7 @@ _log = logging.getLogger(__name__)
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _NO_ENTRY = {errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ESTALE}
+_NO_ENTRY |= {errno.EISDIR, errno.ENOTEMPTY, errno.EEXIST}
 
 
 class Report:

@@ -124,10 +124,12 @@ def _compare(one: Path, other: Path) -> str:
     """How two files differ; empty where they do not."""
     if not other.exists():
         return "not reproduced"
-    if one.read_bytes() == other.read_bytes():
-        return ""
+    from PIL.Image import DecompressionBombError
+
     try:
-        return _describe(one, other)
+        return "" if one.read_bytes() == other.read_bytes() else _describe(one, other)
+    except DecompressionBombError as error:
+        return f"damaged, it cannot be compared ({error})"
     except (OSError, SyntaxError, ValueError, SafetensorError, UserError) as error:
         return f"damaged, it cannot be compared ({error})"
 

@@ -104,7 +104,10 @@ class Result:
         if self._latents is not None:
             return self._latents
         steps = [own["final"]["step"] for own in self.scores]
-        return torch.stack([self._run.picture(i).latent(step) for i, step in enumerate(steps)])
+        latents = [self._run.picture(i).latent(step) for i, step in enumerate(steps)]
+        for i in range(len(latents)):
+            self._run.picture(i).require_shape(latents[-1].shape)
+        return torch.stack(latents)
 
     @property
     def config(self) -> dict[str, Any]:
@@ -136,5 +139,5 @@ def _open(path: Path) -> Image:
     try:
         with Image.open(path) as picture:
             return picture.convert("RGB")
-    except (OSError, SyntaxError, ValueError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise UserError(f"{path}: not a picture that can be opened ({error})") from None

@@ -60,7 +60,7 @@ def resume(folder: Path, overrides: Sequence[str] = (), callbacks: Sequence[Any]
 def prepare(run: RunFolder, overrides: Sequence[str]) -> DictConfig | None:
     """The config to go on with; None where the run is finished."""
     past = run.config()
-    cfg = with_overrides(past, overrides, str(run.config_file), run.try_report())
+    cfg = with_overrides(past, overrides, str(run.config_file), run.report())
     now = resolved(cfg)
     _require_same_picture(run, past, now)
     status = run.status()

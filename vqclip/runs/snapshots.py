@@ -66,8 +66,16 @@ class Snapshots:
         return {"best": self.best, "last": self.last, "digests": self.digests}
 
     def load_state_dict(self, state: Mapping[str, Any], step: int) -> None:
-        """Bring the folder back to the snapshots it had at ``step``."""
+        """Bring the folder back to the snapshots it had at ``step``.
+
+        Raises:
+            UserError: one of them is missing, or has changed since.
+        """
         self.best, self.last, self.digests = state["best"], state["last"], state["digests"]
+        for name, digest in self.digests.items():
+            path = self.run.path / name
+            if path.parent.name == "steps" and hashlib.sha256(self.run.read(path)).hexdigest() != digest:
+                raise self.run.damaged(path, "it is not as it was written")
         self.run.rollback(step, _steps(self.best))
         for i in range(len(self.records)):
             self._latents[i] = self.run.picture(i).latents()

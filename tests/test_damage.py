@@ -1,0 +1,164 @@
+"""Every tool on every damaged folder: one sentence and status 2, or one cell lost; nothing outside is touched."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from damages import ALL, CHECKPOINT, CONFIG, LATENTS, METRICS, PICTURE, REPORT
+
+import vqclip
+from vqclip import UserError
+from vqclip.cli import main
+from vqclip.sweeps.jobs import is_done, read_report
+
+
+@pytest.fixture(scope="module")
+def whole(small_pair, tmp_path_factory):
+    """A finished run of two pictures."""
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    small = ["steps=2", "snapshot_every=1", "augmentations.crops.count=2"]
+    return vqclip.run(["a fox", "an owl"], [*small_pair, *small], folder).folder
+
+
+@pytest.fixture
+def damaged(whole, tmp_path):
+    """Makes the damaged copy, of a finished run or of one that was stopped."""
+
+    def make(name: str, status: str = "finished") -> Path:
+        run, outside = tmp_path / "run", tmp_path / "outside"
+        for folder in (run, outside):
+            shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(whole, run)
+        outside.mkdir()
+        report = json.loads((run / "run.json").read_text())
+        (run / "run.json").write_text(json.dumps(report | {"status": status}))
+        ALL[name](run, outside)
+        return run
+
+    return make
+
+
+def contents(folder):
+    return {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+@pytest.fixture
+def call(capsys, tmp_path, monkeypatch):
+    """Runs a tool; its status and message, which is one sentence, and what lies outside is as it was."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words) -> tuple[int, str]:
+        before = contents(tmp_path / "outside")
+        with pytest.raises(SystemExit) as stop:
+            main([str(word) for word in words])
+        errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("vqclip: ")]
+        assert stop.value.code in (0, 1, 2)
+        assert len(errors) == (stop.value.code == 2), "one sentence, where it is refused"
+        assert before == contents(tmp_path / "outside")
+        return stop.value.code, "".join(errors)
+
+    return run
+
+
+def argv(tool, run):
+    """The words of a tool for one run."""
+    return {
+        "resume": [f"resume={run}"],
+        "more": [f"resume={run}", "steps=3"],
+        "interpolate": ["interpolate", run, "--frames", "3", "--out", run.parent / "out.mp4"],
+    }.get(tool, [tool, run])
+
+
+def thinned(cases, every=4):
+    """All cases in experiments/reliability; a part of them in each run of the suite."""
+    return [pytest.param(case, marks=[] if i % every == 0 else pytest.mark.slow) for i, case in enumerate(cases)]
+
+
+#: Tools that need what is damaged, so each has to refuse.
+NEEDS = [
+    *((name, tool) for name in REPORT for tool in ("resume", "rerun", "evaluate", "interpolate")),
+    *((name, tool) for name in CONFIG for tool in ("resume", "rerun", "interpolate")),
+    *((name, "more") for name in {**CHECKPOINT, **LATENTS, **METRICS}),
+    *((name, "interpolate") for name in LATENTS),
+    *((name, "evaluate") for name in PICTURE if name.startswith("best")),
+    *((name, "more") for name in PICTURE if name.startswith("steps")),
+]
+
+
+@pytest.mark.parametrize("case", thinned(NEEDS, 3), ids="-".join)
+def test_a_tool_that_needs_what_is_damaged_refuses_in_a_sentence(damaged, call, case):
+    name, tool = case
+    run = damaged(name)
+    status, message = call(*argv(tool, run))
+    assert status == 2
+    assert str(run) in message or "steps are done" in message
+    assert "Try:" in message or "Allowed:" in message
+
+
+@pytest.mark.parametrize("name", {**CHECKPOINT, **LATENTS, **METRICS} | {n: 0 for n in PICTURE if "steps" in n})
+def test_a_stopped_run_does_not_go_on_from_damage(damaged, call, name):
+    assert call(f"resume={damaged(name, 'interrupted')}")[0] == 2
+
+
+@pytest.mark.parametrize("name", [name for name in PICTURE if not name.startswith("steps")])
+def test_pictures_that_can_be_made_again_are(damaged, call, whole, name):
+    """best.png and final.png are copies of snapshots: a run that goes on has them whole again, save behind a link."""
+    run = damaged(name, "interrupted")
+    refused = name.endswith(("link", "folder"))
+    assert call(f"resume={run}")[0] == (2 if refused else 0)
+    if not refused:
+        for picture in ("best.png", "final.png"):
+            assert (run / "picture-00" / picture).read_bytes() == (whole / "picture-00" / picture).read_bytes()
+
+
+@pytest.mark.parametrize(
+    "name", ["latents a folder", "final a bomb", "best cut", "metrics a folder", "steps/000002 text"]
+)
+def test_rerun_says_which_file_of_the_old_run_is_damaged(damaged, call, name):
+    assert call("rerun", damaged(name))[0] == 1
+
+
+@pytest.mark.parametrize("name", thinned(ALL))
+def test_compare_loses_one_cell(damaged, call, whole, tmp_path, name):
+    """Beside a whole run."""
+    damaged(name)
+    shutil.copytree(whole, tmp_path / "other")
+    shutil.copytree(tmp_path / "run", tmp_path / "sweep" / "0", symlinks=True)
+    shutil.copytree(whole, tmp_path / "sweep" / "1")
+    assert call("compare", tmp_path / "sweep")[0] == 0
+    rows = (tmp_path / "sweep" / "results.csv").read_text().splitlines()
+    assert sum(row.startswith("1,") for row in rows) == 2, "the whole run has its two rows"
+    assert any(row.startswith("0,") for row in rows), "the damaged one is shown"
+
+
+@pytest.mark.parametrize("name", thinned(REPORT | CONFIG, 8))
+def test_dashboard_shows_the_others(damaged, call, whole, name):
+    assert call("dashboard", damaged(name), whole, "--print")[0] == 0
+
+
+@pytest.mark.parametrize("name", REPORT | {n: 0 for n in PICTURE if n.startswith("best")})
+def test_a_sweep_does_a_damaged_job_again(damaged, whole, name):
+    identity = read_report(whole)["identity"]
+    assert is_done(whole, identity)
+    broken = damaged(name)
+    if name.endswith(("missing", "folder")) or name in REPORT:
+        assert not is_done(broken, identity) or name == "report a link"
+
+
+@pytest.mark.parametrize("name", REPORT)
+def test_load_refuses_a_damaged_report(damaged, name):
+    with pytest.raises(UserError, match="run"):
+        vqclip.load(damaged(name))
+
+
+@pytest.mark.parametrize("name", CONFIG | LATENTS | PICTURE | METRICS)
+def test_a_result_tells_of_a_damaged_part_when_it_is_asked_for(damaged, name):
+    result = vqclip.load(damaged(name))
+    for part in ("config", "latents", "best", "final", "history", "images"):
+        try:
+            getattr(result, part)
+        except UserError as error:
+            assert "\n" not in str(error)
