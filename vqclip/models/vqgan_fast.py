@@ -1,7 +1,8 @@
 """taming's encoder and decoder, run in less time and memory: their own modules and weights, our order of operations.
 
-SiLU is one kernel here (taming spells ``x * sigmoid(x)``, which is two and keeps an activation more), a block may keep
-only its input for the backward, and attention over many places never holds the matrix of all pairs of them.
+SiLU is one kernel here (taming spells ``x * sigmoid(x)``, which is two and keeps an activation more), large layers keep
+less for the backward, a block may keep only its input, and attention over many places never holds the matrix of all
+pairs of them.
 """
 
 from __future__ import annotations
@@ -10,10 +11,11 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from taming.modules.diffusionmodules.model import AttnBlock, Decoder, Encoder, ResnetBlock
+from taming.modules.diffusionmodules.model import AttnBlock, Decoder, Encoder, ResnetBlock, Upsample
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from vqclip.models.frozen import activated, convolved
 from vqclip.models.vqgan_strips import decode_in_strips
 
 __all__ = ["decode", "encode"]
@@ -38,8 +40,8 @@ def decode(decoder: Decoder, z: Tensor, checkpointed: bool, rows: int | None = N
     for level in reversed(range(decoder.num_resolutions)):
         h = _level(decoder.up[level], h, run)
         if level:
-            h = decoder.up[level].upsample(h)
-    return decoder.conv_out(F.silu(decoder.norm_out(h)))
+            h = _upsampled(decoder.up[level].upsample, h)
+    return activated(decoder.norm_out, decoder.conv_out, h)
 
 
 def encode(encoder: Encoder, image: Tensor) -> Tensor:
@@ -75,11 +77,16 @@ def _recomputed(block: nn.Module, x: Tensor) -> Tensor:
 
 
 def _residual(block: ResnetBlock, x: Tensor) -> Tensor:
-    h = block.conv1(F.silu(block.norm1(x)))
-    h = block.conv2(block.dropout(F.silu(block.norm2(h))))
+    # Its dropout does nothing: the networks are never trained.
+    h = activated(block.norm2, block.conv2, activated(block.norm1, block.conv1, x))
     if block.in_channels != block.out_channels:
-        x = block.conv_shortcut(x) if block.use_conv_shortcut else block.nin_shortcut(x)
+        x = convolved(block.conv_shortcut if block.use_conv_shortcut else block.nin_shortcut, x)
     return x + h
+
+
+def _upsampled(layer: Upsample, h: Tensor) -> Tensor:
+    h = F.interpolate(h, scale_factor=2.0, mode="nearest")
+    return convolved(layer.conv, h) if layer.with_conv else h
 
 
 def _attention(block: AttnBlock, x: Tensor) -> Tensor:
