@@ -9,6 +9,7 @@ from safetensors.torch import save_file
 
 from vqclip import UserError, run
 from vqclip.checkpoints.load import load_generator
+from vqclip.cli.interpolate import main as interpolate
 from vqclip.models.canvas import MultiResolutionCanvas, PixelCanvas
 from vqclip.runs.rerun import rerun
 from vqclip.runs.resume import resume
@@ -99,6 +100,8 @@ def test_resume_and_rerun_work_once_the_package_is_trusted(tmp_path, monkeypatch
     monkeypatch.setenv("VQCLIP_TRUST", "outsider")
     assert rerun(tmp_path / "run", folder=tmp_path / "again")[1]
     resume(tmp_path / "run", ["steps=6"])
+    assert interpolate([str(tmp_path / "run"), str(tmp_path / "again"), "--frames", "4"]) == 0
+    assert (tmp_path / "run" / "interpolation.mp4").is_file()
     assert json.loads((tmp_path / "run" / "run.json").read_text())["pictures"][0]["final"]["step"] == 6
 
 

@@ -63,7 +63,8 @@ def stops_of(folder: Path) -> tuple[list[Keyframe], dict]:
 
     decode = Decoder(generator, cfg.latent, keep)
     size = tuple(side * generator.factor for side in latents[0].shape[1:])
-    facts = {"size": f"{size[0]}×{size[1]}", "generator": generator.sha256, "name": cfg.checkpoints.generator.name}
+    name = cfg.checkpoints.generator.get("name") or "generator"
+    facts = {"size": f"{size[0]}×{size[1]}", "generator": generator.sha256, "name": name}
     return [Keyframe(latent, decode) for latent in latents], facts
 
 
