@@ -1,6 +1,7 @@
 """Do pictures move towards the words, does the anchor hold them, and does a mask keep what it should?
 
     python experiments/editing/study.py          from the repository's folder; minutes on one core
+    python experiments/editing/study.py ten      the ten without a mask by experiment=recolour: ten.csv, ten.jpg
 
 Writes results.csv, sheet.png and pictures/ beside this file; the runs themselves go to outputs/editing.
 """
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import csv
 import shutil
+import sys
 from importlib import resources
 from pathlib import Path
 
@@ -110,6 +112,27 @@ def main() -> None:
     summary(rows, study["anchors"])
 
 
+def ten() -> None:
+    """The ten by ``experiment=recolour``, whole pictures: before above, after below."""
+    study, judge = yaml.safe_load((HERE / "study.yaml").read_text()), shipped_judge()
+    rows, page = [], Image.new("RGB", (134 * len(study["edits"]), 280), "white")
+    draw = ImageDraw.Draw(page)
+    for x, (name, text) in enumerate(study["edits"].items()):
+        folder, path = RUNS / "ten" / name, HERE / "inputs" / f"{name}.png"
+        quiet = ["snapshot_every=100", "logger=none", "callbacks=none"]
+        run(text, ["experiment=recolour", f"init.path={path}", *quiet, *sys.argv[2:]], folder)
+        rows.append(measured(name, text, False, 0.02, folder, judge))
+        after = folder / "picture-00" / "final.png"
+        for y, shown in enumerate((path, after)):
+            page.paste(Image.open(shown).convert("RGB"), (134 * x, 134 * y))
+        draw.text((134 * x, 266), text.partition(" on ")[0], "black")
+    with open(HERE / "ten.csv", "w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    page.save(HERE / "ten.jpg", quality=88)
+
+
 def summary(rows: list[dict], anchors: list[float]) -> None:
     """The answers, in one line each."""
     for who in ("guide", "judge"):
@@ -131,4 +154,4 @@ def summary(rows: list[dict], anchors: list[float]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    ten() if sys.argv[1:2] == ["ten"] else main()
