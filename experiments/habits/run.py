@@ -1,7 +1,7 @@
 """Runs each habit in a folder of its own, on the embedded pair, and says what it saw.
 
-python experiments/habits/run.py                      # all; writes results.csv, prints the table
-python experiments/habits/run.py --only profiler      # those whose command has the word
+python experiments/habits/run.py                      # all; writes results.csv
+python experiments/habits/run.py --only profiler      # those whose command matches; their rows of results.csv
 """
 
 from __future__ import annotations
@@ -96,6 +96,20 @@ def _plain(text: str) -> str:
     return re.sub(r"\d{4}-\d\d-\d\d/\d\d-\d\d-\d\d-\d{6}", "DATE/TIME", text)
 
 
+def keep(rows: list[list[str]]) -> None:
+    """Into results.csv, in the place of earlier rows of the same commands."""
+    path = Path(__file__).parent / "results.csv"
+    known = {}
+    if path.is_file():
+        with open(path, newline="") as file:
+            known = {(row[0], row[1]): row for row in list(csv.reader(file))[1:]}
+    known |= {(row[0], row[1]): row for row in rows}
+    with open(path, "w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["part", "command", "expected", "seen", "as expected"])
+        writer.writerows(known[key] for habit in HABITS if (key := (habit.part, habit.command)) in known)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="", help="a pattern in the command")
@@ -111,11 +125,7 @@ def main() -> int:
         print(f"{'ok' if good else 'NO'} {took:5.1f} s  {habit.command}\n       {seen}", flush=True)
     false = sum(row[-1] == "NO" for row in rows)
     print(f"{len(rows) - false} of {len(rows)} as expected")
-    if not only:
-        with open(Path(__file__).parent / "results.csv", "w", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(["part", "command", "expected", "seen", "as expected"])
-            writer.writerows(rows)
+    keep(rows)
     return 1 if false else 0
 
 
