@@ -179,7 +179,11 @@ def _peers_forms(prompt: str) -> list[str]:
         parts = [part.strip() for part in re.split(r" [|^] ", prompt)]
         shown = " ".join(f'"{part}"' for part in parts)
         return [
-            f'"{prompt}" is one text here. A picture of each: vqclip {shown}   Mixed into one: '
-            f"vqclip \"{parts[0]}\" 'prompts.extras=[{','.join(parts[1:])}]'"
+            f'"{prompt}" is one text here. A picture of each: vqclip {shown}   '
+            + (
+                f"Scenes of a film: vqclip film {shown}"
+                if " ^ " in prompt
+                else f"Mixed into one: vqclip 'prompts.include=[{{parts: [{', '.join(parts)}]}}]'"
+            )
         ]
     return []

@@ -18,7 +18,8 @@ __all__ = ["main"]
 _ABOUT = """\
 Every frame is a few steps from the last one's picture: moved by --zoom, --pan and --turn, or taken from --video.
 Several prompts are scenes, one after the other.  Numbers of the camera may be schedules over the film:
---zoom '{start: 1, end: 1.05}'.  The first frame has the config's steps, every other one --each.  The same command
+--zoom '{start: 1, end: 1.05}'.  The first frame has the config's steps,
+every other one --each, and with --video all of them.  The same command
 with the same --to goes on where it stopped.
 
   vqclip film "a castle" --zoom 1.03 --frames 120

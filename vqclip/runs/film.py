@@ -58,7 +58,7 @@ class Film:
         folder: where its frames go.
         scenes: the config of each scene, checked; scenes share the frames evenly.
         frames: how many.
-        each: steps on every frame but the first, which has ``steps`` of its config.
+        each: steps on every frame; but the first has ``steps`` of its config, where there is no video.
         camera: how the picture moves.
         video: a video or a folder of pictures to restyle; None for none.
         stride: every how many of its frames one is taken.
@@ -148,7 +148,7 @@ class Film:
             getattr(module, name).copy_(kept)
         seed, steps = module.seeds[0], module.steps
         # Crops and noise of its own for every frame, and a schedule of its own: each is a short run.
-        module.seeds, module.steps = [seed + 1_000_003 * i], self.each if i else steps
+        module.seeds, module.steps = [seed + 1_000_003 * i], self.each if i or self.video else steps
         optimizer = module.configure_optimizers()
         for step in range(module.steps):
             module.optimise(step, optimizer)
