@@ -1,7 +1,8 @@
 """Pictures from an empty sheet: `python from_blank.py strips|weights` writes `results/from_blank/<name>.jpg`.
 
 `strips`: six prompts by `experiment=from_blank`, a row each, from the first snapshot to the last. `weights`: four
-prompts, a row each; over the columns loss.beta with an exclude, then noise.factor, then loss.alpha against the anchor.
+prompts, a row each; over the columns loss.beta with an exclude, then noise.factor.  (loss.alpha is loss.beta the
+other way round: where the anchor is 0, only their ratio counts.)
 Further arguments are overrides of the engine.
 """
 
@@ -12,22 +13,23 @@ from pathlib import Path
 
 import torch
 from data import HERE, grid
+from PIL import Image, ImageDraw
 from torchvision.io import read_image
 
 from vqclip import run
 
 RESULTS = HERE / "results" / "from_blank"
 SIX = ["a red apple", "a fox", "a green frog", "a blue car", "a tree", "a butterfly"]
-FOUR = ["a red apple", "a fox", "a blue car", "a tree"]
+FOUR = ["an apple", "a mushroom", "a car", "a heart"]
 QUIET = ["experiment=from_blank", "logger=none", "callbacks=none"]
-COLUMNS = [
-    ["loss.beta=0"],
-    ["prompts.exclude=black", "loss.beta=0.5"],
-    ["prompts.exclude=black", "loss.beta=1.5"],
-    ["noise.factor=0"],
-    ["noise.factor=0.4"],
-    ["loss.alpha=0.1"],
-]
+#: Overrides by what stands above their column.
+COLUMNS = {
+    "beta 0": ["loss.beta=0"],
+    "exclude red, .5": ["prompts.exclude=red", "loss.beta=0.5"],
+    "exclude red, 1": ["prompts.exclude=red", "loss.beta=1"],
+    "noise 0": ["noise.factor=0"],
+    "noise 1": ["noise.factor=1"],
+}
 
 
 def drawn(prompts, overrides, snapshots=False):
@@ -43,6 +45,17 @@ def drawn(prompts, overrides, snapshots=False):
         return torch.stack([read_image(str(frame)) / 255 for own in frames for frame in own])
 
 
+def headed(page, titles):
+    """A sheet with a title above every column."""
+    if not titles:
+        return page
+    out = Image.new("RGB", (page.width, page.height + 16), "white")
+    out.paste(page, (0, 16))
+    for i, title in enumerate(titles):
+        ImageDraw.Draw(out).text((i * page.width // len(titles) + 4, 2), title, "black")
+    return out
+
+
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("what", choices=["strips", "weights"])
@@ -53,9 +66,11 @@ def main():
         pictures = drawn(SIX, args.overrides, snapshots=True)
         columns = len(pictures) // len(SIX)
     else:
-        by_column = [drawn(FOUR, [*args.overrides, *column]) for column in COLUMNS]
+        by_column = [drawn(FOUR, [*args.overrides, *column]) for column in COLUMNS.values()]
         pictures, columns = torch.stack(by_column, 1).flatten(0, 1), len(COLUMNS)
-    grid(pictures, columns).save(RESULTS / f"{args.what}.jpg", quality=85)
+    headed(grid(pictures, columns), () if args.what == "strips" else COLUMNS).save(
+        RESULTS / f"{args.what}.jpg", quality=85
+    )
 
 
 if __name__ == "__main__":
