@@ -6,12 +6,18 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 from vqclip.cli import main
+from vqclip.config.check import errors_in
+from vqclip.config.compose import compose
+from vqclip.config.resolve import resolved
 
 ROOT = Path(__file__).parent.parent
 SWEEPS = sorted(path for path in ROOT.glob("experiments/*/experiment/*.yaml"))
-STUDIES = sorted({path.parents[1] for path in SWEEPS} | {ROOT / "experiments" / n for n in ("editing", "fewer_steps")})
+STUDIES = sorted(
+    {path.parents[1] for path in SWEEPS} | {ROOT / "experiments" / n for n in ("editing", "fewer_steps", "ways")}
+)
 #: Values of the swept keys that make two jobs of each study.
 TWO_JOBS = {
     "alpha_beta": ["loss.alpha=0.5", "loss.beta=0,1"],
@@ -68,6 +74,21 @@ def test_the_study_of_fewer_steps_measures_one_prompt(monkeypatch):
         ["a red apple"], 0, [*study.REFERENCE, "augmentations.crops.count=2"], 1, [1], (0,)
     )
     assert found[1, 0].shape == (3, 1) and images.shape == (1, 3, 128, 128)
+
+
+def test_the_study_of_ways_measures_one_run_of_each_kind(tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    study = load(ROOT / "experiments" / "ways" / "study.py")
+    asked = yaml.safe_load((ROOT / "experiments" / "ways" / "study.yaml").read_text())
+    for changes in asked["variants"].values():
+        assert errors_in(resolved(compose([*asked["base"], *changes]))) == []
+    eyes = study.Eyes(asked["base"])
+    small = [*asked["base"], "steps=1", "size=[32,32]", "augmentations.crops.count=2"]
+    rows = [study.measure("a red apple", name, small, eyes, tmp_path) for name in ("base", "jitter")]
+    assert all(-1 <= row["judge"] <= 1 for row in rows)
+    assert "| jitter | 1 | +0.000 (+0.000 to +0.000) |" in study.table(rows)
+    row = study.in_their_places("a red apple", "a fish", [*small, "size=[32,64]"], eyes, tmp_path)
+    assert isinstance(row["both_right"], bool)
 
 
 def load(path):
