@@ -2,9 +2,9 @@
 
     python experiments/ways/study.py             from the repository's folder; half an hour of one core, or less
     python experiments/ways/study.py 2           the first two prompts
-    python experiments/ways/study.py places      ten pairs, left and right: places.csv, places.png
+    python experiments/ways/study.py places      ten pairs, left and right, with and without regions: places.csv, .png
 
-Goes on where it was stopped.  Writes results.csv, table.md and sheet.png beside this file; the runs go to outputs/ways.
+Goes on where it was stopped.  Writes results.csv and sheet.png, prints the table beside this file; the runs go to outputs/ways.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ from vqclip.models.judge import Judge
 
 HERE = Path("experiments/ways")
 RUNS = Path("outputs/ways")
+#: Prompts below which an interval says nothing.
+FEWEST = 5
 
 
 class Eyes:
@@ -78,7 +80,9 @@ def table(rows: list[dict]) -> str:
                 cells.append(f"{values.mean():.3f}")
             else:
                 apart = values - np.array([float(row[name]) for row in base])
-                cells.append("{:+.3f} ({:+.3f} to {:+.3f})".format(apart.mean(), *interval(apart)))
+                cells.append(f"{apart.mean():+.3f}")
+                if len(apart) >= FEWEST:
+                    cells[-1] += " ({:+.3f} to {:+.3f})".format(*interval(apart))
         better = sum(float(a["judge"]) > float(b["judge"]) for a, b in zip(own, base, strict=True))
         last = "" if variant == "base" else f"{better} of {len(prompts)}"
         lines.append(f"| {variant} | {len(prompts)} | {' | '.join(cells)} | {steps:.0f} | {last} |")
@@ -99,10 +103,19 @@ def sheet(rows: list[dict], prompts: int = 6) -> Image.Image:
     return made
 
 
-def in_their_places(left: str, right: str, overrides: list[str], eyes: Eyes, runs: Path = RUNS) -> dict:
-    """One picture of two entries, each with its half; what the judge says of each half for each text."""
-    folder = runs / "places" / f"{left} {right}".replace(" ", "_")
-    parts = f'{{text: "{left}", region: left}}, {{text: "{right}", region: right}}'
+def pair_folder(left: str, right: str, regions: bool, runs: Path = RUNS) -> Path:
+    return runs / ("places" if regions else "no_places") / f"{left} {right}".replace(" ", "_")
+
+
+def in_their_places(left: str, right: str, regions: bool, overrides: list[str], eyes: Eyes, runs: Path = RUNS) -> dict:
+    """One picture of two entries, each with its half; what the judge says of each half for each text.
+
+    Args:
+        regions: without them both entries are for the whole picture, as they would be without this way.
+    """
+    folder = pair_folder(left, right, regions, runs)
+    where = [f", region: {side}" if regions else "" for side in ("left", "right")]
+    parts = f'{{text: "{left}"{where[0]}}}, {{text: "{right}"{where[1]}}}'
     run(overrides=[*overrides, f"prompts.include=[{{parts: [{parts}]}}]"], folder=folder)
     image = read_image(folder / "picture-00" / "best.png")
     middle = image.shape[-1] // 2
@@ -113,21 +126,24 @@ def in_their_places(left: str, right: str, overrides: list[str], eyes: Eyes, run
     return {
         "left": left,
         "right": right,
+        "regions": regions,
         **{f"{side}_half_{side}_text": found[i][i] for i, side in enumerate(("left", "right"))},
         **{f"{side}_half_other_text": found[i][1 - i] for i, side in enumerate(("left", "right"))},
-        "both_right": all(found[i][i] > found[i][1 - i] for i in (0, 1)),
+        "halves_right": sum(found[i][i] > found[i][1 - i] for i in (0, 1)),
     }
 
 
 def places() -> None:
     study = yaml.safe_load((HERE / "study.yaml").read_text())
     eyes = Eyes(study["base"])
-    rows = [in_their_places(*pair, study["places"]["base"], eyes) for pair in study["places"]["pairs"]]
+    base, pairs = study["places"]["base"], study["places"]["pairs"]
+    rows = [in_their_places(*pair, regions, base, eyes) for regions in (True, False) for pair in pairs]
     write(HERE / "places.csv", rows)
-    made = Image.new("RGB", (2 * 260, 5 * 132), "white")
+    made = Image.new("RGB", (2 * 132, len(pairs) * 68), "white")
     for i, row in enumerate(rows):
-        path = RUNS / "places" / f"{row['left']} {row['right']}".replace(" ", "_") / "picture-00" / "best.png"
-        made.paste(Image.open(path).convert("RGB"), (260 * (i % 2), 132 * (i // 2)))
+        i = 2 * (i % len(pairs)) + i // len(pairs)
+        path = pair_folder(row["left"], row["right"], row["regions"]) / "picture-00" / "best.png"
+        made.paste(Image.open(path).convert("RGB"), (132 * (i % 2), 68 * (i // 2)))
     made.save(HERE / "places.png", optimize=True)
 
 
@@ -150,7 +166,7 @@ def main(count: int | None = None) -> None:
                 continue
             rows.append(measure(text, variant, [*study["base"], *changes], eyes))
             write(results, rows)
-        (HERE / "table.md").write_text(table(rows))
+        print(table(rows))
         sheet(rows).save(HERE / "sheet.png", optimize=True)
 
 
