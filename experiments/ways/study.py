@@ -4,7 +4,7 @@
     python experiments/ways/study.py 2           the first two prompts
     python experiments/ways/study.py places      ten pairs, left and right, with and without regions: places.csv, .png
 
-Goes on where it was stopped.  Writes results.csv and sheet.png beside this file, prints the table; runs go to outputs/ways.
+Goes on where it was stopped.  Writes results.csv and sheet.png beside this file; the runs go to outputs/ways.
 """
 
 from __future__ import annotations
