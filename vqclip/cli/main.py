@@ -7,6 +7,7 @@ passed on to it, flags first, wherever they were typed.
 from __future__ import annotations
 
 import importlib
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -43,8 +44,18 @@ TOOLS = {
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Entry point of ``vqclip``.  Exits with 2 on a user's mistake, 1 where a job failed."""
-    argv = list(sys.argv[1:] if argv is None else argv)
+    """Entry point of ``vqclip``.  Exits with 2 on a user's mistake, 1 where a job failed, 141 where nobody reads on."""
+    try:
+        try:
+            _main(list(sys.argv[1:] if argv is None else argv))
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python's own end would stumble over it
+        sys.exit(141)  # as a shell tells of SIGPIPE
+
+
+def _main(argv: list[str]) -> None:
     put_off()
     try:
         if argv and argv[0] in TOOLS:
@@ -184,6 +195,7 @@ def _first_of_sweep(command: Command) -> None:
 
 def _check_before_hydra(command: Command) -> None:
     """Compose and check what will run, so that a mistake is answered before Hydra makes a folder."""
+    from vqclip.cli.place import check_place
     from vqclip.config.check import check
     from vqclip.config.compose import compose, compose_all, first_of_sweep, refuse_sweeps
     from vqclip.config.resolve import resolved
@@ -196,11 +208,14 @@ def _check_before_hydra(command: Command) -> None:
         configs = iter([compose(first_of_sweep(command.overrides, config_dir)[0], config_dir, config_name=name)])
     else:
         configs = compose_all(command.overrides, config_dir, name)
+    overwrite = False
     for cfg in configs:
         check(resolved(cfg))
+        overwrite |= bool(cfg.get("overwrite"))
         if cfg.get("hparams_search") and not command.multirun:
             again = shlex.join(["vqclip", "-m", *command.words])
             raise UserError(f"hparams_search: a search runs many jobs. Try: {again}")
+    check_place(command.overrides, command.multirun, overwrite)
 
 
 def _swept_elsewhere(overrides: Sequence[str]) -> bool:

@@ -1,0 +1,199 @@
+"""Faults of the machine around a run: one sentence, a status that tells, and what was written is kept."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+from test_resume import bytes_of
+
+from vqclip import run
+from vqclip.cli import main
+
+
+pytestmark = pytest.mark.slow  # a process each
+
+
+def _child(argv, folder, fault):
+    """A command in a process of its own, with a fault; what it prints goes into files beside ``folder``."""
+    folder = Path(folder)
+    for name, stream in (("out", 1), ("err", 2)):
+        handle = os.open(folder.parent / f"{folder.name}.{name}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(handle, stream)
+    sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)  # noqa: SIM115
+    sys.argv = ["vqclip"]
+    os.chdir(folder.parent)
+    fault(folder)
+    try:
+        main(argv)
+    finally:
+        if fault is closed_early:
+            sys.stdout = None  # a process of its own would end here; multiprocessing would flush once more
+
+
+@pytest.fixture
+def command(small_pair, tmp_path):
+    """Runs a command with a fault; its status and what it printed."""
+
+    def call(fault, *words, folder=tmp_path / "run", pair=small_pair):
+        argv = (
+            [*words, *pair, "steps=2", "augmentations.crops.count=2", f"hydra.run.dir={folder}"] if pair else [*words]
+        )
+        child = f"from test_faults import _child, {fault.__name__}; _child({argv!r}, {str(folder)!r}, {fault.__name__})"
+        place = {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
+        done = subprocess.run([sys.executable, "-c", child], env=os.environ | place, timeout=300)
+        out, err = ((tmp_path / f"run.{name}").read_text(errors="replace") for name in ("out", "err"))
+        assert "Traceback" not in err + out, err
+        return done.returncode, err, out
+
+    return call
+
+
+def nothing(folder):
+    pass
+
+
+def small_files(folder):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8_000, 8_000))
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+
+
+def ascii_output(folder):
+    sys.stdout = open(1, "w", encoding="ascii", closefd=False)  # noqa: SIM115
+    sys.stderr = open(2, "w", encoding="ascii", closefd=False)  # noqa: SIM115
+
+
+def closed_early(folder):
+    read, write = os.pipe()
+    os.close(read)
+    os.dup2(write, 1)
+
+
+def no_home(folder):
+    os.environ.update(HOME="/proc/nowhere", XDG_CACHE_HOME="/proc/nowhere", WANDB_DIR="", MPLCONFIGDIR="/proc/nowhere")
+
+
+def garbage_wandb(folder):
+    os.environ.update(WANDB_MODE="sometimes", WANDB_API_KEY="\n", WANDB_PROJECT="a/b:c", WANDB_BASE_URL="no url")
+
+
+def removed_while_running(folder):
+    from vqclip.runs.metrics import Metrics
+
+    write = Metrics.write
+
+    def and_remove(self, step, numbers):
+        write(self, step, numbers)
+        shutil.rmtree(folder)
+
+    Metrics.write = and_remove
+
+
+def test_no_room_is_said_and_with_room_the_run_ends_in_the_same_bytes(command, small_pair, tmp_path):
+    status, err, _ = command(small_files, "a fox")
+    assert status == 1
+    assert "no space left" in err and f"vqclip resume={tmp_path / 'run'}" in err
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "failed"
+    assert command(nothing, f"resume={tmp_path / 'run'}", pair=None)[0] == 0
+    whole = run("a fox", [*small_pair, "steps=2", "augmentations.crops.count=2"], tmp_path / "whole").folder
+    assert bytes_of(tmp_path / "run") == bytes_of(whole)
+
+
+def test_a_folder_removed_while_it_runs_is_not_a_finished_run(command, tmp_path):
+    status, err, _ = command(removed_while_running, "a fox")
+    assert status == 1
+    assert "the folder was removed while the run went on" in err
+    assert not (tmp_path / "run" / "run.json").exists()
+
+
+@pytest.mark.parametrize("fault", [no_home, garbage_wandb, ascii_output], ids=lambda f: f.__name__)
+def test_a_run_without_a_logger_needs_nothing_of_it(command, fault):
+    assert command(fault, "a fox café 狐")[0] == 0
+
+
+def test_garbage_for_wandb_is_a_mistake_or_runs_offline(command, tmp_path):
+    status, _, _ = command(garbage_wandb, "a fox", "logger=wandb")
+    assert status in (0, 2)
+    assert status == 0 or not (tmp_path / "run").exists()
+
+
+def test_a_reader_that_went_away_loses_no_picture(command, tmp_path):
+    status, _, _ = command(closed_early, "a fox")
+    assert status in (0, 1, 141)
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "finished"
+
+
+@pytest.mark.parametrize("word", ["--help", "--version"])
+def test_a_reader_that_went_away_before_the_help(word):
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run([sys.executable, "-m", "vqclip", word], stdout=write, stderr=subprocess.PIPE, text=True)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_a_file_in_the_folders_place(command, tmp_path):
+    (tmp_path / "run").write_text("mine")
+    status, err, _ = command(nothing, "a fox")
+    assert (status, (tmp_path / "run").read_text()) == (2, "mine")
+    assert err.count("vqclip: ") == 1
+
+
+def test_a_folder_below_a_file(command, tmp_path):
+    (tmp_path / "file").write_text("mine")
+    status, err, _ = command(nothing, "a fox", f"hydra.run.dir={tmp_path}/file/run", pair=None)
+    assert status == 2
+    assert err.count("vqclip: ") == 1
+
+
+def test_a_folder_of_the_system(command, tmp_path):
+    status, err, _ = command(nothing, "a fox", "hydra.run.dir=/proc/run", pair=None)
+    assert status == 2
+    assert err.count("vqclip: ") == 1
+
+
+@pytest.mark.parametrize("words", [["a fox"], ["a fox", "overwrite=true"]])
+def test_a_busy_folder_is_left_as_it_is(command, small_pair, tmp_path, words):
+    folder = tmp_path / "run"
+    (folder / ".hydra").mkdir(parents=True)
+    (folder / ".hydra" / "overrides.yaml").write_text("- mine\n")
+    with FileLock(folder / ".lock"):
+        status, err, _ = command(nothing, *words)
+    assert status == 2
+    assert "another vqclip process is at work" in err
+    assert (folder / ".hydra" / "overrides.yaml").read_text() == "- mine\n"
+
+
+def test_a_finished_run_keeps_its_hydra_folder_too(command, tmp_path):
+    assert command(nothing, "a fox")[0] == 0
+    before = (tmp_path / "run/.hydra/overrides.yaml").read_bytes()
+    status, err, _ = command(nothing, "an owl")
+    assert status == 2 and "overwrite=true" in err
+    assert (tmp_path / "run/.hydra/overrides.yaml").read_bytes() == before
+
+
+@pytest.mark.parametrize("content", [b"a fox\n\xff\xfe\n", b"\x00\xd8", bytes(range(256)), b""])
+def test_a_prompts_file_that_is_no_text(command, tmp_path, content):
+    (tmp_path / "prompts.txt").write_bytes(content)
+    status, err, _ = command(nothing, f"prompts.include=[{{file: {tmp_path}/prompts.txt}}]")
+    assert status == 2
+    assert "prompts.txt" in err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_moved_run_is_shown_and_made_again(small_pair, tmp_path, capsys):
+    run("a fox", [*small_pair, "steps=2", "augmentations.crops.count=2"], tmp_path / "old")
+    (tmp_path / "old").rename(tmp_path / "new place")
+    with pytest.raises(SystemExit) as stop, contextlib.chdir(tmp_path):
+        main(["rerun", str(tmp_path / "new place")])
+    assert stop.value.code == 0
+    assert not (tmp_path / "old").exists()

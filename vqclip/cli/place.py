@@ -1,0 +1,42 @@
+"""Where a command will write, looked at before Hydra writes its own record there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from vqclip.runs.folder import RunFolder
+from vqclip.runs.guard import refuse_overwrite
+from vqclip.runs.lock import lock_folder
+
+__all__ = ["check_place"]
+
+
+def check_place(overrides: Sequence[str], multirun: bool, overwrite: bool) -> None:
+    """Refuse a folder that the user named and that cannot be written, is in use, or holds a run.
+
+    Raises:
+        UserError: one of these.
+    """
+    key = "hydra.sweep.dir=" if multirun else "hydra.run.dir="
+    named = [word.partition("=")[2].strip("\"'") for word in overrides if word.lstrip("+").startswith(key)]
+    if not named or not named[-1] or "${" in named[-1]:
+        return
+    run = RunFolder(named[-1])
+    made = [path for path in [run.path, *run.path.parents] if not path.exists()]
+    had_lock = (run.path / ".lock").exists()
+    try:
+        with lock_folder(run.path):
+            if not multirun and not overwrite:
+                refuse_overwrite(run)
+    finally:
+        _remove(run.path, made, had_lock)
+
+
+def _remove(folder: Path, made: Sequence[Path], had_lock: bool) -> None:
+    """What looking left behind."""
+    if not had_lock and folder.is_dir():
+        (folder / ".lock").unlink(missing_ok=True)
+    for path in made:
+        if path.is_dir() and not any(path.iterdir()):
+            path.rmdir()
