@@ -19,7 +19,6 @@ from test_resume import bytes_of
 from vqclip import run
 from vqclip.cli import main
 
-
 pytestmark = pytest.mark.slow  # a process each
 
 
