@@ -342,7 +342,7 @@ def test_corrupted_cache_is_found_and_mended(make_card, server, cache, tmp_path,
         assert len(server.log) == 2
         kept.write_bytes(kept.read_bytes()[:-100])
         assert "truncated or damaged" in failure(make_card("good", about="to be loaded"))
-        assert "Mend it: vqclip models fetch generator/net" in failure(make_card("good", about="to be loaded"))
+        assert "Try: vqclip models fetch generator/net" in failure(make_card("good", about="to be loaded"))
         assert models(["verify", *mine]) == 1
         assert models(["fetch", "net", *mine]) == models(["verify", *mine]) == 0
         assert models(["fetch", "net", *mine]) == 0

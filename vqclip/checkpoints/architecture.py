@@ -146,8 +146,8 @@ def _advice(card: Card, weights: Weights) -> str:
     given = f"{card.key}.path={card.path or weights.path}"
     if kind != card.kind or card.target:
         return f"The file is damaged, or of another family. Try: {card.choice}"
-    known = [other for other in cards() if other.kind == kind and other.architecture]
-    alike = [other for other in known if _same(other.architecture, architecture)]
+    known = [(other, other.architecture) for other in cards() if other.kind == kind]
+    alike = [other for other, theirs in known if theirs and architecture and _same(theirs, architecture)]
     if not alike:
         return (
             f"It looks like none of the known architectures; its shapes say {json.dumps(architecture)}. "

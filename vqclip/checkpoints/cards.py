@@ -12,13 +12,21 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from omegaconf import OmegaConf
+from omegaconf import DictConfig
 
+from vqclip.io.plain import plain_dict
 from vqclip.paths import cache_dir, conf_dir
 
 __all__ = ["CARD_KEYS", "Card", "arguments_of", "make_card"]
 
 _PACKAGED = "pkg://vqclip/"
+
+
+def local_path(path: str) -> Path:
+    """The file that a card's ``path`` names: ``pkg://vqclip/…`` lies in the package, ``~`` is the home folder."""
+    if path.startswith(_PACKAGED):
+        return Path(str(resources.files("vqclip"))) / path.removeprefix(_PACKAGED)
+    return Path(path).expanduser()
 
 
 @dataclass(frozen=True)
@@ -64,11 +72,7 @@ class Card:
     @property
     def local(self) -> Path | None:
         """The file of one's own that ``path`` names."""
-        if not self.path:
-            return None
-        if self.path.startswith(_PACKAGED):
-            return Path(str(resources.files("vqclip"))) / self.path.removeprefix(_PACKAGED)
-        return Path(self.path).expanduser()
+        return local_path(self.path) if self.path else None
 
     @property
     def source(self) -> Path:
@@ -110,8 +114,8 @@ CARD_KEYS = set(Card.__dataclass_fields__) - {"kind", "key", "target", "argument
 
 def make_card(kind: str, name: str, content: Mapping[str, Any]) -> Card:
     key = "checkpoints.generator" if kind == "generator" else f"checkpoints.perceptors.{name}"
-    if OmegaConf.is_config(content):
-        content = OmegaConf.to_container(content, resolve=True)
+    if isinstance(content, DictConfig):
+        content = plain_dict(content)
     known = {k: v for k, v in content.items() if k in CARD_KEYS and v is not None}
     if target := content.get("_target_"):
         known |= {"target": target, "arguments": arguments_of(content)}

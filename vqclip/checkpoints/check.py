@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vqclip.checkpoints.cards import CARD_KEYS, Card, make_card
+from vqclip.checkpoints.cards import CARD_KEYS, Card, local_path, make_card
 from vqclip.paths import offline
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def validate_cards(checkpoints: Mapping[str, Any]) -> list[str]:
         found = card_errors(kind, name, content)
         errors += found or _presence_errors(make_card(kind, name, content))
     prior = (checkpoints.get("prior") or {}).get("path")
-    if prior and not Card("prior", "prior", "checkpoints.prior", path=prior).local.is_file():
+    if prior and not local_path(prior).is_file():
         errors.append(f"checkpoints.prior.path={prior}: no such file. Try: checkpoints.prior=null init=sine")
     return errors
 
@@ -123,7 +123,7 @@ def factor_of(card: Mapping[str, Any]) -> int | None:
     if architecture is None and chosen.local is not None:
         architecture = _header_config(chosen.local)
     try:
-        return 2 ** (len(architecture["ddconfig"]["ch_mult"]) - 1)
+        return 2 ** (len(architecture["ddconfig"]["ch_mult"]) - 1) if architecture else None
     except (KeyError, TypeError):
         return None
 

@@ -61,7 +61,7 @@ def renamed(target: str, shapes: Shapes, get: Callable[[str], Tensor]) -> tuple[
     return {new: shapes[old] for new, old in names.items()}, lambda name: get(names[name])
 
 
-def build_class(card: Card, weights: Weights | None) -> nn.Module:
+def build_class(card: Card, target: str, weights: Weights | None) -> Any:
     """The model that a card's ``_target_`` names: float32, eval, frozen, with ``sha256``.
 
     Random weights are the same every time: a class is made under seed 0.
@@ -69,14 +69,13 @@ def build_class(card: Card, weights: Weights | None) -> nn.Module:
     Raises:
         UserError: the file does not fit, or the object lacks what a generator or perceptor must have.
     """
-    target = _found(card.target)
     arguments = {**(weights.architecture if weights else {}), **card.arguments}
-    if takes_path(card) and (weights or card.local):
+    if takes_path(target) and (weights or card.local):
         arguments["path"] = str(weights.path if weights else card.local)
     with quiet_construction():
         torch.manual_seed(0)
-        made = target(**arguments)
-    model = made if isinstance(made, nn.Module) else Held(made)
+        made = _found(target)(**arguments)
+    model = _as_module(made)
     lacks = [name for name in _NEEDED[card.kind] if not hasattr(model, name)]
     if lacks:
         raise UserError(
@@ -93,14 +92,19 @@ def build_class(card: Card, weights: Weights | None) -> nn.Module:
     return model
 
 
-def takes_path(card: Card) -> bool:
+def takes_path(target: str) -> bool:
     """Whether the class reads its file itself."""
-    return "path" in inspect.signature(_found(card.target)).parameters
+    return "path" in inspect.signature(_found(target)).parameters
 
 
 def _digest(card: Card, model: nn.Module) -> str:
     """What stands for the weights of a class that has no file: its name, arguments and tensors."""
     return digest(model.state_dict(), {"_target_": str(card.target), "arguments": repr(sorted(card.arguments.items()))})
+
+
+def _as_module(made: Any) -> Any:
+    """A module with whatever else the class of one's own gave it."""
+    return made if isinstance(made, nn.Module) else Held(made)
 
 
 class Held(nn.Module):

@@ -41,7 +41,7 @@ def ensure_weights(card: Card) -> Weights:
         UserError: missing and offline, every mirror failed, not the file that the card names, or it does not fit.
     """
     if card.local is not None:
-        return _own(card)
+        return _own(card, card.local)
     cache_dir().mkdir(parents=True, exist_ok=True)
     with lock_file(card.kept):
         if not _is_kept(card):
@@ -69,22 +69,22 @@ def _fixed_by(advice: str) -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        raise UserError(f"{error}. Mend it: {advice}") from None
+        raise UserError(f"{error}. Try: {advice}") from None
 
 
-def _own(card: Card) -> Weights:
+def _own(card: Card, path: Path) -> Weights:
     """A file of the user's own; a pickle is converted once, and found again by its hash."""
-    if not card.local.is_file():
+    if not path.is_file():
         raise UserError(f"{card.key}.path={card.path}: no such file")
-    with open(card.local, "rb") as file:
+    with open(path, "rb") as file:
         if file.read(9)[8:] == b"{":  # safetensors: nothing to convert
-            return _read(card, card.local)
+            return _read(card, path)
     kind = "class" if card.target else card.kind
-    kept = cache_dir() / "own" / f"{sha256_of(card.local)}.{kind}.safetensors"
+    kept = cache_dir() / "own" / f"{sha256_of(path)}.{kind}.safetensors"
     kept.parent.mkdir(parents=True, exist_ok=True)
     with lock_file(kept):
         if not kept.is_file():
-            convert(card, card.local, kept)
+            convert(card, path, kept)
         with _fixed_by("remove that file, it is converted again from your own"):
             open_tensors(kept)
     return _read(card, kept)

@@ -16,10 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
 
 from vqclip.checkpoints.architecture import check_fit, quiet_construction
-from vqclip.checkpoints.cards import Card, make_card
+from vqclip.checkpoints.cards import Card, local_path, make_card
 from vqclip.checkpoints.classes import build_class, takes_path
 from vqclip.checkpoints.tensors import Weights, open_tensors
 from vqclip.io.files import sha256 as sha256_of
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["build", "load_generator", "load_perceptor", "load_prior"]
 
 
-def build(card: Card, weights: Weights) -> nn.Module:
+def build(card: Card, weights: Weights) -> VQGAN | CLIPPerceptor:
     """The model of a card's kind with these weights: float32, eval, frozen; ``sha256`` says where they came from."""
     from vqclip.models.clip import CLIPPerceptor
     from vqclip.models.vqgan import VQGAN
@@ -51,7 +50,7 @@ def build(card: Card, weights: Weights) -> nn.Module:
         value.copy_(weights.get(name))
     model.sha256 = weights.sha256
     model.float().eval().requires_grad_(False)
-    if card.kind == "perceptor":
+    if isinstance(model, CLIPPerceptor):
         model.fuse_for_inference()
     return model
 
@@ -77,7 +76,7 @@ def load_prior(path: str) -> Prior:
 
     A prior reads the words of its pair's perceptor: the vocabulary is that of ``perceptor.safetensors`` beside it.
     """
-    return _load_prior(str(Card("prior", "prior", "checkpoints.prior", path=path).local))
+    return _load_prior(str(local_path(path)))
 
 
 @cache
@@ -101,13 +100,16 @@ def _key(card: Card) -> str:
 
 
 @cache
-def _load(key: str) -> VQGAN | CLIPPerceptor:
+def _load(key: str) -> Any:
+    """A VQGAN or a CLIPPerceptor, as the card's kind is, or what its class makes in the place of one."""
     from vqclip.checkpoints.convert import ensure_weights
 
     known = json.loads(key)
     known.pop("home")
     card = Card(**known)
     if card.target:
-        reads_itself = takes_path(card) and card.local is not None
-        return build_class(card, ensure_weights(card) if (card.path or card.urls) and not reads_itself else None)
+        reads_itself = takes_path(card.target) and card.local is not None
+        return build_class(
+            card, card.target, ensure_weights(card) if (card.path or card.urls) and not reads_itself else None
+        )
     return build(card, ensure_weights(card))

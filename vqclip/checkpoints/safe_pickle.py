@@ -74,10 +74,13 @@ class TensorRef:
 class _Inert(type):
     """Classes of stand-ins.  A call of one makes another stand-in, or is refused."""
 
+    callable: bool
+    origin: str
+
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
         if not cls.callable:
             raise RefusedPickle(f"its pickle calls {cls.origin}, which has no place in a checkpoint; it was not run")
-        return cls.__new__(cls)
+        return cls.__new__(cls)  # pyright: ignore[reportCallIssue]: it reads the metaclass's, not the class's own
 
 
 class _StandIn(metaclass=_Inert):

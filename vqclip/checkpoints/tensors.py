@@ -248,5 +248,5 @@ def digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
     for name in sorted(tensors):
         tensor = tensors[name].contiguous()
         total.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
-        total.update(tensor.flatten().view(torch.uint8).numpy() if tensor.numel() else b"")
+        total.update(tensor.flatten().view(torch.uint8).numpy().data if tensor.numel() else b"")
     return total.hexdigest()

@@ -10,10 +10,11 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from vqclip.classes import find
 from vqclip.errors import UserError
+from vqclip.io.plain import plain_dict
 
 __all__ = ["instantiate"]
 
@@ -28,7 +29,7 @@ def instantiate(config: Mapping[str, Any] | DictConfig, *, _partial_: bool = Fal
     Raises:
         UserError: what ``_target_`` names is not there.
     """
-    plain = OmegaConf.to_container(config, resolve=True) if OmegaConf.is_config(config) else config
+    plain = plain_dict(config) if isinstance(config, DictConfig) else config
     if _partial_ and isinstance(plain, Mapping):
         plain = {**plain, "_partial_": True}
     return _made(plain)

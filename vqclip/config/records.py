@@ -14,12 +14,11 @@ from collections.abc import Iterator, Mapping, Set
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-
 from vqclip.config.compose import compose
 from vqclip.errors import UserError
 from vqclip.io.files import sha256
 from vqclip.io.latents import digest as latents_digest
+from vqclip.io.plain import plain_dict
 from vqclip.paths import conf_dir
 
 __all__ = ["as_data", "literal", "own_loggers", "record_errors"]
@@ -79,7 +78,7 @@ def own_loggers(loggers: Any) -> dict[str, Any]:
         if _is_trusted(logger.get("_target_")):
             found[name] = literal(logger)
         elif isinstance(name, str) and (conf_dir() / "logger" / f"{name}.yaml").is_file() and name != "none":
-            own = OmegaConf.to_container(compose([f"logger={name}"]).logger[name], resolve=False)
+            own = plain_dict(compose([f"logger={name}"]).logger[name], resolve=False)
             words = {key: logger[key] for key in _LOGGER_WORDS if isinstance(logger.get(key), str)}
             if logger.get("mode") in ("offline", "disabled"):
                 words["mode"] = logger["mode"]
@@ -152,12 +151,17 @@ def _interpolation_errors(config: Mapping[str, Any], what: str) -> Iterator[tupl
             yield key, f"{key}={value}: {what} asks for a value from outside, which a record may not. Try: {key}=VALUE"
 
 
+def _mapping(value: Any) -> Mapping[str, Any]:
+    """What a record has in the place of a mapping; an empty one where it is none."""
+    return value if isinstance(value, Mapping) else {}
+
+
 def _input_errors(config: Mapping[str, Any], what: str, known: Any) -> Iterator[tuple[str, str]]:
     """Files of the user's disk that a record reads without having read them before."""
-    known = known if isinstance(known, Mapping) else {}
-    init = config.get("init") if isinstance(config.get("init"), Mapping) else {}
+    known = _mapping(known)
+    init = _mapping(config.get("init"))
     named = [(f"init.{word}", init.get(word)) for word in ("path", "mask", "run", "weight")]
-    prompts = config.get("prompts") if isinstance(config.get("prompts"), Mapping) else {}
+    prompts = _mapping(config.get("prompts"))
     for word in _PROMPTS:
         entries = prompts.get(word)
         for entry in entries if isinstance(entries, list) else [entries]:

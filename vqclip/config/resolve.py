@@ -7,10 +7,11 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from vqclip.errors import UserError
+from vqclip.io.plain import plain_dict
 from vqclip.prompts import expand_files
 
 __all__ = ["differences", "identity", "picture_config", "resolved", "time_varying"]
@@ -64,7 +65,7 @@ def resolved(cfg: DictConfig) -> dict[str, Any]:
         UserError: a value is missing (``???``) or an interpolation fails.
     """
     try:
-        config = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+        config = plain_dict(cfg, throw_on_missing=True)
     except OmegaConfBaseException as error:
         key = getattr(error, "full_key", None)
         raise UserError(f"{key or 'config'}: {str(error).splitlines()[0]}. Try: {key or 'KEY'}=VALUE") from None

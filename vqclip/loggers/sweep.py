@@ -10,9 +10,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-
 from vqclip.io.files import write_json
+from vqclip.io.plain import plain_dict
 
 __all__ = ["SweepReport", "SweepView", "begin_sweep", "end_sweep"]
 
@@ -72,7 +71,7 @@ def begin_sweep(loggers: Mapping[str, Any], folder: Path, group: str) -> list[Sw
     for name in loggers:
         settings = loggers[name] or {}
         if found := _VIEWS.get(str(settings.get("_target_"))):
-            plain = {str(key): value for key, value in OmegaConf.to_container(settings, resolve=True).items()}
+            plain = {str(key): value for key, value in plain_dict(settings).items()}
             view = getattr(import_module(found[0]), found[1])(name, plain, folder, group)
             known[name] = view.begin(known.get(name))
             views.append(view)

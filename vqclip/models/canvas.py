@@ -64,7 +64,7 @@ class MultiResolutionCanvas:
     def decode(self, z: Tensor) -> Tensor:
         """[B,3L,H,W], finest first → the picture [B,3,H,W] in [0,1]."""
         layers = z.unflatten(1, (self.levels, 3)).unbind(1)
-        return _colours(sum(self._smooth(layer, k) for k, layer in enumerate(layers)))
+        return _colours(sum((self._smooth(layer, k) for k, layer in enumerate(layers)), start=torch.zeros(())))
 
     def encode(self, image: Tensor) -> Tensor:
         """A picture [B,3,H,W] in [0,1] → the latent that it is made of: what is coarse stands in coarse layers."""
@@ -79,6 +79,6 @@ class MultiResolutionCanvas:
         """Averages over 2^k × 2^k pixels, with straight lines between them."""
         if k == 0:
             return layer
-        size = layer.shape[-2:]
-        small = F.adaptive_avg_pool2d(layer, [max(1, side >> k) for side in size])
-        return F.interpolate(small, size, mode="bilinear", align_corners=False)
+        height, width = layer.shape[-2:]
+        small = F.adaptive_avg_pool2d(layer, (max(1, height >> k), max(1, width >> k)))
+        return F.interpolate(small, (height, width), mode="bilinear", align_corners=False)

@@ -7,6 +7,7 @@ openai-clip's own ``CLIP`` module (Radford et al. 2021, https://arxiv.org/abs/21
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +30,24 @@ def build_clip(config: dict) -> CLIP:
     return CLIP(**config)
 
 
+def _fuse_norms(network: nn.Module) -> None:
+    for parent in list(network.modules()):
+        for (conv_name, conv), (norm_name, norm) in pairwise(list(parent.named_children())):
+            if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                setattr(parent, conv_name, fuse_conv_bn_eval(conv, norm))
+                setattr(parent, norm_name, nn.Identity())
+
+
+def _compute_one_vector(visual: Any) -> None:
+    """Change the last attention of openai-clip's ``ModifiedResNet`` or ``VisionTransformer``."""
+    if hasattr(visual, "attnpool"):
+        visual.attnpool = OneVectorPool(visual.attnpool)
+    else:
+        *others, last = visual.transformer.resblocks
+        blocks = [Block(block, read=slice(None)) for block in others] + [Block(last, read=slice(0, 1))]
+        visual.transformer.resblocks = nn.Sequential(*blocks)
+
+
 class CLIPPerceptor(nn.Module):
     """A CLIP with the way in: text → tokens, crops in [0,1] → CLIP's normalised input.
 
@@ -36,6 +55,10 @@ class CLIPPerceptor(nn.Module):
         config: arguments of ``clip.model.CLIP`` by name.
         token_ids: for a model with a reduced vocabulary, the BPE ids it kept, in order [V].
     """
+
+    mean: Tensor
+    std: Tensor
+    sha256: str  #: of the file the weights came from
 
     def __init__(self, config: dict, token_ids: Tensor | None = None):
         super().__init__()
@@ -52,17 +75,8 @@ class CLIPPerceptor(nn.Module):
         last attention, only the vector that is read is computed.
         """
         visual = self.model.visual
-        for parent in list(visual.modules()):
-            for (conv_name, conv), (norm_name, norm) in pairwise(list(parent.named_children())):
-                if isinstance(norm, nn.BatchNorm2d):
-                    setattr(parent, conv_name, fuse_conv_bn_eval(conv, norm))
-                    setattr(parent, norm_name, nn.Identity())
-        if hasattr(visual, "attnpool"):
-            visual.attnpool = OneVectorPool(visual.attnpool)
-        else:
-            *others, last = visual.transformer.resblocks
-            blocks = [Block(block, read=slice(None)) for block in others] + [Block(last, read=slice(0, 1))]
-            visual.transformer.resblocks = nn.Sequential(*blocks)
+        _fuse_norms(visual)
+        _compute_one_vector(visual)
         quicken_linears(visual)
         self.eval().requires_grad_(False)
 

@@ -68,9 +68,9 @@ class Block(nn.Module):
         super().__init__()
         self.attn, self.ln_1, self.ln_2, self.read = block.attn, block.ln_1, block.ln_2, read
         # x · sigmoid(1.702 x) = silu(1.702 x) / 1.702
-        for parameter in block.mlp.c_fc.parameters():
+        for parameter in block.mlp.get_submodule("c_fc").parameters():
             parameter.data.mul_(QUICK)
-        block.mlp.c_proj.weight.data.div_(QUICK)
+        block.mlp.get_parameter("c_proj.weight").data.div_(QUICK)
         block.mlp.gelu = nn.SiLU()
         self.mlp = block.mlp
 

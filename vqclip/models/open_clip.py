@@ -7,7 +7,8 @@ name, the tokenizers and the normalisation that the published weights of that na
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -35,6 +36,10 @@ class OpenCLIP(nn.Module):
         UserError: no such model.
     """
 
+    mean: Tensor
+    std: Tensor
+    model: Any  #: open_clip's towers share no class that says what they have
+
     def __init__(self, model: str, mean: list[float] | None = None, std: list[float] | None = None):
         super().__init__()
         known = open_clip.list_models()
@@ -52,7 +57,7 @@ class OpenCLIP(nn.Module):
         for name, own in (("mean", mean), ("std", std)):
             colours = torch.tensor(own or published[name], dtype=torch.float32)
             self.register_buffer(name, colours.view(1, 3, 1, 1), persistent=False)
-        self._tokenize = None
+        self._tokenize: Callable[[list[str]], Tensor] | None = None
 
     @staticmethod
     def tensor_names(names: Iterable[str]) -> dict[str, str]:
@@ -81,10 +86,10 @@ def _normalisation(model: str) -> dict[str, tuple[float, ...]]:
     }
 
 
-def _tokenizer(model: str):
+def _tokenizer(model: str) -> Callable[[list[str]], Tensor]:
     """open_clip's tokenizer of a model; those of SigLIP come from Hugging Face once, and need transformers."""
-    config = open_clip.get_model_config(model)["text_cfg"]
-    name = config.get("hf_tokenizer_name")
+    config = open_clip.get_model_config(model)
+    name = config and config["text_cfg"].get("hf_tokenizer_name")
     if not name:
         return open_clip.get_tokenizer(model)
     try:

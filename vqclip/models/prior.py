@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -49,8 +50,8 @@ class _Convolutions(nn.Module):
         self.stem = nn.Conv2d(inputs, width, 3, padding=1)
         self.blocks = nn.ModuleList(_Film(width, condition, kernel) for _ in range(depth))
         self.head = nn.Conv2d(width, outputs, 1)
-        nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
+        for parameter in self.head.parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         x = self.stem(x)
@@ -69,6 +70,10 @@ class Prior(nn.Module):
         channels, side: of the latent, [channels, side, side].
         text_width, text_layers, paint_width, paint_depth: sizes of the two halves.
     """
+
+    token_ids: Tensor
+    style_sets: Tensor
+    sha256: str  #: of the file the weights came from
 
     LAYOUTS = 3  # one object; two side by side; two one above the other
     MASK = 4  # an object's mask at twice the latent's resolution, folded into channels
@@ -112,7 +117,7 @@ class Prior(nn.Module):
     def _init_parser(self, vocab_size: int, context_length: int, w: int, layers: int) -> None:
         self.embedding = nn.Embedding(vocab_size, w)
         self.position = nn.Parameter(torch.randn(context_length, w) * 0.02)
-        layer = dict(
+        layer: dict[str, Any] = dict(
             d_model=w, nhead=4, dim_feedforward=3 * w, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
         )
         self.encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(**layer), layers, enable_nested_tensor=False)

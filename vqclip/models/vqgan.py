@@ -58,6 +58,8 @@ class VQGAN(nn.Module):
     The latent is the input of ``post_quant_conv``: [B, embed_dim, H/f, W/f].
     """
 
+    sha256: str  #: of the file the weights came from
+
     def __init__(
         self, ddconfig: dict, n_embed: int, embed_dim: int, gumbel: bool = False, norm_groups: int = _TAMING_GROUPS
     ):
@@ -85,7 +87,8 @@ class VQGAN(nn.Module):
     @property
     def codebook(self) -> Tensor:
         """All codes, [n_embed, C]."""
-        return (self.quantize.embed if self.gumbel else self.quantize.embedding).weight
+        codebook = self.quantize
+        return (codebook.embed if isinstance(codebook, GumbelCodebook) else codebook.embedding).weight
 
     def latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
         """(C, h, w) of the latent for a picture asked for at ``height`` × ``width`` pixels.
@@ -109,7 +112,7 @@ class VQGAN(nn.Module):
         codes, so the likeliest codes themselves are the latent.
         """
         h = self.quant_conv(encode(self.encoder, image * 2 - 1))
-        return self.quantize.choose(h) if self.gumbel else h
+        return self.quantize.choose(h) if isinstance(self.quantize, GumbelCodebook) else h
 
     def quantise(self, z: Tensor) -> Tensor:
         """Latent [B,C,h,w] → the nearest code (Euclidean) at each place, same shape.  No gradient passes."""

@@ -8,6 +8,7 @@ pairs of them.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -23,7 +24,9 @@ __all__ = ["decode", "encode"]
 #: Places up to which attention is taming's arithmetic, digit for digit: 64×64 latents, 512×512 pixels at f = 8.
 EXACT_PLACES = 4096
 
-Run = Callable[[nn.Module, Tensor], Tensor]
+Run = Callable[[ResnetBlock | AttnBlock, Tensor], Tensor]
+#: A bare ``nn.Module`` that taming hangs its blocks on, by names that no class declares.
+Blocks = Any
 
 
 def decode(decoder: Decoder, z: Tensor, checkpointed: bool, rows: int | None = None) -> Tensor:
@@ -40,7 +43,7 @@ def decode(decoder: Decoder, z: Tensor, checkpointed: bool, rows: int | None = N
     for level in reversed(range(decoder.num_resolutions)):
         h = _level(decoder.up[level], h, run)
         if level:
-            h = _upsampled(decoder.up[level].upsample, h)
+            h = _upsampled(decoder.up[level], h)
     return activated(decoder.norm_out, decoder.conv_out, h)
 
 
@@ -50,17 +53,17 @@ def encode(encoder: Encoder, image: Tensor) -> Tensor:
     for level in range(encoder.num_resolutions):
         h = _level(encoder.down[level], h, _block)
         if level < encoder.num_resolutions - 1:
-            h = encoder.down[level].downsample(h)
+            h = encoder.down[level].get_submodule("downsample")(h)
     return encoder.conv_out(F.silu(encoder.norm_out(_middle(encoder.mid, h, _block))))
 
 
-def _middle(mid: nn.Module, h: Tensor, run: Run) -> Tensor:
+def _middle(mid: Blocks, h: Tensor, run: Run) -> Tensor:
     for block in (mid.block_1, mid.attn_1, mid.block_2):
         h = run(block, h)
     return h
 
 
-def _level(level: nn.Module, h: Tensor, run: Run) -> Tensor:
+def _level(level: Blocks, h: Tensor, run: Run) -> Tensor:
     for i, block in enumerate(level.block):
         h = run(block, h)
         if len(level.attn):
@@ -68,11 +71,11 @@ def _level(level: nn.Module, h: Tensor, run: Run) -> Tensor:
     return h
 
 
-def _block(block: nn.Module, x: Tensor) -> Tensor:
+def _block(block: ResnetBlock | AttnBlock, x: Tensor) -> Tensor:
     return _residual(block, x) if isinstance(block, ResnetBlock) else _attention(block, x)
 
 
-def _recomputed(block: nn.Module, x: Tensor) -> Tensor:
+def _recomputed(block: ResnetBlock | AttnBlock, x: Tensor) -> Tensor:
     return checkpoint(_block, block, x, use_reentrant=False)
 
 
@@ -84,7 +87,8 @@ def _residual(block: ResnetBlock, x: Tensor) -> Tensor:
     return x + h
 
 
-def _upsampled(layer: Upsample, h: Tensor) -> Tensor:
+def _upsampled(level: Blocks, h: Tensor) -> Tensor:
+    layer: Upsample = level.upsample
     h = F.interpolate(h, scale_factor=2.0, mode="nearest")
     return convolved(layer.conv, h) if layer.with_conv else h
 

@@ -9,6 +9,7 @@ parts of a block that work in place write over what they read.  For decoding wit
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -28,13 +29,17 @@ def decode_in_strips(decoder: Decoder, z: Tensor, rows: int, middle: Callable[[n
     """
     h = middle(decoder.mid, decoder.conv_in(z))
     for level in reversed(range(decoder.num_resolutions)):
-        for i, block in enumerate(decoder.up[level].block):
-            h = _residual(block, h, rows)
-            if len(decoder.up[level].attn):
-                h = decoder.up[level].attn[i](h)
-        if level:
-            h = _upsampled(decoder.up[level].upsample.conv, h, rows)
+        h = _level(decoder.up[level], h, rows, upsample=level > 0)
     return _convolved(decoder.conv_out, h, rows, _activation(decoder.norm_out, h))
+
+
+def _level(level: Any, h: Tensor, rows: int, upsample: bool) -> Tensor:
+    """The blocks of one resolution; taming hangs them on a bare ``nn.Module``, by names that no class declares."""
+    for i, block in enumerate(level.block):
+        h = _residual(block, h, rows)
+        if len(level.attn):
+            h = level.attn[i](h)
+    return _upsampled(level.upsample.conv, h, rows) if upsample else h
 
 
 def _residual(block: ResnetBlock, x: Tensor, rows: int) -> Tensor:

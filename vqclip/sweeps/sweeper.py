@@ -32,6 +32,7 @@ from vqclip.config.explain import explain
 from vqclip.config.grammar import job_name
 from vqclip.config.resolve import resolved
 from vqclip.errors import UserError
+from vqclip.io.plain import plain_dict
 from vqclip.runs.lock import lock_folder
 from vqclip.sweeps.inert import inert_warnings
 from vqclip.sweeps.jobs import Job, group_name, in_batches, is_done, job_folders, numbered_folders, read_report
@@ -114,7 +115,7 @@ class Sweep:
         """Run what the search proposes; how many trials did not finish."""
         from vqclip.sweeps.search import plot, score_of, search
 
-        settings = OmegaConf.to_container(self.config.hparams_search, resolve=True)
+        settings = plain_dict(self.config.hparams_search)
         parsed = self._parsed([*settings["space"], *arguments])
         space = {key: override for key, override in parsed.items() if override.is_sweep_override()}
         fixed = {key: o.get_value_element_as_str() for key, o in parsed.items() if key not in space}
