@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytorch_lightning as pl
+import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from vqclip.module import LatentOptimisation
+from vqclip.module import optimisation
 from vqclip.runs.recorder import Recorder
 
 __all__ = ["AutoStop", "Interpolation", "Progress", "Timelapse"]
@@ -15,18 +18,24 @@ __all__ = ["AutoStop", "Interpolation", "Progress", "Timelapse"]
 class Progress(pl.Callback):
     """A bar with the loss and its terms."""
 
-    def on_train_start(self, trainer: pl.Trainer, module: LatentOptimisation) -> None:
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.bar = tqdm(
-            total=module.steps, initial=trainer.global_step, desc="optimising", unit="step", dynamic_ncols=True
+            total=optimisation(pl_module).steps,
+            initial=trainer.global_step,
+            desc="optimising",
+            unit="step",
+            dynamic_ncols=True,
         )
 
-    def on_train_batch_end(self, trainer: pl.Trainer, module: LatentOptimisation, *_) -> None:
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         # tqdm's own throttle decides when to draw; numbers leave the device only then.
         if self.bar.update():
-            shown = {k: v.mean().item() for k, v in module.metrics.items() if isinstance(v, Tensor)}
+            shown = {k: v.mean().item() for k, v in optimisation(pl_module).metrics.items() if isinstance(v, Tensor)}
             self.bar.set_postfix({k: f"{v:.3f}" for k, v in shown.items()}, refresh=False)
 
-    def teardown(self, trainer: pl.Trainer, module: LatentOptimisation, stage: str) -> None:
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         if hasattr(self, "bar"):
             self.bar.close()
 
@@ -47,10 +56,13 @@ class AutoStop(pl.Callback):
         self.losses: list[float] = []
         self.ended_because = ""
 
-    def on_train_batch_end(self, trainer: pl.Trainer, module: LatentOptimisation, *_) -> None:
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        module = optimisation(pl_module)
         if trainer.global_step <= module.search.trial_steps:
             return  # one of several starts is still being looked for
-        self.losses = [*self.losses, module.metrics["loss"].mean().item()][-2 * self.window :]
+        self.losses = [*self.losses, torch.as_tensor(module.metrics["loss"]).mean().item()][-2 * self.window :]
         if len(self.losses) < 2 * self.window:
             return
         before, last = (sum(half) / self.window for half in (self.losses[: self.window], self.losses[self.window :]))
@@ -75,7 +87,7 @@ class Timelapse(pl.Callback):
     def __init__(self, fps: int):
         self.fps = fps
 
-    def on_train_end(self, trainer: pl.Trainer, module: LatentOptimisation) -> None:
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         from vqclip.io.video import timelapse
 
         recorder = Recorder.of(trainer)
@@ -96,11 +108,12 @@ class Interpolation(pl.Callback):
     def __init__(self, frames: int, fps: int, mode: str, most: int):
         self.frames, self.fps, self.mode, self.most = frames, fps, mode, most
 
-    def on_train_end(self, trainer: pl.Trainer, module: LatentOptimisation) -> None:
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         from vqclip.io.interpolation import Keyframe, frames_between
         from vqclip.io.video import write_video
 
         recorder = Recorder.of(trainer)
+        module = optimisation(pl_module)
         stops = [Keyframe(z.to(module.device), module.picture) for z in recorder.best_latents()]
         if 1 < len(stops) <= self.most:
             total = self.frames * (len(stops) - 1) + 1

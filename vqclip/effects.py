@@ -6,6 +6,7 @@ Each has a strength; at 0 it draws no number and touches no pixel.  All are diff
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
@@ -46,7 +47,7 @@ class Effects:
         """Uniform numbers of each effect for B pictures of ``count`` crops, [B,N,·]."""
         return {name: rng.uniform(f"effects.{name}", count, _DRAWS[name]) for name in self.strengths}
 
-    def __call__(self, crops: Tensor, drawn: dict[str, Tensor], which: slice) -> Tensor:
+    def __call__(self, crops: Tensor, drawn: Mapping[str, Tensor], which: slice) -> Tensor:
         """Crops [B·n,3,S,S] that are ``which`` of every picture's → the same."""
         acts = {"perspective": _perspective, "jitter": _jitter, "sharpness": _sharpness, "blur": _blur, "erase": _erase}
         for name, strength in self.strengths.items():

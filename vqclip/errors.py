@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterable
 
 __all__ = ["UserError", "closest"]
 
@@ -17,7 +18,7 @@ class UserError(Exception):
     exit_status = 2  #: a mistake; 1 where a run began and could not go on
 
 
-def closest(word: str, known: list[str]) -> str:
+def closest(word: str, known: Iterable[str]) -> str:
     """`` Did you mean …?`` or nothing."""
     near = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
     return f" Did you mean {near[0]}?" if near else ""

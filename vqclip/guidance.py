@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -92,7 +92,7 @@ class Guidance:
                 vectors = guide.perceptor.encode_image(self.crops(leaf, draw, noise, size, chunk))
                 unit = F.normalize(vectors, dim=-1).view(len(image), -1, vectors.shape[-1])
                 seen = None if weights is None else weights[:, chunk]
-                terms = self.objective.on_crops(replace(view, vectors=unit, targets=targets, weights=seen))
+                terms = self.objective.on_crops(view.on_crops(unit, targets, seen))
                 terms = {name: value * (guide.weight / count) for name, value in terms.items()}
                 if backward:
                     self.objective.total(terms, view.progress).sum().backward()

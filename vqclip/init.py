@@ -70,7 +70,7 @@ def _rgb(colour: str, key: str = "init.colour") -> tuple[int, ...]:
     from PIL import ImageColor
 
     try:
-        return ImageColor.getcolor(colour, "RGB")
+        return ImageColor.getrgb(colour)[:3]
     except ValueError:
         names = list(ImageColor.colormap)
         raise UserError(
@@ -259,6 +259,8 @@ class Run:
 
 def best_of(init: Init, start: InitContext, count: int) -> Tensor:
     """The start of the best score among ``count``, picture by picture; the first of them is ``init``'s own."""
+    if start.score is None:
+        raise ValueError("the best of several starts is asked for, and nothing scores them")
     best, scores = init(start), None
     for candidate in range(count):
         z = init(replace(start, rng=StepRandom(start.rng.seeds, candidate, start.rng.device))) if candidate else best
@@ -276,6 +278,9 @@ class MaskComposite(torch.nn.Module):
         picture: [1,3,H,W] in [0,1].
         mask: [1,1,H,W] in [0,1], 0 where the picture stays to the last bit.
     """
+
+    picture: Tensor
+    mask: Tensor
 
     def __init__(self, picture: Tensor, mask: Tensor):
         super().__init__()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from torch import Tensor
 
 from vqclip.protocols import Generator
@@ -17,6 +19,10 @@ class Continuous:
         return z
 
 
+class _WithCodes(Generator, Protocol):
+    def quantise(self, z: Tensor) -> Tensor: ...
+
+
 class Quantised:
     """The decoder sees the nearest code at each place; the gradient passes straight through to ``z``.
 
@@ -25,6 +31,6 @@ class Quantised:
 
     needs = ("quantise",)
 
-    def __call__(self, z: Tensor, generator: Generator) -> Tensor:
+    def __call__(self, z: Tensor, generator: _WithCodes) -> Tensor:
         """[B,C,h,w] → codes [B,C,h,w]."""
         return z + (generator.quantise(z) - z).detach()

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vqclip.protocols import Targets, Term, View
+from vqclip.protocols import CropView, Targets, Term, View
 from vqclip.schedules import ever, negated, schedule
 from vqclip.targets import combine_texts, gated
 from vqclip.terms import TotalVariation
@@ -37,9 +37,9 @@ class Include:
     def __init__(self, weight: Any, distance: str = "cosine"):
         self.weight, self.distance = weight, distance
 
-    def __call__(self, view: View) -> Tensor:
+    def __call__(self, view: CropView) -> Tensor:
         own = view.targets
-        if own.parts is not None:
+        if own.parts is not None and own.stops is not None:
             return _of_dot(gated(view.vectors, own.parts, own.stops), view.weights, self.distance)
         return _likeness(view, own.include, self.distance)
 
@@ -47,11 +47,13 @@ class Include:
 class Exclude(Include):
     """Likeness of the crops to what should not be there."""
 
-    def __call__(self, view: View) -> Tensor:
+    def __call__(self, view: CropView) -> Tensor:
         own = view.targets
-        if own.exclude_parts is not None:
+        if own.exclude_parts is not None and own.exclude_stops is not None:
             dot = gated(view.vectors, own.exclude_parts, own.exclude_stops, -1.0)
             return _of_dot(dot, view.weights, self.distance)
+        if own.exclude is None:
+            raise ValueError("nothing is excluded: a view without such targets has no such term")
         return _likeness(view, F.normalize(own.exclude, dim=-1), self.distance)
 
 
@@ -65,7 +67,7 @@ class Anchor:
         return (view.latent - view.start).square().flatten(1).mean(1)
 
 
-def _likeness(view: View, target: Tensor, distance: str) -> Tensor:
+def _likeness(view: CropView, target: Tensor, distance: str) -> Tensor:
     """Unit vectors [B,n,D] and targets [B,D] → similarity, summed over the crops, [B]."""
     vectors = view.vectors
     if view.weights is not None:
@@ -104,7 +106,7 @@ class Objective:
         self.terms: dict[str, Term] = own | {n: _uniform(t) for n, t in (terms or {}).items() if t is not None}
         self.weights = {name: schedule(term.weight) for name, term in self.terms.items()}
 
-    def on_crops(self, view: View) -> dict[str, Tensor]:
+    def on_crops(self, view: CropView) -> dict[str, Tensor]:
         """Terms on crops: name → sum over the view's crops, [B], unweighted."""
         own = view.targets
         found = {
@@ -132,7 +134,8 @@ class Objective:
 
     def total(self, terms: Mapping[str, Tensor], progress: float) -> Tensor:
         """The weighted sum of ``terms``, [B]."""
-        return sum(self.weights[name](progress) * value for name, value in terms.items())
+        weighted = (self.weights[name](progress) * value for name, value in terms.items())
+        return sum(weighted, start=torch.zeros(()))
 
 
 class _OfImageAndLatent:

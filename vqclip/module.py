@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import pytorch_lightning as pl
 import torch
@@ -21,7 +22,7 @@ from vqclip.rng import StepRandom
 from vqclip.schedules import Schedule
 from vqclip.search import Search
 
-__all__ = ["LatentOptimisation", "Networks"]
+__all__ = ["LatentOptimisation", "Networks", "optimisation"]
 
 #: The crops a score looks at are drawn under this step's name: the same for every snapshot of a run.
 SCORE_STEP = 0
@@ -40,10 +41,16 @@ class Networks:
 
     def to_device(self, device: torch.device | str) -> None:
         """Move them, weights channels-last: convolutions are faster so, on CPUs and GPUs (experiments/benchmarks)."""
-        self.generator.to(device, memory_format=torch.channels_last)
+        # torch's overloads leave the memory order out.
+        self.generator.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         for name, guide in self.guides.items():
             perceptor = guide.perceptor.to(device, memory_format=torch.channels_last)
             self.guides[name] = Guide(perceptor, guide.weight, guide.targets.to(device))
+
+
+def optimisation(module: pl.LightningModule) -> LatentOptimisation:
+    """What a callback of this package is given: Lightning says only that it is some module."""
+    return cast("LatentOptimisation", module)
 
 
 class LatentOptimisation(pl.LightningModule):
@@ -65,6 +72,9 @@ class LatentOptimisation(pl.LightningModule):
         search: what is done to the latents between steps; None for nothing.
         starts: the latents [B,C,h,w] of another try, by its number from 1; for a search that restarts.
     """
+
+    start: Tensor  #: the latents [B,C,h,w] that the run began at
+    average: Tensor  #: their running mean, where the search keeps one
 
     def __init__(
         self,
@@ -218,7 +228,8 @@ class LatentOptimisation(pl.LightningModule):
         return self.make_optimizer([self.latent])
 
     def training_step(self, batch: int, batch_idx: int) -> None:
-        self.optimise(self.global_step, self.optimizers())
+        # The one of configure_optimizers, in Lightning's wrapper, which counts its steps and else acts as torch's.
+        self.optimise(self.global_step, cast("torch.optim.Optimizer", self.optimizers()))
         # For callbacks that watch the trainer; the loggers have it from the recorder, in one row with the pictures.
         self.log_dict({name: torch.as_tensor(v).mean() for name, v in self.metrics.items()}, logger=False, batch_size=1)
 

@@ -40,18 +40,20 @@ class OneScaleAdam(torch.optim.Optimizer):
         super().__init__(params, {"lr": lr, "betas": tuple(betas), "eps": eps, "coarse": coarse})
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> None:
-        """One step along the gradients that are there."""
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """One step along the gradients that are there; what the closure gives, as torch's own do."""
+        loss = None
         if closure is not None:
             with torch.enable_grad():
-                closure()
+                loss = closure()
         for group in self.param_groups:
             for latent in group["params"]:
                 if latent.grad is not None:
-                    self._move(latent, self.state[latent], group)
+                    self._move(latent, latent.grad, self.state[latent], group)
+        return loss
 
-    def _move(self, latent: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
-        grad, (first, second) = _with_coarse(latent.grad, group["coarse"]), group["betas"]
+    def _move(self, latent: Tensor, grad: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
+        grad, (first, second) = _with_coarse(grad, group["coarse"]), group["betas"]
         if not state:
             state |= {"step": 0, "mean": torch.zeros_like(grad), "square": torch.zeros_like(grad[:, :1, :1, :1])}
         state["step"] += 1
@@ -90,7 +92,7 @@ def step_with(
     """
     terms: dict[str, Tensor] = {}
 
-    def closure() -> Tensor:
+    def closure() -> Any:  # a tensor, as torch's own optimisers take it; its annotation says float
         terms.update(gradients())
         return total(terms).sum()
 
@@ -107,6 +109,8 @@ def clip_gradients(latent: Tensor, longest: float | None) -> Tensor:
 
     Each picture's alone: what else is in the batch has no say.
     """
+    if latent.grad is None:
+        raise ValueError("the latent has no gradient: no term of the objective depends on it")
     norm = latent.grad.flatten(1).norm(dim=1)
     if longest:
         latent.grad.mul_((longest / norm).clamp(max=1).view(-1, *[1] * (latent.dim() - 1)))

@@ -27,7 +27,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import yaml
 
@@ -187,8 +187,8 @@ def parse_prompts(value: Any) -> list[Prompt]:
 
 def texts_of(*prompts: Prompt, at: float | None = None) -> list[str]:
     """Every text of some prompts; with ``at``, of those that are wanted at this progress of the run."""
-    entries = [entry for prompt in prompts for entry in prompt.entries if entry.text]
-    return [entry.text for entry in entries if at is None or entry.weight_at(at) > 0]
+    entries = [(entry, entry.text) for prompt in prompts for entry in prompt.entries]
+    return [text for entry, text in entries if text and (at is None or entry.weight_at(at) > 0)]
 
 
 def expand_files(value: Any) -> Any:
@@ -213,7 +213,7 @@ def _listed(value: Any) -> list[Any]:
     return list(value) if isinstance(value, list | tuple) else [value]
 
 
-def _is_file(entry: Any) -> bool:
+def _is_file(entry: Any) -> TypeGuard[Mapping[str, str]]:
     return isinstance(entry, Mapping) and set(entry) == {"file"}
 
 

@@ -6,7 +6,7 @@ A part is any class with the methods below; nothing has to be inherited.  It is 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
@@ -15,6 +15,7 @@ from vqclip.rng import StepRandom
 
 __all__ = [
     "Augmentation",
+    "CropView",
     "Generator",
     "Init",
     "InitContext",
@@ -159,7 +160,7 @@ class Targets:
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> Targets:
         own = {field.name: getattr(self, field.name) for field in fields(self)}
-        return Targets(**{name: change(v) if isinstance(v, Tensor) else v for name, v in own.items()})
+        return replace(self, **{name: change(v) for name, v in own.items() if isinstance(v, Tensor)})
 
 
 @dataclass(frozen=True)
@@ -180,6 +181,17 @@ class View:
     def start_image(self) -> Tensor:
         """The picture that the run began at, [B,3,H,W] in [0,1]; decoded when it is first asked for."""
         return self.start_picture()
+
+    def on_crops(self, vectors: Tensor, targets: Targets, weights: Tensor | None) -> CropView:
+        """The same with crops."""
+        return CropView(**{**vars(self), "vectors": vectors, "targets": targets, "weights": weights})
+
+
+class CropView(View):
+    """What a term on crops may look at: a view whose crops and targets are there."""
+
+    vectors: Tensor
+    targets: Targets
 
 
 @runtime_checkable

@@ -14,8 +14,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
-__all__ = ["SHAPES", "Points", "Schedule", "Scheduled", "ever", "negated", "schedule"]
+__all__ = ["SHAPES", "AnySchedule", "Points", "Schedule", "Scheduled", "ever", "negated", "schedule"]
 
 #: What every schedule is: from progress t in [0,1] to a number.
 Scheduled = Callable[[float], float]
@@ -138,7 +139,8 @@ def _from_mapping(value: Mapping) -> AnySchedule:
     if "points" in value:
         points = tuple((float(t), float(v)) for t, v in value["points"])
         return Points(**{**value, "points": points})
-    return Schedule(**{k: v if k == "shape" else float(v) for k, v in value.items()})
+    known: dict[str, Any] = {k: v if k == "shape" else float(v) for k, v in value.items()}
+    return Schedule(**known)
 
 
 def negated(value: AnySchedule) -> AnySchedule:

@@ -224,7 +224,7 @@ def _encoded(perceptor: Any, prompts: Sequence[Prompt], sentences: Sequence[str]
             vector = F.normalize(perceptor.encode_image(image)[0], dim=-1)
             vector = vector * perceptor.encode_text([""])[0].norm()
         elif templates := prompt.templates or sentences:
-            each = perceptor.encode_text([sentence.replace("{}", prompt.text) for sentence in templates])
+            each = perceptor.encode_text([sentence.replace("{}", prompt.text or "") for sentence in templates])
             vector = F.normalize(F.normalize(each, dim=-1).mean(0), dim=-1) * each.norm(dim=-1).mean()
         else:
             vector = next(encoded)

@@ -127,7 +127,8 @@ def _of_tool(words: Sequence[str], current: str) -> Iterator[str]:
         importlib.import_module(_tools()[words[0]]).main(["--help"])
     yield from re.findall(r"(?<![\w-])--[a-z][\w-]*", shown.getvalue())
     if words == ["models"]:
-        yield from re.search(r"\{([\w,]+)\}", shown.getvalue())[1].split(",")
+        for commands in re.findall(r"\{([\w,]+)\}", shown.getvalue())[:1]:
+            yield from commands.split(",")
     elif words[0] == "models":
         yield from sorted(path.stem for path in conf_dir().glob("checkpoints/*/*.yaml"))
 
@@ -135,7 +136,7 @@ def _of_tool(words: Sequence[str], current: str) -> Iterator[str]:
 def _values(current: str, words: Sequence[str]) -> Iterator[str]:
     """``noise=s`` → the choices of the group, also after a comma and in a list."""
     key, value = current.split("=", 1)
-    opened = re.match(r".*[,\[]|", value)[0]
+    opened = value[: max(value.rfind(","), value.rfind("[")) + 1]
     folders = [conf_dir(), *(Path(b) for a, b in pairwise(words) if a == "--config-dir")]
     for folder in folders:
         for path in sorted((folder / key.lstrip("+~")).glob("*.yaml")):
@@ -146,7 +147,7 @@ def _keys(current: str) -> Iterator[str]:
     """Keys and groups that begin as ``current`` does, one level at a time: ``lo`` → ``loss=``, ``loss.``"""
     from vqclip.config.compose import compose
 
-    mark = re.match(r"[+~]*", current)[0]
+    mark = current[: len(current) - len(current.lstrip("+~"))]
     for folder in sorted(path for path in conf_dir().rglob("*") if path.is_dir()):
         yield f"{mark}{folder.relative_to(conf_dir())}="
     node: Any = compose()

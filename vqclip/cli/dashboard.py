@@ -38,5 +38,7 @@ def main(argv: Sequence[str]) -> int:
 
     if not has_key(wandb.setup().settings):
         raise UserError("vqclip dashboard: no W&B key is known. Try: wandb login, or vqclip dashboard --print")
-    print(build(pictures, entity or wandb.Api().default_entity, project).save().url)
+    if not (entity := entity or wandb.Api().default_entity):
+        raise UserError("vqclip dashboard: whose it is, is not known. Try: --entity NAME")
+    print(build(pictures, entity, project).save().url)
     return 0

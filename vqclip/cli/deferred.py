@@ -170,6 +170,11 @@ class _Package(ModuleType):
 _LOCK = threading.RLock()
 
 
+def _spec_of(module: ModuleType) -> Any:
+    """Its spec, which every module has that was imported."""
+    return module.__spec__
+
+
 def _wake(module: ModuleType) -> None:
     """Run the ``__init__`` that waits."""
     with _LOCK:
@@ -178,11 +183,11 @@ def _wake(module: ModuleType) -> None:
         wait = module.__dict__.pop("_vqclip_wait")
         for name in wait.at_once:
             del module.__dict__[name]
-        module.__class__ = ModuleType
+        module.__class__ = ModuleType  # pyright: ignore[reportAttributeAccessIssue]  # Python allows a base there
         for name in wait.without:
             if name in sys.modules:
                 _run_again(sys.modules[name], module.__name__)
-        module.__spec__.loader.exec_module(module)
+        _spec_of(module).loader.exec_module(module)
 
 
 def _run_again(module: ModuleType, package: str) -> None:
@@ -235,7 +240,7 @@ class _Around(Loader):
         return self.real.create_module(spec)
 
     def _restore(self, module: ModuleType) -> None:
-        module.__loader__ = module.__spec__.loader = self.real
+        module.__loader__ = _spec_of(module).loader = self.real
 
 
 class _Waiting(_Around):

@@ -7,7 +7,7 @@ import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import yaml
 
@@ -20,13 +20,13 @@ __all__ = ["experiment_of", "main"]
 
 
 class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> None:
+    def error(self, message: str) -> NoReturn:
         raise UserError(f"import: {message}. Try: vqclip import --help")
 
 
 def main(argv: Sequence[str]) -> int:
     """The tool."""
-    parser = _Parser(prog="vqclip import", description=__doc__.partition(":")[2].strip())
+    parser = _Parser(prog="vqclip import", description=(__doc__ or "").partition(":")[2].strip())
     parser.add_argument("source", metavar="FILE|COMMAND", help="a settings file, or a command line in quotes")
     parser.add_argument("--name", help="of the experiment (the file's, or imported)")
     parser.add_argument("--to", type=Path, default=Path("imported"), help="config folder it goes to (imported)")
@@ -69,7 +69,7 @@ def experiment_of(made: Imported, heading: str) -> str:
         key, _, text = line.removeprefix("+").partition("=")
         if "." not in key and (conf_dir() / key).is_dir():
             value = parser.parse_override(line.removeprefix("+")).value()
-            groups[key] = [*groups.get(key, []), *value] if key == "loss/terms" else value
+            groups[key] = [*groups.get(key, []), *value] if key == "loss/terms" and isinstance(value, list) else value
         else:
             _put(keys, key.split("."), yaml.safe_load(text))
     defaults = [

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 import torch
 from omegaconf import DictConfig
@@ -69,7 +70,7 @@ def stops_of(folder: Path) -> tuple[list[Keyframe], dict]:
 
 
 def _arguments(argv: Sequence[str]) -> argparse.Namespace:
-    parser = _Parser(prog="vqclip interpolate", description=__doc__.partition(":")[2].strip())
+    parser = _Parser(prog="vqclip interpolate", description=(__doc__ or "").partition(":")[2].strip())
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folders, in the order of the video")
     parser.add_argument("--frames", type=_from(2), default=120, help="length of the whole video (120)")
     parser.add_argument("--fps", type=_from(1), default=30, help="frames a second (30)")
@@ -83,7 +84,7 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
 
 
 class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> None:
+    def error(self, message: str) -> NoReturn:
         raise UserError(f"interpolate: {message}. Try: vqclip interpolate --help")
 
 

@@ -154,7 +154,7 @@ def _job(cfg: DictConfig) -> float:
         print(f"vqclip: {error}", file=sys.stderr)
         sys.exit(error.exit_status)
     if result.status == DIVERGED and sweep:
-        raise Diverged(result.reason)  # Hydra counts it among the jobs that failed, and goes on
+        raise Diverged(str(result.reason))  # Hydra counts it among the jobs that failed, and goes on
     _tell(result)
     if result.status == DIVERGED:
         sys.exit(1)

@@ -98,7 +98,7 @@ def _state(card: Card) -> str:
     if card.local is None and not card.urls:
         return "no file"
     if card.local is not None:
-        return ("shipped" if card.path.startswith("pkg://") else "yours") if card.local.is_file() else "missing"
+        return ("shipped" if str(card.path).startswith("pkg://") else "yours") if card.local.is_file() else "missing"
     part = card.source.with_name(card.source.name + ".part")
     if card.kept.is_file():
         return f"here, {_size(card.kept.stat().st_size)}"

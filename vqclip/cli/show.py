@@ -19,7 +19,7 @@ from vqclip.config.check import check
 from vqclip.config.compose import compose
 from vqclip.config.resolve import resolved
 from vqclip.errors import UserError
-from vqclip.schedules import Schedule, schedule
+from vqclip.schedules import AnySchedule, schedule
 
 __all__ = ["Cost", "main", "measure", "schedules_of", "text_plot"]
 
@@ -71,7 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def schedules_of(config: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Schedule]]:
+def schedules_of(config: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, AnySchedule]]:
     """Dotted key → schedule, of every value that changes over the run and of :data:`ALWAYS`."""
     for key, value in config.items():
         name = f"{path}.{key}" if path else str(key)
@@ -83,7 +83,7 @@ def schedules_of(config: Mapping[str, Any], path: str = "") -> Iterator[tuple[st
             yield name, schedule(value)
 
 
-def text_plot(line: Schedule) -> str:
+def text_plot(line: AnySchedule) -> str:
     """A schedule in one line of text: ``3 ████▇▇▆▅▄▃▂▁ 0.1  cosine``."""
     if line.start == line.end:
         return f"{line.start:g}"
@@ -168,7 +168,7 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def draw(lines: Mapping[str, Schedule], path: Path) -> None:
+def draw(lines: Mapping[str, AnySchedule], path: Path) -> None:
     """The schedules as small plots under one another, into a PNG."""
     from PIL import Image, ImageDraw, ImageFont
 

@@ -81,7 +81,7 @@ def _finals(pictures: Sequence[Picture]) -> list[dict[str, Any] | None]:
 
 def _policy(template: str) -> str:
     """The page's Content-Security-Policy: its one script by its hash, pictures and videos, and nothing from outside."""
-    script = re.search(r"<script>(.*?)</script>", template, re.DOTALL)[1]
+    script = template.partition("<script>")[2].partition("</script>")[0]
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return (
         f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; img-src data:; "

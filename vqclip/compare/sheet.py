@@ -18,6 +18,8 @@ from vqclip.runs.status import WITH_PICTURES
 
 __all__ = ["draw_sheet"]
 
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+
 INK, FAINT, PAPER, GAP = "#1c1c1c", "#707070", "#ffffff", "#f3dcdc"
 
 
@@ -192,11 +194,11 @@ def _gap(draw: ImageDraw.ImageDraw, x: int, y: int, width: int, height: int, pic
         draw.text((x + 6, y + 4 + i * step), _cut(font, line, width - 12), INK, font)
 
 
-def _wide(font: ImageFont.FreeTypeFont, text: str) -> int:
+def _wide(font: Font, text: str) -> int:
     return math.ceil(font.getlength(text))
 
 
-def _cut(font: ImageFont.FreeTypeFont, text: str, width: int) -> str:
+def _cut(font: Font, text: str, width: int) -> str:
     """``text``, shortened to ``width`` pixels."""
     if _wide(font, text) <= width:
         return text

@@ -84,7 +84,8 @@ def refuse_sweeps(overrides: Sequence[str]) -> None:
     """Raise UserError where a command without ``-m`` gives a key several values."""
     for override in _parsed(overrides):
         if override.is_sweep_override():
-            line, value = override.input_line, override.input_line.partition("=")[2]
+            line = line_of(override)
+            value = line.partition("=")[2]
             raise UserError(
                 f"{line}: several values. Allowed: one; in a sweep all of them. Try: vqclip -m '{line}', "
                 f"or as one text: '{override.get_key_element()}=\"{value}\"'"
@@ -104,10 +105,15 @@ def _parsed(overrides: Sequence[str]) -> list[Override]:
         raise UserError(explain(error)) from None
 
 
+def line_of(override: Override) -> str:
+    """An override as it was typed; Hydra's parser always says so, its class may leave it out."""
+    return str(override.input_line)
+
+
 def _values(override: Override, config_dir: str | None) -> list[str]:
     """One override for each value of a swept one; of a range to search its ends."""
     if not override.is_sweep_override():
-        return [override.input_line]
+        return [line_of(override)]
     ends, key = override.value(), override.get_key_element()
     if isinstance(ends, IntervalSweep):
         found = [str(ends.start), str(ends.end)]

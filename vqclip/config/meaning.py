@@ -139,6 +139,8 @@ def _run(config: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _mask(path: str, mask_path: str) -> Iterator[str]:
+    import numpy as np
+
     from vqclip.io.images import open_picture
 
     picture, mask = open_picture(path), open_picture(mask_path)
@@ -147,7 +149,7 @@ def _mask(path: str, mask_path: str) -> Iterator[str]:
             f"init.mask={mask_path!r}: {mask.width}×{mask.height} pixels, and the picture is "
             f"{picture.width}×{picture.height}: of another shape. Allowed: a mask of the picture's proportions"
         )
-    if not any(grey and alpha for _, (grey, alpha) in mask.convert("LA").getcolors(65536)):
+    if not np.asarray(mask.convert("LA")).all(axis=-1).any():
         yield f"init.mask={mask_path!r}: black all over, so nothing may change. Allowed: white where it may"
 
 

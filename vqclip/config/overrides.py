@@ -15,7 +15,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from vqclip.config.compose import compose
+from vqclip.config.compose import compose, line_of
 from vqclip.config.records import as_data, literal, own_loggers, record_errors
 from vqclip.errors import UserError, closest
 from vqclip.paths import conf_dir
@@ -56,7 +56,7 @@ def with_overrides(
 
 def _apply(cfg: DictConfig, override: Override, config: Mapping[str, Any], what: str) -> str:
     """Lay one override over ``cfg``; the dotted key that it set."""
-    key, line = override.key_or_group, override.input_line
+    key, line = override.key_or_group, line_of(override)
     if override.is_sweep_override():
         one = line.partition("=")[2].split(",")[0]
         raise UserError(f"{line}: a sweep. Allowed here: one value. Try: {key}={one}")

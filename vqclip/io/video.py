@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
+from av.container import OutputContainer
+from av.error import FFmpegError
 from PIL import Image
 
 from vqclip.errors import UserError
@@ -33,6 +36,8 @@ def write_video(path: Path, frames: Iterable[np.ndarray], fps: int) -> None:
                 if stream is None:
                     stream = _stream(container, gif, fps, *frame.shape[:2])
                 container.mux(stream.encode(_paletted(frame) if gif else _full(frame)))
+            if stream is None:
+                raise ValueError(f"{path}: a video of no frames")
             container.mux(stream.encode())
         os.replace(temporary, path)
     except BaseException:
@@ -40,7 +45,7 @@ def write_video(path: Path, frames: Iterable[np.ndarray], fps: int) -> None:
         raise
 
 
-def _stream(container: av.container.OutputContainer, gif: bool, fps: int, height: int, width: int):
+def _stream(container: OutputContainer, gif: bool, fps: int, height: int, width: int):
     # The same frames give the same bytes: one thread, and no B-frames, whose choice by x264 reads memory that nobody
     # wrote where a picture is under 64 pixels wide.
     options = {} if gif else {"crf": "16", "threads": "1", "x264-params": "bframes=0"}
@@ -62,7 +67,8 @@ def _paletted(frame: np.ndarray) -> av.VideoFrame:
     colours = np.array(picture.getpalette("RGB"), dtype=np.uint8).reshape(-1, 3)
     palette = np.full((256, 4), 255, dtype=np.uint8)  # alpha, red, green, blue
     palette[: len(colours), 1:] = colours
-    return av.VideoFrame.from_ndarray((np.asarray(picture), palette), "pal8")
+    pair: Any = (np.asarray(picture), palette)  # which av takes for pal8, and its annotation leaves out
+    return av.VideoFrame.from_ndarray(pair, "pal8")
 
 
 def timelapse(folder: Path, fps: int) -> None:
@@ -98,7 +104,7 @@ def read_frames(path: Path, stride: int = 1, skip: int = 0) -> Iterator[np.ndarr
             for i, frame in enumerate(container.decode(video=0)):
                 if i % stride == 0 and i // stride >= skip:
                     yield frame.to_ndarray(format="rgb24")
-    except (OSError, IndexError, av.FFmpegError) as error:
+    except (OSError, IndexError, FFmpegError) as error:
         raise UserError(
             f"{path}: not a video that can be read ({error}). Allowed: a video, or a folder of pictures"
         ) from None

@@ -69,8 +69,8 @@ def begin_sweep(loggers: Mapping[str, Any], folder: Path, group: str) -> list[Sw
     views: list[SweepView] = []
     known = _ids(folder)
     for name in loggers:
-        settings = loggers[name] or {}
-        if found := _VIEWS.get(str(settings.get("_target_"))):
+        settings = loggers[name]
+        if settings and (found := _VIEWS.get(str(settings.get("_target_")))):
             plain = {str(key): value for key, value in plain_dict(settings).items()}
             view = getattr(import_module(found[0]), found[1])(name, plain, folder, group)
             known[name] = view.begin(known.get(name))

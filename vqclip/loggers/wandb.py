@@ -70,7 +70,8 @@ class WandbRun(RunView, WandbLogger):
                 pixels = (x * 255).round().byte().movedim(0, -1).cpu().numpy()
                 shown[name] = wandb.Image(pixels, caption=caption)
             for i, latent in enumerate(media.latents):
-                shown[f"latent/{i:02d}"] = wandb.Histogram(latent.float().flatten().numpy())
+                values = latent.float().flatten().numpy()  # as numpy has it: W&B's annotation knows lists only
+                shown[f"latent/{i:02d}"] = wandb.Histogram(values)  # pyright: ignore[reportArgumentType]
         self._log({**numbers, **shown, "step": step})
 
     def result(self, folder: Path, report: Mapping[str, Any]) -> None:
@@ -171,6 +172,7 @@ def wandb_logger(config: dict, mode: str | None, save_dir: str | None = None, **
 
 def _begin(folder: str, config: dict, mode: str, arguments: dict[str, Any]):
     import wandb
+    from wandb.errors import Error as WandbError
 
     lighten()
     Path(folder).mkdir(parents=True, exist_ok=True)
@@ -187,7 +189,7 @@ def _begin(folder: str, config: dict, mode: str, arguments: dict[str, Any]):
     )
     try:
         return begin(mode=mode)
-    except wandb.errors.Error as error:
+    except WandbError as error:
         return begin(mode=_went_offline(str(error).splitlines()[0]))
 
 

@@ -56,7 +56,8 @@ def last_step(record: Path) -> int:
 
     last = -1
     for data in _pieces(record.read_bytes()):
-        found = wandb_internal_pb2.Record.FromString(data)
+        # protobuf makes its classes when they are imported.
+        found = wandb_internal_pb2.Record.FromString(data)  # pyright: ignore[reportAttributeAccessIssue]
         if found.WhichOneof("record_type") == "history":
             last = max(last, found.history.step.num)
     return last

@@ -12,7 +12,7 @@ __all__ = ["lighten"]
 
 def lighten() -> None:
     """Once W&B is imported, before its runs begin."""
-    import wandb
+    import wandb.util
 
     if "pandas" not in sys.modules:
         wandb.util.pd_available = False  # else it is imported, half a second, to find that a picture is no table

@@ -44,8 +44,10 @@ def image_prompts(value: Any, given: Given) -> list[str]:
     weight = given.get("image_prompt_weight") or given.get("image_label_weight")
     entries = []
     for word in words:
-        path, own = re.fullmatch(r"(.*?)(?::([-+.\d]+))?(?::[-+.\d]+)?", word).groups()
-        entries.append({"image": path} | ({"weight": float(own or weight)} if own or weight else {}))
+        found = re.fullmatch(r"(.*?)(?::([-+.\d]+))?(?::[-+.\d]+)?", word)
+        path, own = found.groups() if found else (word, None)
+        chosen = own or weight
+        entries.append({"image": path} | ({"weight": float(chosen)} if chosen else {}))
     return [f"prompts.extras={value_of(entries)}"]
 
 

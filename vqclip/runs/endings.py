@@ -10,6 +10,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import EarlyStopping, Timer
 
 from vqclip.module import LatentOptimisation
+from vqclip.runs.trainer import callbacks_of
 
 __all__ = ["divergence", "early_reason"]
 
@@ -24,7 +25,7 @@ def early_reason(trainer: pl.Trainer, steps: int) -> str | None:
     done = f"after step {trainer.global_step} of {steps}"
     if trainer.max_steps != -1 and trainer.global_step >= trainer.max_steps:
         return f"trainer.limit_train_batches {done}"
-    for callback in trainer.callbacks:
+    for callback in callbacks_of(trainer):
         # An early stopping that went back on its own words has none of its messages left.
         if isinstance(callback, EarlyStopping) and trainer.should_stop and callback.stopping_reason_message:
             return f"EarlyStopping {done}: {callback.stopping_reason_message}"

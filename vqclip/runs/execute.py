@@ -35,7 +35,7 @@ from vqclip.runs.result import Result
 from vqclip.runs.schema import FORMAT
 from vqclip.runs.signals import Signals
 from vqclip.runs.status import DIVERGED, FINISHED, STOPPED_EARLY, Diverged
-from vqclip.runs.trainer import make_trainer
+from vqclip.runs.trainer import callbacks_of, make_trainer
 
 __all__ = ["Result", "execute", "threads"]
 
@@ -100,7 +100,7 @@ def _execute(plan: RunPlan, run: RunFolder, past: Past | None, signals: Signals)
         if past:
             _require_fit(run, past, module, provenance)
         recorder = Recorder(run, _records(plan, provenance), plan.config["snapshot_every"], _log_every(plan), signals)
-        trainer.callbacks.insert(0, recorder)  # it writes before others look; only now is its device known
+        callbacks_of(trainer).insert(0, recorder)  # it writes before others look; only now is its device known
         _begin(report, provenance, trainer, loggers)
         with _kept_outcome(report, recorder, trainer):
             _optimise(run, trainer, module, past)
@@ -166,7 +166,7 @@ def _optimise(run: RunFolder, trainer: pl.Trainer, module: LatentOptimisation, p
     trainer.fit(module, range(module.steps), range(1), **resumed)
     if past and past.step == module.steps:
         # Stopped after the last step: Lightning found nothing to train and called nobody.
-        for callback in trainer.callbacks:
+        for callback in callbacks_of(trainer):
             callback.on_train_end(trainer, module)
     module.to_device(trainer.strategy.root_device)  # Lightning took the latent back to the CPU
 

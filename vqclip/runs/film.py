@@ -86,7 +86,7 @@ class Film:
         source = self._source(begin)
         module, scene = None, -1
         for i in range(begin, self.frames):
-            if (now := i * len(self.scenes) // self.frames) != scene:
+            if (now := i * len(self.scenes) // self.frames) != scene or module is None:
                 module, scene = self._module(self.scenes[now]), now
             below = next(source, None) if self.video else None
             if self.video and below is None:
@@ -157,19 +157,18 @@ class Film:
 
     @torch.no_grad()
     def _start(self, module: LatentOptimisation, i: int, latent: Tensor | None, below: np.ndarray | None) -> Tensor:
-        if latent is None and below is None:
+        seen = None
+        if latent is not None:
+            last = latent.to(module.latent)
+            image = module.picture(last)
+            seen = self.camera(image, i / max(1, self.frames - 1))
+            if below is None:  # where nothing moved the latent stays as it is, not encoded anew
+                return last if seen is image else module.generator.encode(seen)
+        if below is None:
             return module.start.clone()
-        last = None if latent is None else latent.to(module.latent)
-        image = None if last is None else module.picture(last)
-        seen = None if image is None else self.camera(image, i / max(1, self.frames - 1))
-        if below is None and seen is image:
-            return last  # nothing moved: the latent as it is, not encoded anew
-        if below is not None:
-            size = [side * module.generator.factor for side in module.latent.shape[-2:]]
-            picture = torch.tensor(below).movedim(-1, 0)[None].to(module.latent) / 255
-            picture = fit(picture, *size)
-            seen = picture if seen is None else torch.lerp(picture, seen, self.keep)
-        return module.generator.encode(seen)
+        size = [side * module.generator.factor for side in module.latent.shape[-2:]]
+        picture = fit(torch.tensor(below).movedim(-1, 0)[None].to(module.latent) / 255, *size)
+        return module.generator.encode(picture if seen is None else torch.lerp(picture, seen, self.keep))
 
     def _write(self, i: int, module: LatentOptimisation, latent: Tensor) -> None:
         """The frame, then its latent: a film that is killed between the two makes the frame again, the same."""

@@ -103,7 +103,9 @@ class RunFolder(OwnedFolder):
             config = yaml.safe_load(content.decode())
         except (UnicodeDecodeError, yaml.YAMLError, ValueError, RecursionError) as error:
             raise self.damaged(self.config_file, f"no YAML ({str(error).splitlines()[0]})") from None
-        if problem := "it is empty" if config is None else problem_in(config, "config"):
+        if config is None:
+            raise self.damaged(self.config_file, "it is empty")
+        if problem := problem_in(config, "config"):
             raise self.damaged(self.config_file, problem)
         config.pop("format", None)
         return _moved(config, str(config["paths"]["output_dir"]), str(self.path))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytorch_lightning as pl
 from pytorch_lightning.profilers import PassThroughProfiler
 from torch import Tensor
 
-from vqclip.module import LatentOptimisation
+from vqclip.module import LatentOptimisation, optimisation
 from vqclip.runs.checkpointer import Checkpointer
 from vqclip.runs.endings import divergence, early_reason
 from vqclip.runs.folder import RunFolder
@@ -14,6 +16,7 @@ from vqclip.runs.metrics import Metrics, step_numbers
 from vqclip.runs.signals import Signals, Stopped
 from vqclip.runs.snapshots import Snapshots
 from vqclip.runs.status import Diverged
+from vqclip.runs.trainer import callbacks_of
 
 __all__ = ["Recorder"]
 
@@ -41,7 +44,7 @@ class Recorder(pl.Callback):
     @classmethod
     def of(cls, trainer: pl.Trainer) -> Recorder:
         """The recorder of a run."""
-        return next(callback for callback in trainer.callbacks if isinstance(callback, cls))
+        return next(callback for callback in callbacks_of(trainer) if isinstance(callback, cls))
 
     @property
     def best(self) -> list[dict]:
@@ -62,15 +65,17 @@ class Recorder(pl.Callback):
         """The latent [C,h,w] of each picture's best snapshot."""
         return self.snapshots.best_latents()
 
-    def on_train_start(self, trainer: pl.Trainer, module: LatentOptimisation) -> None:
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.metrics.start_clock()
         self.signals.listen()
         self.signals.stepping = True
         if trainer.global_step == 0:
-            self.metrics.send(trainer, 0, {}, self.snapshots.take(module, 0))
+            self.metrics.send(trainer, 0, {}, self.snapshots.take(optimisation(pl_module), 0))
 
-    def on_train_batch_end(self, trainer: pl.Trainer, module: LatentOptimisation, *_) -> None:
-        step = trainer.global_step
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        module, step = optimisation(pl_module), trainer.global_step
         snapshot = step % self.snapshot_every == 0 or step == module.steps
         row = snapshot or step % self.log_every == 0 or step == 1
         numbers: dict[str, float] = {}
@@ -86,7 +91,8 @@ class Recorder(pl.Callback):
         if self.signals.received:
             raise Stopped(self.signals.received)
 
-    def on_train_end(self, trainer: pl.Trainer, module: LatentOptimisation) -> None:
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        module = optimisation(pl_module)
         self.signals.stepping = False
         self.stopped_early = early_reason(trainer, module.steps)
         if self.stopped_early and trainer.global_step > self.snapshots.step:
@@ -94,7 +100,7 @@ class Recorder(pl.Callback):
             self.metrics.send(trainer, trainer.global_step, {}, self.snapshots.take(module, trainer.global_step))
             self.checkpointer.save(trainer)
 
-    def teardown(self, trainer: pl.Trainer, module: LatentOptimisation, stage: str) -> None:
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         profiler = getattr(trainer, "profiler", None)
         if profiler is not None and not isinstance(profiler, PassThroughProfiler):
             print(profiler.summary())  # Lightning's own goes to a log that is quiet here
@@ -102,7 +108,7 @@ class Recorder(pl.Callback):
     def state_dict(self) -> dict:
         return self.snapshots.state_dict()
 
-    def on_load_checkpoint(self, trainer: pl.Trainer, module: LatentOptimisation, checkpoint: dict) -> None:
+    def on_load_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict) -> None:
         """Bring the folder back to the checkpoint's step."""
         self.snapshots.load_state_dict(checkpoint["callbacks"][self.state_key], checkpoint["global_step"])
 

@@ -10,7 +10,12 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Checkpoint, ModelSummary, ProgressBar
 from pytorch_lightning.loggers import Logger
 
-__all__ = ["make_trainer"]
+__all__ = ["callbacks_of", "make_trainer"]
+
+
+def callbacks_of(trainer: pl.Trainer) -> list[pl.Callback]:
+    """The trainer's callbacks, in the order it calls them; the list itself."""
+    return trainer.callbacks  # pyright: ignore[reportAttributeAccessIssue]  # Lightning's connector sets it
 
 
 def make_trainer(

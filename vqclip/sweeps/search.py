@@ -82,19 +82,20 @@ def score_of(folder: Path, report: Mapping[str, Any], kind: str) -> float:
 def plot(study: optuna.Study, path: Path, score: str) -> None:
     """The scores in the order of the trials, and over every searched key."""
     from matplotlib.figure import Figure
+    from optuna.distributions import FloatDistribution, IntDistribution
 
     done = [trial for trial in study.trials if trial.value is not None]
     keys = list(study.trials[0].params)
     figure = Figure(figsize=(3.2 * (1 + len(keys)), 3.2), layout="constrained")
     first, *others = figure.subplots(1, 1 + len(keys), sharey=True)
-    numbers, scores = [trial.number for trial in done], [trial.value for trial in done]
+    numbers, scores = [trial.number for trial in done], [trial.value for trial in done if trial.value is not None]
     first.plot(numbers, [max(scores[: i + 1]) for i in range(len(scores))], color="0.6", drawstyle="steps-post")
     for axes, key, values in zip([first, *others], ["trial", *keys], [numbers, *_columns(done, keys)], strict=True):
         axes.scatter(values, scores, c=numbers, cmap="viridis", s=18)
         axes.scatter(values[:1], scores[:1], marker="s", s=60, facecolors="none", edgecolors="tab:red")
         axes.set_xlabel(key)
         range_ = study.trials[0].distributions.get(key)
-        if getattr(range_, "log", False):
+        if isinstance(range_, FloatDistribution | IntDistribution) and range_.log:
             axes.set_xscale("log")
             axes.set_xticks([range_.low, range_.high], [f"{range_.low:g}", f"{range_.high:g}"])
             axes.minorticks_off()
@@ -113,10 +114,12 @@ def _distribution(override: Override) -> optuna.distributions.BaseDistribution:
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     value = override.value()
-    if isinstance(value, IntervalSweep):
+    if isinstance(value, IntervalSweep) and value.start is not None and value.end is not None:
         return FloatDistribution(float(value.start), float(value.end), log="log" in value.tags)
-    if isinstance(value, RangeSweep) and all(isinstance(v, int) for v in (value.start, value.stop, value.step)):
-        return IntDistribution(value.start, value.stop - 1, step=value.step)
+    if isinstance(value, RangeSweep):
+        start, stop, step = value.start, value.stop, value.step
+        if isinstance(start, int) and isinstance(stop, int) and isinstance(step, int):
+            return IntDistribution(start, stop - 1, step=step)
     if isinstance(value, ChoiceSweep | RangeSweep):
         return CategoricalDistribution(list(override.sweep_string_iterator()))
     raise UserError(f"{override.input_line}: not a range. Allowed: interval(0,1), range(0,4), choice(a,b)")

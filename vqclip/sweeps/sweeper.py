@@ -256,7 +256,9 @@ class Sweep:
 def _keep_traceback(job: JobReturn) -> None:
     """A job that failed before its run began has its traceback in its folder too."""
     error = job._return_value
+    if not isinstance(error, Exception) or job.hydra_cfg is None:
+        return
     folder = Path(job.hydra_cfg.hydra.runtime.output_dir)
-    if isinstance(error, Exception) and not (folder / "run.json").exists():
+    if not (folder / "run.json").exists():
         with open(folder / "vqclip.log", "a") as file:
             traceback.print_exception(error, file=file)

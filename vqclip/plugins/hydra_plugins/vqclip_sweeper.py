@@ -6,7 +6,9 @@ Hydra imports every such module at its start, so that nothing here may be slow t
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import cast
 
+from hydra.core.config_loader import ConfigLoader
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
@@ -31,7 +33,8 @@ class VqclipSweeper(Sweeper):
         from vqclip.sweeps.loader import SharedLoader
         from vqclip.sweeps.sweeper import Sweep
 
-        loader = SharedLoader(hydra_context.config_loader)
+        # It has all of a ConfigLoader, by way of Hydra's own that it holds.
+        loader = cast("ConfigLoader", SharedLoader(hydra_context.config_loader))
         launcher = Plugins.instance().instantiate_launcher(
             hydra_context=HydraContext(loader, hydra_context.callbacks), task_function=task_function, config=config
         )
