@@ -13,7 +13,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from taming.modules.diffusionmodules.model import AttnBlock, Decoder, Encoder, ResnetBlock, Upsample
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from vqclip.models.frozen import activated, convolved
