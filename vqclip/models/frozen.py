@@ -45,7 +45,7 @@ class _Convolution(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
         return _to_input(ctx.conv, gradient, ctx.shape), None
 
 
@@ -59,7 +59,7 @@ class _Activated(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
         x, mean, deviation = ctx.saved_tensors
         gradient = _to_input(ctx.conv, gradient, x.shape)
         gradient = torch.ops.aten.silu_backward(gradient, _normed(ctx.norm, x)[0])
