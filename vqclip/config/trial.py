@@ -46,8 +46,8 @@ def _optimizer(value: Mapping[str, Any]) -> Any:
     arguments = {**_arguments(value), "lr": schedule(value["lr"])(0.0)}
     arguments.pop("clip", None)
     latent = torch.nn.Parameter(torch.zeros(1, 2, 2, 2))
-    latent.grad = torch.ones_like(latent)
-    find(value["_target_"])([latent], **arguments).step(lambda: (latent.grad * latent).sum())
+    latent.grad = gradient = torch.ones_like(latent)
+    find(value["_target_"])([latent], **arguments).step(lambda: (gradient * latent).sum())
 
 
 def _trainer(value: Mapping[str, Any]) -> Any:
