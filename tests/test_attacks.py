@@ -219,3 +219,14 @@ def test_a_package_is_trusted_once_and_by_its_whole_name(monkeypatch):
     monkeypatch.setenv("VQCLIP_TRUST", "other,mine")
     assert record_errors(record, set(), "a.png", {}) == []
     assert record_errors({"noise": {"_target_": "minefield.Waves"}}, set(), "a.png", {})
+
+
+def test_a_secret_of_the_environment_is_written_nowhere(small_pair, tmp_path, monkeypatch):
+    monkeypatch.setenv("MY_SECRET", "hunter2-hunter2")
+    loggers = ["logger=wandb", "logger.wandb.name=${oc.env:MY_SECRET}", "+logger.wandb.notes=token ${tags.0}"]
+    made = run("a fox", [*small_pair, *loggers, "tags=['${oc.env:MY_SECRET}']"], tmp_path / "run").folder
+    config = yaml.safe_load((made / "config.yaml").read_text())
+    assert config["logger"]["wandb"]["name"] == "${oc.env:MY_SECRET}" and config["tags"] == ["${oc.env:MY_SECRET}"]
+    assert config["logger"]["wandb"]["notes"] == "token ${tags.0}"
+    for path in [p for p in made.rglob("*") if p.is_file() and "wandb" not in p.relative_to(made).parts]:
+        assert b"hunter2" not in path.read_bytes(), path

@@ -155,6 +155,16 @@ def test_a_class_that_the_user_names_himself_is_trusted(original, tmp_path):
     assert (tmp_path / "again/picture-00/final.png").exists()
 
 
+def test_a_picture_that_the_folder_lost_is_named(original, tmp_path):
+    import shutil
+
+    copy = tmp_path / "copy"
+    shutil.copytree(original, copy)
+    (copy / "picture-00" / "best.png").unlink()
+    lines, same = rerun(copy, folder=tmp_path / "again")
+    assert not same and "  picture-00/best.png: in run.json, but not in the folder any more" in lines
+
+
 def test_what_cannot_be_made_again_says_why(original, tmp_path, capsys):
     Image.new("RGB", (8, 8)).save(tmp_path / "bare.png")
     (tmp_path / "text.png").write_text("no picture")

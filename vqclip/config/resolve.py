@@ -7,14 +7,14 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from vqclip.errors import UserError
 from vqclip.io.plain import plain_dict
 from vqclip.prompts import expand_files
 
-__all__ = ["differences", "identity", "picture_config", "resolved", "time_varying"]
+__all__ = ["differences", "identity", "picture_config", "resolved", "time_varying", "without_secrets"]
 
 
 def differences(one: Any, other: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
@@ -73,6 +73,43 @@ def resolved(cfg: DictConfig) -> dict[str, Any]:
         for key in ("include", "exclude", "extras"):
             prompts[key] = expand_files(prompts.get(key))
     return config
+
+
+def without_secrets(cfg: DictConfig, config: Mapping[str, Any]) -> dict[str, Any]:
+    """A resolved config as records have it: what came from an environment variable by its name, not its value.
+
+    Only what decides the picture keeps the value, since the picture cannot be reproduced without it; paths too, since
+    a run folder that was moved is known by them.
+    """
+    raw = plain_dict(cfg, resolve=False)
+    values = {OmegaConf.select(cfg, key) for key, text in _leaves(raw) if _ENVIRONMENT in text}
+    values = {str(value) for value in values if value not in (None, "")}
+    hidden = [key for key in NOT_THE_PICTURE if key != "paths" and key in config]
+    return (
+        {**config, **{key: _with_names(raw.get(key), config[key], values) for key in hidden}} if values else {**config}
+    )
+
+
+_ENVIRONMENT = "${oc.env:"
+
+
+def _leaves(raw: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    """Every text of a config by its dotted key."""
+    if isinstance(raw, str):
+        yield path, raw
+    items = raw.items() if isinstance(raw, Mapping) else enumerate(raw) if isinstance(raw, list) else ()
+    for key, value in items:
+        yield from _leaves(value, f"{path}.{key}" if path else str(key))
+
+
+def _with_names(raw: Any, value: Any, values: set[str]) -> Any:
+    """``value`` with the interpolations of ``raw`` where they gave one of ``values``."""
+    if isinstance(raw, Mapping) and isinstance(value, Mapping):
+        return {key: _with_names(raw.get(key), item, values) for key, item in value.items()}
+    if isinstance(raw, list) and isinstance(value, list) and len(raw) == len(value):
+        return [_with_names(own, item, values) for own, item in zip(raw, value, strict=True)]
+    told = isinstance(raw, str) and "${" in raw and any(one in str(value) for one in values)
+    return raw if told else value
 
 
 def picture_config(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -19,11 +19,14 @@ _WITH_CONFIG = ("wandb", "mlflow")
 
 
 @contextmanager
-def open_loggers(config: Mapping[str, Any], past: Mapping[str, Any]) -> Iterator[list[Logger]]:
+def open_loggers(
+    config: Mapping[str, Any], recorded: Mapping[str, Any], past: Mapping[str, Any]
+) -> Iterator[list[Logger]]:
     """The loggers of a run.  Each ends with it and is told of an error: the next job gets its own.
 
     Args:
         config: the whole config.
+        recorded: the same without secrets, for loggers that keep it.
         past: ``run.json`` of the run that is resumed, else empty.
 
     Raises:
@@ -35,7 +38,7 @@ def open_loggers(config: Mapping[str, Any], past: Mapping[str, Any]) -> Iterator
         for name, node in (config["logger"] or {}).items():
             if node:
                 own_id = {"id": past[name]} if past.get(name) else {}
-                more = {"config": dict(config), **own_id} if name in _WITH_CONFIG else {}
+                more = {"config": dict(recorded), **own_id} if name in _WITH_CONFIG else {}
                 loggers.append(_start(name, node, more))
         yield loggers
     except BaseException as raised:

@@ -16,7 +16,7 @@ from omegaconf import DictConfig
 from pytorch_lightning.loggers import Logger, MLFlowLogger, WandbLogger
 
 from vqclip.config.instantiate import instantiate
-from vqclip.config.resolve import picture_config, resolved
+from vqclip.config.resolve import picture_config, resolved, without_secrets
 from vqclip.errors import UserError
 from vqclip.loggers import log_begin, log_result
 from vqclip.loggers.open import open_loggers
@@ -75,7 +75,8 @@ def execute(
         Stopped: a signal ended the run.  What it has done is on disk.
     """
     config = resolved(cfg) if isinstance(cfg, DictConfig) else dict(cfg)
-    plan = RunPlan.of(config, callbacks, record_format)
+    recorded = without_secrets(cfg, config) if isinstance(cfg, DictConfig) else config
+    plan = RunPlan.of(config, callbacks, record_format, recorded)
     _quiet()
     run = RunFolder(folder)
     with Signals() as signals, clean_up(run, plan), run.open():
@@ -92,7 +93,7 @@ def _execute(plan: RunPlan, run: RunFolder, past: Past | None, signals: Signals)
     with (
         keep_report(run, plan, before, past.step if past else None) as report,
         suppress(Diverged),  # a result too; the loggers are told of it
-        open_loggers(plan.config, before) as loggers,
+        open_loggers(plan.config, plan.recorded, before) as loggers,
     ):
         module = build(plan)
         trainer = make_trainer(plan.config, run.path, _callbacks(plan), loggers)

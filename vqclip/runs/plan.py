@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from vqclip.config.check import check
@@ -23,10 +23,20 @@ class RunPlan:
     seeds: tuple[int, ...]  #: of each picture
     callbacks: tuple[Any, ...] = ()  #: Lightning callbacks besides those of the config
     record_format: int = FORMAT  #: of the records in the PNGs; 0 makes pictures of before there was a number
+    recorded: Mapping[str, Any] = field(default_factory=dict)  #: the config as config.yaml and W&B have it
 
     @classmethod
-    def of(cls, config: Mapping[str, Any], callbacks: Sequence[Any] = (), record_format: int = FORMAT) -> RunPlan:
+    def of(
+        cls,
+        config: Mapping[str, Any],
+        callbacks: Sequence[Any] = (),
+        record_format: int = FORMAT,
+        recorded: Mapping[str, Any] | None = None,
+    ) -> RunPlan:
         """The plan of a resolved config.
+
+        Args:
+            recorded: the config without secrets; None where it has none.
 
         Raises:
             UserError: the config has mistakes; all are named.
@@ -40,6 +50,7 @@ class RunPlan:
             seeds=tuple(config["seed"] + i for _ in include for i in range(size)),
             callbacks=tuple(callbacks),
             record_format=record_format,
+            recorded=config if recorded is None else recorded,
         )
 
     @property

@@ -75,7 +75,7 @@ def keep_report(
     if resumed_at is None:
         # Before the config that names the files: a resumed record reads only files whose hashes it has.
         run.write_report({**report.content, "weights": own_weights(plan.config), "inputs": inputs(plan.config)})
-    run.write_config(plan.config)
+    run.write_config(plan.recorded)
     try:
         yield report
         if not run.is_there():

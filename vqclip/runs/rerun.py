@@ -72,6 +72,9 @@ def _verdict(
         same &= not difference
         if difference:
             lines.append(f"  {name}: {difference}")
+    for name in _lost(source, made_with):
+        lines.append(f"  {name}: in run.json, but not in the folder any more")
+        same = False
     if same:
         return [*lines, "same bytes"], True
     lines += [f"  asked for: {key} {_short(before)} → {_short(after)}" for key, before, after in asked]
@@ -114,6 +117,12 @@ def _pairs(source: Path, folder: Path) -> Iterator[tuple[str, Path, Path]]:
     for path in sorted(path for kind in _KINDS for path in source.rglob(kind) if _is_own(path, source)):
         name = path.relative_to(source)
         yield str(name), path, folder / name
+
+
+def _lost(source: Path, report: Mapping[str, Any]) -> list[str]:
+    """Pictures that a run folder once had."""
+    run = RunFolder(source)
+    return [name for name in report.get("sha256", {}) if not run.holds(source / name)] if source.is_dir() else []
 
 
 def _is_own(path: Path, source: Path) -> bool:
