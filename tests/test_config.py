@@ -23,6 +23,7 @@ NEEDS = {
     ("init", "image"): ["init.path=photo.jpg"],
     ("init", "run"): ["init.run=outputs/one"],
     ("experiment", "edit"): ["init.path=photo.jpg"],
+    ("experiment", "recolour"): ["init.path=photo.jpg"],
 }
 
 

@@ -105,10 +105,11 @@ def test_pixray_5_every_start_runs(small_pair, tmp_path, init):
     assert len(rows(run("a fox", [*words, f"init={init}", "steps=1"], tmp_path / "run").folder)) == 1
 
 
-def test_pixray_5_every_perceptor_is_asked_for_every_prompt(small_pair, perceptor, make_module, tmp_path):
+def test_pixray_5_every_perceptor_is_asked_for_every_prompt(small_pair, generator, perceptor, make_module):
     """There some prompts reach the last perceptor only."""
+    from vqclip.guidance import Guide
     from vqclip.models.clip import CLIPPerceptor
-    from vqclip.module import Guide
+    from vqclip.module import Networks
     from vqclip.protocols import Targets
 
     other = CLIPPerceptor(CLIP_CONFIG | {"image_resolution": 2 * perceptor.input_size}).eval().requires_grad_(False)
@@ -116,11 +117,11 @@ def test_pixray_5_every_perceptor_is_asked_for_every_prompt(small_pair, percepto
     for name, own in (("one", perceptor), ("two", other)):
         include, exclude = own.encode_text(["a fox"]), own.encode_text(["blurry"])
         guides[name] = Guide(own, 0.5, Targets(include / include.norm(), exclude))
-    module = make_module(eyes=guides)
+    module = make_module(networks=Networks(generator, guides))
     both = module.on_crops(module.decode(), module.rng(0), 0.0, slice(None), backward=False, noisy=False)
     each = []
     for own in guides.values():
-        alone = make_module(eyes={"only": Guide(own.perceptor, 1.0, own.targets)})
+        alone = make_module(networks=Networks(generator, {"only": Guide(own.perceptor, 1.0, own.targets)}))
         each.append(alone.on_crops(alone.decode(), alone.rng(0), 0.0, slice(None), backward=False, noisy=False))
     for term in ("include", "exclude"):
         torch.testing.assert_close(both[term], (each[0][term] + each[1][term]) / 2)

@@ -39,9 +39,9 @@ def test_a_sweep_and_a_resumed_run_go_up_once(pair, tmp_path, server):  # noqa: 
     assert sweep(f"hydra.sweep.dir={folder}", "seed=0,1", "a fox", pair=pair) == 0
     run(None, [f"resume={folder / '0'}", "steps=6"])
     records = records_in([folder])
-    assert len(records) == 3
-    assert "3 of 3 W&B records to upload" in upload(server, folder, "--dry-run") and not server.runs
-    assert "3 uploaded" in upload(server, folder)
+    assert len(records) == 4  # two jobs, what was resumed of one, and the comparison
+    assert "4 of 4 W&B records to upload" in upload(server, folder, "--dry-run") and not server.runs
+    assert "4 uploaded" in upload(server, folder)
     assert server.unknown == []
     for n in (0, 1):
         report = json.loads((folder / str(n) / "run.json").read_text())
@@ -57,7 +57,7 @@ def test_a_sweep_and_a_resumed_run_go_up_once(pair, tmp_path, server):  # noqa: 
         assert {"latents", "checkpoint"} <= set(kinds)
         used = {own["name"]: own["metadata"] for own in server.artifacts if report["wandb"] in own["used by"]}
         assert json.loads(used["weights-generator"])["sha256"] == report["weights"]["generator"]
-    assert "0 of 3 W&B records to upload" in upload(server, folder)
+    assert "0 of 4 W&B records to upload" in upload(server, folder)
 
 
 def test_what_is_missing_is_said_in_a_line(tmp_path, pair):  # noqa: F811
