@@ -24,15 +24,15 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeGuard
 
-import yaml
-
 from vqclip.errors import closest
 from vqclip.io.images import open_picture
+from vqclip.io.yaml_text import read_yaml
 from vqclip.schedules import AnySchedule, ever, schedule
 
 __all__ = ["Prompt", "Region", "expand_files", "parse", "parse_prompts", "parse_templates", "texts_of"]
@@ -227,9 +227,14 @@ def _weight(value: Any) -> float | AnySchedule:
         if not all(map(math.isfinite, numbers)) or not ever(made):
             raise ValueError("its weight is 0 all the time, or no finite number")
         return made
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value == 0:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not _is_finite(value) or value == 0:
         raise ValueError(f"its weight is {value}; it may be any number but 0")
     return float(value)
+
+
+def _is_finite(value: float) -> bool:
+    """Also of a whole number that no float holds."""
+    return abs(value) <= sys.float_info.max
 
 
 def _stop(value: Any) -> float | None:
@@ -275,12 +280,18 @@ def _lines(path: Any) -> tuple[list[tuple[int, Any]], list[str]]:
         if not line or line.startswith("#"):
             continue
         try:
-            entry = yaml.safe_load(line) if line.startswith("{") else line
+            entry = _long_form(line) if line.startswith("{") else line
             parse(entry)
             good.append((number, entry))
-        except (ValueError, yaml.YAMLError) as error:
-            reason = error if isinstance(error, ValueError) else "begins like {text: …} and is not of that form"
-            bad.append(f"{path} line {number}: {reason}")
+        except ValueError as error:
+            bad.append(f"{path} line {number}: {error}")
     if not good and not bad:
         raise ValueError(f"{path}: no prompt in it")
     return good, bad
+
+
+def _long_form(line: str) -> Any:
+    try:
+        return read_yaml(line)
+    except ValueError:
+        raise ValueError("begins like {text: …} and is not of that form") from None

@@ -128,7 +128,14 @@ def schedule(value: float | Mapping | Callable[[float], float]) -> AnySchedule:
         return _Own(value)
     if isinstance(value, bool):
         raise TypeError("a truth value is not a number")
-    return Schedule(float(value), float(value), "constant")
+    return Schedule(_number(value), _number(value), "constant")
+
+
+def _number(value: Any) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        raise ValueError("a whole number that is too large") from None
 
 
 def _from_mapping(value: Mapping) -> AnySchedule:
@@ -137,9 +144,9 @@ def _from_mapping(value: Mapping) -> AnySchedule:
 
         return schedule(instantiate(dict(value), _convert_="all"))
     if "points" in value:
-        points = tuple((float(t), float(v)) for t, v in value["points"])
+        points = tuple((_number(t), _number(v)) for t, v in value["points"])
         return Points(**{**value, "points": points})
-    known: dict[str, Any] = {k: v if k == "shape" else float(v) for k, v in value.items()}
+    known: dict[str, Any] = {k: v if k == "shape" else _number(v) for k, v in value.items()}
     return Schedule(**known)
 
 

@@ -83,6 +83,9 @@ def read_record(path: Path) -> dict:
             "the metadata. The run folder's own PNGs and its config.yaml have it."
         )
     try:
-        return json.loads(text[RECORD_KEY])
+        record = json.loads(text[RECORD_KEY])
     except (ValueError, RecursionError):
-        raise UserError(f"{path}: its vqclip record is damaged. The run folder's config.yaml has it too") from None
+        record = None
+    if not isinstance(record, dict):
+        raise UserError(f"{path}: its vqclip record is damaged. The run folder's config.yaml has it too")
+    return record

@@ -24,6 +24,7 @@ from typing import Any
 
 from vqclip.errors import UserError
 from vqclip.io.files import append, atomic_write, write_json
+from vqclip.io.yaml_text import read_yaml
 from vqclip.runs.files import OwnedFolder, PictureFolder
 from vqclip.runs.lock import lock_folder
 from vqclip.runs.schema import FORMAT, problem_in
@@ -96,13 +97,12 @@ class RunFolder(OwnedFolder):
         Raises:
             UserError: not a run folder, or its config.yaml is not a config.
         """
-        import yaml
-
         content = self.read(self.config_file)
         try:
-            config = yaml.safe_load(content.decode())
-        except (UnicodeDecodeError, yaml.YAMLError, ValueError, RecursionError) as error:
-            raise self.damaged(self.config_file, f"no YAML ({str(error).splitlines()[0]})") from None
+            config = read_yaml(content.decode())
+        except ValueError as error:
+            what = f"no YAML ({error})" if isinstance(error, UnicodeDecodeError) else str(error)
+            raise self.damaged(self.config_file, what) from None
         if config is None:
             raise self.damaged(self.config_file, "it is empty")
         if problem := problem_in(config, "config"):

@@ -1,0 +1,46 @@
+"""YAML of a stranger's, as plain data or refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+__all__ = ["read_yaml"]
+
+#: Values of the largest file that is read, each counted wherever an alias repeats it; a config has some hundred.
+_MOST = 200_000
+#: A whole number beyond it is no value of ours, and Python prints none of more than 4,300 digits.
+_LARGEST = 10**400
+
+
+def read_yaml(text: str) -> Any:
+    """Plain data.
+
+    Raises:
+        ValueError: no YAML, or so many values by aliases of aliases that no copy of it would fit.
+    """
+    import yaml
+
+    try:
+        found = yaml.safe_load(text)
+    # Its constructors of !!int, !!bool, !!float and !!timestamp raise whatever they come upon.
+    except (yaml.YAMLError, ValueError, KeyError, IndexError, AttributeError, TypeError, RecursionError) as error:
+        first = (str(error) or type(error).__name__).splitlines()[0]
+        raise ValueError(f"no YAML ({first})") from None
+    _check_extent(found)
+    return found
+
+
+def _check_extent(value: Any) -> None:
+    """Refuse what is without end, or as good as."""
+    waiting, seen = [value], 0
+    while waiting:
+        item = waiting.pop()
+        seen += 1
+        if seen + len(waiting) > _MOST:
+            raise ValueError(f"it has more than {_MOST} values, by aliases of aliases")
+        if isinstance(item, int) and abs(item) > _LARGEST:
+            raise ValueError("it has a number of more than 400 digits")
+        if isinstance(item, dict):
+            waiting += [*item, *item.values()]
+        elif isinstance(item, list | tuple | set):
+            waiting += item
