@@ -3,6 +3,7 @@
 import csv
 import importlib.util
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,8 @@ from vqclip.config.resolve import resolved
 ROOT = Path(__file__).parent.parent
 SWEEPS = sorted(path for path in ROOT.glob("experiments/*/experiment/*.yaml"))
 STUDIES = sorted(
-    {path.parents[1] for path in SWEEPS} | {ROOT / "experiments" / n for n in ("editing", "fewer_steps", "ways")}
+    {path.parents[1] for path in SWEEPS}
+    | {ROOT / "experiments" / n for n in ("editing", "fewer_steps", "reliability", "ways")}
 )
 #: Values of the swept keys that make two jobs of each study.
 TWO_JOBS = {
@@ -91,9 +93,22 @@ def test_the_study_of_ways_measures_one_run_of_each_kind(tmp_path, monkeypatch):
     assert row["halves_right"] in (0, 1, 2)
 
 
+def test_the_study_of_reliability_counts_one_small_category(tmp_path, monkeypatch):
+    study = load(ROOT / "experiments" / "reliability" / "study.py")
+    assert all((ROOT / name).is_file() for category in study.CATEGORIES for name in study.tests_of(category))
+    monkeypatch.setitem(study.CATEGORIES, "wrong_inputs", ["test_schedules.py"])
+    row = study.run_category("wrong_inputs")
+    assert row.tried == row.held > 5 and not row.not_run
+    rows = study.keep(row, tmp_path / "results.csv")
+    assert f"| wrong_inputs | {row.tried} | {row.held} |" in study.markdown(rows)
+    study.draw(rows, tmp_path / "table.png")
+    assert (tmp_path / "table.png").is_file()
+
+
 def load(path):
     """A study's script as a module."""
     spec = importlib.util.spec_from_file_location(f"{path.parent.name}_study", path)
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # where dataclasses look for their annotations
     spec.loader.exec_module(module)
     return module
