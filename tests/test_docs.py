@@ -137,12 +137,19 @@ def test_every_picture_of_the_docs_is_small_and_made_by_a_command():
 def test_the_python_of_the_readme_runs(small_pair, tmp_path, monkeypatch):
     """On the small pair: what the docs show of Python, as it stands but for the models."""
     import vqclip
+    from vqclip.runs.arguments import as_overrides
+
+    def on_small_pair(function):
+        def call(prompt=None, overrides=(), *places, **keys):
+            return function(prompt, [*small_pair, *as_overrides(None, overrides, {})], *places, **keys)
+
+        return call
 
     monkeypatch.chdir(tmp_path)
-    plain = vqclip.run
-    monkeypatch.setattr(vqclip, "run", lambda prompt, overrides=(): plain(prompt, [*small_pair, *overrides]))
+    for name in ("run", "sweep"):
+        monkeypatch.setattr(vqclip, name, on_small_pair(getattr(vqclip, name)))
     for page in (REPO / "README.md", REPO / "docs/python.md"):
         for block in re.findall(r"^```python\n(.*?)^```", page.read_text(), flags=re.DOTALL | re.MULTILINE):
             with contextlib.redirect_stdout(io.StringIO()):
                 exec(compile(block, str(page), "exec"), {})
-    assert os.listdir(tmp_path) == ["outputs"]
+    assert sorted(os.listdir(tmp_path)) == ["best.png", "multirun", "outputs"]
