@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import subprocess
 import sys
 import time
 from fractions import Fraction
@@ -13,6 +12,7 @@ import av
 import numpy as np
 import pytest
 import torch
+from peak import peak_memory
 from PIL import Image
 from player import played
 
@@ -266,17 +266,10 @@ def test_a_browser_plays_a_runs_video_between_its_four_pictures_to_the_end(four,
 
 @pytest.mark.slow
 def test_memory_does_not_grow_with_length(four, tmp_path):
-    """2,000 frames against 200, each in a process of its own."""
+    """2,000 frames against 200."""
     peak = {}
     for frames in (200, 2000):
-        code = (
-            "import resource, torch; torch.set_num_threads(1)\n"
-            "from vqclip.cli.interpolate import main\n"
-            f"main([{str(four)!r}, '--frames', '{frames}', '--out', {str(tmp_path / f'{frames}.mp4')!r}])\n"
-            "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
-        )
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-        peak[frames] = int(done.stdout.split()[-1])
+        peak[frames] = peak_memory("interpolate", [four, "--frames", frames, "--out", tmp_path / f"{frames}.mp4"])
     assert len(frames_of(tmp_path / "2000.mp4")) == 2000
     print(json.dumps(peak))
     assert peak[2000] < peak[200] + 20_000  # KiB

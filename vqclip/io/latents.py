@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vqclip.errors import UserError
+from vqclip.io.run_files import OwnedFolder, PictureFolder
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,7 +22,7 @@ __all__ = ["SavedLatent", "digest", "saved_latents"]
 class SavedLatent:
     """The latent of one picture at one step of a run."""
 
-    picture: Path  #: the picture's folder in the run
+    picture: PictureFolder
     step: int
     shape: tuple[int, ...]  #: (C, h, w)
     generator: str | None  #: sha256 of the weights that it belongs to
@@ -30,13 +31,13 @@ class SavedLatent:
         """[C,h,w], float32."""
         from safetensors import safe_open
 
-        with safe_open(self.picture / "latents.safetensors", framework="np") as file:
+        with safe_open(self.picture.latents_file, framework="np") as file:
             return file.get_tensor(f"{self.step:06d}")
 
     @property
     def png(self) -> Path:
         """The picture that the run made of it."""
-        return self.picture / "steps" / f"{self.step:06d}.png"
+        return self.picture.snapshot(self.step)
 
 
 def saved_latents(
@@ -83,7 +84,7 @@ def digest(init: Mapping[str, Any]) -> str:
 
 def _report(run: Path) -> dict[str, Any]:
     try:
-        report = json.loads((run / "run.json").read_text(encoding="utf-8"))
+        report = json.loads(OwnedFolder(run).report_file.read_text(encoding="utf-8"))
         report["pictures"][0]
     except (OSError, ValueError, KeyError, IndexError, TypeError):
         raise UserError(
@@ -96,9 +97,9 @@ def _report(run: Path) -> dict[str, Any]:
 def _saved(run: Path, report: Mapping[str, Any], index: int, step: int | str) -> SavedLatent:
     from safetensors import SafetensorError, safe_open
 
-    folder = run / f"picture-{index:02d}"
+    own = PictureFolder(OwnedFolder(run), index)
     try:
-        with safe_open(folder / "latents.safetensors", framework="np") as file:
+        with safe_open(own.latents_file, framework="np") as file:
             shapes = {int(name): tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError, ValueError):
         raise UserError(f"init.run={run}: it has no latents of picture {index} yet. Try: vqclip resume={run}") from None
@@ -111,4 +112,4 @@ def _saved(run: Path, report: Mapping[str, Any], index: int, step: int | str) ->
             f"init.step={step}: {run} has no snapshot of it. Allowed: best, final, or one of "
             f"{', '.join(map(str, sorted(shapes)))}. Try: init.step={min(shapes, key=lambda s: abs(s - at))}"
         )
-    return SavedLatent(folder, at, shapes[at], (report.get("weights") or {}).get("generator"))
+    return SavedLatent(own, at, shapes[at], (report.get("weights") or {}).get("generator"))

@@ -12,6 +12,7 @@ from pytorch_lightning.loggers import MLFlowLogger
 
 from vqclip.config.resolve import picture_config
 from vqclip.errors import UserError
+from vqclip.io.run_files import OwnedFolder, PictureFolder
 from vqclip.io.wandb_server import is_reachable
 from vqclip.loggers.base import Media, RunView, mean_scores, run_name
 from vqclip.loggers.sweep import SweepReport, SweepView
@@ -22,8 +23,6 @@ __all__ = ["MlflowRun", "MlflowSweep", "mlflow_logger"]
 DATABASE = "sqlite:///mlflow.db"
 #: What names the sweep of a run, on the run of the whole sweep.
 _SWEEP = "vqclip.sweep"
-_FILES = ("config.yaml", "metrics.csv", "last.ckpt", "interpolation.mp4")
-_FILES_OF_A_PICTURE = ("best.png", "final.png", "latents.safetensors", "timelapse.mp4")
 
 
 class MlflowRun(RunView, MLFlowLogger):
@@ -49,11 +48,10 @@ class MlflowRun(RunView, MLFlowLogger):
         """The scores that the run came to, and its files."""
         for name, mean in mean_scores(report).items():
             self.experiment.log_metric(self.run_id, name, mean, step=report["steps"])
-        for i in range(len(report["pictures"])):
-            for name in _FILES_OF_A_PICTURE:
-                self._file(folder, f"picture-{i:02d}/{name}")
-        for name in _FILES:
-            self._file(folder, name)
+        run = OwnedFolder(folder)
+        for own in (PictureFolder(run, i) for i in range(len(report["pictures"]))):
+            self._files(run, own.best, own.final, own.latents_file, own.timelapse)
+        self._files(run, run.config_file, run.metrics_file, run.checkpoint_file, run.interpolation)
         self.experiment.log_text(self.run_id, json.dumps(report, indent=2, ensure_ascii=False), "run.json")
 
     def close(self, error: BaseException | None) -> None:
@@ -62,10 +60,12 @@ class MlflowRun(RunView, MLFlowLogger):
         stopped = isinstance(error, KeyboardInterrupt | SystemExit)
         self.experiment.set_terminated(self.run_id, "KILLED" if stopped else "FAILED" if error else "FINISHED")
 
-    def _file(self, folder: Path, name: str) -> None:
-        path = folder / name
-        if path.is_file():
-            self.experiment.log_artifact(self.run_id, str(path), str(Path(name).parent) if "/" in name else None)
+    def _files(self, run: OwnedFolder, *paths: Path) -> None:
+        """Those that are there, each where it lies in the run folder."""
+        for path in paths:
+            if path.is_file():
+                below = path.parent.relative_to(run.path)
+                self.experiment.log_artifact(self.run_id, str(path), str(below) if below.parts else None)
 
 
 class MlflowSweep(SweepView):

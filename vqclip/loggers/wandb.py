@@ -18,6 +18,7 @@ from pytorch_lightning.loggers import WandbLogger
 
 from vqclip.config.resolve import picture_config
 from vqclip.errors import UserError
+from vqclip.io.run_files import OwnedFolder, PictureFolder
 from vqclip.io.wandb_server import has_key, is_reachable, wandb_mode
 from vqclip.loggers.base import Media, RunView, mean_scores, run_name
 from vqclip.loggers.wandb_files import last_step, mark_uploaded, records_of
@@ -80,9 +81,10 @@ class WandbRun(RunView, WandbLogger):
         self._log({**self._media(folder, report), "step": report["steps"]})
         for name, mean in mean_scores(report).items():
             self.experiment.summary[name.replace(".", "/")] = mean
-        files = [f"picture-{i:02d}/latents.safetensors" for i in range(len(pictures))]
-        self._made("latents", folder, ["config.yaml", *files], {"pictures": pictures})
-        self._made("checkpoint", folder, ["last.ckpt"], {"steps": report["steps"]})
+        run = OwnedFolder(folder)
+        latents = [PictureFolder(run, i).latents_file for i in range(len(pictures))]
+        self._made("latents", run, [run.config_file, *latents], {"pictures": pictures})
+        self._made("checkpoint", run, [run.checkpoint_file], {"steps": report["steps"]})
 
     def close(self, error: BaseException | None) -> None:
         """Marked failed where the run failed; one that diverged says so to whoever asked W&B for its alerts."""
@@ -95,32 +97,32 @@ class WandbRun(RunView, WandbLogger):
         """A table with a row a picture, the best pictures, the videos."""
         import wandb
 
-        config, pictures = self.experiment.config.as_dict(), report["pictures"]
+        config, pictures, run = self.experiment.config.as_dict(), report["pictures"], OwnedFolder(folder)
         swept = (config.get("sweep") or {}).get("swept", {})
         scores = list(pictures[0]["best"])
         table = wandb.Table(["picture", "prompt", "seed", "settings", *swept, "judge", *scores, "seconds"])
         shown: dict[str, Any] = {"result": table}
         settings = json.dumps(picture_config(config), ensure_ascii=False)
         for i, own in enumerate(pictures):
-            place = folder / f"picture-{i:02d}"
-            best = wandb.Image(str(place / "best.png"), caption=f"{own['prompt']} · {_shown(own)}")
+            place = PictureFolder(run, i)
+            best = wandb.Image(str(place.best), caption=f"{own['prompt']} · {_shown(own)}")
             judge = own.get("judge")
             values = [own["prompt"], own["seed"], settings, *swept.values(), judge, *own["best"].values()]
             table.add_data(best, *values, report["seconds"])
             shown[f"best/{i:02d}"] = best
-            if (video := place / "timelapse.mp4").is_file():
+            if (video := place.timelapse).is_file():
                 shown[f"timelapse/{i:02d}"] = wandb.Video(str(video))
-        if (video := folder / "interpolation.mp4").is_file():
+        if (video := run.interpolation).is_file():
             shown["interpolation"] = wandb.Video(str(video))
         return shown
 
-    def _made(self, kind: str, folder: Path, files: list[str], metadata: dict[str, Any]) -> None:
+    def _made(self, kind: str, run: OwnedFolder, files: list[Path], metadata: dict[str, Any]) -> None:
         import wandb
 
         artifact = wandb.Artifact(f"{kind}-{self.experiment.id}", kind, metadata=metadata)
-        for name in files:
+        for path in files:
             # Immutable: W&B reads the run folder's own files when it uploads, and keeps no copy of them.
-            artifact.add_file(str(folder / name), name, policy="immutable")
+            artifact.add_file(str(path), str(path.relative_to(run.path)), policy="immutable")
         self.experiment.log_artifact(artifact)
 
     def _use(self, artifact: Any) -> None:

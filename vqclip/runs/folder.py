@@ -24,8 +24,8 @@ from typing import Any
 
 from vqclip.errors import UserError
 from vqclip.io.files import append, atomic_write, write_json
+from vqclip.io.run_files import OwnedFolder, PictureFolder
 from vqclip.io.yaml_text import read_yaml
-from vqclip.runs.files import OwnedFolder, PictureFolder
 from vqclip.runs.lock import lock_folder
 from vqclip.runs.schema import FORMAT, problem_in
 from vqclip.runs.status import DIVERGED, FAILED, WITH_PICTURES

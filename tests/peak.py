@@ -1,0 +1,16 @@
+"""The memory that a tool takes, in a process of its own."""
+
+import subprocess
+import sys
+
+
+def peak_memory(tool, argv):
+    """Of ``vqclip.cli.<tool>`` with these words, in KiB."""
+    code = (
+        "import resource, torch; torch.set_num_threads(1)\n"
+        f"from vqclip.cli.{tool} import main\n"
+        f"main({list(map(str, argv))!r})\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return int(done.stdout.split()[-1])
