@@ -66,6 +66,44 @@ def test_prompts_and_overrides_are_told_apart(argv, expected):
     assert split(argv) == expected
 
 
+SLIPS = {
+    ("a fox", "step=50"): "step: there is no such key. Did you mean steps?",
+    ("a fox", "iterations=50"): "iterations: there is no such key. Did you mean steps?",
+    ("a fox", "negative_prompt=blurry"): "negative_prompt: there is no such key. Did you mean prompts.exclude?",
+    ("a fox", "lr=.1"): "lr: there is no such key. Did you mean optimizer.lr?",
+    ("a fox", "--steps", "50"): "--steps: a key has no dashes, and = before its value. Did you mean steps?",
+    ("a fox", "--learning-rate=1"): "--learning-rate=1: a key has no dashes, and = before its value. Did you mean opt",
+    ("a fox", "--offlin"): "--offlin: there is no such flag. Did you mean --offline?",
+    ("a fox", "seed", "=", "3"): "=: with spaces around it a prompt. Allowed: KEY=VALUE in one word.",
+    ("mine.png",): "mine.png: a picture, not a text. Its change: vqclip experiment=edit init.path=mine.png 'a fox'.",
+    ("intepolate", "mine.png", "--frames", "3"): "intepolate: there is no such tool. Try: vqclip interpolate mine.png",
+    ("resume", "mine.png"): "resume: a key. Try: vqclip resume=mine.png",
+    ("interpolate", "."): ".: not a run folder, it has no config.yaml.",
+    ("experiment=edit", "a fox"): "init.path: a value is missing. Try: init.path=photo.jpg",
+}
+
+
+@pytest.mark.parametrize("argv", SLIPS, ids=" ".join)
+def test_a_slip_of_the_finger_is_answered_with_what_was_meant(argv, capsys, tmp_path, monkeypatch):
+    (tmp_path / "mine.png").touch()
+    status, message, left = run(capsys, tmp_path, monkeypatch, *argv)
+    assert (status, left) == (2, ["mine.png"]) and message.startswith(f"vqclip: {SLIPS[argv]}")
+
+
+def test_the_name_of_a_picture_is_a_prompt_behind_dashes(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.png").touch()
+    assert split(["--", "mine.png"]) == ['prompts.include=["mine.png"]']
+
+
+def test_help_is_a_tool(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for argv in (["help", "noise"], ["--help", "noise"]):
+        with pytest.raises(SystemExit) as stop:
+            main(argv)
+        assert stop.value.code == 0 and "noise.factor" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("argv", [[""], ["a fox", "  "], ["--", ""]])
 def test_an_empty_prompt_is_refused(argv):
     with pytest.raises(UserError, match="an empty prompt"):

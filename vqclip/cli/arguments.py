@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from vqclip.config.grammar import quote
-from vqclip.config.names import as_hydra_takes_it, key_at
+from vqclip.config.names import as_hydra_takes_it, is_name, key_at, nearest
 from vqclip.config.schema import ROOT
 from vqclip.errors import UserError, closest
 from vqclip.paths import conf_dir
@@ -111,6 +111,11 @@ def _flag(word: str, rest: list[str]) -> tuple[str, str | None]:
     name, equals, value = word.partition("=")
     name = _SHORT.get(name, name)
     if name not in FLAGS:
+        key = name.lstrip("-").replace("-", "_")
+        if is_name(key):
+            raise UserError(
+                f"{word}: a key has no dashes, and = before its value.{nearest(key)} A prompt: vqclip -- '{word}'"
+            )
         near = closest(name, [*FLAGS, *_SHORT])
         raise UserError(f"{word}: there is no such flag.{near} All flags: vqclip --help. A prompt: vqclip -- '{word}'")
     allowed = FLAGS[name]
@@ -141,7 +146,14 @@ def _is_override(word: str) -> bool:
 
 
 def _not_a_key(word: str) -> str:
-    """A prompt; ``noise.factor`` alone is a slip of the finger."""
+    """A prompt; ``noise.factor`` alone, ``=`` and the name of a picture are slips of the finger."""
+    if word == "=":
+        raise UserError("=: with spaces around it a prompt. Allowed: KEY=VALUE in one word. Try: seed=3")
+    if os.path.splitext(word)[1] in (".png", ".jpg", ".jpeg", ".webp") and os.path.isfile(word):
+        raise UserError(
+            f"{word}: a picture, not a text. Its change: vqclip experiment=edit init.path={word} 'a fox'. "
+            f"What it shows: 'prompts.extras=[{{image: {word}}}]'. The text: vqclip -- {word}"
+        )
     if "." in word and (key := key_at(word)):
         raise UserError(f"{word}: a key without a value. Try: {word}={key.example}. As a prompt: vqclip -- {word}")
     return _filled(word)

@@ -6,6 +6,7 @@ passed on to it, flags first, wherever they were typed.
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import os
 import shlex
@@ -58,8 +59,10 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _main(argv: list[str]) -> None:
     put_off()
     try:
+        argv = ["--help", *argv[1:]] if argv[:1] == ["help"] else argv
         if argv and argv[0] in TOOLS:
             sys.exit(importlib.import_module(TOOLS[argv[0]]).main(argv[1:]))
+        _refuse_slip(argv)
         command = parse_arguments(argv)
         if answer := _at_once(command):
             print(answer)
@@ -72,6 +75,16 @@ def _main(argv: list[str]) -> None:
     except UserError as error:
         print(f"vqclip: {error}", file=sys.stderr)
         sys.exit(error.exit_status)
+
+
+def _refuse_slip(argv: Sequence[str]) -> None:
+    """Refuse a mistyped tool before a file, which would make pictures of both words."""
+    near = difflib.get_close_matches(argv[0], [*TOOLS, "resume"], n=1, cutoff=0.75) if argv else []
+    if path := next((word for word in argv[1:] if os.path.exists(word)), ""):
+        if near == ["resume"]:
+            raise UserError(f"{argv[0]}: a key. Try: vqclip resume={shlex.quote(path)}")
+        if near:
+            raise UserError(f"{argv[0]}: there is no such tool. Try: {shlex.join(['vqclip', *near, *argv[1:]])}")
 
 
 def _at_once(command: Command) -> str:
@@ -171,7 +184,7 @@ def _job_line(folder: Path, sweep: DictConfig) -> str:
         left = time_left((folder.parent / "multirun.yaml").stat().st_mtime, number - 1, of)
     except OSError:  # a launcher that works elsewhere
         left = ""
-    return f"job {number} of {of}{left}: {job_name(sweep.swept)}, {folder}"
+    return f"job {number} of {of}{left}: {', '.join(filter(None, [job_name(sweep.swept), str(folder)]))}"
 
 
 def _check_names(command: Command) -> None:

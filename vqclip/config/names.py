@@ -15,12 +15,40 @@ from vqclip.config.targets import choices_of
 from vqclip.errors import UserError
 from vqclip.paths import conf_dir
 
-__all__ = ["as_hydra_takes_it", "classes_of", "key_at", "nearest", "owner_of", "unknown_key", "unknown_overrides"]
+__all__ = [
+    "as_hydra_takes_it",
+    "classes_of",
+    "is_name",
+    "key_at",
+    "nearest",
+    "owner_of",
+    "unknown_key",
+    "unknown_overrides",
+]
 
 _ASSIGNED = re.compile(r"(?s)([+~]{0,2})([A-Za-z_][\w./@-]*)=(.*)")
 #: Groups where null means the choice of that name, and those where it means that nothing is chosen.
 _NULL_IS_NONE = ("callbacks", "logger", "noise")
 _NULL_IS_NOTHING = ("debug", "experiment", "hparams_search")
+#: What other programs call a key of ours.
+_ELSEWHERE = {
+    "batch": "batch_size",
+    "device": "trainer=gpu",
+    "gpu": "trainer=gpu",
+    "guidance": "loss.alpha",
+    "height": "size",
+    "iterations": "steps",
+    "iters": "steps",
+    "learning_rate": "optimizer.lr",
+    "negative": "prompts.exclude",
+    "negative_prompt": "prompts.exclude",
+    "num_steps": "steps",
+    "out": "hydra.run.dir",
+    "output": "hydra.run.dir",
+    "output_dir": "hydra.run.dir",
+    "prompt": "prompts.include",
+    "width": "size",
+}
 #: Keys of the config's top that belong to no group of ours.
 _BESIDE = ("hydra", "local", "debug", "experiment", "defaults")
 
@@ -64,6 +92,8 @@ def _all_keys(node: Node = ROOT, path: str = "") -> Iterator[str]:
 
 def nearest(word: str, more: Sequence[str] = ()) -> str:
     """`` Did you mean …?`` or nothing: also a key's last part, mistyped or not, finds the whole of it."""
+    if word in _ELSEWHERE or difflib.get_close_matches(word, ROOT.keys, n=1, cutoff=0.75):
+        return f" Did you mean {_ELSEWHERE.get(word) or difflib.get_close_matches(word, ROOT.keys, n=1)[0]}?"
     names = [name for name in dict.fromkeys([*_all_keys(), *more]) if name != word]
     parts = {name.rpartition(".")[2]: name for name in reversed(names)} if "." not in word else {}
     known = {**{name: name for name in names}, **parts}
@@ -73,6 +103,11 @@ def nearest(word: str, more: Sequence[str] = ()) -> str:
         "." not in known[found[0]] or "." in word or difflib.SequenceMatcher(None, word, found[0]).ratio() > 0.75
     )
     return f" Did you mean {known[found[0]]}?" if sure else ""
+
+
+def is_name(word: str) -> bool:
+    """Whether a word without dots names a key, here or in other programs: ``steps``, ``lr``, ``iterations``."""
+    return word in _ELSEWHERE or word in {name.rpartition(".")[2] for name in _all_keys()}
 
 
 def unknown_key(key: str, more: Sequence[str] = ()) -> str:

@@ -8,8 +8,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
+from vqclip.config.names import key_at
 from vqclip.errors import UserError
 from vqclip.io.plain import plain_dict
 from vqclip.prompts import expand_files
@@ -68,7 +69,11 @@ def resolved(cfg: DictConfig) -> dict[str, Any]:
         config = plain_dict(cfg, throw_on_missing=True)
     except OmegaConfBaseException as error:
         key = getattr(error, "full_key", None)
-        raise UserError(f"{key or 'config'}: {str(error).splitlines()[0]}. Try: {key or 'KEY'}=VALUE") from None
+        said = "a value is missing" if isinstance(error, MissingMandatoryValue) else str(error).splitlines()[0]
+        known = key_at(key) if key else None
+        raise UserError(
+            f"{key or 'config'}: {said}. Try: {key or 'KEY'}={known.example if known else 'VALUE'}"
+        ) from None
     if isinstance(prompts := config.get("prompts"), dict):
         for key in ("include", "exclude", "extras"):
             prompts[key] = expand_files(prompts.get(key))

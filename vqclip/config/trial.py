@@ -68,6 +68,7 @@ def _tried(path: str, value: Mapping[str, Any], make: Callable[[], Any]) -> Iter
     except Exception as error:  # whatever a class raises at what it does not take
         said = " ".join(str(error).split()) or type(error).__name__
         what = value.get("_target_", "Lightning's Trainer")
-        yield f"{path}: {what} does not take it here: {said}"
+        helps = ". Try: trainer=cpu" if "No supported gpu" in said else ""
+        yield f"{path}: {what} does not take it here: {said.rstrip('!')}{helps}"
     finally:
         lightning.setLevel(level)

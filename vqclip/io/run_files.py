@@ -61,9 +61,11 @@ class OwnedFolder:
             return path.read_bytes()
         except FileNotFoundError:
             if path in (self.config_file, self.report_file) and not self.config_file.is_file():
+                inside = sorted(self.path.glob(f"*/**/{path.name}"), key=lambda file: file.stat().st_mtime)
+                helps = f". Try: {inside[-1].parent}" if inside else ""
                 raise UserError(
                     f"{self}: not a run folder, it has no {path.name}. Allowed: a folder that vqclip wrote, such as "
-                    "outputs/DATE/TIME or multirun/DATE/TIME/0"
+                    f"outputs/DATE/TIME or multirun/DATE/TIME/0{helps}"
                 ) from None
             raise UserError(f"{path}: missing. Try: {self._without(path)}") from None
         except OSError as error:
