@@ -91,11 +91,11 @@ def test_pictures_worked_on_one_by_one_are_the_bytes_they_are_alone(make_module)
 def test_as_many_pictures_in_one_go_as_half_of_the_memory_holds(make_module, monkeypatch):
     module = make_module(prompts=["a fox"] * 4, seeds=range(4))
     monkeypatch.setattr("vqclip.module.device_memory", lambda device: 0)
-    module.decode()
+    module.snapshot()[0]
     assert module.chunks.picture_chunk == 1
     roomy = make_module(prompts=["a fox"] * 4, seeds=range(4))
     monkeypatch.undo()
-    roomy.decode()
+    roomy.snapshot()[0]
     assert roomy.chunks.picture_chunk >= 4 and roomy.latent.grad is None
 
 

@@ -59,7 +59,7 @@ def test_a_running_mean_is_what_is_shown_and_no_part_of_the_way(make_module):
     for step, z in enumerate(seen):
         expected.lerp_(z, 1 - min(0.9, (1 + step) / (10 + step)))
     torch.testing.assert_close(mean.shown(), expected)
-    assert torch.equal(mean.decode(), mean.picture(mean.shown()))
+    assert torch.equal(mean.snapshot()[0], mean.picture(mean.shown()))
 
 
 def test_a_coarse_stage_moves_only_its_places_and_the_next_goes_on_from_its_picture(make_module):

@@ -256,12 +256,6 @@ class LatentOptimisation(pl.LightningModule):
         return self.search.shown(self, self.made_of, self.global_step)
 
     @torch.no_grad()
-    def decode(self) -> Tensor:
-        """The pictures of the latents as they are now, [B,3,H,W] in [0,1]."""
-        shown = self.shown()
-        return torch.cat([self.picture(shown[chunk]) for chunk in self.chunks.pictures()])
-
-    @torch.no_grad()
     def snapshot(self) -> tuple[Tensor, dict[str, Tensor], Tensor]:
         """The pictures now, what they score, and one crop of each.
 

@@ -143,6 +143,7 @@ def _hydra(command: Command) -> None:
 
 def _job(cfg: DictConfig) -> float:
     """One job, as Hydra calls it; its score."""
+    put_off()  # a launcher's worker begins here
     if logger := (cfg.logger or {}).get("wandb"):
         from vqclip.io.wandb_server import probe
 

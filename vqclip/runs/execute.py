@@ -89,7 +89,7 @@ def execute(
 
 def _execute(plan: RunPlan, run: RunFolder, past: Past | None, signals: Signals) -> Result:
     before = past.report if past else {}
-    module = None
+    recorder = None
     with (
         keep_report(run, plan, before, past.step if past else None) as report,
         suppress(Diverged),  # a result too; the loggers are told of it
@@ -108,7 +108,7 @@ def _execute(plan: RunPlan, run: RunFolder, past: Past | None, signals: Signals)
         report.add(pictures=_judged(plan, run, report.content))
         for logger in loggers:
             log_result(logger, run.path, report.content)
-    return _result(run, report, module)
+    return _result(run, report, recorder)
 
 
 def _past(run: RunFolder) -> Past | None:
@@ -169,7 +169,6 @@ def _optimise(run: RunFolder, trainer: pl.Trainer, module: LatentOptimisation, p
         # Stopped after the last step: Lightning found nothing to train and called nobody.
         for callback in callbacks_of(trainer):
             callback.on_train_end(trainer, module)
-    module.to_device(trainer.strategy.root_device)  # Lightning took the latent back to the CPU
 
 
 @contextmanager
@@ -202,10 +201,11 @@ def _judged(plan: RunPlan, run: RunFolder, report: Mapping[str, Any]) -> list[di
     return [{**own, **({} if score is None else {"judge": score})} for own, score in both]
 
 
-def _result(run: RunFolder, report: Report, module: LatentOptimisation | None) -> Result:
-    if module is None or report.content["status"] == DIVERGED:
-        return Result(run.path, report.content)  # its last good snapshot, not the latent as it is
-    return Result(run.path, report.content, module.decode().float().cpu(), module.shown().float().cpu())
+def _result(run: RunFolder, report: Report, recorder: Recorder | None) -> Result:
+    newest = recorder.snapshots.newest if recorder else None
+    if newest is None:
+        return Result(run.path, report.content)  # it is read where somebody asks
+    return Result(run.path, report.content, newest.images.float().cpu(), newest.latents.float())
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import logging
 import platform
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,12 @@ VERSIONED = ("vqclip", "torch", "torchvision", "openai-clip", "taming-transforme
 
 def versions() -> dict[str, str]:
     """Of everything that may change a picture."""
-    return {name: metadata.version(name) for name in VERSIONED} | {"python": platform.python_version()}
+    return {name: _version(name) for name in VERSIONED} | {"python": platform.python_version()}
+
+
+@cache
+def _version(package: str) -> str:
+    return metadata.version(package)  # which parses all that a package says of itself
 
 
 def machine(device: torch.device | None = None) -> dict[str, Any]:

@@ -42,6 +42,7 @@ class Snapshots:
         self.best: list[dict] = [{} for _ in records]  #: of each picture: step and scores of its best snapshot
         self.last: list[dict] = [{} for _ in records]  #: of each picture: step and scores of its newest snapshot
         self.digests: dict[str, str] = {}  #: sha256 of every picture written, by path in the folder
+        self.newest: Snapshot | None = None  #: of this sitting
         self._latents: list[dict[str, Tensor]] = [{} for _ in records]
 
     @property
@@ -53,7 +54,7 @@ class Snapshots:
         """Write every picture as it is after ``step`` steps."""
         images, scores, crops = module.snapshot()
         by_picture = [{name: value[i].item() for name, value in scores.items()} for i in range(len(self.records))]
-        snapshot = Snapshot(images, crops, module.shown().cpu(), by_picture)
+        self.newest = snapshot = Snapshot(images, crops, module.shown().cpu(), by_picture)
         for i in range(len(self.records)):
             self._write(snapshot, i, step)
         return snapshot
