@@ -10,7 +10,6 @@ from PIL import Image
 from vqclip import run
 from vqclip.checkpoints import load
 from vqclip.cli import main
-from vqclip.errors import UserError
 from vqclip.init import Blank, InitContext, feather
 from vqclip.init import Image as ImageStart
 from vqclip.io.pixels import fit, read_image
@@ -254,8 +253,3 @@ def test_blank_is_the_sheet_with_noise_in_its_middle(start):
     h, w = z.shape[-2] // 2, z.shape[-1] // 2
     assert (apart[:, h, w] > 10 * apart[:, 0, 0]).all() and not torch.equal(apart[0], apart[1])
     assert (Blank("#0000ff", noise=0, spot=0.5)(start) != sheet).any()
-
-
-def test_blank_in_a_colour_that_there_is_not(start):
-    with pytest.raises(UserError, match=r"init.colour=wite.*Did you mean white\?.*Try: init.colour=white"):
-        Blank("wite", noise=0, spot=0.5)(start)

@@ -379,7 +379,7 @@ def test_key_at_finds_keys_of_every_class():
     assert isinstance(ROOT.keys["init"], Target)
 
 
-def test_every_term_is_in_the_schema_and_says_what_is_wrong_with_it_before_a_model_is_loaded():
+def test_every_term_is_in_the_schema_and_colours_are_checked_before_a_model_is_loaded():
     from vqclip import terms
 
     assert {f"vqclip.terms.{name}" for name in terms.__all__} <= set(CLASSES)
@@ -387,5 +387,9 @@ def test_every_term_is_in_the_schema_and_says_what_is_wrong_with_it_before_a_mod
     assert errors_in(resolved(compose([f"+loss/terms=[{','.join(shipped)}]"]))) == []
     (wrong,) = errors_in(resolved(compose(["+loss/terms=[palette]", "loss.terms.palette.colours=[redd]"])))
     assert "loss.terms.palette.colours=['redd']" in wrong and "did you mean red." in wrong
+    (wrong,) = errors_in(resolved(compose(["init=blank", "init.colour=wite"])))
+    assert "init.colour='wite'" in wrong and "did you mean white." in wrong
+    (wrong,) = errors_in(resolved(compose(["init=gradient", "init.colours=[blu,white]"])))
+    assert "init.colours=['blu', 'white']" in wrong and "did you mean blue." in wrong
     (wrong,) = errors_in(resolved(compose(["+loss/terms=[edges]", "+loss.terms.edges.widht=.1"])))
     assert "loss.terms.edges.widht" in wrong and "Did you mean width?" in wrong

@@ -71,8 +71,8 @@ def run(
         return resume(*found, callbacks=callbacks) or load(found[0])
     folder = Path(folder or datetime.now().strftime("outputs/%Y-%m-%d/%H-%M-%S-%f"))
     words += ["overwrite=true"] if overwrite else []
-    own = str(config_dir) if config_dir else None
-    return execute(compose(words, own, output_dir=str(folder)), folder, callbacks=callbacks)
+    directory = str(config_dir) if config_dir else None
+    return execute(compose(words, directory, output_dir=str(folder)), folder, callbacks=callbacks)
 
 
 def load(folder: str | Path) -> Result:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor
 
 from vqclip.effects import Effects
@@ -139,7 +140,7 @@ class Augmentations:
             [B·n,3,S,S], picture by picture.
         """
         side, top, left = draw.side[:, which], draw.top[:, which], draw.left[:, which]
-        b, n = side.shape
+        n = side.shape[1]
         h, w = padded.shape[-2:]
         ramp = torch.linspace(0, 1, input_size, device=padded.device, dtype=padded.dtype)
         rows = top[..., None] + ramp * (side[..., None] - 1)  # [B,n,S]: align_corners, so both ends are pixels
@@ -159,7 +160,7 @@ class Augmentations:
             dim=-1,
         ).flatten(1, 2)  # [B,n·S,S,2]
         crops = F.grid_sample(padded, grid.to(padded), mode="bilinear", align_corners=True)
-        crops = crops.view(b, 3, n, input_size, input_size).transpose(1, 2).flatten(0, 1)
+        crops = rearrange(crops, "b c (n h) w -> (b n) c h w", n=n)
         return self.effects(crops, draw.effects, which)
 
     def __call__(self, image: Tensor, rng: StepRandom, input_size: int) -> Tensor:
@@ -170,10 +171,10 @@ class Augmentations:
 
 def _wrapped(grid: Tensor, padded: tuple[int, int], period: Sequence[int]) -> Tensor:
     """Places to read [B,H',W',2] of a padded picture, those outside it moved by whole pictures into it."""
-    for axis, (length, own) in enumerate(zip(padded[::-1], period[::-1], strict=True)):
+    for axis, (length, size) in enumerate(zip(padded[::-1], period[::-1], strict=True)):
         at = ((grid[..., axis] + 1) * length - 1) / 2  # in pixels
-        first = (length - own) // 2
-        inside = torch.where((at < 0) | (at > length - 1), (at - first) % own + first, at)
+        first = (length - size) // 2
+        inside = torch.where((at < 0) | (at > length - 1), (at - first) % size + first, at)
         grid = torch.cat([grid[..., :axis], ((2 * inside + 1) / length - 1)[..., None], grid[..., axis + 1 :]], -1)
     return grid
 

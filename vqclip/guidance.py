@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor
 
 from vqclip.io.pixels import read_image
@@ -90,9 +91,9 @@ class Guidance:
             targets = dict(guide.targets.at(view.progress))[place].of(pictures)
             for chunk in chunks(len(image)):
                 vectors = guide.perceptor.encode_image(self.crops(leaf, draw, noise, size, chunk))
-                unit = F.normalize(vectors, dim=-1).view(len(image), -1, vectors.shape[-1])
-                seen = None if weights is None else weights[:, chunk]
-                terms = self.objective.on_crops(view.on_crops(unit, targets, seen))
+                unit = rearrange(F.normalize(vectors, dim=-1), "(b n) d -> b n d", b=len(image))
+                chunk_weights = None if weights is None else weights[:, chunk]
+                terms = self.objective.on_crops(view.on_crops(unit, targets, chunk_weights))
                 terms = {name: value * (guide.weight / count) for name, value in terms.items()}
                 if backward:
                     self.objective.total(terms, view.progress).sum().backward()

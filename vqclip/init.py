@@ -6,11 +6,12 @@ from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor
 
-from vqclip.errors import UserError, closest
+from vqclip.errors import UserError
 from vqclip.io.latents import SavedLatent, saved_latents
-from vqclip.io.pixels import fit, read_image
+from vqclip.io.pixels import fit, read_image, rgb
 from vqclip.protocols import Init, InitContext
 from vqclip.rng import StepRandom
 
@@ -58,26 +59,11 @@ class Blank:
     @torch.no_grad()
     def __call__(self, start: InitContext) -> Tensor:
         codes, f = start.generator.codebook, start.generator.factor
-        sheet = torch.tensor(_rgb(self.colour)).view(1, 3, 1, 1) / 255
+        sheet = rearrange(rgb(self.colour), "c -> 1 c 1 1")
         z = start.generator.encode(sheet.expand(-1, -1, start.shape[1] * f, start.shape[2] * f).to(codes))
         y, x = (torch.linspace(-1, 1, side) for side in start.shape[1:])
         hill = torch.exp(-(y[:, None].square() + x.square()) / self.spot**2)
         return z + self.noise * codes.std() * (hill * start.rng.normal("init", *start.shape)).to(z)
-
-
-def _rgb(colour: str, key: str = "init.colour") -> tuple[int, ...]:
-    """A colour's red, green and blue, 0 to 255."""
-    from PIL import ImageColor
-
-    try:
-        return ImageColor.getrgb(colour)[:3]
-    except ValueError:
-        names = list(ImageColor.colormap)
-        raise UserError(
-            f"{key}={colour}: no colour of this name.{closest(colour, names)} "
-            f'Allowed: the {len(names)} names of CSS, or "#rrggbb". Try: {key.removesuffix("s")}'
-            + ("s=[white,black]" if key.endswith("s") else "=white")
-        ) from None
 
 
 class Gradient:
@@ -97,18 +83,18 @@ class Gradient:
         if self.colours is None:
             stops = start.rng.uniform("init", 2, 3)  # [B,2,3]
         else:
-            stops = torch.tensor([[_rgb(own, "init.colours") for own in self.colours]]) / 255
-            stops = stops.expand(len(start.texts), -1, -1)
+            stops = torch.stack([rgb(name) for name in self.colours]).expand(len(start.texts), -1, -1)
         return _encoded(start, self._picture(stops, *_pixels(start)))
 
     def _picture(self, stops: Tensor, height: int, width: int) -> Tensor:
         """Colours [B,n,3] in [0,1] → pictures [B,3,H,W]."""
         angle = torch.deg2rad(torch.tensor(float(self.angle)))
         y, x = torch.linspace(-1, 1, height)[:, None], torch.linspace(-1, 1, width)
-        way = y * angle.cos() + x * angle.sin()
-        way = (way - way.min()) / (way.max() - way.min()).clamp(min=1e-9) * (stops.shape[1] - 1)  # 0 to n - 1
-        leg = way.floor().clamp(max=stops.shape[1] - 2).long()
-        return torch.lerp(stops[:, leg], stops[:, leg + 1], (way - leg)[..., None]).movedim(-1, 1)
+        along = y * angle.cos() + x * angle.sin()
+        along = (along - along.min()) / (along.max() - along.min()).clamp(min=1e-9) * (stops.shape[1] - 1)  # 0 to n - 1
+        stop = along.floor().clamp(max=stops.shape[1] - 2).long()
+        colours = torch.lerp(stops[:, stop], stops[:, stop + 1], (along - stop)[..., None])
+        return rearrange(colours, "b h w rgb -> b rgb h w")
 
 
 class PixelNoise:
@@ -144,7 +130,7 @@ def _pixels(start: InitContext) -> tuple[int, int]:
 @torch.no_grad()
 def _encoded(start: InitContext, pictures: Tensor) -> Tensor:
     """Pictures [B,3,H,W] in [0,1] → latents, one by one: a picture of a batch is as it is alone."""
-    return torch.cat([start.generator.encode(start.place(own[None])) for own in pictures])
+    return torch.cat([start.generator.encode(start.place(picture[None])) for picture in pictures])
 
 
 class Codebook:
@@ -155,7 +141,7 @@ class Codebook:
     def __call__(self, start: InitContext) -> Tensor:
         codes = start.generator.codebook
         index = start.rng.integers("init", len(codes), *start.shape[1:])
-        return codes[index].movedim(-1, 1).clone()
+        return rearrange(codes[index], "b h w c -> b c h w").clone()
 
 
 class Prior:
@@ -240,19 +226,19 @@ class Run:
     def __call__(self, start: InitContext) -> Tensor:
         saved = saved_latents(self.run, self.picture, self.step, len(start.texts))
         if self.via == "picture":
-            return _encoded(start, torch.cat([fit(read_image(own.png), *_pixels(start)) for own in saved]))
-        for own in saved:
-            self._check(own, start)
-        return start.place(torch.stack([torch.from_numpy(own.read()) for own in saved]))
+            return _encoded(start, torch.cat([fit(read_image(latent.png), *_pixels(start)) for latent in saved]))
+        for latent in saved:
+            self._check(latent, start)
+        return start.place(torch.stack([torch.from_numpy(latent.read()) for latent in saved]))
 
-    def _check(self, own: SavedLatent, start: InitContext) -> None:
+    def _check(self, latent: SavedLatent, start: InitContext) -> None:
         """That the generator is the one the latent belongs to."""
         ours = getattr(start.generator, "sha256", None)
-        if own.shape == start.shape and (own.generator in (None, ours)):
+        if latent.shape == start.shape and (latent.generator in (None, ours)):
             return
         raise UserError(
-            f"init.run={self.run}: its latents {list(own.shape)} belong to another generator "
-            f"({str(own.generator)[:12]}) than this run's ({str(ours)[:12]}, {list(start.shape)}). Allowed: runs of "
+            f"init.run={self.run}: its latents {list(latent.shape)} belong to another generator "
+            f"({str(latent.generator)[:12]}) than this run's ({str(ours)[:12]}, {list(start.shape)}). Allowed: runs of "
             "the same checkpoints.generator, or by way of the picture. Try: init.via=picture"
         )
 
@@ -264,10 +250,10 @@ def best_of(init: Init, start: InitContext, count: int) -> Tensor:
     best, scores = init(start), None
     for candidate in range(count):
         z = init(replace(start, rng=StepRandom(start.rng.seeds, candidate, start.rng.device))) if candidate else best
-        own = start.score(z)
-        better = own > (own.new_full(own.shape, -torch.inf) if scores is None else scores)
+        score = start.score(z)
+        better = score > (score.new_full(score.shape, -torch.inf) if scores is None else scores)
         best = torch.where(better[:, None, None, None], z, best)
-        scores = own if scores is None else torch.where(better, own, scores)
+        scores = score if scores is None else torch.where(better, score, scores)
     return best
 
 

@@ -38,23 +38,23 @@ class Include:
         self.weight, self.distance = weight, distance
 
     def __call__(self, view: CropView) -> Tensor:
-        own = view.targets
-        if own.parts is not None and own.stops is not None:
-            return _of_dot(gated(view.vectors, own.parts, own.stops), view.weights, self.distance)
-        return _likeness(view, own.include, self.distance)
+        targets = view.targets
+        if targets.parts is not None and targets.stops is not None:
+            return _of_dot(gated(view.vectors, targets.parts, targets.stops), view.weights, self.distance)
+        return _likeness(view, targets.include, self.distance)
 
 
 class Exclude(Include):
     """Likeness of the crops to what should not be there."""
 
     def __call__(self, view: CropView) -> Tensor:
-        own = view.targets
-        if own.exclude_parts is not None and own.exclude_stops is not None:
-            dot = gated(view.vectors, own.exclude_parts, own.exclude_stops, -1.0)
+        targets = view.targets
+        if targets.exclude_parts is not None and targets.exclude_stops is not None:
+            dot = gated(view.vectors, targets.exclude_parts, targets.exclude_stops, -1.0)
             return _of_dot(dot, view.weights, self.distance)
-        if own.exclude is None:
+        if targets.exclude is None:
             raise ValueError("nothing is excluded: a view without such targets has no such term")
-        return _likeness(view, F.normalize(own.exclude, dim=-1), self.distance)
+        return _likeness(view, F.normalize(targets.exclude, dim=-1), self.distance)
 
 
 class Anchor:
@@ -98,27 +98,30 @@ class Objective:
     """
 
     def __init__(self, alpha: Any, beta: Any, anchor: Any, terms: Mapping | None = None, distance: str = "cosine"):
-        own: dict[str, Any] = {
+        built_in: dict[str, Any] = {
             "include": Include(negated(schedule(alpha)), distance),
             "exclude": Exclude(beta, distance),
             "anchor": Anchor(anchor),
         }
-        self.terms: dict[str, Term] = own | {n: _uniform(t) for n, t in (terms or {}).items() if t is not None}
+        self.terms: dict[str, Term] = built_in | {n: _uniform(t) for n, t in (terms or {}).items() if t is not None}
         self.weights = {name: schedule(term.weight) for name, term in self.terms.items()}
 
     def on_crops(self, view: CropView) -> dict[str, Tensor]:
         """Terms on crops: name → sum over the view's crops, [B], unweighted."""
-        own = view.targets
+        targets = view.targets
         found = {
             name: term(view)
             for name, term in self.terms.items()
             if getattr(term, "on_crops", False)
-            and (name != "exclude" or own.exclude is not None)
+            and (name != "exclude" or targets.exclude is not None)
             and self._counts(name)
         }
-        if own.share is None:
+        if targets.share is None:
             return found
-        return {name: value * (own.exclude_share if name == "exclude" else own.share) for name, value in found.items()}
+        return {
+            name: value * (targets.exclude_share if name == "exclude" else targets.share)
+            for name, value in found.items()
+        }
 
     def on_picture(self, view: View) -> dict[str, Tensor]:
         """Terms on the picture and the latent: name → [B], unweighted."""

@@ -128,7 +128,9 @@ class LatentOptimisation(pl.LightningModule):
         t = self.progress(step)
         for group in optimizer.param_groups:
             group["lr"] = self.lr(t)
-        terms = step_with(optimizer, lambda: self._gradients(step, optimizer), lambda own: self.objective.total(own, t))
+        terms = step_with(
+            optimizer, lambda: self._gradients(step, optimizer), lambda terms: self.objective.total(terms, t)
+        )
         self.search.after(self, step)
         self.metrics = {
             "loss": self.objective.total(terms, t),
@@ -267,7 +269,7 @@ class LatentOptimisation(pl.LightningModule):
         """
         shown = self.shown()
         images, terms, crops = zip(*(self._snapshot(shown, chunk) for chunk in self.chunks.pictures()), strict=True)
-        terms = {name: torch.cat([own[name] for own in terms]) for name in terms[0]}
+        terms = {name: torch.cat([chunk[name] for chunk in terms]) for name in terms[0]}
         return torch.cat(images), {"score": -self.objective.total(terms, 1.0), **terms}, torch.cat(crops)
 
     def _snapshot(self, shown: Tensor, pictures: slice) -> tuple[Tensor, dict[str, Tensor], Tensor]:

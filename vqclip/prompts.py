@@ -85,8 +85,8 @@ class Prompt:
     @property
     def files(self) -> list[str]:
         """Paths of the pictures it reads."""
-        own = [self.image, self.region.mask if self.region else None]
-        return [path for path in own if path] + [path for part in self.parts for path in part.files]
+        paths = [self.image, self.region.mask if self.region else None]
+        return [path for path in paths if path] + [path for part in self.parts for path in part.files]
 
     def weight_at(self, t: float) -> float:
         """Its weight at progress ``t`` in [0,1] of the run."""

@@ -159,8 +159,8 @@ class Targets:
         return [(None, self)]
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> Targets:
-        own = {field.name: getattr(self, field.name) for field in fields(self)}
-        return replace(self, **{name: change(v) for name, v in own.items() if isinstance(v, Tensor)})
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return replace(self, **{name: change(v) for name, v in values.items() if isinstance(v, Tensor)})
 
 
 @dataclass(frozen=True)

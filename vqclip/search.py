@@ -1,6 +1,6 @@
 """How the latent is sought, beside the optimiser's own step: coarse to fine, restarts, overlays, averages, clamps.
 
-All of it happens between steps, on the latents of all pictures, and hangs on nothing but the step: a resumed run goes
+All of it happens between steps, on the latents of all pictures, and depends on nothing but the step: a resumed run goes
 on as an unbroken one would.
 """
 
@@ -58,12 +58,12 @@ class Search:
         Raises:
             UserError: with the key.
         """
-        asked = {
+        required = {
             "stages": (self.stages, "encode"),
             "overlay": (self.overlay, "encode"),
             "clamp": (self.clamp, "codebook"),
         }
-        for key, (on, need) in asked.items():
+        for key, (on, need) in required.items():
             if on and not hasattr(generator, need):
                 off = "false" if key == "clamp" else "null"
                 raise UserError(f"search.{key}: needs the generator's {need}, which it lacks. Try: search.{key}={off}")
@@ -79,8 +79,8 @@ class Search:
     def progress(self, step: int, steps: int) -> float:
         """How far ``step`` is into a run of ``steps``, in [0,1]; each trial begins at 0."""
         lost = (self.count - 1) * self.trial
-        own = step % self.trial if step < self.trial_steps else step - lost
-        return min(1.0, own / max(1, steps - lost - 1))
+        counted = step % self.trial if step < self.trial_steps else step - lost
+        return min(1.0, counted / max(1, steps - lost - 1))
 
     def stage(self, t: float) -> int:
         """The stage at progress ``t``, from 0; the last one is the full size."""
@@ -98,10 +98,10 @@ class Search:
             return run.picture(z)
         _, h, w = run.generator.latent_shape(*self.stages[stage][0])
         small = F.interpolate(z, (min(h, z.shape[-2]), min(w, z.shape[-1])), mode="nearest-exact")
-        made = run.generator.decode(run.latent_kind(small, run.generator))
+        image = run.generator.decode(run.latent_kind(small, run.generator))
         full = [side * run.generator.factor for side in z.shape[-2:]]
-        made = F.interpolate(made, full, mode="bilinear", align_corners=False)
-        return run.keep(made) if run.keep else made
+        image = F.interpolate(image, full, mode="bilinear", align_corners=False)
+        return run.keep(image) if run.keep else image
 
     def encode(self, run: Any, images: Tensor, t: float) -> Tensor:
         """Pictures [B,3,H,W] → latents [B,C,h,w] that the stage at ``t`` makes them of."""
@@ -110,7 +110,7 @@ class Search:
             return torch.cat([run.generator.encode(one) for one in images.split(1)])
         _, h, w = run.generator.latent_shape(*self.stages[stage][0])
         full = [side // run.generator.factor for side in images.shape[-2:]]
-        side = [min(own, most) * run.generator.factor for own, most in zip((h, w), full, strict=True)]
+        side = [min(part, whole) * run.generator.factor for part, whole in zip((h, w), full, strict=True)]
         small = F.interpolate(images, side, mode="bilinear", antialias=True)
         codes = torch.cat([run.generator.encode(one) for one in small.split(1)])
         return F.interpolate(codes, full, mode="nearest-exact")  # each place of the stage is one of its own again
@@ -129,7 +129,7 @@ class Search:
         if self.count > 1 and 0 < step <= self.trial_steps and step % self.trial == 0:
             self._next_trial(run, step // self.trial)
             optimizer.state.clear()
-        now, past = (self.stage(run.progress(own)) for own in (step, max(0, step - 1)))
+        now, past = (self.stage(run.progress(s)) for s in (step, max(0, step - 1)))
         if now > past:
             self._go_on_from(run, run.shown())
             run.start.copy_(run.latent)
@@ -137,9 +137,9 @@ class Search:
             optimizer.state.clear()
         o = self.overlay
         if o and step and step % o["every"] == 0 and run.progress(step) <= o["until"]:
-            images, t = run.start_images(), run.progress(step)
-            made = torch.cat([self.picture(run, z, t) for z in run.made_of.split(1)])
-            self._go_on_from(run, self.encode(run, (1 - o["strength"]) * made + o["strength"] * images, t))
+            start, t = run.start_images(), run.progress(step)
+            current = torch.cat([self.picture(run, z, t) for z in run.made_of.split(1)])
+            self._go_on_from(run, self.encode(run, (1 - o["strength"]) * current + o["strength"] * start, t))
 
     @torch.no_grad()
     def after(self, run: Any, step: int) -> None:
@@ -156,8 +156,8 @@ class Search:
         """Keep the best of the trials so far; go on with the next start, after the last trial with the best."""
         score = run.snapshot()[1]["score"]
         better = score > run.best_score
-        for kept, own in ((run.best, run.made_of), (run.best_start, run.start)):
-            kept.copy_(torch.where(better.view(-1, 1, 1, 1), own, kept))
+        for best, current in ((run.best, run.made_of), (run.best_start, run.start)):
+            best.copy_(torch.where(better.view(-1, 1, 1, 1), current, best))
         run.best_score.copy_(torch.where(better, score, run.best_score))
         z, start = (run.best, run.best_start) if number == self.count else (run.starts(number).to(run.latent),) * 2
         self._go_on_from(run, z)

@@ -58,14 +58,14 @@ def targets_of(
     """
     sentences = parse_templates(prompts.get("templates"))
 
-    def entries(some: Sequence[Prompt]) -> list[Entry]:
-        return _encoded(perceptor, some, sentences)
+    def encoded(group: Sequence[Prompt]) -> list[Entry]:
+        return _encoded(perceptor, [part for prompt in group for part in prompt.entries], sentences)
 
-    flat = iter(entries([part for own in include for part in own.entries]))
+    flat = iter(encoded(include))
     moving = MovingTargets(
-        [[next(flat) for _ in own.entries] for own in include],
-        entries([part for own in extras for part in own.entries]),
-        entries([part for own in exclude for part in own.entries]),
+        [[next(flat) for _ in prompt.entries] for prompt in include],
+        encoded(extras),
+        encoded(exclude),
         (prompts["include_weight"], prompts["extras_weight"]),
     )
     return moving.at(0.0)[0][1] if moving.constant else moving
@@ -87,10 +87,10 @@ class MovingTargets:
         exclude: Sequence[Entry],
         weights: tuple[float, float],
     ):
-        self.include, self.extras, self.exclude = [list(own) for own in include], list(extras), list(exclude)
+        self.include, self.extras, self.exclude = [list(entries) for entries in include], list(extras), list(exclude)
         self.w1, self.w2 = weights
         self.device: Any = "cpu"
-        everything = [entry for own in self.include for entry in own] + self.extras + self.exclude
+        everything = [entry for entries in self.include for entry in entries] + self.extras + self.exclude
         self.places = list(dict.fromkeys(entry.region for entry in everything))
         self.places.sort(key=lambda place: place is not None)  # the whole picture first
         self._everything = everything
@@ -114,61 +114,71 @@ class MovingTargets:
         return self._last[1]
 
     def _of_place(self, place: Region | None, t: float) -> Targets:
-        own = [[entry for entry in some if entry.region == place] for some in self.include]
-        extras, exclude = ([entry for entry in some if entry.region == place] for some in (self.extras, self.exclude))
+        include = [_in(place, entries) for entries in self.include]
+        extras, exclude = _in(place, self.extras), _in(place, self.exclude)
         zero = torch.zeros_like(self._everything[0].vector)
-        include = torch.stack([_sum(some, t, zero) for some in own])
-        towards = combine_texts(include, _sum(extras, t, zero) if extras else None, self.w1, self.w2)
-        away = _sum(exclude, t, zero).expand_as(towards) if exclude else None
-        parts, stops = self._parts([[*some, *extras] for some in own], towards, len(extras), t)
-        away_parts, away_stops = _padded([[(e.at(t), e.stop, _turn(e, t)) for e in exclude]] * len(own), -1.0)
+        sums = torch.stack([_sum(entries, t, zero) for entries in include])
+        target = combine_texts(sums, _sum(extras, t, zero) if extras else None, self.w1, self.w2)
+        negative = _sum(exclude, t, zero).expand_as(target) if exclude else None
+        parts, stops = self._parts([[*entries, *extras] for entries in include], len(extras), t)
+        negative_parts, negative_stops = _padded(
+            [[(e.at(t), e.stop, _sign(e, t)) for e in exclude]] * len(include), -1.0
+        )
+        if negative is not None and negative_parts is not None:
+            negative_parts = negative_parts / _length(negative)[:, None, None]
         return Targets(
-            towards,
-            away,
-            share=self._shares(own, extras, t),
-            exclude_share=_share(exclude, self.exclude, t) if away is not None else 1.0,
+            target,
+            negative,
+            share=self._shares(include, extras, t),
+            exclude_share=_share(exclude, self.exclude, t) if exclude else 1.0,
             parts=parts,
             stops=stops,
-            exclude_parts=None if away_parts is None or away is None else away_parts / _length(away)[:, None, None],
-            exclude_stops=away_stops,
+            exclude_parts=negative_parts,
+            exclude_stops=negative_stops,
         )
 
-    def _parts(
-        self, listed: Sequence[Sequence[Entry]], towards: Tensor, extras: int, t: float
-    ) -> tuple[Tensor | None, Tensor | None]:
-        """What each entry adds to each picture's target, [B,K,D], and where it stops, [B,K]; None without stops."""
+    def _parts(self, pictures: Sequence[Sequence[Entry]], extras: int, t: float) -> tuple[Tensor | None, Tensor | None]:
+        """What each entry adds to each picture's target, [B,K,D], and where it stops, [B,K]; None without stops.
+
+        Args:
+            pictures: the entries of each picture; the last ``extras`` of them weigh w2, the others w1.
+        """
         parts, stops = _padded(
             [
                 [
-                    ((self.w1 if i < len(own) - extras else self.w2) * e.at(t), e.stop, _turn(e, t))
-                    for i, e in enumerate(own)
+                    ((self.w1 if i < len(entries) - extras else self.w2) * e.at(t), e.stop, _sign(e, t))
+                    for i, e in enumerate(entries)
                 ]
-                for own in listed
+                for entries in pictures
             ],
             1.0,
         )
         return (None if parts is None else parts / _length(parts.sum(1))[:, None, None]), stops
 
-    def _shares(self, own: Sequence[Sequence[Entry]], extras: Sequence[Entry], t: float) -> Tensor | None:
+    def _shares(self, include: Sequence[Sequence[Entry]], extras: Sequence[Entry], t: float) -> Tensor | None:
         """The place's share of each picture's loss, [B]; None where there is one place."""
         if self.places == [None]:
             return None
-        both = [([*some, *extras], [*every, *self.extras]) for some, every in zip(own, self.include, strict=True)]
-        return torch.tensor([_share(some, every, t) for some, every in both])
+        pictures = zip(include, self.include, strict=True)
+        return torch.tensor([_share([*here, *extras], [*everywhere, *self.extras], t) for here, everywhere in pictures])
+
+
+def _in(place: Region | None, entries: Sequence[Entry]) -> list[Entry]:
+    return [entry for entry in entries if entry.region == place]
 
 
 def _sum(entries: Sequence[Entry], t: float, zero: Tensor) -> Tensor:
     return torch.stack([entry.at(t) for entry in entries]).sum(0) if entries else zero
 
 
-def _share(some: Sequence[Entry], every: Sequence[Entry], t: float) -> float:
-    """How much of the weights of ``every`` entry ``some`` of them have, in [0,1]."""
-    total = sum(abs(entry.weight(t)) for entry in every)
-    return sum(abs(entry.weight(t)) for entry in some) / total if total else 0.0
+def _share(subset: Sequence[Entry], entries: Sequence[Entry], t: float) -> float:
+    """The part of the weights of ``entries`` that a ``subset`` of them has, in [0,1]."""
+    total = sum(abs(entry.weight(t)) for entry in entries)
+    return sum(abs(entry.weight(t)) for entry in subset) / total if total else 0.0
 
 
-def _turn(entry: Entry, t: float) -> float:
-    """1 or −1: which way it pulls."""
+def _sign(entry: Entry, t: float) -> float:
+    """1 where it attracts, −1 where it repels."""
     return math.copysign(1.0, entry.weight(t))
 
 
@@ -177,20 +187,21 @@ def _length(vectors: Tensor) -> Tensor:
 
 
 def _padded(
-    listed: Sequence[Sequence[tuple[Tensor, float | None, float]]], sign: float
+    pictures: Sequence[Sequence[tuple[Tensor, float | None, float]]], sign: float
 ) -> tuple[Tensor | None, Tensor | None]:
     """Weighed vectors with their stops and signs → [B,K,D] and [B,K], short ones filled up; None without a stop.
 
-    A stop is turned with its sign, so that an entry stands still where its likeness to the part has *reached* it.
+    A stop takes the sign of its entry, so that the entry stands still where its likeness to the part has *reached* it.
     """
-    if all(stop is None for own in listed for _, stop, _ in own):
+    if all(stop is None for entries in pictures for _, stop, _ in entries):
         return None, None
-    most = max(map(len, listed))
-    zero = next(vector for own in listed for vector, *_ in own).mul(0)
-    parts = [torch.stack([v for v, *_ in own] + [zero] * (most - len(own))) for own in listed]
+    most = max(map(len, pictures))
+    zero = next(vector for entries in pictures for vector, *_ in entries).mul(0)
+    parts = [torch.stack([v for v, *_ in entries] + [zero] * (most - len(entries))) for entries in pictures]
     stops = [
-        [math.inf if stop is None else sign * turn * stop for _, stop, turn in own] + [math.inf] * (most - len(own))
-        for own in listed
+        [math.inf if stop is None else sign * own_sign * stop for _, stop, own_sign in entries]
+        + [math.inf] * (most - len(entries))
+        for entries in pictures
     ]
     return torch.stack(parts), torch.tensor(stops)
 

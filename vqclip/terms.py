@@ -11,8 +11,10 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor
 
+from vqclip.io.pixels import rgb
 from vqclip.protocols import View
 
 __all__ = [
@@ -80,10 +82,8 @@ class Palette:
     """
 
     def __init__(self, weight: Any, colours: Sequence[str]):
-        from PIL import ImageColor
-
         self.weight = weight
-        self.colours = torch.tensor([ImageColor.getrgb(colour)[:3] for colour in colours]) / 255  # [K,3]
+        self.colours = torch.stack([rgb(name) for name in colours])  # [K,3]
 
     def __call__(self, view: View) -> Tensor:
         colours = self.colours.to(view.image).view(1, -1, 3, 1, 1)
@@ -114,10 +114,8 @@ class Edges:
     """
 
     def __init__(self, weight: Any, width: float = 0.1, colour: str = "white"):
-        from PIL import ImageColor
-
         self.weight, self.width = weight, width
-        self.colour = torch.tensor(ImageColor.getrgb(colour)[:3]).view(1, 3, 1, 1) / 255
+        self.colour = rearrange(rgb(colour), "c -> 1 c 1 1")
 
     def __call__(self, view: View) -> Tensor:
         h, w = view.image.shape[-2:]
@@ -170,7 +168,7 @@ class LatentPrior(_Weighted):
         mean, channels = codes.mean(0), codes.shape[1]
         spread = torch.cov(codes.T).view(channels, channels)
         inverse = torch.linalg.inv(spread + 1e-4 * spread.diagonal().mean() * torch.eye(channels).to(spread))
-        off = view.latent.movedim(1, -1) - mean  # [B,h,w,C]
+        off = rearrange(view.latent, "b c h w -> b h w c") - mean
         return _mean(torch.einsum("bhwc,cd,bhwd->bhw", off, inverse, off)) / channels
 
 

@@ -85,14 +85,14 @@ class Card:
         official = _shipped_files().get(name)
         if official is None or (official["sha256"] == self.sha256 and (self.sha256 or official["urls"] == self.urls)):
             return cache_dir() / name
-        told = self.sha256 or hashlib.sha256(json.dumps(self.urls).encode()).hexdigest()
-        return cache_dir() / "other" / told[:16] / name
+        digest = self.sha256 or hashlib.sha256(json.dumps(self.urls).encode()).hexdigest()
+        return cache_dir() / "other" / digest[:16] / name
 
     @property
     def kept(self) -> Path:
         """What is kept of it for use."""
-        own = self.source.with_suffix(".safetensors")
-        return own if own != self.source else own.with_suffix(".kept.safetensors")
+        beside = self.source.with_suffix(".safetensors")
+        return beside if beside != self.source else beside.with_suffix(".kept.safetensors")
 
 
 @cache

@@ -56,8 +56,8 @@ def card_errors(kind: str, name: str, card: Any) -> list[str]:
         return [f"{key}={card}: a card is a mapping of keys. Allowed: {', '.join(sorted(CARD_KEYS))}"]
     keys = CARD_KEYS - ({"weight"} if kind == "generator" else set())
     known = keys | {"status"}  # which records of before hold; whether a hash is known says the hash
-    own = "_target_" in card  # whose other keys are bound to its signature by vqclip.config.parts
-    errors = [] if own else [_unknown(f"{key}.{word}", word, keys) for word in card if word not in known]
+    has_class = "_target_" in card  # whose other keys are bound to its signature by vqclip.config.parts
+    errors = [] if has_class else [_unknown(f"{key}.{word}", word, keys) for word in card if word not in known]
     for word, kinds, allowed in (
         ("path", str, "a path, in quotes where it is a number"),
         ("file", str, "a file name"),
@@ -76,10 +76,10 @@ def card_errors(kind: str, name: str, card: Any) -> list[str]:
     for url in card["urls"] if isinstance(card.get("urls"), list) else []:
         if not re.match(r"https?://", str(url)):
             errors.append(f"{key}.urls: {url} is not a web link. Allowed: http(s)://…; a file goes in {key}.path")
-    if not own and not card.get("path") and not card.get("urls"):
+    if not has_class and not card.get("path") and not card.get("urls"):
         errors.append(f"{key}: neither path nor urls. Try: {key}.path=FILE")
     architecture = card.get("architecture")
-    if isinstance(architecture, Mapping) and not own:
+    if isinstance(architecture, Mapping) and not has_class:
         required = _ARCHITECTURE[kind]["required"]
         allowed = required | _ARCHITECTURE[kind]["optional"]
         errors += [f"{key}.architecture.{word}: missing" for word in sorted(required - set(architecture))]

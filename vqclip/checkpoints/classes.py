@@ -74,8 +74,8 @@ def build_class(card: Card, target: str, weights: Weights | None) -> Any:
         arguments["path"] = str(weights.path if weights else card.local)
     with quiet_construction():
         torch.manual_seed(0)
-        made = _found(target)(**arguments)
-    model = _as_module(made)
+        instance = _found(target)(**arguments)
+    model = _as_module(instance)
     lacks = [name for name in _NEEDED[card.kind] if not hasattr(model, name)]
     if lacks:
         raise UserError(
@@ -102,9 +102,9 @@ def _digest(card: Card, model: nn.Module) -> str:
     return digest(model.state_dict(), {"_target_": str(card.target), "arguments": repr(sorted(card.arguments.items()))})
 
 
-def _as_module(made: Any) -> Any:
+def _as_module(instance: Any) -> Any:
     """A module with whatever else the class of one's own gave it."""
-    return made if isinstance(made, nn.Module) else Held(made)
+    return instance if isinstance(instance, nn.Module) else Held(instance)
 
 
 class Held(nn.Module):

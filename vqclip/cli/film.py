@@ -96,8 +96,8 @@ def main(argv: Sequence[str]) -> int:
     from vqclip.runs.film import Camera, Film
 
     folder = args.to or Path(datetime.now().strftime("outputs/%Y-%m-%d/%H-%M-%S"))
-    own = {key: getattr(args, key) for key in ("frames", "each", "video", "stride", "keep", "fps")}
-    film = Film(folder, scenes, camera=Camera(args.zoom, args.pan, args.turn, args.border), **own)
+    options = {key: getattr(args, key) for key in ("frames", "each", "video", "stride", "keep", "fps")}
+    film = Film(folder, scenes, camera=Camera(args.zoom, args.pan, args.turn, args.border), **options)
     for _ in tqdm(film.run(), desc="frames", total=args.frames, initial=len(film.paths()), dynamic_ncols=True):
         pass
     print(folder / "film.mp4")

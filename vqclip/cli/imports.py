@@ -32,24 +32,24 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--to", type=Path, default=Path("imported"), help="config folder it goes to (imported)")
     args = parser.parse_args(argv)
     name, given = read_settings(args.source)
-    made = translate(name, given)
-    own = args.name or (Path(args.source).stem if Path(args.source).is_file() else "imported")
-    own = re.sub(r"[^\w-]+", "_", own)
-    again = f"vqclip --config-dir {shlex.quote(str(args.to))} experiment={own}"
-    path = args.to / "experiment" / f"{own}.yaml"
+    result = translate(name, given)
+    name = args.name or (Path(args.source).stem if Path(args.source).is_file() else "imported")
+    name = re.sub(r"[^\w-]+", "_", name)
+    again = f"vqclip --config-dir {shlex.quote(str(args.to))} experiment={name}"
+    path = args.to / "experiment" / f"{name}.yaml"
     heading = f"From {program(name)['name']}'s settings, by vqclip import.\n  {again}"
-    atomic_write(path, experiment_of(made, heading).encode())
-    _check(args.to, own)
-    _say(path, made, again)
+    atomic_write(path, experiment_of(result, heading).encode())
+    _check(args.to, name)
+    _say(path, result, again)
     return 0
 
 
-def _say(path: Path, made: Imported, again: str) -> None:
+def _say(path: Path, result: Imported, again: str) -> None:
     print(path)
     for heading, lines in (
-        ("no equal here:", made.missing),
-        ("a tool of its own:", list(dict.fromkeys(made.tools))),
-        ("note:", made.notes),
+        ("no equal here:", result.missing),
+        ("a tool of its own:", list(dict.fromkeys(result.tools))),
+        ("note:", result.notes),
     ):
         if lines:
             print(heading)
@@ -58,14 +58,14 @@ def _say(path: Path, made: Imported, again: str) -> None:
     print(f"  {again} checkpoints/generator=embedded checkpoints/perceptors=[embedded] 'size=[128,128]'")
 
 
-def experiment_of(made: Imported, heading: str) -> str:
+def experiment_of(result: Imported, heading: str) -> str:
     """Config lines as the text of an experiment file; ``heading`` and what has no equal are its remarks."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
     groups: dict[str, Any] = {}
     keys: dict[str, Any] = {}
     parser = OverridesParser.create()
-    for line in made.lines:
+    for line in result.lines:
         key, _, text = line.removeprefix("+").partition("=")
         if "." not in key and (conf_dir() / key).is_dir():
             value = parser.parse_override(line.removeprefix("+")).value()
@@ -76,7 +76,7 @@ def experiment_of(made: Imported, heading: str) -> str:
         {f"/{key}" if key == "loss/terms" else f"override /{key}": list(dict.fromkeys(v)) if isinstance(v, list) else v}
         for key, v in sorted(groups.items(), key=lambda item: item[0] != "loss/terms")  # Hydra wants overrides last
     ]
-    remarks = [*heading.splitlines(), *(f"No equal here: {line}" for line in made.missing)]
+    remarks = [*heading.splitlines(), *(f"No equal here: {line}" for line in result.missing)]
     body = yaml.safe_dump({"defaults": defaults, **keys}, sort_keys=False, allow_unicode=True, width=120)
     return "# @package _global_\n" + "".join(f"# {' '.join(line.split(chr(10)))}\n" for line in remarks) + body
 

@@ -40,8 +40,8 @@ class Decoder:
     keep: MaskComposite | None
 
     def __call__(self, z: Tensor) -> Tensor:
-        made = self.generator.decode(instantiate(self.latent)(z, self.generator))
-        return self.keep(made) if self.keep else made
+        image = self.generator.decode(instantiate(self.latent)(z, self.generator))
+        return self.keep(image) if self.keep else image
 
 
 def stops_of(folder: Path) -> tuple[list[Keyframe], dict]:
@@ -53,7 +53,7 @@ def stops_of(folder: Path) -> tuple[list[Keyframe], dict]:
     run = RunFolder(folder)
     config, report = run.config(), run.finished_report()
     cfg = with_overrides(config, [], str(run.config_file), report)
-    latents = [run.picture(i).latent(own["best"]["step"]) for i, own in enumerate(report["pictures"])]
+    latents = [run.picture(i).latent(picture["best"]["step"]) for i, picture in enumerate(report["pictures"])]
     generator = load_generator(cfg.checkpoints.generator).to(memory_format=torch.channels_last)  # as a run has it
     height, width = config["size"]
     for i in range(len(latents)):

@@ -23,20 +23,20 @@ def check_place(overrides: Sequence[str], multirun: bool, overwrite: bool) -> No
     if not named or not named[-1] or "${" in named[-1]:
         return
     run = RunFolder(named[-1])
-    made = [path for path in [run.path, *run.path.parents] if not path.exists()]
+    created = [path for path in [run.path, *run.path.parents] if not path.exists()]
     had_lock = (run.path / ".lock").exists()
     try:
         with lock_folder(run.path):
             if not multirun and not overwrite:
                 refuse_overwrite(run)
     finally:
-        _remove(run.path, made, had_lock)
+        _remove(run.path, created, had_lock)
 
 
-def _remove(folder: Path, made: Sequence[Path], had_lock: bool) -> None:
+def _remove(folder: Path, created: Sequence[Path], had_lock: bool) -> None:
     """What looking left behind."""
     if not had_lock and folder.is_dir():
         (folder / ".lock").unlink(missing_ok=True)
-    for path in made:
+    for path in created:
         if path.is_dir() and not any(path.iterdir()):
             path.rmdir()

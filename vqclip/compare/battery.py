@@ -60,14 +60,14 @@ def judge_battery(folder: Path) -> list[Found]:
     with torch.no_grad():
         texts = judge.encode_text(captions)
         for picture in read_pictures(find_runs([folder])):
-            prompt = picture.own.get("prompt")
+            prompt = picture.entry.get("prompt")
             if picture.file is None or prompt not in battery()["prompts"]:
                 continue
             similar = (judge.encode_image(read_image(picture.file)) @ texts.T)[0]
-            own = similar[captions.index(prompt)]
+            similarity = similar[captions.index(prompt)]
             run = f"{picture.run.relative_to(folder)}/{picture.folder.name}"
-            rank = int((similar > own).sum()) + 1
-            rows.append(Found(run, prompt, picture.own["seed"], round(own.item(), 6), rank))
+            rank = int((similar > similarity).sum()) + 1
+            rows.append(Found(run, prompt, picture.entry["seed"], round(similarity.item(), 6), rank))
     if not rows:
         raise UserError(f"{folder}: no finished picture of the battery. Try: vqclip evaluate --battery {folder}")
     text = io.StringIO(newline="")

@@ -33,7 +33,7 @@ def build(pictures: Sequence[Picture], entity: str, project: str) -> Workspace:
         raise UserError(
             'vqclip dashboard: wandb-workspaces is not installed. Try: pip install "vqclip[dashboard]"'
         ) from None
-    sweep = next((own for p in pictures if (own := p.config.get("sweep"))), None)
+    sweep = next((found for p in pictures if (found := p.config.get("sweep"))), None)
     keys = [key for key in axes(pictures) if key not in ("prompt", "picture seed")]
     return workspaces.Workspace(
         entity=entity,

@@ -72,8 +72,8 @@ def _finals(pictures: Sequence[Picture]) -> list[dict[str, Any] | None]:
     """Scores and picture of every last step that was not the best one, while they fit into the page."""
     found, left = [], INLINE_FINAL
     for picture in pictures:
-        scores, path = picture.own.get("final"), picture.final
-        uri = _image_uri(path) if path and isinstance(scores, Mapping) and scores != picture.own.get("best") else ""
+        scores, path = picture.entry.get("final"), picture.final
+        uri = _image_uri(path) if path and isinstance(scores, Mapping) and scores != picture.entry.get("best") else ""
         left -= len(uri)
         found.append({"scores": scores, "image": uri} if uri and left >= 0 else None)
     return found

@@ -31,11 +31,11 @@ class Picture:
     command: str  #: makes the run again
 
     @property
-    def own(self) -> dict[str, Any]:
-        """Its part of the report: prompt, seed, scores."""
+    def entry(self) -> dict[str, Any]:
+        """Its part of run.json: prompt, seed, scores."""
         pictures = self.report.get("pictures")
-        own = pictures[self.index] if isinstance(pictures, list) and self.index < len(pictures) else {}
-        return own if isinstance(own, dict) else {}
+        entry = pictures[self.index] if isinstance(pictures, list) and self.index < len(pictures) else {}
+        return entry if isinstance(entry, dict) else {}
 
     @property
     def folder(self) -> Path:
@@ -73,15 +73,15 @@ class Picture:
 
     @property
     def scores(self) -> dict[str, float]:
-        best = self.own.get("best")
+        best = self.entry.get("best")
         best = best if isinstance(best, Mapping) else {}
-        judge = self.own.get("judge")
+        judge = self.entry.get("judge")
         return {"judge": judge, **best} if judge is not None else dict(best)
 
     def value(self, key: str) -> Any:
         """The value of a config key; of a swept group, the choice."""
         if key in ("prompt", "picture seed"):
-            return self.own.get(key.removeprefix("picture "))
+            return self.entry.get(key.removeprefix("picture "))
         value: Any = self.config
         for part in key.split("."):
             value = value.get(part) if isinstance(value, Mapping) else None

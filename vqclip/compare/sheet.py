@@ -60,8 +60,8 @@ def _facts(pictures: Sequence[Picture], folders: Sequence[Path]) -> dict[str, st
         return ", ".join(found) if few or len(found) == 1 else f"{len(found)} {many}: {found[0]}, {found[1]}, …"
 
     facts = {
-        "prompt": all_of((p.own.get("prompt") for p in pictures), "prompts"),
-        "seed": all_of((p.own.get("seed", p.config.get("seed")) for p in pictures), "seeds"),
+        "prompt": all_of((p.entry.get("prompt") for p in pictures), "prompts"),
+        "seed": all_of((p.entry.get("seed", p.config.get("seed")) for p in pictures), "seeds"),
         "steps": all_of((p.config.get("steps") for p in pictures), "lengths"),
         "folder": ", ".join(folder.absolute().name for folder in folders),
     }

@@ -25,13 +25,13 @@ def table(pictures: Sequence[Picture], keys: Sequence[str], out: Path) -> bytes:
 
 
 def table_row(picture: Picture, keys: Sequence[str], out: Path) -> dict[str, Any]:
-    own, report = picture.own, picture.report
+    entry, report = picture.entry, picture.report
     row = {"run": os.path.relpath(picture.run, out), "picture": picture.index, "status": report.get("status")}
     row |= {key: format_value(picture.value(key)) for key in keys}
     row |= {key: value for key, value in picture.swept.items() if key not in row}
-    row |= {"prompt": own.get("prompt"), "seed": own.get("seed"), "judge": own.get("judge")}
+    row |= {"prompt": entry.get("prompt"), "seed": entry.get("seed"), "judge": entry.get("judge")}
     for name in ("best", "final"):
-        row |= {f"{name}.{key}": value for key, value in (own.get(name) or {}).items()}
+        row |= {f"{name}.{key}": value for key, value in (entry.get(name) or {}).items()}
     row |= {"seconds": report.get("seconds"), "error": report.get("reason") or report.get("error")}
     row |= {"started": report.get("started"), "wandb": report.get("wandb"), "command": picture.command}
     versions = report.get("versions")

@@ -124,8 +124,8 @@ def _target_mistakes(value: Mapping, node: Target, path: str) -> Iterator[str]:
         return
     special = frozenset({"_target_", "_args_", "_convert_", "_recursive_", "_partial_"})
     if target in CLASSES:
-        own = CLASSES[target]
-        yield from _group_mistakes(value, replace(own, keys={**own.keys, **node.also}), path, special)
+        group = CLASSES[target]
+        yield from _group_mistakes(value, replace(group, keys={**group.keys, **node.also}), path, special)
         return
     for name, key in node.also.items():
         if name in value or key.needed:

@@ -95,7 +95,7 @@ def refuse_sweeps(overrides: Sequence[str]) -> None:
 def first_of_sweep(overrides: Sequence[str], config_dir: str | None = None) -> tuple[list[str], int]:
     """The overrides of a sweep's first job, and how many jobs it has."""
     values = [_values(override, config_dir) for override in _parsed(overrides)]
-    return [own[0] for own in values], math.prod(map(len, values))
+    return [choices[0] for choices in values], math.prod(map(len, values))
 
 
 def _parsed(overrides: Sequence[str]) -> list[Override]:

@@ -138,9 +138,9 @@ def file_mistakes(cfg: DictConfig, config_dir: str | None) -> list[str]:
     for key in unknown if not errors else ():
         where = next((p for p in _own_files(config_dir) if re.search(rf"(?m)^{re.escape(key)}\s*:", _text(p))), None)
         if key in ("experiment", "debug", "local") or (conf_dir() / key).is_dir():
-            own = next((p for p in _own_files(config_dir) if p.parent.name == key), where)
+            file = next((p for p in _own_files(config_dir) if p.parent.name == key), where)
             errors.append(
-                f"{own or key}: its keys are not where they belong. Try: '# @package _global_' as its first line"
+                f"{file or key}: its keys are not where they belong. Try: '# @package _global_' as its first line"
             )
         else:
             at = f"{where}: " if where else ""

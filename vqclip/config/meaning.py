@@ -86,8 +86,8 @@ def _machine_bytes() -> int | None:
 
 
 def _prompts(config: Mapping[str, Any]) -> Iterator[str]:
-    own = config["prompts"]
-    if own["include_weight"] == 0 and not (own["extras_weight"] and parse_prompts(own["extras"])):
+    prompts = config["prompts"]
+    if prompts["include_weight"] == 0 and not (prompts["extras_weight"] and parse_prompts(prompts["extras"])):
         yield (
             "prompts.include_weight=0: the pictures would have no target. Allowed: 0 only beside prompts.extras. "
             'Try: prompts.include_weight=1, or prompts.extras="watercolor paper"'
@@ -105,7 +105,7 @@ def _terms(loss: Mapping[str, Any]) -> Iterator[str]:
 
 def _start(config: Mapping[str, Any]) -> Iterator[str]:
     init = config["init"]
-    pictures = [own.label for own in parse_prompts(config["prompts"]["include"]) if not own.text]
+    pictures = [prompt.label for prompt in parse_prompts(config["prompts"]["include"]) if not prompt.text]
     if init["_target_"] == "vqclip.init.Prior" and config["checkpoints"].get("prior") and pictures:
         yield (
             "init=prior: predicts the start from words, and prompts.include has a picture. Allowed with it: init=sine, "
@@ -124,13 +124,13 @@ def _run(config: Mapping[str, Any]) -> Iterator[str]:
     init, size = config["init"], config["size"]
     count = config["batch_size"] * len(parse_prompts(config["prompts"]["include"]))
     try:
-        own = saved_latents(init["run"], init["picture"], init["step"], count)[0]
+        saved = saved_latents(init["run"], init["picture"], init["step"], count)[0]
     except UserError as error:
         yield str(error)
         return
     factor = factor_of(config["checkpoints"]["generator"])
-    if init["via"] == "latent" and factor and own.shape[1:] != tuple(side // factor for side in size):
-        theirs = [side * factor for side in own.shape[1:]]
+    if init["via"] == "latent" and factor and saved.shape[1:] != tuple(side // factor for side in size):
+        theirs = [side * factor for side in saved.shape[1:]]
         yield (
             f"init.run={init['run']}: its pictures are of {theirs[0]}×{theirs[1]} pixels, and size={size} is asked "
             f"for. Allowed: the same size, or by way of the picture. Try: size={str(theirs).replace(' ', '')}, or "
@@ -184,7 +184,7 @@ def _search(config: Mapping[str, Any]) -> Iterator[str]:
             f"{steps}. Try: steps={2 * restarts['count'] * restarts['steps']}, or fewer of either"
         )
     for stage in stages:
-        if any(own > most for own, most in zip(stage["size"], config["size"], strict=True)):
+        if any(side > most for side, most in zip(stage["size"], config["size"], strict=True)):
             yield (
                 f"search.stages: a stage of {stage['size']} is larger than the picture, size={config['size']}. "
                 "Allowed: coarse stages; the full size comes by itself after them"

@@ -56,7 +56,7 @@ _BESIDE = ("hydra", "local", "debug", "experiment", "defaults")
 def classes_of(group: str) -> dict[str, Group]:
     """The classes with a schema that a config group chooses from, by ``_target_``."""
     module = {"optimizer": "torch.optim", "logger": "loggers"}.get(group, group)
-    return {target: own for target, own in CLASSES.items() if f".{module}." in f".{target}"}
+    return {target: group for target, group in CLASSES.items() if f".{module}." in f".{target}"}
 
 
 def key_at(path: str) -> Key | None:
@@ -73,8 +73,8 @@ def _inside(node: Node, part: str) -> Iterator[Node]:
     elif isinstance(node, Named):
         yield node.of
     elif isinstance(node, Target):
-        for own in [*classes_of(node.group).values(), Group("", node.also)]:
-            yield from _inside(own, part)
+        for group in [*classes_of(node.group).values(), Group("", node.also)]:
+            yield from _inside(group, part)
 
 
 def _all_keys(node: Node = ROOT, path: str = "") -> Iterator[str]:
@@ -83,11 +83,11 @@ def _all_keys(node: Node = ROOT, path: str = "") -> Iterator[str]:
     if isinstance(node, Group):
         inner = list(node.keys.items())
     elif isinstance(node, Target):
-        inner = [item for own in classes_of(node.group).values() for item in own.keys.items()]
+        inner = [item for group in classes_of(node.group).values() for item in group.keys.items()]
         inner += node.also.items()
-    for name, own in inner:
+    for name, key in inner:
         yield f"{path}{name}"
-        yield from _all_keys(own, f"{path}{name}.")
+        yield from _all_keys(key, f"{path}{name}.")
 
 
 def nearest(word: str, more: Sequence[str] = ()) -> str:
@@ -118,9 +118,9 @@ def unknown_key(key: str, more: Sequence[str] = ()) -> str:
 def owner_of(key: str) -> str:
     """The choice that has a key which another choice of its group lacks, ``init=sine``; empty where none has."""
     group, _, rest = key.partition(".")
-    for own in classes_of(group).values():
-        if own.title.startswith(f"{group}=") and rest in own.keys:
-            return own.title
+    for known in classes_of(group).values():
+        if known.title.startswith(f"{group}=") and rest in known.keys:
+            return known.title
     return ""
 
 
@@ -196,7 +196,7 @@ def as_hydra_takes_it(overrides: Sequence[str]) -> list[str]:
             found += [f"~{key}", f"+{key}={value}"] if replaced else [f"++{key}={value}"]
         elif value.lstrip().startswith("{") and re.search(r"(^|\.)(terms|callbacks|logger)(\.|$)", key):
             found.append(f"++{key}={value}")
-        elif "." in key and (own := key_at(key)) and not own.needed and not re.search(r"[,(]", value):
+        elif "." in key and (known := key_at(key)) and not known.needed and not re.search(r"[,(]", value):
             found.append(f"++{key}={value}")  # one that a config may lack: no + to be remembered
         else:
             found.append(override)
@@ -205,7 +205,7 @@ def as_hydra_takes_it(overrides: Sequence[str]) -> list[str]:
 
 def _mappings() -> set[str]:
     """Keys that take a mapping: groups, and values that may be a schedule."""
-    return {*ROOT.keys, *(key for key in _all_keys() if (own := key_at(key)) and "schedule" in own.kind.allowed)}
+    return {*ROOT.keys, *(key for key in _all_keys() if (known := key_at(key)) and "schedule" in known.kind.allowed)}
 
 
 def _without(group: str) -> str:

@@ -78,11 +78,11 @@ def own_loggers(loggers: Any) -> dict[str, Any]:
         if _is_trusted(logger.get("_target_")):
             found[name] = literal(logger)
         elif isinstance(name, str) and (conf_dir() / "logger" / f"{name}.yaml").is_file() and name != "none":
-            own = plain_dict(compose([f"logger={name}"]).logger[name], resolve=False)
+            configured = plain_dict(compose([f"logger={name}"]).logger[name], resolve=False)
             words = {key: logger[key] for key in _LOGGER_WORDS if isinstance(logger.get(key), str)}
             if logger.get("mode") in ("offline", "disabled"):
                 words["mode"] = logger["mode"]
-            found[name] = {**own, **literal(words)}
+            found[name] = {**configured, **literal(words)}
         else:
             print(f"note: logger.{name} of the record is left out: it is none of yours", file=sys.stderr)
     return found
@@ -97,7 +97,7 @@ def record_errors(config: Mapping[str, Any], typed: Set[str], what: str, made_wi
     """
 
     def left(found: Iterator[tuple[str, str]]) -> list[str]:
-        return [m for key, m in found if not any(key == own or key.startswith(f"{own}.") for own in typed)]
+        return [m for key, m in found if not any(key == word or key.startswith(f"{word}.") for word in typed)]
 
     return left(_class_errors(config, what)) or [
         *left(_interpolation_errors(config, what)),

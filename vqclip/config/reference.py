@@ -46,12 +46,12 @@ def _parts(node: Node, path: str) -> Iterator[tuple[str, Group, str]]:
         yield "", node, path
     role = node.of if isinstance(node, Named) else node
     if isinstance(role, Target):
-        for target, own in CLASSES.items():
+        for target, group in CLASSES.items():
             if _belongs(target, role.group):
-                name = own.title.rpartition("=")[2] or target.rpartition(".")[2]
-                inside = own.title if "." in own.title else f"{path}.{name.lower()}" if role is not node else path
+                name = group.title.rpartition("=")[2] or target.rpartition(".")[2]
+                inside = group.title if "." in group.title else f"{path}.{name.lower()}" if role is not node else path
                 also = role.also if role.group == "optimizer" else {}
-                yield f"{own.title or name}: {own.doc}", Group(own.doc, {**own.keys, **also}), inside
+                yield f"{group.title or name}: {group.doc}", Group(group.doc, {**group.keys, **also}), inside
 
 
 def _belongs(target: str, group: str) -> bool:

@@ -112,9 +112,9 @@ def _with_names(raw: Any, value: Any, values: set[str]) -> Any:
     if isinstance(raw, Mapping) and isinstance(value, Mapping):
         return {key: _with_names(raw.get(key), item, values) for key, item in value.items()}
     if isinstance(raw, list) and isinstance(value, list) and len(raw) == len(value):
-        return [_with_names(own, item, values) for own, item in zip(raw, value, strict=True)]
-    told = isinstance(raw, str) and "${" in raw and any(one in str(value) for one in values)
-    return raw if told else value
+        return [_with_names(element, item, values) for element, item in zip(raw, value, strict=True)]
+    from_environment = isinstance(raw, str) and "${" in raw and any(one in str(value) for one in values)
+    return raw if from_environment else value
 
 
 def picture_config(config: Mapping[str, Any]) -> dict[str, Any]:

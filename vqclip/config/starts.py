@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vqclip.config.kinds import Choice, Flag, Listing, Number, Picture, Snapshot, Text, Whole
+from vqclip.config.kinds import Choice, Colour, Flag, Listing, Number, Picture, Snapshot, Text, Whole
 from vqclip.config.nodes import Group, Key
 
 __all__ = ["EVERY_START", "STARTS"]
@@ -35,7 +35,7 @@ STARTS: dict[str, Group] = {
     "vqclip.init.Blank": Group(
         "An empty sheet with a spot of noise in its middle, for a guide that draws.",
         {
-            "colour": Key(Text('a color by name or as "#rrggbb"'), "white", "of the sheet"),
+            "colour": Key(Colour(), "white", "of the sheet"),
             "noise": Key(Number(0, 1e3), "0.5", "in the spot's middle", "standard deviations of the codebook"),
             "spot": Key(Number(1e-6, 1e3), "0.5", "how far out the noise reaches", "shares of half a side"),
         },
@@ -45,7 +45,7 @@ STARTS: dict[str, Group] = {
         "A picture that goes from one color to another.",
         {
             "colours": Key(
-                Listing(Text('a color by name or as "#rrggbb"')),
+                Listing(Colour(), least=2),
                 "[white,black]",
                 "evenly apart",
                 null="two that the seed draws",

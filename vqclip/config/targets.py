@@ -74,12 +74,12 @@ def argument_errors(
         group: the config group it is made for.
     """
     try:
-        made = find(target)
+        part = find(target)
     except LookupError as error:
         yield f"{path}._target_={target}: {error}"
         return
     try:
-        accepted = inspect.signature(made).parameters
+        accepted = inspect.signature(part).parameters
     except (TypeError, ValueError):  # built in, without a signature
         return
     names = [p.name for p in accepted.values() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]

@@ -23,9 +23,13 @@ def refusals(config: Mapping[str, Any]) -> Iterator[str]:
     optimizer = config["optimizer"]
     if _is_foreign(optimizer, "torch.optim."):
         yield from _tried("optimizer", optimizer, lambda: _optimizer(optimizer))
-    for name, own in (config["callbacks"] or {}).items():
-        if own and _is_foreign(own, "pytorch_lightning.callbacks."):
-            yield from _tried(f"callbacks.{name}", own, lambda own=own: find(own["_target_"])(**_arguments(own)))
+    for name, callback in (config["callbacks"] or {}).items():
+        if callback and _is_foreign(callback, "pytorch_lightning.callbacks."):
+            yield from _tried(
+                f"callbacks.{name}",
+                callback,
+                lambda callback=callback: find(callback["_target_"])(**_arguments(callback)),
+            )
     trainer = config["trainer"]
     if set(trainer) - set(TRAINER.keys) or trainer["accelerator"] not in ("auto", "cpu"):
         yield from _tried("trainer", trainer, lambda: _trainer(trainer))
@@ -66,9 +70,9 @@ def _tried(path: str, value: Mapping[str, Any], make: Callable[[], Any]) -> Iter
             warnings.simplefilter("ignore")
             make()
     except Exception as error:  # whatever a class raises at what it does not take
-        said = " ".join(str(error).split()) or type(error).__name__
+        reason = " ".join(str(error).split()) or type(error).__name__
         what = value.get("_target_", "Lightning's Trainer")
-        helps = ". Try: trainer=cpu" if "No supported gpu" in said else ""
-        yield f"{path}: {what} does not take it here: {said.rstrip('!')}{helps}"
+        helps = ". Try: trainer=cpu" if "No supported gpu" in reason else ""
+        yield f"{path}: {what} does not take it here: {reason.rstrip('!')}{helps}"
     finally:
         lightning.setLevel(level)

@@ -10,13 +10,19 @@ from typing import TYPE_CHECKING
 from vqclip.errors import UserError
 
 if TYPE_CHECKING:
+    import numpy as np
     from PIL.Image import Image
     from torch import Tensor
 
-__all__ = ["open_picture", "png_bytes", "read_record"]
+__all__ = ["open_picture", "pixels", "png_bytes", "read_record"]
 
 #: Keyword of the PNG text chunk that holds the record.
 RECORD_KEY = "vqclip"
+
+
+def pixels(image: Tensor) -> np.ndarray:
+    """Image [3,H,W] in [0,1] → [H,W,3] uint8: what its PNG, a video's frame and the dashboards show."""
+    return (image.detach().float().clamp(0, 1) * 255).round().byte().movedim(0, -1).cpu().numpy()
 
 
 def png_bytes(image: Tensor, record: dict) -> bytes:
@@ -26,9 +32,8 @@ def png_bytes(image: Tensor, record: dict) -> bytes:
 
     info = PngInfo()
     info.add_itxt(RECORD_KEY, json.dumps(record, ensure_ascii=False))
-    pixels = (image.detach().clamp(0, 1) * 255).round().byte().movedim(0, -1).cpu().numpy()
     out = io.BytesIO()
-    Image.fromarray(pixels).save(out, "PNG", pnginfo=info)
+    Image.fromarray(pixels(image)).save(out, "PNG", pnginfo=info)
     return out.getvalue()
 
 

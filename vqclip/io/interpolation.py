@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vqclip.io.pixels import pixels
+from vqclip.io.images import pixels
 
 __all__ = ["MODES", "Keyframe", "frames_between", "timeline"]
 
@@ -28,8 +28,8 @@ def spherical(a: Tensor, b: Tensor, t: float) -> Tensor:
     angle = torch.arccos(((a / one) * (b / other)).sum().clamp(-1, 1))
     if angle.sin() < 1e-4:  # the same direction, or opposite ones, between which no arc is nearest
         return linear(a, b, t)
-    way = (((1 - t) * angle).sin() * (a / one) + (t * angle).sin() * (b / other)) / angle.sin()
-    return way * torch.lerp(one, other, t)
+    direction = (((1 - t) * angle).sin() * (a / one) + (t * angle).sin() * (b / other)) / angle.sin()
+    return direction * torch.lerp(one, other, t)
 
 
 #: How to get from one latent [C,h,w] to another, t in [0,1].

@@ -70,8 +70,8 @@ def saved_latents(
             f"init.run={run}: it has {len(indices)} pictures, and {count} are to be made. Allowed: as many, or one of "
             "them for all. Try: init.picture=0"
         )
-    own = [_saved(run, report, index, step) for index in indices]
-    return own * count if count and len(own) == 1 else own
+    saved = [_saved(run, report, index, step) for index in indices]
+    return saved * count if count and len(saved) == 1 else saved
 
 
 def digest(init: Mapping[str, Any]) -> str:
@@ -97,9 +97,9 @@ def _report(run: Path) -> dict[str, Any]:
 def _saved(run: Path, report: Mapping[str, Any], index: int, step: int | str) -> SavedLatent:
     from safetensors import SafetensorError, safe_open
 
-    own = PictureFolder(OwnedFolder(run), index)
+    picture = PictureFolder(OwnedFolder(run), index)
     try:
-        with safe_open(own.latents_file, framework="np") as file:
+        with safe_open(picture.latents_file, framework="np") as file:
             shapes = {int(name): tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError, ValueError):
         raise UserError(f"init.run={run}: it has no latents of picture {index} yet. Try: vqclip resume={run}") from None
@@ -112,4 +112,4 @@ def _saved(run: Path, report: Mapping[str, Any], index: int, step: int | str) ->
             f"init.step={step}: {run} has no snapshot of it. Allowed: best, final, or one of "
             f"{', '.join(map(str, sorted(shapes)))}. Try: init.step={min(shapes, key=lambda s: abs(s - at))}"
         )
-    return SavedLatent(own, at, shapes[at], (report.get("weights") or {}).get("generator"))
+    return SavedLatent(picture, at, shapes[at], (report.get("weights") or {}).get("generator"))

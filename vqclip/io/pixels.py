@@ -1,4 +1,4 @@
-"""Pictures as tensors: read from a file, brought to a size, made a video's frame."""
+"""Pictures as tensors: read from a file, brought to a size; colours by name."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from einops import rearrange
+from PIL import Image, ImageColor
 from torch import Tensor
 
 from vqclip.io.images import open_picture
 
-__all__ = ["fit", "pixels", "read_image"]
+__all__ = ["fit", "read_image", "rgb"]
 
 
 def read_image(path: str | Path, ground: str = "white") -> Tensor:
     """A picture file → [1,3,H,W] in [0,1], upright, on ``ground`` where it is transparent."""
-    from PIL import Image as Pillow
-
     picture = open_picture(path)
-    below = Pillow.new("RGBA", picture.size, ground)
-    frame = np.array(Pillow.alpha_composite(below, picture).convert("RGB"))
-    return torch.from_numpy(frame).movedim(-1, 0).contiguous().float().div(255)[None]
+    below = Image.new("RGBA", picture.size, ground)
+    frame = np.array(Image.alpha_composite(below, picture).convert("RGB"))
+    return rearrange(torch.from_numpy(frame), "h w rgb -> 1 rgb h w").contiguous().float().div(255)
 
 
 def fit(image: Tensor, height: int, width: int, how: str = "crop", nearest: bool = False) -> Tensor:
@@ -49,6 +49,6 @@ def fit(image: Tensor, height: int, width: int, how: str = "crop", nearest: bool
     return F.pad(image, sides, mode="constant" if how in ("crop", "cut") else "replicate")
 
 
-def pixels(image: Tensor) -> np.ndarray:
-    """Image [3,H,W] in [0,1] → frame [H,W,3] uint8, the pixels of its PNG."""
-    return (image.detach().float().clamp(0, 1) * 255).round().byte().movedim(0, -1).cpu().numpy()
+def rgb(name: str) -> Tensor:
+    """A name of CSS or ``"#rrggbb"`` → red, green and blue in [0,1], [3]."""
+    return torch.tensor(ImageColor.getrgb(name)[:3]) / 255

@@ -93,11 +93,11 @@ def read_frames(path: Path, stride: int = 1, skip: int = 0) -> Iterator[np.ndarr
         UserError: neither a video nor a folder of pictures.
     """
     if path.is_dir():
-        files = sorted(own for own in path.iterdir() if own.suffix.lower() in (".png", ".jpg", ".jpeg", ".webp"))
+        files = sorted(file for file in path.iterdir() if file.suffix.lower() in (".png", ".jpg", ".jpeg", ".webp"))
         if not files:
             raise UserError(f"{path}: no picture in it. Allowed: a video, or a folder of PNGs or JPEGs")
-        for own in files[skip * stride :: stride]:
-            yield np.asarray(Image.open(own).convert("RGB"))
+        for file in files[skip * stride :: stride]:
+            yield np.asarray(Image.open(file).convert("RGB"))
         return
     try:
         with av.open(str(path)) as container:

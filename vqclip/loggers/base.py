@@ -81,12 +81,12 @@ def mean_scores(report: Mapping[str, Any]) -> dict[str, float]:
     """What a run came to, over its pictures: ``judge`` where all have one, and each score of ``best`` and ``final``."""
     pictures = report["pictures"]
     found = {
-        f"{kind}.{name}": [own[kind][name] for own in pictures]
+        f"{kind}.{name}": [picture[kind][name] for picture in pictures]
         for kind in ("best", "final")
         for name in pictures[0][kind]
     }
-    if all("judge" in own for own in pictures):
-        found = {"judge": [own["judge"] for own in pictures], **found}
+    if all("judge" in picture for picture in pictures):
+        found = {"judge": [picture["judge"] for picture in pictures], **found}
     return {name: sum(values) / len(values) for name, values in found.items()}
 
 

@@ -12,6 +12,7 @@ from pytorch_lightning.loggers import MLFlowLogger
 
 from vqclip.config.resolve import picture_config
 from vqclip.errors import UserError
+from vqclip.io.images import pixels
 from vqclip.io.run_files import OwnedFolder, PictureFolder
 from vqclip.io.wandb_server import is_reachable
 from vqclip.loggers.base import Media, RunView, mean_scores, run_name
@@ -39,8 +40,7 @@ class MlflowRun(RunView, MLFlowLogger):
         if numbers:
             self.log_metrics(dict(numbers), step)
         for name, (x, caption) in (media.pictures() if media else {}).items():
-            pixels = (x * 255).round().byte().movedim(0, -1).cpu().numpy()
-            self.experiment.log_image(self.run_id, pixels, key=name, step=step)
+            self.experiment.log_image(self.run_id, pixels(x), key=name, step=step)
             if name.startswith("picture"):
                 self.experiment.set_tag(self.run_id, f"vqclip.{name}", caption)
 
@@ -49,8 +49,8 @@ class MlflowRun(RunView, MLFlowLogger):
         for name, mean in mean_scores(report).items():
             self.experiment.log_metric(self.run_id, name, mean, step=report["steps"])
         run = OwnedFolder(folder)
-        for own in (PictureFolder(run, i) for i in range(len(report["pictures"]))):
-            self._files(run, own.best, own.final, own.latents_file, own.timelapse)
+        for picture in (PictureFolder(run, i) for i in range(len(report["pictures"]))):
+            self._files(run, picture.best, picture.final, picture.latents_file, picture.timelapse)
         self._files(run, run.config_file, run.metrics_file, run.checkpoint_file, run.interpolation)
         self.experiment.log_text(self.run_id, json.dumps(report, indent=2, ensure_ascii=False), "run.json")
 
@@ -108,15 +108,15 @@ def mlflow_logger(
         UserError: MLflow is not installed, or the server does not answer.
     """
     uri = _uri(tracking_uri)
-    told = {f"vqclip.tag.{_plain(tag)}": "true" for tag in tags or []}
+    labels = {f"vqclip.tag.{_plain(tag)}": "true" for tag in tags or []}
 
     def make() -> MlflowRun:
         from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
         sweep = config.get("sweep")
         if sweep:
-            told[MLFLOW_PARENT_RUN_ID] = _parent(uri, experiment, sweep["group"])
-        logger = MlflowRun(experiment, run_name(config), uri, tags=told, run_id=id)
+            labels[MLFLOW_PARENT_RUN_ID] = _parent(uri, experiment, sweep["group"])
+        logger = MlflowRun(experiment, run_name(config), uri, tags=labels, run_id=id)
         _ = logger.run_id
         if id is None:
             swept = {f"sweep.{key}": value for key, value in (sweep or {}).get("swept", {}).items()}

@@ -18,6 +18,7 @@ from pytorch_lightning.loggers import WandbLogger
 
 from vqclip.config.resolve import picture_config
 from vqclip.errors import UserError
+from vqclip.io.images import pixels
 from vqclip.io.run_files import OwnedFolder, PictureFolder
 from vqclip.io.wandb_server import has_key, is_reachable, wandb_mode
 from vqclip.loggers.base import Media, RunView, mean_scores, run_name
@@ -38,8 +39,8 @@ class WandbRun(RunView, WandbLogger):
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """What other callbacks log: Lightning's own step beside ours, so that their curves have our axis."""
-        told = {} if step is None else {"step": step, "trainer/global_step": step}
-        self._log({**metrics, **told})
+        axes = {} if step is None else {"step": step, "trainer/global_step": step}
+        self._log({**metrics, **axes})
 
     def _log(self, row: Mapping[str, Any]) -> None:
         first, self.first_step = self.first_step, None
@@ -68,8 +69,7 @@ class WandbRun(RunView, WandbLogger):
         shown: dict[str, Any] = {}
         if media:
             for name, (x, caption) in media.pictures().items():
-                pixels = (x * 255).round().byte().movedim(0, -1).cpu().numpy()
-                shown[name] = wandb.Image(pixels, caption=caption)
+                shown[name] = wandb.Image(pixels(x), caption=caption)
             for i, latent in enumerate(media.latents):
                 values = latent.float().flatten().numpy()  # as numpy has it: W&B's annotation knows lists only
                 shown[f"latent/{i:02d}"] = wandb.Histogram(values)  # pyright: ignore[reportArgumentType]
@@ -103,11 +103,11 @@ class WandbRun(RunView, WandbLogger):
         table = wandb.Table(["picture", "prompt", "seed", "settings", *swept, "judge", *scores, "seconds"])
         shown: dict[str, Any] = {"result": table}
         settings = json.dumps(picture_config(config), ensure_ascii=False)
-        for i, own in enumerate(pictures):
+        for i, picture in enumerate(pictures):
             place = PictureFolder(run, i)
-            best = wandb.Image(str(place.best), caption=f"{own['prompt']} · {_shown(own)}")
-            judge = own.get("judge")
-            values = [own["prompt"], own["seed"], settings, *swept.values(), judge, *own["best"].values()]
+            best = wandb.Image(str(place.best), caption=f"{picture['prompt']} · {_shown(picture)}")
+            judge = picture.get("judge")
+            values = [picture["prompt"], picture["seed"], settings, *swept.values(), judge, *picture["best"].values()]
             table.add_data(best, *values, report["seconds"])
             shown[f"best/{i:02d}"] = best
             if (video := place.timelapse).is_file():
@@ -211,10 +211,10 @@ def _arguments(config: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str,
     ours = {"project": "vqclip", "job_type": "sweep" if sweep else "run", "name": run_name(config)}
     ours["group"] = sweep["group"] if sweep else None
     # Read here: W&B reads its environment once a process, a notebook may set it later.
-    said: dict[str, Any] = {key: os.environ.get(name) for key, name in _ENVIRONMENT.items()}
-    said["tags"] = [tag.strip() for tag in (said["tags"] or "").split(",") if tag.strip()]
+    environment: dict[str, Any] = {key: os.environ.get(name) for key, name in _ENVIRONMENT.items()}
+    environment["tags"] = [tag.strip() for tag in (environment["tags"] or "").split(",") if tag.strip()]
     found: dict[str, Any] = {}
-    for source in (ours, said, asked):
+    for source in (ours, environment, asked):
         found |= {key: value for key, value in source.items() if value not in (None, [], "")}
     return found
 

@@ -23,10 +23,15 @@ class WandbSweep(SweepView):
         """A run begun and ended at once: while the jobs run, it would have nothing to say."""
         import wandb
 
-        told = {key: value for key, value in self.settings.items() if key != "_target_"}
-        told |= {"name": self.group, "group": told.get("group") or self.group, "job_type": "comparison", "id": self.id}
+        arguments = {key: value for key, value in self.settings.items() if key != "_target_"}
+        arguments |= {
+            "name": self.group,
+            "group": arguments.get("group") or self.group,
+            "job_type": "comparison",
+            "id": self.id,
+        }
         config = {"paths": {"output_dir": str(self.folder)}, "comparison": {"swept": report.swept}}
-        logger = wandb_logger(config, told.pop("mode", None), told.pop("save_dir", None), **told)
+        logger = wandb_logger(config, arguments.pop("mode", None), arguments.pop("save_dir", None), **arguments)
         run = logger.experiment
         shown: dict[str, Any] = {"comparison": _table(report), **report.numbers()}
         artifact = wandb.Artifact(f"comparison-{run.id}", "comparison", metadata=report.numbers())

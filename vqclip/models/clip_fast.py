@@ -6,6 +6,7 @@ import warnings
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor, nn
 
 __all__ = ["CLIP", "Block", "OneVectorPool", "quicken_linears"]
@@ -48,10 +49,12 @@ class OneVectorPool(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[M,C,h,w] → [M,D]."""
-        places = x.flatten(2).movedim(-1, 1)  # [M,h·w,C]
+        places = rearrange(x, "m c h w -> m (h w) c")
         places = torch.cat([places.mean(1, keepdim=True), places], 1) + self.positional_embedding
         query, key, value = self.q_proj(places[:, :1]), self.k_proj(places), self.v_proj(places)
-        query, key, value = (y.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for y in (query, key, value))
+        query, key, value = (
+            rearrange(y, "m places (heads c) -> m heads places c", heads=self.num_heads) for y in (query, key, value)
+        )
         pooled = F.scaled_dot_product_attention(query, key, value)  # [M,heads,1,C/heads]
         return self.c_proj(pooled.flatten(1))
 
@@ -78,9 +81,11 @@ class Block(nn.Module):
         """[places,M,C] → [places read,M,C]."""
         x = x.transpose(0, 1)
         packed = _linear(self.ln_1(x), self.attn.in_proj_weight, self.attn.in_proj_bias)
-        query, key, value = packed.unflatten(-1, (3, self.attn.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        query, key, value = rearrange(
+            packed, "m places (qkv heads c) -> qkv m heads places c", qkv=3, heads=self.attn.num_heads
+        )
         attended = F.scaled_dot_product_attention(query[:, :, self.read], key, value)  # [M,heads,places read,C/heads]
-        x = x[:, self.read] + self.attn.out_proj(attended.transpose(1, 2).flatten(2))
+        x = x[:, self.read] + self.attn.out_proj(rearrange(attended, "m heads places c -> m places (heads c)"))
         x = x + self.mlp(self.ln_2(x))
         return x.transpose(0, 1)
 

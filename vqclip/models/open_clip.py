@@ -54,8 +54,8 @@ class OpenCLIP(nn.Module):
         size = self.model.visual.image_size
         self.input_size: int = size if isinstance(size, int) else size[0]
         published = _normalisation(model)
-        for name, own in (("mean", mean), ("std", std)):
-            colours = torch.tensor(own or published[name], dtype=torch.float32)
+        for name, given in (("mean", mean), ("std", std)):
+            colours = torch.tensor(given or published[name], dtype=torch.float32)
             self.register_buffer(name, colours.view(1, 3, 1, 1), persistent=False)
         self._tokenize: Callable[[list[str]], Tensor] | None = None
 

@@ -74,8 +74,8 @@ class TAESD(nn.Module):
 
     @staticmethod
     def arguments_from(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
-        own = {new: shapes[old] for old, new in TAESD.tensor_names(shapes).items()}
-        return {"channels": own["decoder.1.weight"][1], "encoder": "encoder.0.weight" in own}
+        renamed = {new: shapes[old] for old, new in TAESD.tensor_names(shapes).items()}
+        return {"channels": renamed["decoder.1.weight"][1], "encoder": "encoder.0.weight" in renamed}
 
     @staticmethod
     def tensor_names(names: Iterable[str]) -> dict[str, str]:

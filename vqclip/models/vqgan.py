@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from contextlib import redirect_stdout
 
+from einops import rearrange
 from taming.modules.diffusionmodules.model import Decoder, Encoder
 from taming.modules.vqvae.quantize import VectorQuantizer
 from torch import Tensor, nn
@@ -41,7 +42,7 @@ class GumbelCodebook(nn.Module):
 
     def choose(self, h: Tensor) -> Tensor:
         """Encoder vectors [B,C,h,w] → the most likely code at each place [B,C,h,w]."""
-        return self.embed(self.proj(h).argmax(dim=1)).movedim(-1, 1)
+        return rearrange(self.embed(self.proj(h).argmax(dim=1)), "b h w c -> b c h w")
 
 
 class VQGAN(nn.Module):
@@ -116,8 +117,8 @@ class VQGAN(nn.Module):
 
     def quantise(self, z: Tensor) -> Tensor:
         """Latent [B,C,h,w] → the nearest code (Euclidean) at each place, same shape.  No gradient passes."""
-        flat = z.detach().movedim(1, -1).flatten(0, -2)  # [B·h·w, C]
+        flat = rearrange(z.detach(), "b c h w -> (b h w) c")
         codes = self.codebook
         distance = codes.square().sum(1) - 2 * flat @ codes.T  # the query's own norm does not change the argmin
         b, _, h, w = z.shape
-        return codes[distance.argmin(1)].view(b, h, w, -1).movedim(-1, 1)
+        return rearrange(codes[distance.argmin(1)], "(b h w) c -> b c h w", b=b, h=h, w=w)

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from taming.modules.diffusionmodules.model import AttnBlock, Decoder, Encoder, ResnetBlock, Upsample
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
@@ -98,7 +99,9 @@ def _attention(block: AttnBlock, x: Tensor) -> Tensor:
     if height * width <= EXACT_PLACES:
         return block(x)
     h = block.norm(x)
-    # [B,C,h,w] → [B,1,h·w,C]: one head, a row a place.
-    query, key, value = (layer(h).flatten(2).mT.contiguous()[:, None] for layer in (block.q, block.k, block.v))
+    # One head, a row a place.
+    query, key, value = (
+        rearrange(layer(h), "b c h w -> b 1 (h w) c").contiguous() for layer in (block.q, block.k, block.v)
+    )
     attended = F.scaled_dot_product_attention(query, key, value)[:, 0]
-    return x + block.proj_out(attended.mT.unflatten(-1, (height, width)))
+    return x + block.proj_out(rearrange(attended, "b (h w) c -> b c h w", h=height))

@@ -76,8 +76,8 @@ def _convolved(
         part = before(x[..., max(0, top - reach) : min(height, bottom + reach), :])
         # The picture's own edges are zero behind the activation; between strips there are their neighbours' rows.
         sides = (reach, reach, max(0, reach - top), max(0, bottom + reach - height))
-        made = F.conv2d(F.pad(part, sides), conv.weight, conv.bias)
-        out[..., top:bottom, :] = made if onto is None else out[..., top:bottom, :] + made
+        convolved = F.conv2d(F.pad(part, sides), conv.weight, conv.bias)
+        out[..., top:bottom, :] = convolved if onto is None else out[..., top:bottom, :] + convolved
     return out
 
 
@@ -91,8 +91,8 @@ def _upsampled(conv: nn.Conv2d, x: Tensor, rows: int) -> Tensor:
         part = F.interpolate(part, scale_factor=2.0, mode="nearest")
         # One row of the neighbours is enough, and of the two copies of each there is one too many.
         part = part[..., (1 if top else 0) : part.shape[-2] - (1 if bottom < height else 0), :]
-        made = F.conv2d(F.pad(part, (1, 1, 0 if top else 1, 0 if bottom < height else 1)), conv.weight, conv.bias)
-        out[..., 2 * top : 2 * bottom, :] = made
+        convolved = F.conv2d(F.pad(part, (1, 1, 0 if top else 1, 0 if bottom < height else 1)), conv.weight, conv.bias)
+        out[..., 2 * top : 2 * bottom, :] = convolved
     return out
 
 

@@ -59,34 +59,34 @@ def lines_of(option: Mapping[str, Any], value: Any, given: Mapping[str, Any]) ->
 
 def translate(name: str, given: Mapping[str, Any]) -> Imported:
     """Settings, by the names the program has for them → config lines of ours."""
-    table, made = program(name), Imported()
-    made.lines += table["base"]
+    table, result = program(name), Imported()
+    result.lines += table["base"]
     for key, value in given.items():
         option = table["options"].get(key)
         if option is None:
-            made.missing.append(f"{key}: {table['name']} has no such option.{closest(key, list(table['options']))}")
+            result.missing.append(f"{key}: {table['name']} has no such option.{closest(key, list(table['options']))}")
             continue
         if option.get("never"):
-            made.notes.append(f"{key}: nothing to set; {option['never']}")
+            result.notes.append(f"{key}: nothing to set; {option['never']}")
         elif option.get("tool"):
             if value not in (None, False, "", "0", 0):
-                made.tools.append(option["tool"].replace("{}", str(value)))
+                result.tools.append(option["tool"].replace("{}", str(value)))
         else:
-            _add(made, key, option, value, given)
-    return made
+            _add(result, key, option, value, given)
+    return result
 
 
-def _add(made: Imported, key: str, option: Mapping[str, Any], value: Any, given: Mapping[str, Any]) -> None:
+def _add(result: Imported, key: str, option: Mapping[str, Any], value: Any, given: Mapping[str, Any]) -> None:
     if value in (None, ""):
         return
     try:
         for line in lines_of(option, value, given):
             if line.startswith("note: "):
-                made.notes.append(f"{key}: {line.removeprefix('note: ')}")
-            elif line not in made.lines:
-                made.lines.append(line)
+                result.notes.append(f"{key}: {line.removeprefix('note: ')}")
+            elif line not in result.lines:
+                result.lines.append(line)
     except NoEqual as error:
-        made.missing.append(f"{key}={value}: {error}")
+        result.missing.append(f"{key}={value}: {error}")
 
 
 def read_settings(source: str) -> tuple[str, dict[str, Any]]:
@@ -117,7 +117,7 @@ def _from_yaml(source: str, text: str) -> tuple[str, dict[str, Any]]:
         raise UserError(f"import: {source} holds no settings. Allowed: KEY: VALUE, one a line")
     given.pop("defaults", None)
     names = {name: len(set(given) & set(program(name)["options"])) for name in PROGRAMS}
-    name = max(names, key=lambda own: names[own])
+    name = max(names, key=names.__getitem__)
     if not names[name]:
         raise UserError(f"import: {source} has no key of VQGAN-CLIP, pytti or pixray")
     return name, given
@@ -143,7 +143,7 @@ def _is_flag(word: str) -> bool:
 def _flags(name: str, words: list[str]) -> dict[str, Any]:
     """The options that flags set; an unknown one keeps its own name."""
     options = program(name)["options"]
-    known = {flag: key for key, own in options.items() for flag in [*own.get("flags", []), f"--{key}"]}
+    known = {flag: key for key, option in options.items() for flag in [*option.get("flags", []), f"--{key}"]}
     given: dict[str, Any] = {}
     while words:
         flag, equals, inline = words.pop(0).partition("=")

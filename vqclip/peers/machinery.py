@@ -40,7 +40,7 @@ def tower(value: bool, given: Given) -> list[str]:
 
 def mmc_models(value: Any, given: Given) -> list[str]:
     """Perceptors by architecture, publisher and id; those of OpenAI are ours."""
-    names = [str(own.get("id", "")).split("--")[0] for own in value if isinstance(own, dict)]
+    names = [str(item.get("id", "")).split("--")[0] for item in value if isinstance(item, dict)]
     return towers(",".join(names), given) if names else []
 
 
@@ -146,7 +146,7 @@ def cutout_sampler(value: str, given: Given) -> list[str]:
 
 
 def losses(value: str, given: Given) -> list[str]:
-    known = {own: own for own in ("symmetry", "saturation", "palette")} | {"smoothness": "tv", "edge": "edges"}
+    known = {name: name for name in ("symmetry", "saturation", "palette")} | {"smoothness": "tv", "edge": "edges"}
     names = [word.partition(":") for word in re.split(r"\s*,\s*", value)]
     found = [known[name] for name, _, _ in names if name in known]
     lines = [f"loss/terms=[{','.join(found)}]"] if found else []
@@ -190,7 +190,9 @@ def quality(value: str, given: Given) -> list[str]:
 
 def drops(value: Any, given: Given) -> list[str]:
     """Falls to a tenth at shares of the run."""
-    shares = sorted(float(own) / 100 for own in (value if isinstance(value, list) else [value]) if own is not None)
+    shares = sorted(
+        float(share) / 100 for share in (value if isinstance(value, list) else [value]) if share is not None
+    )
     lr = float(given.get("learning_rate") or 0.2)
     points = [[0, lr], *[[share, lr / 10 ** (i + 1)] for i, share in enumerate(shares) if 0 < share < 1]]
     return [f"optimizer.lr={value_of({'points': points, 'shape': 'steps'})}"] if len(points) > 1 else []
@@ -206,8 +208,8 @@ def auto_stop(value: bool, given: Given) -> list[str]:
         return []
     window = max(1, int(given.get("auto_stop_window") or 50) // 2)
     threshold = 0.3 * float(given.get("auto_stop_threshold") or 0.002)
-    own = {"_target_": "vqclip.callbacks.AutoStop", "window": window, "threshold": round(threshold, 6)}
-    return [f"callbacks.auto_stop={value_of(own)}"]
+    callback = {"_target_": "vqclip.callbacks.AutoStop", "window": window, "threshold": round(threshold, 6)}
+    return [f"callbacks.auto_stop={value_of(callback)}"]
 
 
 def auto_stop_window(value: int, given: Given) -> list[str]:
@@ -246,7 +248,7 @@ _AUGMENTS = {
 def augments(value: Any, given: Given) -> list[str]:
     """What is done to the crops, by codes."""
     codes = value if isinstance(value, list) else re.findall(r"[A-Z][a-z]", str(value))
-    codes = [code for own in codes for code in (own if isinstance(own, list) else [own])]
+    codes = [code for group in codes for code in (group if isinstance(group, list) else [group])]
     lines = [] if {"Af", "Ro"} & set(codes) else ["augmentations.affine=null"]
     lines += [line for code in codes for line in _AUGMENTS.get(code, [])]
     if other := [code for code in codes if code not in _AUGMENTS]:

@@ -21,7 +21,7 @@ def prompts(value: Any, given: Given) -> list[str]:
     if not entries:
         raise NoEqual("an empty prompt")
     lines = [f"prompts.include={value_of(list(entries))}"]
-    if unwanted := [text for own in away for text in own]:
+    if unwanted := [text for texts in away for text in texts]:
         lines += [f"prompts.exclude={value_of(unwanted)}", "loss.beta=1"]
     if len(entries) > 1:
         lines.append(
@@ -45,8 +45,8 @@ def image_prompts(value: Any, given: Given) -> list[str]:
     entries = []
     for word in words:
         found = re.fullmatch(r"(.*?)(?::([-+.\d]+))?(?::[-+.\d]+)?", word)
-        path, own = found.groups() if found else (word, None)
-        chosen = own or weight
+        path, own_weight = found.groups() if found else (word, None)
+        chosen = own_weight or weight
         entries.append({"image": path} | ({"weight": float(chosen)} if chosen else {}))
     return [f"prompts.extras={value_of(entries)}"]
 
@@ -216,12 +216,12 @@ def overlay_every(value: Any, given: Given) -> list[str]:
     if given.get("overlay_image"):
         raise NoEqual("another picture than the start's. Try: init=image init.path=PATH search.overlay={every: 10}")
     steps = int(given.get("iterations") or 250)
-    own = {
+    overlay = {
         "every": int(given.get("overlay_every") or 10),
         "strength": round(int(given.get("overlay_alpha") or 128) / 255, 3),
         "until": round(min(1.0, int(given.get("overlay_until") or steps) / steps), 3),
     }
-    return [f"search.overlay={value_of(own)}"]
+    return [f"search.overlay={value_of(overlay)}"]
 
 
 overlay_until = overlay_alpha = overlay_image = overlay_every

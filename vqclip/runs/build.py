@@ -62,7 +62,7 @@ def build(plan: RunPlan) -> LatentOptimisation:
         targets = targets_of(perceptor, include, extras, exclude, prompts)
         guides[name] = Guide(perceptor, card.get("weight", 1) / total, targets)
     make = partial(LatentOptimisation, networks=Networks(generator, guides), seeds=plan.seeds, **parts)
-    texts = [", ".join(texts_of(own, *extras, at=0.0)) for own in include]
+    texts = [", ".join(texts_of(prompt, *extras, at=0.0)) for prompt in include]
     start = _start(config, _init_context(plan, generator, texts, lambda z: make(z0=z).snapshot()[1]["score"]))
     with torch.enable_grad():
         return make(**start)
@@ -109,9 +109,9 @@ def _init_context(plan: RunPlan, generator: VQGAN, texts: list[str], score: Call
 
 def _start(config: Mapping[str, Any], context: InitContext) -> dict[str, Any]:
     """The latents that the run begins at, and what of a picture stays as it is."""
-    own = dict(config["init"])
-    tries = own.pop("best_of", 1)
-    init = instantiate(own)
+    settings = dict(config["init"])
+    tries = settings.pop("best_of", 1)
+    init = instantiate(settings)
     keep = init.keep(context) if hasattr(init, "keep") else None
     return {
         "z0": best_of(init, context, tries) if tries > 1 else init(context),

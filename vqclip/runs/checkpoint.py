@@ -54,7 +54,7 @@ def _lacks(found: Any) -> str | None:
         return "global_step"
     if not isinstance(found["state_dict"].get("latent"), Tensor):
         return "latent"
-    if not found["optimizer_states"] or not all(isinstance(own, Mapping) for own in found["optimizer_states"]):
+    if not found["optimizer_states"] or not all(isinstance(state, Mapping) for state in found["optimizer_states"]):
         return "optimizer_states"
     return _missing(found["callbacks"].get("Recorder"), _SNAPSHOTS)
 

@@ -45,8 +45,8 @@ def judge_runs(folders: Sequence[Path], file: str = "best.png") -> list[Verdict]
         report = run.finished_report()
         _refuse_own_guide(folder, report.get("weights") or {})
         kind = file.removesuffix(".png")
-        for i, own in enumerate(report["pictures"]):
-            pictures.append((run.picture(i), own["prompt"], own[kind]["score"]))
+        for i, picture in enumerate(report["pictures"]):
+            pictures.append((run.picture(i), picture["prompt"], picture[kind]["score"]))
     judge = _judge()
     prompts = sorted({prompt for _, prompt, _ in pictures})
     with torch.no_grad():
@@ -55,8 +55,8 @@ def judge_runs(folders: Sequence[Path], file: str = "best.png") -> list[Verdict]
         for picture, prompt, guide in pictures:
             path = picture.path / file
             similar = (judge.encode_image(picture.image(path)) @ texts.T)[0]
-            own = similar[prompts.index(prompt)]
-            verdicts.append(Verdict(path, prompt, guide, own.item(), int((similar > own).sum()) + 1))
+            similarity = similar[prompts.index(prompt)]
+            verdicts.append(Verdict(path, prompt, guide, similarity.item(), int((similar > similarity).sum()) + 1))
     return verdicts
 
 

@@ -136,8 +136,8 @@ def _records(plan: RunPlan, provenance: Provenance) -> list[dict[str, Any]]:
     made_with = provenance.record()
     record |= {"version": made_with["versions"]["vqclip"], "config": picture_config(plan.config)}
     return [
-        {**record, "made_with": made_with, "prompt": own["prompt"], "seed": own["seed"], "picture": i}
-        for i, own in enumerate(plan.pictures)
+        {**record, "made_with": made_with, "prompt": picture["prompt"], "seed": picture["seed"], "picture": i}
+        for i, picture in enumerate(plan.pictures)
     ]
 
 
@@ -153,7 +153,10 @@ def _callbacks(plan: RunPlan) -> list[pl.Callback]:
 def _begin(report: Report, provenance: Provenance, trainer: pl.Trainer, loggers: Sequence[Logger]) -> None:
     """All that is known now, on disk and to the loggers before the first step."""
     kinds = {"wandb": WandbLogger, "mlflow": MLFlowLogger}
-    ids = {name: next((own.version for own in loggers if isinstance(own, kind)), None) for name, kind in kinds.items()}
+    ids = {
+        name: next((logger.version for logger in loggers if isinstance(logger, kind)), None)
+        for name, kind in kinds.items()
+    }
     report.add(**provenance.record(), device=str(trainer.strategy.root_device), **ids)
     report.write()
     for logger in loggers:
@@ -185,7 +188,7 @@ def _kept_outcome(report: Report, recorder: Recorder, trainer: pl.Trainer) -> It
         scored = zip(report.content["pictures"], recorder.best, recorder.last, strict=True)
         report.add(
             steps=trainer.global_step,
-            pictures=[{**own, **({"best": best, "final": last} if best else {})} for own, best, last in scored],
+            pictures=[{**picture, **({"best": best, "final": last} if best else {})} for picture, best, last in scored],
             sha256=dict(sorted(recorder.digests.items())),
         )
 
@@ -198,7 +201,7 @@ def _judged(plan: RunPlan, run: RunFolder, report: Mapping[str, Any]) -> list[di
     files = [run.picture(i).best for i in range(len(pictures))]
     scores = judge_pictures(files, [parse(entry).text for entry in plan.prompts])
     both = zip(pictures, scores, strict=True)
-    return [{**own, **({} if score is None else {"judge": score})} for own, score in both]
+    return [{**picture, **({} if score is None else {"judge": score})} for picture, score in both]
 
 
 def _result(run: RunFolder, report: Report, recorder: Recorder | None) -> Result:

@@ -46,7 +46,7 @@ class Camera:
 
     def __call__(self, image: Tensor, t: float) -> Tensor:
         """The picture, moved by what the schedules say at ``t`` of the film, in [0,1]."""
-        zoom, right, down, turn = (schedule(own)(t) for own in (self.zoom, *self.pan, self.turn))
+        zoom, right, down, turn = (schedule(motion)(t) for motion in (self.zoom, *self.pan, self.turn))
         return moved(image, zoom, (right, down), turn, self.border)
 
 
@@ -119,10 +119,10 @@ class Film:
             return int(file.metadata()["frame"]) + 1, file.get_tensor("latent")
 
     def _record(self) -> dict[str, Any]:
-        own = {key: getattr(self, key) for key in ("frames", "each", "stride", "keep", "fps")}
+        options = {key: getattr(self, key) for key in ("frames", "each", "stride", "keep", "fps")}
         video = str(self.video) if self.video else None
         return {
-            **own,
+            **options,
             "video": video,
             "camera": asdict(self.camera),
             "scenes": [picture_config(c) for c in self.scenes],

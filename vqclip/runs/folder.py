@@ -86,8 +86,8 @@ class RunFolder(OwnedFolder):
         if report["status"] not in WITH_PICTURES:
             helps = self.resume_command if report["status"] != DIVERGED else self.rerun_command
             raise UserError(f"{self}: this run is {report['status']}. Allowed: finished runs. Try: {helps}")
-        for i, own in enumerate(report["pictures"]):
-            if missing := [kind for kind in ("best", "final") if kind not in own]:
+        for i, picture in enumerate(report["pictures"]):
+            if missing := [kind for kind in ("best", "final") if kind not in picture]:
                 raise self.damaged(self.report_file, f"pictures[{i}].{missing[0]} is missing")
         return report
 

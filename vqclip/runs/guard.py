@@ -43,7 +43,7 @@ def make_room(run: RunFolder, overwrite: bool) -> None:
 @contextmanager
 def clean_up(run: RunFolder, plan: RunPlan) -> Iterator[None]:
     """Leave nothing behind where a mistake shows before the first step; a sweep's job stays, to say what failed."""
-    made = [path for path in [run.path, *run.path.parents] if not path.exists()]
+    created = [path for path in [run.path, *run.path.parents] if not path.exists()]
     before = set(run.path.iterdir()) if run.path.is_dir() else set()
     try:
         yield
@@ -52,17 +52,17 @@ def clean_up(run: RunFolder, plan: RunPlan) -> Iterator[None]:
         if alone and not run.picture(0).path.exists():
             for path in set(run.path.iterdir()) - before if run.path.is_dir() else ():
                 shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
-            _remove_empty(run.path, made)
+            _remove_empty(run.path, created)
         raise
 
 
-def _remove_empty(folder: Path, made: list[Path]) -> None:
+def _remove_empty(folder: Path, created: list[Path]) -> None:
     """The folder and those above it that were not there before; Hydra's own record of the mistake with them."""
     names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
     if names and names <= {".hydra", "vqclip.log"} and not folder.is_symlink():
         shutil.rmtree(folder)
-        made = [folder, *made]
-    for path in made:
+        created = [folder, *created]
+    for path in created:
         try:
             path.rmdir()
         except OSError:

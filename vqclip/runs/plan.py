@@ -46,7 +46,7 @@ class RunPlan:
         include = include if isinstance(include, list) else [include]
         return cls(
             config=config,
-            prompts=tuple(own for own in include for _ in range(size)),
+            prompts=tuple(entry for entry in include for _ in range(size)),
             seeds=tuple(config["seed"] + i for _ in include for i in range(size)),
             callbacks=tuple(callbacks),
             record_format=record_format,
@@ -61,4 +61,4 @@ class RunPlan:
     def pictures(self) -> list[dict[str, Any]]:
         """Prompt and seed of each picture, for run.json."""
         both = zip(self.prompts, self.seeds, strict=True)
-        return [{"prompt": parse(own).label, "seed": seed} for own, seed in both]
+        return [{"prompt": parse(entry).label, "seed": seed} for entry, seed in both]

@@ -119,6 +119,6 @@ class Recorder(pl.Callback):
         taken = self.snapshots.take(module, step) if snapshot else None
         if taken:
             module.scores = {
-                name: sum(own[name] for own in taken.scores) / len(taken.scores) for name in taken.scores[0]
+                name: sum(scores[name] for scores in taken.scores) / len(taken.scores) for name in taken.scores[0]
             }
         self.metrics.send(trainer, step, numbers, taken)

@@ -69,7 +69,7 @@ class Result:
     @property
     def score(self) -> float:
         """Mean of the best scores; NaN where a run diverged before it had any."""
-        return sum(own.get("best", {}).get("score", float("nan")) for own in self.scores) / len(self.scores)
+        return sum(picture.get("best", {}).get("score", float("nan")) for picture in self.scores) / len(self.scores)
 
     @property
     def pictures(self) -> list[Path]:
@@ -103,7 +103,7 @@ class Result:
 
         if self._latents is not None:
             return self._latents
-        steps = [own["final"]["step"] for own in self.scores]
+        steps = [picture["final"]["step"] for picture in self.scores]
         latents = [self._run.picture(i).latent(step) for i, step in enumerate(steps)]
         for i in range(len(latents)):
             self._run.picture(i).require_shape(latents[-1].shape)
@@ -121,9 +121,9 @@ class Result:
 
     def _repr_html_(self) -> str:
         figures = []
-        for path, own in zip(self.pictures, self.scores, strict=True):
-            score = f", score {own['best']['score']:.3f}" if "best" in own else ""
-            caption = html.escape(f"{own['prompt']} (seed {own['seed']}{score})")
+        for path, picture in zip(self.pictures, self.scores, strict=True):
+            score = f", score {picture['best']['score']:.3f}" if "best" in picture else ""
+            caption = html.escape(f"{picture['prompt']} (seed {picture['seed']}{score})")
             content = base64.b64encode(path.read_bytes()).decode() if path.is_file() else ""
             figures.append(
                 f'<figure style="display:inline-block;margin:4px"><img src="data:image/png;base64,{content}">'

@@ -61,7 +61,7 @@ class Snapshots:
 
     def best_latents(self) -> list[Tensor]:
         """The latent [C,h,w] of each picture's best snapshot."""
-        return [own[f"{best['step']:06d}"] for own, best in zip(self._latents, self.best, strict=True)]
+        return [latents[f"{best['step']:06d}"] for latents, best in zip(self._latents, self.best, strict=True)]
 
     def state_dict(self) -> dict[str, Any]:
         return {"best": self.best, "last": self.last, "digests": self.digests}
@@ -82,15 +82,15 @@ class Snapshots:
             self._latents[i] = self.run.picture(i).latents()
 
     def _write(self, snapshot: Snapshot, i: int, step: int) -> None:
-        picture, own, record = self.run.picture(i), snapshot.scores[i], {**self.records[i], "step": step}
-        content = png_bytes(snapshot.images[i], {**record, "scores": own})
+        picture, scores, record = self.run.picture(i), snapshot.scores[i], {**self.records[i], "step": step}
+        content = png_bytes(snapshot.images[i], {**record, "scores": scores})
         self._picture(picture.snapshot(step), content)
         self._picture(picture.crops / f"{step:06d}.png", png_bytes(snapshot.crops[i], record))
         self._picture(picture.final, content)
-        if not self.best[i] or own["score"] > self.best[i]["score"]:
-            self.best[i] = {"step": step, **own}
+        if not self.best[i] or scores["score"] > self.best[i]["score"]:
+            self.best[i] = {"step": step, **scores}
             self._picture(picture.best, content)
-        self.last[i] = {"step": step, **own}
+        self.last[i] = {"step": step, **scores}
         self._latents[i][f"{step:06d}"] = snapshot.latents[i].clone()
         atomic_write(picture.latents_file, save(self._latents[i]))
 

@@ -30,11 +30,11 @@ def make_trainer(
         folder: the run folder.
         callbacks: the recorder first, so that the others find what it has written.
     """
-    asked = dict(config["trainer"])
-    limit = asked.pop("limit_train_batches", None)  # Lightning would begin its range again and again
+    arguments = dict(config["trainer"])
+    limit = arguments.pop("limit_train_batches", None)  # Lightning would begin its range again and again
     most = config["steps"] if limit is None else int(limit * config["steps"]) if isinstance(limit, float) else limit
     return pl.Trainer(
-        **asked,
+        **arguments,
         default_root_dir=str(folder),
         max_steps=min(most, config["steps"]),
         max_epochs=-1,

@@ -84,10 +84,10 @@ class SharedLoader:
 
 def _record(cfg: DictConfig, master: DictConfig, overrides: Sequence[Override]) -> None:
     """What Hydra keeps of the overrides it was given."""
-    told: Mapping[bool, list[str]] = {True: list(master.hydra.overrides.hydra), False: []}
+    by_kind: Mapping[bool, list[str]] = {True: list(master.hydra.overrides.hydra), False: []}
     for override in overrides:
-        told[override.is_hydra_override()].append(override.input_line or "")
-    cfg.hydra.overrides.hydra, cfg.hydra.overrides.task = told[True], told[False]
+        by_kind[override.is_hydra_override()].append(override.input_line or "")
+    cfg.hydra.overrides.hydra, cfg.hydra.overrides.task = by_kind[True], by_kind[False]
     how = cfg.hydra.job.config.override_dirname
     lines = [
         o.input_line or "" for o in overrides if not o.is_hydra_override() and o.key_or_group not in how.exclude_keys

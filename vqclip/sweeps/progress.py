@@ -1,4 +1,4 @@
-"""How far a sweep is, told while it goes."""
+"""How far a sweep is, shown_at while it goes."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _LIVE, _LOG = 0.5, 10.0
 def counted(items: Iterable[T], of: int, what: str) -> Iterator[T]:
     """The items as they come; on stderr ``what``, how many of them were there, and of how many."""
     live = sys.stderr.isatty()
-    told = time.monotonic() - (_LOG if not live else 0) + _LIVE  # a short one says nothing
+    shown_at = time.monotonic() - (_LOG if not live else 0) + _LIVE  # a short one says nothing
     shown = ""
     for number, item in enumerate(items, 1):
         yield item
         now = time.monotonic()
-        if now - told >= (_LIVE if live else _LOG) and number < of:
-            told = now
+        if now - shown_at >= (_LIVE if live else _LOG) and number < of:
+            shown_at = now
             shown = f"{what} {number} of {of}"
             print(f"\r{shown}" if live else shown, end="" if live else "\n", file=sys.stderr, flush=True)
     if live and shown:

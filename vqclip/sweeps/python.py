@@ -68,9 +68,9 @@ def run_sweep(
 ) -> Sweep:
     """See :func:`vqclip.sweep`."""
     folder = Path(folder or datetime.now().strftime("multirun/%Y-%m-%d/%H-%M-%S-%f"))
-    own = ["--config-dir", str(config_dir)] if config_dir else []
+    directory = ["--config-dir", str(config_dir)] if config_dir else []
     words = [*as_overrides(prompt, overrides, keys), f"hydra.sweep.dir={quote(str(folder))}"]
-    done = subprocess.run([sys.executable, "-m", "vqclip", "-m", *own, *words], stderr=subprocess.PIPE, text=True)
+    done = subprocess.run([sys.executable, "-m", "vqclip", "-m", *directory, *words], stderr=subprocess.PIPE, text=True)
     if done.returncode not in (0, 1) or not folder.is_dir():
         raise UserError(done.stderr.strip().removeprefix("vqclip: ") or f"the sweep ended with {done.returncode}")
     sys.stderr.write(done.stderr)

@@ -75,7 +75,7 @@ def score_of(folder: Path, report: Mapping[str, Any], kind: str) -> float:
         known = report["pictures"][0]["best"]
         if kind not in known:
             raise UserError(f"hparams_search.score={kind}: no such score. Allowed: judge, {', '.join(known)}")
-        scores = [own["best"][kind] for own in report["pictures"]]
+        scores = [picture["best"][kind] for picture in report["pictures"]]
     return sum(scores) / len(scores)
 
 

@@ -212,11 +212,11 @@ class Sweep:
                 shutil.rmtree(place, ignore_errors=True)
             keys = ",".join(f"{key}:{quote(value)}" for key, value in job.swept.items())
             # A picture's last bits depend on the number of threads, and some launchers give their workers fewer.
-            told = (
+            sweep = (
                 f"sweep={{group:{quote(group_name(folder))},threads:{torch.get_num_threads()},"
                 f"job:{number},of:{len(jobs)},swept:{{{keys}}}}}"
             )
-            commands.append([*job.overrides, told, f"hydra.sweep.subdir={place.name}"])
+            commands.append([*job.overrides, sweep, f"hydra.sweep.subdir={place.name}"])
         # In this process one job follows another in any case, and in one go the configs of all would be kept.
         size = 1 if isinstance(self.launcher, BasicLauncher) else self.max_batch_size
         for batch, start in in_batches(commands, size):
@@ -231,9 +231,9 @@ class Sweep:
             raise
         except Exception as error:
             name = self.config.hydra.runtime.choices.get("hydra/launcher", "basic")
-            said = (str(error).strip() or type(error).__name__).splitlines()[0]
+            complaint = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise UserError(
-                f"hydra/launcher={name}: {said} Allowed: a launcher whose cluster is there. "
+                f"hydra/launcher={name}: {complaint} Allowed: a launcher whose cluster is there. "
                 "Try: hydra/launcher=workers, or none"
             ) from error
 
