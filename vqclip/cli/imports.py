@@ -31,13 +31,13 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--name", help="of the experiment (the file's, or imported)")
     parser.add_argument("--to", type=Path, default=Path("imported"), help="config folder it goes to (imported)")
     args = parser.parse_args(argv)
-    name, given = read_settings(args.source)
-    result = translate(name, given)
+    peer, given = read_settings(args.source)
+    result = translate(peer, given)
     name = args.name or (Path(args.source).stem if Path(args.source).is_file() else "imported")
     name = re.sub(r"[^\w-]+", "_", name)
     again = f"vqclip --config-dir {shlex.quote(str(args.to))} experiment={name}"
     path = args.to / "experiment" / f"{name}.yaml"
-    heading = f"From {program(name)['name']}'s settings, by vqclip import.\n  {again}"
+    heading = f"From {program(peer)['name']}'s settings, by vqclip import.\n  {again}"
     atomic_write(path, experiment_of(result, heading).encode())
     _check(args.to, name)
     _say(path, result, again)
