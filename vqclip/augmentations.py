@@ -128,18 +128,18 @@ class Augmentations:
             grid = _wrapped(grid, (h, w), period)
         return F.grid_sample(image, grid, self.affine["interpolation"], fill, align_corners=False)
 
-    def cut(self, padded: Tensor, draw: CropDraw, input_size: int, which: slice = slice(None)) -> Tensor:
-        """Cut and resize the crops ``which`` of every picture.
+    def cut(self, padded: Tensor, draw: CropDraw, input_size: int, chunk: slice = slice(None)) -> Tensor:
+        """Cut and resize a chunk of the crops of every picture.
 
         Args:
             padded: what :meth:`transform` gave, [B,3,H',W'].
             input_size: side S of the perceptor's input.
-            which: slice of the N crops; n of them.
+            chunk: slice of the N crops; n of them.
 
         Returns:
             [B·n,3,S,S], picture by picture.
         """
-        side, top, left = draw.side[:, which], draw.top[:, which], draw.left[:, which]
+        side, top, left = draw.side[:, chunk], draw.top[:, chunk], draw.left[:, chunk]
         n = side.shape[1]
         h, w = padded.shape[-2:]
         ramp = torch.linspace(0, 1, input_size, device=padded.device, dtype=padded.dtype)
@@ -150,7 +150,7 @@ class Augmentations:
             down = _hat_weights(rows, h, reach)  # [B,n,S,H']
             across = _hat_weights(cols, w, reach)
             crops = torch.einsum("bnsh,bchw,bntw->bncst", down, padded, across)
-            return self.effects(crops.flatten(0, 1), draw.effects, which)
+            return self.effects(crops.flatten(0, 1), draw.effects, chunk)
         # One sampling for all crops of a picture: they lie under one another on the grid, the picture is not copied.
         grid = torch.stack(
             [
@@ -161,7 +161,7 @@ class Augmentations:
         ).flatten(1, 2)  # [B,n·S,S,2]
         crops = F.grid_sample(padded, grid.to(padded), mode="bilinear", align_corners=True)
         crops = rearrange(crops, "b c (n h) w -> (b n) c h w", n=n)
-        return self.effects(crops, draw.effects, which)
+        return self.effects(crops, draw.effects, chunk)
 
     def __call__(self, image: Tensor, rng: StepRandom, input_size: int) -> Tensor:
         """Image [B,3,H,W] → crops [B·N,3,S,S]: draw, transform and cut in one."""

@@ -47,11 +47,11 @@ class Effects:
         """Uniform numbers of each effect for B pictures of ``count`` crops, [B,N,·]."""
         return {name: rng.uniform(f"effects.{name}", count, _DRAWS[name]) for name in self.strengths}
 
-    def __call__(self, crops: Tensor, drawn: Mapping[str, Tensor], which: slice) -> Tensor:
-        """Crops [B·n,3,S,S] that are ``which`` of every picture's → the same."""
+    def __call__(self, crops: Tensor, drawn: Mapping[str, Tensor], chunk: slice) -> Tensor:
+        """Crops [B·n,3,S,S], a ``chunk`` of every picture's → the same."""
         acts = {"perspective": _perspective, "jitter": _jitter, "sharpness": _sharpness, "blur": _blur, "erase": _erase}
         for name, strength in self.strengths.items():
-            crops = acts[name](crops, strength, drawn[name][:, which].flatten(0, 1).to(crops))
+            crops = acts[name](crops, strength, drawn[name][:, chunk].flatten(0, 1).to(crops))
         return crops
 
 

@@ -116,8 +116,8 @@ class Augmentation(Protocol):
         """What happens to the whole picture: [B,3,H,W] → [B,3,H',W']."""
         ...
 
-    def cut(self, padded: Tensor, draw: Any, input_size: int, which: slice) -> Tensor:
-        """Crops ``which`` of every picture, picture by picture: [B·n,3,S,S]."""
+    def cut(self, padded: Tensor, draw: Any, input_size: int, chunk: slice) -> Tensor:
+        """A chunk of the crops of every picture, picture by picture: [B·n,3,S,S]."""
         ...
 
 
