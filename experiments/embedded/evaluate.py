@@ -7,7 +7,7 @@
     python evaluate.py table                     counts of every sheet, and the judge's figures
     python evaluate.py judge prior --count 120   R@1 and R@5 among 512 captions on more prompts, no sheet
     python evaluate.py battery                   the frozen prompts of `vqclip evaluate --battery`
-    python evaluate.py effects                   exclude and extras over 20 prompts, by the judge
+    python evaluate.py judges                    what both judges can do, on renderings of held-out prompts
 
 Settings: `prior` (no optimisation), `default` (the default config), `reference` (the reference recipe from noise, with
 this pair), `ceiling` (real renderings through encode and decode). Another seed for every sheet, else its prompts are
@@ -29,9 +29,11 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torchvision.transforms.functional import to_pil_image
 
+from vqclip.compare.battery import Found, interval
 from vqclip.models.judge import Judge
 from vqclip.models.prior import Prior
 from vqclip.models.vqgan import VQGAN
+from vqclip.runs.evaluate import Bench
 
 EMBEDDED = files("vqclip") / "embedded"
 RESULTS = HERE / "results"
@@ -186,31 +188,23 @@ def judge(args):
 
 
 @torch.no_grad()
-def effects(args):
-    """Judge's similarity to a text with and without it as exclude or extras; same prompts, same seeds."""
-    drawn = prompts(args.seed)[::2]
+def judges(args):
+    """Both judges on renderings of held-out prompts: hits among 512 captions, 95 % by a bootstrap over prompts."""
+    drawn = prompts(args.seed, -(-args.count // 40))[: args.count]
     scenes, texts = [s for _, s, _ in drawn], [p for *_, p in drawn]
-    grader = Judge.load(EMBEDDED / "judge.safetensors")
-    plain = pictures("default", scenes, texts, args.work, args.override)
-    rows, shown = [("plain", None, recall(plain, texts), None)], [plain[:5]]
-    for key, words in [("exclude", ["blurry", "watermark", "grainy"]), ("extras", ["watercolor paper"])]:
-        for word in words:
-            images = pictures("default", scenes, texts, args.work, [*args.override, f'prompts.{key}="{word}"'])
-            text = grader.encode_text([word])
-            change = ((grader.encode_image(images) - grader.encode_image(plain)) @ text.T)[:, 0]
-            rows.append((f'{key}="{word}"', change.mean().item(), recall(images, texts), int((change > 0).sum())))
-            shown.append(images[:5])
-    print("| | change of similarity to that text | up / down of 20 | R@1 | R@5 |\n| --- | --- | --- | --- | --- |")
-    for name, change, got, up in rows:
-        print(
-            f"| {name} | "
-            + ("" if change is None else f"{change:+.4f}")
-            + " | "
-            + ("" if up is None else f"{up} / {len(texts) - up}")
-            + f" | {got['R@1']} | {got['R@5']} |"
-        )
-    RESULTS.mkdir(exist_ok=True)
-    sheet(torch.cat(shown), columns=5).save(RESULTS / "effects.png", optimize=True)
+    bench, generator = Bench(distractors(list(dict.fromkeys(texts)))), load_generator()
+    judged, guides = (Painter(load_icons(f, args.work)).draw(scenes) for f in ("judge", "guide"))
+    decoded = torch.cat([generator.decode(generator.encode(part)) for part in guides.split(16)])
+    kinds = {"the judges' icons": judged, "the guide's icons": guides, "the same, encoded and decoded": decoded}
+    print("| pictures | judge | R@1 | R@5 |\n| --- | --- | --- | --- |")
+    for kind, images in kinds.items():
+        found = [bench.opinions(image[None], text) for image, text in zip(images, texts, strict=True)]
+        for judge in found[0]:
+            rows = [
+                Found("", t, 0, judge, o[judge].similarity, o[judge].rank) for t, o in zip(texts, found, strict=True)
+            ]
+            hits = (interval(rows, lambda row, most=most: row.rank <= most) for most in (1, 5))
+            print(f"| {kind} | {judge} | " + " | ".join("{:.3f} ({:.3f} to {:.3f})".format(*h) for h in hits) + " |")
 
 
 def battery(args):
@@ -232,19 +226,19 @@ if __name__ == "__main__":
         ("table", table),
         ("judge", judge),
         ("battery", battery),
-        ("effects", effects),
+        ("judges", judges),
     ):
         c = commands.add_parser(name)
         c.set_defaults(function=function)
         if name in ("draw", "judge"):
             c.add_argument("setting", choices=["prior", "default", "reference", "ceiling"])
-        if name in ("draw", "judge", "effects", "battery"):
+        if name in ("draw", "judge", "judges", "battery"):
             c.add_argument("--seed", type=int, default=1)
-        if name in ("draw", "judge", "effects"):
+        if name in ("draw", "judge"):
             c.add_argument("--override", action="append", default=[], help="a config override for the engine")
         if name == "draw":
             c.add_argument("--every", type=int, default=1, help="every nth prompt only, where a setting is slow")
-        if name == "judge":
+        if name in ("judge", "judges"):
             c.add_argument("--count", type=int, default=120)
         if name == "open":
             c.add_argument("name")

@@ -12,6 +12,7 @@ import torch
 import train_generator
 import train_judge
 import train_perceptor
+import train_photo_judge
 import train_prior
 from common import export
 from data import (
@@ -57,11 +58,12 @@ def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--work", type=Path, default=WORK)
     p.add_argument("--to", type=Path, default=HERE.parents[1] / "vqclip" / "embedded")
-    p.add_argument("parts", nargs="*", default=["generator", "perceptor", "prior", "judge"])
+    p.add_argument("parts", nargs="*", default=["generator", "perceptor", "prior", "judge", "photo_judge"])
     args = p.parse_args()
     args.to.mkdir(exist_ok=True)
     (args.to / "words.txt").write_text(words())
     ids = token_ids()
+    judges = {"judge": train_judge, "photo_judge": train_photo_judge}
     for name in args.parts:
         decoded = name == "generator" and (args.work / "decoder.ckpt").exists()
         state = torch.load(args.work / f"{'decoder' if decoded else name}.ckpt", map_location="cpu", weights_only=False)
@@ -75,10 +77,10 @@ def main():
             config = {**train_perceptor.CONFIG, "vocab_size": len(ids)}
         elif name == "prior":
             config = {**train_prior.CONFIG, "vocab_size": len(ids)}
-        elif name == "judge":
+        elif name in judges:
             weights = {k.removeprefix("judge."): v for k, v in weights.items() if k.startswith("judge.")}
-            config = train_judge.CONFIG
-        sets = FAMILIES["judge" if name == "judge" else "guide"]
+            config = judges[name].CONFIG
+        sets = FAMILIES["judge" if name in judges else "guide"]
         export(
             args.to / f"{name}.safetensors",
             weights,

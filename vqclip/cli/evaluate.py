@@ -1,4 +1,4 @@
-"""``vqclip evaluate RUN…``: what a judge that did not guide the runs says of their pictures."""
+"""``vqclip evaluate RUN…``: what two judges that did not guide the runs say of their pictures."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import yaml
 from vqclip.compare.pictures import find_runs
 from vqclip.errors import UserError
 from vqclip.io.files import atomic_write
-from vqclip.runs.evaluate import judge_runs
+from vqclip.runs.evaluate import Verdict, judge_runs
 from vqclip.runs.status import WITH_PICTURES
 from vqclip.sweeps.jobs import read_report
 
@@ -37,24 +37,45 @@ def main(argv: Sequence[str]) -> int:
         return _battery([str(word) for word in arguments.runs], arguments.seeds)
     runs = [run for folder in arguments.runs for run in _runs_in(folder)]
     verdicts = judge_runs(runs, "final.png" if arguments.final else "best.png")
-    several = len({verdict.prompt for verdict in verdicts}) > 1
-    for v in verdicts:
-        rank = f"  rank {v.rank}" if several else ""
-        print(f"judge {v.judge:.3f}  guide {v.guide:.3f}{rank}  {v.prompt}  {v.picture}")
-    mean = sum(v.judge for v in verdicts) / len(verdicts)
-    first = f", {sum(v.rank == 1 for v in verdicts)} of {len(verdicts)} rank their own prompt first" if several else ""
-    print(f"mean judge {mean:.3f}{first}")
+    _print(verdicts)
     if len(arguments.runs) == 1 and runs != arguments.runs:
         path = arguments.runs[0] / "judge.csv"
-        text = io.StringIO(newline="")
-        writer = csv.writer(text)
-        writer.writerow(["run", "picture", "prompt", "judge", "guide", "rank"])
-        for v in verdicts:
-            run = v.picture.parent.parent.relative_to(arguments.runs[0])
-            writer.writerow([run, v.picture.parent.name, v.prompt, v.judge, v.guide, v.rank])
-        atomic_write(path, text.getvalue().encode())
+        atomic_write(path, _table(verdicts, arguments.runs[0]).encode())
         print(path)
     return 0
+
+
+def _print(verdicts: Sequence[Verdict]) -> None:
+    """A line a picture, and a line a judge."""
+    several = len({verdict.prompt for verdict in verdicts}) > 1
+    for v in verdicts:
+        said = "  ".join(
+            f"{_spoken(name)} {opinion.similarity:.3f}" + (f" rank {opinion.rank}" if several else "")
+            for name, opinion in v.opinions.items()
+        )
+        print(f"{said}  guide {v.guide:.3f}  {v.prompt}  {v.picture}")
+    for name in verdicts[0].opinions:
+        own = [verdict.opinions[name] for verdict in verdicts]
+        mean = sum(opinion.similarity for opinion in own) / len(own)
+        first = sum(opinion.rank == 1 for opinion in own)
+        ranked = f", {first} of {len(own)} rank their own prompt first" if several else ""
+        print(f"mean {_spoken(name)} {mean:.3f}{ranked}")
+
+
+def _spoken(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _table(verdicts: Sequence[Verdict], folder: Path) -> str:
+    """A CSV, a row a picture."""
+    text = io.StringIO(newline="")
+    writer, judges = csv.writer(text), list(verdicts[0].opinions)
+    writer.writerow(["run", "picture", "prompt", "guide", *(f"{name}{x}" for name in judges for x in ("", "_rank"))])
+    for v in verdicts:
+        said = [x for name in judges for x in (v.opinions[name].similarity, v.opinions[name].rank)]
+        place = v.picture.parent
+        writer.writerow([place.parent.relative_to(folder), place.name, v.prompt, v.guide, *said])
+    return text.getvalue()
 
 
 def _battery(words: Sequence[str], seeds: str) -> int:

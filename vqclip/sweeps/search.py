@@ -70,7 +70,7 @@ def score_of(folder: Path, report: Mapping[str, Any], kind: str) -> float:
     if kind == "judge":
         from vqclip.runs.evaluate import judge_runs
 
-        scores = [verdict.judge for verdict in judge_runs([folder])]
+        scores = [verdict.opinions["judge"].similarity for verdict in judge_runs([folder])]
     else:
         known = report["pictures"][0]["best"]
         if kind not in known:
