@@ -10,8 +10,9 @@ from PIL import Image
 from vqclip import run
 from vqclip.checkpoints import load
 from vqclip.cli import main
-from vqclip.init import Blank, InitContext, feather
+from vqclip.init import Blank, InitContext
 from vqclip.init import Image as ImageStart
+from vqclip.io.masks import feather, off_ground
 from vqclip.io.pixels import fit, read_image
 from vqclip.rng import StepRandom
 
@@ -133,6 +134,14 @@ def test_a_feathered_mask_stays_inside_and_keeps_thin_strokes():
     assert torch.equal(feather(mask, 0), mask)
 
 
+def test_a_ground_is_of_the_rims_colour_and_a_thing_is_what_is_not_with_a_margin():
+    picture = torch.full((1, 3, 20, 20), 0.5)
+    picture[:, 0, 8:12, 8:12] = 0.7
+    picture[:, 1, 0, 0] = 0.55  # a speck within what counts as the same
+    white = off_ground(picture, 0.1, 2)[0, 0]
+    assert white.sum() == 8 * 8 and white[6:14, 6:14].all()
+
+
 def edit(small_pair, folder, picture, *overrides):
     rest = [word for word in small_pair if word != "init=sine"]
     return run("a fox", [*rest, "init=image", f"init.path={picture}", *overrides], folder)
@@ -169,6 +178,16 @@ def test_outside_the_mask_every_snapshot_is_the_input(small_pair, tmp_path, phot
     assert abs(after[16:, 2:12].astype(int) - before[16:, 2:12]).mean() > 10
     without = edit(small_pair, tmp_path / "free", photo, "optimizer.lr=.5").folder
     assert (np.asarray(Image.open(without / "picture-00/final.png"))[~inside] != before[~inside]).any()
+
+
+def test_a_ground_stays_the_input_without_a_mask(small_pair, tmp_path):
+    picture = Image.new("RGB", (32, 32), "white")
+    picture.paste("red", (12, 12, 20, 20))
+    picture.save(tmp_path / "square.png")
+    more = ["init.ground=0.1", "init.feather=1", "optimizer.lr=.5"]
+    folder = edit(small_pair, tmp_path / "run", tmp_path / "square.png", *more).folder
+    after = np.asarray(Image.open(folder / "picture-00/final.png"))
+    assert (after[:8] == 255).all() and (after[:, 24:] == 255).all() and (after[12:20, 12:20] != (255, 0, 0)).any()
 
 
 def test_the_gradient_passes_the_mask_only_inside(small_pair, tmp_path, photo):

@@ -3,16 +3,17 @@
 import torch
 
 from vqclip import run
-from vqclip.optimizer import OneScaleAdam
+from vqclip.optimizer import OneScaleAdam, alike_places
 
 
-def moved(gradients, lr=0.1, **settings):
-    latent = torch.nn.Parameter(torch.zeros_like(gradients[0]))
+def moved(gradients, start=None, lr=0.1, **settings):
+    start = torch.zeros_like(gradients[0]) if start is None else start
+    latent = torch.nn.Parameter(start.clone())
     optimizer = OneScaleAdam([latent], lr, **settings)
     for gradient in gradients:
         latent.grad = gradient.clone()
         optimizer.step()
-    return latent.detach()
+    return latent.detach() - start
 
 
 def test_a_step_is_along_the_gradient_and_of_the_rates_length():
@@ -38,10 +39,22 @@ def test_coarse_spreads_a_places_gradient_to_its_neighbours_at_any_size():
         torch.testing.assert_close(step.square().mean().sqrt(), torch.tensor(0.1))
 
 
+def test_places_alike_at_the_start_move_together_and_others_do_not():
+    start = torch.zeros(1, 2, 64, 64)
+    start[..., 32:] = 3  # two halves, of more places than the cells it is looked at in
+    gradient = torch.zeros_like(start)
+    gradient[..., 5, 5] = 1
+    step = moved([gradient], start, alike=100)
+    assert (step[..., :32] < 0).all()
+    assert step[..., 32:].abs().max() < 1e-2 * step[..., :32].abs().min()
+    torch.testing.assert_close(alike_places(start).sum(2), torch.ones(1, 1024))
+    assert alike_places(torch.zeros(1, 2, 1, 1)).item() == 1
+
+
 def test_the_same_config_gives_the_same_picture_and_goes_on_from_a_checkpoint(tmp_path):
-    quick = ["optimizer=one_scale", "size=[64,64]", "init=sine", "logger=none", "callbacks=none", "snapshot_every=2"]
-    whole = run("a fox", [*quick, "steps=4"], tmp_path / "whole")
-    run("a fox", [*quick, "steps=2"], tmp_path / "cut")
+    quick = "optimizer=one_scale +optimizer.alike=10 size=[64,64] init=sine logger=none callbacks=none snapshot_every=2"
+    whole = run("a fox", [*quick.split(), "steps=4"], tmp_path / "whole")
+    run("a fox", [*quick.split(), "steps=2"], tmp_path / "cut")
     cut = run(overrides=[f"resume={tmp_path / 'cut'}", "steps=4"])
-    assert torch.equal(whole.images, run("a fox", [*quick, "steps=4"], tmp_path / "again").images)
+    assert torch.equal(whole.images, run("a fox", [*quick.split(), "steps=4"], tmp_path / "again").images)
     assert torch.equal(cut.images, whole.images)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
-import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
 from vqclip.errors import UserError
 from vqclip.io.latents import SavedLatent, saved_latents
+from vqclip.io.masks import MaskComposite, feather, off_ground
 from vqclip.io.pixels import fit, read_image, rgb
 from vqclip.protocols import Init, InitContext
 from vqclip.rng import StepRandom
@@ -21,7 +21,6 @@ __all__ = [
     "Gradient",
     "Image",
     "InitContext",
-    "MaskComposite",
     "PixelNoise",
     "Prior",
     "Run",
@@ -183,13 +182,15 @@ class Image:
         path: any format that Pillow opens.
         fit: how it comes to the run's size, see :func:`fit`.
         mask: a picture of the same proportions, white where the result may differ; None for everywhere.
+        ground: what is as near as this, in [0,1], to the colour of the picture's rim stays as it is; None for nothing.
+            With a mask, both must allow a change.
         feather: pixels over which the mask comes to its full strength, inwards from its edge.
     """
 
     needs = ("encode",)
 
-    def __init__(self, path: str, fit: str, mask: str | None, feather: int):
-        self.path, self.fit, self.mask, self.feather = path, fit, mask, feather
+    def __init__(self, path: str, fit: str, mask: str | None, feather: int, ground: float | None = None):
+        self.path, self.fit, self.mask, self.feather, self.ground = path, fit, mask, feather, ground
 
     @torch.no_grad()
     def __call__(self, start: InitContext) -> Tensor:
@@ -197,12 +198,17 @@ class Image:
         return z.expand(len(start.texts), -1, -1, -1).clone()
 
     def keep(self, start: InitContext) -> MaskComposite | None:
-        """What the result keeps of the picture; None without a mask."""
-        if self.mask is None:
+        """What the result keeps of the picture; None without a mask and without a ground."""
+        if self.mask is None and self.ground is None:
             return None
-        # Its nearest pixels: what is between black and white would reach out over the edge.
-        white = self._read(self.mask, start, ground="black", nearest=True).mean(1, keepdim=True)
-        return MaskComposite(self._read(self.path, start), feather(white, self.feather))
+        picture = self._read(self.path, start)
+        white = torch.ones_like(picture[:, :1])
+        if self.mask is not None:
+            # Its nearest pixels: what is between black and white would reach out over the edge.
+            white = self._read(self.mask, start, ground="black", nearest=True).mean(1, keepdim=True)
+        if self.ground is not None:
+            white = white * off_ground(picture, self.ground, start.generator.factor // 2)
+        return MaskComposite(picture, feather(white, self.feather))
 
     def _read(self, path: str, start: InitContext, ground: str = "white", nearest: bool = False) -> Tensor:
         f = start.generator.factor
@@ -255,32 +261,3 @@ def best_of(init: Init, start: InitContext, count: int) -> Tensor:
         best = torch.where(better[:, None, None, None], z, best)
         scores = score if scores is None else torch.where(better, score, scores)
     return best
-
-
-class MaskComposite(torch.nn.Module):
-    """Holds a picture where its mask is black: ``mask · made + (1 − mask) · picture``.
-
-    Args:
-        picture: [1,3,H,W] in [0,1].
-        mask: [1,1,H,W] in [0,1], 0 where the picture stays to the last bit.
-    """
-
-    picture: Tensor
-    mask: Tensor
-
-    def __init__(self, picture: Tensor, mask: Tensor):
-        super().__init__()
-        self.register_buffer("picture", picture, persistent=False)
-        self.register_buffer("mask", mask, persistent=False)
-
-    def forward(self, made: Tensor) -> Tensor:
-        """[B,3,H,W] in [0,1] → the same."""
-        return self.mask * made + (1 - self.mask) * self.picture
-
-
-def feather(mask: Tensor, pixels: int) -> Tensor:
-    """A mask [1,1,H,W] that comes to its strength over ``pixels`` inwards from its edge; the rim is no edge."""
-    layers = [mask]
-    for _ in range(pixels - 1):
-        layers.append(-F.max_pool2d(-layers[-1], 3, stride=1, padding=1))  # one pixel less on every side
-    return torch.stack(layers).mean(0)

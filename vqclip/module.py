@@ -64,7 +64,7 @@ class LatentOptimisation(pl.LightningModule):
         latent_kind: how the parameter reaches the decoder (``vqclip.latent``).
         optimizer: makes the optimiser from a list of parameters.
         lr: learning rate over the run.
-        keep: what of a picture stays as it is (``vqclip.init.MaskComposite``), or None.
+        keep: what of a picture stays as it is (``vqclip.io.masks.MaskComposite``), or None.
         picture_chunk: pictures worked on in one go; None for as many as fit into half of the device's memory.
         crop_chunk: crops a perceptor looks at in one go; None for all.  As ``picture_chunk``, memory only: gradients
             are the same.

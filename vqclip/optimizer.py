@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["OneScaleAdam", "clip_gradients", "needs_closure", "step_with"]
+__all__ = ["OneScaleAdam", "alike_places", "clip_gradients", "needs_closure", "step_with"]
 
 
 class OneScaleAdam(torch.optim.Optimizer):
@@ -27,6 +27,8 @@ class OneScaleAdam(torch.optim.Optimizer):
         eps: added to the denominator.
         coarse: how much more the gradient's means over 2×2 and 4×4 places count than a place's own: parts move as
             wholes.  0 for not at all.
+        alike: the same for its mean over all places that were alike at the start, by :func:`alike_places`: what is of
+            one colour changes colour together, and not at its cheapest edge.
     """
 
     def __init__(
@@ -36,8 +38,9 @@ class OneScaleAdam(torch.optim.Optimizer):
         betas: tuple[float, float] = (0.9, 0.95),
         eps: float = 1e-8,
         coarse: float = 0.0,
+        alike: float = 0.0,
     ):
-        super().__init__(params, {"lr": lr, "betas": tuple(betas), "eps": eps, "coarse": coarse})
+        super().__init__(params, {"lr": lr, "betas": tuple(betas), "eps": eps, "coarse": coarse, "alike": alike})
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -53,9 +56,13 @@ class OneScaleAdam(torch.optim.Optimizer):
         return loss
 
     def _move(self, latent: Tensor, grad: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
-        grad, (first, second) = _with_coarse(grad, group["coarse"]), group["betas"]
+        first, second = group["betas"]
         if not state:
             state |= {"step": 0, "mean": torch.zeros_like(grad), "square": torch.zeros_like(grad[:, :1, :1, :1])}
+            if group["alike"]:
+                state["alike"] = alike_places(latent)
+        wide = _with_coarse(grad, group["coarse"])
+        grad = wide + group["alike"] * _mean_of_alike(grad, state["alike"]) if group["alike"] else wide
         state["step"] += 1
         state["mean"].lerp_(grad, 1 - first)
         state["square"].lerp_(grad.square().mean((1, 2, 3), keepdim=True), 1 - second)
@@ -70,6 +77,26 @@ def _with_coarse(grad: Tensor, weight: float) -> Tensor:
         means = F.avg_pool2d(grad, min(side, *grad.shape[-2:]), ceil_mode=True)
         total = total + weight * share * F.interpolate(means, size=grad.shape[-2:], mode="bilinear")
     return total
+
+
+def alike_places(latent: Tensor) -> Tensor:
+    """How alike the places of latents [B,C,h,w] are, [B,n,n], each row adding up to 1; n is at most 32².
+
+    ``exp(−‖zi − zj‖² / τ)``, with τ .3 of the mean square distance; a larger latent is looked at in 32×32 cells.
+    """
+    cells = F.adaptive_avg_pool2d(latent, [min(side, _CELLS) for side in latent.shape[-2:]]).flatten(2).movedim(1, 2)
+    far = torch.cdist(cells, cells).square()
+    return torch.softmax(-far / (0.3 * far.mean((1, 2), keepdim=True)).clamp(min=1e-12), dim=2)
+
+
+_CELLS = 32
+
+
+def _mean_of_alike(grad: Tensor, alike: Tensor) -> Tensor:
+    """A gradient's mean over the places that are alike, [B,C,h,w]."""
+    sides = [min(side, _CELLS) for side in grad.shape[-2:]]
+    means = torch.bmm(alike, F.adaptive_avg_pool2d(grad, sides).flatten(2).movedim(1, 2))
+    return F.interpolate(means.movedim(1, 2).unflatten(2, sides), size=grad.shape[-2:], mode="nearest")
 
 
 def needs_closure(optimizer: torch.optim.Optimizer) -> bool:

@@ -21,8 +21,9 @@ from vqclip.checkpoints.load import load_generator
 from vqclip.config.instantiate import instantiate
 from vqclip.config.overrides import with_overrides
 from vqclip.errors import UserError
-from vqclip.init import InitContext, MaskComposite
+from vqclip.init import InitContext
 from vqclip.io.interpolation import MODES, Keyframe, frames_between
+from vqclip.io.masks import MaskComposite
 from vqclip.io.video import write_video
 from vqclip.models.vqgan import VQGAN
 from vqclip.rng import StepRandom

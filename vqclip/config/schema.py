@@ -257,6 +257,7 @@ CLASSES["vqclip.optimizer.OneScaleAdam"] = Group(
         "betas": _BETAS,
         "eps": _ADAM["eps"],
         "coarse": Key(Number(0, 1e3), "1", "weight of means over 2x2 and 4x4 places: parts as wholes", needed=False),
+        "alike": Key(Number(0, 1e3), "10", "weight of the mean over places alike at the start", needed=False),
     },
     title="optimizer=one_scale",
 )
