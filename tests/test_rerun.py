@@ -62,7 +62,7 @@ def test_it_computes_with_as_many_threads_as_the_original(original, tmp_path):
 def test_a_change_asked_for_is_named_with_what_it_does(original, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     code, out, _ = said(capsys, original / "picture-00/final.png", "seed=5", "loss.beta=0.25")
-    assert code == 0 and "  asked for: seed 4 → 5" in out and "  asked for: loss.beta 0.5 → 0.25" in out
+    assert code == 0 and "  asked for: seed 4 → 5" in out and "  asked for: loss.beta 3 → 0.25" in out
     assert "final.png: pixels differ by " in out and out.endswith("not the same bytes\n")
 
 

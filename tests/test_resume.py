@@ -224,7 +224,7 @@ def test_a_finished_run_says_so(finished, capsys):
 WRONG = {
     "seed=1": "seed=1: would change what is past; the run began with 0. Allowed with resume: steps, and what is not "
     "the picture's (logger, callbacks, memory, tags). Try: vqclip rerun {run} seed=1",
-    "loss.beta=2": "loss.beta=2: would change what is past; the run began with 0.5. Allowed with resume: steps, and "
+    "loss.beta=2": "loss.beta=2: would change what is past; the run began with 3. Allowed with resume: steps, and "
     "what is not the picture's (logger, callbacks, memory, tags). Try: vqclip rerun {run} loss.beta=2",
     "steps=8": "steps=8: loss.anchor changes over the whole run, so its past values depend on the number of steps (4). "
     "Allowed: steps=4. Try: vqclip rerun {run} steps=8",
