@@ -225,7 +225,7 @@ WRONG = {
                "folder. Try: init.path=photo.jpg"),
     "number": (["init.path=7"], "init.path=7: not allowed here. Allowed: the path of a picture file; 7: it is not a "
                "path. Try: init.path=photo.jpg"),
-    "none": ([], "init.path: Missing mandatory value: path. Try: init.path=VALUE"),
+    "none": ([], "init.path: a value is missing. Try: init.path=photo.jpg"),
     "fit": (["init.path=photo.png", "init.fit=fill"], "init.fit='fill': not allowed here. Allowed: one of crop, pad, "
             "stretch, cut. Try: init.fit=crop"),
     "feather": (["init.path=photo.png", "init.feather=-1"], "init.feather=-1: not allowed here. Allowed: a whole "
