@@ -84,19 +84,22 @@ def alike_places(latent: Tensor) -> Tensor:
 
     ``exp(−‖zi − zj‖² / τ)``, with τ .3 of the mean square distance; a larger latent is looked at in 32×32 cells.
     """
-    cells = F.adaptive_avg_pool2d(latent, [min(side, _CELLS) for side in latent.shape[-2:]]).flatten(2).movedim(1, 2)
+    cells = _cells(latent).flatten(2).movedim(1, 2)
     far = torch.cdist(cells, cells).square()
     return torch.softmax(-far / (0.3 * far.mean((1, 2), keepdim=True)).clamp(min=1e-12), dim=2)
 
 
-_CELLS = 32
+def _cells(maps: Tensor) -> Tensor:
+    """Means of maps [B,C,h,w] over at most 32×32 cells."""
+    height, width = maps.shape[-2:]
+    return F.adaptive_avg_pool2d(maps, (min(height, 32), min(width, 32)))
 
 
 def _mean_of_alike(grad: Tensor, alike: Tensor) -> Tensor:
     """A gradient's mean over the places that are alike, [B,C,h,w]."""
-    sides = [min(side, _CELLS) for side in grad.shape[-2:]]
-    means = torch.bmm(alike, F.adaptive_avg_pool2d(grad, sides).flatten(2).movedim(1, 2))
-    return F.interpolate(means.movedim(1, 2).unflatten(2, sides), size=grad.shape[-2:], mode="nearest")
+    cells = _cells(grad)
+    means = torch.bmm(alike, cells.flatten(2).movedim(1, 2)).movedim(1, 2)
+    return F.interpolate(means.unflatten(2, cells.shape[-2:]), size=grad.shape[-2:], mode="nearest")
 
 
 def needs_closure(optimizer: torch.optim.Optimizer) -> bool:
