@@ -103,6 +103,28 @@ def test_presets_and_parts_run(small_pair, tmp_path, overrides, caplog):
         assert "33×45 asked for, 32×44 made" in caplog.text
 
 
+def test_what_hastens_a_gpu_runs_here_too_and_ends_with_the_job(small_pair, tmp_path):
+    """``trainer=gpu`` on the CPU: the same code, with a compiler that takes the networks as they are."""
+    seen = []
+
+    class See(pl.Callback):
+        def on_train_batch_end(self, trainer, module, *_):
+            networks[:] = [module.generator, *(guide.perceptor for guide in module.guides.values())]
+            compiled = {"decode", "encode_image"} & {name for network in networks for name in vars(network)}
+            seen.append((torch.backends.cuda.matmul.allow_tf32, sorted(compiled)))
+
+    networks: list = []
+    before = torch.backends.cuda.matmul.allow_tf32
+    plain = run("a fox", small_pair, tmp_path / "plain")
+    gpu = ["trainer=gpu", "trainer.accelerator=cpu", "trainer.compile={backend: eager}"]
+    hastened = run("a fox", [*small_pair, *gpu], tmp_path / "gpu", callbacks=[See()])
+    assert seen == [(True, ["decode", "encode_image"])] * 4
+    assert torch.backends.cuda.matmul.allow_tf32 == before
+    assert not any({"decode", "encode_image"} & set(vars(network)) for network in networks)
+    torch.testing.assert_close(hastened.images, plain.images, atol=0.1, rtol=0)  # bf16
+    assert digests(run("a fox", small_pair, tmp_path / "again").folder) == digests(plain.folder)
+
+
 def test_schedules_reach_the_optimiser(small_pair, tmp_path):
     folder = run("a fox", [*small_pair, "optimizer.lr={start: .4, end: .1, shape: linear}"], tmp_path / "run").folder
     rows = list(csv.DictReader((folder / "metrics.csv").open()))

@@ -3,6 +3,7 @@
 import csv
 import importlib.util
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -103,6 +104,23 @@ def test_the_study_of_reliability_counts_one_small_category(tmp_path, monkeypatc
     assert f"| wrong_inputs | {row.tried} | {row.held} |" in study.markdown(rows)
     study.draw(rows, tmp_path / "table.png")
     assert (tmp_path / "table.png").is_file()
+
+
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        ("speed.py", ["--contenders", "vqclip", "original", "floor_ours"]),
+        ("gpu.py", ["--ways", "float32", "bf16, CUDA graphs"]),
+        ("growth.py", []),
+        ("memory.py", []),
+    ],
+)
+def test_a_benchmark_has_a_dry_run(script, words, tmp_path):
+    path = ROOT / "experiments" / "benchmarks" / script
+    done = subprocess.run([sys.executable, path, "--dry-run", tmp_path, *words], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (table,) = tmp_path.glob("*.csv")
+    assert "error" not in table.read_text()
 
 
 def load(path):

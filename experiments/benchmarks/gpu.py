@@ -1,7 +1,7 @@
 """Our step on a GPU in several ways: float32, TF32, bf16, compiled, batches; what each costs before its first step.
 
     python experiments/benchmarks/gpu.py                                 # official architectures, 448x448, 32 crops
-    python experiments/benchmarks/gpu.py --device cpu --pair embedded --size 64 --crops 2 --steps 1    # a dry run
+    python experiments/benchmarks/gpu.py --dry-run /tmp/dry              # small steps on the CPU, in that folder
 
 Every way runs in a process of its own.  Prints a Markdown table and writes ``results/gpu-<pair>-<size>.csv``.
 """
@@ -16,9 +16,12 @@ import statistics
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import torch
 from speed import RESULTS, _wait, bare, networks, our_module, peak_mib
+
+from vqclip.runs.trainer import hastened
 
 #: way → (pictures, TF32, bf16, how torch.compile is asked)
 WAYS = {
@@ -35,15 +38,15 @@ WAYS = {
 def measure(way: str, arguments: argparse.Namespace) -> dict[str, float]:
     """Seconds to the end of the first step once the networks are built, median of the later ones, peak MiB."""
     pictures, tf32, bf16, mode = WAYS[way]
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
     generator, perceptor = (network.to(arguments.device) for network in networks(arguments.pair))
     module = our_module(generator, perceptor, arguments.size, arguments.crops, arguments.device, pictures)
     module.chunks.picture_chunk = pictures
-    if mode:
-        generator.decode_raw = torch.compile(generator.decode_raw, mode=mode)
-        perceptor.model.visual.compile(mode=mode)
+    how = mode and {"mode": mode, "backend": "eager" if arguments.dry_run else "inductor"}
     step, seconds = bare(module), []
-    with torch.autocast(arguments.device, torch.bfloat16, enabled=bf16):
+    with (
+        torch.autocast(arguments.device, torch.bfloat16, enabled=bf16),
+        hastened(module.networks, {"tf32": tf32, "compile": how}),
+    ):
         for _ in range(arguments.steps + 3):
             began = time.perf_counter()
             step()
@@ -66,8 +69,11 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
+    parser.add_argument("--dry-run", type=Path, metavar="FOLDER", help="a small step on the CPU, results into FOLDER")
     parser.add_argument("--way", choices=WAYS, help=argparse.SUPPRESS)  # how the processes are called
     arguments = parser.parse_args()
+    if arguments.dry_run:
+        vars(arguments).update(pair="embedded", size=32, crops=2, steps=1, device="cpu")
     if arguments.way:
         print(json.dumps(measure(arguments.way, arguments)))
         return
@@ -85,8 +91,9 @@ def main() -> None:
 def write(arguments: argparse.Namespace, rows: list[dict]) -> None:
     machine = torch.cuda.get_device_name() if arguments.device == "cuda" else platform.machine()
     columns = list(dict.fromkeys(key for row in rows for key in row))
-    RESULTS.mkdir(exist_ok=True)
-    with open(RESULTS / f"gpu-{arguments.pair}-{arguments.size}-{arguments.device}.csv", "w", newline="") as file:
+    folder = arguments.dry_run or RESULTS
+    folder.mkdir(exist_ok=True)
+    with open(folder / f"gpu-{arguments.pair}-{arguments.size}-{arguments.device}.csv", "w", newline="") as file:
         file.write(f"# {machine}, torch {torch.__version__}, {arguments.crops} crops\n")
         writer = csv.DictWriter(file, columns)
         writer.writeheader()

@@ -2,6 +2,7 @@
 
     python experiments/benchmarks/growth.py                      # the embedded pair on this CPU
     python experiments/benchmarks/growth.py --device cuda --pair official
+    python experiments/benchmarks/growth.py --dry-run /tmp/dry   # one small point, in that folder
 
 One thing is changed at a time from 128x128, 32 crops, one picture, one perceptor.  Every point runs in a process of its
 own, so that its peak memory is its own: resident memory on a CPU, allocated memory on a GPU.  Writes
@@ -17,6 +18,7 @@ import statistics
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import torch
 from speed import RESULTS, bare, networks, our_module, peak_mib
@@ -51,6 +53,7 @@ def main() -> None:
     parser.add_argument("--pair", choices=["embedded", "official"], default="embedded")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--steps", type=int, default=3)
+    parser.add_argument("--dry-run", type=Path, metavar="FOLDER", help="a small step on the CPU, results into FOLDER")
     parser.add_argument("--point", help=argparse.SUPPRESS)  # one point, as JSON: how the processes are called
     arguments = parser.parse_args()
     if arguments.point:
@@ -58,7 +61,7 @@ def main() -> None:
         print(json.dumps(measure(arguments.pair, arguments.device, **point, steps=arguments.steps)))
         return
     rows = []
-    for what, values in GRID.items():
+    for what, values in ({"size": [32]} if arguments.dry_run else GRID).items():
         for value in values:
             point = BASE | {what: value}
             command = [sys.executable, __file__, "--pair", arguments.pair, "--device", arguments.device]
@@ -80,9 +83,10 @@ def write(arguments: argparse.Namespace, rows: list[dict]) -> None:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    RESULTS.mkdir(exist_ok=True)
+    folder = arguments.dry_run or RESULTS
+    folder.mkdir(exist_ok=True)
     name = f"growth-{arguments.pair}-{arguments.device}"
-    with open(RESULTS / f"{name}.csv", "w", newline="") as file:
+    with open(folder / f"{name}.csv", "w", newline="") as file:
         writer = csv.DictWriter(file, list(dict.fromkeys(key for row in rows for key in row)))
         writer.writeheader()
         writer.writerows(rows)
@@ -97,7 +101,7 @@ def write(arguments: argparse.Namespace, rows: list[dict]) -> None:
     axes[0, 0].set_ylabel("seconds a step")
     axes[1, 0].set_ylabel("peak MiB")
     figure.tight_layout()
-    figure.savefig(RESULTS / f"{name}.png", dpi=110)
+    figure.savefig(folder / f"{name}.png", dpi=110)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
     python experiments/benchmarks/memory.py                    # 256x256 on the CPU: five minutes on two cores, 6 GB
     python experiments/benchmarks/memory.py --device cuda      # also 512, 1024 and the largest square that fits
-    python experiments/benchmarks/memory.py --small            # small models: does the command work
+    python experiments/benchmarks/memory.py --dry-run /tmp/dry # small models, in that folder: does the command work
 
 Files in the true formats with random weights are served from loopback, fetched by ``vqclip`` into an empty cache,
 converted, and used for a whole run.  Then the first step is taken again in a process of its own for each way of
@@ -62,17 +62,18 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
-    parser.add_argument("--small", action="store_true")
+    parser.add_argument("--dry-run", type=Path, metavar="FOLDER", help="a small step on the CPU, results into FOLDER")
     parser.add_argument("--case", help=argparse.SUPPRESS)  # a process of its own for each measurement
     options = parser.parse_args()
     if options.case:
         return measure(**json.loads(options.case))
-    (HERE / "work").mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=HERE / "work") as work:
-        run_all(options.device, options.small, Path(work))
+    results = options.dry_run or HERE / "results"
+    results.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=results) as work:
+        run_all(options.device, bool(options.dry_run), Path(work), results / f"memory-{options.device}.csv")
 
 
-def run_all(device: str, small: bool, work: Path) -> None:
+def run_all(device: str, small: bool, work: Path, results: Path) -> None:
     os.environ["VQCLIP_HOME"] = str(work / "cache")
     size = 64 if small else 256
     serve(work, small)
@@ -97,8 +98,6 @@ def run_all(device: str, small: bool, work: Path) -> None:
             side += 256
             found = cases(work, device, common, side, "bf16", {name: way})
             rows += found
-    results = HERE / "results" / f"memory-{device}{'-small' if small else ''}.csv"
-    results.parent.mkdir(exist_ok=True)
     with open(results, "w", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()

@@ -3,6 +3,7 @@
     python experiments/benchmarks/speed.py                                  # the embedded pair, 128x128
     python experiments/benchmarks/speed.py --pair official --size 224 --contenders vqclip original fork floor  # 20 GB
     python experiments/benchmarks/speed.py --pair official --size 448 --device cuda --precision bf16
+    python experiments/benchmarks/speed.py --dry-run /tmp/dry   # small steps, in that folder
 
 Contenders, each doing one whole optimisation step:
 
@@ -63,6 +64,7 @@ from vqclip.models.clip import MEAN, STD, CLIPPerceptor
 from vqclip.models.vqgan import VQGAN
 from vqclip.module import LatentOptimisation, Networks
 from vqclip.rng import StepRandom
+from vqclip.runs.folder import RunFolder
 from vqclip.runs.recorder import Recorder
 from vqclip.runs.signals import Signals
 from vqclip.schedules import schedule
@@ -159,7 +161,7 @@ class Ours:
 
         clock = Clock()
         clock.device = self.module.device.type
-        recorder = Recorder(self.folder, [{}], snapshot_every=10**9, log_every=1, signals=Signals())
+        recorder = Recorder(RunFolder(self.folder), [{}], snapshot_every=10**9, log_every=1, signals=Signals())
         recorder.on_train_start = lambda *_: None  # no snapshot of the start: it is no step
         logger = WandbLogger(save_dir=self.folder, offline=True, settings={"silent": True, "console": "off"})
         callbacks = [recorder, Progress(), clock]
@@ -337,8 +339,11 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--precision", default="fp32", choices=["fp32", "bf16"])
     parser.add_argument("--contenders", nargs="+", choices=CONTENDERS, default=CONTENDERS, help="fewer fit less memory")
+    parser.add_argument("--dry-run", type=Path, metavar="FOLDER", help="a small step on the CPU, results into FOLDER")
     parser.add_argument("--worker", choices=CONTENDERS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    if arguments.dry_run:
+        vars(arguments).update(pair="embedded", size=32, crops=2, rounds=2, device="cpu")
     if arguments.worker:
         return work(arguments.worker, arguments)
     workers = {}
@@ -363,7 +368,6 @@ def main() -> None:
         print(f"round {number + 1} of {arguments.rounds}: " + "  ".join(f"{k} {v[-1]:.3f}" for k, v in times.items()))
     for worker in workers.values():
         worker.communicate()
-    RESULTS.mkdir(exist_ok=True)
     report(arguments, times, memory)
 
 
@@ -374,6 +378,8 @@ def report(arguments: argparse.Namespace, times: dict[str, list[float]], memory:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
+    folder = arguments.dry_run or RESULTS
+    folder.mkdir(exist_ok=True)
     name = f"speed-{arguments.pair}-{arguments.size}-{arguments.crops}-{arguments.device}-{arguments.precision}"
     machine = torch.cuda.get_device_name() if arguments.device == "cuda" else f"{torch.get_num_threads()} threads"
     rows = []
@@ -388,7 +394,7 @@ def report(arguments: argparse.Namespace, times: dict[str, list[float]], memory:
         row = {"contender": contender, "median_s": round(median, 4), "q1_s": round(low, 4), "q3_s": round(high, 4)}
         rows.append(row | ratios | {"peak_mib": memory[contender]})
     columns = list(dict.fromkeys(key for row in rows for key in row))
-    with open(RESULTS / f"{name}.csv", "w", newline="") as file:
+    with open(folder / f"{name}.csv", "w", newline="") as file:
         file.write(
             f"# {platform.machine()}, {machine}, torch {torch.__version__}, python {platform.python_version()}\n"
         )
@@ -407,7 +413,7 @@ def report(arguments: argparse.Namespace, times: dict[str, list[float]], memory:
         f"seconds a step, {arguments.size}x{arguments.size}, {arguments.crops} crops ({arguments.pair} pair, {machine})"
     )
     figure.tight_layout()
-    figure.savefig(RESULTS / f"{name}.png", dpi=120)
+    figure.savefig(folder / f"{name}.png", dpi=120)
 
 
 if __name__ == "__main__":

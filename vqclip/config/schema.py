@@ -24,7 +24,7 @@ from vqclip.config.nodes import Group, Key, Named, Target
 from vqclip.config.starts import EVERY_START, STARTS
 from vqclip.config.step import STEP_CLASSES
 
-__all__ = ["CLASSES", "ROOT", "TRAINER"]
+__all__ = ["CLASSES", "OURS", "ROOT", "TRAINER"]
 
 PROMPTS = Group(
     "What the pictures should show, and what they should not.",
@@ -92,9 +92,26 @@ TRAINER = Group(
             "of the networks; bf16-mixed where the device has it",
         ),
         "log_every_n_steps": Key(Whole(1), "1", "steps between rows of the curves", "steps", needed=False),
+        "tf32": Key(Flag(), "true", "float32 products of a GPU in TF32", null="as torch has it", needed=False),
+        "compile": Group(
+            "The networks are compiled by torch.compile: a minute before the first step.",
+            {
+                "mode": Key(
+                    Choice(("default", "reduce-overhead", "max-autotune")),
+                    "reduce-overhead",
+                    "reduce-overhead is CUDA graphs",
+                    needed=False,
+                )
+            },
+            others="torch.compile",
+            null="not compiled",
+            needed=False,
+        ),
     },
     others="pytorch_lightning.Trainer",
 )
+#: Keys of ``trainer`` that are not Lightning's.
+OURS = ("tf32", "compile")
 
 MEMORY = Group(
     "Fits a run into memory; the picture stays the same.",

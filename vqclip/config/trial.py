@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from vqclip.classes import find
-from vqclip.config.schema import CLASSES, TRAINER
+from vqclip.config.schema import CLASSES, OURS, TRAINER
 from vqclip.schedules import schedule
 
 __all__ = ["refusals"]
@@ -56,7 +56,8 @@ def _optimizer(value: Mapping[str, Any]) -> Any:
 
 def _trainer(value: Mapping[str, Any]) -> Any:
     off = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
-    return find("pytorch_lightning.Trainer")(**value, **off, max_epochs=-1, max_steps=1)
+    lightning = {name: item for name, item in value.items() if name not in OURS}
+    return find("pytorch_lightning.Trainer")(**lightning, **off, max_epochs=-1, max_steps=1)
 
 
 def _tried(path: str, value: Mapping[str, Any], make: Callable[[], Any]) -> Iterator[str]:

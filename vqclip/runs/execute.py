@@ -35,7 +35,7 @@ from vqclip.runs.result import Result
 from vqclip.runs.schema import FORMAT
 from vqclip.runs.signals import Signals
 from vqclip.runs.status import DIVERGED, FINISHED, STOPPED_EARLY, Diverged
-from vqclip.runs.trainer import callbacks_of, make_trainer
+from vqclip.runs.trainer import callbacks_of, hastened, make_trainer
 
 __all__ = ["Result", "execute", "threads"]
 
@@ -103,7 +103,7 @@ def _execute(plan: RunPlan, run: RunFolder, past: Past | None, signals: Signals)
         recorder = Recorder(run, _records(plan, provenance), plan.config["snapshot_every"], _log_every(plan), signals)
         callbacks_of(trainer).insert(0, recorder)  # it writes before others look; only now is its device known
         _begin(report, provenance, trainer, loggers)
-        with _kept_outcome(report, recorder, trainer):
+        with _kept_outcome(report, recorder, trainer), hastened(module.networks, plan.config["trainer"]):
             _optimise(run, trainer, module, past)
         report.add(pictures=_judged(plan, run, report.content))
         for logger in loggers:

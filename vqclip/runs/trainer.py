@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.callbacks import Checkpoint, ModelSummary, ProgressBar
 from pytorch_lightning.loggers import Logger
 
-__all__ = ["callbacks_of", "make_trainer"]
+from vqclip.config.schema import OURS
+from vqclip.module import Networks
+
+__all__ = ["callbacks_of", "hastened", "make_trainer"]
 
 
 def callbacks_of(trainer: pl.Trainer) -> list[pl.Callback]:
@@ -30,7 +35,7 @@ def make_trainer(
         folder: the run folder.
         callbacks: the recorder first, so that the others find what it has written.
     """
-    arguments = dict(config["trainer"])
+    arguments = {key: value for key, value in config["trainer"].items() if key not in OURS}
     limit = arguments.pop("limit_train_batches", None)  # Lightning would begin its range again and again
     most = config["steps"] if limit is None else int(limit * config["steps"]) if isinstance(limit, float) else limit
     return pl.Trainer(
@@ -48,3 +53,25 @@ def make_trainer(
         enable_progress_bar=any(isinstance(callback, ProgressBar) for callback in callbacks),
         enable_model_summary=any(isinstance(callback, ModelSummary) for callback in callbacks),
     )
+
+
+@contextmanager
+def hastened(networks: Networks, trainer: Mapping[str, Any]) -> Iterator[None]:
+    """Compute as ``trainer.tf32`` and ``trainer.compile`` ask; afterwards as before, since jobs share the networks."""
+    flags: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn)
+    before = [flag.allow_tf32 for flag in flags]
+    if trainer.get("tf32") is not None:
+        for flag in flags:
+            flag.allow_tf32 = trainer["tf32"]
+    compiled: dict[Any, str] = {}
+    if trainer.get("compile") is not None:
+        compiled = {networks.generator: "decode"} | {g.perceptor: "encode_image" for g in networks.guides.values()}
+    for network, name in compiled.items():
+        setattr(network, name, torch.compile(getattr(network, name), **trainer["compile"]))
+    try:
+        yield
+    finally:
+        for network, name in compiled.items():
+            delattr(network, name)
+        for flag, was in zip(flags, before, strict=True):
+            flag.allow_tf32 = was
