@@ -62,7 +62,8 @@ class _Activated(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
         x, mean, deviation = ctx.saved_tensors
         gradient = _to_input(ctx.conv, gradient, x.shape)
-        gradient = torch.ops.aten.silu_backward(gradient, _normed(ctx.norm, x)[0])
+        # In place: asking the system for a picture's size of new memory costs more than the arithmetic.
+        torch.ops.aten.silu_backward.grad_input(gradient, _normed(ctx.norm, x)[0], grad_input=gradient)
         sizes = (len(x), x.shape[1], x[0, 0].numel(), ctx.norm.num_groups)
         only_input = [True, False, False]
         found = torch.ops.aten.native_group_norm_backward(
