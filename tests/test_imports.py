@@ -44,7 +44,6 @@ ASKED = (
     ("len(torch.export.export(torch.nn.ReLU(), (torch.ones(1),)).graph.nodes)", 3),
     ("torch.export.Dim('x').__name__", "x"),
     ("from torch.utils.flop_counter import FlopCounterMode as F; F(display=False).get_total_flops()", 0),
-    ("import ftfy; ftfy.fix_text('a fox') + ftfy.fix_text('l’&amp;') + ftfy.__name__", "a foxl'&ftfy"),
     ("import clip; clip.available_models()[0]", "RN50"),
     ("import requests.utils; import requests; requests.Session().max_redirects", 30),
 )

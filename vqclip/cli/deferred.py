@@ -14,11 +14,9 @@ from __future__ import annotations
 
 import importlib
 import logging
-import re
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
@@ -36,14 +34,11 @@ class Wait:
         at_once: names that stand there before the ``__init__`` ran → what makes their value, given the module.
         elsewhere: names that are had without the ``__init__`` → submodules to import in this order, the last has it.
         submodules: whether submodules can be imported without the ``__init__``.
-        without: submodule → a flag, ``module.NAME``, which is false while the submodule is imported; it is run again
-            when the ``__init__`` is.
     """
 
     at_once: Mapping[str, Callable[[ModuleType], Any]] = field(default_factory=dict)
     elsewhere: Mapping[str, Sequence[str]] = field(default_factory=dict)
     submodules: bool = True
-    without: Mapping[str, str] = field(default_factory=dict)
 
 
 def _look_away(dynamo: ModuleType) -> Callable[..., Callable]:
@@ -82,11 +77,6 @@ def _in_part(name: str, answers: Callable[..., Any]) -> Callable[[ModuleType], C
     return make
 
 
-def _fixed_text(text: str, *how: Any) -> str | None:
-    """Plain English needs no mending."""
-    return text if not how and re.fullmatch(r"[A-Za-z0-9 ,.;:!?'\"()+-]*", text) else None
-
-
 def _true(condition: Any, *skip: int) -> bool | None:
     """A condition is what it is, where it is no symbol of a compiler."""
     return condition if isinstance(condition, bool) else None
@@ -121,7 +111,13 @@ WAITING: dict[str, Wait] = {
             "Metric": ("torchmetrics.utilities", "torchmetrics.metric"),
             "MetricCollection": ("torchmetrics.utilities", "torchmetrics.collections"),
         },
-        without={"torchmetrics.utilities.plot": "torchmetrics.utilities.imports._MATPLOTLIB_AVAILABLE"},
+    ),
+    "torchmetrics.utilities.plot": Wait(
+        at_once={
+            "_AX_TYPE": lambda plot: object,  # as it has them where matplotlib is not installed
+            "_PLOT_OUT_TYPE": lambda plot: tuple,
+            "plot_single_or_multi_val": _in_part("plot_single_or_multi_val", lambda *how: None),
+        }
     ),
     "torch._dynamo": Wait(
         at_once={
@@ -137,7 +133,6 @@ WAITING: dict[str, Wait] = {
     ),
     "torch.utils.flop_counter": Wait(at_once={"FlopCounterMode": _in_part("FlopCounterMode", lambda *how: None)}),
     "clip": Wait(),
-    "ftfy": Wait(at_once={"fix_text": _in_part("fix_text", _fixed_text)}),
     "requests": Wait(submodules=False),
     "wandb.sdk.launch": Wait(),
 }
@@ -184,27 +179,12 @@ def _wake(module: ModuleType) -> None:
         for name in wait.at_once:
             del module.__dict__[name]
         module.__class__ = ModuleType  # pyright: ignore[reportAttributeAccessIssue]  # Python allows a base there
-        for name in wait.without:
-            if name in sys.modules:
-                _run_again(sys.modules[name], module.__name__)
         _spec_of(module).loader.exec_module(module)
-
-
-def _run_again(module: ModuleType, package: str) -> None:
-    """Run a submodule once more, and give those of its package that hold what it made before what it makes now."""
-    was = dict(vars(module))
-    importlib.reload(module)
-    for name, other in list(sys.modules.items()):
-        if name.startswith(f"{package}.") and other is not module:
-            for key, value in list(vars(other).items()):
-                if key in was and value is was[key]:
-                    setattr(other, key, getattr(module, key))
 
 
 class _Finder(MetaPathFinder):
     def __init__(self, waiting: Mapping[str, Wait]):
         self.waiting = waiting
-        self.flags = {name: flag for wait in waiting.values() for name, flag in wait.without.items()}
 
     def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
         parent = sys.modules.get(name.rpartition(".")[0])
@@ -212,26 +192,20 @@ class _Finder(MetaPathFinder):
             _wake(parent)
             if name in sys.modules:
                 return ModuleSpec(name, _There(sys.modules[name]))
-        if name not in self.waiting and (name not in self.flags or not _within_waiting(name)):
+        if name not in self.waiting:
             return None
         spec = PathFinder.find_spec(name, path, target)
         if spec is None or spec.loader is None:
             return None
-        real = spec.loader
-        spec.loader = _Waiting(real, self.waiting[name]) if name in self.waiting else _Without(real, self.flags[name])
+        spec.loader = _Waiting(spec.loader, self.waiting[name])
         return spec
 
 
-def _within_waiting(name: str) -> bool:
-    parts = name.split(".")
-    return any(is_waiting(".".join(parts[:end])) for end in range(1, len(parts)))
-
-
-class _Around(Loader):
+class _Waiting(Loader):
     """A loader around the real one; everything else about a module is asked of that."""
 
-    def __init__(self, real: Loader):
-        self.real = real
+    def __init__(self, real: Loader, wait: Wait):
+        self.real, self.wait = real, wait
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.__dict__["real"], name)
@@ -239,32 +213,12 @@ class _Around(Loader):
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
         return self.real.create_module(spec)
 
-    def _restore(self, module: ModuleType) -> None:
-        module.__loader__ = _spec_of(module).loader = self.real
-
-
-class _Waiting(_Around):
-    def __init__(self, real: Loader, wait: Wait):
-        super().__init__(real)
-        self.wait = wait
-
     def exec_module(self, module: ModuleType) -> None:
-        self._restore(module)
+        module.__loader__ = _spec_of(module).loader = self.real
         for name, make in self.wait.at_once.items():
             setattr(module, name, make(module))
         module.__dict__["_vqclip_wait"] = self.wait
         module.__class__ = _Package
-
-
-class _Without(_Around):
-    def __init__(self, real: Loader, flag: str):
-        super().__init__(real)
-        self.flag = flag
-
-    def exec_module(self, module: ModuleType) -> None:
-        self._restore(module)
-        with _false(self.flag):
-            self.real.exec_module(module)
 
 
 class _There(Loader):
@@ -278,15 +232,3 @@ class _There(Loader):
 
     def exec_module(self, module: ModuleType) -> None:
         module.__spec__ = self.spec
-
-
-@contextmanager
-def _false(flag: str) -> Iterator[None]:
-    home, _, name = flag.rpartition(".")
-    module = importlib.import_module(home)
-    was = getattr(module, name, None)
-    setattr(module, name, False)
-    try:
-        yield
-    finally:
-        setattr(module, name, was)
