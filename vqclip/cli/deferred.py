@@ -127,7 +127,6 @@ WAITING: dict[str, Wait] = {
         },
         submodules=False,
     ),
-    "torch.export": Wait(submodules=False),
     "torch.fx.experimental.symbolic_shapes": Wait(
         at_once={"expect_true": _in_part("expect_true", _true), "sym_eq": _in_part("sym_eq", _equal)}
     ),

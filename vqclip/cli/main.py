@@ -7,6 +7,7 @@ passed on to it, flags first, wherever they were typed.
 from __future__ import annotations
 
 import difflib
+import gc
 import importlib
 import os
 import shlex
@@ -155,6 +156,8 @@ def _job(cfg: DictConfig) -> float:
     from vqclip.runs.execute import execute
     from vqclip.runs.status import DIVERGED, Diverged
 
+    if not gc.get_freeze_count():
+        gc.freeze()  # a million objects that imports made: the collector need not look at them again and again
     sweep = HydraConfig.get().mode == RunMode.MULTIRUN
     folder = Path(HydraConfig.get().runtime.output_dir)
     if sweep and cfg.sweep:

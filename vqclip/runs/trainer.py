@@ -31,7 +31,7 @@ def make_trainer(
     So whoever watches a validation (EarlyStopping, ModelCheckpoint, a search's pruning) sees every snapshot.
 
     Args:
-        config: the whole resolved config; ``trainer`` goes to Lightning as it stands.
+        config: the whole resolved config; of ``trainer`` Lightning gets all but our own keys.
         folder: the run folder.
         callbacks: the recorder first, so that the others find what it has written.
     """
