@@ -26,6 +26,18 @@ print([name for name in {UNUSED} if name in sys.modules], woke)
     assert run(code).splitlines()[-1] == "[] []"
 
 
+def test_a_launchers_worker_imports_only_what_it_uses():
+    code = f"""
+import sys
+from types import SimpleNamespace
+from vqclip.cli.main import _job
+try: _job(SimpleNamespace(logger=None))
+except ValueError: pass  # Hydra has set nothing up here
+print("vqclip.runs.execute" in sys.modules, [name for name in {UNUSED} if name in sys.modules])
+"""
+    assert run(code).splitlines()[-1] == "True []"
+
+
 def test_the_command_line_answers_without_torch_and_hydra():
     code = "import sys\nfrom vqclip.cli.main import main\ntry: main(['--help'])\nexcept SystemExit: pass\n"
     for words, absent in ((["--help"], ("hydra", "omegaconf", "torch")), (["--version"], ("hydra", "torch"))):
