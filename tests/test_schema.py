@@ -2,6 +2,7 @@
 
 import copy
 import math
+import os
 import re
 
 import pytest
@@ -247,6 +248,7 @@ def test_flags_may_stand_anywhere(argv, flags):
     [
         (["--multirum"], "Did you mean --multirun?"),
         (["--config-dir"], "a value is missing"),
+        (["--config-name="], "a value is missing"),
         (["--config-dir", "nowhere-at-all"], "there is no such folder"),
         (["noise.factor"], "a key without a value"),
         (["hydra.sweep.subdir=x"], "hydra.sweep.dir"),
@@ -297,8 +299,27 @@ FILES = {
     "stepss": ("# @package _global_\nstepss: 5\n", "Did you mean steps?"),
     "package": ("steps: 5\n", "# @package _global_"),
     "list": ("- 1\n- 2\n", "KEY: VALUE"),
-    "syntax": ("# @package _global_\nsteps: [1\n", "not YAML"),
-    "tabs": ("# @package _global_\nloss:\n\talpha: 1\n", "not YAML"),
+    "syntax": ("# @package _global_\nsteps: [1\n", "no YAML (line 3"),
+    "tabs": ("# @package _global_\nloss:\n\talpha: 1\n", "no YAML (line 3"),
+    "utf-16": ("# @package _global_\nsteps: 5\n".encode("utf-16"), "UTF-8"),
+    "a key twice": ("# @package _global_\nseed: 1\nseed: 2\n", "line 3: found duplicate key seed"),
+    "a tag": ("# @package _global_\nseed: !!int x\n", "no YAML"),
+    "bytes": ("# @package _global_\nvars: {a: !!binary aGk=}\n", "vars.a"),
+    "infinite": ("# @package _global_\nvars: {a: [.inf]}\n", "vars.a.0"),
+    "null key": ("# @package _global_\nnull: 2\n", "vqclip --cfg job"),
+    "huge number": (f"# @package _global_\nseed: {'9' * 5000}\n", "no YAML"),
+    "deep": (f"# @package _global_\nvars: {'[' * 300}{']' * 300}\n", "nested too deep"),
+    "of itself": ("# @package _global_\nvars: &a\n  b: *a\n", "aliases"),
+    "laughs": (
+        "a: &a [x, x, x]\n"
+        + "".join(f"{b}: &{b} [{', '.join([f'*{a}'] * 30)}]\n" for a, b in ("ab", "bc", "cd")),
+        "aliases",
+    ),
+    "defaults of itself": ("# @package _global_\ndefaults: [mine]\n", "refers to itself"),
+    "defaults a text": ("# @package _global_\ndefaults: base\n", "must be a list"),
+    "interpolation": ("# @package _global_\nseed: ${nothing.here}\n", "seed"),
+    "a group of another": ("# @package _global_\nloss: ${noise}\n", "a class for something else than loss"),
+    "a list for a group": ("# @package _global_\nloss: [1]\n", "vqclip --cfg job"),
     "latin": ("# @package _global_\n# caf\xe9\nsteps: 5\n".encode("latin1"), "UTF-8"),
     "null": ("# @package _global_\nnoise: null\n", "noise=null"),
     "nested": ("# @package _global_\nloss:\n  alpha: {start: 1}\n", "loss.alpha"),
@@ -316,6 +337,50 @@ def test_a_file_of_the_users_own_with_a_mistake_is_named(name, tmp_path):
         errors = errors_in(resolved(compose(["experiment=mine"], str(tmp_path))))
         raise UserError("\n".join(errors))
     assert says in str(caught.value) and "\n" not in str(caught.value), caught.value
+
+
+def test_a_pipe_among_the_users_own_files_is_not_waited_for(tmp_path):
+    (tmp_path / "experiment").mkdir()
+    os.mkfifo(tmp_path / "experiment" / "mine.yaml")
+    with pytest.raises(UserError, match=r"mine\.yaml: no file"):
+        compose(["experiment=mine"], str(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["a b", "it's", "a,b", "[a]{b}", "狐 é", "a#b%20", "a=b", "$HOME"])
+def test_a_config_folder_may_have_any_name(name, tmp_path):
+    (tmp_path / name / "experiment").mkdir(parents=True)
+    (tmp_path / name / "experiment" / "mine.yaml").write_text("# @package _global_\nsteps: 7\n")
+    assert compose(["experiment=mine"], str(tmp_path / name)).steps == 7
+
+
+@pytest.mark.parametrize("line", ["init=[1,2]", "loss=nan", "trainer=3", "hparams_search=1e400", "experiment=[2]"])
+def test_a_group_takes_names_of_choices(line):
+    with pytest.raises(UserError, match=re.escape(f"{line}: not allowed here. Allowed: one of")):
+        compose([line])
+
+
+@pytest.mark.parametrize("line", ["tags={a: 1}", "memory=[1]", "loss.terms=[]", "augmentations.crops=3"])
+def test_a_value_of_another_shape_is_named(line):
+    with pytest.raises(UserError, match=re.escape(line.partition("=")[0])) as caught:
+        raise UserError("\n".join(errors_in(resolved(compose([line])))))
+    assert "Allowed:" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "init._target_=torch.optim.Adam",
+        "noise._target_=builtins.dict",
+        "optimizer._target_=torch.nn.Linear",
+        "augmentations._target_=collections.OrderedDict",
+        "loss.terms.x={_target_: vqclip.init.Sine, weight: 1}",
+        "callbacks.x={_target_: torch.nn.ReLU}",
+        "logger.x={_target_: builtins.int}",
+    ],
+)
+def test_a_class_of_another_place_is_refused(line):
+    errors = errors_in(resolved(compose([line])))
+    assert errors and errors[0].startswith(line.partition("=")[0]) and "Allowed: a class" in errors[0]
 
 
 @settings(max_examples=150, deadline=None)

@@ -49,8 +49,10 @@ def _import_longest(parts: Sequence[str]) -> tuple[Any, Sequence[str]]:
             if module is None:
                 raise LookupError(_not_found(name)) from None
             return module, parts[depth - 1 :]
-        except Exception as error:  # whatever a module of the user's own does when it is imported
-            raise LookupError(f"importing {name} failed: {type(error).__name__}: {error}") from None
+        except (Exception, SystemExit) as error:  # whatever a module of the user's own does when it is imported
+            raise LookupError(
+                f"importing {name} failed: {type(error).__name__}: {error}. Try: python -c 'import {name}'"
+            ) from None
     return module, parts[-1:]
 
 

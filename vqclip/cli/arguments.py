@@ -121,12 +121,13 @@ def _flag(word: str, rest: list[str]) -> tuple[str, str | None]:
     allowed = FLAGS[name]
     if allowed == ():
         return name, None
+    if allowed is None:
+        value = value if equals else rest.pop(0) if rest else ""
+        if not value.strip():
+            raise UserError(f"{name}: a value is missing. Try: {name} {'my_conf' if 'dir' in name else 'NAME'}")
+        return name, value
     if equals:
         return name, value
-    if allowed is None:
-        if not rest:
-            raise UserError(f"{word}: a value is missing. Try: {word} {'my_conf' if 'dir' in name else 'NAME'}")
-        return name, rest.pop(0)
     return name, rest.pop(0) if rest and rest[0] in allowed else allowed[0]
 
 

@@ -12,7 +12,7 @@ import importlib
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -139,7 +139,25 @@ def _hydra(command: Command) -> None:
     import hydra
 
     sys.argv = [sys.argv[0], *command.words]
-    hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(_job)()
+    run = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(_job)
+    if command.shows:
+        _show(command, run)
+    else:
+        run()
+
+
+def _show(command: Command, run: Callable[[], None]) -> None:
+    """What Hydra only shows; here whatever fails is a mistake in the command."""
+    from vqclip.config.compose import COMPOSING
+    from vqclip.config.explain import explain
+
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # it raises then, instead of printing
+    try:
+        run()
+    except COMPOSING as error:
+        raise UserError(explain(error, command.flags.get("--config-dir"), command.overrides)) from None
+    except SystemExit as end:
+        sys.exit(2 if end.code else 0)
 
 
 def _job(cfg: DictConfig) -> float:

@@ -6,6 +6,7 @@ packages are imported only where a config names them (:mod:`vqclip.config.target
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 from vqclip.config.meaning import contradictions
 from vqclip.config.nodes import Group, Key, Named, Node, Target
 from vqclip.config.schema import CLASSES, ROOT
-from vqclip.config.targets import OWNED, argument_errors, choices_of
+from vqclip.config.targets import OWNED, argument_errors, choices_of, is_for
 from vqclip.config.trial import refusals
 from vqclip.errors import UserError, closest
 
@@ -33,10 +34,21 @@ def errors_in(config: Mapping[str, Any]) -> list[str]:
     from vqclip.config.parts import class_errors
 
     errors = list(mistakes(config, ROOT))
+    errors += [e for e in _not_plain(config) if not any(own.startswith(e.partition("=")[0]) for own in errors)]
     if isinstance(config.get("checkpoints"), Mapping) and not any(e.startswith("checkpoints") for e in errors):
         errors += [*validate_cards(config["checkpoints"]), *class_errors(config["checkpoints"])]
     # What contradicts what is asked only of values that are sound each on its own.
     return list(dict.fromkeys(errors)) or list(contradictions(config)) or list(refusals(config))
+
+
+def _not_plain(value: Any, path: str = "") -> Iterator[str]:
+    """What no record can hold: YAML has bytes, and infinite numbers, JSON has not."""
+    if isinstance(value, Mapping | list):
+        for key, item in value.items() if isinstance(value, Mapping) else enumerate(value):
+            yield from _not_plain(item, f"{path}.{key}" if path else str(key))
+    elif not (value is None or isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value))):
+        kind = "" if isinstance(value, float) else f", of type {type(value).__name__}"
+        yield f"{path}={shown(value)}: not allowed here{kind}. Allowed: texts, finite numbers, true, false, null"
 
 
 def mistakes(value: Any, node: Node, path: str = "") -> Iterator[str]:
@@ -114,16 +126,14 @@ def _missing(node: Node, path: str) -> str:
 def _target_mistakes(value: Mapping, node: Target, path: str) -> Iterator[str]:
     target = value.get("_target_")
     if not isinstance(target, str) or not target:
-        options = choices_of(node.group)
-        yield (
-            f"{path}._target_{'' if target is None else f'={shown(target)}'}: "
-            + ("missing" if target is None else "not allowed here")
-            + ". Allowed: a class by its dotted name"
-            + (f", or a choice: {', '.join(options)}. Try: {node.group}={options[0]}" if path == node.group else "")
-        )
+        given, what = ("", "missing") if target is None else (f"={shown(target)}", "not allowed here")
+        yield f"{path}._target_{given}: {what}. {_choose(node, path)}"
         return
     special = frozenset({"_target_", "_args_", "_convert_", "_recursive_", "_partial_"})
     if target in CLASSES:
+        if not is_for(target, node.group, path):
+            yield f"{path}._target_={target}: a class for something else than {path}. {_choose(node, path)}"
+            return
         group = CLASSES[target]
         yield from _group_mistakes(value, replace(group, keys={**group.keys, **node.also}), path, special)
         return
@@ -132,6 +142,13 @@ def _target_mistakes(value: Mapping, node: Target, path: str) -> Iterator[str]:
             yield from mistakes(value.get(name), key, f"{path}.{name}")
     arguments = {name: item for name, item in value.items() if name not in special}
     yield from argument_errors(target, arguments, path, list(node.also), group=node.group)
+
+
+def _choose(node: Target, path: str) -> str:
+    """What may stand in the place of a class."""
+    options = choices_of(node.group) if path == node.group else []
+    choices = f", or a choice: {', '.join(options)}. Try: {path}={options[0]}" if options else ""
+    return f"Allowed: a class by its dotted name{choices}"
 
 
 def _kind_of(value: Any) -> str:

@@ -16,8 +16,10 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from vqclip.config.explain import explain, file_mistakes
+from vqclip.config.explain import explain
+from vqclip.config.grammar import quote
 from vqclip.config.names import as_hydra_takes_it
+from vqclip.config.own_files import endless_files, misplaced_keys
 from vqclip.errors import UserError
 from vqclip.paths import conf_dir
 
@@ -34,6 +36,7 @@ COMPOSING = (
     TypeError,
     AttributeError,
     AssertionError,
+    RecursionError,
 )
 
 
@@ -51,15 +54,17 @@ def compose(
         UserError: an override that names no key or choice, with the nearest ones; a file of the user's own that cannot
             be read.
     """
-    path = [f"hydra.searchpath=[file://{Path(config_dir).absolute()}]"] if config_dir else []
+    if config_dir and (errors := list(endless_files(config_dir))):
+        raise UserError("\n".join(errors))
+    path = [f"hydra.searchpath=[{quote(f'file://{Path(config_dir).absolute()}')}]"] if config_dir else []
     overrides = as_hydra_takes_it(overrides)
     try:
         with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that a search path is not there is said in our own words
             cfg = hydra_compose(config_name, overrides=[*path, *overrides])
     except COMPOSING as error:
-        raise UserError(explain(error, config_dir)) from None
-    if errors := file_mistakes(cfg, config_dir):
+        raise UserError(explain(error, config_dir, overrides)) from None
+    if errors := misplaced_keys(cfg, config_dir):
         raise UserError("\n".join(errors))
     if OmegaConf.is_dict(cfg.get("paths")):
         OmegaConf.update(cfg, "paths.output_dir", output_dir)

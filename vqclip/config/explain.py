@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import yaml
-from hydra.errors import MissingConfigException
-from omegaconf import DictConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException, MissingConfigException
 
-from vqclip.config.names import owner_of, unknown_key
-from vqclip.config.schema import ROOT
+from vqclip.config.names import key_at, owner_of, unknown_key
+from vqclip.config.own_files import broken_files, groups
 from vqclip.errors import closest
 from vqclip.paths import conf_dir
 
-__all__ = ["explain", "file_mistakes"]
+__all__ = ["explain"]
 
 #: launcher → the extra of vqclip that brings it.
 _EXTRAS = {
@@ -32,11 +30,13 @@ _EXTRAS = {
 }
 
 
-def explain(error: Exception, config_dir: str | None = None) -> str:
-    """One sentence for what went wrong while a config was composed."""
-    text = str(error)
-    if broken := "".join(_broken_files(config_dir)):
+def explain(error: Exception, config_dir: str | None = None, overrides: Sequence[str] = ()) -> str:
+    """One sentence for what went wrong while a config was composed of ``overrides``."""
+    text = " ".join(str(error).split())
+    if broken := "".join(broken_files(config_dir)):
         return broken
+    if isinstance(error, yaml.MarkedYAMLError) and (mark := error.problem_mark):
+        return f"{mark.name} line {mark.line + 1}: {error.problem}. Allowed: KEY: VALUE, line by line, each key once"
     if isinstance(error, MissingConfigException) or "Could not load '" in text:
         return _no_choice(error)
     if found := re.search(r"Could not (?:override|find|append to|delete)[^']*'([^']+)'", text):
@@ -45,26 +45,64 @@ def explain(error: Exception, config_dir: str | None = None) -> str:
             return f"{key}: belongs to {owner}, which is not chosen. Try: {owner} {key}=…"
         if "append" in found[0]:
             return f"{key}: is there already, + is for what is not. Try: {key}=VALUE"
-        return unknown_key(key, _groups())
-    if found := re.search(r"Key '([^']+)' is not in struct\s+full_key: (\S+)", text):
-        return unknown_key(found[2], _groups())
-    return _other(text)
+        return unknown_key(key, groups())
+    if found := re.search(r"Key '([^']+)' is not in struct full_key: (\S+)", text):
+        return unknown_key(found[2], groups())
+    if wrong := next(_no_choices(overrides), None):
+        return wrong
+    return _of_a_value(text) or _of_a_file(error, text, config_dir)
 
 
-def _other(text: str) -> str:
-    """Hydra's grammar, ambiguous values, and what is left."""
+def _no_choices(overrides: Sequence[str]) -> Iterator[str]:
+    """Groups that are given something else than names of choices."""
+    for line in overrides:
+        try:
+            override = OverridesParser.create().parse_override(line)
+        except HydraException:
+            continue
+        value, key = override.value(), override.key_or_group.partition("@")[0]
+        names = value if isinstance(value, list) else [value]
+        if key in groups() and not override.is_sweep_override() and not all(isinstance(name, str) for name in names):
+            options = sorted(path.stem for path in (conf_dir() / key).glob("*.yaml"))
+            yield (
+                f"{line}: not allowed here. Allowed: one of {', '.join(options)}, or an own one in --config-dir DIR. "
+                f"Try: {key}={options[0] if options else 'NAME'}"
+            )
+
+
+def _of_a_value(text: str) -> str:
+    """Hydra's grammar, ambiguous values, and values of another kind; empty where it is none of these."""
     if found := re.search(r"Ambiguous value for argument '(.*?)'", text, re.DOTALL):
         line = found[1]
         key, _, value = line.partition("=")
         return f"{line}: several values. Allowed: one, a list, or a sweep. Try: {key}=[{value}], or vqclip -m {line}"
-    if "parsing override" in text or "no viable alternative" in text or "mismatched input" in text:
+    if any(word in text for word in ("parsing override", "no viable alternative", "mismatched input", "LexerNo")):
         line = (re.search(r"override '(.*?)'", text) or ["", ""])[1]
         what = f"{line}: " if line else "an override "
         return (
             f"{what}cannot be read. Allowed: KEY=VALUE with brackets and quotes closed, and a text with commas or "
             "brackets in quotes twice. Try: 'prompts.exclude=\"dark, blurry\"'"
         )
-    return " ".join(text.split())
+    if found := re.search(r"Error merging override [+~]*(([^=\s]+)=.*)", text):
+        own = key_at(found[2])
+        fits = f"{own.allowed}. Try: {found[2]}={own.example}" if own else f"its keys. Try: {found[2]}.KEY=VALUE"
+        return f"{found[1]}: not allowed here. Allowed: {fits}"
+    return ""
+
+
+def _of_a_file(error: Exception, text: str, config_dir: str | None) -> str:
+    """What is left: a file of the user's own that is YAML, and that Hydra cannot use."""
+    where = f"a file in {config_dir}" if config_dir else "the config"
+    if isinstance(error, RecursionError):
+        return f"{where}: refers to itself, or is nested too deep. Allowed: defaults and aliases that come to an end"
+    if found := re.search(
+        r"In '([^']+)': \w+ raised while composing config: (.*?)(?: full_key: (\S*))?(?: \w+=|$)", text
+    ):
+        key = f"{found[3]}: " if found[3] and "=" not in found[3] else ""
+        text = f"{found[1]}: {key}{found[2]}"
+    elif not re.search(r"(?i)\b(in|of) '?[\w/]+/[\w/]+", text):
+        text = f"{where}: {text or 'an empty key or value where Hydra has none'}"
+    return f"{text}. All keys with their values: vqclip --cfg job"
 
 
 def _no_choice(error: Exception) -> str:
@@ -98,58 +136,3 @@ def _study(name: str) -> str:
         f"experiment={name}: a study with a folder of its own, experiments/{name}{where}. "
         f"Try: vqclip -m --config-dir experiments/{name} experiment={name}"
     )
-
-
-def _groups() -> list[str]:
-    return [str(path.relative_to(conf_dir())) for path in conf_dir().rglob("*") if path.is_dir()]
-
-
-def _own_files(config_dir: str | None) -> Iterator[Path]:
-    """The user's own YAML files."""
-    for folder in ([Path(config_dir)] if config_dir else []) + [conf_dir() / "local"]:
-        yield from sorted(folder.rglob("*.yaml")) if folder.is_dir() else ()
-
-
-def _broken_files(config_dir: str | None) -> Iterator[str]:
-    """The first file of the user's own that is no mapping in UTF-8 YAML."""
-    for path in _own_files(config_dir):
-        try:
-            content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except UnicodeDecodeError:
-            yield f"{path}: not in UTF-8. Try: iconv -f latin1 -t utf-8 {path} > new.yaml"
-        except yaml.YAMLError as error:
-            mark: Any = getattr(error, "problem_mark", None)
-            line = f" line {mark.line + 1}" if mark else ""
-            yield f"{path}{line}: not YAML ({getattr(error, 'problem', None) or 'it cannot be read'})"
-        except OSError as error:
-            yield f"{path}: cannot be read ({error.strerror})"
-        else:
-            if content is None or isinstance(content, dict):
-                continue
-            yield f"{path}: holds a {type(content).__name__}. Allowed: KEY: VALUE, line by line"
-        return
-
-
-def file_mistakes(cfg: DictConfig, config_dir: str | None) -> list[str]:
-    """Keys at the top that are none of ours, with the file of the user's own that has them."""
-    errors: list[str] = []
-    if unknown := [key for key in map(str, cfg) if key not in ROOT.keys]:
-        errors += _broken_files(config_dir)
-    for key in unknown if not errors else ():
-        where = next((p for p in _own_files(config_dir) if re.search(rf"(?m)^{re.escape(key)}\s*:", _text(p))), None)
-        if key in ("experiment", "debug", "local") or (conf_dir() / key).is_dir():
-            file = next((p for p in _own_files(config_dir) if p.parent.name == key), where)
-            errors.append(
-                f"{file or key}: its keys are not where they belong. Try: '# @package _global_' as its first line"
-            )
-        else:
-            at = f"{where}: " if where else ""
-            errors.append(f"{at}{unknown_key(key, _groups())}")
-    return errors
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
-        return ""

@@ -9,11 +9,10 @@ from typing import Any
 from vqclip.checkpoints.cards import CARD_KEYS, arguments_of
 from vqclip.classes import find
 from vqclip.config.targets import argument_errors
+from vqclip.config.targets import class_errors as role_errors
 from vqclip.errors import UserError
 
 __all__ = ["class_errors", "require_of"]
-
-_METHODS = {"generator": ("decode", "latent_shape"), "perceptor": ("encode_text", "encode_image")}
 
 
 def class_errors(checkpoints: Mapping[str, Any]) -> Iterator[str]:
@@ -40,15 +39,11 @@ def _errors(kind: str, key: str, card: Mapping[str, Any]) -> Iterator[str]:
     arguments = arguments_of(card) | ({"path": card["path"]} if reads_itself and card.get("path") else {})
     reads_shapes = hasattr(found, "arguments_from") and (card.get("path") or card.get("urls"))
     fetched = ["path"] if card.get("urls") else []
+    if reads_shapes:
+        yield from role_errors(found, target, kind, key)
     for error in argument_errors(target, arguments, key, fetched, group="" if reads_shapes else kind):
         if not (fetched and error.startswith(f"{key}.path: missing")):
             yield error
-    lacks = [name for name in _METHODS[kind] if not hasattr(found, name)] if isinstance(found, type) else []
-    if lacks:
-        yield (
-            f"{key}._target_={target}: no {kind}, it has no {' and no '.join(lacks)}. Allowed: a class with "
-            f"{', '.join(_METHODS[kind])} (vqclip/protocols.py says with which shapes)"
-        )
     for word in sorted(set(_parameters(found)) & CARD_KEYS - {"path"}):
         yield f"{key}.{word}: the card's own word, which {target} cannot take as an argument. Try: another name for it"
 

@@ -13,7 +13,7 @@ from vqclip.classes import find
 from vqclip.errors import closest
 from vqclip.paths import conf_dir
 
-__all__ = ["OWNED", "argument_errors", "choices_of"]
+__all__ = ["OWNED", "argument_errors", "choices_of", "class_errors", "is_for"]
 
 _STEPS = "a run has as many steps as `steps` says. Try: steps=100"
 _ONE_DEVICE = "one job uses one device; more devices are more jobs. Try: -m hydra/launcher=workers seed=0,1,2"
@@ -63,6 +63,51 @@ def choices_of(group: str) -> list[str]:
     return sorted(path.stem for path in folder.glob("*.yaml")) if folder.is_dir() else []
 
 
+#: Group of the config → what its own classes' names begin with, where that is not ``vqclip.GROUP.``.
+_HOMES = {
+    "optimizer": ("torch.optim.", "vqclip.optimizer."),
+    "logger": ("vqclip.loggers.", "pytorch_lightning.loggers."),
+    "terms": ("vqclip.terms.", "vqclip.loss.TotalVariation"),
+}
+
+#: What a class of anybody's must have to be of use in a group (:mod:`vqclip.protocols`).
+_METHODS = {
+    "generator": ("decode", "latent_shape"),
+    "perceptor": ("encode_text", "encode_image"),
+    "init": ("__call__",),
+    "latent": ("__call__",),
+    "augmentations": ("draw", "transform", "cut"),
+    "noise": ("factor", "draw"),
+    "loss": ("on_crops", "on_picture", "total"),
+    "terms": ("__call__",),
+    "optimizer": ("step", "zero_grad", "state_dict"),
+    "search": ("before", "after", "progress"),
+    "callbacks": ("on_train_start", "on_train_batch_end", "state_dict"),
+    "logger": ("log_metrics", "log_hyperparams", "finalize"),
+}
+
+
+def _role(group: str, path: str) -> str:
+    return "terms" if group == "loss" and path != "loss" else group
+
+
+def is_for(target: str, group: str, path: str) -> bool:
+    """Whether a class of the schema's is one for the key ``path`` of a group."""
+    role = _role(group, path)
+    return target.startswith(_HOMES.get(role, (f"vqclip.{role}.",)))
+
+
+def class_errors(made: Any, target: str, group: str, path: str) -> Iterator[str]:
+    """That a class lacks what its place needs; nothing of a function, which may make anything."""
+    needed = _METHODS.get(_role(group, path), ()) if isinstance(made, type) else ()
+    if lacks := [name for name in needed if not any(name in vars(own) for own in made.__mro__)]:
+        what = group if group in ("generator", "perceptor") else f"class for {path}"
+        yield (
+            f"{path}._target_={target}: no {what}, it has no {' and no '.join(lacks)}. Allowed: a class with "
+            f"{', '.join(needed)} (vqclip/protocols.py says with which shapes)"
+        )
+
+
 def argument_errors(
     target: str, arguments: Mapping[str, Any], path: str, known: Sequence[str], group: str = ""
 ) -> Iterator[str]:
@@ -77,6 +122,9 @@ def argument_errors(
         part = find(target)
     except LookupError as error:
         yield f"{path}._target_={target}: {error}"
+        return
+    if wrong := list(class_errors(made, target, group, path)):
+        yield from wrong
         return
     try:
         accepted = inspect.signature(part).parameters

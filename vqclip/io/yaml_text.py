@@ -24,8 +24,10 @@ def read_yaml(text: str) -> Any:
         found = yaml.safe_load(text)
     # Its constructors of !!int, !!bool, !!float and !!timestamp raise whatever they come upon.
     except (yaml.YAMLError, ValueError, KeyError, IndexError, AttributeError, TypeError, RecursionError) as error:
-        first = (str(error) or type(error).__name__).splitlines()[0]
-        raise ValueError(f"no YAML ({first})") from None
+        what = (str(error) or type(error).__name__).splitlines()[0]
+        if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
+            what = f"line {error.problem_mark.line + 1}: {error.problem}"
+        raise ValueError(f"no YAML ({what})") from None
     _check_extent(found)
     return found
 
