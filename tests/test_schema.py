@@ -311,8 +311,7 @@ FILES = {
     "deep": (f"# @package _global_\nvars: {'[' * 300}{']' * 300}\n", "nested too deep"),
     "of itself": ("# @package _global_\nvars: &a\n  b: *a\n", "aliases"),
     "laughs": (
-        "a: &a [x, x, x]\n"
-        + "".join(f"{b}: &{b} [{', '.join([f'*{a}'] * 30)}]\n" for a, b in ("ab", "bc", "cd")),
+        "a: &a [x, x, x]\n" + "".join(f"{b}: &{b} [{', '.join([f'*{a}'] * 30)}]\n" for a, b in ("ab", "bc", "cd")),
         "aliases",
     ),
     "defaults of itself": ("# @package _global_\ndefaults: [mine]\n", "refers to itself"),

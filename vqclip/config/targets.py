@@ -97,10 +97,10 @@ def is_for(target: str, group: str, path: str) -> bool:
     return target.startswith(_HOMES.get(role, (f"vqclip.{role}.",)))
 
 
-def class_errors(made: Any, target: str, group: str, path: str) -> Iterator[str]:
+def class_errors(part: Any, target: str, group: str, path: str) -> Iterator[str]:
     """That a class lacks what its place needs; nothing of a function, which may make anything."""
-    needed = _METHODS.get(_role(group, path), ()) if isinstance(made, type) else ()
-    if lacks := [name for name in needed if not any(name in vars(own) for own in made.__mro__)]:
+    needed = _METHODS.get(_role(group, path), ()) if isinstance(part, type) else ()
+    if lacks := [name for name in needed if not any(name in vars(base) for base in part.__mro__)]:
         what = group if group in ("generator", "perceptor") else f"class for {path}"
         yield (
             f"{path}._target_={target}: no {what}, it has no {' and no '.join(lacks)}. Allowed: a class with "
@@ -123,7 +123,7 @@ def argument_errors(
     except LookupError as error:
         yield f"{path}._target_={target}: {error}"
         return
-    if wrong := list(class_errors(made, target, group, path)):
+    if wrong := list(class_errors(part, target, group, path)):
         yield from wrong
         return
     try:

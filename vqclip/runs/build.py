@@ -17,6 +17,8 @@ from vqclip.checkpoints.load import load_generator, load_perceptor
 from vqclip.checkpoints.words import known_words, unknown_words
 from vqclip.config.instantiate import instantiate
 from vqclip.config.parts import require_of
+from vqclip.config.targets import class_errors
+from vqclip.errors import UserError
 from vqclip.guidance import Guide
 from vqclip.init import InitContext, best_of
 from vqclip.models.vqgan import VQGAN
@@ -68,20 +70,28 @@ def build(plan: RunPlan) -> LatentOptimisation:
         return make(**start)
 
 
+def _made(settings: Mapping[str, Any], group: str) -> Any:
+    """The object of a group; what a function made is known only now."""
+    part = instantiate(settings)
+    if errors := list(class_errors(type(part), settings["_target_"], group, group)):
+        raise UserError("\n".join(errors))
+    return part
+
+
 def _parts(config: Mapping[str, Any]) -> dict[str, Any]:
     """Of the module: the groups of the config that are objects of their own, and its numbers."""
     optimizer = dict(config["optimizer"])
     lr, clip = schedule(optimizer.pop("lr")), optimizer.pop("clip", None)
     return {
         "steps": config["steps"],
-        "latent_kind": instantiate(config["latent"]),
-        "augmentations": instantiate(config["augmentations"]),
-        "noise": instantiate(config["noise"]),
-        "objective": instantiate(config["loss"]),
+        "latent_kind": _made(config["latent"], "latent"),
+        "augmentations": _made(config["augmentations"], "augmentations"),
+        "noise": _made(config["noise"], "noise"),
+        "objective": _made(config["loss"], "loss"),
         "optimizer": instantiate({**optimizer, "lr": lr.start}, _partial_=True),
         "lr": lr,
         "clip": clip,
-        "search": instantiate(config["search"]) if config.get("search") else Search(),
+        "search": _made(config["search"], "search") if config.get("search") else Search(),
         "picture_chunk": config["memory"]["picture_chunk"],
         "crop_chunk": config["memory"]["crop_chunk"],
     }
@@ -111,7 +121,7 @@ def _start(config: Mapping[str, Any], context: InitContext) -> dict[str, Any]:
     """The latents that the run begins at, and what of a picture stays as it is."""
     settings = dict(config["init"])
     tries = settings.pop("best_of", 1)
-    init = instantiate(settings)
+    init = _made(settings, "init")
     keep = init.keep(context) if hasattr(init, "keep") else None
     return {
         "z0": best_of(init, context, tries) if tries > 1 else init(context),
