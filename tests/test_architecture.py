@@ -106,6 +106,12 @@ def test_nothing_imports_upward():
     assert upward == []
 
 
+def test_yaml_has_one_reader():
+    """What a file may do to a YAML parser is caught in one place."""
+    readers = [path.name for path in PACKAGE.rglob("*.py") if "yaml.safe_load" in path.read_text("utf-8")]
+    assert readers == ["yaml_text.py"]
+
+
 def test_modules_and_functions_are_small():
     assert {name: n for name, n in modules().items() if n > LONGEST_MODULE} == {}
     assert {name: n for name, n in functions().items() if n > LONGEST_FUNCTION} == {}

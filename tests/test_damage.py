@@ -103,6 +103,19 @@ def test_a_stopped_run_does_not_go_on_from_damage(damaged, call, name):
     assert call(f"resume={damaged(name, 'interrupted')}")[0] == 2
 
 
+@pytest.mark.parametrize("rows,status", [(1, 0), (2, 2)])
+def test_a_run_without_checkpoint_begins_again_only_where_it_had_none(damaged, call, capsys, whole, rows, status):
+    """Two snapshots: the second one's checkpoint was there already where a step after it has a row."""
+    run = damaged("checkpoint missing", "running")
+    for picture in run.glob("picture-*"):
+        (picture / "steps" / "000002.png").unlink()
+    lines = (run / "metrics.csv").read_text().splitlines(keepends=True)
+    (run / "metrics.csv").write_text("".join(lines[: 1 + rows]))
+    assert call(f"resume={run}")[0] == status
+    if status == 0:
+        assert (run / "picture-00" / "best.png").read_bytes() == (whole / "picture-00" / "best.png").read_bytes()
+
+
 @pytest.mark.parametrize("name", [name for name in PICTURE if not name.startswith("steps")])
 def test_pictures_that_can_be_made_again_are(damaged, call, whole, name):
     """best.png and final.png are copies of snapshots: a run that goes on has them whole again, save behind a link."""

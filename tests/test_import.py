@@ -131,9 +131,14 @@ def test_an_option_that_there_is_not_is_told(here, capsys):
         ("gone.yaml", "neither a file nor a command line"),
         ("empty.yaml", "holds no settings"),
         ("other.yaml", "has no key of"),
+        ("bytes.yaml", "not in UTF-8"),
+        ("broken.yaml", "no YAML (line 2"),
+        ('python generate.py -p "a fox', "No closing quotation"),
     ],
 )
 def test_what_is_no_settings_is_refused(here, capsys, source, message):
+    (here / "bytes.yaml").write_bytes(b"caf\xe9: 3\n")
+    (here / "broken.yaml").write_text("prompts: [a fox\n")
     (here / "empty.yaml").write_text("# nothing\n")
     (here / "other.yaml").write_text("lr_of_mine: 3\n")
     with pytest.raises(SystemExit) as exit:

@@ -293,6 +293,11 @@ def test_a_sweep_shows_its_first_job_and_globs_its_group():
     assert len(list(compose_all(["noise=glob(*)"]))) == len(names)
     with pytest.raises(UserError, match="matches nothing"):
         list(compose_all(["noise=glob(zzz*)"]))
+    with pytest.raises(UserError, match=r"matches nothing\. Try: seed=1,2"):
+        first_of_sweep(["seed=range(0)"])
+    for many in (["seed=range(1000000000)"], ["seed=range(1000)", "steps=range(1,1000)"]):
+        with pytest.raises(UserError, match="more than 100,000 jobs"):
+            first_of_sweep(many)
 
 
 FILES = {

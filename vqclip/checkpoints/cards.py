@@ -11,10 +11,10 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import yaml
 from omegaconf import DictConfig
 
 from vqclip.io.plain import plain_dict
+from vqclip.io.yaml_text import read_yaml
 from vqclip.paths import cache_dir, conf_dir
 
 __all__ = ["CARD_KEYS", "Card", "arguments_of", "make_card"]
@@ -100,7 +100,7 @@ def _shipped_files() -> dict[str, dict[str, Any]]:
     """Cards that come with vqclip by the file they keep: its sha256 and links."""
     found = {}
     for path in sorted((conf_dir() / "checkpoints").glob("*/*.yaml")):
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = read_yaml(path.read_text(encoding="utf-8"))
         cards = [(path.stem, content)] if path.parent.name == "generator" else content.items()
         for name, card in cards:
             file = card.get("file") or f"{card.get('name', name)}.ckpt"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from vqclip.checkpoints.cards import Card, make_card
 from vqclip.checkpoints.check import card_errors
 from vqclip.errors import UserError
+from vqclip.io.yaml_text import read_yaml
 from vqclip.paths import conf_dir
 
 if TYPE_CHECKING:
@@ -55,11 +56,9 @@ def _folders(config_dir: str | None) -> list[Path]:
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
-    import yaml
-
     try:
-        content = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        content = read_yaml(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read as YAML: {error}") from None
     if not isinstance(content, dict):
         raise UserError(f"{path}: a card is a mapping of keys, this is {type(content).__name__}")

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from torch import Tensor
 
 from vqclip.checkpoints.architecture import architecture_from_shapes, check_fit, empty_module, quiet_construction
@@ -26,6 +25,7 @@ from vqclip.checkpoints.tensors import Weights, digest, open_tensors
 from vqclip.errors import UserError
 from vqclip.io.files import atomic_write
 from vqclip.io.files import sha256 as sha256_of
+from vqclip.io.yaml_text import read_yaml
 from vqclip.paths import cache_dir, offline
 
 __all__ = ["convert", "ensure_weights", "integrity_error"]
@@ -167,7 +167,7 @@ def _beside(card: Card, path: Path) -> dict[str, Any] | None:
         if card.kind != "generator" or not beside.is_file():
             continue
         try:
-            model = yaml.safe_load(beside.read_text())["model"]
+            model = read_yaml(beside.read_text(encoding="utf-8"))["model"]
             model = model["params"].get("first_stage_config", model)
             params = model["params"]
             return {
@@ -176,7 +176,7 @@ def _beside(card: Card, path: Path) -> dict[str, Any] | None:
                 "embed_dim": params["embed_dim"],
                 "gumbel": "gumbel" in str(model.get("target", "")).lower(),
             }
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(
                 f"{beside}, beside {path.name}, is not a taming config ({type(error).__name__}: {error}). "
                 "Allowed: model.params with ddconfig, n_embed and embed_dim. Without the file the tensors' shapes tell"

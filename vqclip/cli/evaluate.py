@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import csv
 import io
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ import yaml
 from vqclip.compare.pictures import find_runs
 from vqclip.errors import UserError
 from vqclip.io.files import atomic_write
+from vqclip.io.yaml_text import read_yaml
 from vqclip.runs.evaluate import Verdict, judge_runs
 from vqclip.runs.status import WITH_PICTURES
 from vqclip.sweeps.jobs import read_report
@@ -105,7 +107,7 @@ def _draw_battery(folder: Path, overrides: Sequence[str], seeds: str) -> None:
     settings = folder / "battery.yaml"
     asked = [*overrides, f"seed={seeds}"]
     if settings.is_file():
-        asked, given = yaml.safe_load(settings.read_text()), asked
+        asked, given = _first_settings(settings), asked
         if overrides and given != asked:
             raise UserError(
                 f"{folder}: drawn with {' '.join(asked)}. Allowed: the same, or no overrides. "
@@ -114,6 +116,19 @@ def _draw_battery(folder: Path, overrides: Sequence[str], seeds: str) -> None:
     atomic_write(settings, yaml.safe_dump(asked).encode())
     prompts = ",".join(f"[{quote(prompt)}]" for prompt in battery()["prompts"])
     vqclip(["-m", *asked, f"prompts.include={prompts}", f"hydra.sweep.dir={folder}"])
+
+
+def _first_settings(settings: Path) -> list[str]:
+    """The overrides that a battery's folder was begun with."""
+    try:
+        found = read_yaml(settings.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        found, what = None, str(error)
+    else:
+        what = "no list of overrides"
+    if not isinstance(found, list) or not all(isinstance(word, str) for word in found):
+        raise UserError(f"{settings}: {what}. Allowed: what vqclip wrote. Try: rm {shlex.quote(str(settings))}")
+    return found
 
 
 def _runs_in(folder: Path) -> list[Path]:

@@ -8,10 +8,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
-import yaml
-
 from vqclip.cli.arguments import parse_arguments
 from vqclip.errors import UserError
+from vqclip.io.yaml_text import read_yaml
 
 __all__ = ["main"]
 
@@ -68,17 +67,17 @@ def _number(text: str) -> Any:
     from vqclip.config.kinds import Scheduled
 
     try:
-        value = yaml.safe_load(text)
+        value = read_yaml(text)
         Scheduled(-1e6, 1e6).check(value)
-    except (ValueError, yaml.YAMLError):
+    except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is neither a number nor a schedule {{start: 1, end: 2}}") from None
     return value
 
 
 def _pair(text: str) -> tuple[Any, Any]:
     try:
-        x, y = yaml.safe_load(f"[{text}]")
-    except (ValueError, TypeError, yaml.YAMLError):
+        x, y = read_yaml(f"[{text}]")
+    except (ValueError, TypeError):
         raise argparse.ArgumentTypeError(f"{text!r} is not X,Y") from None
     return _number(str(x)), _number(str(y))
 

@@ -13,6 +13,7 @@ import yaml
 
 from vqclip.errors import UserError
 from vqclip.io.files import atomic_write
+from vqclip.io.yaml_text import read_yaml
 from vqclip.paths import conf_dir
 from vqclip.peers.importer import Imported, program, read_settings, translate
 
@@ -71,7 +72,7 @@ def experiment_of(result: Imported, heading: str) -> str:
             value = parser.parse_override(line.removeprefix("+")).value()
             groups[key] = [*groups.get(key, []), *value] if key == "loss/terms" and isinstance(value, list) else value
         else:
-            _put(keys, key.split("."), yaml.safe_load(text))
+            _put(keys, key.split("."), read_yaml(text))
     defaults = [
         {f"/{key}" if key == "loss/terms" else f"override /{key}": list(dict.fromkeys(v)) if isinstance(v, list) else v}
         for key, v in sorted(groups.items(), key=lambda item: item[0] != "loss/terms")  # Hydra wants overrides last

@@ -10,10 +10,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from vqclip.config.resolve import picture_config
 from vqclip.errors import UserError
+from vqclip.io.yaml_text import read_yaml
 from vqclip.runs.folder import RunFolder
 from vqclip.runs.status import WITH_PICTURES
 
@@ -182,10 +181,10 @@ def distinct_values(pictures: Iterable[Picture], key: str) -> list[str]:
 def _command(run: Path) -> str:
     """The command that makes a run again: as it was typed, where that is known."""
     try:
-        overrides = yaml.safe_load((run / ".hydra" / "overrides.yaml").read_text())
-        hydra = yaml.safe_load((run / ".hydra" / "hydra.yaml").read_text())["hydra"]
+        overrides = read_yaml((run / ".hydra" / "overrides.yaml").read_text())
+        hydra = read_yaml((run / ".hydra" / "hydra.yaml").read_text())["hydra"]
         own = [s["path"] for s in hydra["runtime"]["config_sources"] if s["provider"] == "command-line"]
-    except (OSError, yaml.YAMLError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError):
         return shlex.join(["vqclip", "rerun", str(run)])
     flags = [word for path in own for word in ("--config-dir", os.path.relpath(path))]
     return shlex.join(["vqclip", *flags, *(word for word in overrides if not word.startswith("sweep="))])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 
 import yaml
@@ -38,6 +39,9 @@ COMPOSING = (
     AssertionError,
     RecursionError,
 )
+
+#: A sweep of more is a slip of the finger: its jobs would not fit into memory.
+_MOST_JOBS = 100_000
 
 
 def compose(
@@ -100,7 +104,16 @@ def refuse_sweeps(overrides: Sequence[str]) -> None:
 def first_of_sweep(overrides: Sequence[str], config_dir: str | None = None) -> tuple[list[str], int]:
     """The overrides of a sweep's first job, and how many jobs it has."""
     values = [_values(override, config_dir) for override in _parsed(overrides)]
-    return [choices[0] for choices in values], math.prod(map(len, values))
+    jobs = math.prod(map(len, values))
+    _refuse_too_many(jobs, "-m")
+    return [choices[0] for choices in values], jobs
+
+
+def _refuse_too_many(jobs: int, what: str) -> None:
+    if jobs > _MOST_JOBS:
+        raise UserError(
+            f"{what}: more than {_MOST_JOBS:,} jobs. Allowed: fewer, or a search. Try: hparams_search=optuna"
+        )
 
 
 def _parsed(overrides: Sequence[str]) -> list[Override]:
@@ -127,7 +140,9 @@ def _values(override: Override, config_dir: str | None) -> list[str]:
         names = sorted({path.stem for folder in folders for path in (folder / override.key_or_group).glob("*.yaml")})
         found = ends.filter(names)
     else:
-        found = list(override.sweep_string_iterator())
+        found = list(islice(override.sweep_string_iterator(), _MOST_JOBS + 1))
     if not found:
-        raise UserError(f"{override.input_line}: matches nothing. Try: {key}=glob(*)")
+        example = "glob(*)" if (conf_dir() / str(key)).is_dir() else "1,2"
+        raise UserError(f"{override.input_line}: matches nothing. Try: {key}={example}")
+    _refuse_too_many(len(found), line_of(override))
     return [f"{key}={value}" for value in found]

@@ -19,6 +19,7 @@ from vqclip.errors import UserError
 from vqclip.io.files import sha256
 from vqclip.io.latents import digest as latents_digest
 from vqclip.io.plain import plain_dict
+from vqclip.io.yaml_text import read_yaml
 from vqclip.paths import conf_dir
 
 __all__ = ["as_data", "literal", "own_loggers", "record_errors"]
@@ -246,11 +247,9 @@ def _is_packaged(path: str) -> bool:
 
 def _is_ours(key: str, name: str, card: Mapping[str, Any]) -> bool:
     """Whether a record's card fetches from where the shipped card of that name does."""
-    import yaml
-
     kind, named = ("generator", card.get("name")) if key.endswith(".generator") else ("perceptors", name)
     for path in (conf_dir() / "checkpoints" / kind).glob("*.yaml"):
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = read_yaml(path.read_text(encoding="utf-8"))
         shipped = content if kind == "generator" else content.get(name) or {}
         if kind == "generator" and shipped.get("name", path.stem) != named:
             continue

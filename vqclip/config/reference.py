@@ -9,6 +9,7 @@ from typing import Any
 from vqclip.config.nodes import Group, Key, Named, Node, Target
 from vqclip.config.schema import CLASSES, ROOT
 from vqclip.config.targets import choices_of
+from vqclip.io.yaml_text import read_yaml
 from vqclip.paths import conf_dir
 
 __all__ = ["Row", "groups", "reference", "rows", "summary"]
@@ -74,17 +75,16 @@ def _rows(node: Node, path: str) -> Iterator[Row]:
 
 def _default(group: str, name: str) -> str:
     """The default as the shipped YAML has it, in the form of the command line."""
-    import yaml
 
     inside = {"checkpoints": "embedded", "init": "image" if name in ("path", "fit", "mask", "feather") else "prior"}
     if name == "std":
         inside["init"] = "sine"
-    top = yaml.safe_load((conf_dir() / "config.yaml").read_text(encoding="utf-8"))
+    top = read_yaml((conf_dir() / "config.yaml").read_text(encoding="utf-8"))
     file = conf_dir() / group / f"{inside.get(group, 'default')}.yaml"
     if not group or isinstance(top.get(group), Mapping):
         node: Any = top.get(group) if group else top
     else:
-        node = yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else None
+        node = read_yaml(file.read_text(encoding="utf-8")) if file.is_file() else None
     for part in name.split("."):
         node = node.get(part, "") if isinstance(node, Mapping) else ""
     if node == "" or node == "???":

@@ -95,6 +95,7 @@ def end_sweep(views: Sequence[SweepView], swept: Sequence[str]) -> None:
 
 def _ids(folder: Path) -> dict[str, str | None]:
     try:
-        return json.loads((folder / "sweep.json").read_text())
-    except (OSError, ValueError):
+        found = json.loads((folder / "sweep.json").read_text())
+    except (OSError, ValueError, RecursionError):
         return {}
+    return found if isinstance(found, dict) else {}

@@ -8,7 +8,7 @@ import struct
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import yaml
+from vqclip.io.yaml_text import read_yaml
 
 __all__ = ["is_uploaded", "last_step", "mark_uploaded", "records_in", "records_of"]
 
@@ -86,8 +86,8 @@ def _elsewhere(report: Path) -> list[Path]:
     """Records of the run that a report names, where the environment or the run's config says W&B keeps its files."""
     try:
         run = json.loads(report.read_text()).get("wandb")
-        config = yaml.safe_load((report.parent / "config.yaml").read_text()) if run else {}
-    except (OSError, ValueError, AttributeError, yaml.YAMLError):
+        config = read_yaml((report.parent / "config.yaml").read_text()) if run else {}
+    except (OSError, ValueError, AttributeError):
         return []
     key = ((config.get("logger") or {}).get("wandb") or {}).get("save_dir") if isinstance(config, dict) else None
     places = [place for place in (key, os.environ.get("WANDB_DIR")) if place]

@@ -10,9 +10,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from vqclip.errors import UserError, closest
+from vqclip.io.yaml_text import read_yaml
 from vqclip.peers import machinery, pictures
 from vqclip.peers.values import NoEqual, value_of
 
@@ -35,7 +34,7 @@ class Imported:
 @cache
 def program(name: str) -> dict[str, Any]:
     """The table of a program: ``name``, ``base``, ``options``."""
-    return yaml.safe_load((Path(__file__).parent / f"{name}.yaml").read_text(encoding="utf-8"))
+    return read_yaml((Path(__file__).parent / f"{name}.yaml").read_text(encoding="utf-8"))
 
 
 def converter(name: str) -> Callable[[Any, Mapping[str, Any]], list[str]]:
@@ -96,7 +95,7 @@ def read_settings(source: str) -> tuple[str, dict[str, Any]]:
         UserError: neither.
     """
     path = Path(source).expanduser()
-    text = path.read_text(encoding="utf-8") if len(source) < 1000 and path.is_file() else source
+    text = _text(path) if len(source) < 1000 and path.is_file() else source
     settings = path.suffix in (".yaml", ".yml", ".json") and path.is_file()
     if not settings and "\n" not in text.strip() and not re.search(r"(^|\s)--?[a-z]|\.py\b|pytti", text):
         raise UserError(
@@ -110,9 +109,9 @@ def read_settings(source: str) -> tuple[str, dict[str, Any]]:
 
 def _from_yaml(source: str, text: str) -> tuple[str, dict[str, Any]]:
     try:
-        given = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UserError(f"import: {source} is not YAML: {' '.join(str(error).split())}") from None
+        given = read_yaml(text)
+    except ValueError as error:
+        raise UserError(f"import: {source}: {error}. Allowed: KEY: VALUE, one a line") from None
     if not isinstance(given, dict):
         raise UserError(f"import: {source} holds no settings. Allowed: KEY: VALUE, one a line")
     given.pop("defaults", None)
@@ -124,10 +123,13 @@ def _from_yaml(source: str, text: str) -> tuple[str, dict[str, Any]]:
 
 
 def _from_command(line: str) -> tuple[str, dict[str, Any]]:
-    words = shlex.split(line)
+    try:
+        words = shlex.split(line)
+    except ValueError as error:
+        raise UserError(f"import: {error}: the command's quotes have no pairs. Try: vqclip import 'python …'") from None
     if any("pytti" in word for word in words[:4]):
         pairs = [word.lstrip("+").partition("=") for word in words if "=" in word]
-        return "pytti", {key: yaml.safe_load(value) if value else "" for key, _, value in pairs if key != "conf"}
+        return "pytti", {key: _value(value) for key, _, value in pairs if key != "conf"}
     name = "pixray" if any("pixray" in word for word in words[:3]) else "vqgan_clip"
     return name, _flags(name, [word for word in words[next(_flags_at(words), len(words)) :]])
 
@@ -152,6 +154,22 @@ def _flags(name: str, words: list[str]) -> dict[str, Any]:
         while words and not _is_flag(words[0]):
             values.append(words.pop(0))
         option = options.get(key, {})
-        read = [value if option.get("by") in ("prompts", "spot") else yaml.safe_load(value) for value in values]
+        read = [value if option.get("by") in ("prompts", "spot") else _value(value) for value in values]
         given[key] = True if not read else read if option.get("list") or len(read) > 1 else read[0]
     return given
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        what = "not in UTF-8" if isinstance(error, UnicodeDecodeError) else error.strerror
+        raise UserError(f"import: {path}: {what}. Allowed: settings as a text. Try: iconv -t utf-8 {path}") from None
+
+
+def _value(text: str) -> Any:
+    """A word of a command line as its program reads it: a number where it is one."""
+    try:
+        return read_yaml(text) if text else ""
+    except ValueError:
+        return text

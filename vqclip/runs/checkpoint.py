@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -65,12 +66,23 @@ def _missing(found: Any, parts: Mapping[str, type]) -> str | None:
 
 
 def _never_had_one(run: RunFolder) -> None:
-    # The first is written with the first snapshot after the start: where there is a second one, it has been there.
-    snapshots = len(list(run.picture(0).steps.glob("*.png")))
-    if snapshots > 2 or run.try_report()["status"] in (FINISHED, STOPPED_EARLY):
+    """Say that the run begins again; refuse where it had a checkpoint once."""
+    # The first is written after the first snapshot that follows the start's, and before any step after that.
+    snapshots = sorted(int(path.stem) for path in run.picture(0).steps.glob("*.png") if path.stem.isdecimal())
+    had_one = len(snapshots) > 2 or (len(snapshots) == 2 and _newest_row(run) > snapshots[-1])
+    if had_one or run.try_report()["status"] in (FINISHED, STOPPED_EARLY):
         raise UserError(
             f"{run.checkpoint_file}: missing, so this run cannot go on from where it was. Try: {run.rerun_command}"
         )
+    if snapshots:
+        print(f"note: {run} was stopped before its first checkpoint, so it begins at its first step", file=sys.stderr)
+
+
+def _newest_row(run: RunFolder) -> float:
+    try:
+        return max((row.get("step", 0) for row in run.history()), default=0)
+    except UserError:  # the table is of no use either
+        return 0
 
 
 def _no_checkpoint(run: RunFolder, what: str) -> UserError:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
@@ -106,7 +106,7 @@ class Film:
         """How many frames are there, and the newest one's latent; a new film says what it is."""
         known = json.loads(json.dumps(self._record()))
         path = self.folder / "film.json"
-        if path.exists() and json.loads(path.read_text()) != known:
+        if path.exists() and _begun_as(path) != known:
             raise UserError(
                 f"--to {self.folder}: another film is there, with other settings. Allowed: the same command, which "
                 f"goes on where it stopped, or another folder. Try: --to {self.folder}-2"
@@ -115,8 +115,11 @@ class Film:
         newest = self.folder / "latent.safetensors"
         if not newest.exists():
             return 0, None
-        with safe_open(newest, framework="pt") as file:
-            return int(file.metadata()["frame"]) + 1, file.get_tensor("latent")
+        try:
+            with safe_open(newest, framework="pt") as file:
+                return int(file.metadata()["frame"]) + 1, file.get_tensor("latent")
+        except (SafetensorError, OSError, TypeError, KeyError, ValueError) as error:
+            raise UserError(f"{newest}: damaged: {error}. Try: --to {self.folder}-2") from None
 
     def _record(self) -> dict[str, Any]:
         options = {key: getattr(self, key) for key in ("frames", "each", "stride", "keep", "fps")}
@@ -179,3 +182,11 @@ class Film:
         atomic_write(self.folder / "frames" / f"{i:06d}.png", png_bytes(image, record))
         content = save({"latent": latent.cpu().contiguous()}, metadata={"frame": str(i)})
         atomic_write(self.folder / "latent.safetensors", content)
+
+
+def _begun_as(path: Path) -> Any:
+    """What a film's folder was begun with; nothing that equals a film where the file cannot be read."""
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError, RecursionError):
+        return None

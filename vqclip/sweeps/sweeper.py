@@ -86,6 +86,10 @@ class Sweep:
         except UserError as error:  # Hydra would print its traceback
             print(f"vqclip: {error}", file=sys.stderr)
             sys.exit(2)
+        except OSError as error:
+            what = f"{error.filename or folder}: {error.strerror or error}"
+            print(f"vqclip: {what}. The same command runs what is missing", file=sys.stderr)
+            sys.exit(1)
         if unfinished:
             print(f"vqclip: {unfinished} did not finish; the same command runs what is missing", file=sys.stderr)
             sys.exit(1)
