@@ -12,6 +12,11 @@ from damages import ALL, CHECKPOINT, CONFIG, LATENTS, METRICS, PICTURE, REPORT
 import vqclip
 from vqclip import UserError
 from vqclip.cli import main
+from vqclip.compare.pictures import command_of
+from vqclip.config.check import errors_in
+from vqclip.config.compose import compose
+from vqclip.config.resolve import resolved
+from vqclip.loggers.wandb_files import records_in
 from vqclip.sweeps.jobs import is_done, read_report
 
 
@@ -145,6 +150,32 @@ def test_compare_loses_one_cell(damaged, call, whole, tmp_path, name):
     rows = (tmp_path / "sweep" / "results.csv").read_text().splitlines()
     assert sum(row.startswith("1,") for row in rows) == 2, "the whole run has its two rows"
     assert any(row.startswith("0,") for row in rows), "the damaged one is shown"
+
+
+@pytest.mark.parametrize("name", thinned(REPORT, 4))
+def test_a_start_from_a_damaged_run_is_checked(damaged, name):
+    errors = errors_in(resolved(compose(["init=run", f"init.run={damaged(name)}"])))
+    assert all("\n" not in error for error in errors)
+
+
+@pytest.mark.parametrize("content", ["[1, 2]", "null", "{a: 1}", "3", "[", "!!int x"])
+def test_the_command_of_a_run_with_a_strange_hydra_folder(damaged, content):
+    run = damaged("report null")
+    (run / ".hydra").mkdir()
+    (run / ".hydra" / "overrides.yaml").write_text(content)
+    (run / ".hydra" / "hydra.yaml").write_text("hydra: {runtime: {config_sources: []}}")
+    assert command_of(run).startswith("vqclip ")
+
+
+@pytest.mark.parametrize("id_", [["x"], {"a": 1}, "*", "../x", "", 5])
+def test_a_record_does_not_say_which_of_wandbs_files_are_read(damaged, tmp_path, id_):
+    run, mine = damaged("metrics missing"), tmp_path / "mine" / "wandb" / "offline-run-20260101_000000-abc"
+    mine.mkdir(parents=True)
+    (mine / "run-abc.wandb").write_bytes(b"mine")
+    (run / "config.yaml").write_text(f"logger: {{wandb: {{save_dir: {tmp_path}/mine}}}}")
+    for wandb, found in ((id_, 0), ("abc", 1)):
+        (run / "run.json").write_text(json.dumps({"wandb": wandb}))
+        assert len(records_in([run])) == found
 
 
 @pytest.mark.parametrize("name", thinned(REPORT | CONFIG, 8))

@@ -16,7 +16,7 @@ from vqclip.io.yaml_text import read_yaml
 from vqclip.runs.folder import RunFolder
 from vqclip.runs.status import WITH_PICTURES
 
-__all__ = ["Picture", "axes", "distinct_values", "find_runs", "flatten", "format_value", "read_pictures"]
+__all__ = ["Picture", "axes", "command_of", "distinct_values", "find_runs", "flatten", "format_value", "read_pictures"]
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ def read_pictures(runs: Sequence[Path]) -> list[Picture]:
     for run in runs:
         config, report = _read(RunFolder(run))
         count = len(report.get("pictures") or [None])
-        pictures += [Picture(run, i, config, report, _command(run)) for i in range(count)]
+        pictures += [Picture(run, i, config, report, command_of(run)) for i in range(count)]
     return pictures
 
 
@@ -178,13 +178,13 @@ def distinct_values(pictures: Iterable[Picture], key: str) -> list[str]:
         return list(found)
 
 
-def _command(run: Path) -> str:
+def command_of(run: Path) -> str:
     """The command that makes a run again: as it was typed, where that is known."""
     try:
         overrides = read_yaml((run / ".hydra" / "overrides.yaml").read_text())
         hydra = read_yaml((run / ".hydra" / "hydra.yaml").read_text())["hydra"]
         own = [s["path"] for s in hydra["runtime"]["config_sources"] if s["provider"] == "command-line"]
-    except (OSError, ValueError, TypeError, KeyError):
+        flags = [word for path in own for word in ("--config-dir", os.path.relpath(path))]
+        return shlex.join(["vqclip", *flags, *(word for word in overrides if not word.startswith("sweep="))])
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):  # whatever is in a stranger's folder
         return shlex.join(["vqclip", "rerun", str(run)])
-    flags = [word for path in own for word in ("--config-dir", os.path.relpath(path))]
-    return shlex.join(["vqclip", *flags, *(word for word in overrides if not word.startswith("sweep="))])

@@ -86,7 +86,8 @@ def _report(run: Path) -> dict[str, Any]:
     try:
         report = json.loads(OwnedFolder(run).report_file.read_text(encoding="utf-8"))
         report["pictures"][0]
-    except (OSError, ValueError, KeyError, IndexError, TypeError):
+        [picture.get("best", {}).get("step") for picture in report["pictures"]]
+    except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
         raise UserError(
             f"init.run={run}: not a run folder, it has no run.json that vqclip wrote. Allowed: a folder that vqclip "
             "wrote, such as outputs/DATE/TIME or multirun/DATE/TIME/0"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import struct
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -87,11 +88,13 @@ def _elsewhere(report: Path) -> list[Path]:
     try:
         run = json.loads(report.read_text()).get("wandb")
         config = read_yaml((report.parent / "config.yaml").read_text()) if run else {}
-    except (OSError, ValueError, AttributeError):
+        key = ((config.get("logger") or {}).get("wandb") or {}).get("save_dir")
+    except (OSError, ValueError, AttributeError, RecursionError):
         return []
-    key = ((config.get("logger") or {}).get("wandb") or {}).get("save_dir") if isinstance(config, dict) else None
-    places = [place for place in (key, os.environ.get("WANDB_DIR")) if place]
-    return [path for place in places if run for path in records_of(Path(place), run)]
+    places = [place for place in (key, os.environ.get("WANDB_DIR")) if isinstance(place, str) and place]
+    if not isinstance(run, str) or not re.fullmatch(r"[\w-]+", run):  # W&B's ids, and no pattern of a stranger's
+        return []
+    return [path for place in places for path in records_of(Path(place), run)]
 
 
 def _when(record: Path) -> str:
