@@ -123,6 +123,15 @@ def test_a_benchmark_has_a_dry_run(script, words, tmp_path):
     assert "error" not in table.read_text()
 
 
+def test_the_study_of_kills_counts_one(tmp_path, monkeypatch):
+    study = load(ROOT / "experiments" / "reliability" / "kills.py")
+    for name, kept in {"RENAMED": [("last.ckpt", 1)], "OPENED": [], "HALF_WRITTEN": [], "CHANCE": 0}.items():
+        monkeypatch.setattr(study, name, kept)
+    study.draw(tmp_path / "whole")
+    (row,) = study.killed(tmp_path, study.bytes_of(tmp_path / "whole"))
+    assert row["ended"] == -9 and row["resumed"] == 0 and row["same_bytes"]
+
+
 def load(path):
     """A study's script as a module."""
     spec = importlib.util.spec_from_file_location(f"{path.parent.name}_study", path)

@@ -51,14 +51,19 @@ class Row:
     lost: str = ""  #: names of those that did not hold
 
 
+def environment(**more: str) -> dict[str, str]:
+    return os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'vqclip/plugins'}"} | more
+
+
 def pytest_row(category: str, words: list[str], more: int = 1) -> Row:
     """Run some tests and count: one that ends in an error is lost, one that is skipped was not run."""
     began = time.perf_counter()
-    environment = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'vqclip/plugins'}", "HYPOTHESIS_EXAMPLES": str(more)}
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
         command = [sys.executable, "-m", "pytest", "-q", "-m", "slow or not slow", f"--junitxml={report}", *words]
-        code = subprocess.run(command, cwd=ROOT, env=environment, stdout=sys.stderr).returncode
+        code = subprocess.run(
+            command, cwd=ROOT, env=environment(HYPOTHESIS_EXAMPLES=str(more)), stdout=sys.stderr
+        ).returncode
         if code > 1 or not report.is_file():
             sys.exit(f"{category}: pytest ended with status {code}, and nothing was counted")
         cases = list(ElementTree.parse(report).iter("testcase"))
@@ -76,6 +81,19 @@ def fuzz_row(hours: float) -> Row:
         next_row = pytest_row("fuzz", tests_of("fuzz"), MORE)
         row.tried, row.held = row.tried + next_row.tried, row.held + next_row.held
         row.seconds, row.lost = round(row.seconds + next_row.seconds, 1), f"{row.lost} {next_row.lost}".strip()
+    return row
+
+
+def kills_row() -> Row:
+    """The suite's kills, and those of kills.py with its full disks."""
+    row = pytest_row("kills", tests_of("kills"))
+    began = time.perf_counter()
+    subprocess.run([sys.executable, str(HERE / "kills.py")], cwd=ROOT, env=environment(), stdout=sys.stderr)
+    with open(HERE / "kills.csv", newline="") as file:
+        kills = list(csv.DictReader(file))
+    row.tried, row.held = row.tried + len(kills), row.held + sum(own["same_bytes"] == "True" for own in kills)
+    row.seconds = round(row.seconds + time.perf_counter() - began, 1)
+    row.lost = " ".join([row.lost, *(own["what"] for own in kills if own["same_bytes"] != "True")]).strip()
     return row
 
 
@@ -100,6 +118,8 @@ def run_category(category: str, jobs: int = 1000, hours: float = 0.0) -> Row:
     """One row of the table."""
     if category == "jobs":
         return jobs_row(jobs)
+    if category == "kills":
+        return kills_row()
     return fuzz_row(hours) if category == "fuzz" else pytest_row(category, tests_of(category))
 
 
