@@ -300,6 +300,7 @@ def test_a_sweep_shows_its_first_job_and_globs_its_group():
             first_of_sweep(many)
 
 
+LETTERS = ("ab", "bc", "cd", "de")
 FILES = {
     "stepss": ("# @package _global_\nstepss: 5\n", "Did you mean steps?"),
     "package": ("steps: 5\n", "# @package _global_"),
@@ -316,7 +317,7 @@ FILES = {
     "deep": (f"# @package _global_\nvars: {'[' * 300}{']' * 300}\n", "nested too deep"),
     "of itself": ("# @package _global_\nvars: &a\n  b: *a\n", "aliases"),
     "laughs": (
-        "a: &a [x, x, x]\n" + "".join(f"{b}: &{b} [{', '.join([f'*{a}'] * 30)}]\n" for a, b in ("ab", "bc", "cd")),
+        "a: &a [x, x, x]\n" + "".join(f"{b}: &{b} [{', '.join([f'*{a}'] * 30)}]\n" for a, b in LETTERS),
         "aliases",
     ),
     "defaults of itself": ("# @package _global_\ndefaults: [mine]\n", "refers to itself"),

@@ -70,14 +70,14 @@ _HOMES = {
     "terms": ("vqclip.terms.", "vqclip.loss.TotalVariation"),
 }
 
-#: What a class of anybody's must have to be of use in a group (:mod:`vqclip.protocols`).
+#: The methods that a class of anybody's must have to be of use in a group (:mod:`vqclip.protocols`).
 _METHODS = {
     "generator": ("decode", "latent_shape"),
     "perceptor": ("encode_text", "encode_image"),
     "init": ("__call__",),
     "latent": ("__call__",),
     "augmentations": ("draw", "transform", "cut"),
-    "noise": ("factor", "draw"),
+    "noise": ("draw",),
     "loss": ("on_crops", "on_picture", "total"),
     "terms": ("__call__",),
     "optimizer": ("step", "zero_grad", "state_dict"),
