@@ -1,10 +1,14 @@
 """``vqclip show``: schedules as they run, and a cost that was measured."""
 
+import re
+
 import pytest
 from PIL import Image
 
+from vqclip import run
 from vqclip.cli.main import main
 from vqclip.cli.show import draw, schedules_of, text_plot
+from vqclip.runs.cost import sizes
 from vqclip.schedules import schedule
 
 
@@ -51,3 +55,21 @@ def test_a_mistake_is_a_mistake(capsys):
     with pytest.raises(SystemExit) as stop:
         main(["show", "steeps=3"])
     assert stop.value.code == 2 and "Did you mean steps?" in capsys.readouterr().err
+
+
+def test_a_long_run_says_what_it_will_cost_once_it_knows(small_pair, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("vqclip.callbacks.LONG", 0)
+    words = [word for word in small_pair if not word.startswith(("callbacks", "steps"))]
+    run("a fox", [*words, "~callbacks.timelapse", "steps=8"], folder=tmp_path / "run")
+    said = capsys.readouterr().err
+    assert len(re.findall(r"about \d+ s: \S+ s a step; \S+ GB at its peak", said)) == 1
+
+
+def test_a_part_of_ones_own_without_crops_has_sizes_too():
+    config = {
+        "prompts": {"include": ["a", "b", "c", "d"]},
+        "batch_size": 2,
+        "augmentations": {"_target_": "mine.Whole"},
+    }
+    line = sizes(config | {"steps": 7, "snapshot_every": 3, "size": [32, 64]})
+    assert line == '8 pictures of 32×64, 7 steps, 4 snapshots each: "a", "b", "c", …'

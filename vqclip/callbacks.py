@@ -2,42 +2,61 @@
 
 from __future__ import annotations
 
+import sys
+import time
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from torch import Tensor
 from tqdm import tqdm
 
 from vqclip.module import optimisation
+from vqclip.runs.cost import TRIAL, Cost
 from vqclip.runs.recorder import Recorder
 
 __all__ = ["AutoStop", "Interpolation", "Progress", "Timelapse"]
 
+LONG = 60  #: seconds of a run whose cost is told
+
 
 class Progress(pl.Callback):
-    """A bar with the loss and its terms."""
+    """A bar with the loss and its terms; of a long run also what it will cost, once that is measured."""
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.clock: list[float] = []  # at the end of the first steps
         self.bar = tqdm(
             total=optimisation(pl_module).steps,
             initial=trainer.global_step,
             desc="optimising",
             unit="step",
             dynamic_ncols=True,
+            mininterval=0.1 if sys.stderr.isatty() else 10,  # each of them a line in a log
         )
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
+        if len(self.clock) < TRIAL:
+            self.clock.append(time.perf_counter())
+            left = self.bar.total - self.bar.n
+            if len(self.clock) == TRIAL and (cost := Cost.of(self.clock)).step * left > LONG:
+                self.bar.write(cost.line(left), file=sys.stderr)
         # tqdm's own throttle decides when to draw; numbers leave the device only then.
         if self.bar.update():
-            shown = {k: v.mean().item() for k, v in optimisation(pl_module).metrics.items() if isinstance(v, Tensor)}
-            self.bar.set_postfix({k: f"{v:.3f}" for k, v in shown.items()}, refresh=False)
+            module = optimisation(pl_module)
+            shown = {
+                name: module.metrics[name] for name in ("loss", *module.objective.weights) if name in module.metrics
+            }
+            self.bar.set_postfix(
+                {k: f"{torch.as_tensor(v).mean().item():.3f}" for k, v in shown.items()}, refresh=False
+            )
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.bar.close()
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         if hasattr(self, "bar"):
-            self.bar.close()
+            self.bar.close()  # of a run that was broken off
 
 
 class AutoStop(pl.Callback):

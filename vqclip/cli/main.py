@@ -45,6 +45,10 @@ TOOLS = {
 }
 
 
+#: Pictures of a run that are shown in the terminal.
+SHOWN = 6
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Entry point of ``vqclip``.  Exits with 2 on a user's mistake, 1 where a job failed, 141 where nobody reads on."""
     try:
@@ -121,12 +125,30 @@ def _resume(run: Path, overrides: Sequence[str]) -> int:
     return int(result.status == DIVERGED)
 
 
-def _tell(result: Result) -> None:
-    """The pictures, as the last lines."""
+def _tell(result: Result, job: bool = False) -> None:
+    """The pictures, which are the last of stdout, and the next command; of a sweep's job the former."""
+    from vqclip.io.inline import show
+
     if result.reason:
         print(f"vqclip: {result.status}: {result.reason}", file=sys.stderr)
-    for path in result.pictures:
+    pictures = [path for path in result.pictures if path.exists()]
+    for path in pictures:
         print(path)
+    if job:
+        return
+    show(pictures[:SHOWN])
+    if result.status != DIVERGED:
+        print(f"next: {_next(result)}", file=sys.stderr)
+
+
+def _next(result: Result) -> str:
+    from vqclip.config.resolve import time_varying
+    from vqclip.runs.folder import RunFolder
+
+    near = RunFolder(Path(os.path.relpath(result.folder)))
+    if any(time_varying(result.config)):  # more steps would be other ones
+        return near.rerun_command
+    return f"{near.resume_command} steps={2 * result.config['steps']}   (more steps)"
 
 
 def _hydra(command: Command) -> None:
@@ -171,6 +193,8 @@ def _job(cfg: DictConfig) -> float:
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
+    from vqclip.config.resolve import resolved
+    from vqclip.runs.cost import sizes
     from vqclip.runs.execute import execute
     from vqclip.runs.status import DIVERGED, Diverged
 
@@ -181,6 +205,8 @@ def _job(cfg: DictConfig) -> float:
     if sweep and cfg.sweep:
         torch.set_num_threads(cfg.sweep.threads)
         print(_job_line(folder, cfg.sweep), flush=True)
+    if not sweep or (cfg.sweep and cfg.sweep.get("job", 1) == 1):  # the others are alike
+        print(sizes(resolved(cfg)), file=sys.stderr)
     try:
         result = execute(cfg, folder, resume=bool(cfg.sweep))
     except UserError as error:
@@ -190,7 +216,7 @@ def _job(cfg: DictConfig) -> float:
         sys.exit(error.exit_status)
     if result.status == DIVERGED and sweep:
         raise Diverged(str(result.reason))  # Hydra counts it among the jobs that failed, and goes on
-    _tell(result)
+    _tell(result, sweep)
     if result.status == DIVERGED:
         sys.exit(1)
     return result.score

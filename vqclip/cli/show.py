@@ -5,13 +5,10 @@ from __future__ import annotations
 import argparse
 import csv
 import os
-import statistics
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -19,25 +16,15 @@ from vqclip.config.check import check
 from vqclip.config.compose import compose
 from vqclip.config.resolve import resolved
 from vqclip.errors import UserError
+from vqclip.runs.cost import TRIAL, Cost, sizes
 from vqclip.schedules import AnySchedule, schedule
 
-__all__ = ["Cost", "main", "measure", "schedules_of", "text_plot"]
+__all__ = ["main", "measure", "schedules_of", "text_plot"]
 
 #: Numbers that are shown also where they are constant.
 ALWAYS = ("loss.alpha", "loss.beta", "loss.anchor", "noise.factor", "optimizer.lr")
 _LEVELS = "▁▂▃▄▅▆▇█"
 _COLUMNS = 32
-#: Steps that are run to measure: the first one of a process is slower and not counted.
-_TRIAL = 4
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What a few steps of a run took on this machine."""
-
-    step: float  #: seconds a step, median
-    start: float  #: seconds to load the models and begin
-    memory: float  #: peak GB: of the GPU where there is one, else resident
 
 
 def main(argv: Sequence[str]) -> int:
@@ -51,7 +38,7 @@ def main(argv: Sequence[str]) -> int:
     width = max(map(len, lines))
     for name, line in lines.items():
         print(f"  {name:<{width}}  {text_plot(line)}")
-    print("\n".join(_sizes(config)))
+    print(f"\n  {sizes(config)}")
     if arguments.png:
         draw(lines, arguments.png)
         print(arguments.png)
@@ -93,31 +80,12 @@ def text_plot(line: AnySchedule) -> str:
     return f"{line.start:g} {bars} {line.end:g}  {line.shape}"
 
 
-def _sizes(config: Mapping[str, Any]) -> list[str]:
-    from vqclip.prompts import parse_prompts
-
-    pictures = len(parse_prompts(config["prompts"]["include"])) * config["batch_size"]
-    steps, every = config["steps"], config["snapshot_every"]
-    snapshots = 1 + -(-steps // every)
-    crops = config["augmentations"]["crops"]["count"] * pictures
-    height, width = config["size"]
-    return [
-        "",
-        f"  {pictures} picture{'s' * (pictures > 1)} of {height}×{width}, {steps} steps of {crops} crops, "
-        f"{snapshots} snapshots each",
-    ]
-
-
 def _cost_line(config: Mapping[str, Any], words: Sequence[str]) -> str:
     try:
         cost = measure(words)
     except UserError as error:
         return f"  seconds and memory cannot be told: {str(error).splitlines()[0]}"
-    total = cost.start + cost.step * config["steps"]
-    return (
-        f"  about {_duration(total)}: {cost.start:.0f} s to begin, {cost.step:.2g} s a step; "
-        f"{cost.memory:.1f} GB at its peak (measured just now, {_TRIAL} steps)"
-    )
+    return f"  {cost.line(config['steps'])} (measured just now, {TRIAL} steps)"
 
 
 def measure(words: Sequence[str]) -> Cost:
@@ -130,14 +98,13 @@ def measure(words: Sequence[str]) -> Cost:
     from vqclip.cli.main import split
     from vqclip.runs.execute import execute
 
-    quiet = ["logger=none", "callbacks=none", f"steps={_TRIAL}", f"snapshot_every={_TRIAL}"]
+    quiet = ["logger=none", "callbacks=none", f"steps={TRIAL}", f"snapshot_every={TRIAL}"]
     with tempfile.TemporaryDirectory() as name, _offline():
         execute(compose([*split(words), *quiet], output_dir=name), Path(name))
         with open(Path(name) / "timing.csv", newline="") as file:
             clock = [float(row["seconds"]) for row in csv.DictReader(file)]
     took = time.perf_counter() - began
-    steps = [after - before for before, after in pairwise(clock[1:])]  # the first of a process is slower
-    return Cost(step=statistics.median(steps), start=took - sum(steps), memory=_peak())
+    return Cost.of(clock[1:], start=took - (clock[-1] - clock[1]))
 
 
 @contextmanager
@@ -150,22 +117,6 @@ def _offline() -> Iterator[None]:
         del os.environ["VQCLIP_OFFLINE"]
         if before is not None:
             os.environ["VQCLIP_OFFLINE"] = before
-
-
-def _peak() -> float:
-    import resource
-
-    import torch
-
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated() / 1e9
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def draw(lines: Mapping[str, AnySchedule], path: Path) -> None:

@@ -163,7 +163,7 @@ def wandb_logger(config: dict, mode: str | None, save_dir: str | None = None, **
     run = _begin(save_dir, config, mode, _arguments(config, kwargs))
     run.define_metric("step", hidden=True)
     run.define_metric("*", step_metric="step")
-    if run.offline:
+    if run.offline and not config.get("sweep"):  # of a sweep it is said once, at its end
         print(
             f"W&B offline. Look: wandb leet {Path(run.dir).parent}   Upload: vqclip sync {shlex.quote(str(save_dir))}"
         )

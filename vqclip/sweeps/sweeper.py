@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import shlex
 import shutil
 import sys
 import traceback
@@ -90,9 +91,12 @@ class Sweep:
             what = f"{error.filename or folder}: {error.strerror or error}"
             print(f"vqclip: {what}. The same command runs what is missing", file=sys.stderr)
             sys.exit(1)
+        words = [word for word in sys.argv[1:] if not word.startswith("hydra.sweep.dir=")]
+        again = shlex.join(["vqclip", *words, f"hydra.sweep.dir={folder}"])
         if unfinished:
-            print(f"vqclip: {unfinished} did not finish; the same command runs what is missing", file=sys.stderr)
+            print(f"vqclip: {unfinished} did not finish. Try: {again}", file=sys.stderr)
             sys.exit(1)
+        print(f"next: {again}   (with more values, only the new jobs run)", file=sys.stderr)
 
     def _grid(self, arguments: list[str]) -> list[Job]:
         """The job of every combination, checked."""
@@ -243,11 +247,14 @@ class Sweep:
 
     def _compare(self, folder: Path) -> None:
         from vqclip.compare.write import compare
+        from vqclip.io.inline import show
 
         if not any((path / "config.yaml").exists() for path in numbered_folders(folder)):
             return
-        for path in compare([folder], folder):
+        written = compare([folder], folder)
+        for path in written:
             print(path)
+        show(written[:1])
 
     def _show(self) -> None:
         """The comparison to the loggers that have a place for it."""
