@@ -213,12 +213,33 @@ def test_page_opens_a_picture_large_with_its_timelapse_and_command(page):
     assert "10" in dialog.locator(".table").first.text_content()
 
 
+def differences(page):
+    """Rows of the settings that differ, under their title."""
+    return [row.locator("td").all_text_contents() for row in page.locator("#differences tr").all()[1:]]
+
+
+def test_page_on_a_phone_is_no_wider_than_the_phone(sweep, browser):
+    page = browser.new_page(viewport={"width": 390, "height": 844})
+    page.goto((sweep / "compare.html").as_uri())
+    for layout in ("sheet", "gallery", "table", "curves"):
+        page.select_option("#layout", layout)
+        assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0, layout
+    page.select_option("#layout", "gallery")
+    for n in range(3):
+        page.locator("figure input").nth(n).check()
+    page.click("#compare")
+    assert (
+        page.evaluate("document.querySelector('dialog').scrollWidth - document.querySelector('dialog').clientWidth")
+        == 0
+    )
+    page.close()
+
+
 def test_page_puts_two_side_by_side_with_what_differs(page):
     page.locator("figure input").nth(0).check()
     page.locator("figure input").nth(2).check()
     page.click("#compare")
-    rows = [[cell.text_content() for cell in row.locator("td").all()] for row in page.locator("#differences tr").all()]
-    assert rows == [["loss.beta", "0", "10"]]
+    assert differences(page) == [["loss.beta", "0", "10"]]
     assert page.locator("#dialog .pair img").count() == 2
 
 
@@ -256,8 +277,7 @@ def test_page_compares_more_than_two(page):
         page.locator("figure input").nth(n).check()
     assert page.locator("#compare").text_content() == "compare the 3"
     page.click("#compare")
-    rows = [[cell.text_content() for cell in row.locator("td").all()] for row in page.locator("#differences tr").all()]
-    assert rows == [["loss.alpha", "0.5", "0.5", "1"], ["loss.beta", "0", "10", "0"]]
+    assert differences(page) == [["loss.alpha", "0.5", "0.5", "1"], ["loss.beta", "0", "10", "0"]]
     assert page.locator("#dialog .pair img").count() == 3
     address = page.url
     page.goto("about:blank")
