@@ -78,6 +78,7 @@ SLIPS = {
     ("mine.png",): "mine.png: a picture, not a text. Its change: vqclip experiment=edit init.path=mine.png 'a fox'.",
     ("intepolate", "mine.png", "--frames", "3"): "intepolate: there is no such tool. Try: vqclip interpolate mine.png",
     ("resume", "mine.png"): "resume: a key. Try: vqclip resume=mine.png",
+    ("loss/terms=[tv]", "a fox"): "loss/terms: nothing is chosen of that group yet. Try: +loss/terms=[NAME]",
     ("interpolate", "."): ".: not a run folder, it has no config.yaml.",
     ("experiment=edit", "a fox"): "init.path: a value is missing. Try: init.path=photo.jpg",
 }

@@ -1,5 +1,6 @@
 """Terms of the objective: what each is small for, that every preset runs, and classes of one's own from outside."""
 
+import re
 import sys
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from vqclip.config.check import errors_in
 from vqclip.config.compose import compose
 from vqclip.config.instantiate import instantiate
 from vqclip.config.resolve import resolved
+from vqclip.errors import UserError
 from vqclip.loss import Include, Objective
 from vqclip.protocols import Generator, Perceptor, Targets, Term, View
 from vqclip.schedules import ever, negated, schedule
@@ -47,6 +49,17 @@ MIRRORED = torch.cat([NOISE[..., :8], NOISE[..., :8].flip(-1)], -1)
 def test_a_term_is_small_where_the_picture_is_as_it_says(term, small, large):
     assert term(view(small)).shape == (2,) and isinstance(term, Term)
     assert (term(view(small)) < term(view(large))).all()
+
+
+@pytest.mark.parametrize("value, what", [(torch.zeros(()), "[]"), (torch.zeros(2, 3), "[2, 3]"), (0.5, "float")])
+def test_a_term_that_gives_something_else_than_a_value_a_picture_is_named(value, what):
+    def own(view):
+        return value
+
+    own.weight = 1
+    objective = Objective(alpha=1, beta=0, anchor=0, terms={"own": own})
+    with pytest.raises(UserError, match=rf"loss.terms.own: it gave {re.escape(what)}. Allowed: one value a picture"):
+        objective.on_picture(view(GREY))
 
 
 def test_the_pixel_anchor_measures_from_the_start():

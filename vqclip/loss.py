@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from vqclip.errors import UserError
 from vqclip.protocols import CropView, Targets, Term, View
 from vqclip.schedules import ever, negated, schedule
 from vqclip.targets import combine_texts, gated
@@ -110,7 +111,7 @@ class Objective:
         """Terms on crops: name → sum over the view's crops, [B], unweighted."""
         targets = view.targets
         found = {
-            name: term(view)
+            name: _of_each_picture(name, term(view))
             for name, term in self.terms.items()
             if getattr(term, "on_crops", False)
             and (name != "exclude" or targets.exclude is not None)
@@ -126,7 +127,7 @@ class Objective:
     def on_picture(self, view: View) -> dict[str, Tensor]:
         """Terms on the picture and the latent: name → [B], unweighted."""
         return {
-            name: term(view)
+            name: _of_each_picture(name, term(view))
             for name, term in self.terms.items()
             if not getattr(term, "on_crops", False) and self._counts(name)
         }
@@ -158,3 +159,13 @@ def _uniform(term: Any) -> Term:
         if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) and p.default is p.empty
     ]
     return _OfImageAndLatent(term) if len(needed) == 2 else term
+
+
+def _of_each_picture(name: str, value: Tensor) -> Tensor:
+    """A term's value, which a term of one's own may have got wrong."""
+    if getattr(value, "ndim", None) != 1:
+        what = list(value.shape) if isinstance(value, Tensor) else type(value).__name__
+        raise UserError(
+            f"loss.terms.{name}: it gave {what}. Allowed: one value a picture, [B]. Try: value.flatten(1).mean(1)"
+        )
+    return value

@@ -142,7 +142,7 @@ class Choice:
 
     @property
     def allowed(self) -> str:
-        return f"one of {', '.join(map(str, self.options))}"
+        return f"one of {', '.join(dict.fromkeys(map(str, self.options)))}"
 
     def check(self, value: Any) -> None:
         if not any(value == option and type(value) is type(option) for option in self.options):

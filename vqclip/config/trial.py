@@ -73,7 +73,7 @@ def _tried(path: str, value: Mapping[str, Any], make: Callable[[], Any]) -> Iter
     except Exception as error:  # whatever a class raises at what it does not take
         reason = " ".join(str(error).split()) or type(error).__name__
         what = value.get("_target_", "Lightning's Trainer")
-        helps = ". Try: trainer=cpu" if "No supported gpu" in reason else ""
+        helps = ". Try: trainer=cpu" if "No supported gpu" in reason or "CUDAAccelerator" in reason else ""
         yield f"{path}: {what} does not take it here: {reason.rstrip('!')}{helps}"
     finally:
         lightning.setLevel(level)
