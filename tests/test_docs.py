@@ -134,6 +134,28 @@ def test_every_picture_of_the_docs_is_small_and_made_by_a_command():
     assert all(path.stat().st_size < 300_000 for path in kept)
 
 
+def messages_of_troubleshooting() -> list[str]:
+    """Code in the first column, without the rows of other programs' messages."""
+    text = (REPO / "docs/troubleshooting.md").read_text().partition("## Installing")[0]
+    cells = re.findall(r"^\| ([^|]*) \|", text, re.MULTILINE)
+    return [
+        code for cell in cells if cell.startswith("`") for code in re.findall(r"`([^`]+)`", cell)[:1] if " " in code
+    ]
+
+
+@pytest.fixture(scope="module")
+def sources() -> str:
+    """The package's code, texts that go on in the next line joined, and every placeholder an ellipsis."""
+    text = "\n".join(path.read_text() for path in (REPO / "vqclip").rglob("*.py"))
+    text = re.sub(r"""["']\s*\n\s*f?["']""", "", text)
+    return re.sub(r"\{[^{}\n]*\}", "…", text)
+
+
+@pytest.mark.parametrize("message", messages_of_troubleshooting())
+def test_every_message_of_the_troubleshooting_page_is_in_the_code(message, sources):
+    assert re.search("[^\n]*".join(map(re.escape, message.split("…"))), sources), message
+
+
 def test_the_python_of_the_readme_runs(small_pair, tmp_path, monkeypatch):
     """On the small pair: what the docs show of Python, as it stands but for the models."""
     import vqclip
