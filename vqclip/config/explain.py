@@ -43,7 +43,7 @@ def explain(error: Exception, config_dir: str | None = None, overrides: Sequence
         key = found[1]
         if owner := owner_of(key):
             return f"{key}: belongs to {owner}, which is not chosen. Try: {owner} {key}=…"
-        if "override" in found[0] and key in _groups():
+        if "override" in found[0] and key in groups():
             return f"{key}: nothing is chosen of that group yet. Try: +{key}=[NAME]"
         if "append" in found[0]:
             return f"{key}: is there already, + is for what is not. Try: {key}=VALUE"
