@@ -161,15 +161,15 @@ def test_the_python_of_the_readme_runs(small_pair, tmp_path, monkeypatch):
     import vqclip
     from vqclip.runs.arguments import as_overrides
 
-    def on_small_pair(function):
+    def on_small_pair(function, many):
         def call(prompt=None, overrides=(), *places, **keys):
-            return function(prompt, [*small_pair, *as_overrides(None, overrides, {})], *places, **keys)
+            return function(prompt, [*small_pair, *as_overrides(None, overrides, {}, many)], *places, **keys)
 
         return call
 
     monkeypatch.chdir(tmp_path)
     for name in ("run", "sweep"):
-        monkeypatch.setattr(vqclip, name, on_small_pair(getattr(vqclip, name)))
+        monkeypatch.setattr(vqclip, name, on_small_pair(getattr(vqclip, name), many=name == "sweep"))
     for page in (REPO / "README.md", REPO / "docs/python.md"):
         for block in re.findall(r"^```python\n(.*?)^```", page.read_text(), flags=re.DOTALL | re.MULTILINE):
             with contextlib.redirect_stdout(io.StringIO()):

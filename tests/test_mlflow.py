@@ -1,11 +1,15 @@
 """MLflow, against its own server on loopback: runs, curves, pictures, files, a sweep as a run above its jobs."""
 
+import csv
+import io
 import json
+import re
 import socket
 import subprocess
 import sys
 import time
 import urllib.request
+from pathlib import Path
 
 import pytest
 from test_sweep import sweep
@@ -123,3 +127,30 @@ def test_a_server_that_is_not_there_is_said_in_a_line(small_pair, tmp_path):
     words = [*small_pair, "logger=mlflow", f"logger.mlflow.tracking_uri=http://127.0.0.1:{port}"]
     with pytest.raises(UserError, match=r"the server does not answer.*Try: mlflow server"):
         run("a fox", words, tmp_path / "run")
+
+
+def test_every_swept_key_is_on_every_dashboard(pair, client, tmp_path):
+    """Groups as well as numbers: in the table, on the page, in W&B's table and in MLflow's."""
+    folder = tmp_path / "multirun" / "smoke"
+    swept = {"noise": ["default", "sfumato"], "loss.alpha": ["0.5", "1"]}
+    both = ["logger=[wandb,mlflow]" if word == "logger=mlflow" else word for word in pair]
+    words = [f"{key}={','.join(values)}" for key, values in swept.items()]
+    assert sweep(f"hydra.sweep.dir={folder}", *words, "logger.wandb.mode=offline", "an owl", pair=both) == 0
+    with open(folder / "results.csv", newline="") as file:
+        found = list(csv.DictReader(file))
+    page = (folder / "compare.html").read_text()
+    page = json.loads(re.search(r'type="application/json"[^>]*>(.*?)</script>', page)[1])
+    [shown] = [json.loads(path.read_text()) for path in folder.glob("wandb/*/files/media/table/comparison*.json")]
+    parent = json.loads((folder / "sweep.json").read_text())["mlflow"]
+    table = json.loads(Path(client.download_artifacts(parent, "results.json", str(tmp_path))).read_text())
+    tables = {
+        "csv": found,
+        "page": list(csv.DictReader(io.StringIO(page["csv"]))),
+        "wandb": [dict(zip(shown["columns"], row, strict=True)) for row in shown["data"]],
+        "mlflow": [dict(zip(table["columns"], row, strict=True)) for row in table["data"]],
+    }
+    for name, rows in tables.items():
+        values = {(row["noise"], float(row["loss.alpha"])) for row in rows}
+        assert values == {(noise, alpha) for noise in swept["noise"] for alpha in (0.5, 1.0)}, name
+    jobs = client.search_runs(["1"], f"tags.mlflow.parentRunId = '{parent}'")
+    assert {job.data.params["sweep.noise"] for job in jobs} == set(swept["noise"])

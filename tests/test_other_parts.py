@@ -1,6 +1,7 @@
 """Beside other people's parts: stock callbacks, limits, optimisers, a profiler, and numbers that are none any more."""
 
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 from test_sweep import sweep
 
 from vqclip import UserError, run
+from vqclip.cli import main
 
 HABITS = Path(__file__).parents[1] / "experiments" / "habits"
 sys.path.insert(0, str(HABITS))
@@ -88,6 +90,16 @@ def test_a_launcher_without_its_cluster_is_one_line(small_pair, tmp_path):
     done = subprocess.run([sys.executable, "-m", "vqclip", *words], capture_output=True, text=True)
     said = [line for line in done.stderr.splitlines() if line.startswith("vqclip: ")]
     assert done.returncode == 2 and "hydra/launcher=slurm" in said[-1] and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("habit", [own for own in ENTRIES if own.refused], ids=str)
+def test_what_is_not_done_here_is_answered_in_a_line(habit, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        main(["hydra.run.dir=run", *shlex.split(habit.command.removeprefix("vqclip "))])
+    said = capsys.readouterr().err
+    assert ended.value.code == 2 and all(word in said for word in habit.refused), said
+    assert said.count("vqclip: ") == 1 and not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("habit", [pytest.param(h, marks=() if h.fast else pytest.mark.slow) for h in ENTRIES], ids=str)

@@ -98,9 +98,11 @@ def sweep(
 
     Args:
         prompt, config_dir: as for :func:`run`.
-        overrides: as for :func:`run`; ``"loss.beta=0,.5"`` or ``{"loss.beta": "0,.5"}`` are swept.  In a mapping, a
-            list is one value.
+        overrides: as for :func:`run`; ``"loss.beta=0,.5"``, ``{"loss.beta": "0,.5"}`` or ``{"loss.beta": [0, 0.5]}``
+            are swept.  A list is several values, a tuple is one: ``{"size": [(64, 64), (64, 96)]}`` are two sizes,
+            ``{"size": (64, 96)}`` is one.
         folder: where the jobs go; default ``multirun/<date>/<time>``.  One that holds an earlier sweep is completed.
+        keys: more of the same, ``seed=[0, 1, 2]``.
 
     Returns:
         The runs, with the contact sheet, the page and the table, also where some jobs failed.

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
-__all__ = ["UserError", "closest"]
+__all__ = ["UserError", "closest", "shown"]
 
 
 class UserError(Exception):
@@ -22,3 +23,11 @@ def closest(word: str, known: Iterable[str]) -> str:
     """`` Did you mean …?`` or nothing."""
     near = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
     return f" Did you mean {near[0]}?" if near else ""
+
+
+def shown(value: Any) -> str:
+    """A value for a message, as it is typed: a text in quotes, all of them short."""
+    if value is None or isinstance(value, bool):
+        return "null" if value is None else str(value).lower()
+    text = repr(value) if isinstance(value, str) else str(value)
+    return text if len(text) <= 200 else f"{text[:199]}…"

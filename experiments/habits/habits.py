@@ -12,12 +12,30 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from refused import REFUSED
 from wandb_records import records, rows_of, sent_config
 
 LIGHTNING = "pytorch_lightning.callbacks"
 RATE = f"+callbacks.rate._target_={LIGHTNING}.LearningRateMonitor +callbacks.rate.logging_interval=step"
 DEVICE = f"+callbacks.device._target_={LIGHTNING}.DeviceStatsMonitor +callbacks.device.cpu_stats=true"
+OWN_CONFIG = (
+    "import pathlib; made = {"
+    "'loss/mine.yaml': 'defaults: [default, _self_]\\nalpha: 2\\n', "
+    "'experiment/mine.yaml': '# @package _global_\\ndefaults: [{override /loss: mine}]\\nsteps: 3\\n', "
+    "'experiment/more.yaml': '# @package _global_\\nsteps: 2\\n', "
+    "'whole.yaml': 'defaults: [config, _self_]\\nsteps: 1\\n'}; "
+    "[(pathlib.Path('own', n).parent.mkdir(parents=True, exist_ok=True), pathlib.Path('own', n).write_text(t)) "
+    "for n, t in made.items()]"
+)
 NOT_A_NUMBER = "'optimizer={_target_:torch.optim.SGD,lr:1e6}' loss.anchor=1e6 steps=8"
+
+
+LOGGERS = "pytorch_lightning.loggers"
+
+
+def _callback(name: str, **arguments: Any) -> str:
+    told = "".join(f", {key}: {value}" for key, value in arguments.items())
+    return f"'+callbacks.mine={{_target_: {LIGHTNING}.{name}{told}}}'"
 
 
 @dataclass(frozen=True)
@@ -36,6 +54,7 @@ class Habit:
     small: bool = True
     needs_server: bool = False
     fast: bool = False  #: runs no model, and so in every run of the tests
+    refused: tuple[str, ...] = ()  #: words of the one message that answers it; such a habit runs nothing
 
     def __str__(self) -> str:
         return re.sub(r"[^\w=.-]+", " ", self.command).strip()[:60]
@@ -196,6 +215,28 @@ def _hydra() -> list[Habit]:
         Habit(part, f'vqclip -m seed=0,1 "a red fox" {to} hydra/launcher=slurm', "no Slurm here: a line, not forty",
               lambda seen: (seen.code != 0 and len(seen.out.splitlines()) <= 4 and "Traceback" not in seen.out)
               or f"{len(seen.out.splitlines())} lines: {seen.last_line}"),
+        *(Habit(part, f"vqclip -m '{key}={values}' 'a fox' {to} steps=1", f"{count} jobs", jobs(count))
+          for key, values, count in (("seed", "range(0,3)", 3), ("seed", "choice(0,1)", 2), ("seed", "sort(2,0,1)", 3),
+                                     ("seed", "shuffle(range(0,3))", 3), ("noise", "glob([d*,n*])", 2),
+                                     ("noise", "default,null", 2), ("size", "[64,64],[64,96]", 2),
+                                     ("optimizer.lr", "0.1,{start:0.1,end:0}", 2), ("+vars.mine", "1,2", 2))),
+        *(Habit(part, f"vqclip -m seed=0,1 'a fox' {to} steps=1 hydra/launcher={launcher}",
+                "two jobs, and no overrides",
+                lambda seen: jobs(2)(seen) and "augmentations.crops.count=4" not in seen.out)
+          for launcher in ("joblib", "submitit_local", "ray")),
+        *(Habit(part, f"vqclip 'a fox' hydra.run.dir=run {words}", "a run", lambda seen: report(seen)["steps"] == 4)
+          for words in ("hydra.job.chdir=true", "hydra/job_logging=none", "hydra.verbose=true",
+                        "hydra.output_subdir=null",
+                        "'++loss.alpha=2'", "'tags=[\"${now:%H-%M}\"]'", "'loss.beta=${loss.alpha}'",
+                        "prompts.exclude= ", "+noise@vars.mine=none")),
+        *(Habit(part, f"python: {OWN_CONFIG}; import subprocess, sys; "
+                f"words = ['a fox', 'hydra.run.dir=run', '--config-dir', 'own', *{words}, *small[1:]]; "
+                "print(subprocess.run([sys.executable, '-m', 'vqclip', *words]).returncode == 0)", expected,
+                lambda seen, steps=steps: says("True")(seen) is True and report(seen)["steps"] == steps)
+          for words, expected, steps in ((["experiment=mine"], "a group of one's own with override /loss", 3),
+                                         (["+experiment=[mine,more]"], "two of them", 2),
+                                         (["-cn", "whole"], "a whole config of one's own", 1))),
+        Habit(part, 'vqclip "a fox" --resolve --cfg job -p loss', "the group alone", says("alpha: 1"), fast=True),
         Habit(part, 'vqclip steps=3 sed=1 "a fox"', "did you mean seed", refused("sed", "seed"), small=False,
               fast=True),
     ]  # fmt: skip
@@ -280,6 +321,33 @@ def _lightning() -> list[Habit]:
               lambda seen: (seen.code == 2 and "SparseAdam" in seen.out) or seen.last_line),
         Habit(part, f"{run} 'loss.terms={{smooth:{{_target_:vqclip.loss.TotalVariation,weight:0.1}}}}'",
               "a whole dict of terms", lambda seen: "smooth" in (seen.folder / "run/metrics.csv").read_text()),
+        *(Habit(part, f"{run} 'optimizer={{_target_: torch.optim.{name}, lr: 0.01}}'", "a run", ended("finished"))
+          for name in ("ASGD", "Adadelta", "Adafactor", "Adamax", "NAdam", "RAdam", "RMSprop", "Rprop", "SGD")),
+        Habit(part, f"{run} {_callback('ModelCheckpoint', monitor='loss', save_top_k=3)} steps=8",
+              "the three best, beside last.ckpt",
+              lambda seen: len(list((seen.folder / "run").rglob("epoch*.ckpt"))) == 3),
+        Habit(part, f"{run} {_callback('Timer', duration='00:00:00:01')} steps=100000", "stopped early, and why",
+              ended("stopped early", "Timer")),
+        Habit(part, f"{run} {_callback('ModelSummary')}", "its table", says("Trainable params", "latent")),
+        Habit(part, f"{run} {_callback('EarlyStopping', monitor='loss', verbose='true')}", "what it has to say",
+              says("Metric loss improved")),
+        Habit(part, f"{run} '+trainer.profiler={{_target_: pytorch_lightning.profilers.SimpleProfiler}}'", "its table",
+              says("Profiler Report")),
+        Habit(part, f"{run} 'callbacks={{one: {{_target_: {LIGHTNING}.Timer}}, "
+              f"two: {{_target_: {LIGHTNING}.ModelSummary}}}}'",
+              "two callbacks by name", says("Trainable params")),
+        *(Habit(part, f"{run} {key}", "none of them", ended("finished"))
+          for key in ("callbacks=null", "logger=null", "logger=false", "~callbacks", "~noise", "~logger")),
+        *(Habit(part, f"{run} +trainer.{key}", "a run", ended("finished"))
+          for key in ("deterministic=true", "detect_anomaly=true", "benchmark=true", "profiler=advanced")),
+        Habit(part, f"{run} trainer.precision=bf16-mixed trainer.log_every_n_steps=2", "a run, a row every second step",
+              lambda seen: len((seen.folder / "run/metrics.csv").read_text().splitlines()) == 4),
+        Habit(part, f"{run} 'logger={{a: {{_target_: {LOGGERS}.CSVLogger, save_dir: a}}, "
+              f"b: {{_target_: {LOGGERS}.TensorBoardLogger, save_dir: b}}}}'", "both, with the config",
+              lambda seen: len(list(seen.folder.glob("[ab]/**/hparams.yaml"))) == 2),
+        Habit(part, f"{run} '+logger.w={{_target_: {LOGGERS}.WandbLogger, offline: true, save_dir: w}}'",
+              "Lightning's own logger, with the pictures",
+              lambda seen: len(list(seen.folder.glob("w/wandb/*/files/media/images/picture/*.png"))) == 3),
         Habit(part, f"{run} {NOT_A_NUMBER}", "diverged, with the likely cause, the last good picture kept",
               lambda seen: ended("diverged", "Likely cause", code=1)(seen)
               and (seen.folder / "run/picture-00/final.png").is_file()),
@@ -327,4 +395,14 @@ def _python() -> list[Habit]:
     ]  # fmt: skip
 
 
-HABITS: list[Habit] = [*_hydra(), *_wandb(), *_lightning(), *_python()]
+def _refused() -> list[Habit]:
+    """What would do nothing here, or other than it says: a sentence with the key to use instead."""
+    one_line = "one line with what to do, exit 2"
+    return [
+        Habit(part, f'vqclip "a fox" {words}', one_line, refused(*said.split("|")), refused=tuple(said.split("|")))
+        for part, rows in REFUSED.items()
+        for words, said in rows.items()
+    ]
+
+
+HABITS: list[Habit] = [*_hydra(), *_wandb(), *_lightning(), *_python(), *_refused()]

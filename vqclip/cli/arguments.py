@@ -30,7 +30,6 @@ FLAGS: dict[str, tuple[str, ...] | None] = {
     "--config-dir": None,
     "--config-name": None,
     "--shell-completion": None,
-    "--experimental-rerun": None,
 }
 _SHORT = {
     "-m": "--multirun",
@@ -42,6 +41,11 @@ _SHORT = {
     "-cd": "--config-dir",
     "-cn": "--config-name",
     "-sc": "--shell-completion",
+}
+#: Flags of Hydra's that have no use here → what to use.
+_ELSEWHERE = {
+    **dict.fromkeys(("-cp", "--config-path"), "groups and configs of your own lie beside ours. Try: --config-dir DIR"),
+    "--experimental-rerun": "a run folder knows how it was made. Try: vqclip rerun RUN",
 }
 _OVERRIDE = re.compile(r"[~+]{0,2}(?P<key>[a-z_][\w.@/]*)(=|$)")
 
@@ -62,7 +66,7 @@ class Command:
     @property
     def shows(self) -> bool:
         """Whether Hydra only shows something, and nothing runs."""
-        return bool({"--cfg", "--info", "--hydra-help", "--shell-completion", "--experimental-rerun"} & set(self.flags))
+        return bool({"--cfg", "--info", "--hydra-help", "--shell-completion"} & set(self.flags))
 
     @property
     def words(self) -> list[str]:
@@ -101,6 +105,8 @@ def parse_arguments(argv: Sequence[str]) -> Command:
     _refuse(command)
     command.overrides = as_hydra_takes_it(command.overrides)
     if command.prompts:
+        if twice := [word for word in command.overrides if word.startswith("prompts.include=")]:
+            raise UserError(f"{twice[0]}: the prompt {command.prompts[0]!r} says it already. Allowed: one of the two")
         command.notes += [note for prompt in command.prompts for note in _peers_forms(prompt)]
         command.overrides.append(f"prompts.include=[{','.join(map(quote, command.prompts))}]")
     return command
@@ -110,6 +116,8 @@ def _flag(word: str, rest: list[str]) -> tuple[str, str | None]:
     """A flag's long form and its value, which is taken off ``rest`` where it stands alone."""
     name, equals, value = word.partition("=")
     name = _SHORT.get(name, name)
+    if name in _ELSEWHERE:
+        raise UserError(f"{word}: {_ELSEWHERE[name]}")
     if name not in FLAGS:
         key = name.lstrip("-").replace("-", "_")
         if is_name(key):
@@ -137,8 +145,8 @@ def _is_override(word: str) -> bool:
     if not match:
         return False
     key = match["key"]
-    if match[2] != "=":
-        return word.startswith("~")  # a deletion; a word alone is a prompt
+    if word[0] in "+~" or match[2] != "=":
+        return word[0] == "~" or match[2] == "="  # a word alone is a prompt
     first = re.split(r"[./@]", key)[0]
     if first in top_level() or first != key:
         return True

@@ -269,14 +269,15 @@ def _check_before_hydra(command: Command) -> None:
         configs = iter([compose(first_of_sweep(command.overrides, config_dir)[0], config_dir, config_name=name)])
     else:
         configs = compose_all(command.overrides, config_dir, name)
-    overwrite = False
+    overwrite, cfg = False, None
     for cfg in configs:
         check(resolved(cfg))
         overwrite |= bool(cfg.get("overwrite"))
         if cfg.get("hparams_search") and not command.multirun:
             again = shlex.join(["vqclip", "-m", *command.words])
             raise UserError(f"hparams_search: a search runs many jobs. Try: {again}")
-    check_place(command.overrides, command.multirun, overwrite)
+    if cfg is not None:
+        check_place(cfg, command.overrides, command.multirun, overwrite)
 
 
 def _swept_elsewhere(overrides: Sequence[str]) -> bool:

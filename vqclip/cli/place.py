@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from omegaconf import DictConfig, OmegaConf
+
+from vqclip.errors import UserError
 from vqclip.runs.folder import RunFolder
 from vqclip.runs.guard import refuse_overwrite
 from vqclip.runs.lock import lock_folder
@@ -12,7 +16,7 @@ from vqclip.runs.lock import lock_folder
 __all__ = ["check_place"]
 
 
-def check_place(overrides: Sequence[str], multirun: bool, overwrite: bool) -> None:
+def check_place(cfg: DictConfig, overrides: Sequence[str], multirun: bool, overwrite: bool) -> None:
     """Refuse a folder that the user named and that cannot be written, is in use, or holds a run.
 
     Raises:
@@ -20,7 +24,10 @@ def check_place(overrides: Sequence[str], multirun: bool, overwrite: bool) -> No
     """
     key = "hydra.sweep.dir=" if multirun else "hydra.run.dir="
     named = [word.partition("=")[2].strip("\"'") for word in overrides if word.lstrip("+").startswith(key)]
-    if not named or not named[-1] or "${" in named[-1]:
+    if not named or not named[-1]:
+        return
+    if "${" in named[-1]:
+        _check_names(f"{key}{named[-1]}", cfg)
         return
     run = RunFolder(named[-1])
     created = [path for path in [run.path, *run.path.parents] if not path.exists()]
@@ -31,6 +38,15 @@ def check_place(overrides: Sequence[str], multirun: bool, overwrite: bool) -> No
                 refuse_overwrite(run)
     finally:
         _remove(run.path, created, had_lock)
+
+
+def _check_names(line: str, cfg: DictConfig) -> None:
+    """Refuse a folder that is named by a key which the config does not have; Hydra's own keys are its business."""
+    for name in re.findall(r"\$\{([\w.]+)\}", line):
+        if not name.startswith("hydra.") and OmegaConf.select(cfg, name) is None:
+            raise UserError(
+                f"{line}: there is no key {name}. Allowed: a key of the config. Try: ${{prompts.include.0}}"
+            )
 
 
 def _remove(folder: Path, created: Sequence[Path], had_lock: bool) -> None:

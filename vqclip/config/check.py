@@ -14,11 +14,11 @@ from typing import Any
 from vqclip.config.meaning import contradictions
 from vqclip.config.nodes import Group, Key, Named, Node, Target
 from vqclip.config.schema import CLASSES, ROOT
-from vqclip.config.targets import OWNED, argument_errors, choices_of, is_for
+from vqclip.config.targets import PASSED_ON, argument_errors, choices_of, is_for, nested_errors
 from vqclip.config.trial import refusals
-from vqclip.errors import UserError, closest
+from vqclip.errors import UserError, closest, shown
 
-__all__ = ["check", "errors_in", "shown"]
+__all__ = ["check", "errors_in"]
 
 
 def check(config: Mapping[str, Any]) -> None:
@@ -33,7 +33,7 @@ def errors_in(config: Mapping[str, Any]) -> list[str]:
     from vqclip.checkpoints.check import validate_cards
     from vqclip.config.parts import class_errors
 
-    errors = list(mistakes(config, ROOT))
+    errors = [*mistakes(config, ROOT), *nested_errors(config)]
     errors += [e for e in _not_plain(config) if not any(own.startswith(e.partition("=")[0]) for own in errors)]
     if isinstance(config.get("checkpoints"), Mapping) and not any(e.startswith("checkpoints") for e in errors):
         errors += [*validate_cards(config["checkpoints"]), *class_errors(config["checkpoints"])]
@@ -98,11 +98,7 @@ def _group_mistakes(value: Mapping, group: Group, path: str, skip: frozenset[str
     if not group.others:
         yield from (unknown(f"{dot}{name}", name, list(group.keys), path) for name in added)
     elif group.others != "*" and added:
-        owned = OWNED.get(group.others, {})
-        for name in [name for name in added if name in owned]:
-            yield f"{dot}{name}={shown(added.pop(name))}: vqclip decides it, since {owned[name]}"
-        if added:
-            yield from argument_errors(group.others, added, path, list(group.keys))
+        yield from argument_errors(group.others, added, path, list(group.keys))
 
 
 def unknown(key: str, name: str, known: list[str], where: str = "") -> str:
@@ -118,9 +114,9 @@ def _missing(node: Node, path: str) -> str:
     if isinstance(node, Key):
         return f"{path}: missing. Allowed: {node.allowed}. Try: {path}={node.example}"
     options = choices_of(path)
-    return f"{path}: missing. " + (
-        f"Allowed: one of {', '.join(options)}. Try: {path}={options[0]}" if options else f"It holds: {node.doc}"
-    )
+    if options and not node.null:
+        return f"{path}: missing. Allowed: one of {', '.join(options)}. Try: {path}={options[0]}"
+    return f"{path}: missing. It holds: {node.doc}" + (f" Try: {path}=null" if node.null else "")
 
 
 def _target_mistakes(value: Mapping, node: Target, path: str) -> Iterator[str]:
@@ -141,7 +137,7 @@ def _target_mistakes(value: Mapping, node: Target, path: str) -> Iterator[str]:
         if name in value or key.needed:
             yield from mistakes(value.get(name), key, f"{path}.{name}")
     arguments = {name: item for name, item in value.items() if name not in special}
-    yield from argument_errors(target, arguments, path, list(node.also), group=node.group)
+    yield from argument_errors(target, arguments, path, [n for n in node.also if n not in PASSED_ON], group=node.group)
 
 
 def _choose(node: Target, path: str) -> str:
@@ -153,11 +149,3 @@ def _choose(node: Target, path: str) -> str:
 
 def _kind_of(value: Any) -> str:
     return "a list" if isinstance(value, list) else "a text" if isinstance(value, str) else "a single value"
-
-
-def shown(value: Any) -> str:
-    """A value for a message, as it is typed: a text in quotes, all of them short."""
-    if value is None or isinstance(value, bool):
-        return "null" if value is None else str(value).lower()
-    text = repr(value) if isinstance(value, str) else str(value)
-    return text if len(text) <= 200 else f"{text[:199]}…"

@@ -11,6 +11,9 @@ from pathlib import Path
 import yaml
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import create_config_search_path
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob, IntervalSweep, Override
 from hydra.errors import HydraException
@@ -18,7 +21,6 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from vqclip.config.explain import explain
-from vqclip.config.grammar import quote
 from vqclip.config.names import as_hydra_takes_it
 from vqclip.config.own_files import endless_files, misplaced_keys
 from vqclip.errors import UserError
@@ -60,12 +62,13 @@ def compose(
     """
     if config_dir and (errors := list(endless_files(config_dir))):
         raise UserError("\n".join(errors))
-    path = [f"hydra.searchpath=[{quote(f'file://{Path(config_dir).absolute()}')}]"] if config_dir else []
     overrides = as_hydra_takes_it(overrides)
     try:
         with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that a search path is not there is said in our own words
-            cfg = hydra_compose(config_name, overrides=[*path, *overrides])
+            if config_dir:
+                _search_too(config_dir)
+            cfg = hydra_compose(config_name, overrides=overrides)
     except COMPOSING as error:
         raise UserError(explain(error, config_dir, overrides)) from None
     if errors := misplaced_keys(cfg, config_dir):
@@ -73,6 +76,14 @@ def compose(
     if OmegaConf.is_dict(cfg.get("paths")):
         OmegaConf.update(cfg, "paths.output_dir", output_dir)
     return cfg
+
+
+def _search_too(config_dir: str) -> None:
+    """Where Hydra's own ``--config-dir`` is looked for: after ours, and for ``--config-name`` as well."""
+    path = create_config_search_path(str(conf_dir()))
+    path.prepend("command-line", f"file://{Path(config_dir).absolute()}", "schema")
+    GlobalHydra.instance().clear()
+    Hydra.create_main_hydra2(task_name="app", config_search_path=path)
 
 
 def compose_all(

@@ -116,6 +116,8 @@ def _no_choice(error: Exception) -> str:
         return f"--config-name {choice}: there is no such file. Allowed: a config beside ours in --config-dir DIR"
     if group == "hydra/launcher" and choice in _EXTRAS:
         return f'{group}={choice}: is not installed. Try: pip install "vqclip[{_EXTRAS[choice]}]"'
+    if group == "hydra/sweeper":
+        return f"{group}={choice}: is not used here. Allowed: basic, vqclip. A search: vqclip -m hparams_search=optuna"
     options = sorted(getattr(error, "options", None) or (path.stem for path in (conf_dir() / group).glob("*.yaml")))
     if group == "experiment" and (study := _study(choice)):
         return study

@@ -125,7 +125,7 @@ class Scheduled:
         try:
             made = schedule(value)
             values = [made(step / 20) for step in range(21)]
-        except (TypeError, ValueError, KeyError, OverflowError, ZeroDivisionError):
+        except Exception:  # whatever a class of the user's own raises, or Hydra of one that cannot be made
             raise ValueError from None
         if not all(map(_is_number, values)):
             raise ValueError

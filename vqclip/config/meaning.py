@@ -8,8 +8,9 @@ from typing import Any
 
 from vqclip.errors import UserError
 from vqclip.prompts import parse_prompts
+from vqclip.schedules import ever, schedule
 
-__all__ = ["contradictions"]
+__all__ = ["contradictions", "steps_within"]
 
 #: Names of the objective's own terms.
 BUILT_IN = ("include", "exclude", "anchor", "alpha", "beta", "loss", "lr")
@@ -25,6 +26,8 @@ def contradictions(config: Mapping[str, Any]) -> Iterator[str]:
     yield from _crops(config["augmentations"])
     yield from _search(config)
     yield from _devices(config["trainer"])
+    yield from _limit(config)
+    yield from _monitors(config)
 
 
 def _size(config: Mapping[str, Any]) -> Iterator[str]:
@@ -199,3 +202,39 @@ def _devices(trainer: Mapping[str, Any]) -> Iterator[str]:
             f"trainer.devices={devices}: one job uses one device; more devices are more jobs. Allowed: 1, auto, or [2] "
             "for the third one. Try: trainer.devices=1, and -m hydra/launcher=workers for several"
         )
+
+
+def _limit(config: Mapping[str, Any]) -> Iterator[str]:
+    limit, steps = config["trainer"].get("limit_train_batches"), config["steps"]
+    if limit is None:
+        return
+    number = isinstance(limit, int | float) and not isinstance(limit, bool)
+    if not number or steps_within(limit, steps) < 1:
+        yield (
+            f"trainer.limit_train_batches={limit}: of steps={steps} it leaves none. Allowed: a number of steps from 1, "
+            f"or a part of them as 0.5. Try: steps={steps}"
+        )
+
+
+def steps_within(limit: float | None, steps: int) -> int:
+    """Steps that ``trainer.limit_train_batches`` leaves: so many, or that part of them, as Lightning has it."""
+    return steps if limit is None else min(steps, int(limit * steps) if isinstance(limit, float) else limit)
+
+
+def _monitors(config: Mapping[str, Any]) -> Iterator[str]:
+    """Numbers that callbacks of Lightning's watch, and that no run has."""
+    callbacks = {name: own for name, own in (config["callbacks"] or {}).items() if own}
+    if any("monitor" not in own and not own["_target_"].startswith("vqclip.") for own in callbacks.values()):
+        return  # it may log numbers of its own
+    loss = config["loss"]
+    known = ["loss", "score", "include", "lr", "noise", "grad_norm", "latent_norm"]
+    known += ["exclude"] if parse_prompts(config["prompts"]["exclude"]) else []
+    known += [name for name in ("anchor",) if ever(schedule(loss.get(name) or 0))]
+    known += [name for name, own in (loss.get("terms") or {}).items() if own]
+    for name, own in callbacks.items():
+        watched = own.get("monitor")
+        if isinstance(watched, str) and watched not in (*known, "step", "epoch"):
+            yield (
+                f"callbacks.{name}.monitor={watched!r}: this run has no such number. Allowed: one of "
+                f"{', '.join(known)}. Try: callbacks.{name}.monitor=loss"
+            )

@@ -51,6 +51,18 @@ _ELSEWHERE = {
 }
 #: Keys of the config's top that belong to no group of ours.
 _BESIDE = ("hydra", "local", "debug", "experiment", "defaults")
+#: Keys of other programs' configs, mostly Lightning's → ours.
+_ELSEWHERE = {
+    **dict.fromkeys(("scheduler", "lr_scheduler"), "optimizer.lr={start: 0.1, end: 0, shape: cosine}"),
+    **dict.fromkeys(("epochs", "max_epochs", "max_steps", "iterations"), "steps=100"),
+    **dict.fromkeys(("ckpt_path", "resume_from_checkpoint"), "resume=RUN"),
+    "seed_everything": "seed=0",
+    "model": "checkpoints=embedded",
+    "data": "prompts.include",
+    "train": "steps=100",
+    "test": "vqclip evaluate RUN",
+    "task_name": "tags=[first]",
+}
 
 
 def classes_of(group: str) -> dict[str, Group]:
@@ -112,7 +124,9 @@ def is_name(word: str) -> bool:
 
 def unknown_key(key: str, more: Sequence[str] = ()) -> str:
     """The sentence that there is no such key."""
-    return f"{key}: there is no such key.{nearest(key, more)} All keys with their values: vqclip --cfg job"
+    other = _ELSEWHERE.get(key.partition(".")[0])
+    near = f" Try: {other}." if other else nearest(key, more)
+    return f"{key}: there is no such key.{near} All keys with their values: vqclip --cfg job"
 
 
 def owner_of(key: str) -> str:
@@ -187,10 +201,15 @@ def as_hydra_takes_it(overrides: Sequence[str]) -> list[str]:
     for override in overrides:
         match = _ASSIGNED.fullmatch(override)
         mark, key, value = match.groups() if match else ("", "", "")
+        is_group = bool(key) and (conf_dir() / key).is_dir()
+        if override[:1] == "~" and override[1:] in _NULL_IS_NONE:
+            override, mark = _without(override[1:]), "~"
         if mark or not key:
             found.append(override)
-        elif value.strip() == "null" and (conf_dir() / key).is_dir():
+        elif is_group and (value.strip() == "null" or (value == "false" and key in _NULL_IS_NONE)):
             found.append(_without(key))
+        elif is_group and (value in ("true", "false") or re.match(r"\s*\[\s*\{", value)):
+            raise UserError(_no_option(key, value))
         elif value.lstrip().startswith("{") and value.rstrip().endswith("}") and key in _mappings():
             replaced = key not in ROOT.keys or (isinstance(ROOT.keys[key], Target) and "_target_" in value)
             found += [f"~{key}", f"+{key}={value}"] if replaced else [f"++{key}={value}"]
@@ -201,6 +220,15 @@ def as_hydra_takes_it(overrides: Sequence[str]) -> list[str]:
         else:
             found.append(override)
     return found
+
+
+def _no_option(group: str, value: str) -> str:
+    """That a truth value or a list of mappings chooses nothing in a group."""
+    options = choices_of(group)
+    parts, example = ("", f"{group}={options[0]}")
+    if "{" in value:
+        parts, example = ", or parts by name", f"'{group}={{one: {{_target_: CLASS}}, two: {{_target_: CLASS}}}}'"
+    return f"{group}={value}: chooses nothing. Allowed: one of {', '.join(options)}{parts}. Try: {example}"
 
 
 def _mappings() -> set[str]:

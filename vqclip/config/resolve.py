@@ -69,6 +69,11 @@ def resolved(cfg: DictConfig) -> dict[str, Any]:
         config = plain_dict(cfg, throw_on_missing=True)
     except OmegaConfBaseException as error:
         key = getattr(error, "full_key", None)
+        if "HydraConfig was not set" in str(error):
+            raise UserError(
+                f"{key}: ${{hydra:…}} is not known before Hydra begins. Allowed: in hydra.run.dir; here keys of the "
+                "config, ${now:%H-%M} and ${oc.env:NAME}"
+            ) from None
         said = "a value is missing" if isinstance(error, MissingMandatoryValue) else str(error).splitlines()[0]
         known = key_at(key) if key else None
         raise UserError(

@@ -87,7 +87,7 @@ TRAINER = Group(
         "accelerator": Key(Choice(("auto", "cpu", "gpu", "cuda", "mps", "tpu")), "auto", "kind of device"),
         "devices": Key(Anything(), "1", "one job uses one device; [2] is the third one"),
         "precision": Key(
-            Choice(("32-true", "32", 32, "bf16-mixed", "bf16", "bf16-true", "64-true", "64", 64)),
+            Choice(("32-true", "bf16-mixed", "32", 32, "bf16")),
             "32-true",
             "of the networks; bf16-mixed where the device has it",
         ),

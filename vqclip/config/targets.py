@@ -10,14 +10,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from vqclip.classes import find
-from vqclip.errors import closest
+from vqclip.config.schema import CLASSES
+from vqclip.errors import closest, shown
 from vqclip.paths import conf_dir
 
-__all__ = ["OWNED", "argument_errors", "choices_of", "class_errors", "is_for"]
+__all__ = ["PASSED_ON", "argument_errors", "choices_of", "class_errors", "is_for", "nested_errors", "refusal"]
 
 _STEPS = "a run has as many steps as `steps` says. Try: steps=100"
 _ONE_DEVICE = "one job uses one device; more devices are more jobs. Try: -m hydra/launcher=workers seed=0,1,2"
 _NO_DATA = "there is no data set: every step looks at the same latent. Try: steps=100"
+_ONE_EPOCH = "a run is one epoch, and a snapshot its validation. Try: snapshot_every=5"
+_RECORDED = "every run keeps its whole config and last.ckpt. Try: resume=RUN"
+_THE_LATENT = "it is the latent."
 
 #: callable → argument → why vqclip decides it itself, and the key to use instead.
 OWNED: dict[str, dict[str, str]] = {
@@ -43,6 +47,7 @@ OWNED: dict[str, dict[str, str]] = {
         **dict.fromkeys(("val_check_interval", "check_val_every_n_epoch", "num_sanity_val_steps"), _NO_DATA),
         "reload_dataloaders_every_n_epochs": _NO_DATA,
         "inference_mode": "there is nothing but training. Try: steps=100",
+        **dict.fromkeys(("model_registry", "enable_autolog_hparams"), _RECORDED),
     },
     "wandb.init": {
         "config": "the whole config is sent as it is. Try: +vars.mine=3",
@@ -51,7 +56,34 @@ OWNED: dict[str, dict[str, str]] = {
         "settings": "vqclip sets them. Try: WANDB_SILENT=false vqclip …",
         "resume": "a resumed run goes on in its own W&B run. Try: resume=RUN",
     },
+    "torch.optim.Adam": {"params": _THE_LATENT},
+    "torch.optim.AdamW": {"params": _THE_LATENT},
+    "pytorch_lightning.callbacks.Timer": {"interval": _ONE_EPOCH},
+    "pytorch_lightning.callbacks.ModelCheckpoint": {
+        "every_n_epochs": "a run is one epoch, and a snapshot its validation. Try: every_n_train_steps=10",
+    },
+    "pytorch_lightning.callbacks.EarlyStopping": {"check_on_train_epoch_end": _ONE_EPOCH},
 }  # fmt: skip
+
+_AVERAGE = "what is shown of an average is the search's. Try: search.average=0.9"
+_NO_LAYERS = "there is one parameter, the latent, and no layer."
+
+#: Classes of Lightning, with what is made of them, that would do nothing here, or harm → what to use instead.
+_REFUSED = {
+    "StochasticWeightAveraging": _AVERAGE,
+    "WeightAveraging": _AVERAGE,
+    "EMAWeightAveraging": _AVERAGE,
+    "GradientAccumulationScheduler": "a step sees all its crops at once. Try: augmentations.crops.count=64",
+    "LearningRateFinder": "one latent has no data to try rates on. Try: -m optimizer.lr=0.03,0.1,0.3",
+    "BatchSizeFinder": "as many pictures are worked on at once as fit. Try: memory.picture_chunk=null",
+    "OnExceptionCheckpoint": "last.ckpt is the point to go on from. Try: resume=RUN, and snapshot_every=5",
+    "ModelPruning": _NO_LAYERS,
+    "BaseFinetuning": _NO_LAYERS,
+    "BasePredictionWriter": "nothing is predicted; pictures are in the run folder. Try: vqclip show RUN",
+}
+
+#: Keys of ours that every class of a group is given as an argument of its own.
+PASSED_ON = ("lr", "weight")
 
 #: What vqclip gives itself when it makes one: role → names.
 _GIVEN = {"optimizer": 1, "wandb.init": 0}
@@ -108,10 +140,40 @@ def class_errors(part: Any, target: str, group: str, path: str) -> Iterator[str]
         )
 
 
+def refusal(part: Any) -> str:
+    """Why a class that Lightning has, or one made of it, is not used here; empty where it may be."""
+    for base in getattr(part, "__mro__", ()):
+        if base.__module__.startswith("pytorch_lightning.") and base.__name__ in _REFUSED:
+            return f"vqclip decides it, since {_REFUSED[base.__name__]}"
+    return ""
+
+
+def nested_errors(value: Any, path: str = "") -> Iterator[str]:
+    """Classes that are not there, at any depth of a config, each as one message."""
+    if isinstance(value, list):
+        for i, item in enumerate(value):
+            yield from nested_errors(item, f"{path}.{i}")
+    elif isinstance(value, Mapping):
+        target = value.get("_target_")
+        if isinstance(target, str) and target and target not in CLASSES:
+            yield from _missing_class(target, path)
+        for name, item in value.items():
+            yield from nested_errors(item, f"{path}.{name}" if path else str(name))
+
+
+def _missing_class(target: str, path: str) -> Iterator[str]:
+    try:
+        find(target)
+    except LookupError as error:
+        other = target.replace("lightning.pytorch.", "pytorch_lightning.", 1)
+        instead = f". Try: {path}._target_={other}" if target.startswith("lightning.pytorch.") else ""
+        yield f"{path}._target_={target}: {error}{instead}"
+
+
 def argument_errors(
     target: str, arguments: Mapping[str, Any], path: str, known: Sequence[str], group: str = ""
 ) -> Iterator[str]:
-    """What is wrong with the arguments of a callable by its signature.
+    """What is wrong with a callable, or with its arguments by its signature; one that is not there is no concern here.
 
     Args:
         arguments: by name.
@@ -120,21 +182,27 @@ def argument_errors(
     """
     try:
         part = find(target)
-    except LookupError as error:
-        yield f"{path}._target_={target}: {error}"
-        return
-    if wrong := list(class_errors(part, target, group, path)):
-        yield from wrong
-        return
-    try:
         accepted = inspect.signature(part).parameters
-    except (TypeError, ValueError):  # built in, without a signature
+    except (LookupError, TypeError, ValueError):  # said by nested_errors; or built in, without a signature
         return
+    if reason := refusal(part):
+        yield f"{path}._target_={target}: {reason}"
+    elif wrong := list(class_errors(part, target, group, path)):
+        yield from wrong
+    else:
+        yield from _names_errors(target, accepted, arguments, path, known, group)
+
+
+def _names_errors(
+    target: str, accepted: Mapping[str, inspect.Parameter], arguments: Mapping, path: str, known: Sequence, group: str
+) -> Iterator[str]:
     names = [p.name for p in accepted.values() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
     given_by_us = names[: _GIVEN.get(group, 0)]
     open_ended = any(p.kind is p.VAR_KEYWORD for p in accepted.values())
-    for name in arguments:
-        if name in given_by_us:
+    for name, value in arguments.items():
+        if name in OWNED.get(target, {}):
+            yield f"{path}.{name}={shown(value)}: vqclip decides it, since {OWNED[target][name]}"
+        elif name in given_by_us:
             yield f"{path}.{name}: vqclip gives it itself. Try: ~{path}.{name}"
         elif name not in names and name not in known and not open_ended:
             near = closest(name, names)

@@ -13,6 +13,7 @@ from typing import Any
 
 from vqclip.classes import find
 from vqclip.config.schema import CLASSES, OURS, TRAINER
+from vqclip.errors import shown
 from vqclip.schedules import schedule
 
 __all__ = ["refusals"]
@@ -22,7 +23,7 @@ def refusals(config: Mapping[str, Any]) -> Iterator[str]:
     """What classes say against the values of a config without mistakes, each as one message."""
     optimizer = config["optimizer"]
     if _is_foreign(optimizer, "torch.optim."):
-        yield from _tried("optimizer", optimizer, lambda: _optimizer(optimizer))
+        yield from _tried("optimizer", optimizer, lambda: _optimizer(optimizer), " Try: optimizer=default")
     for name, callback in (config["callbacks"] or {}).items():
         if callback and _is_foreign(callback, "pytorch_lightning.callbacks."):
             yield from _tried(
@@ -30,9 +31,17 @@ def refusals(config: Mapping[str, Any]) -> Iterator[str]:
                 callback,
                 lambda callback=callback: find(callback["_target_"])(**_arguments(callback)),
             )
+        if callback and callback["_target_"].endswith(".LambdaCallback"):
+            yield from (
+                f"callbacks.{name}.{hook}={shown(value)}: no function. "
+                f"Try: callbacks.{name}.{hook}={{_target_: hydra.utils.get_method, path: mine.function}}"
+                for hook, value in _arguments(callback).items()
+                if not isinstance(value, Mapping)
+            )
     trainer = config["trainer"]
-    if set(trainer) - set(TRAINER.keys) or trainer["accelerator"] not in ("auto", "cpu"):
-        yield from _tried("trainer", trainer, lambda: _trainer(trainer))
+    elsewhere = trainer["accelerator"] not in ("auto", "cpu") or trainer["devices"] != 1
+    if set(trainer) - set(TRAINER.keys) or elsewhere:
+        yield from _tried("trainer", trainer, lambda: _trainer(trainer), " Try: trainer=cpu" if elsewhere else "")
 
 
 def _is_foreign(value: Mapping[str, Any], prefix: str) -> bool:
@@ -60,7 +69,7 @@ def _trainer(value: Mapping[str, Any]) -> Any:
     return find("pytorch_lightning.Trainer")(**lightning, **off, max_epochs=-1, max_steps=1)
 
 
-def _tried(path: str, value: Mapping[str, Any], make: Callable[[], Any]) -> Iterator[str]:
+def _tried(path: str, value: Mapping[str, Any], make: Callable[[], Any], instead: str = "") -> Iterator[str]:
     if any(isinstance(item, Mapping) and "_target_" in item for item in value.values()):
         return  # an object among its arguments, which Hydra makes first
     lightning = logging.getLogger("pytorch_lightning")
@@ -73,7 +82,6 @@ def _tried(path: str, value: Mapping[str, Any], make: Callable[[], Any]) -> Iter
     except Exception as error:  # whatever a class raises at what it does not take
         reason = " ".join(str(error).split()) or type(error).__name__
         what = value.get("_target_", "Lightning's Trainer")
-        helps = ". Try: trainer=cpu" if "No supported gpu" in reason or "CUDAAccelerator" in reason else ""
-        yield f"{path}: {what} does not take it here: {reason.rstrip('!')}{helps}"
+        yield f"{path}: {what} does not take it here: {reason.rstrip('.!')}.{instead}"
     finally:
         lightning.setLevel(level)

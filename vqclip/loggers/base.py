@@ -62,9 +62,12 @@ def log_step(logger: Logger, step: int, numbers: Mapping[str, float], media: Med
         logger.show(step, numbers, media)
         return
     logger.log_metrics(dict(numbers), step)
-    if isinstance(logger, TensorBoardLogger) and media:
-        for name, (x, _) in media.pictures().items():
+    show: Any = getattr(logger, "log_image", None)  # as Lightning's own WandbLogger has it
+    for name, (x, caption) in (media.pictures() if media else {}).items():
+        if isinstance(logger, TensorBoardLogger):
             logger.experiment.add_image(name, x, step)
+        elif show:
+            show(name, [x], step, caption=[caption])
 
 
 def log_result(logger: Logger, folder: Path, report: Mapping[str, Any]) -> None:

@@ -10,7 +10,7 @@ from pytorch_lightning.loggers import Logger
 
 from vqclip.config.instantiate import instantiate
 from vqclip.errors import UserError
-from vqclip.loggers.base import close
+from vqclip.loggers.base import RunView, close
 
 __all__ = ["open_loggers"]
 
@@ -39,7 +39,7 @@ def open_loggers(
             if node:
                 own_id = {"id": past[name]} if past.get(name) else {}
                 more = {"config": dict(recorded), **own_id} if name in _WITH_CONFIG else {}
-                loggers.append(_start(name, node, more))
+                loggers.append(_start(name, node, more, recorded))
         yield loggers
     except BaseException as raised:
         error = raised
@@ -49,9 +49,12 @@ def open_loggers(
             close(logger, error)
 
 
-def _start(name: str, node: Mapping[str, Any], more: Mapping[str, Any]) -> Logger:
+def _start(name: str, node: Mapping[str, Any], more: Mapping[str, Any], recorded: Mapping[str, Any]) -> Logger:
     try:
-        return instantiate(node, _partial_=True)(**more)
+        logger: Logger = instantiate(node, _partial_=True)(**more)
+        if not isinstance(logger, RunView):  # ours have the config already
+            logger.log_hyperparams(dict(recorded))
+        return logger
     except UserError:
         raise
     except Exception as error:  # a logger's own checks: a WANDB_… variable, a package that is missing, a folder

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,15 @@ __all__ = ["as_overrides"]
 
 
 def as_overrides(
-    prompt: str | Sequence[str] | None, overrides: Sequence[str] | Mapping[str, Any], keys: Mapping[str, Any]
+    prompt: str | Sequence[str] | None,
+    overrides: Sequence[str] | Mapping[str, Any],
+    keys: Mapping[str, Any],
+    swept: bool = False,
 ) -> list[str]:
     """What the command line would be given.
+
+    Args:
+        swept: whether a list among the values is several values of its key.
 
     Raises:
         UserError: a value that no config can hold.
@@ -27,11 +34,8 @@ def as_overrides(
     texts = [prompt] if isinstance(prompt, str) else list(prompt or [])
     if any(not isinstance(text, str) or not text.strip() for text in texts):
         raise UserError(f"prompt={prompt!r}: not allowed. Allowed: a text that is not blank, or a list of such texts")
-    words = [f"{key}={value_of(value)}" for key, value in keys.items()]
-    if isinstance(overrides, Mapping):
-        words = [f"{key}={value_of(value)}" for key, value in overrides.items()] + words
-    else:
-        words = [*overrides, *words]
+    words, given = ([], {**overrides, **keys}) if isinstance(overrides, Mapping) else ([*overrides], keys)
+    words += [f"{key}={choices_of(key, own) if swept else value_of(own)}" for key, own in given.items()]
     return [*words, *([f"prompts.include=[{','.join(map(quote, texts))}]"] if texts else [])]
 
 
@@ -40,6 +44,15 @@ def value_of(value: Any) -> str:
     if isinstance(value, str | Path):
         return str(value)
     return _nested(value)
+
+
+def choices_of(key: str, value: Any) -> str:
+    """A list as Hydra's choices, anything else as one value."""
+    if not isinstance(value, list):
+        return value_of(value)
+    if not value:
+        raise UserError(f"{key}=[]: nothing to sweep over. Allowed: one value or more; () is an empty list")
+    return ",".join(own if isinstance(own, str) and re.fullmatch(r"[\w./-]+", own) else _nested(own) for own in value)
 
 
 def _nested(value: Any) -> str:

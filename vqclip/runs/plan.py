@@ -8,6 +8,8 @@ from typing import Any
 
 from vqclip.config.check import check
 from vqclip.config.resolve import identity
+from vqclip.config.targets import refusal
+from vqclip.errors import UserError
 from vqclip.prompts import parse
 from vqclip.runs.schema import FORMAT
 
@@ -42,6 +44,8 @@ class RunPlan:
             UserError: the config has mistakes; all are named.
         """
         check(config)
+        if errors := [f"callbacks: {type(own).__name__}: {why}" for own in callbacks if (why := refusal(type(own)))]:
+            raise UserError("\n".join(errors))
         include, size = config["prompts"]["include"], config["batch_size"]
         include = include if isinstance(include, list) else [include]
         return cls(

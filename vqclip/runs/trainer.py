@@ -12,6 +12,8 @@ import torch
 from pytorch_lightning.callbacks import Checkpoint, ModelSummary, ProgressBar
 from pytorch_lightning.loggers import Logger
 
+from vqclip.config.instantiate import instantiate
+from vqclip.config.meaning import steps_within
 from vqclip.config.schema import OURS
 from vqclip.module import Networks
 
@@ -31,17 +33,16 @@ def make_trainer(
     So whoever watches a validation (EarlyStopping, ModelCheckpoint, a search's pruning) sees every snapshot.
 
     Args:
-        config: the whole resolved config; of ``trainer`` Lightning gets all but our own keys.
+        config: the whole resolved config; of ``trainer`` Lightning gets all but our own keys, objects in it made.
         folder: the run folder.
         callbacks: the recorder first, so that the others find what it has written.
     """
-    arguments = {key: value for key, value in config["trainer"].items() if key not in OURS}
+    arguments = instantiate({key: value for key, value in config["trainer"].items() if key not in OURS})
     limit = arguments.pop("limit_train_batches", None)  # Lightning would begin its range again and again
-    most = config["steps"] if limit is None else int(limit * config["steps"]) if isinstance(limit, float) else limit
     return pl.Trainer(
         **arguments,
         default_root_dir=str(folder),
-        max_steps=min(most, config["steps"]),
+        max_steps=steps_within(limit, config["steps"]),
         max_epochs=-1,
         val_check_interval=config["snapshot_every"],
         check_val_every_n_epoch=None,  # else a snapshot a step is taken for a validation an epoch

@@ -69,7 +69,7 @@ def run_sweep(
     """See :func:`vqclip.sweep`."""
     folder = Path(folder or datetime.now().strftime("multirun/%Y-%m-%d/%H-%M-%S-%f"))
     directory = ["--config-dir", str(config_dir)] if config_dir else []
-    words = [*as_overrides(prompt, overrides, keys), f"hydra.sweep.dir={quote(str(folder))}"]
+    words = [*as_overrides(prompt, overrides, keys, swept=True), f"hydra.sweep.dir={quote(str(folder))}"]
     done = subprocess.run([sys.executable, "-m", "vqclip", "-m", *directory, *words], stderr=subprocess.PIPE, text=True)
     if done.returncode not in (0, 1) or not folder.is_dir():
         raise UserError(done.stderr.strip().removeprefix("vqclip: ") or f"the sweep ended with {done.returncode}")

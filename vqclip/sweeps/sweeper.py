@@ -31,6 +31,7 @@ from vqclip.config.check import errors_in
 from vqclip.config.compose import COMPOSING
 from vqclip.config.explain import explain
 from vqclip.config.grammar import job_name
+from vqclip.config.names import as_hydra_takes_it
 from vqclip.config.resolve import resolved
 from vqclip.errors import UserError
 from vqclip.io.plain import plain_dict
@@ -168,7 +169,7 @@ class Sweep:
         return jobs
 
     def _compose(self, values: Mapping[str, str], swept: Sequence[str]) -> Job:
-        overrides = [f"{key}={value}" for key, value in values.items()]
+        overrides = as_hydra_takes_it([f"{key}={value}" for key, value in values.items()])
         try:
             cfg = self.loader.load_sweep_config(self.config, overrides)
         except COMPOSING as error:
@@ -211,8 +212,8 @@ class Sweep:
         self.swept = list(dict.fromkeys([*self.swept, *jobs[0].swept]))
         if not self.views:
             self.views = begin_sweep(self.config.get("logger") or {}, folder, group_name(folder))
-        # It would print every override of every job.
-        logging.getLogger("hydra._internal.core_plugins.basic_launcher").setLevel(logging.WARNING)
+        for launchers in ("hydra._internal.core_plugins.basic_launcher", "hydra_plugins"):
+            logging.getLogger(launchers).setLevel(logging.WARNING)  # they would print every override of every job
         commands = []
         for number, job in enumerate(jobs, 1):
             place = places[job.identity]

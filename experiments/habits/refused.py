@@ -1,0 +1,74 @@
+"""What users of Lightning and Hydra type, and what is not done here, with words of the answer (``|`` between them)."""
+
+from __future__ import annotations
+
+_CALLBACKS = "pytorch_lightning.callbacks"
+
+
+def _callback(name: str, more: str = "") -> str:
+    return f"'+callbacks.mine={{_target_: {_CALLBACKS}.{name}{more}}}'"
+
+
+_LIGHTNING = {
+    _callback("StochasticWeightAveraging", ", swa_lrs: 0.1"): "callbacks.mine|Try: search.average=0.9",
+    _callback("EMAWeightAveraging"): "callbacks.mine|Try: search.average=0.9",
+    _callback("GradientAccumulationScheduler", ", scheduling: {0: 2}"): "augmentations.crops.count",
+    _callback("LearningRateFinder"): "Try: -m optimizer.lr=",
+    _callback("BatchSizeFinder"): "Try: memory.picture_chunk=null",
+    _callback("OnExceptionCheckpoint", ", dirpath: x"): "last.ckpt|Try: resume=RUN",
+    _callback("BackboneFinetuning"): "no layer",
+    _callback("ModelPruning", ", pruning_fn: l1_unstructured"): "no layer",
+    _callback("BasePredictionWriter"): "nothing is predicted",
+    _callback("EarlyStopping", ", monitor: val_loss"): "callbacks.mine.monitor='val_loss'|Allowed: one of loss, score",
+    _callback("ModelCheckpoint", ", monitor: exclude"): "callbacks.mine.monitor='exclude'|Allowed: one of loss, score",
+    _callback("ModelCheckpoint", ", every_n_epochs: 2"): "one epoch|Try: every_n_train_steps=10",
+    _callback("EarlyStopping", ", monitor: loss, check_on_train_epoch_end: true"): "one epoch",
+    _callback("Timer", ", duration: 00:00:01:00, interval: epoch"): "callbacks.mine.interval='epoch'|one epoch",
+    "'+callbacks.mine={_target_: lightning_fabric.utilities.spike.SpikeDetection}'": "no class for callbacks.mine",
+    "'+callbacks.mine={_target_: lightning.pytorch.callbacks.Timer}'": f"Try: callbacks.mine._target_={_CALLBACKS}",
+    f"'callbacks=[{{_target_: {_CALLBACKS}.Timer}}]'": "by name|Try: 'callbacks={one:",
+    "logger=true": "Allowed: one of csv, mlflow, none",
+    "trainer.precision=64-true": "Allowed: one of 32-true, bf16-mixed",
+    "+trainer.limit_train_batches=0": "leaves none|a part of them as 0.5",
+    "+trainer.limit_train_batches=0.001": "leaves none",
+    "trainer.devices=[0] trainer.accelerator=cpu": "trainer|Try: trainer=cpu",
+    "trainer.accelerator=tpu": "trainer|Try: trainer=cpu",
+    "+trainer.strategy=ddp": "trainer.strategy='ddp'|hydra/launcher=workers",
+    "+trainer.fast_dev_run=true": "Try: debug=fast",
+    "+trainer.barebones=true": "Try: logger=none callbacks=none",
+    "+trainer.inference_mode=false": "trainer.inference_mode",
+    "+trainer.model_registry=mine": "trainer.model_registry",
+    "+trainer.max_time=soon": "DD:HH:MM:SS",
+    "'+trainer.profiler={_target_: pytorch_lightning.profilers.Nope}'": "there is no Nope in",
+    "'optimizer={_target_: torch.optim.Muon, lr: 0.1}'": "Muon only supports 2D|Try: optimizer=default",
+    "'optimizer={_target_: torch.optim.Adam, params: [], lr: 0.1}'": "optimizer.params",
+    "'optimizer={_target_: torch.optim.Adam}'": "optimizer.lr: missing",
+    "'+scheduler={_target_: torch.optim.lr_scheduler.StepLR, step_size: 3}'": "Try: optimizer.lr={start: 0.1",
+    "'optimizer.lr={_target_: torch.optim.lr_scheduler.StepLR, step_size: 3}'": "optimizer.lr=|or a schedule {start",
+    "'+optimizer.lr_scheduler={_target_: torch.optim.lr_scheduler.StepLR}'": "optimizer.lr_scheduler",
+    "ckpt_path=last.ckpt": "Try: resume=RUN",
+    "max_epochs=3": "Try: steps=100",
+}
+
+_HYDRA = {
+    "-cp mine": "-cp|Try: --config-dir DIR",
+    "--config-path mine": "Try: --config-dir DIR",
+    "--experimental-rerun config.pickle": "Try: vqclip rerun RUN",
+    "--config-name nobody": "--config-name nobody: there is no such file",
+    "-m hydra/sweeper=optuna loss.alpha=0,1": "hydra/sweeper=optuna|hparams_search=optuna",
+    "-m loss.alpha=interval(0,1)": "a range to search|hparams_search=optuna",
+    "'hydra.run.dir=out/${prompt}'": "there is no key prompt|Try: ${prompts.include.0}",
+    "'tags=[\"${hydra:job.name}\"]'": "tags[0]|not known before Hydra begins|${now:%H-%M}",
+    "'tags=[\"${oc.env:NOBODY_SET_THIS}\"]'": "tags[0]|NOBODY_SET_THIS",
+    "'loss.beta=${loss.nothing}'": "loss.beta|loss.nothing",
+    "seed=": "seed=''|a whole number",
+    "~optimizer": "optimizer: missing|Try: optimizer=",
+    "noise@elsewhere=none": "noise@elsewhere",
+    "+mine=3": "mine: there is no such key",
+    "'prompts.include=[\"a dog\"]'": "says it already",
+    "hydra.mode=MULTIRUN seed=0,1": "Try: vqclip -m",
+    "hydra/hydra_logging=colorlog": "there is no such choice",
+}
+
+#: Part of the table → what is typed beside a prompt → words of the answer.
+REFUSED = {"Lightning": _LIGHTNING, "Hydra": _HYDRA}
