@@ -43,11 +43,11 @@ _LIGHTNING = {
     "'optimizer={_target_: torch.optim.Muon, lr: 0.1}'": "Muon only supports 2D|Try: optimizer=default",
     "'optimizer={_target_: torch.optim.Adam, params: [], lr: 0.1}'": "optimizer.params",
     "'optimizer={_target_: torch.optim.Adam}'": "optimizer.lr: missing",
-    "'+scheduler={_target_: torch.optim.lr_scheduler.StepLR, step_size: 3}'": "Try: optimizer.lr={start: 0.1",
+    "'+scheduler={_target_: torch.optim.lr_scheduler.StepLR, step_size: 3}'": "Did you mean optimizer.lr={start: 0.1",
     "'optimizer.lr={_target_: torch.optim.lr_scheduler.StepLR, step_size: 3}'": "optimizer.lr=|or a schedule {start",
     "'+optimizer.lr_scheduler={_target_: torch.optim.lr_scheduler.StepLR}'": "optimizer.lr_scheduler",
-    "ckpt_path=last.ckpt": "Try: resume=RUN",
-    "max_epochs=3": "Try: steps=100",
+    "ckpt_path=last.ckpt": "Did you mean resume?",
+    "max_epochs=3": "Did you mean steps?",
 }
 
 _HYDRA = {

@@ -33,13 +33,19 @@ _NULL_IS_NOTHING = ("debug", "experiment", "hparams_search")
 #: What other programs call a key of ours.
 _ELSEWHERE = {
     "batch": "batch_size",
+    "ckpt_path": "resume",
     "device": "trainer=gpu",
+    "epochs": "steps",
     "gpu": "trainer=gpu",
     "guidance": "loss.alpha",
     "height": "size",
     "iterations": "steps",
     "iters": "steps",
     "learning_rate": "optimizer.lr",
+    "lr_scheduler": "optimizer.lr={start: 0.1, end: 0, shape: cosine}",
+    "max_epochs": "steps",
+    "max_steps": "steps",
+    "model": "checkpoints",
     "negative": "prompts.exclude",
     "negative_prompt": "prompts.exclude",
     "num_steps": "steps",
@@ -47,22 +53,13 @@ _ELSEWHERE = {
     "output": "hydra.run.dir",
     "output_dir": "hydra.run.dir",
     "prompt": "prompts.include",
+    "scheduler": "optimizer.lr={start: 0.1, end: 0, shape: cosine}",
+    "seed_everything": "seed",
+    "task_name": "tags",
     "width": "size",
 }
 #: Keys of the config's top that belong to no group of ours.
 _BESIDE = ("hydra", "local", "debug", "experiment", "defaults")
-#: Keys of other programs' configs, mostly Lightning's → ours.
-_ELSEWHERE = {
-    **dict.fromkeys(("scheduler", "lr_scheduler"), "optimizer.lr={start: 0.1, end: 0, shape: cosine}"),
-    **dict.fromkeys(("epochs", "max_epochs", "max_steps", "iterations"), "steps=100"),
-    **dict.fromkeys(("ckpt_path", "resume_from_checkpoint"), "resume=RUN"),
-    "seed_everything": "seed=0",
-    "model": "checkpoints=embedded",
-    "data": "prompts.include",
-    "train": "steps=100",
-    "test": "vqclip evaluate RUN",
-    "task_name": "tags=[first]",
-}
 
 
 def classes_of(group: str) -> dict[str, Group]:
@@ -124,9 +121,7 @@ def is_name(word: str) -> bool:
 
 def unknown_key(key: str, more: Sequence[str] = ()) -> str:
     """The sentence that there is no such key."""
-    other = _ELSEWHERE.get(key.partition(".")[0])
-    near = f" Try: {other}." if other else nearest(key, more)
-    return f"{key}: there is no such key.{near} All keys with their values: vqclip --cfg job"
+    return f"{key}: there is no such key.{nearest(key, more)} All keys with their values: vqclip --cfg job"
 
 
 def owner_of(key: str) -> str:
