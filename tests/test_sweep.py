@@ -15,10 +15,12 @@ import torch
 import yaml
 from test_resume import FORKS
 
+from vqclip import UserError
 from vqclip.cli import main
 from vqclip.config.compose import compose
 from vqclip.config.grammar import NAME_LENGTH, job_name
 from vqclip.config.resolve import identity, resolved
+from vqclip.runs.arguments import as_overrides
 from vqclip.sweeps.inert import inert_keys, inert_warnings
 from vqclip.sweeps.jobs import Job
 
@@ -296,3 +298,13 @@ def test_searches_and_sweeps_are_not_mixed_up(small_pair, tmp_path, capsys):
     with pytest.raises(SystemExit) as end:
         main(["hparams_search=optuna", *small_pair])
     assert end.value.code == 2 and "Try: vqclip -m hparams_search=optuna" in capsys.readouterr().err
+
+
+def test_from_python_a_list_is_several_values_and_a_tuple_is_one():
+    given = {"noise": ["default", "sfumato"], "size": (64, 96), "prompts.exclude": ["dark, blurry", None]}
+    words = as_overrides(None, given, {"seed": [0, 1], "tags": [["a", "b"]]}, swept=True)
+    exclude = 'prompts.exclude="dark, blurry",null'
+    assert words == ["noise=default,sfumato", "size=[64,96]", exclude, "seed=0,1", 'tags=["a","b"]']
+    assert as_overrides(None, {"size": [64, 96]}, {}) == ["size=[64,96]"]
+    with pytest.raises(UserError, match=r"seed=\[\]: nothing to sweep over"):
+        as_overrides(None, {}, {"seed": []}, swept=True)
