@@ -18,8 +18,9 @@ class WandbServer(ThreadingHTTPServer):
         runs: id → the bucket's input, merged; ``config`` parsed.
         rows: id → file → its lines by offset, so that one sent twice is there once.
         files: path → bytes, as uploaded.
+        sweep_config: YAML of the one sweep that agents work on.
         commands: what agents are told next, one a heartbeat; ``exit`` where none is left.
-        states: id → state that an agent was told of.
+        states: what agents told of their runs, id → running or not.
     """
 
     daemon_threads = True
@@ -29,7 +30,7 @@ class WandbServer(ThreadingHTTPServer):
         self.url = f"http://127.0.0.1:{self.server_port}"
         self.runs, self.rows = defaultdict(dict), defaultdict(lambda: defaultdict(dict))
         self.files, self.artifacts, self.alerts, self.unknown = {}, [], [], []
-        self.commands, self.states = [], {}
+        self.sweep_config, self.commands, self.states = "", [], {}
         self.lock = threading.Lock()
 
     def handle_error(self, request, client_address):
@@ -98,6 +99,19 @@ class WandbServer(ThreadingHTTPServer):
 
     def _Viewer(self, variables):
         return {"viewer": {"entity": "me", "username": "me", "email": "", "flags": "{}", "teams": {"edges": []}}}
+
+    def _SweepWithRuns(self, variables):
+        sweep = {"id": "s1", "name": variables["sweep"], "state": "RUNNING", "config": self.sweep_config}
+        return {"project": {"sweep": {**sweep, "runs": {"edges": []}}}}
+
+    def _CreateAgent(self, variables):
+        return {"createAgent": {"agent": {"id": "agent1"}}}
+
+    def _Heartbeat(self, variables):
+        self.states |= json.loads(variables.get("runState") or "{}")
+        idle = not any(json.loads(variables.get("runState") or "{}").values())
+        command = (self.commands.pop(0) if self.commands else {"type": "exit"}) if idle else None
+        return {"agentHeartbeat": {"agent": {"id": "agent1"}, "commands": json.dumps([command] if command else [])}}
 
     def _NotifyScriptableRunAlert(self, variables):
         self.alerts.append(variables)
