@@ -140,7 +140,8 @@ def test_every_swept_key_is_on_every_dashboard(pair, client, tmp_path):
         found = list(csv.DictReader(file))
     page = (folder / "compare.html").read_text()
     page = json.loads(re.search(r'type="application/json"[^>]*>(.*?)</script>', page)[1])
-    [shown] = [json.loads(path.read_text()) for path in folder.glob("wandb/*/files/media/table/comparison*.json")]
+    tables = folder.glob("wandb/offline-*/files/media/table/comparison*.json")
+    [shown] = [json.loads(path.read_text()) for path in tables]
     parent = json.loads((folder / "sweep.json").read_text())["mlflow"]
     table = json.loads(Path(client.download_artifacts(parent, "results.json", str(tmp_path))).read_text())
     tables = {
