@@ -6,6 +6,7 @@ import os
 import re
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
@@ -25,6 +26,7 @@ from vqclip.errors import UserError
 from vqclip.paths import conf_dir
 from vqclip.prompts import parse_prompts
 from vqclip.schedules import SHAPES
+from vqclip.sweeps.search import distributions_of
 
 WRONG = [None, [], ["x", 1], "much", math.nan, math.inf, -math.inf, 1e300, -(10**30), {"a": 1}, True, ""]
 
@@ -295,9 +297,20 @@ def test_a_sweep_shows_its_first_job_and_globs_its_group():
         list(compose_all(["noise=glob(zzz*)"]))
     with pytest.raises(UserError, match=r"matches nothing\. Try: seed=1,2"):
         first_of_sweep(["seed=range(0)"])
+    with pytest.raises(UserError, match="Try: seed=1,2,3"):
+        first_of_sweep(["seed=range(1,5,0)"])
     for many in (["seed=range(1000000000)"], ["seed=range(1000)", "steps=range(1,1000)"]):
         with pytest.raises(UserError, match="more than 100,000 jobs"):
             first_of_sweep(many)
+
+
+@pytest.mark.parametrize(
+    "word", ["interval(1,0)", "interval(nan,1)", "interval(0,inf)", "tag(log,interval(-1,1))", "range(3,3)"]
+)
+def test_a_range_to_search_goes_from_low_to_high(word):
+    override = OverridesParser.create().parse_override(f"steps={word}")
+    with pytest.raises(UserError, match=r"Allowed: interval\(0,1\)"):
+        distributions_of({"steps": override})
 
 
 LETTERS = ("ab", "bc", "cd", "de")
@@ -402,8 +415,6 @@ def test_any_text_is_a_prompt_or_a_sentence(text):
 @settings(max_examples=60, deadline=None)
 @given(st.text(st.characters(codec="utf-8", exclude_characters="\x00"), min_size=1))
 def test_any_text_survives_quoting(text):
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-
     override = OverridesParser.create().parse_override(f"prompts.include=[{quote(text)}]")
     cfg = OmegaConf.create({"include": override.value()})
     assert list(cfg.include) == [text]

@@ -151,7 +151,10 @@ def _values(override: Override, config_dir: str | None) -> list[str]:
         names = sorted({path.stem for folder in folders for path in (folder / override.key_or_group).glob("*.yaml")})
         found = ends.filter(names)
     else:
-        found = list(islice(override.sweep_string_iterator(), _MOST_JOBS + 1))
+        try:
+            found = list(islice(override.sweep_string_iterator(), _MOST_JOBS + 1))
+        except (ValueError, TypeError, OverflowError) as error:  # as range(1,5,0) has it
+            raise UserError(f"{line_of(override)}: {error}. Allowed: values to sweep. Try: {key}=1,2,3") from None
     if not found:
         example = "glob(*)" if (conf_dir() / str(key)).is_dir() else "1,2"
         raise UserError(f"{override.input_line}: matches nothing. Try: {key}={example}")

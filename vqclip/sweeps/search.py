@@ -6,7 +6,9 @@ done, and goes on behind them.
 
 from __future__ import annotations
 
+import importlib.util
 import io
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +21,7 @@ from vqclip.io.files import atomic_write
 if TYPE_CHECKING:
     import optuna
 
-__all__ = ["plot", "score_of", "search"]
+__all__ = ["distributions_of", "plot", "score_of", "search"]
 
 
 def search(
@@ -39,14 +41,10 @@ def search(
     Raises:
         UserError: Optuna is not installed, or there is nothing to search.
     """
-    try:
-        import optuna
-    except ImportError:
-        raise UserError('hparams_search=optuna: Optuna is not installed. Try: pip install "vqclip[optuna]"') from None
-    if not space:
-        raise UserError("hparams_search: no key has a range. Try: loss.beta=interval(0,1)")
+    import optuna
+
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    distributions = {key: _distribution(override) for key, override in space.items()}
+    distributions = distributions_of(space)
     sampler = optuna.samplers.TPESampler(seed=settings["seed"], constant_liar=settings["at_once"] > 1)
     study = optuna.create_study(direction="maximize", sampler=sampler)
     choices = {k: isinstance(d, optuna.distributions.CategoricalDistribution) for k, d in distributions.items()}
@@ -59,6 +57,19 @@ def search(
         for trial, score in zip(trials, scores, strict=True):
             study.tell(trial, score, state=optuna.trial.TrialState.FAIL if score is None else None)
     return study
+
+
+def distributions_of(space: Mapping[str, Override]) -> dict[str, optuna.distributions.BaseDistribution]:
+    """What values are proposed from, by key.
+
+    Raises:
+        UserError: Optuna is not installed, there is nothing to search, or a range is none.
+    """
+    if importlib.util.find_spec("optuna") is None:
+        raise UserError('hparams_search=optuna: Optuna is not installed. Try: pip install "vqclip[optuna]"')
+    if not space:
+        raise UserError("hparams_search: no key has a range. Try: loss.beta=interval(0,1)")
+    return {key: _distribution(override) for key, override in space.items()}
 
 
 def score_of(folder: Path, report: Mapping[str, Any], kind: str) -> float:
@@ -113,16 +124,21 @@ def _columns(trials: Sequence[optuna.trial.FrozenTrial], keys: Sequence[str]) ->
 def _distribution(override: Override) -> optuna.distributions.BaseDistribution:
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-    value = override.value()
-    if isinstance(value, IntervalSweep) and value.start is not None and value.end is not None:
-        return FloatDistribution(float(value.start), float(value.end), log="log" in value.tags)
-    if isinstance(value, RangeSweep):
-        start, stop, step = value.start, value.stop, value.step
-        if isinstance(start, int) and isinstance(stop, int) and isinstance(step, int):
-            return IntDistribution(start, stop - 1, step=step)
-    if isinstance(value, ChoiceSweep | RangeSweep):
-        return CategoricalDistribution(list(override.sweep_string_iterator()))
-    raise UserError(f"{override.input_line}: not a range. Allowed: interval(0,1), range(0,4), choice(a,b)")
+    value, why = override.value(), "not a range"
+    try:
+        if isinstance(value, IntervalSweep) and value.start is not None and value.end is not None:
+            start, stop = float(value.start), float(value.end)
+            if math.isfinite(start) and math.isfinite(stop):
+                return FloatDistribution(start, stop, log="log" in value.tags)
+        if isinstance(value, RangeSweep):
+            start, stop, step = value.start, value.stop, value.step
+            if isinstance(start, int) and isinstance(stop, int) and isinstance(step, int):
+                return IntDistribution(start, stop - 1, step=step)
+        if isinstance(value, ChoiceSweep | RangeSweep):
+            return CategoricalDistribution(list(override.sweep_string_iterator()))
+    except ValueError as error:  # Optuna's: from high to low, the logarithm of 0
+        why = str(error).rstrip(".")
+    raise UserError(f"{override.input_line}: {why}. Allowed: interval(0,1), range(0,4), choice(a,b)")
 
 
 def _within(value: Any, distribution: optuna.distributions.BaseDistribution) -> bool:

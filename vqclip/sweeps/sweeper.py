@@ -39,6 +39,7 @@ from vqclip.runs.lock import lock_folder
 from vqclip.sweeps.inert import inert_warnings
 from vqclip.sweeps.jobs import Job, group_name, in_batches, is_done, job_folders, numbered_folders, read_report
 from vqclip.sweeps.progress import counted
+from vqclip.sweeps.search import distributions_of, plot, score_of, search
 
 if TYPE_CHECKING:
     from vqclip.loggers.sweep import SweepView
@@ -78,6 +79,8 @@ class Sweep:
         try:
             # Every combination is checked before there is a folder; what a search will propose is not known yet.
             jobs = None if self.config.get("hparams_search") else self._grid(arguments)
+            if jobs is None:
+                distributions_of(self._space(arguments)[0])
             with lock_folder(folder):
                 OmegaConf.save(self.config, folder / "multirun.yaml")
                 try:
@@ -122,12 +125,8 @@ class Sweep:
 
     def _search(self, folder: Path, arguments: list[str]) -> int:
         """Run what the search proposes; how many trials did not finish."""
-        from vqclip.sweeps.search import plot, score_of, search
-
         settings = plain_dict(self.config.hparams_search)
-        parsed = self._parsed([*settings["space"], *arguments])
-        space = {key: override for key, override in parsed.items() if override.is_sweep_override()}
-        fixed = {key: o.get_value_element_as_str() for key, o in parsed.items() if key not in space}
+        space, fixed = self._space(arguments)
         start = {key: OmegaConf.select(self.config, key) for key in space}
         made: list[tuple[str, Path]] = []  # of each trial
 
@@ -153,10 +152,19 @@ class Sweep:
             print(folder / "search.png")
         return len(study.trials) - len(done)
 
+    def _space(self, arguments: Sequence[str]) -> tuple[dict[str, Override], dict[str, str]]:
+        """The searched keys, and the values of the others."""
+        parsed = self._parsed([*plain_dict(self.config.hparams_search)["space"], *arguments])
+        space = {key: override for key, override in parsed.items() if override.is_sweep_override()}
+        return space, {key: o.get_value_element_as_str() for key, o in parsed.items() if key not in space}
+
     def _parsed(self, arguments: Sequence[str]) -> dict[str, Override]:
         """Overrides by key; of several for one key the last."""
         parser = OverridesParser.create(config_loader=self.loader)
-        return {override.get_key_element(): override for override in parser.parse_overrides(list(arguments))}
+        try:
+            return {override.get_key_element(): override for override in parser.parse_overrides(list(arguments))}
+        except COMPOSING as error:
+            raise UserError(explain(error)) from None
 
     def _checked(self, combinations: Sequence[Mapping[str, str]], swept: Sequence[str]) -> list[Job]:
         """The job of each combination of overrides; every mistake in any of them as one error."""
