@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 
 from vqclip.cli.arguments import parse_arguments, split
 from vqclip.cli.help import help_page
+from vqclip.cli.place import check_place
 from vqclip.config.check import errors_in
 from vqclip.config.compose import compose, compose_all, first_of_sweep
 from vqclip.config.grammar import quote
@@ -311,6 +312,17 @@ def test_a_range_to_search_goes_from_low_to_high(word):
     override = OverridesParser.create().parse_override(f"steps={word}")
     with pytest.raises(UserError, match=r"Allowed: interval\(0,1\)"):
         distributions_of({"steps": override})
+
+
+@pytest.mark.parametrize("name", ["", "  ", "x" * 300, "a\0b", f"a/{'é' * 130}"])
+def test_a_run_folder_has_a_name_that_the_system_takes(name):
+    with pytest.raises(UserError, match="no name of a folder"):
+        check_place(compose(), [f"hydra.run.dir={name}"], False, False)
+
+
+def test_what_hydras_grammar_cannot_read_is_shown_as_it_can():
+    with pytest.raises(UserError, match=re.escape("""Try: 'hydra.run.dir="狐"'""")):
+        compose(["steps=3", "hydra.run.dir=狐"])
 
 
 LETTERS = ("ab", "bc", "cd", "de")

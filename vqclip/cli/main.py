@@ -164,8 +164,14 @@ def _hydra(command: Command) -> None:
     run = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(_job)
     if command.shows:
         _show(command, run)
-    else:
+        return
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
         run()
+    except (HydraException, OmegaConfBaseException) as error:  # of Hydra's own keys: hydra.run.dir=${nope}
+        raise UserError(" ".join(str(error).split()) + ". All keys with their values: vqclip --cfg all") from None
 
 
 def _show(command: Command, run: Callable[[], None]) -> None:

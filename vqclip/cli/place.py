@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,11 +25,13 @@ def check_place(cfg: DictConfig, overrides: Sequence[str], multirun: bool, overw
     """
     key = "hydra.sweep.dir=" if multirun else "hydra.run.dir="
     named = [word.partition("=")[2].strip("\"'") for word in overrides if word.lstrip("+").startswith(key)]
-    if not named or not named[-1]:
+    if not named:
         return
     if "${" in named[-1]:
         _check_names(f"{key}{named[-1]}", cfg)
         return
+    if not named[-1].strip() or "\0" in named[-1] or any(len(os.fsencode(part)) > 255 for part in named[-1].split("/")):
+        raise UserError(f"{key}{named[-1][:80]}: no name of a folder. Allowed: a path. Try: {key}outputs/mine")
     run = RunFolder(named[-1])
     created = [path for path in [run.path, *run.path.parents] if not path.exists()]
     had_lock = (run.path / ".lock").exists()

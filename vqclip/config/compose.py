@@ -131,7 +131,7 @@ def _parsed(overrides: Sequence[str]) -> list[Override]:
     try:
         return OverridesParser.create().parse_overrides(as_hydra_takes_it(overrides))
     except HydraException as error:
-        raise UserError(explain(error)) from None
+        raise UserError(explain(error, overrides=overrides)) from None
 
 
 def line_of(override: Override) -> str:

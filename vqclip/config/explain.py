@@ -10,6 +10,7 @@ import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, MissingConfigException
 
+from vqclip.config.grammar import quote
 from vqclip.config.names import key_at, owner_of, unknown_key
 from vqclip.config.own_files import broken_files, groups
 from vqclip.errors import closest
@@ -52,7 +53,16 @@ def explain(error: Exception, config_dir: str | None = None, overrides: Sequence
         return unknown_key(found[2], groups())
     if wrong := next(_no_choices(overrides), None):
         return wrong
-    return _of_a_value(text) or _of_a_file(error, text, config_dir)
+    return _of_a_value(text, overrides) or _of_a_file(error, text, config_dir)
+
+
+def _unreadable(overrides: Sequence[str]) -> Iterator[str]:
+    """Those that Hydra's grammar has no reading for."""
+    for line in overrides:
+        try:
+            OverridesParser.create().parse_override(line)
+        except HydraException:
+            yield line
 
 
 def _no_choices(overrides: Sequence[str]) -> Iterator[str]:
@@ -72,18 +82,21 @@ def _no_choices(overrides: Sequence[str]) -> Iterator[str]:
             )
 
 
-def _of_a_value(text: str) -> str:
+def _of_a_value(text: str, overrides: Sequence[str]) -> str:
     """Hydra's grammar, ambiguous values, and values of another kind; empty where it is none of these."""
     if found := re.search(r"Ambiguous value for argument '(.*?)'", text, re.DOTALL):
         line = found[1]
         key, _, value = line.partition("=")
         return f"{line}: several values. Allowed: one, a list, or a sweep. Try: {key}=[{value}], or vqclip -m {line}"
     if any(word in text for word in ("parsing override", "no viable alternative", "mismatched input", "LexerNo")):
-        line = (re.search(r"override '(.*?)'", text) or ["", ""])[1]
+        line = (re.search(r"override '(.*?)'", text) or ["", ""])[1] or next(_unreadable(overrides), "")
         what = f"{line}: " if line else "an override "
+        key, _, value = line.partition("=")
+        strange = "LexerNo" in text and value.isprintable() and not re.search(r"[][{}()\"',]", value)
+        quoted = f"{key}={quote(value)}" if strange else 'prompts.exclude="dark, blurry"'
         return (
             f"{what}cannot be read. Allowed: KEY=VALUE with brackets and quotes closed, and a text with commas or "
-            "brackets in quotes twice. Try: 'prompts.exclude=\"dark, blurry\"'"
+            f"brackets in quotes twice. Try: '{quoted}'"
         )
     if found := re.search(r"Error merging override [+~]*(([^=\s]+)=.*)", text):
         own = key_at(found[2])
