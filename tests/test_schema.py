@@ -24,6 +24,7 @@ from vqclip.config.reference import groups, reference, rows
 from vqclip.config.resolve import resolved
 from vqclip.config.schema import CLASSES, ROOT
 from vqclip.errors import UserError
+from vqclip.io.run_files import OwnedFolder
 from vqclip.paths import conf_dir
 from vqclip.prompts import parse_prompts
 from vqclip.schedules import SHAPES
@@ -374,6 +375,17 @@ def test_a_pipe_among_the_users_own_files_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "experiment" / "mine.yaml")
     with pytest.raises(UserError, match=r"mine\.yaml: no file"):
         compose(["experiment=mine"], str(tmp_path))
+
+
+def test_a_pipe_is_no_picture_no_prompts_and_no_file_of_a_run(tmp_path):
+    os.mkfifo(tmp_path / "run.json")
+    with pytest.raises(UserError, match="a pipe or a device"):
+        OwnedFolder(tmp_path).read(tmp_path / "run.json")
+    for wrong in (
+        ["init=image", f"init.path={tmp_path}/run.json"],
+        [f"prompts.include=[{{file: {tmp_path}/run.json}}]"],
+    ):
+        assert "a pipe or a device" in "".join(errors_in(resolved(compose(wrong))))
 
 
 @pytest.mark.parametrize("name", ["a b", "it's", "a,b", "[a]{b}", "狐 é", "a#b%20", "a=b", "$HOME"])

@@ -31,6 +31,7 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from vqclip.errors import closest
+from vqclip.io.files import refuse_endless
 from vqclip.io.images import open_picture
 from vqclip.io.yaml_text import read_yaml
 from vqclip.schedules import AnySchedule, ever, schedule
@@ -269,10 +270,11 @@ def _region(value: Any) -> Region | None:
 def _lines(path: Any) -> tuple[list[tuple[int, Any]], list[str]]:
     """The entries of a file with their line numbers, and what is wrong with the others."""
     try:
+        refuse_endless(Path(path))
         content = Path(path).read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise ValueError(f"{path}: there is no such file") from None
-    except (OSError, UnicodeDecodeError, TypeError) as error:
+    except (OSError, ValueError, TypeError) as error:
         raise ValueError(f"{path}: not a text file in UTF-8 ({error})") from None
     good, bad = [], []
     for number, line in enumerate(content.splitlines(), start=1):

@@ -33,7 +33,12 @@ def check_place(cfg: DictConfig, overrides: Sequence[str], multirun: bool, overw
     if not named[-1].strip() or "\0" in named[-1] or any(len(os.fsencode(part)) > 255 for part in named[-1].split("/")):
         raise UserError(f"{key}{named[-1][:80]}: no name of a folder. Allowed: a path. Try: {key}outputs/mine")
     run = RunFolder(named[-1])
-    created = [path for path in [run.path, *run.path.parents] if not path.exists()]
+    try:
+        created = [path for path in [run.path, *run.path.parents] if not path.exists()]
+    except OSError as error:
+        raise UserError(
+            f"{run}: {error.strerror}. Allowed: a folder that can be written. Try: {key}outputs/mine"
+        ) from None
     had_lock = (run.path / ".lock").exists()
     try:
         with lock_folder(run.path):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     pass
 
-__all__ = ["append", "atomic_write", "sha256", "write_json"]
+__all__ = ["append", "atomic_write", "refuse_endless", "sha256", "write_json"]
 
 
 def atomic_write(path: Path, content: bytes) -> None:
@@ -41,6 +41,16 @@ def append(path: Path, text: str) -> None:
 def write_json(path: Path, content: dict) -> None:
     """Write ``content`` as indented JSON, whole."""
     atomic_write(path, (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def refuse_endless(path: Path) -> None:
+    """Refuse what might be read for ever: pipes and devices.
+
+    Raises:
+        ValueError: it is one.
+    """
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise ValueError("it is a pipe or a device, not a file")
 
 
 def sha256(path: Path) -> str:

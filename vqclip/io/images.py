@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vqclip.errors import UserError
+from vqclip.io.files import refuse_endless
 
 if TYPE_CHECKING:
     import numpy as np
@@ -47,6 +48,7 @@ def open_picture(path: str | Path) -> Image:
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     try:
+        refuse_endless(Path(path))
         with Image.open(path) as file:
             picture = ImageOps.exif_transpose(file)
             if picture.mode[0] in "IF":  # 16 or 32 bits of grey, which Pillow's own conversion cuts off at 255

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vqclip.errors import UserError
+from vqclip.io.files import refuse_endless
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -58,6 +59,7 @@ class OwnedFolder:
         """
         self.refuse_link(path)
         try:
+            refuse_endless(path)
             return path.read_bytes()
         except FileNotFoundError:
             if path in (self.config_file, self.report_file) and not self.config_file.is_file():
@@ -68,8 +70,9 @@ class OwnedFolder:
                     f"outputs/DATE/TIME or multirun/DATE/TIME/0{helps}"
                 ) from None
             raise UserError(f"{path}: missing. Try: {self._without(path)}") from None
-        except OSError as error:
-            raise UserError(f"{path}: cannot be read: {error.strerror}. Try: ls -l {shlex.quote(str(path))}") from None
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise UserError(f"{path}: cannot be read: {reason}. Try: ls -l {shlex.quote(str(path))}") from None
 
     def refuse_link(self, path: Path) -> None:
         """Refuse a file that is a symbolic link, or lies in a folder of the run that is one."""
