@@ -188,7 +188,7 @@ def _kept_outcome(report: Report, recorder: Recorder, trainer: pl.Trainer) -> It
         scored = zip(report.content["pictures"], recorder.best, recorder.last, strict=True)
         report.add(
             steps=trainer.global_step,
-            pictures=[{**picture, **({"best": best, "final": last} if best else {})} for picture, best, last in scored],
+            pictures=[{**picture, **({"best": best, "final": last} if last else {})} for picture, best, last in scored],
             sha256=dict(sorted(recorder.digests.items())),
         )
 
