@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from fractions import Fraction
 
 import av
 import numpy as np
@@ -131,9 +132,53 @@ def test_frames_of_a_folder_are_those_of_the_video(tmp_path):
     assert [own[0, 0, 0] for own in read_frames(tmp_path / "in")] == [0, 1, 2, 3, 4]
     assert [own[0, 0, 0] for own in read_frames(tmp_path / "in", stride=2, skip=1)] == [2, 4]
     (tmp_path / "text.mp4").write_text("no video")
-    for path, message in ((tmp_path / "text.mp4", "not a video that can be read"), (tmp_path, "no picture in it")):
+    (tmp_path / "in" / "0.png").write_text("no picture")
+    for path, message in (
+        (tmp_path / "text.mp4", "not a video that can be read"),
+        (tmp_path, "no picture in it"),
+        (tmp_path / "in", "0.png: it is not a picture"),
+    ):
         with pytest.raises(UserError, match=message):
             next(read_frames(path))
+
+
+def test_pictures_of_every_mode_and_size_are_frames_on_white(tmp_path):
+    for i, mode in enumerate(("RGBA", "LA", "P", "I;16", "1")):
+        Image.new(mode, (31 + i, 45 - i)).save(tmp_path / f"{i}.png")
+    shades = [int(own.mean()) for own in read_frames(tmp_path)]
+    assert shades == [255, 255, 0, 0, 0]
+
+
+def varying(path, times):
+    """A video whose frames come at these thousandths of a second."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("ffv1", rate=30)
+        stream.width, stream.height, stream.pix_fmt = 32, 32, "bgr0"
+        stream.codec_context.time_base = Fraction(1, 1000)
+        container.start_encoding()  # the file is there also where no frame comes
+        for i, at in enumerate(times):
+            frame = av.VideoFrame.from_ndarray(np.full((32, 32, 3), 20 * i, np.uint8), "rgb24")
+            frame.pts, frame.time_base = at, Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+
+
+def test_a_restyled_video_has_the_others_rate_whatever_its_sides(small_pair, tmp_path):
+    write_video(tmp_path / "in.mp4", (np.full((51, 34, 3), 20 * i, np.uint8) for i in range(8)), 10)
+    film(small_pair, tmp_path / "out", "a fox", "--video", f"{tmp_path}/in.mp4", "--each", "0")
+    film(small_pair, tmp_path / "half", "a fox", "--video", f"{tmp_path}/in.mp4", "--each", "0", "--stride", "2")
+    for name, rate, count in (("out", 10, 8), ("half", 5, 4)):
+        with av.open(str(tmp_path / name / "film.mp4")) as container:
+            assert container.streams.video[0].average_rate == rate
+            assert sum(1 for _ in container.decode(video=0)) == count
+
+
+@pytest.mark.parametrize("times,code", [([], 2), ([0], 0), ([0, 10, 500, 520], 0)])
+def test_a_video_of_no_frame_of_one_and_of_varying_rate(small_pair, tmp_path, capsys, times, code):
+    varying(tmp_path / "in.mkv", times)
+    assert film(small_pair, tmp_path / "out", "a fox", "--video", f"{tmp_path}/in.mkv", "--each", "0") == code
+    assert len(frames(tmp_path / "out")) == len(times)
+    assert times or "Allowed: a video, or a folder of pictures" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -141,6 +186,8 @@ def test_frames_of_a_folder_are_those_of_the_video(tmp_path):
     [
         (["--frames", "0"], "argument --frames: '0' is not a whole number from 1 up"),
         (["--zoom", "fast"], "argument --zoom: 'fast' is neither a number nor a schedule"),
+        (["--zoom", "0"], "argument --zoom: '0' is neither a number nor a schedule {start: 1, end: 2} from 0.01"),
+        (["resume=there"], "resume=there: not allowed here. Allowed: the same command with --to"),
         (["--pan", "3"], "argument --pan: '3' is not X,Y"),
         (["--keep", "2"], "--keep 2.0: not allowed here. Allowed: 0 to 1"),
         (["batch_size=2"], "batch_size: a film is one picture a frame"),

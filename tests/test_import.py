@@ -79,7 +79,7 @@ def here(tmp_path, monkeypatch):
 
 
 def imported(source, here):
-    if "\n" in source:
+    if "\n" in source or ": " in source.split("'")[0]:
         (here / "mine.yaml").write_text(source)
         source = "mine.yaml"
     with pytest.raises(SystemExit) as exit:
@@ -163,6 +163,51 @@ def test_every_option_of_the_tables_says_what_it_does_and_has_one_answer(name):
         assert len(answers) == 1 and option["says"], key
         assert "by" not in option or callable(converter(option["by"])), key
         assert answers & {"never", "none"} or "example" in option, key
+
+
+STRANGE = {
+    "quotes inside": ("""python generate.py -p 'it is a "fox":1.5 | blurry:-0.5'""",
+        {"prompts.include": ['it is a "fox":1.5'], "prompts.exclude": ["blurry:0.5"]}, ""),
+    "no spaces": ("python generate.py -p 'a:1|b:-0.5'", {"prompts.include": ["a"], "prompts.exclude": ["b:0.5"]}, ""),
+    "remarks": ("# mine\npython generate.py \\\n  -p 'a fox' \\\n\n  -i 20 # few", {"steps": 20}, ""),
+    "flags unknown": ("generate.py --prompts='a fox' --foo-bar --baz 3 4", {}, "foo_bar: VQGAN-CLIP has no such option"),
+    "a seed of chance": ("python generate.py -p x -sd -1", {"seed": 0}, "another seed every time"),
+    "a seed by a resolver": ("scenes: a fox\nseed: ${now:%f}", {"seed": 0}, "another seed every time"),
+    "python's None": ("scenes: a fox\nwidth: 64  # small\nheight: None\nViTB32: True", {"size": [512, 64]}, ""),
+    "a resolver in a text": ("scenes: a ${oc.env:HOME} fox", {"prompts.include": ["a ${oc.env:HOME} fox"]}, ""),
+    "a formula": ("scenes: 'a castle:2*sin(t) | fog'", {}, "'a castle:2*sin(t)': a formula or a mask"),
+    "a mask": ("scenes: 'a whale:2_[mask.png]'", {}, "'a whale:2_[mask.png]': a formula or a mask"),
+    "one side": ("prompts: [a fox, an owl]\nsize: [100]", {"steps": 500}, "size=[100]: no value that VQGAN-CLIP takes"),
+    "no quality": ("prompts: a fox\nquality: excellent", {"prompts.include": ["a fox"]}, "quality=excellent: no quality"),
+    "a notebook": (
+        "!pip install x\nimport pixray\npixray.add_settings(prompts='a fox', size=[64, 32])\npixray.do_init(pixray.apply_settings())",
+        {"prompts.include": ["a fox"], "size": [32, 64]}, ""),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", STRANGE)
+def test_what_people_have_in_their_files(here, capsys, name):
+    source, expected, said = STRANGE[name]
+    if "add_settings" in source or "\n  -" in source:
+        (here / "mine.py").write_text(source)
+        source = "mine.py"
+    config = resolved(compose(["experiment=mine"], config_dir=str(imported(source, here))))
+    assert errors_in(config) == []
+    assert {key: at(config, key) for key in expected} == expected
+    assert said in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "source,message",
+    [
+        ("python generate.py -p 'a fox", "No closing quotation"),
+        ("add_settings(a=b) # pixray", "its add_settings cannot be read"),
+    ],
+)
+def test_what_cannot_be_read_is_told(here, capsys, source, message):
+    with pytest.raises(SystemExit) as exit:
+        main(["import", source])
+    assert exit.value.code == 2 and message in capsys.readouterr().err
 
 
 def test_a_command_line_in_a_script_over_several_lines(here):

@@ -1,16 +1,21 @@
 """The optimisation: what is trained, what the gradient is, and that memory settings do not change it."""
 
+import copy
 import os
 import resource
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import pytorch_lightning as pl
 import torch
 
+from vqclip import run
 from vqclip.augmentations import Augmentations
+from vqclip.errors import UserError
 from vqclip.latent import Quantised
 from vqclip.loss import Objective, TotalVariation
+from vqclip.module import Networks
 from vqclip.noise import Noise
 
 
@@ -181,3 +186,24 @@ def test_attention_over_many_places_is_that_over_few(generator, monkeypatch):
     torch.testing.assert_close(generator.decoder(generator.post_quant_conv(z)), exact, rtol=1e-5, atol=1e-5)  # taming's
     monkeypatch.setattr(vqgan_fast, "EXACT_PLACES", 0)
     torch.testing.assert_close(generator.decode_raw(z), exact, rtol=1e-5, atol=1e-5)
+
+
+def test_perceptors_on_several_devices_add_their_gradients_on_the_picture(make_module, generator):
+    guide = make_module().guides["small"]
+    two = {name: replace(guide, weight=0.5) for name in ("one", "other")}
+    found = []
+    for devices in ((), ("cpu", "cpu")):
+        module = make_module(networks=Networks(generator, dict(two), devices))
+        module.to_device("cpu")
+        found.append(gradient(module))
+    torch.testing.assert_close(found[1], found[0], atol=1e-6, rtol=0)
+    elsewhere = {"one": guide, "other": replace(guide, perceptor=copy.deepcopy(guide.perceptor))}
+    module = make_module(networks=Networks(generator, elsewhere, ("cpu", "meta")))
+    module.to_device("cpu")
+    with pytest.raises(NotImplementedError, match="meta"):  # the second one's crops do go there; nothing comes back
+        gradient(module)
+
+
+def test_a_device_that_is_not_here_is_told_with_those_that_are(small_pair, tmp_path):
+    with pytest.raises(UserError, match=r"memory.devices=cuda:9: .*Allowed: cpu"):
+        run("a fox", [*small_pair, "memory.devices=[cpu,cuda:9]"], tmp_path)

@@ -1,6 +1,7 @@
 """Starts: another run's latent to the last bit, pictures of colours and noise, the best of several."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -156,13 +157,18 @@ def test_noise_has_the_slope_and_contrast_asked_for(slope):
 
 
 def test_the_best_of_several_is_chosen_picture_by_picture(start):
-    from dataclasses import replace
-
     init, one = Sine(0.5), Sine(0.5)(start)
     wanted = torch.stack([init(replace(start, rng=StepRandom([s], step)))[0] for s, step in ((0, 3), (1, 0))])
     start = replace(start, score=lambda z: -(z - wanted).square().flatten(1).mean(1))
     assert torch.equal(best_of(init, start, 5), wanted)
     assert torch.equal(best_of(init, start, 1), one) and torch.equal(wanted[1], one[1])
+
+
+def test_a_start_whose_score_is_no_number_is_never_the_best(start):
+    scores = iter([[torch.nan, 1.0], [0.5, torch.nan], [0.7, 0.5]])
+    made = best_of(Sine(0.5), replace(start, score=lambda z: torch.tensor(next(scores))), 3)
+    tries = [Sine(0.5)(replace(start, rng=StepRandom([0, 1], step))) for step in range(3)]
+    assert torch.equal(made, torch.stack([tries[2][0], tries[0][1]]))
 
 
 def test_the_best_of_n_is_the_first_snapshot_with_the_best_score(small_pair, tmp_path):

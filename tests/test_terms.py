@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
+from torchvision.models import vgg16
 from ways import stands_break_and_rerun
 
 from vqclip.config.check import errors_in
@@ -16,7 +18,18 @@ from vqclip.errors import UserError
 from vqclip.loss import Include, Objective
 from vqclip.protocols import Generator, Perceptor, Targets, Term, View
 from vqclip.schedules import ever, negated, schedule
-from vqclip.terms import Contrast, Edges, Palette, PixelAnchor, Saturation, Sharpness, Symmetry, Tiling, TotalVariation
+from vqclip.terms import (
+    Contrast,
+    Edges,
+    Palette,
+    PerceptualAnchor,
+    PixelAnchor,
+    Saturation,
+    Sharpness,
+    Symmetry,
+    Tiling,
+    TotalVariation,
+)
 
 PRESETS = sorted(path.stem for path in (Path(__file__).parent.parent / "conf/loss/terms").glob("*.yaml"))
 
@@ -74,20 +87,45 @@ def test_spherical_and_cosine_agree_where_vector_and_target_do():
         torch.testing.assert_close(Include(-1, distance)(seen), torch.ones(1))
 
 
+@pytest.fixture(scope="module")
+def preset(tmp_path_factory):
+    """The words that ask for a preset; VGG16 has random weights in torchvision's format."""
+    file = tmp_path_factory.mktemp("vgg") / "vgg16.pth"
+    with torch.device("meta"):
+        shapes = {f"features.{key}": value.shape for key, value in vgg16().features.state_dict().items()}
+    rng = torch.Generator().manual_seed(0)
+    torch.save({key: 0.05 * torch.randn(shape, generator=rng) for key, shape in shapes.items()}, file)
+    more = {"perceptual": [f"loss.terms.perceptual.path={file}"]}
+    return lambda name: [f"+loss/terms=[{name}]", *more.get(name, [])]
+
+
 @pytest.mark.parametrize("name", PRESETS)
-def test_every_preset_is_a_sound_config(name):
-    cfg = compose([f"+loss/terms=[{name}]"])
+def test_every_preset_is_a_sound_config(name, preset):
+    cfg = compose(preset(name))
     assert errors_in(resolved(cfg)) == []
     assert list(instantiate(cfg.loss).terms)[3:] == [name]
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_every_preset_reaches_the_latent(make_module, name):
-    module = make_module(objective=instantiate(compose([f"+loss/terms=[{name}]"]).loss))
+def test_every_preset_reaches_the_latent(make_module, name, preset):
+    module = make_module(objective=instantiate(compose(preset(name)).loss))
     optimizer = module.configure_optimizers()
     module.optimise(0, optimizer)
     module.optimise(1, optimizer)
     assert torch.isfinite(module.latent.grad).all() and module.metrics[name].shape == (1,)
+
+
+def test_a_perceptual_anchor_is_nothing_at_the_start_and_hardly_minds_a_shift(preset, tmp_path):
+    term = instantiate(compose(preset("perceptual")).loss).terms["perceptual"]
+    assert torch.equal(term(view(NOISE)), torch.zeros(2))
+    picture = F.interpolate(NOISE, size=64, mode="bicubic").clamp(0, 1)
+    near, far = picture.roll(1, -1), 1 - picture
+    apart = [term(view(other, start_picture=lambda: picture)) for other in (near, far)]
+    assert (apart[0] > 0).all() and (apart[0] < apart[1]).all()
+    torch.save({"features.0.weight": torch.zeros(1)}, tmp_path / "other.pth")
+    for path, wrong in (("gone.pth", "there is no such file"), (tmp_path / "other.pth", "it lacks features.0.bias")):
+        with pytest.raises(UserError, match=wrong):
+            PerceptualAnchor(1, str(path))
 
 
 def test_the_networks_have_the_protocols(generator, perceptor):

@@ -29,6 +29,11 @@ class Guide:
     perceptor: Any  #: a Perceptor
     weight: float  #: the weights of all guides add up to 1
     targets: Targets | MovingTargets
+    device: torch.device | str | None = None  #: where the perceptor is; None for where the pictures are
+
+    def encode(self, crops: Tensor) -> Tensor:
+        """Crops [n,3,S,S] → their vectors [n,D], on the crops' device wherever the perceptor is."""
+        return self.perceptor.encode_image(crops.to(self.device or crops.device)).to(crops.device)
 
 
 @dataclass(frozen=True)
@@ -90,7 +95,7 @@ class Guidance:
             noise = self.noise.draw(rng, count, size, view.progress) if noisy else None
             targets = dict(guide.targets.at(view.progress))[place].of(pictures)
             for chunk in chunks(len(image)):
-                vectors = guide.perceptor.encode_image(self.crops(leaf, draw, noise, size, chunk))
+                vectors = guide.encode(self.crops(leaf, draw, noise, size, chunk))
                 unit = rearrange(F.normalize(vectors, dim=-1), "(b n) d -> b n d", b=len(image))
                 chunk_weights = None if weights is None else weights[:, chunk]
                 terms = self.objective.on_crops(view.on_crops(unit, targets, chunk_weights))

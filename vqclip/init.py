@@ -253,11 +253,11 @@ def best_of(init: Init, start: InitContext, count: int) -> Tensor:
     """The start of the best score among ``count``, picture by picture; the first of them is ``init``'s own."""
     if start.score is None:
         raise ValueError("the best of several starts is asked for, and nothing scores them")
-    best, scores = init(start), None
+    best, scores = init(start), torch.full((len(start.texts),), -torch.inf)
     for candidate in range(count):
         z = init(replace(start, rng=StepRandom(start.rng.seeds, candidate, start.rng.device))) if candidate else best
         score = start.score(z)
-        better = score > (score.new_full(score.shape, -torch.inf) if scores is None else scores)
+        better = score > scores.to(score)  # never where it is no number
         best = torch.where(better[:, None, None, None], z, best)
-        scores = score if scores is None else torch.where(better, score, scores)
+        scores = torch.where(better, score, scores.to(score))
     return best

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from vqclip.errors import UserError
 
-__all__ = ["Chunks", "bytes_kept", "device_memory", "is_out_of_memory", "keep_freed_memory"]
+__all__ = ["Chunks", "bytes_kept", "device_memory", "is_out_of_memory", "keep_freed_memory", "usable"]
 
 
 def keep_freed_memory() -> None:
@@ -38,6 +38,25 @@ def device_memory(device: torch.device) -> int:
     limit = Path("/sys/fs/cgroup/memory.max")
     allowed = limit.read_text().strip() if limit.is_file() else "max"
     return machine if allowed == "max" else min(machine, int(allowed))
+
+
+def usable(devices: Sequence[str] | None) -> list[str]:
+    """These devices, which are all here.
+
+    Raises:
+        UserError: one is not.
+    """
+    for device in devices or ():
+        try:
+            torch.empty(0, device=device)
+        except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts that it had it
+            raise UserError(
+                f"memory.devices={device}: not here ({str(error).splitlines()[0]}). Allowed: cpu, and cuda:0 to "
+                f"cuda:{torch.cuda.device_count() - 1} of this machine's GPUs. Try: memory.devices=null"
+                if torch.cuda.device_count()
+                else f"memory.devices={device}: no GPU is here. Allowed: cpu. Try: memory.devices=null"
+            ) from None
+    return list(devices or ())
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import cycle
 from typing import cast
 
 import pytorch_lightning as pl
@@ -38,14 +39,15 @@ class Networks:
 
     generator: VQGAN
     guides: dict[str, Guide]
+    devices: Sequence[str] = ()  #: where the perceptors go, in turn; by default to the pictures
 
     def to_device(self, device: torch.device | str) -> None:
         """Move them, weights channels-last: convolutions are faster so, on CPUs and GPUs (experiments/benchmarks)."""
         # torch's overloads leave the memory order out.
         self.generator.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-        for name, guide in self.guides.items():
-            perceptor = guide.perceptor.to(device, memory_format=torch.channels_last)
-            self.guides[name] = Guide(perceptor, guide.weight, guide.targets.to(device))
+        for (name, guide), there in zip(self.guides.items(), cycle(self.devices or [device]), strict=False):
+            perceptor = guide.perceptor.to(there, memory_format=torch.channels_last)
+            self.guides[name] = replace(guide, perceptor=perceptor, targets=guide.targets.to(device), device=there)
 
 
 def optimisation(module: pl.LightningModule) -> LatentOptimisation:

@@ -6,7 +6,8 @@ saturation nearer to what was asked.  All are means over pixels or places, so a 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
+from vqclip.errors import UserError
 from vqclip.io.pixels import rgb
 from vqclip.protocols import View
 
@@ -24,6 +26,7 @@ __all__ = [
     "LatentNorm",
     "LatentPrior",
     "Palette",
+    "PerceptualAnchor",
     "PixelAnchor",
     "Saturation",
     "Sharpness",
@@ -177,3 +180,54 @@ class PixelAnchor(_Weighted):
 
     def __call__(self, view: View) -> Tensor:
         return _mean((view.image - view.start_image).square())
+
+
+class PerceptualAnchor:
+    """``mean over layers of mean over places of ‖u(x) − u(x0)‖²``, x0 the picture of the start: holds what is seen.
+
+    u are the features of a layer of VGG16 at unit length, one layer of each of its five blocks: LPIPS (Zhang et al.
+    2018, arXiv 1801.03924) without the weights that it learned for the channels.
+
+    Args:
+        path: torchvision's weights of VGG16 by ImageNet, or its features alone.
+    """
+
+    _LAYERS = (3, 8, 15, 22, 29)
+
+    def __init__(self, weight: Any, path: str):
+        from torchvision.models import vgg16
+
+        from vqclip.checkpoints.tensors import open_tensors
+
+        self.weight = weight
+        file = Path(path).expanduser()
+        if not file.is_file():
+            raise UserError(
+                f"loss.terms.perceptual.path={path}: there is no such file. Allowed: torchvision's weights of VGG16. "
+                "Try: python -c \"import torchvision; torchvision.models.vgg16(weights='DEFAULT')\", which puts "
+                "them where the preset looks"
+            )
+        with torch.device("meta"):  # no random weights, which would be thrown away
+            self.features = vgg16().features.eval().requires_grad_(False)
+        weights = open_tensors(file)
+        names = {key: f"features.{key}" for key in self.features.state_dict()}
+        if lacks := [name for name in names.values() if name not in weights.shapes]:
+            raise UserError(f"loss.terms.perceptual.path={path}: no VGG16, it lacks {lacks[0]}. Allowed: torchvision's")
+        self.features.load_state_dict({key: weights.get(name).float() for key, name in names.items()}, assign=True)
+
+    def __call__(self, view: View) -> Tensor:
+        with torch.no_grad():
+            start = list(self._seen(view.start_image))
+        layers = zip(self._seen(view.image), start, strict=True)
+        return torch.stack([_mean((now - begun).square().sum(1)) for now, begun in layers]).mean(0)
+
+    def _seen(self, image: Tensor) -> Iterator[Tensor]:
+        """[B,3,H,W] in [0,1] → unit features [B,C,h,w] of each layer."""
+        mean, std = (
+            image.new_tensor(values).view(3, 1, 1) for values in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+        )
+        x = (image - mean) / std
+        for i, layer in enumerate(self.features.to(image.device).children()):
+            x = layer(x)
+            if i in self._LAYERS:
+                yield F.normalize(x, dim=1)

@@ -38,18 +38,20 @@ def _arguments(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     )
     parser.add_argument("--frames", type=_whole(1), default=60, help="length of the film (60); at most the video's")
     parser.add_argument("--each", type=_whole(0), default=3, help="steps on every frame but the first (3)")
-    parser.add_argument("--zoom", type=_number, default=1.0, help="how many times as large a frame (1)")
+    parser.add_argument("--zoom", type=_zoom, default=1.0, help="how many times as large a frame, .01 to 100 (1)")
     parser.add_argument("--pan", type=_pair, default=(0.0, 0.0), metavar="X,Y", help="pixels right and down a frame")
     parser.add_argument("--turn", type=_number, default=0.0, help="degrees clockwise a frame (0)")
     parser.add_argument("--border", choices=("reflect", "wrap", "zeros"), default="reflect", help="what comes in")
     parser.add_argument("--video", type=Path, help="a video, or a folder of pictures, to restyle")
     parser.add_argument("--stride", type=_whole(1), default=1, help="every how many of its frames one is taken (1)")
     parser.add_argument("--keep", type=float, default=0.0, help="how much of the last frame stays in it, 0 to 1 (0)")
-    parser.add_argument("--fps", type=_whole(1), default=24, help="frames a second (24)")
+    parser.add_argument("--fps", type=_whole(1), help="frames a second (the video's; 24 without one)")
     parser.add_argument("--to", type=Path, help="the film's folder (outputs/DATE/TIME)")
     args, words = parser.parse_known_args(argv)
     if not 0 <= args.keep <= 1:
         raise UserError(f"--keep {args.keep}: not allowed here. Allowed: 0 to 1. Try: --keep 0.3")
+    if taken := [word for word in words if word.startswith("resume=")]:
+        raise UserError(f"{taken[0]}: not allowed here. Allowed: the same command with --to, which goes on by itself")
     return args, words
 
 
@@ -62,16 +64,21 @@ def _whole(low: int):
     return whole
 
 
-def _number(text: str) -> Any:
+def _number(text: str, low: float = -1e6, high: float = 1e6) -> Any:
     """A number or a schedule."""
     from vqclip.config.kinds import Scheduled
 
     try:
         value = read_yaml(text)
-        Scheduled(-1e6, 1e6).check(value)
+        Scheduled(low, high).check(value)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is neither a number nor a schedule {{start: 1, end: 2}}") from None
+        allowed = f"a number nor a schedule {{start: 1, end: 2}} from {low:g} to {high:g}"
+        raise argparse.ArgumentTypeError(f"{text!r} is neither {allowed}") from None
     return value
+
+
+def _zoom(text: str) -> Any:
+    return _number(text, 0.01, 100.0)
 
 
 def _pair(text: str) -> tuple[Any, Any]:
@@ -92,8 +99,12 @@ def main(argv: Sequence[str]) -> int:
     ]
     from tqdm import tqdm
 
+    from vqclip.io.video import frame_rate
     from vqclip.runs.film import Camera, Film
 
+    if args.fps is None:
+        rate = frame_rate(args.video) if args.video else None
+        args.fps = max(1, round(rate / args.stride)) if rate else 24
     folder = args.to or Path(datetime.now().strftime("outputs/%Y-%m-%d/%H-%M-%S"))
     options = {key: getattr(args, key) for key in ("frames", "each", "video", "stride", "keep", "fps")}
     film = Film(folder, scenes, camera=Camera(args.zoom, args.pan, args.turn, args.border), **options)

@@ -85,7 +85,16 @@ def experiment_of(result: Imported, heading: str) -> str:
 def _put(keys: dict[str, Any], path: Sequence[str], value: Any) -> None:
     for part in path[:-1]:
         keys = keys.setdefault(part, {})
-    keys[path[-1]] = value
+    keys[path[-1]] = _plain(value)
+
+
+def _plain(value: Any) -> Any:
+    """A stranger's value as data: ``${…}`` in it is text."""
+    if isinstance(value, str):
+        return value.replace("${", r"\${")
+    if isinstance(value, list):
+        return [_plain(own) for own in value]
+    return {key: _plain(own) for key, own in value.items()} if isinstance(value, dict) else value
 
 
 def _check(folder: Path, name: str) -> None:

@@ -122,6 +122,13 @@ MEMORY = Group(
         "strip": Key(
             Whole(1), "128", "snapshots are decoded so many rows at a time", "pixels", null="all at once", needed=False
         ),
+        "devices": Key(
+            Listing(Text("a device of torch's")),
+            "[cuda:1,cuda:2]",
+            "where the perceptors are, in turn",
+            null="where the picture is",
+            needed=False,
+        ),
     },
 )
 

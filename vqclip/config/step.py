@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from vqclip.config.kinds import Choice, Colour, Flag, Listing, Number, Scheduled, Size, Whole
+from vqclip.config.kinds import Choice, Colour, Flag, Listing, Number, Scheduled, Size, Text, Whole
 from vqclip.config.nodes import Group, Key, Named, Target
 
 __all__ = ["STEP_CLASSES"]
@@ -152,6 +152,11 @@ _TERMS = {
     "CodebookDistance": _term("codebook", "Mean squared distance of the latent from the nearest code."),
     "LatentPrior": _term("latent_prior", "Mahalanobis distance of the latent from the generator's codes."),
     "PixelAnchor": _term("pixels", "Mean squared difference from the picture of the start."),
+    "PerceptualAnchor": _term(
+        "perceptual",
+        "Mean squared difference of VGG16's unit features from those of the picture of the start.",
+        {"path": Key(Text("a file of torchvision's"), "vgg16-397923af.pth", "weights of VGG16")},
+    ),
 }
 
 STEP_CLASSES: dict[str, Group] = {

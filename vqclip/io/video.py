@@ -14,8 +14,10 @@ from av.error import FFmpegError
 from PIL import Image
 
 from vqclip.errors import UserError
+from vqclip.io.images import pixels
+from vqclip.io.pixels import read_image
 
-__all__ = ["read_frames", "timelapse", "write_video"]
+__all__ = ["frame_rate", "read_frames", "timelapse", "write_video"]
 
 
 def write_video(path: Path, frames: Iterable[np.ndarray], fps: int) -> None:
@@ -85,6 +87,8 @@ def timelapse(folder: Path, fps: int) -> None:
 def read_frames(path: Path, stride: int = 1, skip: int = 0) -> Iterator[np.ndarray]:
     """Frames [H,W,3] uint8 of a video, or of a folder of pictures in the order of their names, one at a time.
 
+    They are upright, and of pictures on white where those are transparent.
+
     Args:
         stride: every how many frames one is taken.
         skip: how many of those that are taken to leave out at the beginning.
@@ -97,14 +101,40 @@ def read_frames(path: Path, stride: int = 1, skip: int = 0) -> Iterator[np.ndarr
         if not files:
             raise UserError(f"{path}: no picture in it. Allowed: a video, or a folder of PNGs or JPEGs")
         for file in files[skip * stride :: stride]:
-            yield np.asarray(Image.open(file).convert("RGB"))
+            yield _upright(file)
         return
     try:
         with av.open(str(path)) as container:
             for i, frame in enumerate(container.decode(video=0)):
                 if i % stride == 0 and i // stride >= skip:
-                    yield frame.to_ndarray(format="rgb24")
+                    # A phone writes its frames lying, and beside them how far to turn them.
+                    yield np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90)
     except (OSError, IndexError, FFmpegError) as error:
-        raise UserError(
-            f"{path}: not a video that can be read ({error}). Allowed: a video, or a folder of pictures"
-        ) from None
+        raise _unreadable(path, error) from None
+
+
+def frame_rate(path: Path) -> int | None:
+    """Frames a second of a video, the mean of one whose rate varies; None of a folder of pictures.
+
+    Raises:
+        UserError: no video.
+    """
+    if path.is_dir():
+        return None
+    try:
+        with av.open(str(path)) as container:
+            rate = container.streams.video[0].average_rate
+            return max(1, round(rate)) if rate else None
+    except (OSError, IndexError, FFmpegError) as error:
+        raise _unreadable(path, error) from None
+
+
+def _upright(path: Path) -> np.ndarray:
+    try:
+        return pixels(read_image(path)[0])
+    except ValueError as error:
+        raise UserError(f"a frame cannot be read. Allowed: {error}") from None
+
+
+def _unreadable(path: Path, error: Exception) -> UserError:
+    return UserError(f"{path}: not a video that can be read ({error}). Allowed: a video, or a folder of pictures")

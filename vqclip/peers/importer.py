@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
@@ -71,11 +72,13 @@ def translate(name: str, given: Mapping[str, Any]) -> Imported:
             if value not in (None, False, "", "0", 0):
                 result.tools.append(option["tool"].replace("{}", str(value)))
         else:
-            _add(result, key, option, value, given)
+            _add(result, table["name"], key, option, value, given)
     return result
 
 
-def _add(result: Imported, key: str, option: Mapping[str, Any], value: Any, given: Mapping[str, Any]) -> None:
+def _add(
+    result: Imported, program_name: str, key: str, option: Mapping[str, Any], value: Any, given: Mapping[str, Any]
+) -> None:
     if value in (None, ""):
         return
     try:
@@ -86,6 +89,8 @@ def _add(result: Imported, key: str, option: Mapping[str, Any], value: Any, give
                 result.lines.append(line)
     except NoEqual as error:
         result.missing.append(f"{key}={value}: {error}")
+    except (ValueError, TypeError, KeyError, AttributeError):  # settings are a stranger's: any value may stand there
+        result.missing.append(f"{key}={value}: no value that {program_name} takes. One is {option.get('example')!r}")
 
 
 def read_settings(source: str) -> tuple[str, dict[str, Any]]:
@@ -97,14 +102,31 @@ def read_settings(source: str) -> tuple[str, dict[str, Any]]:
     path = Path(source).expanduser()
     text = _text(path) if len(source) < 1000 and path.is_file() else source
     settings = path.suffix in (".yaml", ".yml", ".json") and path.is_file()
-    if not settings and "\n" not in text.strip() and not re.search(r"(^|\s)--?[a-z]|\.py\b|pytti", text):
+    if not settings and "\n" not in text.strip() and not re.search(r"(^|\s)--?[a-z]|\.py\b|pytti|pixray", text):
         raise UserError(
             f"import: {source!r} is neither a file nor a command line. Allowed: settings of VQGAN-CLIP, pytti or "
             "pixray. Try: vqclip import 'python generate.py -p \"a fox\" -i 300'"
         )
     if settings or re.match(r"(\s*#[^!].*\n)*\s*\w+\s*:", text):
         return _from_yaml(source, text)
-    return _from_command(" ".join(line.rstrip("\\ ") for line in text.splitlines() if not line.startswith("#!")))
+    if "add_settings(" in text:
+        return "pixray", _from_python(source, text)
+    lines = (line.strip() for line in text.splitlines())
+    return _from_command(" ".join(line.rstrip("\\ ") for line in lines if not line.startswith("#")))
+
+
+def _from_python(source: str, text: str) -> dict[str, Any]:
+    """What a notebook gives ``pixray.add_settings``; lines of its shell are left out, nothing is run."""
+    shell = re.compile(r"^\s*[!%].*$", re.MULTILINE)
+    try:
+        calls = [node for node in ast.walk(ast.parse(shell.sub("pass", text))) if isinstance(node, ast.Call)]
+        given = [pair for call in calls if ast.unparse(call.func).endswith("add_settings") for pair in call.keywords]
+        return {pair.arg: ast.literal_eval(pair.value) for pair in given if pair.arg}
+    except (SyntaxError, ValueError):
+        raise UserError(
+            f"import: {source.splitlines()[0]}: the values of its add_settings cannot be read. Allowed: numbers, texts "
+            "and lists as they stand, no names. Try: a YAML file of KEY: VALUE"
+        ) from None
 
 
 def _from_yaml(source: str, text: str) -> tuple[str, dict[str, Any]]:
@@ -114,7 +136,7 @@ def _from_yaml(source: str, text: str) -> tuple[str, dict[str, Any]]:
         raise UserError(f"import: {source}: {error}. Allowed: KEY: VALUE, one a line") from None
     if not isinstance(given, dict):
         raise UserError(f"import: {source} holds no settings. Allowed: KEY: VALUE, one a line")
-    given.pop("defaults", None)
+    given = {str(key): None if value == "None" else value for key, value in given.items() if key != "defaults"}
     names = {name: len(set(given) & set(program(name)["options"])) for name in PROGRAMS}
     name = max(names, key=names.__getitem__)
     if not names[name]:
@@ -127,6 +149,7 @@ def _from_command(line: str) -> tuple[str, dict[str, Any]]:
         words = shlex.split(line)
     except ValueError as error:
         raise UserError(f"import: {error}: the command's quotes have no pairs. Try: vqclip import 'python …'") from None
+    words = words[: words.index("#")] if "#" in words else words  # a remark
     if any("pytti" in word for word in words[:4]):
         pairs = [word.lstrip("+").partition("=") for word in words if "=" in word]
         return "pytti", {key: _value(value) for key, _, value in pairs if key != "conf"}
@@ -168,8 +191,8 @@ def _text(path: Path) -> str:
 
 
 def _value(text: str) -> Any:
-    """A word of a command line as its program reads it: a number where it is one."""
+    """A word of a command line as its program reads it: a number where it is one, None as Python has it."""
     try:
-        return read_yaml(text) if text else ""
+        return None if text == "None" else read_yaml(text) if text else ""
     except ValueError:
         return text

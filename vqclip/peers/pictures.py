@@ -11,7 +11,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from vqclip.peers.prompts import override_of, scenes
+from vqclip.peers.prompts import NOT_READ, override_of, scenes
 from vqclip.peers.values import Given, NoEqual, number, value_of
 
 
@@ -21,6 +21,11 @@ def prompts(value: Any, given: Given) -> list[str]:
     if not entries:
         raise NoEqual("an empty prompt")
     lines = [f"prompts.include={value_of(list(entries))}"]
+    for part in (part for scene in found for part in scene if NOT_READ.search(part.text)):
+        lines.append(
+            f"note: {part.text!r}: a formula or a mask behind a colon is taken as text. Here: {{text: TEXT, "
+            "weight: {points: [[0, 1], [1, 0]]}, region: left or MASK.png}"
+        )
     if unwanted := [text for texts in away for text in texts]:
         lines += [f"prompts.exclude={value_of(unwanted)}", "loss.beta=1"]
     if len(entries) > 1:
@@ -95,7 +100,7 @@ def size(value: Any, given: Given) -> list[str]:
 
 
 def width_height(value: int, given: Given) -> list[str]:
-    width, height = given.get("width", 512), given.get("height", 512)
+    width, height = given.get("width") or 512, given.get("height") or 512
     return [f"size=[{height},{width}]"]
 
 
@@ -179,6 +184,8 @@ def output(value: str, given: Given) -> list[str]:
 def seed(value: Any, given: Given) -> list[str]:
     if str(value).isdigit():
         return [f"seed={int(value)}"]
+    if "${" in str(value) or str(value).startswith("-"):
+        return ["note: another seed every time. Here a run without one has seed 0; for several: vqclip -m seed=0,1,2"]
     import hashlib
 
     number = int(hashlib.sha256(str(value).encode()).hexdigest()[:8], 16)

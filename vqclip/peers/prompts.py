@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-__all__ = ["Part", "override_of", "scenes"]
+__all__ = ["NOT_READ", "Part", "override_of", "scenes"]
 
 #: The last one or two numbers behind colons: a weight, and a stop.
 _NUMBER = r"([-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?)"
+#: pytti's weights by a formula of the time, and masks: ``:2*sin(t)``, ``:1_[mask.png]``, ``:1_fog``.
+NOT_READ = re.compile(r":\s*(?:[^:|\s]*_[^:|]*|[^:|]*[*()\[\]][^:|]*|-?t)$")
 _PART = re.compile(rf"(.*?[^\s:])\s*:\s*{_NUMBER}(?:\s*:\s*{_NUMBER})?", re.DOTALL)
 
 
@@ -32,7 +34,7 @@ class Part:
 def scenes(prompt: str) -> list[list[Part]]:
     """The texts of every scene: ``^`` or ``||`` begins the next, ``|`` is between texts of one picture.
 
-    What is behind a text's colon and no number (a formula, a mask's name) stays part of the text.
+    What is behind a text's colon and no number stays part of the text; formulas and masks are told by ``NOT_READ``.
     """
     return [
         [_part(word) for word in re.split(r"\s*\|\s*", scene) if word.strip()]
@@ -46,7 +48,8 @@ def _part(word: str) -> Part:
     if not found:
         return Part(word.strip())
     stop = float(found[3]) if found[3] else None
-    return Part(found[1].strip().strip('"'), float(found[2]), None if stop is None or stop < 0 else stop)
+    text = re.sub(r'^"(.*)"$', r"\1", found[1].strip())
+    return Part(text, float(found[2]), None if stop is None or stop < 0 else stop)
 
 
 def override_of(parts: list[Part]) -> tuple[object, list[str]]:

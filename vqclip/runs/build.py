@@ -21,6 +21,7 @@ from vqclip.config.targets import class_errors
 from vqclip.errors import UserError
 from vqclip.guidance import Guide
 from vqclip.init import InitContext, best_of
+from vqclip.memory import usable
 from vqclip.models.vqgan import VQGAN
 from vqclip.module import LatentOptimisation, Networks
 from vqclip.prompts import parse_prompts, texts_of
@@ -63,7 +64,8 @@ def build(plan: RunPlan) -> LatentOptimisation:
         perceptor = load_perceptor(name, card).to(**_CANONICAL)
         targets = targets_of(perceptor, include, extras, exclude, prompts)
         guides[name] = Guide(perceptor, card.get("weight", 1) / total, targets)
-    make = partial(LatentOptimisation, networks=Networks(generator, guides), seeds=plan.seeds, **parts)
+    networks = Networks(generator, guides, usable(config["memory"].get("devices")))
+    make = partial(LatentOptimisation, networks=networks, seeds=plan.seeds, **parts)
     texts = [", ".join(texts_of(prompt, *extras, at=0.0)) for prompt in include]
     start = _start(config, _init_context(plan, generator, texts, lambda z: make(z0=z).snapshot()[1]["score"]))
     with torch.enable_grad():
