@@ -87,9 +87,13 @@ def test_the_study_of_ways_measures_one_run_of_each_kind(tmp_path, monkeypatch):
         assert errors_in(resolved(compose([*asked["base"], *changes]))) == []
     eyes = study.Eyes(asked["base"])
     small = [*asked["base"], "steps=1", "size=[32,32]", "augmentations.crops.count=2"]
-    rows = [study.measure("a red apple", name, small, eyes, tmp_path) for name in ("base", "jitter")]
+    names = ("base", "jitter")
+    rows = [row for name in names for row in study.measure(["a red apple"], name, small, eyes, tmp_path / name)]
     assert all(-1 <= row["judge"] <= 1 for row in rows)
-    assert "| jitter | 1 | +0.000 |" in study.table(rows)
+    assert "| jitter | 1 | +0.000 (+0.000 to +0.000) |" in study.table(rows)
+    assert not study.helps(rows, "jitter")
+    rows[1]["judge"] += 0.1
+    assert study.helps(rows, "jitter")
     row = study.in_their_places("a red apple", "a fish", True, [*small, "size=[32,64]"], eyes, tmp_path)
     assert row["halves_right"] in (0, 1, 2)
 

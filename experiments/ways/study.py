@@ -1,16 +1,16 @@
-"""What does each way to look and to search change, alone, from an empty sheet?
+"""What does each way to look and to search change, alone, where experiment=from_noise draws?
 
-    python experiments/ways/study.py             from the repository's folder; half an hour of one core, or less
-    python experiments/ways/study.py 2           the first two prompts
+    python experiments/ways/study.py             every variant on forty tuning prompts, then what helped on forty others
+    python experiments/ways/study.py confirming  every variant on the forty others, what helped or not
     python experiments/ways/study.py places      ten pairs, left and right, with and without regions: places.csv, .png
 
-Goes on where it was stopped.  Writes results.csv and sheet.png beside this file; the runs go to outputs/ways.
+Run from the repository's folder; goes on where it was stopped.  Writes results.csv and sheet.jpg beside this file; the
+runs go to outputs/ways.
 """
 
 from __future__ import annotations
 
 import csv
-import json
 import sys
 from importlib import resources
 from pathlib import Path
@@ -28,8 +28,9 @@ from vqclip.models.judge import Judge
 
 HERE = Path("experiments/ways")
 RUNS = Path("outputs/ways")
-#: Prompts below which an interval says nothing.
-FEWEST = 5
+SETS = ("tuning", "confirming")
+#: Prompts that are optimised together; each picture is the one that it would be alone.
+BATCH = 10
 
 
 class Eyes:
@@ -49,57 +50,65 @@ class Eyes:
         return {"guide": round(guide, 4), "judge": round(judge, 4)}
 
 
-def measure(text: str, variant: str, overrides: list[str], eyes: Eyes, runs: Path = RUNS) -> dict:
-    """One run; its row of the results."""
-    folder = runs / variant / text.replace(" ", "_")
-    run(text, overrides, folder)
-    report = json.loads((folder / "run.json").read_text())
-    seen = eyes(folder / "picture-00" / "final.png", text)
-    return {"variant": variant, "prompt": text, **seen, "steps": report["steps"], "seconds": report["seconds"]}
+def measure(texts: list[str], variant: str, overrides: list[str], eyes: Eyes, folder: Path) -> list[dict]:
+    """One run of several prompts; its rows of the results."""
+    report = run(texts, overrides, folder, overwrite=True).report
+    rows = []
+    for i, text in enumerate(texts):
+        seen = eyes(folder / f"picture-{i:02d}" / "final.png", text)
+        seconds = round(report["seconds"] / len(texts), 2)
+        rows.append({"variant": variant, "prompt": text, **seen, "steps": report["steps"], "seconds": seconds})
+    return rows
 
 
 def interval(differences: np.ndarray) -> tuple[float, float]:
     """95 % of the means of prompts drawn again, by bootstrap."""
     drawn = np.random.default_rng(0).choice(differences, (10_000, len(differences)))
-    return tuple(np.quantile(drawn.mean(1), [0.025, 0.975]))
+    low, high = np.quantile(drawn.mean(1), [0.025, 0.975])
+    return float(low), float(high)
+
+
+def differences(rows: list[dict], variant: str, name: str) -> np.ndarray:
+    """Of ``judge`` or ``guide`` from the base's, a number a prompt that both have."""
+    own, base = ({row["prompt"]: float(row[name]) for row in rows if row["variant"] == v} for v in (variant, "base"))
+    return np.array([own[text] - base[text] for text in own if text in base])
+
+
+def helps(rows: list[dict], variant: str) -> bool:
+    """Whether the judge's interval lies above nothing."""
+    apart = differences(rows, variant, "judge")
+    return len(apart) > 0 and interval(apart)[0] > 0
 
 
 def table(rows: list[dict]) -> str:
     """Each variant's mean difference from the base over the prompts that both have, as Markdown."""
-    found = {(row["variant"], row["prompt"]): row for row in rows}
-    variants = list(dict.fromkeys(row["variant"] for row in rows))
-    lines = ["| variant | prompts | judge | guide | steps | judge better in |", "| --- | --- | --- | --- | --- | --- |"]
-    for variant in variants:
-        prompts = [p for v, p in found if v == variant and ("base", p) in found]
-        own, base = ([found[v, p] for p in prompts] for v in (variant, "base"))
-        steps = np.mean([float(row["steps"]) for row in own])
-        cells = []
+    lines = ["| variant | prompts | judge | guide | steps | s | judge better in |", "| --- " * 7 + "|"]
+    for variant in dict.fromkeys(row["variant"] for row in rows):
+        own = [row for row in rows if row["variant"] == variant]
+        cells = [variant, str(len(own))]
         for name in ("judge", "guide"):
-            values = np.array([float(row[name]) for row in own])
+            apart = differences(rows, variant, name)
             if variant == "base":
-                cells.append(f"{values.mean():.3f}")
+                cells.append(f"{np.mean([float(row[name]) for row in own]):.3f}")
             else:
-                apart = values - np.array([float(row[name]) for row in base])
-                cells.append(f"{apart.mean():+.3f}")
-                if len(apart) >= FEWEST:
-                    cells[-1] += " ({:+.3f} to {:+.3f})".format(*interval(apart))
-        better = sum(float(a["judge"]) > float(b["judge"]) for a, b in zip(own, base, strict=True))
-        last = "" if variant == "base" else f"{better} of {len(prompts)}"
-        lines.append(f"| {variant} | {len(prompts)} | {' | '.join(cells)} | {steps:.0f} | {last} |")
+                cells.append("{:+.3f} ({:+.3f} to {:+.3f})".format(apart.mean(), *interval(apart)))
+        cells += [
+            f"{np.mean([float(row[name]) for row in own]):.{digits}f}"
+            for name, digits in (("steps", 0), ("seconds", 1))
+        ]
+        cells.append("" if variant == "base" else str((differences(rows, variant, "judge") > 0).sum()))
+        lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 
-def sheet(rows: list[dict], prompts: int = 6) -> Image.Image:
-    """A row of pictures a variant, a column a prompt."""
+def sheet(rows: list[dict], prompts: int = 8) -> Image.Image:
+    """A row of pictures a variant, a column a tuning prompt."""
     variants = list(dict.fromkeys(row["variant"] for row in rows))
-    texts = list(dict.fromkeys(row["prompt"] for row in rows))[:prompts]
-    made = Image.new("RGB", (84 + 68 * len(texts), 68 * len(variants)), "white")
+    made = Image.new("RGB", (84 + 68 * prompts, 68 * len(variants)), "white")
     for y, variant in enumerate(variants):
         ImageDraw.Draw(made).text((4, 68 * y + 26), variant, fill="black")
-        for x, text in enumerate(texts):
-            path = RUNS / variant / text.replace(" ", "_") / "picture-00" / "final.png"
-            if path.is_file():
-                made.paste(Image.open(path).convert("RGB"), (84 + 68 * x, 68 * y + 2))
+        for x, path in enumerate(sorted((RUNS / variant / "tuning-00").glob("picture-*/final.png"))[:prompts]):
+            made.paste(Image.open(path).convert("RGB"), (84 + 68 * x, 68 * y + 2))
     return made
 
 
@@ -154,21 +163,28 @@ def write(path: Path, rows: list[dict]) -> None:
         writer.writerows(rows)
 
 
-def main(count: int | None = None) -> None:
+def main(everything: bool = False) -> None:
     study = yaml.safe_load((HERE / "study.yaml").read_text())
     results = HERE / "results.csv"
     rows = list(csv.DictReader(results.open())) if results.is_file() else []
-    done = {(row["variant"], row["prompt"]) for row in rows}
     eyes = Eyes(study["base"])
-    for text in study["prompts"][:count]:
-        for variant, changes in {"base": [], **study["variants"]}.items():
-            if (variant, text) in done:
-                continue
-            rows.append(measure(text, variant, [*study["base"], *changes], eyes))
-            write(results, rows)
-        print(table(rows))
-        sheet(rows).save(HERE / "sheet.png", optimize=True)
+    for name in SETS:
+        texts = (HERE / f"{name}.txt").read_text().splitlines()
+        tuned = [row for row in rows if row["set"] == "tuning"]
+        variants = {"base": [], **study["variants"]}
+        if name == "confirming" and not everything:
+            variants = {own: lines for own, lines in variants.items() if own == "base" or helps(tuned, own)}
+        for i in range(0, len(texts), BATCH):  # all variants of some prompts, before the next prompts
+            for variant, changes in variants.items():
+                if (name, variant, texts[i]) in {(row["set"], row["variant"], row["prompt"]) for row in rows}:
+                    continue
+                folder = RUNS / variant / f"{name}-{i:02d}"
+                made = measure(texts[i : i + BATCH], variant, [*study["base"], *changes], eyes, folder)
+                rows += [{"set": name, **row} for row in made]
+                write(results, rows)
+        print(f"{name}\n\n{table([row for row in rows if row['set'] == name])}")
+        sheet(rows).save(HERE / "sheet.jpg", quality=80)
 
 
 if __name__ == "__main__":
-    places() if sys.argv[1:] == ["places"] else main(int(sys.argv[1]) if sys.argv[1:] else None)
+    places() if sys.argv[1:] == ["places"] else main("confirming" in sys.argv)
