@@ -28,7 +28,9 @@ STARTS: dict[str, Group] = {
             "path": Key(Picture(), "photo.jpg", "any format that Pillow opens"),
             "fit": Key(Choice(("crop", "pad", "stretch", "cut")), "crop", "how it comes to the size; cut is crop"),
             "mask": Key(Picture(), "mask.png", "white may change, black stays", null="all may change"),
-            "ground": Key(Number(0, 1), "0.12", "what is as near as this to the rim's color stays", null="nothing"),
+            "ground": Key(
+                Number(0, 1), "0.12", "what is as near as this to the rim's color stays", null="nothing", needed=False
+            ),
             "feather": Key(Whole(0, 512), "8", "how far inwards the mask's edge sets in", "pixels"),
         },
         title="init=image",
