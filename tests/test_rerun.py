@@ -14,8 +14,13 @@ from torchvision.transforms.functional import pil_to_tensor
 
 from vqclip import UserError, run
 from vqclip.cli import main
+from vqclip.config.check import errors_in
+from vqclip.config.overrides import with_overrides
+from vqclip.config.resolve import resolved
 from vqclip.io.images import png_bytes, read_record
-from vqclip.runs.rerun import rerun
+from vqclip.runs.rerun import _source, rerun
+
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
@@ -186,3 +191,13 @@ def test_what_cannot_be_made_again_says_why(original, tmp_path, capsys):
         assert code == 2 and f"vqclip: {tmp_path}/{message}" in err
     code, _, err = said(capsys, original, "--cfg", "job")
     assert code == 2 and "--cfg: rerun takes overrides (key=value) and prompts, no flags" in err
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "experiments/editing/pictures").glob("*.png")), ids=lambda path: path.stem
+)
+def test_pictures_of_an_older_version_have_a_sound_config(path, tmp_path, monkeypatch):
+    """Every key that came after them has a value of its own."""
+    monkeypatch.chdir(ROOT)
+    config, made_with, record_format = _source(path, tmp_path)
+    assert errors_in(resolved(with_overrides(config, [], str(path), made_with))) == [] and record_format == 0

@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 
 from vqclip.config.compose import compose
 from vqclip.config.overrides import with_overrides
+from vqclip.config.records import as_data
 from vqclip.config.resolve import differences, picture_config, resolved
 from vqclip.errors import UserError
 from vqclip.io.images import read_record
@@ -40,7 +41,7 @@ def rerun(source: Path, overrides: Sequence[str] = (), folder: Path | None = Non
     folder = folder or Path(datetime.now().strftime("outputs/%Y-%m-%d/%H-%M-%S-%f"))
     config, made_with, record_format = _source(source, folder)
     cfg = with_overrides(config, overrides, str(source), made_with)
-    asked = list(differences(config, resolved(cfg)))
+    asked = list(differences(as_data(config), as_data(resolved(cfg))))
     with threads(made_with.get("machine", {}).get("threads")):
         execute(cfg, folder, record_format=record_format)
     now = RunFolder(folder).report()
