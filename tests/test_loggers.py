@@ -15,7 +15,10 @@ from test_sweep import sweep
 from wandb_records import records, rows_of
 
 from vqclip import UserError, run
+from vqclip.config.compose import compose
+from vqclip.config.resolve import resolved
 from vqclip.loggers import wandb_logger
+from vqclip.loggers.wandb import _arguments
 from vqclip.runs.checkpoint import read_checkpoint
 from vqclip.runs.folder import RunFolder
 
@@ -88,6 +91,13 @@ def test_every_job_of_a_sweep_is_a_run_of_its_own(pair, tmp_path, capsys):
     assert row["sheet._type"] == "image-file" and row["page._type"] == "html-file"
     [made] = [artifact for artifact in whole["artifact"] if artifact["type"] == "comparison"]
     assert {c["path"] for c in made["manifest"]["contents"]} == {"compare.png", "compare.html", "results.csv"}
+
+
+def test_one_run_id_of_the_environment_is_an_id_a_job(monkeypatch):
+    monkeypatch.setenv("WANDB_RUN_ID", "mine")
+    job = resolved(compose(["+sweep={group:g,threads:1,job:2,of:3,swept:{seed:1}}"]))
+    assert _arguments(job, {})["id"] == "mine-2" and _arguments(job, {"id": "own"})["id"] == "own"
+    assert "id" not in _arguments(resolved(compose([])), {})  # W&B reads it itself
 
 
 def test_a_single_run_asks_nothing_and_has_no_group(pair, tmp_path, capsys):

@@ -256,6 +256,7 @@ def test_flags_may_stand_anywhere(argv, flags):
         (["--config-dir", "nowhere-at-all"], "there is no such folder"),
         (["noise.factor"], "a key without a value"),
         (["hydra.sweep.subdir=x"], "hydra.sweep.dir"),
+        (["hydra.job.name=a/b"], "hydra.job.name=mine"),
         (["init=null"], "Allowed: one of"),
         (["--", " "], "an empty prompt"),
     ],

@@ -190,6 +190,8 @@ def _refuse(command: Command) -> None:
                 f"{override}: the jobs' folders are numbered, so that a sweep can go on where it stopped. "
                 "Allowed: the sweep's folder. Try: hydra.sweep.dir=multirun/mine"
             )
+        if override.startswith("hydra.job.name=") and "/" in override:
+            raise UserError(f"{override}: it names the log file. Allowed: a name without /. Try: hydra.job.name=mine")
     if (folder := command.flags.get("--config-dir")) is not None and not os.path.isdir(folder):
         raise UserError(f"--config-dir {folder}: there is no such folder. Allowed: one that holds GROUP/NAME.yaml")
 
