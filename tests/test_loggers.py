@@ -110,6 +110,16 @@ def test_a_single_run_asks_nothing_and_has_no_group(pair, tmp_path, capsys):
     assert {"include/00", "include/01", "picture/01._type", "best/01._type"} <= set(row)
 
 
+def test_disabled_leaves_nothing_and_a_wrong_mode_is_a_sentence(pair, tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    assert run("a fox", pair, tmp_path / "off").status == "finished" and not (tmp_path / "off/wandb").exists()
+    monkeypatch.delenv("WANDB_MODE")
+    assert run("a fox", [*pair, "logger.wandb.mode=disabled"], tmp_path / "key").status == "finished"
+    monkeypatch.setenv("WANDB_MODE", "nonsense")
+    code = "import sys; from vqclip.io.wandb_server import probe; probe(None)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0  # the logger will say it
+
+
 def test_online_without_a_key_is_refused(pair, tmp_path):
     with pytest.raises(UserError, match=r"mode=online: no API key is known.*Try: logger\.wandb\.mode=offline"):
         wandb_logger({"sweep": None}, "online", project="vqclip")

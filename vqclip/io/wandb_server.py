@@ -42,7 +42,10 @@ def probe(asked: str | None) -> None:
     """Ask in the background whether the server answers, if a run with this mode would want to know."""
     import wandb
 
-    settings = wandb.setup().settings
+    try:
+        settings = wandb.setup().settings
+    except ValueError:  # a WANDB_… variable that it does not take: said when the logger is opened
+        return
     if wandb_mode(asked, settings) == "online" and has_key(settings):
         _asked(settings.base_url)
 

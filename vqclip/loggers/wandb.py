@@ -126,6 +126,8 @@ class WandbRun(RunView, WandbLogger):
         self.experiment.log_artifact(artifact)
 
     def _use(self, artifact: Any) -> None:
+        if self.experiment.disabled:  # all else of W&B's knows it by itself
+            return
         # use_artifact refuses offline, and online waits for the server; this is what it does with a new artifact.
         self.experiment._log_artifact(artifact, is_user_created=True, use_after_commit=True)
 

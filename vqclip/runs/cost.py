@@ -40,15 +40,15 @@ class Cost:
 def sizes(config: Mapping[str, Any]) -> str:
     """Pictures, steps, crops and snapshots of a resolved config, in a line."""
     include = config["prompts"]["include"]
-    prompts = [parse(own).label for own in (include if isinstance(include, list) else [include])]
+    prompts = [parse(entry).label for entry in (include if isinstance(include, list) else [include])]
     pictures = len(prompts) * config["batch_size"]
-    shown = ", ".join(f'"{own}"' for own in prompts[:_SHOWN]) + ", …" * (len(prompts) > _SHOWN)
+    shown = ", ".join(f'"{label}"' for label in prompts[:_SHOWN]) + ", …" * (len(prompts) > _SHOWN)
     crops = (config["augmentations"].get("crops") or {}).get("count")  # a class of one's own may have none
-    height, width = config["size"]
+    (height, width), steps = config["size"], config["steps"]
     return (
-        f"{pictures} picture{'s' * (pictures > 1)} of {height}×{width}, {config['steps']} steps"
+        f"{pictures} picture{'s' * (pictures > 1)} of {height}×{width}, {steps} step{'s' * (steps > 1)}"
         f"{f' of {crops * pictures} crops' if crops else ''}, "
-        f"{1 + -(-config['steps'] // config['snapshot_every'])} snapshots each: {shown}"
+        f"{1 + -(-steps // config['snapshot_every'])} snapshots each: {shown}"
     )
 
 
