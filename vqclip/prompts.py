@@ -196,7 +196,7 @@ def expand_files(value: Any) -> Any:
     """A config value with the lines of files in their place, so that a record needs no file; what is wrong stays."""
     if not any(_is_file(entry) for entry in _listed(value)):
         return value
-    made = []
+    expanded = []
     for entry in _listed(value):
         try:
             lines, bad = _lines(entry["file"]) if _is_file(entry) else ([(0, entry)], [])
@@ -204,8 +204,8 @@ def expand_files(value: Any) -> Any:
             return value
         if bad:
             return value
-        made += [content for _, content in lines]
-    return made
+        expanded += [content for _, content in lines]
+    return expanded
 
 
 def _listed(value: Any) -> list[Any]:

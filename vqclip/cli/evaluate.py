@@ -51,16 +51,16 @@ def _print(verdicts: Sequence[Verdict]) -> None:
     """A line a picture, and a line a judge."""
     several = len({verdict.prompt for verdict in verdicts}) > 1
     for v in verdicts:
-        said = "  ".join(
+        scores = "  ".join(
             f"{_spoken(name)} {opinion.similarity:.3f}" + (f" rank {opinion.rank}" if several else "")
             for name, opinion in v.opinions.items()
         )
-        print(f"{said}  guide {v.guide:.3f}  {v.prompt}  {v.picture}")
+        print(f"{scores}  guide {v.guide:.3f}  {v.prompt}  {v.picture}")
     for name in verdicts[0].opinions:
-        own = [verdict.opinions[name] for verdict in verdicts]
-        mean = sum(opinion.similarity for opinion in own) / len(own)
-        first = sum(opinion.rank == 1 for opinion in own)
-        ranked = f", {first} of {len(own)} rank their own prompt first" if several else ""
+        opinions = [verdict.opinions[name] for verdict in verdicts]
+        mean = sum(opinion.similarity for opinion in opinions) / len(opinions)
+        first = sum(opinion.rank == 1 for opinion in opinions)
+        ranked = f", {first} of {len(opinions)} rank their own prompt first" if several else ""
         print(f"mean {_spoken(name)} {mean:.3f}{ranked}")
 
 
@@ -74,9 +74,9 @@ def _table(verdicts: Sequence[Verdict], folder: Path) -> str:
     writer, judges = csv.writer(text), list(verdicts[0].opinions)
     writer.writerow(["run", "picture", "prompt", "guide", *(f"{name}{x}" for name in judges for x in ("", "_rank"))])
     for v in verdicts:
-        said = [x for name in judges for x in (v.opinions[name].similarity, v.opinions[name].rank)]
+        scores = [x for name in judges for x in (v.opinions[name].similarity, v.opinions[name].rank)]
         place = v.picture.parent
-        writer.writerow([place.parent.relative_to(folder), place.name, v.prompt, v.guide, *said])
+        writer.writerow([place.parent.relative_to(folder), place.name, v.prompt, v.guide, *scores])
     return text.getvalue()
 
 

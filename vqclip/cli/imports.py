@@ -93,8 +93,8 @@ def _plain(value: Any) -> Any:
     if isinstance(value, str):
         return value.replace("${", r"\${")
     if isinstance(value, list):
-        return [_plain(own) for own in value]
-    return {key: _plain(own) for key, own in value.items()} if isinstance(value, dict) else value
+        return [_plain(item) for item in value]
+    return {key: _plain(item) for key, item in value.items()} if isinstance(value, dict) else value
 
 
 def _check(folder: Path, name: str) -> None:

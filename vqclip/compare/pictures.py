@@ -183,8 +183,8 @@ def command_of(run: Path) -> str:
     try:
         overrides = read_yaml((run / ".hydra" / "overrides.yaml").read_text())
         hydra = read_yaml((run / ".hydra" / "hydra.yaml").read_text())["hydra"]
-        own = [s["path"] for s in hydra["runtime"]["config_sources"] if s["provider"] == "command-line"]
-        flags = [word for path in own for word in ("--config-dir", os.path.relpath(path))]
+        folders = [s["path"] for s in hydra["runtime"]["config_sources"] if s["provider"] == "command-line"]
+        flags = [word for path in folders for word in ("--config-dir", os.path.relpath(path))]
         return shlex.join(["vqclip", *flags, *(word for word in overrides if not word.startswith("sweep="))])
     except (OSError, ValueError, TypeError, KeyError, AttributeError):  # whatever is in a stranger's folder
         return shlex.join(["vqclip", "rerun", str(run)])

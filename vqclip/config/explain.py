@@ -99,8 +99,8 @@ def _of_a_value(text: str, overrides: Sequence[str]) -> str:
             f"brackets in quotes twice. Try: '{quoted}'"
         )
     if found := re.search(r"Error merging override [+~]*(([^=\s]+)=.*)", text):
-        own = key_at(found[2])
-        fits = f"{own.allowed}. Try: {found[2]}={own.example}" if own else f"its keys. Try: {found[2]}.KEY=VALUE"
+        key = key_at(found[2])
+        fits = f"{key.allowed}. Try: {found[2]}={key.example}" if key else f"its keys. Try: {found[2]}.KEY=VALUE"
         return f"{found[1]}: not allowed here. Allowed: {fits}"
     return ""
 

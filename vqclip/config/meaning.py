@@ -223,8 +223,10 @@ def steps_within(limit: float | None, steps: int) -> int:
 
 def _monitors(config: Mapping[str, Any]) -> Iterator[str]:
     """Numbers that callbacks of Lightning's watch, and that no run has."""
-    callbacks = {name: own for name, own in (config["callbacks"] or {}).items() if own}
-    if any("monitor" not in own and not own["_target_"].startswith("vqclip.") for own in callbacks.values()):
+    callbacks = {name: callback for name, callback in (config["callbacks"] or {}).items() if callback}
+    if any(
+        "monitor" not in callback and not callback["_target_"].startswith("vqclip.") for callback in callbacks.values()
+    ):
         return  # it may log numbers of its own
     loss = config["loss"]
     known = ["loss", "score", "include", "lr", "noise", "grad_norm", "latent_norm"]

@@ -74,10 +74,10 @@ def resolved(cfg: DictConfig) -> dict[str, Any]:
                 f"{key}: ${{hydra:…}} is not known before Hydra begins. Allowed: in hydra.run.dir; here keys of the "
                 "config, ${now:%H-%M} and ${oc.env:NAME}"
             ) from None
-        said = "a value is missing" if isinstance(error, MissingMandatoryValue) else str(error).splitlines()[0]
+        reason = "a value is missing" if isinstance(error, MissingMandatoryValue) else str(error).splitlines()[0]
         known = key_at(key) if key else None
         raise UserError(
-            f"{key or 'config'}: {said}. Try: {key or 'KEY'}={known.example if known else 'VALUE'}"
+            f"{key or 'config'}: {reason}. Try: {key or 'KEY'}={known.example if known else 'VALUE'}"
         ) from None
     if isinstance(prompts := config.get("prompts"), dict):
         for key in ("include", "exclude", "extras"):

@@ -40,12 +40,12 @@ def _strip(paths: Sequence[Path]) -> bytes:
     from PIL import Image
 
     pictures = [Image.open(path).convert("RGBA") for path in paths]
-    width = sum(own.width for own in pictures) + _GAP * (len(pictures) - 1)
-    strip = Image.new("RGBA", (width, max(own.height for own in pictures)))
+    width = sum(picture.width for picture in pictures) + _GAP * (len(pictures) - 1)
+    strip = Image.new("RGBA", (width, max(picture.height for picture in pictures)))
     left = 0
-    for own in pictures:
-        strip.paste(own, (left, 0))
-        left += own.width + _GAP
+    for picture in pictures:
+        strip.paste(picture, (left, 0))
+        left += picture.width + _GAP
     strip.thumbnail(_LARGEST)
     file = io.BytesIO()
     strip.save(file, "PNG")

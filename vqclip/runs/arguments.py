@@ -52,7 +52,9 @@ def choices_of(key: str, value: Any) -> str:
         return value_of(value)
     if not value:
         raise UserError(f"{key}=[]: nothing to sweep over. Allowed: one value or more; () is an empty list")
-    return ",".join(own if isinstance(own, str) and re.fullmatch(r"[\w./-]+", own) else _nested(own) for own in value)
+    return ",".join(
+        item if isinstance(item, str) and re.fullmatch(r"[\w./-]+", item) else _nested(item) for item in value
+    )
 
 
 def _nested(value: Any) -> str:

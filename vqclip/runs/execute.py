@@ -226,6 +226,6 @@ def _quiet() -> None:
     """No advice from the libraries that does not concern a user of ours."""
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     logging.getLogger("pytorch_lightning.callbacks").setLevel(logging.INFO)  # those that somebody asked for may speak
-    said = ("does not have many workers", "GPU available but not used", "treespec", "before the epoch ended")
-    for words in (*said, "ModelCheckpoint with manual optimization"):
+    known = ("does not have many workers", "GPU available but not used", "treespec", "before the epoch ended")
+    for words in (*known, "ModelCheckpoint with manual optimization"):
         warnings.filterwarnings("ignore", f".*{words}.*")

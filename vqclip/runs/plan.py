@@ -44,7 +44,9 @@ class RunPlan:
             UserError: the config has mistakes; all are named.
         """
         check(config)
-        if errors := [f"callbacks: {type(own).__name__}: {why}" for own in callbacks if (why := refusal(type(own)))]:
+        if errors := [
+            f"callbacks: {type(callback).__name__}: {why}" for callback in callbacks if (why := refusal(type(callback)))
+        ]:
             raise UserError("\n".join(errors))
         include, size = config["prompts"]["include"], config["batch_size"]
         include = include if isinstance(include, list) else [include]

@@ -86,14 +86,14 @@ def keep_report(
         _log.warning("stopped. To go on: %s", run.resume_command)
         raise
     except BaseException as error:
-        told = _explained(error, run)
-        _end(report, status=FAILED, error=str(told) if isinstance(told, UserError) else _named(told))
+        explained = _explained(error, run)
+        _end(report, status=FAILED, error=str(explained) if isinstance(explained, UserError) else _named(explained))
         with suppress(OSError):
             if run.is_there():
                 run.log("".join(traceback.format_exception(error)))
-        if told is error:
+        if explained is error:
             raise
-        raise told from error
+        raise explained from error
 
 
 def _end(report: Report, **ending: Any) -> None:

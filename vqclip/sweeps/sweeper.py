@@ -204,8 +204,8 @@ class Sweep:
             if found.get("status") == "finished":
                 reason = f"{place} has another config: files of the config changed while the sweep ran"
             else:
-                said = found.get("error") or found.get("reason", "it ended before it could say why")
-                reason = f"{said}\n  log: {place / 'vqclip.log'}"
+                error = found.get("error") or found.get("reason", "it ended before it could say why")
+                reason = f"{error}\n  log: {place / 'vqclip.log'}"
             print(f"vqclip: {job_name(job.swept)}: {reason}", file=sys.stderr)
         return unfinished
 
