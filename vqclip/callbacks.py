@@ -52,11 +52,14 @@ class Progress(pl.Callback):
             )
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.bar.close()
+        self._close()
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        if hasattr(self, "bar"):
-            self.bar.close()  # of a run that was broken off
+        self._close()  # of a run that was broken off
+
+    def _close(self) -> None:
+        if hasattr(self, "bar"):  # not where a resumed run had no step left
+            self.bar.close()
 
 
 class AutoStop(pl.Callback):

@@ -182,14 +182,17 @@ def argument_errors(
     """
     try:
         part = find(target)
-        accepted = inspect.signature(part).parameters
-    except (LookupError, TypeError, ValueError):  # said by nested_errors; or built in, without a signature
+    except LookupError:  # said by nested_errors
         return
     if reason := refusal(part):
         yield f"{path}._target_={target}: {reason}"
     elif wrong := list(class_errors(part, target, group, path)):
         yield from wrong
     else:
+        try:
+            accepted = inspect.signature(part).parameters
+        except (TypeError, ValueError):  # built in, without a signature
+            return
         yield from _names_errors(target, accepted, arguments, path, known, group)
 
 
