@@ -34,7 +34,7 @@ def errors_in(config: Mapping[str, Any]) -> list[str]:
     from vqclip.config.parts import class_errors
 
     errors = [*mistakes(config, ROOT), *nested_errors(config)]
-    errors += [e for e in _not_plain(config) if not any(own.startswith(e.partition("=")[0]) for own in errors)]
+    errors += [e for e in _not_plain(config) if not any(said.startswith(e.partition("=")[0]) for said in errors)]
     if isinstance(config.get("checkpoints"), Mapping) and not any(e.startswith("checkpoints") for e in errors):
         errors += [*validate_cards(config["checkpoints"]), *class_errors(config["checkpoints"])]
     # What contradicts what is asked only of values that are sound each on its own.

@@ -13,6 +13,7 @@ from hydra.errors import HydraException, MissingConfigException
 from vqclip.config.grammar import quote
 from vqclip.config.names import key_at, owner_of, unknown_key
 from vqclip.config.own_files import broken_files, groups
+from vqclip.config.targets import choices_of
 from vqclip.errors import closest
 from vqclip.paths import conf_dir
 
@@ -75,7 +76,7 @@ def _no_choices(overrides: Sequence[str]) -> Iterator[str]:
         value, key = override.value(), override.key_or_group.partition("@")[0]
         names = value if isinstance(value, list) else [value]
         if key in groups() and not override.is_sweep_override() and not all(isinstance(name, str) for name in names):
-            options = sorted(path.stem for path in (conf_dir() / key).glob("*.yaml"))
+            options = choices_of(key)
             yield (
                 f"{line}: not allowed here. Allowed: one of {', '.join(options)}, or an own one in --config-dir DIR. "
                 f"Try: {key}={options[0] if options else 'NAME'}"
@@ -131,7 +132,7 @@ def _no_choice(error: Exception) -> str:
         return f'{group}={choice}: is not installed. Try: pip install "vqclip[{_EXTRAS[choice]}]"'
     if group == "hydra/sweeper":
         return f"{group}={choice}: is not used here. Allowed: basic, vqclip. A search: vqclip -m hparams_search=optuna"
-    options = sorted(getattr(error, "options", None) or (path.stem for path in (conf_dir() / group).glob("*.yaml")))
+    options = sorted(getattr(error, "options", None) or choices_of(group))
     if group == "experiment" and (study := _study(choice)):
         return study
     near = difflib.get_close_matches(choice, options, n=1)

@@ -232,9 +232,9 @@ def _monitors(config: Mapping[str, Any]) -> Iterator[str]:
     known = ["loss", "score", "include", "lr", "noise", "grad_norm", "latent_norm"]
     known += ["exclude"] if parse_prompts(config["prompts"]["exclude"]) else []
     known += [name for name in ("anchor",) if ever(schedule(loss.get(name) or 0))]
-    known += [name for name, own in (loss.get("terms") or {}).items() if own]
-    for name, own in callbacks.items():
-        watched = own.get("monitor")
+    known += [name for name, term in (loss.get("terms") or {}).items() if term]
+    for name, callback in callbacks.items():
+        watched = callback.get("monitor")
         if isinstance(watched, str) and watched not in (*known, "step", "epoch"):
             yield (
                 f"callbacks.{name}.monitor={watched!r}: this run has no such number. Allowed: one of "

@@ -101,8 +101,8 @@ def _all_keys(node: Node = ROOT, path: str = "") -> Iterator[str]:
 
 def nearest(word: str, more: Sequence[str] = ()) -> str:
     """`` Did you mean …?`` or nothing: also a key's last part, mistyped or not, finds the whole of it."""
-    if word in _ELSEWHERE or difflib.get_close_matches(word, ROOT.keys, n=1, cutoff=0.75):
-        return f" Did you mean {_ELSEWHERE.get(word) or difflib.get_close_matches(word, ROOT.keys, n=1)[0]}?"
+    if near := [_ELSEWHERE[word]] if word in _ELSEWHERE else difflib.get_close_matches(word, ROOT.keys, 1, 0.75):
+        return f" Did you mean {near[0]}?"
     names = [name for name in dict.fromkeys([*_all_keys(), *more]) if name != word]
     parts = {name.rpartition(".")[2]: name for name in reversed(names)} if "." not in word else {}
     known = {**{name: name for name in names}, **parts}

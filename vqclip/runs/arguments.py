@@ -35,7 +35,7 @@ def as_overrides(
     if any(not isinstance(text, str) or not text.strip() for text in texts):
         raise UserError(f"prompt={prompt!r}: not allowed. Allowed: a text that is not blank, or a list of such texts")
     words, given = ([], {**overrides, **keys}) if isinstance(overrides, Mapping) else ([*overrides], keys)
-    words += [f"{key}={choices_of(key, own) if swept else value_of(own)}" for key, own in given.items()]
+    words += [f"{key}={choices_of(key, value) if swept else value_of(value)}" for key, value in given.items()]
     return [*words, *([f"prompts.include=[{','.join(map(quote, texts))}]"] if texts else [])]
 
 
