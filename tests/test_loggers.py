@@ -95,7 +95,7 @@ def test_every_job_of_a_sweep_is_a_run_of_its_own(pair, tmp_path, capsys):
 
 def test_one_run_id_of_the_environment_is_an_id_a_job(monkeypatch):
     monkeypatch.setenv("WANDB_RUN_ID", "mine")
-    job = resolved(compose(["+sweep={group:g,threads:1,job:2,of:3,swept:{seed:1}}"]))
+    job = resolved(compose(["+sweep={group:g,threads:1,job:1,of:3,swept:{seed:1}}"], output_dir="grown/2"))
     assert _arguments(job, {})["id"] == "mine-2" and _arguments(job, {"id": "own"})["id"] == "own"
     assert "id" not in _arguments(resolved(compose([])), {})  # W&B reads it itself
 

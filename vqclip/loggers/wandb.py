@@ -213,7 +213,7 @@ def _arguments(config: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str,
     ours = {"project": "vqclip", "job_type": "sweep" if sweep else "run", "name": run_name(config)}
     ours["group"] = sweep["group"] if sweep else None
     if sweep and (run_id := os.environ.get("WANDB_RUN_ID")):  # else W&B would take all jobs for one run
-        ours["id"] = f"{run_id}-{sweep.get('job', 1)}"
+        ours["id"] = f"{run_id}-{Path(config['paths']['output_dir']).name}"
     # Read here: W&B reads its environment once a process, a notebook may set it later.
     environment: dict[str, Any] = {key: os.environ.get(name) for key, name in _ENVIRONMENT.items()}
     environment["tags"] = [tag.strip() for tag in (environment["tags"] or "").split(",") if tag.strip()]
