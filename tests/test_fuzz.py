@@ -26,7 +26,7 @@ from vqclip.config.compose import compose
 from vqclip.config.grammar import quote
 from vqclip.config.resolve import resolved
 from vqclip.errors import UserError
-from vqclip.io.images import read_record
+from vqclip.io.images import open_picture, read_record
 from vqclip.prompts import parse, parse_prompts
 from vqclip.runs.folder import RunFolder
 from vqclip.runs.schema import problem_in
@@ -281,6 +281,17 @@ def test_any_picture_has_a_record_or_is_refused(tmp_path_factory, chunks, places
     except UserError:
         return
     assert isinstance(record, dict)
+
+
+@pytest.mark.parametrize("chunk", [(kind, content) for kind in KINDS[3:] for content in (b"", b"\0")], ids=str)
+def test_a_chunk_that_pillow_trips_over(tmp_path, chunk):
+    first, *rest = picture()
+    (tmp_path / "spoilt.png").write_bytes(png([first, *rest[:-1], chunk]))
+    for read in (read_record, open_picture):
+        try:
+            read(tmp_path / "spoilt.png")
+        except (UserError, ValueError) as error:
+            assert str(error)
 
 
 # Command line

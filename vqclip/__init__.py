@@ -62,17 +62,17 @@ def run(
         UserError: a mistake in the config, before any model is loaded; or a folder that holds a run already.
     """
     from vqclip.config.compose import compose
-    from vqclip.runs.arguments import as_overrides
+    from vqclip.runs.arguments import as_callbacks, as_folder, as_overrides
     from vqclip.runs.execute import execute
     from vqclip.runs.resume import asked, resume
 
-    words = as_overrides(prompt, overrides, keys)
+    keys |= {} if overwrite is False else {"overwrite": overwrite}
+    words, callbacks = as_overrides(prompt, overrides, keys), as_callbacks(callbacks)
     if found := asked(words):
         return resume(*found, callbacks=callbacks) or load(found[0])
-    folder = Path(folder or datetime.now().strftime("outputs/%Y-%m-%d/%H-%M-%S-%f"))
-    words += ["overwrite=true"] if overwrite else []
-    directory = str(config_dir) if config_dir else None
-    return execute(compose(words, directory, output_dir=str(folder)), folder, callbacks=callbacks)
+    place = as_folder("folder", datetime.now().strftime("outputs/%Y-%m-%d/%H-%M-%S-%f") if folder is None else folder)
+    directory = None if config_dir is None else str(as_folder("config_dir", config_dir, there=True))
+    return execute(compose(words, directory, output_dir=str(place)), place, callbacks=callbacks)
 
 
 def load(folder: str | Path) -> Result:
@@ -81,9 +81,10 @@ def load(folder: str | Path) -> Result:
     Raises:
         UserError: no run folder, a damaged one, or a run that is not finished.
     """
+    from vqclip.runs.arguments import as_folder
     from vqclip.runs.result import Result
 
-    return Result(folder)
+    return Result(as_folder("folder", folder))
 
 
 def sweep(

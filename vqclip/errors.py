@@ -29,5 +29,8 @@ def shown(value: Any) -> str:
     """A value for a message, as it is typed: a text in quotes, all of them short."""
     if value is None or isinstance(value, bool):
         return "null" if value is None else str(value).lower()
-    text = repr(value) if isinstance(value, str) else str(value)
+    try:
+        text = repr(value) if isinstance(value, str) else str(value)
+    except (RecursionError, ValueError):  # a list in a list in a list …; a number of more digits than Python writes
+        text = f"a {type(value).__name__} too deep or long to show"
     return text if len(text) <= 200 else f"{text[:199]}…"

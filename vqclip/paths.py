@@ -5,12 +5,8 @@ from __future__ import annotations
 import os
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    pass
-
-__all__ = ["cache_dir", "conf_dir", "offline"]
+__all__ = ["cache_dir", "can_name_a_folder", "conf_dir", "offline"]
 
 
 def conf_dir() -> Path:
@@ -31,3 +27,12 @@ def cache_dir() -> Path:
 def offline() -> bool:
     """Whether ``VQCLIP_OFFLINE`` forbids the network."""
     return os.environ.get("VQCLIP_OFFLINE", "").lower() not in ("", "0", "false", "no")
+
+
+def can_name_a_folder(text: str) -> bool:
+    """Whether a system would take a text as the path of a folder."""
+    try:
+        name = os.fsencode(text)
+    except UnicodeEncodeError:  # half a character
+        return False
+    return bool(name.strip()) and b"\0" not in name and len(name) < 4096 and max(map(len, name.split(b"/"))) < 256

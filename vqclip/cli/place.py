@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from vqclip.errors import UserError
+from vqclip.paths import can_name_a_folder
 from vqclip.runs.folder import RunFolder
 from vqclip.runs.guard import refuse_overwrite
 from vqclip.runs.lock import lock_folder
@@ -30,7 +30,7 @@ def check_place(cfg: DictConfig, overrides: Sequence[str], multirun: bool, overw
     if "${" in named[-1]:
         _check_names(f"{key}{named[-1]}", cfg)
         return
-    if not named[-1].strip() or "\0" in named[-1] or any(len(os.fsencode(part)) > 255 for part in named[-1].split("/")):
+    if not can_name_a_folder(named[-1]):
         raise UserError(f"{key}{named[-1][:80]}: no name of a folder. Allowed: a path. Try: {key}outputs/mine")
     run = RunFolder(named[-1])
     try:

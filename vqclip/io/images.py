@@ -45,8 +45,10 @@ def open_picture(path: str | Path) -> Image:
         ValueError: it cannot be read, with the reason.
     """
     import numpy as np
-    from PIL import Image, ImageOps, UnidentifiedImageError
+    from PIL import Image, ImageOps
 
+    if not isinstance(path, str | Path):
+        raise ValueError(f"the path of a picture file; {path}: it is not a path")
     try:
         refuse_endless(Path(path))
         with Image.open(path) as file:
@@ -57,17 +59,22 @@ def open_picture(path: str | Path) -> Image:
                 grey = values / max(white, values.max()) * 255
                 picture = Image.fromarray(grey.clip(0, 255).round().astype("uint8"))
             return picture.convert("RGBA")
-    except FileNotFoundError:
-        reason = "there is no such file"
-    except IsADirectoryError:
-        reason = "it is a folder"
-    except UnidentifiedImageError:
-        reason = "it is not a picture Pillow can open"
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        reason = f"it cannot be read ({error})"
-    except (AttributeError, TypeError):
-        reason = "it is not a path"
+    except Exception as error:
+        reason = _why_not(error)
     raise ValueError(f"the path of a picture file; {path}: {reason}")
+
+
+def _why_not(error: Exception) -> str:
+    """Why a picture file cannot be read; Pillow's readers raise whatever a damaged one makes them trip over."""
+    from PIL import UnidentifiedImageError
+
+    if isinstance(error, FileNotFoundError):
+        return "there is no such file"
+    if isinstance(error, IsADirectoryError):
+        return "it is a folder"
+    if isinstance(error, UnidentifiedImageError):
+        return "it is not a picture Pillow can open"
+    return f"it cannot be read ({getattr(error, 'strerror', None) or error})"
 
 
 def read_record(path: Path) -> dict:
@@ -76,14 +83,15 @@ def read_record(path: Path) -> dict:
     Raises:
         UserError: not a PNG, or one that lost its record.
     """
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
     try:
+        refuse_endless(path)
         with Image.open(path) as picture:
             picture.load()
             text = getattr(picture, "text", {})
-    except (OSError, SyntaxError, ValueError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-        raise UserError(f"{path} cannot be read as a picture: {error}") from None
+    except Exception as error:
+        raise UserError(f"{path} cannot be read as a picture: {_why_not(error)}") from None
     if RECORD_KEY not in text:
         raise UserError(
             f"{path} carries no vqclip record: it was made by something else, or a program that re-saved it dropped "

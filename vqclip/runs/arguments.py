@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from vqclip.config.grammar import quote
-from vqclip.errors import UserError
+from vqclip.errors import UserError, shown
+from vqclip.paths import can_name_a_folder
 
-__all__ = ["as_overrides"]
+__all__ = ["as_callbacks", "as_folder", "as_overrides"]
+
+_ALLOWED = "texts, numbers, true, false, null, lists and mappings"
 
 
 def as_overrides(
@@ -27,16 +31,100 @@ def as_overrides(
     Raises:
         UserError: a value that no config can hold.
     """
-    if isinstance(overrides, str):
+    given = {**_mapping(overrides), **keys} if isinstance(overrides, Mapping) else keys
+    words = [] if isinstance(overrides, Mapping) else _lines(overrides)
+    try:
+        words += [f"{key}={choices_of(key, value) if swept else value_of(value)}" for key, value in given.items()]
+    except (RecursionError, ValueError) as error:  # a list in itself; a number of more digits than Python writes
+        raise UserError(f"overrides: a value that no config can hold ({error}). Allowed: {_ALLOWED}") from None
+    texts = _texts(prompt)
+    words += [f"prompts.include=[{','.join(map(quote, texts))}]"] if texts else []
+    if wrong := [word for word in words if word.encode("utf-8", "replace").decode() != word]:
+        raise UserError(f"{shown(wrong[0])}: half a character, which no file can hold. Allowed: whole ones")
+    return words
+
+
+def as_folder(name: str, value: Any, there: bool = False) -> Path:
+    """A folder that was given as an argument.
+
+    Args:
+        there: whether it has to be there already.
+
+    Raises:
+        UserError: no text or path, or one that no folder can have as its name.
+    """
+    text = str(value) if isinstance(value, str | Path) else ""
+    if not can_name_a_folder(text):
         raise UserError(
-            f"overrides={overrides!r}: a text. Allowed: a list or a mapping. Try: overrides=[{overrides!r}]"
+            f"{name}={shown(value)}: no name of a folder. Allowed: a text or a Path. Try: {name}='outputs/mine'"
         )
-    texts = [prompt] if isinstance(prompt, str) else list(prompt or [])
+    if there and not Path(text).is_dir():
+        raise UserError(f"{name}={text}: there is no such folder. Try: ls {shlex.quote(str(Path(text).parent))}")
+    return Path(text)
+
+
+def as_callbacks(value: Any) -> list[Any]:
+    """Lightning callbacks that were given as an argument.
+
+    Raises:
+        UserError: something else.
+    """
+    some = _listed(value)
+    if not some:
+        return []
+    import pytorch_lightning as pl
+
+    if wrong := [one for one in some if not isinstance(one, pl.Callback)]:
+        raise UserError(
+            f"callbacks: {shown(wrong[0])} is no callback of pytorch_lightning's. Allowed: a list of objects of its "
+            "classes. Try: callbacks=[EarlyStopping('loss')]"
+        )
+    return some
+
+
+def _listed(value: Any) -> list[Any]:
+    """The items of any iterable; something else, a text and a mapping too, is one item."""
+    if value is None or isinstance(value, str | bytes | bytearray | Mapping):
+        return [] if value is None else [value]
+    try:
+        return list(value)
+    except TypeError:
+        return [value]
+
+
+def _mapping(overrides: Mapping[Any, Any]) -> Mapping[str, Any]:
+    if wrong := [key for key in overrides if not isinstance(key, str) or not key.strip()]:
+        raise UserError(
+            f"overrides: {wrong[0]!r} is no key. Allowed: the keys of the config as texts. "
+            "Try: overrides={'loss.beta': 1}"
+        )
+    return overrides
+
+
+def _lines(overrides: Any) -> list[str]:
+    """Overrides that were given as a list."""
+    if not isinstance(overrides, list | tuple):
+        raise UserError(
+            f"overrides={shown(overrides)}: a {type(overrides).__name__}. Allowed: a list or a mapping. "
+            f"Try: overrides={[overrides] if isinstance(overrides, str) else ['steps=50']!r}"
+        )
+    if wrong := [line for line in overrides if not isinstance(line, str)]:
+        raise UserError(
+            f"overrides: {shown(wrong[0])} is no override. Allowed: texts KEY=VALUE, or a mapping. "
+            "Try: overrides=['steps=50']"
+        )
+    return list(overrides)
+
+
+def _texts(prompt: Any) -> list[str]:
+    """One prompt or several; any iterable of them, a generator too."""
+    texts = _listed(prompt)
     if any(not isinstance(text, str) or not text.strip() for text in texts):
-        raise UserError(f"prompt={prompt!r}: not allowed. Allowed: a text that is not blank, or a list of such texts")
-    words, given = ([], {**overrides, **keys}) if isinstance(overrides, Mapping) else ([*overrides], keys)
-    words += [f"{key}={choices_of(key, value) if swept else value_of(value)}" for key, value in given.items()]
-    return [*words, *([f"prompts.include=[{','.join(map(quote, texts))}]"] if texts else [])]
+        raise UserError(
+            f"prompt={shown(prompt)}: not allowed. Allowed: a text that is not blank, or a list of such texts. "
+            "Try: prompt='a fox'"
+        )
+    return texts
 
 
 def value_of(value: Any) -> str:
@@ -58,6 +146,8 @@ def choices_of(key: str, value: Any) -> str:
 
 
 def _nested(value: Any) -> str:
+    if hasattr(value, "tolist"):  # of NumPy or torch: a number, or an array
+        value = value.tolist()
     if value is None:
         return "null"
     if isinstance(value, bool):
@@ -70,4 +160,4 @@ def _nested(value: Any) -> str:
         return "{" + ",".join(f"{key}:{_nested(item)}" for key, item in value.items()) + "}"
     if isinstance(value, list | tuple):
         return "[" + ",".join(map(_nested, value)) + "]"
-    raise UserError(f"{value!r}: no config can hold it. Allowed: texts, numbers, true, false, null, lists and mappings")
+    raise UserError(f"{shown(value)}: a {type(value).__name__}, which no config can hold. Allowed: {_ALLOWED}")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vqclip.errors import UserError
+from vqclip.io.images import open_picture
 from vqclip.runs.folder import RunFolder
 from vqclip.runs.status import DIVERGED, WITH_PICTURES
 
@@ -134,10 +135,8 @@ class Result:
 
 
 def _open(path: Path) -> Image:
-    from PIL import Image
-
     try:
-        with Image.open(path) as picture:
-            return picture.convert("RGB")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UserError(f"{path}: not a picture that can be opened ({error})") from None
+        return open_picture(path).convert("RGB")
+    except ValueError as error:
+        reason = str(error).rpartition(f"{path}: ")[2]
+        raise UserError(f"{path}: not a picture that can be opened ({reason})") from None

@@ -15,7 +15,8 @@ from omegaconf import DictConfig
 
 from vqclip.config.overrides import with_overrides
 from vqclip.config.resolve import differences, picture_config, resolved, time_varying
-from vqclip.errors import UserError
+from vqclip.errors import UserError, shown
+from vqclip.paths import can_name_a_folder
 from vqclip.runs.folder import RunFolder
 from vqclip.runs.status import DIVERGED, FINISHED
 
@@ -35,7 +36,9 @@ def asked(overrides: Sequence[str]) -> tuple[Path, list[str]] | None:
         raise UserError("resume: one run at a time, and no sweep. Try: vqclip resume=RUN for each of them")
     if flags := [word for word in rest if word.startswith("-")]:
         raise UserError(f"{flags[0]}: not with resume. A resumed run has its own config. Try: vqclip resume={runs[0]}")
-    return Path(runs[0].strip("\"'")), rest
+    if not can_name_a_folder(run := runs[0].strip("\"'")):
+        raise UserError(f"resume={shown(run)}: no name of a folder. Allowed: a run folder. Try: vqclip resume=RUN")
+    return Path(run), rest
 
 
 def resume(folder: Path, overrides: Sequence[str] = (), callbacks: Sequence[Any] = ()) -> Result | None:

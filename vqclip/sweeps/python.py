@@ -15,7 +15,7 @@ from typing import Any
 
 from vqclip.config.grammar import quote
 from vqclip.errors import UserError
-from vqclip.runs.arguments import as_overrides
+from vqclip.runs.arguments import as_folder, as_overrides
 from vqclip.runs.folder import RunFolder
 from vqclip.runs.result import Result
 from vqclip.runs.status import WITH_PICTURES
@@ -67,10 +67,17 @@ def run_sweep(
     keys: Mapping[str, Any],
 ) -> Sweep:
     """See :func:`vqclip.sweep`."""
-    folder = Path(folder or datetime.now().strftime("multirun/%Y-%m-%d/%H-%M-%S-%f"))
-    directory = ["--config-dir", str(config_dir)] if config_dir else []
+    now = datetime.now().strftime("multirun/%Y-%m-%d/%H-%M-%S-%f")
+    folder = as_folder("folder", now if folder is None else folder)
+    directory = [] if config_dir is None else ["--config-dir", str(as_folder("config_dir", config_dir, there=True))]
     words = [*as_overrides(prompt, overrides, keys, swept=True), f"hydra.sweep.dir={quote(str(folder))}"]
-    done = subprocess.run([sys.executable, "-m", "vqclip", "-m", *directory, *words], stderr=subprocess.PIPE, text=True)
+    command = [sys.executable, "-m", "vqclip", "-m", *directory, *words]
+    try:
+        done = subprocess.run(command, stderr=subprocess.PIPE, text=True, errors="replace")
+    except (OSError, ValueError) as error:  # too long, or a text that no command line can hold
+        raise UserError(
+            f"sweep: {error}. Allowed: texts without \\0, long ones in a file: {{'file': 'prompts.txt'}}"
+        ) from None
     if done.returncode not in (0, 1) or not folder.is_dir():
         raise UserError(done.stderr.strip().removeprefix("vqclip: ") or f"the sweep ended with {done.returncode}")
     sys.stderr.write(done.stderr)

@@ -1,0 +1,116 @@
+"""Whatever Python is given in the place of a prompt, override, folder or callback: taken, or told of in words."""
+
+from __future__ import annotations
+
+import datetime
+import decimal
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import vqclip
+from vqclip import UserError
+from vqclip.runs.arguments import as_callbacks, as_folder, as_overrides
+
+DEEP: list = []
+for _ in range(3000):
+    DEEP = [DEEP]
+ITSELF: list = []
+ITSELF.append(ITSELF)
+
+#: No prompt, no override, no folder and no callback.
+STRANGE = {
+    "zero": 0,
+    "a number": 1.5,
+    "true": True,
+    "bytes": b"a fox",
+    "bytearray": bytearray(b"a fox"),
+    "a complex number": 1j,
+    "a decimal": decimal.Decimal("1.5"),
+    "a date": datetime.date(2026, 1, 1),
+    "a class": Path,
+    "a function": len,
+    "ellipsis": ...,
+    "a number in an array": np.array(3),
+    "a number in a tensor": torch.tensor(3),
+    "numbers": np.arange(3),
+    "a mapping of numbers": {1: 2},
+    "a mapping of nothing": {None: 1},
+    "a list of nothing": [None],
+    "a list of bytes": [b"a fox"],
+    "a list in itself": ITSELF,
+    "a deep list": DEEP,
+    "half a character": "\ud800",
+    "blank": " ",
+}
+SLOTS = {
+    "prompt": lambda value, folder: vqclip.run(value, folder=folder),
+    "a prompt among others": lambda value, folder: vqclip.run(["a fox", value], folder=folder),
+    "overrides": lambda value, folder: vqclip.run("a fox", value, folder),
+    "an override among others": lambda value, folder: vqclip.run("a fox", ["seed=1", value], folder),
+    "folder": lambda value, folder: vqclip.run("a fox", folder=value),
+    "config_dir": lambda value, folder: vqclip.run("a fox", folder=folder, config_dir=value),
+    "callbacks": lambda value, folder: vqclip.run("a fox", folder=folder, callbacks=value),
+    "a callback": lambda value, folder: vqclip.run("a fox", folder=folder, callbacks=[value]),
+    "resume": lambda value, folder: vqclip.run(resume=value),
+    "load": lambda value, folder: vqclip.load(value),
+    "sweep": lambda value, folder: vqclip.sweep(["a fox", value], folder=folder),
+    "a sweep's overrides": lambda value, folder: vqclip.sweep("a fox", ["seed=0,1", value], folder),
+    "a sweep's folder": lambda value, folder: vqclip.sweep("a fox", folder=value),
+}
+
+
+@pytest.mark.parametrize("slot", SLOTS)
+@pytest.mark.parametrize("value", STRANGE)
+def test_what_is_none_is_refused_in_a_sentence(tmp_path, monkeypatch, value, slot):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError) as refused:
+        SLOTS[slot](STRANGE[value], tmp_path / "run")
+    assert "Allowed:" in str(refused.value) or "Try:" in str(refused.value)
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "value",
+    [b"x", 1j, {1, 2}, datetime.date(2026, 1, 1), Path, len, DEEP, ITSELF, 10**5000],
+    ids=lambda v: type(v).__name__,
+)
+@pytest.mark.parametrize("swept", [True, False])
+def test_a_value_that_no_config_holds(value, swept):
+    with pytest.raises(UserError, match="no config can hold"):
+        as_overrides(None, {"vars.x": [value]}, {}, swept)
+
+
+@pytest.mark.parametrize("name", ["a\0b", "x" * 256, "/".join(["x" * 200] * 21), "", " "])
+def test_a_folder_has_a_name_that_the_system_takes(name):
+    for call in (lambda: as_folder("folder", name), lambda: vqclip.load(name), lambda: vqclip.run(resume=name)):
+        with pytest.raises(UserError, match="no name of a folder"):
+            call()
+
+
+def test_numbers_of_numpy_and_torch_are_numbers():
+    given = {"steps": np.int64(3), "lr": np.float32(0.5), "size": np.array([64, 96]), "seed": torch.tensor(3)}
+    assert as_overrides(None, given, {"ema": np.bool_(True)}) == [
+        *("steps=3", "lr=0.5", "size=[64,96]", "seed=3", "ema=true"),
+    ]
+    assert as_overrides(None, {"seed": [np.int64(0), np.int64(1)]}, {}, swept=True) == ["seed=0,1"]
+
+
+def test_any_iterable_of_texts_is_prompts(tmp_path):
+    for prompt in (("a fox", "an owl"), (text for text in ["a fox", "an owl"]), np.array(["a fox", "an owl"])):
+        assert as_overrides(prompt, [], {}) == ['prompts.include=["a fox","an owl"]']
+    assert as_callbacks(None) == as_callbacks(()) == []
+
+
+def test_a_config_dir_that_is_not_there(tmp_path):
+    for call in (vqclip.run, vqclip.sweep):
+        with pytest.raises(UserError, match="there is no such folder"):
+            call("a fox", folder=tmp_path / "run", config_dir=tmp_path / "mine")
+
+
+@pytest.mark.parametrize("value", ["yes please", None, 3, [True]])
+def test_overwrite_is_true_or_false(tmp_path, value):
+    with pytest.raises(UserError, match="overwrite"):
+        vqclip.run("a fox", folder=tmp_path / "run", overwrite=value)
