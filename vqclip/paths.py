@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from importlib import resources
 from pathlib import Path
 
 __all__ = ["cache_dir", "can_name_a_folder", "conf_dir", "offline"]
@@ -11,7 +10,7 @@ __all__ = ["cache_dir", "can_name_a_folder", "conf_dir", "offline"]
 
 def conf_dir() -> Path:
     """The folder of config groups: beside the package in a checkout, inside it once installed."""
-    package = Path(str(resources.files("vqclip")))
+    package = Path(__file__).parent
     inside = package / "conf"
     return inside if inside.is_dir() else package.parent / "conf"
 

@@ -153,6 +153,7 @@ def _next(result: Result) -> str:
 
 def _hydra(command: Command) -> None:
     """Check what will run, then hand it to Hydra."""
+    gc.set_threshold(50_000)  # imports make a million objects that stay: looking for garbage among them is in vain
     _check_names(command)
     if "--cfg" in command.flags and command.flags.pop("--multirun", "") is None:
         _first_of_sweep(command)
@@ -205,7 +206,8 @@ def _job(cfg: DictConfig) -> float:
     from vqclip.runs.status import DIVERGED, Diverged
 
     if not gc.get_freeze_count():
-        gc.freeze()  # a million objects that imports made: the collector need not look at them again and again
+        gc.freeze()  # what imports made: the collector need not look at it again and again
+        gc.set_threshold(700)
     sweep = HydraConfig.get().mode == RunMode.MULTIRUN
     folder = Path(HydraConfig.get().runtime.output_dir)
     if sweep and cfg.sweep:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from vqclip.config.nodes import Group, Key, Named, Node, Target
@@ -75,16 +76,14 @@ def _rows(node: Node, path: str) -> Iterator[Row]:
 
 def _default(group: str, name: str) -> str:
     """The default as the shipped YAML has it, in the form of the command line."""
-
     inside = {"checkpoints": "embedded", "init": "image" if name in ("path", "fit", "mask", "feather") else "prior"}
     if name == "std":
         inside["init"] = "sine"
-    top = read_yaml((conf_dir() / "config.yaml").read_text(encoding="utf-8"))
-    file = conf_dir() / group / f"{inside.get(group, 'default')}.yaml"
+    top = _shipped("config.yaml")
     if not group or isinstance(top.get(group), Mapping):
         node: Any = top.get(group) if group else top
     else:
-        node = read_yaml(file.read_text(encoding="utf-8")) if file.is_file() else None
+        node = _shipped(f"{group}/{inside.get(group, 'default')}.yaml")
     for part in name.split("."):
         node = node.get(part, "") if isinstance(node, Mapping) else ""
     if node == "" or node == "???":
@@ -94,6 +93,13 @@ def _default(group: str, name: str) -> str:
         if node is None or node is True or node is False
         else str(node)
     )
+
+
+@cache
+def _shipped(name: str) -> Any:
+    """A file of the shipped config; None where there is none."""
+    file = conf_dir() / name
+    return read_yaml(file.read_text(encoding="utf-8")) if file.is_file() else None
 
 
 def reference(group: str) -> str:
