@@ -13,6 +13,7 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -205,9 +206,7 @@ def _job(cfg: DictConfig) -> float:
     from vqclip.runs.execute import execute
     from vqclip.runs.status import DIVERGED, Diverged
 
-    if not gc.get_freeze_count():
-        gc.freeze()  # what imports made: the collector need not look at it again and again
-        gc.set_threshold(700)
+    _freeze()
     sweep = HydraConfig.get().mode == RunMode.MULTIRUN
     folder = Path(HydraConfig.get().runtime.output_dir)
     if sweep and cfg.sweep:
@@ -228,6 +227,13 @@ def _job(cfg: DictConfig) -> float:
     if result.status == DIVERGED:
         sys.exit(1)
     return result.score
+
+
+@cache
+def _freeze() -> None:
+    """Have the collector look at garbage again, and never at what imports made.  Once: counting that takes .03 s."""
+    gc.freeze()
+    gc.set_threshold(700)
 
 
 def _job_line(folder: Path, sweep: DictConfig) -> str:
