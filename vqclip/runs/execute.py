@@ -12,6 +12,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.utilities.warnings import PossibleUserWarning
 from omegaconf import DictConfig
 from pytorch_lightning.loggers import Logger, MLFlowLogger, WandbLogger
 
@@ -77,9 +78,8 @@ def execute(
     config = resolved(cfg) if isinstance(cfg, DictConfig) else dict(cfg)
     recorded = without_secrets(cfg, config) if isinstance(cfg, DictConfig) else config
     plan = RunPlan.of(config, callbacks, record_format, recorded)
-    _quiet()
     run = RunFolder(folder)
-    with Signals() as signals, clean_up(run, plan), run.open():
+    with _quiet_libraries(), Signals() as signals, clean_up(run, plan), run.open():
         past = _past(run) if resume else None
         if past is None:
             make_room(run, bool(config.get("overwrite")))
@@ -222,10 +222,21 @@ def threads(count: int | None) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _quiet() -> None:
-    """No advice from the libraries that does not concern a user of ours."""
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    logging.getLogger("pytorch_lightning.callbacks").setLevel(logging.INFO)  # those that somebody asked for may speak
-    known = ("does not have many workers", "GPU available but not used", "treespec", "before the epoch ended")
-    for words in (*known, "ModelCheckpoint with manual optimization"):
-        warnings.filterwarnings("ignore", f".*{words}.*")
+@contextmanager
+def _quiet_libraries() -> Iterator[None]:
+    """Within, no advice from the libraries that does not concern a user of ours; outside, all as the caller had it."""
+    logger = logging.getLogger("pytorch_lightning")
+    of_callbacks = logging.getLogger("pytorch_lightning.callbacks")
+    before = logger.level, of_callbacks.level
+    logger.setLevel(logging.WARNING)
+    of_callbacks.setLevel(logging.INFO)  # those that somebody asked for may speak
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", PossibleUserWarning)  # a loader's workers, an idle GPU, a resumed epoch
+            warnings.filterwarnings("ignore", category=FutureWarning, module="pytorch_lightning.utilities._pytree")
+            # A plain UserWarning, of which only the words are its own: our steps optimise by hand.
+            warnings.filterwarnings("ignore", "Using ModelCheckpoint with manual optimization")
+            yield
+    finally:
+        logger.setLevel(before[0])
+        of_callbacks.setLevel(before[1])
