@@ -1,4 +1,4 @@
-"""Pictures in a terminal: over a real one, by the two protocols, and never where nobody can see them."""
+"""Pictures in a terminal: over a real one, by the three protocols, and never where nobody can see them."""
 
 import base64
 import io
@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -50,6 +51,39 @@ def of_kitty(shown: str) -> Image.Image:
 
 def of_iterm(shown: str) -> Image.Image:
     return Image.open(io.BytesIO(base64.b64decode(re.findall(r"\033\]1337;File=inline=1:([^\a]*)\a", shown)[0])))
+
+
+def of_sixel(shown: str) -> Image.Image:
+    """As a terminal draws it: colours in percent; a character is six pixels, one above another."""
+    (words,) = re.findall(r"\033P0;1q([^\033]*)\033\\", shown)
+    width, height = map(int, re.match(r'"1;1;(\d+);(\d+)', words).groups())
+    picture, colours, x, y = Image.new("RGBA", (width, height)), {}, 0, 0
+    for word in re.findall(
+        r"#\d+(?:;2;\d+;\d+;\d+)?|!\d+[?-~]|[?-~$-]", words.partition("#")[1] + words.partition("#")[2]
+    ):
+        if word[0] == "#":
+            colour, *rgb = map(int, word[1:].replace(";2;", ";").split(";"))
+            if rgb:
+                colours[colour] = (*(round(part * 2.55) for part in rgb), 255)
+        elif word in "$-":
+            x, y = 0, y + 6 * (word == "-")
+        else:
+            bits, count = ord(word[-1]) - 63, int(word[1:-1] or 1)
+            for column in range(x, x + count):
+                for row in range(6):
+                    if bits >> row & 1:
+                        picture.putpixel((column, y + row), colours[colour])
+            x += count
+    return picture
+
+
+@pytest.mark.parametrize("environment", [{"TERM": "foot"}, {"TERM": "xterm-256color", "VQCLIP_INLINE": "sixel"}])
+def test_sixels_are_the_picture_to_the_palette(environment, pictures):
+    shown = of_sixel(in_terminal([sys.executable, "-c", PROGRAM, *pictures], **environment))
+    assert shown.size == (200 + 4 + 56, 64)
+    assert shown.getchannel("A").getextrema() == (0, 255)  # the gap is the terminal's own ground
+    first = np.asarray(shown.convert("L").crop((0, 0, 200, 64)), int)
+    assert abs(first - np.asarray(Image.open(pictures[0]), int)).mean() < 4
 
 
 @pytest.mark.parametrize(

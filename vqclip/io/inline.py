@@ -1,4 +1,7 @@
-"""A picture in the terminal, where it can: kitty's protocol and iTerm2's.  ``VQCLIP_INLINE=0`` turns it off."""
+"""A picture in the terminal, where it can: kitty's protocol, iTerm2's, or sixels.
+
+``VQCLIP_INLINE`` is ``0`` for no picture, or ``kitty``, ``iterm`` or ``sixel`` for a terminal that is not known here.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,12 @@ import io
 import os
 import sys
 from collections.abc import Sequence
+from itertools import groupby
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 __all__ = ["show"]
 
@@ -19,24 +27,30 @@ _CHUNK = 4096  #: bytes of one escape sequence of kitty's
 def show(paths: Sequence[Path]) -> None:
     """The pictures beside one another on stdout; nothing where it is no terminal, or one that shows none."""
     if protocol := _protocol():
-        data = base64.b64encode(_strip(paths))
-        sys.stdout.write((_kitty(data) if protocol == "kitty" else _iterm(data)) + "\n")
+        sys.stdout.write({"kitty": _kitty, "iterm": _iterm, "sixel": _sixel}[protocol](_strip(paths)) + "\n")
         sys.stdout.flush()
 
 
 def _protocol() -> str:
-    """``kitty``, ``iterm`` or nothing; a multiplexer would print the bytes, whatever terminal is around it."""
+    """``kitty``, ``iterm``, ``sixel`` or nothing; a multiplexer would print the bytes, whatever is around it."""
     of = os.environ.get
     term, program = of("TERM", ""), of("TERM_PROGRAM", "")
-    if not sys.stdout.isatty() or of("VQCLIP_INLINE") == "0" or of("TMUX") or term.startswith(("tmux", "screen")):
+    asked = of("VQCLIP_INLINE", "")
+    if not sys.stdout.isatty() or asked == "0":
+        return ""
+    if asked in ("kitty", "iterm", "sixel"):
+        return asked
+    if of("TMUX") or term.startswith(("tmux", "screen")):
         return ""
     if of("KITTY_WINDOW_ID") or term in ("xterm-kitty", "xterm-ghostty") or program == "ghostty":
         return "kitty"
-    return "iterm" if program in ("iTerm.app", "WezTerm") else ""
+    if program in ("iTerm.app", "WezTerm"):
+        return "iterm"
+    return "sixel" if term.startswith(("foot", "mlterm")) or "sixel" in term else ""
 
 
-def _strip(paths: Sequence[Path]) -> bytes:
-    """One PNG of all pictures, made smaller where it is too large."""
+def _strip(paths: Sequence[Path]) -> Image.Image:
+    """All pictures beside one another, made smaller where that is too large."""
     from PIL import Image
 
     pictures = [Image.open(path).convert("RGBA") for path in paths]
@@ -47,13 +61,19 @@ def _strip(paths: Sequence[Path]) -> bytes:
         strip.paste(picture, (left, 0))
         left += picture.width + _GAP
     strip.thumbnail(_LARGEST)
+    return strip
+
+
+def _png(picture: Image.Image) -> bytes:
+    """A PNG, in base64."""
     file = io.BytesIO()
-    strip.save(file, "PNG")
-    return file.getvalue()
+    picture.save(file, "PNG")
+    return base64.b64encode(file.getvalue())
 
 
-def _kitty(data: bytes) -> str:
+def _kitty(picture: Image.Image) -> str:
     """Transmit and show a PNG (``a=T,f=100``), without an answer (``q=2``), in chunks (``m=1``: more follows)."""
+    data = _png(picture)
     parts = [data[i : i + _CHUNK].decode() for i in range(0, len(data), _CHUNK)]
     last = len(parts) - 1
     return "".join(
@@ -61,5 +81,31 @@ def _kitty(data: bytes) -> str:
     )
 
 
-def _iterm(data: bytes) -> str:
-    return f"\033]1337;File=inline=1:{data.decode()}\a"
+def _iterm(picture: Image.Image) -> str:
+    return f"\033]1337;File=inline=1:{_png(picture).decode()}\a"
+
+
+def _sixel(picture: Image.Image) -> str:
+    """DEC's sixels, 256 colours: bands of six rows, in each the columns of one colour after another.
+
+    A character is six pixels (its bits, from ``?`` on), ``!n`` repeats it, ``$`` goes back, ``-`` to the next band.
+    """
+    import numpy as np
+
+    coloured = picture.convert("RGB").quantize(256)
+    palette = np.asarray(coloured.getpalette("RGB")).reshape(-1, 3) * 100 // 255
+    codes = np.where(np.asarray(picture.getchannel("A")) > 127, np.asarray(coloured, int), -1)
+    bands = []
+    for top in range(0, len(codes), 6):
+        band = codes[top : top + 6]
+        bits = 1 << np.arange(len(band))[:, None]
+        columns = {i: np.where(band == i, bits, 0).sum(0) for i in np.unique(band) if i >= 0}
+        bands.append("$".join(f"#{i}{_runs(column)}" for i, column in columns.items()))
+    colours = "".join("#{};2;{};{};{}".format(i, *colour) for i, colour in enumerate(palette))
+    # 0;1: what is not set stays as the terminal's ground; then the pixels' aspect, width and height.
+    return f'\033P0;1q"1;1;{picture.width};{picture.height}{colours}{"-".join(bands)}\033\\'
+
+
+def _runs(column: Sequence[int]) -> str:
+    runs = ((chr(63 + bits), len(list(same))) for bits, same in groupby(column))
+    return "".join(f"!{n}{sixel}" if n > 3 else sixel * n for sixel, n in runs)
