@@ -22,6 +22,7 @@ CHOICES = sorted(
 NEEDS = {
     ("init", "image"): ["init.path=photo.jpg"],
     ("init", "run"): ["init.run=outputs/one"],
+    ("callbacks", "upscale"): ["callbacks.upscale.path=x4.pth"],
     ("experiment", "edit"): ["init.path=photo.jpg"],
     ("experiment", "recolour"): ["init.path=photo.jpg"],
 }

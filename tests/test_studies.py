@@ -96,6 +96,8 @@ def test_the_study_of_ways_measures_one_run_of_each_kind(tmp_path, monkeypatch):
     assert study.helps(rows, "jitter")
     row = study.in_their_places("a red apple", "a fish", True, [*small, "size=[32,64]"], eyes, tmp_path)
     assert row["halves_right"] in (0, 1, 2)
+    row = study.in_their_times("a red apple", "a fish", [*small, "steps=5", "snapshot_every=1"], eyes, tmp_path)
+    assert row["halves_right"] in (0, 1, 2) and {"middle_first", "end_second"} < set(row)
 
 
 def test_the_study_of_reliability_counts_one_small_category(tmp_path, monkeypatch):

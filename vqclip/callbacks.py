@@ -14,7 +14,7 @@ from vqclip.module import optimisation
 from vqclip.runs.cost import TRIAL, Cost
 from vqclip.runs.recorder import Recorder
 
-__all__ = ["AutoStop", "Interpolation", "Progress", "Timelapse"]
+__all__ = ["AutoStop", "Interpolation", "Progress", "Timelapse", "Upscale"]
 
 LONG = 60  #: seconds of a run whose cost is told
 
@@ -141,3 +141,31 @@ class Interpolation(pl.Callback):
             total = self.frames * (len(stops) - 1) + 1
             frames = tqdm(frames_between(stops, total, self.mode), desc="interpolating", total=total, unit="frame")
             write_video(recorder.run.interpolation, frames, self.fps)
+
+
+class Upscale(pl.Callback):
+    """``upscaled.png`` of every picture: its best snapshot, made larger by a network of a file of your own.
+
+    Args:
+        path: weights of super-resolution, ``.pth`` or ``.safetensors`` (ESRGAN, Real-ESRGAN, SwinIR, …).
+        tile: pixels of a tile's side; memory goes with its square.
+
+    Raises:
+        UserError: spandrel is not installed, or the file is none that it knows.
+    """
+
+    def __init__(self, path: str, tile: int):
+        from vqclip.models.upscaler import Upscaler
+
+        self.upscaler = Upscaler(path, tile)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        from vqclip.io.files import atomic_write
+        from vqclip.io.images import png_bytes
+
+        recorder = Recorder.of(trainer)
+        self.upscaler.network.to(pl_module.device)
+        for i in tqdm(range(len(recorder.records)), desc="upscaling", unit="picture"):
+            picture = recorder.run.picture(i)
+            large = self.upscaler(picture.image(picture.best)[0])
+            atomic_write(picture.upscaled, png_bytes(large, {}))

@@ -3,6 +3,7 @@
     python experiments/ways/study.py             every variant on forty tuning prompts, then what helped on forty others
     python experiments/ways/study.py confirming  every variant on the forty others, what helped or not
     python experiments/ways/study.py places      ten pairs, left and right, with and without regions: places.csv, .png
+    python experiments/ways/study.py times       the same pairs one after the other: times.csv, .png
 
 Run from the repository's folder; goes on where it was stopped.  Writes results.csv and sheet.jpg beside this file; the
 runs go to outputs/ways.
@@ -156,6 +157,36 @@ def places() -> None:
     made.save(HERE / "places.png", optimize=True)
 
 
+def in_their_times(first: str, second: str, overrides: list[str], eyes: Eyes, runs: Path = RUNS) -> dict:
+    """One picture, of one text in the first half of the run and of another in the second; what the judge says then."""
+    folder = runs / "times" / f"{first} {second}".replace(" ", "_")
+    fades, comes = "[[0, 1], [0.4, 1], [0.5, 0]]", "[[0.4, 0], [0.5, 1]]"
+    parts = f'{{text: "{first}", weight: {{points: {fades}}}}}, {{text: "{second}", weight: {{points: {comes}}}}}'
+    made = run(overrides=[*overrides, f"prompts.include=[{{parts: [{parts}]}}]"], folder=folder, overwrite=True)
+    row = {"first": first, "second": second}
+    for when, share in (("middle", 0.4), ("end", 1)):
+        step = round(made.report["steps"] * share)
+        image = read_image(folder / "picture-00" / "steps" / f"{step:06d}.png")
+        with torch.no_grad():
+            seen = (eyes.judge.encode_image(image) @ eyes.judge.encode_text([first, second]).T)[0].tolist()
+        row |= {f"{when}_first": round(seen[0], 4), f"{when}_second": round(seen[1], 4)}
+    right = [row["middle_first"] > row["middle_second"], row["end_second"] > row["end_first"]]
+    return row | {"halves_right": sum(right)}
+
+
+def times() -> None:
+    study = yaml.safe_load((HERE / "study.yaml").read_text())
+    eyes = Eyes(study["base"])
+    rows = [in_their_times(*pair, study["times"]["base"], eyes) for pair in study["places"]["pairs"]]
+    write(HERE / "times.csv", rows)
+    made = Image.new("RGB", (132 * len(rows), 2 * 132), "white")
+    for x, path in enumerate(RUNS / "times" / f"{row['first']} {row['second']}".replace(" ", "_") for row in rows):
+        snapshots = sorted((path / "picture-00" / "steps").glob("*.png"))
+        for y, snapshot in enumerate((snapshots[round(0.4 * (len(snapshots) - 1))], snapshots[-1])):
+            made.paste(Image.open(snapshot).convert("RGB").resize((128, 128)), (132 * x, 132 * y))
+    made.save(HERE / "times.png", optimize=True)
+
+
 def write(path: Path, rows: list[dict]) -> None:
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
@@ -187,4 +218,4 @@ def main(everything: bool = False) -> None:
 
 
 if __name__ == "__main__":
-    places() if sys.argv[1:] == ["places"] else main("confirming" in sys.argv)
+    {"places": places, "times": times}.get(sys.argv[-1], lambda: main("confirming" in sys.argv))()

@@ -187,7 +187,8 @@ def unpickle(stream: BinaryIO) -> tuple[Any, dict[str, str]]:
 def named_tensors(content: Any) -> dict[str, TensorRef]:
     """The state dict in what a pickle held."""
     if isinstance(content, dict):
-        inner = [content[key] for key in ("state_dict", "model") if isinstance(content.get(key), dict)]
+        wrappers = ("state_dict", "model", "params_ema", "params")  # the last two: basicsr's
+        inner = [content[key] for key in wrappers if isinstance(content.get(key), dict)]
         state = inner[0] if inner else content
         return {name: value for name, value in state.items() if isinstance(name, str) and isinstance(value, TensorRef)}
     if isinstance(content, _StandIn):

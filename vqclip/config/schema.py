@@ -213,6 +213,14 @@ CLASSES: dict[str, Group] = {
             "most": Key(Whole(2, 1000), "16", "pictures; a run of more makes no video", "pictures"),
         },
     ),
+    "vqclip.callbacks.Upscale": Group(
+        "upscaled.png of every picture, by a super-resolution network of your own.",
+        {
+            "path": Key(Text("a file of weights, .pth or .safetensors"), "RealESRGAN_x4plus.pth", "the network"),
+            "tile": Key(Whole(16, 8192), "256", "of a tile's side; memory goes with its square", "pixels"),
+        },
+        title="callbacks.upscale",
+    ),
     "vqclip.loggers.wandb_logger": Group(
         "Weights & Biases; without a key it works offline and asks nothing.",
         {

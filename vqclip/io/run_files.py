@@ -102,7 +102,7 @@ class PictureFolder:
         self.best, self.final = self.path / "best.png", self.path / "final.png"
         self.steps, self.crops = self.path / "steps", self.path / "crops"  #: folders of snapshots, 000100.png
         self.latents_file = self.path / "latents.safetensors"
-        self.timelapse = self.path / "timelapse.mp4"
+        self.timelapse, self.upscaled = self.path / "timelapse.mp4", self.path / "upscaled.png"
 
     def snapshot(self, step: int) -> Path:
         return self.steps / f"{step:06d}.png"

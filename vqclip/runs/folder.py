@@ -249,6 +249,7 @@ class RunFolder(OwnedFolder):
         atomic_write(picture.final, final)
         atomic_write(picture.best, best)
         picture.timelapse.unlink(missing_ok=True)
+        picture.upscaled.unlink(missing_ok=True)
 
 
 def _is_whole(row: bytes) -> bool:
