@@ -40,13 +40,13 @@ def _pays(x: Tensor, conv: nn.Conv2d) -> bool:
 class _Convolution(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, conv: nn.Conv2d) -> Tensor:
-        ctx.conv, ctx.shape = conv, x.shape
+        ctx.conv, ctx.shape = conv, (x.shape, x.stride())
         return conv(x)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        return _to_input(ctx.conv, gradient, ctx.shape), None
+        return _to_input(ctx.conv, gradient, gradient.new_empty_strided(*ctx.shape)), None
 
 
 class _Activated(torch.autograd.Function):
@@ -61,7 +61,7 @@ class _Activated(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
         x, mean, deviation = ctx.saved_tensors
-        gradient = _to_input(ctx.conv, gradient, x.shape)
+        gradient = _to_input(ctx.conv, gradient, x)
         # In place: asking the system for a picture's size of new memory costs more than the arithmetic.
         torch.ops.aten.silu_backward.grad_input(gradient, _normed(ctx.norm, x)[0], grad_input=gradient)
         sizes = (len(x), x.shape[1], x[0, 0].numel(), ctx.norm.num_groups)
@@ -78,8 +78,7 @@ def _normed(norm: nn.GroupNorm, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return torch.native_group_norm(x, norm.weight, norm.bias, *sizes, norm.eps)
 
 
-def _to_input(conv: nn.Conv2d, gradient: Tensor, shape: torch.Size) -> Tensor:
-    """The gradient of a convolution's output → of its input, of which only the shape is needed."""
-    like = gradient.new_empty(1).expand(shape)
+def _to_input(conv: nn.Conv2d, gradient: Tensor, like: Tensor) -> Tensor:
+    """The gradient of a convolution's output → of its input, of which only shape and strides are looked at."""
     how = (None, conv.stride, conv.padding, conv.dilation, False, [0, 0], conv.groups)
     return torch.ops.aten.convolution_backward(gradient, like, conv.weight, *how, [True, False, False])[0]

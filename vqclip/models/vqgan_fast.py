@@ -22,7 +22,7 @@ from vqclip.models.vqgan_strips import decode_in_strips
 
 __all__ = ["decode", "encode"]
 
-#: Places up to which attention is taming's arithmetic, digit for digit: 64×64 latents, 512×512 pixels at f = 8.
+#: Latent places up to which the decoder is taming's arithmetic, digit for digit: 64×64, at f = 8 512×512 pixels.
 EXACT_PLACES = 4096
 
 Run = Callable[[ResnetBlock | AttnBlock, Tensor], Tensor]
@@ -44,7 +44,7 @@ def decode(decoder: Decoder, z: Tensor, checkpointed: bool, rows: int | None = N
     for level in reversed(range(decoder.num_resolutions)):
         h = _level(decoder.up[level], h, run)
         if level:
-            h = _upsampled(decoder.up[level], h)
+            h = _upsampled(decoder.up[level], h, exact=z[0, 0].numel() <= EXACT_PLACES)
     return activated(decoder.norm_out, decoder.conv_out, h)
 
 
@@ -85,11 +85,17 @@ def _residual(block: ResnetBlock, x: Tensor) -> Tensor:
     h = activated(block.norm2, block.conv2, activated(block.norm1, block.conv1, x))
     if block.in_channels != block.out_channels:
         x = convolved(block.conv_shortcut if block.use_conv_shortcut else block.nin_shortcut, x)
-    return x + h
+    return h.add_(x) if h.dtype == x.dtype else x + h
 
 
-def _upsampled(level: Blocks, h: Tensor) -> Tensor:
+def _upsampled(level: Blocks, h: Tensor, exact: bool) -> Tensor:
+    """``conv(nearest(h))`` at twice the size."""
     layer: Upsample = level.upsample
+    if not exact and layer.with_conv:
+        # Four neighbours before it are the same pixel: their weights are added first, four products for nine.
+        kernel = F.pad(layer.conv.weight.flip(2, 3), (1, 1, 1, 1))
+        kernel = kernel.unfold(2, 2, 1).unfold(3, 2, 1).sum((-2, -1)).transpose(0, 1)
+        return F.conv_transpose2d(h, kernel, layer.conv.bias, stride=2, padding=1)
     h = F.interpolate(h, scale_factor=2.0, mode="nearest")
     return convolved(layer.conv, h) if layer.with_conv else h
 
