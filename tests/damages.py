@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -33,6 +34,26 @@ def _as_folder(name: str) -> Damage:
     def damage(run: Path, outside: Path) -> None:
         (run / name).unlink()
         (run / name).mkdir()
+
+    return damage
+
+
+def _as_pipe(name: str) -> Damage:
+    """A pipe that nobody writes into: who reads it waits for ever."""
+
+    def damage(run: Path, outside: Path) -> None:
+        (run / name).unlink(missing_ok=True)
+        os.mkfifo(run / name)
+
+    return damage
+
+
+def _loop(name: str) -> Damage:
+    """A link to itself."""
+
+    def damage(run: Path, outside: Path) -> None:
+        (run / name).unlink()
+        (run / name).symlink_to(name.rpartition("/")[2])
 
     return damage
 
@@ -122,6 +143,8 @@ REPORT: dict[str, Damage] = {
     "report deep": _put("run.json", DEEP),
     "report a folder": _as_folder("run.json"),
     "report a link": _link("run.json"),
+    "report a pipe": _as_pipe("run.json"),
+    "report a loop": _loop("run.json"),
     "report newer": _json("format", value=99),
     "report format text": _json("format", value="one"),
     "report status": _json("status", value="splendid"),
@@ -156,6 +179,8 @@ CONFIG: dict[str, Damage] = {
     "config a tag": _put("config.yaml", b"a: !!python/object/apply:os.system [true]"),
     "config a folder": _as_folder("config.yaml"),
     "config a link": _link("config.yaml"),
+    "config a pipe": _as_pipe("config.yaml"),
+    "config a loop": _loop("config.yaml"),
     "config newer": _yaml("format", value=99),
     "config no optimiser": _yaml("optimizer", value=GONE),
     "config null size": _yaml("size", value=None),
@@ -181,8 +206,15 @@ CHECKPOINT: dict[str, Damage] = {
     "checkpoint cut": _cut("last.ckpt", 0.7),
     "checkpoint a folder": _as_folder("last.ckpt"),
     "checkpoint a link": _link("last.ckpt"),
+    "checkpoint a pipe": _as_pipe("last.ckpt"),
+    "checkpoint a loop": _loop("last.ckpt"),
     "checkpoint of another": lambda run, outside: torch.save({"model": torch.zeros(3)}, run / "last.ckpt"),
     "checkpoint a list": lambda run, outside: torch.save([1, 2], run / "last.ckpt"),
+    "checkpoint of another run": _checkpoint(
+        lambda c: c["callbacks"]["Recorder"].update(
+            digests=dict.fromkeys(c["callbacks"]["Recorder"]["digests"], "0" * 64)
+        )
+    ),
     "checkpoint other size": _checkpoint(lambda c: c["state_dict"].update(latent=torch.zeros(1, 2, 3, 3))),
     "checkpoint latent a text": _checkpoint(lambda c: c["state_dict"].update(latent="fox")),
     "checkpoint no recorder": _checkpoint(lambda c: c.update(callbacks={})),
@@ -203,6 +235,8 @@ LATENTS: dict[str, Damage] = {
     "latents cut": _cut(_LATENTS, 0.6),
     "latents a folder": _as_folder(_LATENTS),
     "latents a link": _link(_LATENTS),
+    "latents a pipe": _as_pipe(_LATENTS),
+    "latents a loop": _loop(_LATENTS),
     "latents of another": _put(_LATENTS, save({"weight": torch.zeros(2)})),
     "latents of another size": _put(_LATENTS, save({f"{i:06d}": torch.zeros(1, 1, 1) for i in range(9)})),
     "latents a long header": _put(_LATENTS, b"\xff" * 7 + b"\x7f" + b"{}"),
@@ -221,6 +255,8 @@ PICTURE: dict[str, Damage] = {
         "cut": lambda name: _cut(name, 0.5),
         "a folder": _as_folder,
         "a link": _link,
+        "a pipe": _as_pipe,
+        "a loop": _loop,
         "a bomb": lambda name: _put(name, _bomb()),
     }.items()
 }
@@ -231,12 +267,17 @@ METRICS: dict[str, Damage] = {
     "metrics empty": _put("metrics.csv", b""),
     "metrics bytes": _put("metrics.csv", _NOISE),
     "metrics text": _put("metrics.csv", b"step,loss\nzero,much\n"),
+    "metrics cut in a line": _cut("metrics.csv", 0.8),
     "metrics too long": _put("metrics.csv", b"step,loss\n0,1,2,3\n"),
     "metrics a folder": _as_folder("metrics.csv"),
     "metrics a link": _link("metrics.csv"),
+    "metrics a pipe": _as_pipe("metrics.csv"),
+    "metrics a loop": _loop("metrics.csv"),
     "timing missing": _remove("timing.csv"),
     "timing a folder": _as_folder("timing.csv"),
     "timing a link": _link("timing.csv"),
+    "timing a pipe": _as_pipe("timing.csv"),
+    "timing a loop": _loop("timing.csv"),
 }
 
 ALL = REPORT | CONFIG | CHECKPOINT | LATENTS | PICTURE | METRICS

@@ -6,10 +6,12 @@ import contextlib
 import json
 import os
 import resource
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -117,6 +119,81 @@ def test_a_folder_removed_while_it_runs_is_not_a_finished_run(command, tmp_path)
 @pytest.mark.parametrize("fault", [no_home, garbage_wandb, ascii_output], ids=lambda f: f.__name__)
 def test_a_run_without_a_logger_needs_nothing_of_it(command, fault):
     assert command(fault, "a fox café 狐")[0] == 0
+
+
+#: What a shell may do to the three streams of a command, and the statuses that are right.
+STREAMS = {
+    ">&-": (0,),
+    "2>&-": (0,),
+    "<&- >&- 2>&-": (0,),
+    ">/dev/full": (1,),
+    "2>/dev/full": (0,),
+    "| head -c 1": (0, 141),
+    "2> >(true)": (0,),
+}
+
+
+@pytest.mark.parametrize("streams", STREAMS)
+def test_streams_that_are_closed_full_or_left_lose_no_picture(small_pair, tmp_path, streams):
+    words = ["a fox café", *small_pair, "steps=2", "augmentations.crops.count=2", "hydra.run.dir=run"]
+    command = shlex.join([sys.executable, "-m", "vqclip", *words])
+    done = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {command} {streams}"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode in STREAMS[streams], done.stderr
+    assert "Traceback" not in done.stderr + done.stdout
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "finished"
+    assert {path.name for path in tmp_path.iterdir()} == {"run"}
+
+
+#: What stands in the environment of a command that needs none of it.
+GARBAGE = {
+    "no UTF-8": {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+    "ASCII": {"PYTHONIOENCODING": "ascii"},
+    "no folders": {"TMPDIR": "/nowhere", "HOME": "/dev/null", "XDG_CACHE_HOME": "\n", "XDG_CONFIG_HOME": "/dev/null"},
+    "no numbers": {"OMP_NUM_THREADS": "x", "COLUMNS": "wide", "LINES": "", "CUDA_VISIBLE_DEVICES": "banana,-7"},
+    "our own": {"VQCLIP_HOME": "/dev/null", "VQCLIP_OFFLINE": "maybe", "VQCLIP_TRUST": ",,os;rm", "VQCLIP_INLINE": "9"},
+    "of the terminal": {"TERM": "", "NO_COLOR": "1", "FORCE_COLOR": "3", "COLUMNS": "0", "HYDRA_FULL_ERROR": "1"},
+    "warnings are errors": {"PYTHONWARNINGS": "error"},
+}
+
+
+@pytest.mark.parametrize("name", GARBAGE)
+def test_garbage_in_the_environment(small_pair, tmp_path, name):
+    words = ["a fox café 狐", *small_pair, "steps=2", "augmentations.crops.count=2", "hydra.run.dir=run"]
+    done = subprocess.run(
+        [sys.executable, "-m", "vqclip", *words], cwd=tmp_path, env=os.environ | GARBAGE[name], capture_output=True
+    )
+    assert done.returncode == 0, done.stderr
+    report = json.loads((tmp_path / "run" / "run.json").read_text(encoding="utf-8"))
+    assert (report["status"], report["pictures"][0]["prompt"]) == ("finished", "a fox café 狐")
+
+
+def test_words_that_are_no_utf_8(tmp_path):
+    done = subprocess.run([sys.executable, "-m", "vqclip", b"a \xff fox"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2 and "not in UTF-8" in done.stderr
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "variable", [{"WANDB_RUN_ID": "a b/c"}, {"WANDB_MODE": "sometimes"}, {"WANDB_TAGS": ",,"}], ids=str
+)
+def test_garbage_for_wandb_in_the_tools_that_ask_it(monkeypatch, variable):
+    child = "from vqclip.io.wandb_server import known_settings; known_settings()"
+    done = subprocess.run([sys.executable, "-c", child], env=os.environ | variable, capture_output=True, text=True)
+    assert done.stderr.splitlines()[-1].startswith("vqclip.errors.UserError: W&B's environment: ")
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM, signal.SIGINT])
+def test_a_run_that_is_told_to_end_keeps_its_steps(small_pair, tmp_path, number):
+    words = ["a fox", *small_pair, "steps=4000", "augmentations.crops.count=2", "hydra.run.dir=run"]
+    with subprocess.Popen([sys.executable, "-m", "vqclip", *words], cwd=tmp_path, stderr=subprocess.PIPE) as process:
+        while not (tmp_path / "run" / "last.ckpt").exists() and process.poll() is None:
+            time.sleep(0.05)
+        process.send_signal(number)
+        process.communicate()
+    assert process.returncode == 128 + number
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "interrupted"
 
 
 def test_garbage_for_wandb_is_a_mistake_or_runs_offline(command, tmp_path):

@@ -91,7 +91,7 @@ def test_every_key_is_documented_and_its_example_is_allowed(tmp_path, monkeypatc
             key.kind.check(value)
 
 
-def test_every_wrong_value_of_every_key_gets_one_sentence(config):
+def test_every_wrong_value_of_every_key_gets_one_sentence(config, record_property):
     tried = 0
     for path, key in leaves(ROOT):
         for value in WRONG:
@@ -107,10 +107,12 @@ def test_every_wrong_value_of_every_key_gets_one_sentence(config):
             assert any(error.startswith(path) for error in errors), (path, value, errors)
             tried += 1
     assert tried > 250, tried
+    record_property("inputs", tried)
 
 
 @pytest.mark.parametrize("target", sorted(CLASSES))
-def test_every_wrong_value_of_every_class(config, target):
+def test_every_wrong_value_of_every_class(config, target, record_property):
+    tried = 1
     own = CLASSES[target]
     module = target.split(".")[1 if target.startswith("vqclip") else -2]
     group = {"optim": "optimizer", "loggers": "logger"}.get(module, module)
@@ -133,6 +135,8 @@ def test_every_wrong_value_of_every_class(config, target):
                 pass
             errors = errors_in(with_value(base, f"{path}.{name}", value))
             assert any(error.startswith(f"{path}.{name}") for error in errors), (name, value, errors)
+            tried += 1
+    record_property("inputs", tried)
     if target.endswith("TensorBoardLogger"):
         return  # it passes on any further argument
     errors = errors_in(with_value(base, f"{path}.no_such_key_here", 1))

@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vqclip.errors import UserError
+from vqclip.errors import UserError, explain_refusals
 from vqclip.threads import set_up_openmp
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ def __getattr__(name: str) -> str:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
+@explain_refusals()
 def run(
     prompt: str | Sequence[str] | None = None,
     overrides: Sequence[str] | Mapping[str, Any] = (),
@@ -75,6 +76,7 @@ def run(
     return execute(compose(words, directory, output_dir=str(place)), place, callbacks=callbacks)
 
 
+@explain_refusals()
 def load(folder: str | Path) -> Result:
     """Read a run that has ended.
 
@@ -87,6 +89,7 @@ def load(folder: str | Path) -> Result:
     return Result(as_folder("folder", folder))
 
 
+@explain_refusals()
 def sweep(
     prompt: str | Sequence[str] | None = None,
     overrides: Sequence[str] | Mapping[str, Any] = (),

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import shlex
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
-__all__ = ["UserError", "closest", "shown"]
+__all__ = ["UserError", "closest", "explain_refusals", "shown"]
 
 
 class UserError(Exception):
@@ -17,6 +19,17 @@ class UserError(Exception):
     """
 
     exit_status = 2  #: a mistake; 1 where a run began and could not go on
+
+
+@contextmanager
+def explain_refusals() -> Iterator[None]:
+    """What the system refuses about a file, as a :class:`UserError`: no permission, a loop of links, no room."""
+    try:
+        yield
+    except OSError as error:
+        if not isinstance(error.filename, str):
+            raise
+        raise UserError(f"{error.filename}: {error.strerror}. Try: ls -ld {shlex.quote(error.filename)}") from error
 
 
 def closest(word: str, known: Iterable[str]) -> str:

@@ -43,7 +43,8 @@ RENAMED = [
     *[("picture-00/timelapse.mp4", 1), ("picture-01/timelapse.mp4", 1), ("interpolation.mp4", 1)],
 ]
 OPENED = [("metrics.csv", 1), ("metrics.csv", 9), ("timing.csv", 5)]
-HALF_WRITTEN = [".last.ckpt", "picture-0?/.timelapse.mp4", ".interpolation.mp4"]
+#: And how many bytes it has by then; FFmpeg keeps those of so short a video until its end.
+HALF_WRITTEN = [(".last.ckpt", 1), ("picture-0?/.timelapse.mp4", 1), (".interpolation.mp4", 0)]
 CHANCE = 5
 #: Of the room that a whole run takes.
 SHARES = (0.1, 0.3, 0.5, 0.7, 0.9)
@@ -63,13 +64,13 @@ def kill_when(event: str, end: str, count: int) -> None:
     sys.addaudithook(watch)
 
 
-def kill_half_written(folder: Path, pattern: str) -> None:
-    """Kill this process once such a file is there and holds something."""
+def kill_half_written(folder: Path, pattern: str, size: int) -> None:
+    """Kill this process once such a file is there and has ``size`` bytes or more."""
 
     def watch() -> None:
         while True:
             for path in folder.glob(pattern):
-                if path.exists() and path.stat().st_size:
+                if path.exists() and path.stat().st_size >= size:
                     os.kill(os.getpid(), signal.SIGKILL)
 
     sys.setswitchinterval(1e-5)
@@ -129,8 +130,8 @@ def moments() -> list[tuple[str, Callable[[Path], None]]]:
         found.append((f"before {end} has its name, {count}", lambda _, e=end, n=count: kill_when("os.rename", e, n)))
     for end, count in OPENED:
         found.append((f"as {end} is opened, {count}", lambda _, e=end, n=count: kill_when("open", e, n)))
-    for pattern in HALF_WRITTEN:
-        found.append((f"{pattern} half written", lambda folder, p=pattern: kill_half_written(folder, p)))
+    for pattern, size in HALF_WRITTEN:
+        found.append((f"{pattern} half written", lambda folder, p=pattern, n=size: kill_half_written(folder, p, n)))
     dice = random.Random(0)
     for seconds in sorted(dice.uniform(0.02, 0.8) for _ in range(CHANCE)):
         found.append((f"after {seconds:.2f} s", lambda _, s=seconds: kill_after(s)))

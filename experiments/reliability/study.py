@@ -10,8 +10,10 @@ Each case is a test of the suite, those marked slow among them; what a test expe
 from __future__ import annotations
 
 import argparse
+import base64
 import csv
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -48,6 +50,7 @@ class Row:
     not_run: int
     seconds: float
     seen: str  #: the day
+    inputs: int  #: of these tests; some hold many
     lost: str = ""  #: names of those that did not hold
 
 
@@ -67,11 +70,25 @@ def pytest_row(category: str, words: list[str], more: int = 1) -> Row:
         if code > 1 or not report.is_file():
             sys.exit(f"{category}: pytest ended with status {code}, and nothing was counted")
         cases = list(ElementTree.parse(report).iter("testcase"))
+        inputs = inputs_of(report)
     lost = [str(case.get("name")) for case in cases if {"failure", "error"} & {part.tag for part in case}]
     skipped = sum(case.find("skipped") is not None for case in cases)
     tried = len(cases) - skipped
     seconds = round(time.perf_counter() - began, 1)
-    return Row(category, tried, tried - len(lost), skipped, seconds, date.today().isoformat(), " ".join(lost))
+    today = date.today().isoformat()
+    return Row(category, tried, tried - len(lost), skipped, seconds, today, inputs - skipped, " ".join(lost))
+
+
+def inputs_of(report: Path) -> int:
+    """How many inputs the tests of a report hold: one each, or as many as a test says, or as Hypothesis drew."""
+    tree = ElementTree.parse(report)
+    said = [int(own.get("value", 1)) - 1 for own in tree.iter("property") if own.get("name") == "inputs"]
+    texts = [own.get("value", "") for own in tree.iter("property") if "hypothesis" in own.get("name", "")]
+    drawn = [
+        sum(map(int, re.findall(r"(\d+) (?:passing|failing) examples", base64.b64decode(text).decode()))) - 1
+        for text in texts
+    ]
+    return len(list(tree.iter("testcase"))) + sum(said) + sum(drawn)
 
 
 def fuzz_row(hours: float) -> Row:
@@ -80,6 +97,7 @@ def fuzz_row(hours: float) -> Row:
     while row.seconds < hours * 3600:
         next_row = pytest_row("fuzz", tests_of("fuzz"), MORE)
         row.tried, row.held = row.tried + next_row.tried, row.held + next_row.held
+        row.inputs += next_row.inputs
         row.seconds, row.lost = round(row.seconds + next_row.seconds, 1), f"{row.lost} {next_row.lost}".strip()
     return row
 
@@ -91,6 +109,7 @@ def kills_row() -> Row:
     subprocess.run([sys.executable, str(HERE / "kills.py")], cwd=ROOT, env=environment(), stdout=sys.stderr)
     with open(HERE / "kills.csv", newline="") as file:
         kills = list(csv.DictReader(file))
+    row.inputs += len(kills)
     row.tried, row.held = row.tried + len(kills), row.held + sum(own["same_bytes"] == "True" for own in kills)
     row.seconds = round(row.seconds + time.perf_counter() - began, 1)
     row.lost = " ".join([row.lost, *(own["what"] for own in kills if own["same_bytes"] != "True")]).strip()
@@ -107,7 +126,7 @@ def jobs_row(jobs: int) -> Row:
         code = subprocess.run(command, cwd=ROOT, stdout=sys.stderr).returncode
         held = max(0, len(table.read_text().splitlines()) - 1) if table.is_file() else 0
     lost = f"status {code}" if code else ""
-    return Row("jobs", jobs, held, 0, round(time.perf_counter() - began, 1), date.today().isoformat(), lost)
+    return Row("jobs", jobs, held, 0, round(time.perf_counter() - began, 1), date.today().isoformat(), jobs, lost)
 
 
 def tests_of(category: str) -> list[str]:
@@ -140,9 +159,9 @@ def keep(row: Row, path: Path) -> list[dict[str, str]]:
 
 def markdown(rows: list[dict[str, str]]) -> str:
     """Rows for README.md."""
-    lines = ["| category | tried | held | not run | seconds | seen |", "| --- | --- | --- | --- | --- | --- |"]
-    columns = ("category", "tried", "held", "not_run", "seconds", "seen")
-    lines += [f"| {' | '.join(row[name] for name in columns)} |" for row in rows]
+    columns = ("category", "inputs", "tried", "held", "not_run", "seconds", "seen")
+    lines = [f"| {' | '.join(columns).replace('_', ' ')} |", f"|{' --- |' * len(columns)}"]
+    lines += [f"| {' | '.join(row.get(name, '') for name in columns)} |" for row in rows]
     return "\n".join(lines)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from vqclip.checkpoints.cards import Card, make_card
 from vqclip.checkpoints.check import card_errors
 from vqclip.errors import UserError
+from vqclip.io.files import read_text
 from vqclip.io.yaml_text import read_yaml
 from vqclip.paths import conf_dir
 
@@ -57,7 +58,7 @@ def _folders(config_dir: str | None) -> list[Path]:
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        content = read_yaml(path.read_text(encoding="utf-8"))
+        content = read_yaml(read_text(path))
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read as YAML: {error}") from None
     if not isinstance(content, dict):

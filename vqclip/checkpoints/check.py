@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vqclip.checkpoints.cards import CARD_KEYS, Card, local_path, make_card
+from vqclip.io.files import refuse_endless
 from vqclip.paths import offline
 
 if TYPE_CHECKING:
@@ -94,7 +95,9 @@ def _unknown(key: str, word: str, known: set[str]) -> str:
 
 def _presence_errors(card: Card) -> list[str]:
     if card.local is not None:
-        if card.local.is_file() and os.access(card.local, os.R_OK):
+        if card.local.is_file() and os.access(
+            card.local, os.R_OK, effective_ids=os.access in os.supports_effective_ids
+        ):
             return []
         cause = "cannot be read" if card.local.is_file() else "is a folder" if card.local.is_dir() else "no such file"
         allowed = "a .ckpt, .pt or .safetensors file" + (", or null for the official one" if card.urls else "")
@@ -131,6 +134,7 @@ def factor_of(card: Mapping[str, Any]) -> int | None:
 def _header_config(path: Path) -> dict[str, Any] | None:
     """The constructor arguments in a safetensors file's metadata, read without any library."""
     try:
+        refuse_endless(path)
         with open(path, "rb") as file:
             length = struct.unpack("<Q", file.read(8))[0]
             header = json.loads(file.read(length)) if length < 2**24 else {}

@@ -28,6 +28,7 @@ from torch import Tensor
 
 from vqclip.checkpoints.safe_pickle import DTYPES, LARGEST_PICKLE, RefusedPickle, TensorRef, named_tensors, unpickle
 from vqclip.errors import UserError
+from vqclip.io.files import refuse_endless
 
 __all__ = ["TensorFile", "Weights", "digest", "open_tensors"]
 
@@ -58,6 +59,7 @@ def open_tensors(path: Path) -> TensorFile:
         UserError: no such file, not a checkpoint, damaged, or it holds code.
     """
     try:
+        refuse_endless(path)
         with open(path, "rb") as file:
             head = file.read(512)
         if not head:

@@ -34,9 +34,9 @@ def main(argv: Sequence[str]) -> int:
         return 0
     import wandb
 
-    from vqclip.io.wandb_server import has_key
+    from vqclip.io.wandb_server import has_key, known_settings
 
-    if not has_key(wandb.setup().settings):
+    if not has_key(known_settings()):
         raise UserError("vqclip dashboard: no W&B key is known. Try: wandb login, or vqclip dashboard --print")
     if not (entity := entity or wandb.Api().default_entity):
         raise UserError("vqclip dashboard: whose it is, is not known. Try: --entity NAME")

@@ -14,7 +14,7 @@ import yaml
 
 from vqclip.compare.pictures import find_runs
 from vqclip.errors import UserError
-from vqclip.io.files import atomic_write
+from vqclip.io.files import atomic_write, read_text
 from vqclip.io.yaml_text import read_yaml
 from vqclip.runs.evaluate import Verdict, judge_runs
 from vqclip.runs.status import WITH_PICTURES
@@ -121,7 +121,7 @@ def _draw_battery(folder: Path, overrides: Sequence[str], seeds: str) -> None:
 def _first_settings(settings: Path) -> list[str]:
     """The overrides that a battery's folder was begun with."""
     try:
-        found = read_yaml(settings.read_text(encoding="utf-8"))
+        found = read_yaml(read_text(settings))
     except (OSError, ValueError) as error:
         found, what = None, str(error)
     else:

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING
 
 from vqclip.cli.arguments import Command, parse_arguments, split
 from vqclip.cli.deferred import put_off
-from vqclip.errors import UserError
+from vqclip.cli.streams import as_text, set_up_streams
+from vqclip.errors import UserError, explain_refusals
 from vqclip.paths import conf_dir
 from vqclip.runs.status import DIVERGED
 
@@ -52,35 +53,42 @@ SHOWN = 6
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Entry point of ``vqclip``.  Exits with 2 on a user's mistake, 1 where a job failed, 141 where nobody reads on."""
+    set_up_streams()
     try:
         try:
             _main(list(sys.argv[1:] if argv is None else argv))
         finally:
             sys.stdout.flush()
-    except BrokenPipeError:
+    except OSError as error:  # of no file: nobody reads on, or what is printed finds no room
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python's own end would stumble over it
-        sys.exit(141)  # as a shell tells of SIGPIPE
+        # 141: as a shell tells of SIGPIPE.
+        sys.exit(141 if isinstance(error, BrokenPipeError) else f"vqclip: the system refuses it: {error}")
 
 
 def _main(argv: list[str]) -> None:
     put_off()
     try:
-        argv = ["--help", *argv[1:]] if argv[:1] == ["help"] else argv
-        if argv and argv[0] in TOOLS:
-            sys.exit(importlib.import_module(TOOLS[argv[0]]).main(argv[1:]))
-        _refuse_slip(argv)
-        command = parse_arguments(argv)
-        if answer := _at_once(command):
-            print(answer)
-            sys.exit(0)
-        for note in command.notes:
-            print(f"note: {note}", file=sys.stderr)
-        if run := _asked_to_resume(command):
-            sys.exit(_resume(*run))
-        _hydra(command)
+        with explain_refusals():
+            _do([*map(as_text, argv)])
     except UserError as error:
         print(f"vqclip: {error}", file=sys.stderr)
         sys.exit(error.exit_status)
+
+
+def _do(argv: list[str]) -> None:
+    argv = ["--help", *argv[1:]] if argv[:1] == ["help"] else argv
+    if argv and argv[0] in TOOLS:
+        sys.exit(importlib.import_module(TOOLS[argv[0]]).main(argv[1:]))
+    _refuse_slip(argv)
+    command = parse_arguments(argv)
+    if answer := _at_once(command):
+        print(answer)
+        sys.exit(0)
+    for note in command.notes:
+        print(f"note: {note}", file=sys.stderr)
+    if run := _asked_to_resume(command):
+        sys.exit(_resume(*run))
+    _hydra(command)
 
 
 def _refuse_slip(argv: Sequence[str]) -> None:
@@ -163,6 +171,7 @@ def _hydra(command: Command) -> None:
     import hydra
 
     sys.argv = [sys.argv[0], *command.words]
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # it raises then, instead of printing
     run = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(_job)
     if command.shows:
         _show(command, run)
@@ -181,7 +190,6 @@ def _show(command: Command, run: Callable[[], None]) -> None:
     from vqclip.config.compose import COMPOSING
     from vqclip.config.explain import explain
 
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # it raises then, instead of printing
     try:
         run()
     except COMPOSING as error:
@@ -215,7 +223,8 @@ def _job(cfg: DictConfig) -> float:
     if not sweep or (cfg.sweep and cfg.sweep.get("job", 1) == 1):  # the others are alike
         print(sizes(resolved(cfg)), file=sys.stderr)
     try:
-        result = execute(cfg, folder, resume=bool(cfg.sweep))
+        with explain_refusals():
+            result = execute(cfg, folder, resume=bool(cfg.sweep))
     except UserError as error:
         if sweep:
             raise  # Hydra goes on with the other jobs

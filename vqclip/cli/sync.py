@@ -55,11 +55,9 @@ def _records(folders: Sequence[Path]) -> tuple[list[Path], list[Path]]:
 
 
 def _refuse_without_server() -> None:
-    import wandb
+    from vqclip.io.wandb_server import has_key, is_reachable, known_settings
 
-    from vqclip.io.wandb_server import has_key, is_reachable
-
-    settings = wandb.setup().settings
+    settings = known_settings()
     if not has_key(settings):
         raise UserError("vqclip sync: no W&B key is known. Try: wandb login, or vqclip sync --dry-run FOLDER")
     if not is_reachable(settings.base_url, patience=10):

@@ -20,7 +20,7 @@ from typing import Any
 
 from vqclip.compare.pictures import find_runs, read_pictures
 from vqclip.errors import UserError
-from vqclip.io.files import atomic_write
+from vqclip.io.files import atomic_write, read_text
 from vqclip.runs.evaluate import Bench, refuse_own_guide
 
 __all__ = ["Found", "battery", "interval", "judge_battery", "read_battery", "trend"]
@@ -76,7 +76,7 @@ def judge_battery(folder: Path) -> list[Found]:
 def read_battery(folder: Path) -> list[Found]:
     """What :func:`judge_battery` wrote; judged now where it has not been."""
     try:
-        text = (folder / "battery.csv").read_text(encoding="utf-8")
+        text = read_text(folder / "battery.csv")
     except OSError:
         return judge_battery(folder)
     try:

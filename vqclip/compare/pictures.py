@@ -12,6 +12,7 @@ from typing import Any
 
 from vqclip.config.resolve import picture_config
 from vqclip.errors import UserError
+from vqclip.io.files import read_text
 from vqclip.io.yaml_text import read_yaml
 from vqclip.runs.folder import RunFolder
 from vqclip.runs.status import WITH_PICTURES
@@ -181,8 +182,8 @@ def distinct_values(pictures: Iterable[Picture], key: str) -> list[str]:
 def command_of(run: Path) -> str:
     """The command that makes a run again: as it was typed, where that is known."""
     try:
-        overrides = read_yaml((run / ".hydra" / "overrides.yaml").read_text())
-        hydra = read_yaml((run / ".hydra" / "hydra.yaml").read_text())["hydra"]
+        overrides = read_yaml(read_text(run / ".hydra" / "overrides.yaml"))
+        hydra = read_yaml(read_text(run / ".hydra" / "hydra.yaml"))["hydra"]
         folders = [s["path"] for s in hydra["runtime"]["config_sources"] if s["provider"] == "command-line"]
         flags = [word for path in folders for word in ("--config-dir", os.path.relpath(path))]
         return shlex.join(["vqclip", *flags, *(word for word in overrides if not word.startswith("sweep="))])

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    pass
-
-__all__ = ["append", "atomic_write", "refuse_endless", "sha256", "write_json"]
+__all__ = ["append", "atomic_write", "read_text", "refuse_endless", "sha256", "write_json"]
 
 
 def atomic_write(path: Path, content: bytes) -> None:
@@ -47,10 +44,21 @@ def refuse_endless(path: Path) -> None:
     """Refuse what might be read for ever: pipes and devices.
 
     Raises:
-        ValueError: it is one.
+        OSError: it is one.
     """
     if path.exists() and not path.is_file() and not path.is_dir():
-        raise ValueError("it is a pipe or a device, not a file")
+        raise OSError(errno.EINVAL, "it is a pipe or a device, not a file", str(path))
+
+
+def read_text(path: Path) -> str:
+    """The content of a file in UTF-8 that anybody may have put there.
+
+    Raises:
+        OSError: there is none, or it is a pipe or a device.
+        UnicodeDecodeError: it is something else.
+    """
+    refuse_endless(path)
+    return path.read_text(encoding="utf-8")
 
 
 def sha256(path: Path) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vqclip.errors import UserError
+from vqclip.io.files import read_text, refuse_endless
 from vqclip.io.run_files import OwnedFolder, PictureFolder
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ def digest(init: Mapping[str, Any]) -> str:
 
 def _report(run: Path) -> dict[str, Any]:
     try:
-        report = json.loads(OwnedFolder(run).report_file.read_text(encoding="utf-8"))
+        report = json.loads(read_text(OwnedFolder(run).report_file))
         report["pictures"][0]
         [picture.get("best", {}).get("step") for picture in report["pictures"]]
     except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
@@ -100,6 +101,7 @@ def _saved(run: Path, report: Mapping[str, Any], index: int, step: int | str) ->
 
     picture = PictureFolder(OwnedFolder(run), index)
     try:
+        refuse_endless(picture.latents_file)
         with safe_open(picture.latents_file, framework="np") as file:
             shapes = {int(name): tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError, ValueError):

@@ -14,6 +14,7 @@ from av.error import FFmpegError
 from PIL import Image
 
 from vqclip.errors import UserError
+from vqclip.io.files import refuse_endless
 from vqclip.io.images import pixels
 from vqclip.io.pixels import read_image
 
@@ -104,6 +105,7 @@ def read_frames(path: Path, stride: int = 1, skip: int = 0) -> Iterator[np.ndarr
             yield _upright(file)
         return
     try:
+        refuse_endless(path)
         with av.open(str(path)) as container:
             for i, frame in enumerate(container.decode(video=0)):
                 if i % stride == 0 and i // stride >= skip:
@@ -122,6 +124,7 @@ def frame_rate(path: Path) -> int | None:
     if path.is_dir():
         return None
     try:
+        refuse_endless(path)
         with av.open(str(path)) as container:
             rate = container.streams.video[0].average_rate
             return max(1, round(rate)) if rate else None

@@ -13,15 +13,32 @@ from functools import cache
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from vqclip.errors import UserError
+
 if TYPE_CHECKING:
     import wandb
 
-__all__ = ["has_key", "is_reachable", "probe", "wandb_mode"]
+__all__ = ["has_key", "is_reachable", "known_settings", "probe", "wandb_mode"]
 
 
 def wandb_mode(asked: str | None, settings: wandb.Settings) -> str:
     """``asked`` (online, offline, disabled), or where it is None, online if a key is known, else offline."""
     return asked or os.environ.get("WANDB_MODE") or ("online" if has_key(settings) else "offline")
+
+
+def known_settings() -> wandb.Settings:
+    """W&B's settings, from its files and the environment.
+
+    Raises:
+        UserError: a ``WANDB_…`` variable says what it does not take.
+    """
+    import wandb
+
+    try:
+        return wandb.setup().settings
+    except (ValueError, wandb.Error) as error:
+        what = " ".join(str(error).split())
+        raise UserError(f"W&B's environment: {what}. Try: env | grep WANDB, or logger=none") from None
 
 
 def has_key(settings: wandb.Settings) -> bool:
@@ -40,11 +57,9 @@ def _in_netrc(url: str) -> bool:
 
 def probe(asked: str | None) -> None:
     """Ask in the background whether the server answers, if a run with this mode would want to know."""
-    import wandb
-
     try:
-        settings = wandb.setup().settings
-    except ValueError:  # a WANDB_… variable that it does not take: said when the logger is opened
+        settings = known_settings()
+    except UserError:  # said when the logger is opened
         return
     if wandb_mode(asked, settings) == "online" and has_key(settings):
         _asked(settings.base_url)

@@ -10,7 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from vqclip.io.files import write_json
+from vqclip.io.files import read_text, write_json
 from vqclip.io.plain import plain_dict
 
 __all__ = ["SweepReport", "SweepView", "begin_sweep", "end_sweep"]
@@ -95,7 +95,7 @@ def end_sweep(views: Sequence[SweepView], swept: Sequence[str]) -> None:
 
 def _ids(folder: Path) -> dict[str, str | None]:
     try:
-        found = json.loads((folder / "sweep.json").read_text())
+        found = json.loads(read_text(folder / "sweep.json"))
     except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}

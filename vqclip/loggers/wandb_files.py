@@ -9,6 +9,7 @@ import struct
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from vqclip.io.files import read_text
 from vqclip.io.yaml_text import read_yaml
 
 __all__ = ["is_uploaded", "last_step", "mark_uploaded", "records_in", "records_of"]
@@ -86,8 +87,8 @@ def _pieces(content: bytes) -> Iterator[bytes]:
 def _elsewhere(report: Path) -> list[Path]:
     """Records of the run that a report names, where the environment or the run's config says W&B keeps its files."""
     try:
-        run = json.loads(report.read_text()).get("wandb")
-        config = read_yaml((report.parent / "config.yaml").read_text()) if run else {}
+        run = json.loads(read_text(report)).get("wandb")
+        config = read_yaml(read_text(report.parent / "config.yaml")) if run else {}
         key = ((config.get("logger") or {}).get("wandb") or {}).get("save_dir")
     except (OSError, ValueError, AttributeError, RecursionError):
         return []

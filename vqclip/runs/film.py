@@ -21,7 +21,7 @@ from torch import Tensor
 
 from vqclip.config.resolve import picture_config
 from vqclip.errors import UserError
-from vqclip.io.files import atomic_write, write_json
+from vqclip.io.files import atomic_write, read_text, refuse_endless, write_json
 from vqclip.io.images import png_bytes
 from vqclip.io.motion import moved
 from vqclip.io.pixels import fit
@@ -116,6 +116,7 @@ class Film:
         if not newest.exists():
             return 0, None
         try:
+            refuse_endless(newest)
             with safe_open(newest, framework="pt") as file:
                 return int(file.metadata()["frame"]) + 1, file.get_tensor("latent")
         except (SafetensorError, OSError, TypeError, KeyError, ValueError) as error:
@@ -187,6 +188,6 @@ class Film:
 def _begun_as(path: Path) -> Any:
     """What a film's folder was begun with; nothing that equals a film where the file cannot be read."""
     try:
-        return json.loads(path.read_text())
+        return json.loads(read_text(path))
     except (OSError, ValueError, RecursionError):
         return None

@@ -130,7 +130,7 @@ class RunFolder(OwnedFolder):
         """
         with lock_folder(self.path):
             self.refuse_links()
-            self._refuse_folders()
+            self._refuse_no_files()
             self._identity = self._where()
             yield self
 
@@ -143,14 +143,15 @@ class RunFolder(OwnedFolder):
                 for inside in [path, *path.rglob("*")]:
                     self.refuse_link(inside)
 
-    def _refuse_folders(self) -> None:
-        """Refuse a folder where a file of ours is to be."""
+    def _refuse_no_files(self) -> None:
+        """Refuse a folder, or a pipe, where a file of ours is to be."""
         ours = [self.path / name for name in self._names]
         ours += [path for picture in self.pictures() for path in picture.path.rglob("*") if path.suffix]
         for path in ours:
-            if path.is_dir():
+            if path.exists() and not path.is_file():
+                what = "a folder" if path.is_dir() else "a pipe or a device"
                 raise UserError(
-                    f"{path}: a folder, where a file of the run's is to be. Try: mv {shlex.quote(str(path))} elsewhere"
+                    f"{path}: {what}, where a file of the run's is to be. Try: mv {shlex.quote(str(path))} elsewhere"
                 )
 
     @property
@@ -228,6 +229,9 @@ class RunFolder(OwnedFolder):
         """Header and rows of a table up to ``step``, without one that was half written."""
         header, *rows = self.read(path).splitlines(keepends=True) or [b""]
         kept = [row for row in rows if _is_whole(row) and _step(row) <= step]
+        last = rows[-1] if rows else b""
+        if re.match(rb"\d+,", last) and not last.endswith(b"\n") and _step(last) <= step:
+            raise self.damaged(path, "it is cut in a line")  # which was whole when the checkpoint was written
         # The first step has a row always.
         if not header.startswith(b"step,") or not kept or any(row.count(b",") != header.count(b",") for row in kept):
             raise self.damaged(path, "it is no table of a row a step")

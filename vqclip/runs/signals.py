@@ -1,14 +1,12 @@
-"""Ctrl-C and SIGTERM while a run goes on."""
+"""Ctrl-C, SIGTERM and SIGHUP while a run goes on."""
 
 from __future__ import annotations
 
 import os
 import signal
 import threading
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    pass
+from contextlib import suppress
+from typing import Any
 
 __all__ = ["Signals", "Stopped"]
 
@@ -21,7 +19,7 @@ class Stopped(SystemExit):
 
 
 class Signals:
-    """Ctrl-C and SIGTERM: while steps are made, the step at hand is finished first; a second one ends at once."""
+    """While steps are made a signal lets the step at hand be finished; a second one ends at once."""
 
     def __init__(self) -> None:
         self.received = 0  #: the signal that waits for the step to end
@@ -30,7 +28,7 @@ class Signals:
 
     def __enter__(self) -> Signals:
         if threading.current_thread() is threading.main_thread():
-            self._before = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
+            self._before = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM, *_hang_up())}
             self.listen()
         return self
 
@@ -47,4 +45,11 @@ class Signals:
         if self.received or not self.stepping:
             raise Stopped(signum)
         self.received = signum
-        os.write(2, b"\nfinishing the step; once more ends at once\n")  # print is not safe in a handler
+        with suppress(OSError):  # the terminal may be what went away
+            os.write(2, b"\nfinishing the step; once more ends at once\n")  # print is not safe in a handler
+
+
+def _hang_up() -> list[signal.Signals]:
+    """That a terminal was closed, where the system has it and nobody (nohup) said to go on."""
+    found = getattr(signal, "SIGHUP", None)
+    return [found] if found and signal.getsignal(found) is not signal.SIG_IGN else []

@@ -1,0 +1,79 @@
+"""What a user may not read or write is said in a sentence, by every tool and of every key."""
+
+from __future__ import annotations
+
+import pytest
+from permissions import ordinary_user
+
+from vqclip import UserError, load, run
+from vqclip.cli import main
+
+
+@pytest.fixture
+def shut(tmp_path):
+    """A folder that may not be entered, one that may not be written, and a file that may not be read."""
+    places = {"shut": 0o000, "read-only": 0o555}
+    for name, mode in places.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "inside.png").write_bytes(b"mine")
+        (tmp_path / name).chmod(mode)
+    (tmp_path / "secret.txt").write_text("a fox")
+    (tmp_path / "secret.txt").chmod(0)
+    yield tmp_path
+    for name in places:
+        (tmp_path / name).chmod(0o755)
+
+
+#: With the folder of :func:`shut` in the place of {}.
+FORBIDDEN = [
+    ["a fox", "hydra.run.dir={}/shut/run"],
+    ["a fox", "hydra.run.dir={}/read-only/run"],
+    ["-m", "a fox", "seed=0,1", "hydra.sweep.dir={}/shut/sweep"],
+    ["a fox", "init=image", "init.path={}/shut/inside.png"],
+    ["a fox", "init=image", "init.path={}/secret.txt"],
+    ["a fox", "init=run", "init.run={}/shut/run"],
+    ["prompts.include=[{{file: {}/shut/inside.png}}]"],
+    ["prompts.include=[{{file: {}/secret.txt}}]"],
+    ["prompts.include=[{{image: {}/shut/inside.png}}]"],
+    ["a fox", "prompts.extras=[{{text: an owl, region: {}/shut/inside.png}}]"],
+    ["a fox", "--config-dir", "{}/shut/inside.png"],
+    ["a fox", "--config-dir", "{}/shut"],
+    ["a fox", "checkpoints.generator.path={}/shut/inside.png"],
+    ["a fox", "checkpoints.generator.path={}/secret.txt"],
+    ["a fox", "checkpoints.perceptors.embedded.path={}/shut/inside.png"],
+    ["a fox", "checkpoints.prior.path={}/shut/inside.png"],
+    ["resume={}/shut/run"],
+    ["rerun", "{}/shut/run"],
+    ["rerun", "{}/shut/inside.png"],
+    ["rerun", "{}/secret.txt"],
+    ["evaluate", "{}/shut/run"],
+    ["evaluate", "--battery", "{}/shut/battery"],
+    ["compare", "{}/shut"],
+    ["compare", "{}/shut/run"],
+    ["dashboard", "{}/shut/run", "--print"],
+    ["interpolate", "{}/shut/run"],
+    ["sync", "{}/shut/run"],
+    ["import", "{}/secret.txt"],
+    ["import", "{}/shut/inside.png"],
+    ["film", "a fox", "--video", "{}/shut/inside.png", "--to", "{}/film"],
+    ["film", "a fox", "--to", "{}/shut/film"],
+    ["models", "list", "--config-dir", "{}/shut/inside.png"],
+]
+
+
+@pytest.mark.parametrize("words", FORBIDDEN, ids=" ".join)
+def test_what_a_user_may_not_is_said_in_a_sentence(shut, monkeypatch, capsys, words):
+    monkeypatch.chdir(shut)
+    with ordinary_user(), pytest.raises(SystemExit) as stop:
+        main([word.format(shut) for word in words])
+    err = capsys.readouterr().err
+    assert stop.value.code == 2
+    assert err.count("vqclip: ") == 1 and str(shut) in err
+    assert sorted(path.name for path in shut.iterdir()) == ["read-only", "secret.txt", "shut"]
+
+
+def test_python_is_told_as_well(shut):
+    with ordinary_user():
+        for call in (lambda: load(shut / "shut" / "run"), lambda: run("a fox", folder=shut / "read-only" / "run")):
+            with pytest.raises(UserError, match=r"ermission denied"):
+                call()

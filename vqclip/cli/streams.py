@@ -1,0 +1,52 @@
+"""What a shell hands over, made fit for use: the words and the three streams."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from typing import Any
+
+from vqclip.errors import UserError
+
+__all__ = ["as_text", "set_up_streams"]
+
+
+def as_text(word: str) -> str:
+    """A word of the command line; its bytes are read as UTF-8 where the system's locale could not read them.
+
+    Raises:
+        UserError: they are no UTF-8.
+    """
+    try:
+        word.encode()
+        return word
+    except UnicodeEncodeError:
+        try:
+            return os.fsencode(word).decode()
+        except UnicodeError:
+            text = word.encode(errors="backslashreplace").decode()
+            raise UserError(f"{text}: not in UTF-8. Allowed: words and prompts in UTF-8. Try: LC_ALL=C.UTF-8") from None
+
+
+class _Told(io.FileIO):
+    """Where what is only told goes: progress, notes; nowhere, once nobody can hear it."""
+
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data) or 0
+        except OSError:
+            return len(data)
+
+
+def set_up_streams() -> None:
+    """Nothing in the place of a stream that was closed; of one that has no é its escape; stderr that cannot fail."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        stream = getattr(sys, name)
+        if stream is None:  # the lowest free number is its own: no file that is opened later gets what is printed
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115
+        elif mode == "w" and isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    if sys.stderr is sys.__stderr__:
+        told = io.BufferedWriter(_Told(2, "w", closefd=False))
+        sys.stderr = io.TextIOWrapper(told, sys.stderr.encoding, "backslashreplace", line_buffering=True)
