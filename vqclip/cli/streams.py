@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import sys
+from contextlib import suppress
 from typing import Any
 
 from vqclip.errors import UserError
@@ -46,7 +47,8 @@ def set_up_streams() -> None:
         if stream is None:  # the lowest free number is its own: no file that is opened later gets what is printed
             setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115
         elif mode == "w" and isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+            with suppress(OSError):  # what is no stream any more cannot be set up
+                stream.reconfigure(errors="backslashreplace")
     if sys.stderr is sys.__stderr__:
         told = io.BufferedWriter(_Told(2, "w", closefd=False))
         sys.stderr = io.TextIOWrapper(told, sys.stderr.encoding, "backslashreplace", line_buffering=True)
