@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from vqclip.cli.arguments import Command, parse_arguments, split
 from vqclip.cli.deferred import put_off
 from vqclip.cli.streams import as_text, set_up_streams
+from vqclip.cli.tell import job_line, tell
 from vqclip.errors import UserError, explain_refusals
 from vqclip.paths import conf_dir
 from vqclip.runs.status import DIVERGED
@@ -27,7 +28,6 @@ from vqclip.runs.status import DIVERGED
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-    from vqclip.runs.result import Result
 
 __all__ = ["main", "split"]
 
@@ -45,10 +45,6 @@ TOOLS = {
     "import": "vqclip.cli.imports",
     "completion": "vqclip.cli.completion",
 }
-
-
-#: Pictures of a run that are shown in the terminal.
-SHOWN = 6
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -130,34 +126,8 @@ def _resume(run: Path, overrides: Sequence[str]) -> int:
     if result is None:
         print(f"{run} is finished. More steps: {RunFolder(run).resume_command} steps=N")
         return 0
-    _tell(result)
+    tell(result)
     return int(result.status == DIVERGED)
-
-
-def _tell(result: Result, job: bool = False) -> None:
-    """The pictures, which are the last of stdout, and the next command; of a sweep's job the former."""
-    from vqclip.io.inline import show
-
-    if result.reason:
-        print(f"vqclip: {result.status}: {result.reason}", file=sys.stderr)
-    pictures = [path for path in result.pictures if path.exists()]
-    for path in pictures:
-        print(path)
-    if job:
-        return
-    show(pictures[:SHOWN])
-    if result.status != DIVERGED:
-        print(f"next: {_next(result)}", file=sys.stderr)
-
-
-def _next(result: Result) -> str:
-    from vqclip.config.resolve import time_varying
-    from vqclip.runs.folder import RunFolder
-
-    near = RunFolder(Path(os.path.relpath(result.folder)))
-    if any(time_varying(result.config)):  # more steps would be other ones
-        return near.rerun_command
-    return f"{near.resume_command} steps={2 * result.config['steps']}   (more steps)"
 
 
 def _hydra(command: Command) -> None:
@@ -219,7 +189,7 @@ def _job(cfg: DictConfig) -> float:
     folder = Path(HydraConfig.get().runtime.output_dir)
     if sweep and cfg.sweep:
         torch.set_num_threads(cfg.sweep.threads)
-        print(_job_line(folder, cfg.sweep), flush=True)
+        print(job_line(folder, cfg.sweep), flush=True)
     if not sweep or (cfg.sweep and cfg.sweep.get("job", 1) == 1):  # the others are alike
         print(sizes(resolved(cfg)), file=sys.stderr)
     try:
@@ -232,7 +202,7 @@ def _job(cfg: DictConfig) -> float:
         sys.exit(error.exit_status)
     if result.status == DIVERGED and sweep:
         raise Diverged(str(result.reason))  # Hydra counts it among the jobs that failed, and goes on
-    _tell(result, sweep)
+    tell(result, sweep)
     if result.status == DIVERGED:
         sys.exit(1)
     return result.score
@@ -243,19 +213,6 @@ def _freeze() -> None:
     """Have the collector look at garbage again, and never at what imports made.  Once: counting that takes .03 s."""
     gc.freeze()
     gc.set_threshold(700)
-
-
-def _job_line(folder: Path, sweep: DictConfig) -> str:
-    """Which job of a sweep begins, and how long those that are left will take."""
-    from vqclip.config.grammar import job_name
-    from vqclip.sweeps.progress import time_left
-
-    number, of = sweep.get("job", 1), sweep.get("of", 1)
-    try:
-        left = time_left((folder.parent / "multirun.yaml").stat().st_mtime, number - 1, of)
-    except OSError:  # a launcher that works elsewhere
-        left = ""
-    return f"job {number} of {of}{left}: {', '.join(filter(None, [job_name(sweep.swept), str(folder)]))}"
 
 
 def _check_names(command: Command) -> None:

@@ -1,0 +1,59 @@
+"""What is said of a run when it begins as a sweep's job, and when it has ended."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vqclip.runs.status import DIVERGED
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+    from vqclip.runs.result import Result
+
+__all__ = ["job_line", "tell"]
+
+#: Pictures of a run that are shown in the terminal.
+SHOWN = 6
+
+
+def job_line(folder: Path, sweep: DictConfig) -> str:
+    """Which job of a sweep begins, and how long those that are left will take."""
+    from vqclip.config.grammar import job_name
+    from vqclip.sweeps.progress import time_left
+
+    number, of = sweep.get("job", 1), sweep.get("of", 1)
+    try:
+        left = time_left((folder.parent / "multirun.yaml").stat().st_mtime, number - 1, of)
+    except OSError:  # a launcher that works elsewhere
+        left = ""
+    return f"job {number} of {of}{left}: {', '.join(filter(None, [job_name(sweep.swept), str(folder)]))}"
+
+
+def tell(result: Result, job: bool = False) -> None:
+    """The pictures, which are the last of stdout, and the next command; of a sweep's job the former."""
+    from vqclip.io.inline import show
+
+    if result.reason:
+        print(f"vqclip: {result.status}: {result.reason}", file=sys.stderr)
+    pictures = [path for path in result.pictures if path.exists()]
+    for path in pictures:
+        print(path)
+    if job:
+        return
+    show(pictures[:SHOWN])
+    if result.status != DIVERGED:
+        print(f"next: {_next(result)}", file=sys.stderr)
+
+
+def _next(result: Result) -> str:
+    from vqclip.config.resolve import time_varying
+    from vqclip.runs.folder import RunFolder
+
+    near = RunFolder(Path(os.path.relpath(result.folder)))
+    if any(time_varying(result.config)):  # more steps would be other ones
+        return near.rerun_command
+    return f"{near.resume_command} steps={2 * result.config['steps']}   (more steps)"
