@@ -12,18 +12,20 @@ never waited.  Only the command line does this: a program that imports vqclip ke
 
 from __future__ import annotations
 
+import gc
 import importlib
 import logging
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 from typing import Any
 
-__all__ = ["WAITING", "Wait", "is_waiting", "put_off"]
+__all__ = ["WAITING", "Wait", "is_waiting", "look_again", "look_away", "put_off"]
 
 
 @dataclass(frozen=True)
@@ -141,6 +143,19 @@ def put_off(waiting: Mapping[str, Wait] = WAITING) -> None:
     """Let these packages wait, where nothing has imported them yet.  A second call changes nothing."""
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Finder(waiting))
+
+
+@cache
+def look_away() -> None:
+    """Imports make a million objects that stay: let Python's collector not look for garbage among them meanwhile."""
+    gc.set_threshold(50_000)
+
+
+@cache
+def look_again() -> None:
+    """Have it look again, never at what was imported until now.  Once a process."""
+    gc.freeze()
+    gc.set_threshold(700)
 
 
 def is_waiting(name: str) -> bool:

@@ -7,18 +7,16 @@ passed on to it, flags first, wherever they were typed.
 from __future__ import annotations
 
 import difflib
-import gc
 import importlib
 import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vqclip.cli.arguments import Command, parse_arguments, split
-from vqclip.cli.deferred import put_off
+from vqclip.cli.deferred import look_again, look_away, put_off
 from vqclip.cli.streams import as_text, set_up_streams
 from vqclip.cli.tell import job_line, tell
 from vqclip.errors import UserError, explain_refusals
@@ -132,7 +130,7 @@ def _resume(run: Path, overrides: Sequence[str]) -> int:
 
 def _hydra(command: Command) -> None:
     """Check what will run, then hand it to Hydra."""
-    gc.set_threshold(50_000)  # imports make a million objects that stay: looking for garbage among them is in vain
+    look_away()
     _check_names(command)
     if "--cfg" in command.flags and command.flags.pop("--multirun", "") is None:
         _first_of_sweep(command)
@@ -171,6 +169,7 @@ def _show(command: Command, run: Callable[[], None]) -> None:
 def _job(cfg: DictConfig) -> float:
     """One job, as Hydra calls it; its score."""
     put_off()  # a launcher's worker begins here
+    look_away()
     if logger := (cfg.logger or {}).get("wandb"):
         from vqclip.io.wandb_server import probe
 
@@ -184,7 +183,7 @@ def _job(cfg: DictConfig) -> float:
     from vqclip.runs.execute import execute
     from vqclip.runs.status import DIVERGED, Diverged
 
-    _freeze()
+    look_again()
     sweep = HydraConfig.get().mode == RunMode.MULTIRUN
     folder = Path(HydraConfig.get().runtime.output_dir)
     if sweep and cfg.sweep:
@@ -206,13 +205,6 @@ def _job(cfg: DictConfig) -> float:
     if result.status == DIVERGED:
         sys.exit(1)
     return result.score
-
-
-@cache
-def _freeze() -> None:
-    """Have the collector look at garbage again, and never at what imports made.  Once: counting that takes .03 s."""
-    gc.freeze()
-    gc.set_threshold(700)
 
 
 def _check_names(command: Command) -> None:
