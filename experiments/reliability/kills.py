@@ -11,6 +11,7 @@ from __future__ import annotations
 import csv
 import os
 import random
+import resource
 import shutil
 import signal
 import subprocess
@@ -43,8 +44,9 @@ RENAMED = [
     *[("picture-00/timelapse.mp4", 1), ("picture-01/timelapse.mp4", 1), ("interpolation.mp4", 1)],
 ]
 OPENED = [("metrics.csv", 1), ("metrics.csv", 9), ("timing.csv", 5)]
-#: And how many bytes it has by then; FFmpeg keeps those of so short a video until its end.
-HALF_WRITTEN = [(".last.ckpt", 1), ("picture-0?/.timelapse.mp4", 1), (".interpolation.mp4", 0)]
+HALF_WRITTEN = [".last.ckpt", "picture-0?/.timelapse.mp4"]
+#: Too short for a thread to see it half written: the system ends the process at a byte of the file after this one.
+LAST_BEFORE_THE_VIDEO, BYTES = "picture-01/timelapse.mp4", 700
 CHANCE = 5
 #: Of the room that a whole run takes.
 SHARES = (0.1, 0.3, 0.5, 0.7, 0.9)
@@ -64,17 +66,28 @@ def kill_when(event: str, end: str, count: int) -> None:
     sys.addaudithook(watch)
 
 
-def kill_half_written(folder: Path, pattern: str, size: int) -> None:
-    """Kill this process once such a file is there and has ``size`` bytes or more."""
+def kill_half_written(folder: Path, pattern: str) -> None:
+    """Kill this process once such a file is there and holds something."""
 
     def watch() -> None:
         while True:
             for path in folder.glob(pattern):
-                if path.exists() and path.stat().st_size >= size:
+                if path.exists() and path.stat().st_size:
                     os.kill(os.getpid(), signal.SIGKILL)
 
     sys.setswitchinterval(1e-5)
     threading.Thread(target=watch, daemon=True).start()
+
+
+def kill_at_byte(last_before: str, size: int) -> None:
+    """Have the system end this process (SIGXFSZ) as a file grows beyond ``size``, once another one has its name."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+
+    def watch(name: str, args: tuple) -> None:
+        if name == "os.rename" and str(args[1]).endswith(last_before):
+            resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+    sys.addaudithook(watch)
 
 
 def kill_after(seconds: float) -> None:
@@ -130,8 +143,9 @@ def moments() -> list[tuple[str, Callable[[Path], None]]]:
         found.append((f"before {end} has its name, {count}", lambda _, e=end, n=count: kill_when("os.rename", e, n)))
     for end, count in OPENED:
         found.append((f"as {end} is opened, {count}", lambda _, e=end, n=count: kill_when("open", e, n)))
-    for pattern, size in HALF_WRITTEN:
-        found.append((f"{pattern} half written", lambda folder, p=pattern, n=size: kill_half_written(folder, p, n)))
+    for pattern in HALF_WRITTEN:
+        found.append((f"{pattern} half written", lambda folder, p=pattern: kill_half_written(folder, p)))
+    found.append((".interpolation.mp4 half written", lambda _: kill_at_byte(LAST_BEFORE_THE_VIDEO, BYTES)))
     dice = random.Random(0)
     for seconds in sorted(dice.uniform(0.02, 0.8) for _ in range(CHANCE)):
         found.append((f"after {seconds:.2f} s", lambda _, s=seconds: kill_after(s)))
