@@ -280,4 +280,11 @@ METRICS: dict[str, Damage] = {
     "timing a loop": _loop("timing.csv"),
 }
 
+#: Whole files that are of another run.
+SWAPPED: dict[str, Damage] = {
+    "report of another prompt": _json("pictures", 0, "prompt", value="a bear"),
+    "report of another seed": _json("pictures", 0, "seed", value=7),
+    "config of another seed": _yaml("seed", value=7),
+    "config of another prompt": _yaml("prompts", "include", value=["a bear", "an owl"]),
+}
 ALL = REPORT | CONFIG | CHECKPOINT | LATENTS | PICTURE | METRICS

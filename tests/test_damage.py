@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from damages import ALL, CHECKPOINT, CONFIG, LATENTS, METRICS, PICTURE, REPORT
+from damages import ALL, CHECKPOINT, CONFIG, LATENTS, METRICS, PICTURE, REPORT, SWAPPED
 
 import vqclip
 from vqclip import UserError
@@ -40,7 +40,7 @@ def damaged(whole, tmp_path):
         outside.mkdir()
         report = json.loads((run / "run.json").read_text())
         (run / "run.json").write_text(json.dumps(report | {"status": status}))
-        ALL[name](run, outside)
+        (ALL | SWAPPED)[name](run, outside)
         return run
 
     return make
@@ -106,6 +106,12 @@ def test_a_tool_that_needs_what_is_damaged_refuses_in_a_sentence(damaged, call, 
 @pytest.mark.parametrize("name", {**CHECKPOINT, **LATENTS, **METRICS} | {n: 0 for n in PICTURE if "steps" in n})
 def test_a_stopped_run_does_not_go_on_from_damage(damaged, call, name):
     assert call(f"resume={damaged(name, 'interrupted')}")[0] == 2
+
+
+@pytest.mark.parametrize("name", SWAPPED)
+def test_a_run_does_not_go_on_with_a_file_of_another_run(damaged, call, name):
+    status, message = call(*argv("more", damaged(name)))
+    assert status == 2 and "of another run" in message
 
 
 @pytest.mark.parametrize("rows,status", [(1, 0), (2, 2)])

@@ -11,7 +11,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -182,18 +181,6 @@ def test_garbage_for_wandb_in_the_tools_that_ask_it(monkeypatch, variable):
     child = "from vqclip.io.wandb_server import known_settings; known_settings()"
     done = subprocess.run([sys.executable, "-c", child], env=os.environ | variable, capture_output=True, text=True)
     assert done.stderr.splitlines()[-1].startswith("vqclip.errors.UserError: W&B's environment: ")
-
-
-@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM, signal.SIGINT])
-def test_a_run_that_is_told_to_end_keeps_its_steps(small_pair, tmp_path, number):
-    words = ["a fox", *small_pair, "steps=4000", "augmentations.crops.count=2", "hydra.run.dir=run"]
-    with subprocess.Popen([sys.executable, "-m", "vqclip", *words], cwd=tmp_path, stderr=subprocess.PIPE) as process:
-        while not (tmp_path / "run" / "last.ckpt").exists() and process.poll() is None:
-            time.sleep(0.05)
-        process.send_signal(number)
-        process.communicate()
-    assert process.returncode == 128 + number
-    assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "interrupted"
 
 
 def test_garbage_for_wandb_is_a_mistake_or_runs_offline(command, tmp_path):

@@ -184,7 +184,7 @@ def test_a_video_of_no_frame_of_one_and_of_varying_rate(small_pair, tmp_path, ca
 @pytest.mark.parametrize(
     "words,message",
     [
-        (["--frames", "0"], "argument --frames: '0' is not a whole number from 1 up"),
+        (["--frames", "0"], "argument --frames: '0' is not a whole number from 1 to 1,000,000"),
         (["--zoom", "fast"], "argument --zoom: 'fast' is neither a number nor a schedule"),
         (["--zoom", "0"], "argument --zoom: '0' is neither a number nor a schedule {start: 1, end: 2} from 0.01"),
         (["resume=there"], "resume=there: not allowed here. Allowed: the same command with --to"),

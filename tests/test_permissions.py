@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 from permissions import ordinary_user
 
@@ -77,3 +79,12 @@ def test_python_is_told_as_well(shut):
         for call in (lambda: load(shut / "shut" / "run"), lambda: run("a fox", folder=shut / "read-only" / "run")):
             with pytest.raises(UserError, match=r"ermission denied"):
                 call()
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir], ids=lambda make: make.__name__)
+def test_a_start_up_file_that_is_none(tmp_path, monkeypatch, capsys, make):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    make(tmp_path / ".bashrc")
+    with pytest.raises(SystemExit) as stop:
+        main(["completion", "bash"])
+    assert stop.value.code == 2 and ".bashrc: " in capsys.readouterr().err

@@ -136,7 +136,7 @@ def wait_for_rows(process, folder, count):
         time.sleep(0.005)
 
 
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_finishes_the_step_and_the_run_goes_on_as_if_nothing_was(small_pair, tmp_path, unbroken, signum):
     folder = tmp_path / "run"
     process = _in_a_process(["a fox", "an owl"], [*small_pair, *LONG], folder)

@@ -29,9 +29,11 @@ HERE = Path(__file__).parent
 CATEGORIES = {
     "attacks": ["test_attacks.py"],
     "weights": ["test_safe_load.py"],
-    "wrong_inputs": ["test_cli.py", "test_schema.py", "test_config.py", "test_prompts.py", "test_entries.py"],
+    "wrong_inputs": [
+        *("test_cli.py", "test_schema.py", "test_config.py", "test_prompts.py", "test_entries.py", "test_arguments.py")
+    ],
     "damaged_folders": ["test_damage.py"],
-    "faults": ["test_faults.py"],
+    "faults": ["test_faults.py", "test_permissions.py"],
     "kills": ["test_resume.py"],
     "fuzz": ["test_fuzz.py"],
     "jobs": [],

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from vqclip.cli.arguments import FLAGS
+from vqclip.io.files import refuse_endless
 from vqclip.paths import conf_dir
 
 __all__ = ["candidates", "install", "main"]
@@ -86,6 +87,7 @@ def install(shell: str, home: Path) -> list[Path]:
         return [script]
     start_up = Path(os.environ.get("ZDOTDIR") or home) / ".zshrc" if shell == "zsh" else home / ".bashrc"
     line = f'[ -f "{script}" ] && . "{script}"  # vqclip completion'
+    refuse_endless(start_up)
     text = start_up.read_text() if start_up.is_file() else ""
     if line not in text.splitlines():
         with start_up.open("a") as file:

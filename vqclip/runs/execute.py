@@ -99,7 +99,7 @@ def _execute(plan: RunPlan, run: RunFolder, past: Past | None, signals: Signals)
         trainer = make_trainer(plan.config, run.path, _callbacks(plan), loggers)
         provenance = Provenance.of(module, plan.config, trainer.strategy.root_device)
         if past:
-            _require_fit(run, past, module, provenance)
+            _require_fit(run, past, plan, module, provenance)
         recorder = Recorder(run, _records(plan, provenance), plan.config["snapshot_every"], _log_every(plan), signals)
         callbacks_of(trainer).insert(0, recorder)  # it writes before others look; only now is its device known
         _begin(report, provenance, trainer, loggers)
@@ -116,8 +116,11 @@ def _past(run: RunFolder) -> Past | None:
     return Past(run.report(), checkpoint) if checkpoint else None
 
 
-def _require_fit(run: RunFolder, past: Past, module: LatentOptimisation, provenance: Provenance) -> None:
+def _require_fit(run: RunFolder, past: Past, plan: RunPlan, module: LatentOptimisation, provenance: Provenance) -> None:
     provenance.require_same(run, past.report)
+    before, now = ([(p["prompt"], p["seed"]) for p in part] for part in (past.report["pictures"], plan.pictures))
+    if before != now:
+        raise run.damaged(run.report_file, f"it is of {before[0]}, and config.yaml of {now[0]}: one is of another run")
     kept = past.checkpoint["state_dict"]["latent"]
     other = None
     if tuple(kept.shape) != tuple(module.latent.shape):
