@@ -8,8 +8,10 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
+from pytorch_lightning.loggers import Logger
 from test_resume import FORKS, wait_for_rows
 from test_sweep import sweep
 from wandb_records import records, rows_of
@@ -93,6 +95,21 @@ def test_every_job_of_a_sweep_is_a_run_of_its_own(pair, tmp_path, capsys):
     assert {c["path"] for c in made["manifest"]["contents"]} == {"compare.png", "compare.html", "results.csv"}
 
 
+def test_a_sweep_has_a_run_where_one_of_its_jobs_has(pair, tmp_path):
+    none, some = tmp_path / "none", tmp_path / "some"
+    assert sweep(f"hydra.sweep.dir={none}", "logger=none,csv", "a fox", pair=pair) == 0
+    assert not (none / "sweep.json").exists() and not list(none.rglob("wandb"))
+    presets = tmp_path / "own" / "experiment"
+    presets.mkdir(parents=True)
+    for seed, logger in enumerate(("csv", "wandb")):
+        lines = ["# @package _global_", f"defaults: [{{override /logger: {logger}}}]", f"seed: {seed}"]
+        (presets / f"{logger}_{seed}.yaml").write_text("\n".join(lines))
+    words = ["--config-dir", str(presets.parent), f"hydra.sweep.dir={some}"]
+    assert sweep(*words, "experiment=csv_0,wandb_1", "a fox", pair=pair) == 0
+    assert not (some / "0/wandb").exists() and len(records(some / "1")["run"]) == 1
+    assert records(some)["history"][0]["item"]["comparison.nrows"] == 2
+
+
 def test_one_run_id_of_the_environment_is_an_id_a_job(monkeypatch):
     monkeypatch.setenv("WANDB_RUN_ID", "mine")
     job = resolved(compose(["+sweep={group:g,threads:1,job:1,of:3,swept:{seed:1}}"], output_dir="grown/2"))
@@ -162,6 +179,51 @@ def test_tensorboard_has_the_same_numbers_and_pictures(small_pair, tmp_path):
     events.Reload()
     assert {"loss", "include", "lr"} <= set(events.Tags()["scalars"])
     assert [event.step for event in events.Images("picture/00")] == [0, 2, 4]
+
+
+class Minimal(Logger):
+    """As little as Lightning asks of a logger, and a ``log_image`` of its own making."""
+
+    name, version = "minimal", "1"
+
+    made: ClassVar[list] = []
+
+    def __init__(self):
+        super().__init__()
+        self.rows, self.shown, self.config = [], [], {}
+        self.made.append(self)
+
+    def log_hyperparams(self, params, *args, **kwargs):
+        self.config = params
+
+    def log_metrics(self, metrics, step=None):
+        self.rows.append((step, metrics))
+
+    def log_image(self, picture, step):
+        self.shown.append((picture, step))
+
+
+class AsLightning(Minimal):
+    def log_image(self, key, images, step=None, **kwargs):
+        assert kwargs["caption"] and images[0].shape[0] == 3
+        self.shown.append((key, step))
+
+
+class Unlike(Minimal):
+    log_image = "a folder"
+
+
+def test_a_logger_of_ones_own_needs_no_more_than_lightning_asks(small_pair, tmp_path):
+    """Pictures go where ``log_image`` takes what Lightning's takes; one of other arguments is left alone."""
+    overrides = [word for word in small_pair if not word.startswith("logger=")]
+    names = ("Minimal", "AsLightning", "Unlike")
+    loggers = ",".join(f"{name.lower()}:{{_target_:{__name__}.{name}}}" for name in names)
+    run("a fox", [*overrides, f"logger={{{loggers}}}"], tmp_path / "run")
+    for logger in Minimal.made:
+        assert {"loss", "include", "lr"} <= set(dict(logger.rows)[4]) and logger.config["seed"] == 0
+    minimal, as_lightning, unlike = Minimal.made
+    assert minimal.shown == unlike.shown == []
+    assert [step for name, step in as_lightning.shown if name == "picture/00"] == [0, 2, 4]
 
 
 STOCK = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,12 +63,22 @@ def log_step(logger: Logger, step: int, numbers: Mapping[str, float], media: Med
         logger.show(step, numbers, media)
         return
     logger.log_metrics(dict(numbers), step)
-    show: Any = getattr(logger, "log_image", None)  # as Lightning's own WandbLogger has it
     for name, (x, caption) in (media.pictures() if media else {}).items():
+        picture = {"key": name, "images": [x], "step": step, "caption": [caption]}
         if isinstance(logger, TensorBoardLogger):
             logger.experiment.add_image(name, x, step)
-        elif show:
-            show(name, [x], step, caption=[caption])
+        elif show := _log_image(logger, picture):
+            show(**picture)
+
+
+def _log_image(logger: Logger, arguments: Mapping[str, Any]) -> Any:
+    """A logger's ``log_image``, where it takes what that of Lightning's WandbLogger takes; others mean others' own."""
+    method = getattr(logger, "log_image", None)
+    try:
+        inspect.signature(method).bind(**arguments)  # pyright: ignore[reportArgumentType]  # what is not callable too
+    except (TypeError, ValueError):
+        return None
+    return method
 
 
 def log_result(logger: Logger, folder: Path, report: Mapping[str, Any]) -> None:

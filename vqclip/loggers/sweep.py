@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from vqclip.io.files import read_text, write_json
-from vqclip.io.plain import plain_dict
 
 __all__ = ["SweepReport", "SweepView", "begin_sweep", "end_sweep"]
 
@@ -65,14 +64,12 @@ class SweepView:
 
 
 def begin_sweep(loggers: Mapping[str, Any], folder: Path, group: str) -> list[SweepView]:
-    """The views of a sweep's loggers, begun; ``sweep.json`` has their ids, so that the same sweep goes on in them."""
+    """The views of the loggers that the jobs have, begun; ``sweep.json`` has their ids, for the same sweep again."""
     views: list[SweepView] = []
     known = _ids(folder)
-    for name in loggers:
-        settings = loggers[name]
-        if settings and (found := _VIEWS.get(str(settings.get("_target_")))):
-            plain = {str(key): value for key, value in plain_dict(settings).items()}
-            view = getattr(import_module(found[0]), found[1])(name, plain, folder, group)
+    for name, settings in loggers.items():
+        if found := _VIEWS.get(str(settings.get("_target_"))):
+            view = getattr(import_module(found[0]), found[1])(name, settings, folder, group)
             known[name] = view.begin(known.get(name))
             views.append(view)
     if views:

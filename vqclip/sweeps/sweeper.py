@@ -219,7 +219,9 @@ class Sweep:
 
         self.swept = list(dict.fromkeys([*self.swept, *jobs[0].swept]))
         if not self.views:
-            self.views = begin_sweep(self.config.get("logger") or {}, folder, group_name(folder))
+            nodes = [item for job in jobs[::-1] for item in (job.config["logger"] or {}).items()]
+            loggers = {name: node for name, node in nodes if node}
+            self.views = begin_sweep(loggers, folder, group_name(folder))
         for launchers in ("hydra._internal.core_plugins.basic_launcher", "hydra_plugins"):
             logging.getLogger(launchers).setLevel(logging.WARNING)  # they would print every override of every job
         commands = []
