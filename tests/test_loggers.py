@@ -110,6 +110,36 @@ def test_a_sweep_has_a_run_where_one_of_its_jobs_has(pair, tmp_path):
     assert records(some)["history"][0]["item"]["comparison.nrows"] == 2
 
 
+def test_loggers_of_one_class_stand_beside_each_other_and_go_on_in_their_own_runs(pair, tmp_path, monkeypatch):
+    monkeypatch.setenv("VQCLIP_TRUST", "pytorch_lightning")
+    lightning = f"{{_target_:pytorch_lightning.loggers.WandbLogger,offline:true,save_dir:{tmp_path}/theirs}}"
+    ours = f"{{_target_:vqclip.loggers.wandb_logger,project:other,save_dir:{tmp_path}/ours}}"
+    more = [f"+logger.second={ours}", f"+logger.third={lightning}"]
+    run("a fox", [*pair, *more], tmp_path / "run")
+    first = json.loads((tmp_path / "run/run.json").read_text())
+    run(overrides=[f"resume={tmp_path}/run", "steps=6", "logger=wandb", *more])
+    again = json.loads((tmp_path / "run/run.json").read_text())
+    assert first["wandb"] == again["wandb"] and first["loggers"] == again["loggers"]
+    ids = {"run": again["wandb"], "ours": again["loggers"]["second"], "theirs": again["loggers"]["third"]}
+    assert len(set(ids.values())) == 3
+    for folder, id in ids.items():
+        found = records(tmp_path / folder, parts=2)
+        assert {own["run_id"] for own in found["run"]} == {id}
+        logged = [record["item"] for record in found["history"] if "loss" in record["item"]]
+        axis = "trainer/global_step" if folder == "theirs" else "step"
+        assert [row[axis] for row in logged] == list(range(1, 7)), folder
+
+
+def test_every_job_is_a_run_of_its_own_with_lightnings_logger_too(pair, tmp_path):
+    lightning = "+logger.w={_target_:pytorch_lightning.loggers.WandbLogger,offline:true,save_dir:'${paths.output_dir}'}"
+    assert sweep(f"hydra.sweep.dir={tmp_path}", "seed=0,1", "logger=none", lightning, "a fox", pair=pair) == 0
+    found = [records(tmp_path / job) for job in "01"]
+    assert len({own["run"][0]["run_id"] for own in found}) == 2
+    for own in found:
+        logged = [record["item"]["trainer/global_step"] for record in own["history"] if "loss" in record["item"]]
+        assert logged == [1, 2, 3, 4] and own["exit"]
+
+
 def test_one_run_id_of_the_environment_is_an_id_a_job(monkeypatch):
     monkeypatch.setenv("WANDB_RUN_ID", "mine")
     job = resolved(compose(["+sweep={group:g,threads:1,job:1,of:3,swept:{seed:1}}"], output_dir="grown/2"))

@@ -1,5 +1,6 @@
 """Beside other people's parts: stock callbacks, limits, optimisers, a profiler, and numbers that are none any more."""
 
+import csv
 import json
 import shlex
 import subprocess
@@ -7,10 +8,14 @@ import sys
 from pathlib import Path
 
 import pytest
+import pytorch_lightning as pl
+import torch
+from test_compare import browser  # noqa: F401
 from test_sweep import sweep
 
-from vqclip import UserError, run
+from vqclip import UserError, load, run
 from vqclip.cli import main
+from vqclip.module import optimisation
 
 HABITS = Path(__file__).parents[1] / "experiments" / "habits"
 sys.path.insert(0, str(HABITS))
@@ -107,3 +112,88 @@ def test_habit(habit):
     """``experiments/habits``: what users of Hydra, Lightning, W&B and Python type, and what they expect."""
     good, seen = try_out(habit)
     assert good, seen
+
+
+class UnreadableState(pl.Callback):
+    """Its state is of a class of its own, which no checkpoint that is read as plain data can hold."""
+
+    def __init__(self, state):
+        self.state, self.resumed_with = state, None
+
+    def state_dict(self):
+        return {"state": self.state}
+
+    def load_state_dict(self, state_dict):
+        self.resumed_with = state_dict["state"]
+
+    def on_save_checkpoint(self, trainer, pl_module, checkpoint):
+        checkpoint["beside"] = self.state
+
+
+@pytest.mark.parametrize("state", [Path("a"), lambda: 1, 3], ids=["a class", "no pickle", "plain"])
+def test_a_callbacks_state_that_cannot_be_read_costs_no_resume(small_pair, tmp_path, capsys, state):
+    run("a fox", small_pair, tmp_path / "run", callbacks=[UnreadableState(state)])
+    said = capsys.readouterr().err
+    assert said.count("note: last.ckpt is without the state of UnreadableState,") == (state != 3)
+    again = UnreadableState(None)
+    run(overrides=[f"resume={tmp_path}/run", "steps=6"], callbacks=[again])
+    assert report(tmp_path / "run")["steps"] == 6 and again.resumed_with == (3 if state == 3 else None)
+
+
+class LogsMeans(pl.Callback):
+    def on_train_batch_end(self, trainer, pl_module, *_):
+        pl_module.log("mine", torch.tensor(float(trainer.global_step)), on_step=True, on_epoch=True)
+
+
+def test_a_callback_may_log_means_over_the_epoch(small_pair, tmp_path):
+    kept = pl.callbacks.LambdaCallback(on_train_end=lambda trainer, _: found.update(trainer.callback_metrics))
+    found = {}
+    run("a fox", small_pair, tmp_path / "run", callbacks=[LogsMeans(), kept])
+    assert found["mine_epoch"] == 2.5 and found["mine_step"] == 4
+
+
+class Pruning(pl.Callback):
+    """Ends a trial of anchor 1 after its second step, as Optuna's own callbacks do."""
+
+    def on_validation_end(self, trainer, pl_module):
+        import optuna
+
+        if trainer.global_step >= 2 and optimisation(pl_module).objective.weights["anchor"](0) == 1:
+            raise optuna.TrialPruned("Trial was pruned at step 2.")
+
+
+def test_a_pruned_run_is_whole_for_us_and_pruned_for_its_study(small_pair, tmp_path):
+    optuna = pytest.importorskip("optuna")
+    with pytest.raises(optuna.TrialPruned):
+        run("a fox", [*small_pair, "loss.anchor=1"], tmp_path / "run", callbacks=[Pruning()])
+    found = report(tmp_path / "run")
+    assert found["status"] == "stopped early" and found["reason"].startswith("pruned after step 2 of 4")
+    assert found["pictures"][0]["final"]["step"] == 2 and found["pictures"][0]["judge"]
+    assert load(tmp_path / "run").images.shape == (1, 3, 32, 32)
+
+
+@pytest.fixture(scope="module")
+def searched(small_pair, tmp_path_factory):
+    """A search of which some trials diverge and some are pruned."""
+    pytest.importorskip("optuna")
+    folder = tmp_path_factory.mktemp("search")
+    words = ["hparams_search=optuna", "hparams_search.trials=12", "hparams_search.score=include", *DIVERGING]
+    words += ["hparams_search.space=[]", "loss.anchor=choice(0,1,1e6)", f"+callbacks.p._target_={__name__}.Pruning"]
+    pair = [word for word in small_pair if not word.startswith("steps=")]
+    assert sweep(f"hydra.sweep.dir={folder}", *(w for w in words if w != "loss.anchor=1e6"), "a fox", pair=pair) == 1
+    return folder
+
+
+def test_a_search_shows_what_became_of_every_trial(searched, browser):  # noqa: F811
+    with open(searched / "results.csv", newline="") as file:
+        rows = {row["loss.anchor"]: row for row in csv.DictReader(file)}
+    assert {anchor: row["status"] for anchor, row in rows.items()} == {
+        "0": "finished", "1": "stopped early", "1e+06": "diverged"
+    }  # fmt: skip
+    assert rows["1"]["error"].startswith("pruned after step 2") and "latent" in rows["1e+06"]["error"]
+    page = browser.new_page()
+    page.goto((searched / "compare.html").as_uri())
+    told = page.locator("figcaption").all_text_contents()
+    assert sum("stopped early" in text for text in told) == 1
+    assert page.locator(".gap").text_content().startswith("diverged: after step")
+    page.close()

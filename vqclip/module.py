@@ -231,13 +231,13 @@ class LatentOptimisation(pl.LightningModule):
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return self.make_optimizer([self.latent])
 
-    def training_step(self, batch: int, batch_idx: int) -> None:
+    def training_step(self, batch: Tensor, batch_idx: int) -> None:
         # The one of configure_optimizers, in Lightning's wrapper, which counts its steps and else acts as torch's.
         self.optimise(self.global_step, cast("torch.optim.Optimizer", self.optimizers()))
         # For callbacks that watch the trainer; the loggers have it from the recorder, in one row with the pictures.
         self.log_dict({name: torch.as_tensor(v).mean() for name, v in self.metrics.items()}, logger=False, batch_size=1)
 
-    def validation_step(self, batch: int, batch_idx: int) -> None:
+    def validation_step(self, batch: Tensor, batch_idx: int) -> None:
         """A snapshot was taken: its scores, for callbacks that watch them (Lightning's validation is our snapshot)."""
         self.log_dict(self.scores, logger=False, batch_size=1)
 

@@ -328,7 +328,7 @@ def _lightning() -> list[Habit]:
               lambda seen: len(list((seen.folder / "run").rglob("epoch*.ckpt"))) == 3),
         Habit(part, f"{run} {_callback('Timer', duration='00:00:00:01')} steps=100000", "stopped early, and why",
               ended("stopped early", "Timer")),
-        Habit(part, f"{run} {_callback('ModelSummary')}", "its table", says("Trainable params", "latent")),
+        Habit(part, f"{run} {_callback('ModelSummary')}", "its table", says("Trainable params")),
         Habit(part, f"{run} {_callback('EarlyStopping', monitor='loss', verbose='true')}", "what it has to say",
               says("Metric loss improved")),
         Habit(part, f"{run} '+trainer.profiler={{_target_: pytorch_lightning.profilers.SimpleProfiler}}'", "its table",
@@ -347,7 +347,7 @@ def _lightning() -> list[Habit]:
               lambda seen: len(list(seen.folder.glob("[ab]/**/hparams.yaml"))) == 2),
         Habit(part, f"{run} '+logger.w={{_target_: {LOGGERS}.WandbLogger, offline: true, save_dir: w}}'",
               "Lightning's own logger, with the pictures",
-              lambda seen: len(list(seen.folder.glob("w/wandb/*/files/media/images/picture/*.png"))) == 3),
+              lambda seen: len(list(seen.folder.glob("w/wandb/offline-run-*/files/media/images/picture/*.png"))) == 3),
         Habit(part, f"{run} {NOT_A_NUMBER}", "diverged, with the likely cause, the last good picture kept",
               lambda seen: ended("diverged", "Likely cause", code=1)(seen)
               and (seen.folder / "run/picture-00/final.png").is_file()),

@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 
 from vqclip.compare.pictures import Picture, distinct_values, format_value
-from vqclip.runs.status import WITH_PICTURES
+from vqclip.runs.status import FINISHED, WITH_PICTURES
 
 __all__ = ["draw_sheet"]
 
@@ -157,6 +157,8 @@ def _block(block: _Block, width: int, height: int, letters: int) -> Image.Image:
         else:
             image.paste(_fitted(picture.file, width, height), (x, y))
         text = picture.run.name if block.captions else ""
+        if picture.file and picture.report.get("status") != FINISHED:
+            text = f"{text}  {picture.report['status']}".strip()
         shown = next((name for name in ("judge", "include") if name in picture.scores), None)
         if shown:
             text = f"{text}  {shown} {picture.scores[shown]:.3f}".strip()

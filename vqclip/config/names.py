@@ -29,7 +29,7 @@ __all__ = [
 _ASSIGNED = re.compile(r"(?s)([+~]{0,2})([A-Za-z_][\w./@-]*)=(.*)")
 #: Groups where null means the choice of that name, and those where it means that nothing is chosen.
 _NULL_IS_NONE = ("callbacks", "logger", "noise")
-_NULL_IS_NOTHING = ("debug", "experiment", "hparams_search")
+_NULL_IS_NOTHING = ("debug", "experiment", "hparams_search", "search")
 #: What other programs call a key of ours.
 _ELSEWHERE = {
     "batch": "batch_size",

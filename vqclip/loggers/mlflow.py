@@ -92,7 +92,11 @@ class MlflowSweep(SweepView):
 
 
 def mlflow_logger(
-    config: dict, tracking_uri: str | None, experiment: str, id: str | None = None, tags: list | None = None
+    config: dict,
+    tracking_uri: str | None = None,
+    experiment: str = "vqclip",
+    id: str | None = None,
+    tags: list | None = None,
 ) -> MlflowRun:
     """Lightning's logger around a run of MLflow with every key of the config as a parameter.
 

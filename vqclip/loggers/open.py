@@ -14,15 +14,17 @@ from vqclip.loggers.base import RunView, close
 
 __all__ = ["open_loggers"]
 
-#: Loggers that take the whole config when they start, and go on in the run they had: name → key in run.json.
-_WITH_CONFIG = ("wandb", "mlflow")
+#: Ours, which take the whole config when they start, and go on in the run of an ``id``.
+_OURS = ("vqclip.loggers.wandb_logger", "vqclip.loggers.mlflow_logger")
+#: Lightning's, which goes on in one too.
+_LIGHTNINGS = "pytorch_lightning.loggers.WandbLogger"
 
 
 @contextmanager
 def open_loggers(
     config: Mapping[str, Any], recorded: Mapping[str, Any], past: Mapping[str, Any]
-) -> Iterator[list[Logger]]:
-    """The loggers of a run.  Each ends with it and is told of an error: the next job gets its own.
+) -> Iterator[dict[str, Logger]]:
+    """The loggers of a run by name.  Each ends with it and is told of an error: the next job gets its own.
 
     Args:
         config: the whole config.
@@ -32,21 +34,32 @@ def open_loggers(
     Raises:
         UserError: one cannot start.
     """
-    loggers: list[Logger] = []
+    loggers: dict[str, Logger] = {}
+    known = {"wandb": past.get("wandb"), "mlflow": past.get("mlflow"), **past.get("loggers", {})}
     error: BaseException | None = None
     try:
         for name, node in (config["logger"] or {}).items():
             if node:
-                own_id = {"id": past[name]} if past.get(name) else {}
-                more = {"config": dict(recorded), **own_id} if name in _WITH_CONFIG else {}
-                loggers.append(_start(name, node, more, recorded))
+                loggers[name] = _start(name, node, _more(node, recorded, known.get(name)), recorded)
         yield loggers
     except BaseException as raised:
         error = raised
         raise
     finally:
-        for logger in loggers:
+        for logger in loggers.values():
             close(logger, error)
+
+
+def _more(node: Mapping[str, Any], recorded: Mapping[str, Any], id: str | None) -> dict[str, Any]:
+    """What a logger is started with besides its own arguments."""
+    more: dict[str, Any] = {}
+    if node["_target_"] in _OURS:
+        more = {"config": dict(recorded)}
+    elif node["_target_"] == _LIGHTNINGS:
+        more = {"reinit": "create_new"}  # beside ours W&B would give it our run
+        if node.get("offline"):
+            more["mode"] = "offline"  # Lightning says it by a variable, which W&B has read already
+    return {**more, "id": id} if more and id else more
 
 
 def _start(name: str, node: Mapping[str, Any], more: Mapping[str, Any], recorded: Mapping[str, Any]) -> Logger:

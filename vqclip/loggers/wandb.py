@@ -132,7 +132,7 @@ class WandbRun(RunView, WandbLogger):
         self.experiment._log_artifact(artifact, is_user_created=True, use_after_commit=True)
 
 
-def wandb_logger(config: dict, mode: str | None, save_dir: str | None = None, **kwargs) -> WandbRun:
+def wandb_logger(config: dict, mode: str | None = None, save_dir: str | None = None, **kwargs) -> WandbRun:
     """Lightning's logger around a W&B run of its own, with the whole config at its start, and no question asked.
 
     Where the server does not answer within a second (``vqclip.io.wandb_server``), the run goes offline.  One that stops

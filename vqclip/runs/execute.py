@@ -21,10 +21,11 @@ from vqclip.config.resolve import picture_config, resolved, without_secrets
 from vqclip.errors import UserError
 from vqclip.loggers import log_begin, log_result
 from vqclip.loggers.open import open_loggers
-from vqclip.module import LatentOptimisation
+from vqclip.module import LatentOptimisation, optimisation
 from vqclip.prompts import parse
 from vqclip.runs.build import build
 from vqclip.runs.checkpoint import read_checkpoint
+from vqclip.runs.endings import is_pruned
 from vqclip.runs.evaluate import judge_guided, judge_pictures
 from vqclip.runs.folder import RunFolder
 from vqclip.runs.guard import clean_up, make_room
@@ -74,6 +75,7 @@ def execute(
         UserError: the config has mistakes, all are named, and no model was loaded; or the folder is in use, holds a
             run that is not to be overwritten, or cannot be written.
         Stopped: a signal ended the run.  What it has done is on disk.
+        optuna.TrialPruned: a callback of Optuna's ended the run, which stopped early, for the study that asked for it.
     """
     config = resolved(cfg) if isinstance(cfg, DictConfig) else dict(cfg)
     recorded = without_secrets(cfg, config) if isinstance(cfg, DictConfig) else config
@@ -96,18 +98,21 @@ def _execute(plan: RunPlan, run: RunFolder, past: Past | None, signals: Signals)
         open_loggers(plan.config, plan.recorded, before) as loggers,
     ):
         module = build(plan)
-        trainer = make_trainer(plan.config, run.path, _callbacks(plan), loggers)
+        trainer = make_trainer(plan.config, run.path, _callbacks(plan), list(loggers.values()))
         provenance = Provenance.of(module, plan.config, trainer.strategy.root_device)
         if past:
             _require_fit(run, past, plan, module, provenance)
         recorder = Recorder(run, _records(plan, provenance), plan.config["snapshot_every"], _log_every(plan), signals)
         callbacks_of(trainer).insert(0, recorder)  # it writes before others look; only now is its device known
+        callbacks_of(trainer).append(recorder.checkpointer)
         _begin(report, provenance, trainer, loggers)
         with _kept_outcome(report, recorder, trainer), hastened(module.networks, plan.config["trainer"]):
             _optimise(run, trainer, module, past)
         report.add(pictures=_judged(plan, run, report.content))
-        for logger in loggers:
+        for logger in loggers.values():
             log_result(logger, run.path, report.content)
+    if recorder and recorder.pruned:
+        raise recorder.pruned
     return _result(run, report, recorder)
 
 
@@ -153,16 +158,13 @@ def _callbacks(plan: RunPlan) -> list[pl.Callback]:
     return [*configured, *plan.callbacks]
 
 
-def _begin(report: Report, provenance: Provenance, trainer: pl.Trainer, loggers: Sequence[Logger]) -> None:
+def _begin(report: Report, provenance: Provenance, trainer: pl.Trainer, loggers: Mapping[str, Logger]) -> None:
     """All that is known now, on disk and to the loggers before the first step."""
-    kinds = {"wandb": WandbLogger, "mlflow": MLFlowLogger}
-    ids = {
-        name: next((logger.version for logger in loggers if isinstance(logger, kind)), None)
-        for name, kind in kinds.items()
-    }
-    report.add(**provenance.record(), device=str(trainer.strategy.root_device), **ids)
+    ids = {name: one.version for name, one in loggers.items() if isinstance(one, WandbLogger | MLFlowLogger)}
+    report.add(wandb=ids.pop("wandb", None), mlflow=ids.pop("mlflow", None), **({"loggers": ids} if ids else {}))
+    report.add(**provenance.record(), device=str(trainer.strategy.root_device))
     report.write()
-    for logger in loggers:
+    for logger in loggers.values():
         log_begin(logger, report.content)
 
 
@@ -170,7 +172,8 @@ def _optimise(run: RunFolder, trainer: pl.Trainer, module: LatentOptimisation, p
     """All steps, or as many as Lightning's callbacks let it make, or until the numbers fail."""
     module.to_device(trainer.strategy.root_device)
     resumed = {"ckpt_path": run.checkpoint_file, "weights_only": True} if past else {}
-    trainer.fit(module, range(module.steps), range(1), **resumed)
+    # Tensors, since Lightning asks a batch for its size when a callback logs means over the epoch.
+    trainer.fit(module, torch.arange(module.steps), torch.arange(1), **resumed)
     if past and past.step == module.steps:
         # Stopped after the last step: Lightning found nothing to train and called nobody.
         for callback in callbacks_of(trainer):
@@ -187,6 +190,12 @@ def _kept_outcome(report: Report, recorder: Recorder, trainer: pl.Trainer) -> It
     except Diverged as error:
         report.add(status=DIVERGED, reason=error.reason)
         raise
+    except Exception as error:
+        if not is_pruned(error):
+            raise
+        done = f"after step {trainer.global_step} of {optimisation(trainer.lightning_module).steps}"
+        report.add(status=STOPPED_EARLY, reason=f"pruned {done}: {error}")
+        recorder.pruned = error
     finally:
         scored = zip(report.content["pictures"], recorder.best, recorder.last, strict=True)
         report.add(

@@ -40,6 +40,7 @@ class Recorder(pl.Callback):
         self.metrics = Metrics(run, [record.get("prompt", "") for record in records])
         self.snapshots, self.checkpointer = Snapshots(run, records), Checkpointer(run)
         self.stopped_early: str | None = None  #: why the run ended before its last step
+        self.pruned: Exception | None = None  #: Optuna's, which is for whoever runs the study
 
     @classmethod
     def of(cls, trainer: pl.Trainer) -> Recorder:
