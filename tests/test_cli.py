@@ -73,6 +73,16 @@ SLIPS = {
     ("a fox", "lr=.1"): "lr: there is no such key. Did you mean optimizer.lr?",
     ("a fox", "--steps", "50"): "--steps: a key has no dashes, and = before its value. Did you mean steps?",
     ("a fox", "--learning-rate=1"): "--learning-rate=1: a key has no dashes, and = before its value. Did you mean opt",
+    (
+        "a fox",
+        "--loss.alpha=2",
+    ): "--loss.alpha=2: a key has no dashes, and = before its value. Try: loss.alpha=2, in a W&B",
+    (
+        "a fox",
+        '{"seed": 3}',
+    ): '{"seed": 3}: a mapping, not a text. Allowed: KEY=VALUE, in a W&B sweep ${args_no_hyphens}',
+    ("a fox", "--resolve"): "--resolve: it is of a config that is shown. Try: vqclip --cfg job --resolve",
+    ("a fox", "-p", "loss"): "--package: it is of a config that is shown. Try: vqclip --cfg job --package",
     ("a fox", "--offlin"): "--offlin: there is no such flag. Did you mean --offline?",
     ("a fox", "seed", "=", "3"): "=: with spaces around it a prompt. Allowed: KEY=VALUE in one word.",
     ("mine.png",): "mine.png: a picture, not a text. Its change: vqclip experiment=edit init.path=mine.png 'a fox'.",

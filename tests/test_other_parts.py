@@ -114,6 +114,12 @@ def test_habit(habit):
     assert good, seen
 
 
+def test_the_next_command_is_for_the_folder_where_this_one_was_typed(small_pair, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    main(["a fox", "hydra.run.dir=run", "hydra.job.chdir=true", *small_pair])
+    assert "next: vqclip resume=run steps=8" in capsys.readouterr().err
+
+
 class UnreadableState(pl.Callback):
     """Its state is of a class of its own, which no checkpoint that is read as plain data can hold."""
 

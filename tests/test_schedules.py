@@ -20,3 +20,19 @@ def test_shapes(shape, middle):
 def test_what_is_no_schedule_is_refused(wrong):
     with pytest.raises((TypeError, ValueError)):
         schedule(wrong)
+
+
+class Told:
+    """A schedule of one's own that keeps what it was told."""
+
+    def __init__(self, height, note=""):
+        self.height, self.note = height, note
+
+    def __call__(self, t):
+        return self.height * t
+
+
+def test_a_class_of_ones_own_gets_its_arguments_as_they_are():
+    """A config is resolved once: a text of a record that was escaped to mean itself stays a text."""
+    made = schedule({"_target_": f"{__name__}.Told", "height": 2, "note": "${oc.env:HOME}"})
+    assert made(0.5) == 1 and made.function.note == "${oc.env:HOME}"

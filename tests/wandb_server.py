@@ -100,6 +100,10 @@ class WandbServer(ThreadingHTTPServer):
     def _Viewer(self, variables):
         return {"viewer": {"entity": "me", "username": "me", "email": "", "flags": "{}", "teams": {"edges": []}}}
 
+    def _UpsertSweep(self, variables):
+        self.sweep_config = variables["config"]
+        return {"upsertSweep": {"sweep": {"name": "s1", "project": _PROJECT}, "configValidationWarnings": []}}
+
     def _SweepWithRuns(self, variables):
         sweep = {"id": "s1", "name": variables["sweep"], "state": "RUNNING", "config": self.sweep_config}
         return {"project": {"sweep": {**sweep, "runs": {"edges": []}}}}
@@ -116,6 +120,13 @@ class WandbServer(ThreadingHTTPServer):
     def _NotifyScriptableRunAlert(self, variables):
         self.alerts.append(variables)
         return {"notifyScriptableRunAlert": {"success": True}}
+
+    def _OrganizationCoreWeaveOrganizationID(self, variables):
+        return {"entity": {"organization": {"coreWeaveOrganizationId": None}}}
+
+    def _ArtifactType(self, variables):
+        known = [own["type"] for own in self.artifacts if own["name"] == variables["name"].partition(":")[0]]
+        return {"project": {"artifact": {"artifactType": {"name": known[0]}} if known else None}}
 
     def _CreateArtifact(self, variables):
         asked, number = variables["input"], len(self.artifacts)

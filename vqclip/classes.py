@@ -1,15 +1,16 @@
-"""Classes and functions by their dotted names."""
+"""Classes and functions by their dotted names, and what they make."""
 
 from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
-from vqclip.errors import closest
+from vqclip.errors import UserError, closest
 
-__all__ = ["find"]
+__all__ = ["find", "make", "named"]
 
 
 def find(target: str) -> Callable:
@@ -32,6 +33,43 @@ def find(target: str) -> Callable:
     if not callable(found):
         raise LookupError(f"{target} is a {type(found).__name__}, not a class or function")
     return found
+
+
+def make(value: Any) -> Any:
+    """The object of plain data with ``_target_``; other mappings and lists as they are, objects in them made.
+
+    Args:
+        value: with Hydra's keys ``_target_``, ``_args_``, ``_partial_`` and ``_recursive_``.
+
+    Raises:
+        UserError: what ``_target_`` names is not there.
+    """
+    if isinstance(value, list | tuple):
+        return [make(item) for item in value]
+    if not isinstance(value, Mapping):
+        return value
+    if "_target_" not in value:
+        return {key: make(item) for key, item in value.items()}
+    keys = {"_target_", "_args_", "_partial_", "_recursive_", "_convert_"}
+    inner = make if value.get("_recursive_", True) else lambda item: item
+    arguments = [inner(item) for item in value.get("_args_") or ()]
+    keywords = {key: inner(item) for key, item in value.items() if key not in keys}
+    target = named(value["_target_"])
+    return partial(target, *arguments, **keywords) if value.get("_partial_") else target(*arguments, **keywords)
+
+
+def named(target: Any) -> Any:
+    """What a config's ``_target_`` names; a class or function as it is.
+
+    Raises:
+        UserError: there is none.
+    """
+    if callable(target):
+        return target
+    try:
+        return find(target)
+    except LookupError as error:
+        raise UserError(f"_target_={target}: {error}") from None
 
 
 def _import_longest(parts: Sequence[str]) -> tuple[Any, Sequence[str]]:

@@ -16,6 +16,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from vqclip.classes import make
+
 __all__ = ["SHAPES", "AnySchedule", "Points", "Schedule", "Scheduled", "ever", "negated", "schedule"]
 
 #: What every schedule is: from progress t in [0,1] to a number.
@@ -140,9 +142,7 @@ def _number(value: Any) -> float:
 
 def _from_mapping(value: Mapping) -> AnySchedule:
     if "_target_" in value:
-        from hydra.utils import instantiate
-
-        return schedule(instantiate(dict(value), _convert_="all"))
+        return schedule(make(value))
     if "points" in value:
         points = tuple((_number(t), _number(v)) for t, v in value["points"])
         return Points(**{**value, "points": points})

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from vqclip.checkpoints.architecture import check_fit, quiet_construction
 from vqclip.checkpoints.cards import Card
 from vqclip.checkpoints.tensors import Weights, digest
-from vqclip.classes import find
+from vqclip.classes import named
 from vqclip.errors import UserError
 from vqclip.io.files import sha256
 
@@ -35,16 +35,9 @@ _NEEDED = {
 }
 
 
-def _found(target: str) -> Any:
-    try:
-        return find(target)
-    except LookupError as error:
-        raise UserError(f"_target_={target}: {error}") from None
-
-
 def arguments_from_shapes(target: str, shapes: Shapes) -> dict[str, Any]:
     """What the class reads from the shapes of a file's tensors; nothing where it has no ``arguments_from``."""
-    reader = getattr(_found(target), "arguments_from", None)
+    reader = getattr(named(target), "arguments_from", None)
     try:
         return dict(reader(dict(shapes))) if reader else {}
     except (KeyError, IndexError, ValueError, ZeroDivisionError) as error:
@@ -56,7 +49,7 @@ def arguments_from_shapes(target: str, shapes: Shapes) -> dict[str, Any]:
 
 def renamed(target: str, shapes: Shapes, get: Callable[[str], Tensor]) -> tuple[dict[str, tuple[int, ...]], Callable]:
     """Shapes and tensors of a file by the names that the class's module has for them."""
-    rename = getattr(_found(target), "tensor_names", lambda names: {name: name for name in names})
+    rename = getattr(named(target), "tensor_names", lambda names: {name: name for name in names})
     names = {new: old for old, new in rename(list(shapes)).items()}
     return {new: shapes[old] for new, old in names.items()}, lambda name: get(names[name])
 
@@ -74,7 +67,7 @@ def build_class(card: Card, target: str, weights: Weights | None) -> Any:
         arguments["path"] = str(weights.path if weights else card.local)
     with quiet_construction():
         torch.manual_seed(0)
-        instance = _found(target)(**arguments)
+        instance = named(target)(**arguments)
     model = _as_module(instance)
     lacks = [name for name in _NEEDED[card.kind] if not hasattr(model, name)]
     if lacks:
@@ -94,7 +87,7 @@ def build_class(card: Card, target: str, weights: Weights | None) -> Any:
 
 def takes_path(target: str) -> bool:
     """Whether the class reads its file itself."""
-    return "path" in inspect.signature(_found(target)).parameters
+    return "path" in inspect.signature(named(target)).parameters
 
 
 def _digest(card: Card, model: nn.Module) -> str:

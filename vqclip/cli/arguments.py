@@ -120,10 +120,11 @@ def _flag(word: str, rest: list[str]) -> tuple[str, str | None]:
         raise UserError(f"{word}: {_ELSEWHERE[name]}")
     if name not in FLAGS:
         key = name.lstrip("-").replace("-", "_")
-        if is_name(key):
-            raise UserError(
-                f"{word}: a key has no dashes, and = before its value.{nearest(key)} A prompt: vqclip -- '{word}'"
+        if is_name(key) or key_at(key):
+            near = (
+                f" Try: {key}={value}, in a W&B sweep ${{args_no_hyphens}}." if equals and key_at(key) else nearest(key)
             )
+            raise UserError(f"{word}: a key has no dashes, and = before its value.{near} A prompt: vqclip -- '{word}'")
         near = closest(name, [*FLAGS, *_SHORT])
         raise UserError(f"{word}: there is no such flag.{near} All flags: vqclip --help. A prompt: vqclip -- '{word}'")
     allowed = FLAGS[name]
@@ -163,6 +164,11 @@ def _not_a_key(word: str) -> str:
             f"{word}: a picture, not a text. Its change: vqclip experiment=edit init.path={word} 'a fox'. "
             f"What it shows: 'prompts.extras=[{{image: {word}}}]'. The text: vqclip -- {word}"
         )
+    if word.startswith('{"') and word.endswith("}"):
+        raise UserError(
+            f"{word}: a mapping, not a text. Allowed: KEY=VALUE, in a W&B sweep ${{args_no_hyphens}}. Try: seed=3. "
+            f"As a prompt: vqclip -- '{word}'"
+        )
     if "." in word and (key := key_at(word)):
         raise UserError(f"{word}: a key without a value. Try: {word}={key.example}. As a prompt: vqclip -- {word}")
     return _filled(word)
@@ -184,6 +190,9 @@ def top_level() -> list[str]:
 
 def _refuse(command: Command) -> None:
     """What Hydra would take and we have no use for."""
+    for flag in ("--resolve", "--package"):
+        if flag in command.flags and "--cfg" not in command.flags:
+            raise UserError(f"{flag}: it is of a config that is shown. Try: vqclip --cfg job {flag}")
     for override in command.overrides:
         if override.startswith("hydra.sweep.subdir="):
             raise UserError(

@@ -201,7 +201,7 @@ def _job(cfg: DictConfig) -> float:
         sys.exit(error.exit_status)
     if result.status == DIVERGED and sweep:
         raise Diverged(str(result.reason))  # Hydra counts it among the jobs that failed, and goes on
-    tell(result, sweep)
+    tell(result, sweep, HydraConfig.get().runtime.cwd)
     if result.status == DIVERGED:
         sys.exit(1)
     return result.score

@@ -33,8 +33,12 @@ def job_line(folder: Path, sweep: DictConfig) -> str:
     return f"job {number} of {of}{left}: {', '.join(filter(None, [job_name(sweep.swept), str(folder)]))}"
 
 
-def tell(result: Result, job: bool = False) -> None:
-    """The pictures, which are the last of stdout, and the next command; of a sweep's job the former."""
+def tell(result: Result, job: bool = False, typed_in: str = ".") -> None:
+    """The pictures, which are the last of stdout, and the next command; of a sweep's job the former.
+
+    Args:
+        typed_in: where the command was typed, which ``hydra.job.chdir=true`` has left.
+    """
     from vqclip.io.inline import show
 
     if result.reason:
@@ -46,14 +50,14 @@ def tell(result: Result, job: bool = False) -> None:
         return
     show(pictures[:SHOWN])
     if result.status != DIVERGED:
-        print(f"next: {_next(result)}", file=sys.stderr)
+        print(f"next: {_next(result, typed_in)}", file=sys.stderr)
 
 
-def _next(result: Result) -> str:
+def _next(result: Result, typed_in: str) -> str:
     from vqclip.config.resolve import time_varying
     from vqclip.runs.folder import RunFolder
 
-    near = RunFolder(Path(os.path.relpath(result.folder)))
+    near = RunFolder(Path(os.path.relpath(result.folder, typed_in)))
     if any(time_varying(result.config)):  # more steps would be other ones
         return near.rerun_command
     return f"{near.resume_command} steps={2 * result.config['steps']}   (more steps)"
