@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import pytest
+import wandb
 from pytorch_lightning.loggers import Logger
 from test_resume import FORKS, wait_for_rows
 from test_sweep import sweep
@@ -138,6 +139,17 @@ def test_every_job_is_a_run_of_its_own_with_lightnings_logger_too(pair, tmp_path
     for own in found:
         logged = [record["item"]["trainer/global_step"] for record in own["history"] if "loss" in record["item"]]
         assert logged == [1, 2, 3, 4] and own["exit"]
+
+
+def test_a_run_of_ones_own_around_ours_goes_on(pair, tmp_path):
+    lightning = f"{{_target_:pytorch_lightning.loggers.WandbLogger,offline:true,save_dir:{tmp_path}/l}}"
+    with wandb.init(mode="offline", project="mine", dir=tmp_path) as mine:
+        ours = run("a fox", pair, tmp_path / "ours")
+        run("a fox", [*pair, "logger=none", f"+logger.w={lightning}"], tmp_path / "theirs")  # Lightning's takes it
+        mine.log({"after": 1})
+        assert wandb.run is mine and ours.report["wandb"] != mine.id
+    logged = [record["item"] for record in records(tmp_path)["history"]]
+    assert sum("loss" in row for row in logged) == 4 and "after" in logged[-1]
 
 
 def test_one_run_id_of_the_environment_is_an_id_a_job(monkeypatch):

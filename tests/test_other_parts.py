@@ -120,6 +120,28 @@ def test_the_next_command_is_for_the_folder_where_this_one_was_typed(small_pair,
     assert "next: vqclip resume=run steps=8" in capsys.readouterr().err
 
 
+def test_a_program_that_is_hydras_already_may_run_us(small_pair, tmp_path):
+    program = tmp_path / "mine.py"
+    program.write_text(f"""
+import hydra, vqclip
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+
+@hydra.main(version_base="1.3", config_path=None)
+def main(cfg):
+    theirs = GlobalHydra.instance().hydra
+    folder = HydraConfig.get().runtime.output_dir + "/run"
+    assert vqclip.run("a fox", {small_pair!r}, folder, seed=cfg.seed).status == "finished"
+    assert GlobalHydra.instance().hydra is theirs and HydraConfig.get().job.name == "mine"
+
+main()
+""")
+    words = [sys.executable, str(program), "-m", "+seed=1,2", f"hydra.sweep.dir={tmp_path}/sweep"]
+    done = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert [report(tmp_path / f"sweep/{job}/run")["seed"] for job in range(2)] == [1, 2]
+
+
 class UnreadableState(pl.Callback):
     """Its state is of a class of its own, which no checkpoint that is read as plain data can hold."""
 

@@ -10,6 +10,8 @@ import threading
 from collections import defaultdict
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import yaml
+
 
 class WandbServer(ThreadingHTTPServer):
     """Runs by id, each with what was sent for it.
@@ -19,7 +21,8 @@ class WandbServer(ThreadingHTTPServer):
         rows: id → file → its lines by offset, so that one sent twice is there once.
         files: path → bytes, as uploaded.
         sweep_config: YAML of the one sweep that agents work on.
-        commands: what agents are told next, one a heartbeat; ``exit`` where none is left.
+        commands: what agents are told next, one a heartbeat, ``exit`` where none is left; of a new sweep, a run of the
+            least values.
         states: what agents told of their runs, id → running or not.
     """
 
@@ -102,6 +105,8 @@ class WandbServer(ThreadingHTTPServer):
 
     def _UpsertSweep(self, variables):
         self.sweep_config = variables["config"]
+        asked = {key: {"value": one["min"]} for key, one in yaml.safe_load(variables["config"])["parameters"].items()}
+        self.commands = [{"type": "run", "run_id": "asked", "program": "vqclip", "args": asked}]
         return {"upsertSweep": {"sweep": {"name": "s1", "project": _PROJECT}, "configValidationWarnings": []}}
 
     def _SweepWithRuns(self, variables):

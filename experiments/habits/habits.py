@@ -169,6 +169,20 @@ def synced(seen: Any) -> Any:
     return (seen.code == 0 and [row["step"] for row in rows] == [1, 2, 3, 4, 5, 6]) or str([r["step"] for r in rows])
 
 
+def an_agents_run(seen: Any) -> Any:
+    (own,) = (json.loads(path.read_text()) for path in seen.folder.glob("outputs/*/*/run.json"))
+    score = seen.server.summary("asked").get("judge")
+    return (own["status"] == "finished" and own["wandb"] == "asked" and score == own["pictures"][0]["judge"]) or str(
+        own
+    )
+
+
+def two_runs(seen: Any) -> Any:
+    ours, theirs = (records(seen.folder / folder) for folder in ("run", "w"))
+    losses = [sum("loss" in record["item"] for record in found["history"]) for found in (ours, theirs)]
+    return (ours["run"][0]["run_id"] != theirs["run"][0]["run_id"] and losses == [4, 4]) or str(losses)
+
+
 def diverged_in_a_sweep(seen: Any) -> Any:
     rows = {row["status"] for row in table(seen)}
     files = {path.name for path in (seen.folder / "sweep").iterdir()}
@@ -224,8 +238,13 @@ def _hydra() -> list[Habit]:
                 "two jobs, and no overrides",
                 lambda seen: jobs(2)(seen) and "crops.count=4" not in seen.out.partition("next: ")[0])
           for launcher in ("joblib", "submitit_local", "ray")),
+        Habit(part, f"vqclip -m seed=0,1 'a fox' {to} hydra/sweeper=basic steps=1", "two jobs",
+              lambda seen: len(list(seen.folder.glob("sweep/[01]/run.json"))) == 2),
+        Habit(part, f"vqclip -m 'a fox' {to} '+hydra.sweeper.params={{noise: \"none,default\"}}' steps=1", "two jobs",
+              jobs(2)),
         *(Habit(part, f"vqclip 'a fox' hydra.run.dir=run {words}", "a run", lambda seen: report(seen)["steps"] == 4)
           for words in ("hydra.job.chdir=true", "hydra/job_logging=none", "hydra.verbose=true",
+                        "hydra/hydra_logging=disabled", "search=null",
                         "hydra.output_subdir=null",
                         "'++loss.alpha=2'", "'tags=[\"${now:%H-%M}\"]'", "'loss.beta=${loss.alpha}'",
                         "prompts.exclude= ", "+noise@vars.mine=none")),
@@ -269,6 +288,16 @@ def _wandb() -> list[Habit]:
               == "vqclip: a run diverged"),
         Habit(part, f"{run} ; vqclip resume=run steps=6 ; vqclip sync run", "all six steps on the server, each once",
               synced, needs_server=True, environment={"WANDB_MODE": "offline"}),
+        Habit(part, "wandb sweep -p vqclip {root}/experiments/search/wandb_sweep.yaml ; wandb agent me/vqclip/s1",
+              "the run that W&B asks for, with the judge's score", an_agents_run, needs_server=True, small=False),
+        Habit(part, "vqclip -m logger=none,csv 'a red fox' hydra.sweep.dir=sweep steps=1", "no run of W&B's",
+              lambda seen: seen.code == 0 and not list(seen.folder.rglob("wandb"))),
+        Habit(part, f"{run} '+logger.w={{_target_: {LOGGERS}.WandbLogger, offline: true, save_dir: w}}'",
+              "Lightning's logger beside ours, a run each", two_runs),
+        Habit(part, "python: import wandb; mine = wandb.init(mode='offline', project='mine'); "
+              "r = run('a red fox', small[:-1], 'run'); wandb.log({'mine': 1}); "
+              "print(wandb.run is mine and r.report['wandb'] != mine.id)",
+              "a run of one's own around it goes on", says("True")),
         Habit(part, f"{run} # WANDB_BASE_URL of a server that is not there", "one line, and the run goes on offline",
               says("does not answer; this run goes on offline"), environment=dead),
         Habit(part, f"{run} logger=mlflow", "a run of MLflow's in mlflow.db",

@@ -156,14 +156,16 @@ def _block(block: _Block, width: int, height: int, letters: int) -> Image.Image:
             _gap(draw, x, y, width, height, picture, small)
         else:
             image.paste(_fitted(picture.file, width, height), (x, y))
-        text = picture.run.name if block.captions else ""
-        if picture.file and picture.report.get("status") != FINISHED:
-            text = f"{text}  {picture.report['status']}".strip()
-        shown = next((name for name in ("judge", "include") if name in picture.scores), None)
-        if shown:
-            text = f"{text}  {shown} {picture.scores[shown]:.3f}".strip()
-        draw.text((x, y + height + 1), _cut(small, text, width), FAINT, small)
+        name = picture.run.name if block.captions else ""
+        draw.text((x, y + height + 1), _cut(small, f"{name}  {_caption(picture)}".strip(), width), FAINT, small)
     return image
+
+
+def _caption(picture: Picture) -> str:
+    """That a run stopped early, and a score."""
+    parts = [picture.report["status"]] if picture.file and picture.report.get("status") != FINISHED else []
+    parts += [f"{name} {picture.scores[name]:.3f}" for name in ("judge", "include") if name in picture.scores][:1]
+    return "  ".join(parts)
 
 
 def _fitted(path: Path, width: int, height: int) -> Image.Image:

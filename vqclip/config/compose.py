@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from hydra._internal.utils import create_config_search_path
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob, IntervalSweep, Override
+from hydra.core.utils import JobRuntime
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -64,7 +66,7 @@ def compose(
         raise UserError("\n".join(errors))
     overrides = as_hydra_takes_it(overrides)
     try:
-        with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())), warnings.catch_warnings():
+        with _hydra_of_ours(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that a search path is not there is said in our own words
             if config_dir:
                 _search_too(config_dir)
@@ -76,6 +78,19 @@ def compose(
     if OmegaConf.is_dict(cfg.get("paths")):
         OmegaConf.update(cfg, "paths.output_dir", output_dir)
     return cfg
+
+
+@contextmanager
+def _hydra_of_ours() -> Iterator[None]:
+    """Hydra is one a process: where a program of the user's own is Hydra's already, it is again afterwards."""
+    theirs, name = GlobalHydra.instance().hydra, JobRuntime.instance().get("name")
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
+            yield
+    finally:
+        GlobalHydra.instance().hydra = theirs
+        JobRuntime.instance().set("name", name)
 
 
 def _search_too(config_dir: str) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
+from pytorch_lightning.loggers import Logger, TensorBoardLogger
 from torch import Tensor
 
 __all__ = ["Media", "RunView", "close", "log_begin", "log_result", "log_step", "mean_scores", "run_name"]
@@ -89,8 +89,6 @@ def log_result(logger: Logger, folder: Path, report: Mapping[str, Any]) -> None:
 def close(logger: Logger, error: BaseException | None) -> None:
     if isinstance(logger, RunView):
         logger.close(error)
-    elif isinstance(logger, WandbLogger):  # else the next run of this process goes on in its W&B run
-        logger.experiment.finish(exit_code=1 if error else 0)
 
 
 def mean_scores(report: Mapping[str, Any]) -> dict[str, float]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from pytorch_lightning.loggers import Logger
+from pytorch_lightning.loggers import Logger, WandbLogger
 
 from vqclip.config.instantiate import instantiate
 from vqclip.errors import UserError
@@ -36,11 +37,13 @@ def open_loggers(
     """
     loggers: dict[str, Logger] = {}
     known = {"wandb": past.get("wandb"), "mlflow": past.get("mlflow"), **past.get("loggers", {})}
+    theirs = getattr(sys.modules.get("wandb"), "run", None)  # a W&B run around this one, which Lightning's logger takes
     error: BaseException | None = None
     try:
-        for name, node in (config["logger"] or {}).items():
-            if node:
-                loggers[name] = _start(name, node, _more(node, recorded, known.get(name)), recorded)
+        nodes = {name: node for name, node in (config["logger"] or {}).items() if node}
+        beside = any(node["_target_"] in _OURS for node in nodes.values())
+        for name, node in nodes.items():
+            loggers[name] = _start(name, node, _more(node, recorded, known.get(name), beside), recorded)
         yield loggers
     except BaseException as raised:
         error = raised
@@ -48,18 +51,20 @@ def open_loggers(
     finally:
         for logger in loggers.values():
             close(logger, error)
+            if isinstance(logger, WandbLogger) and not isinstance(logger, RunView) and logger.experiment is not theirs:
+                logger.experiment.finish(exit_code=1 if error else 0)  # else the next job goes on in it
 
 
-def _more(node: Mapping[str, Any], recorded: Mapping[str, Any], id: str | None) -> dict[str, Any]:
-    """What a logger is started with besides its own arguments."""
-    more: dict[str, Any] = {}
+def _more(node: Mapping[str, Any], recorded: Mapping[str, Any], id: str | None, beside: bool) -> dict[str, Any]:
+    """What a logger is started with besides its own arguments, ``beside`` one of ours or not."""
+    own_id = {"id": id} if id else {}
     if node["_target_"] in _OURS:
-        more = {"config": dict(recorded)}
-    elif node["_target_"] == _LIGHTNINGS:
-        more = {"reinit": "create_new"}  # beside ours W&B would give it our run
-        if node.get("offline"):
-            more["mode"] = "offline"  # Lightning says it by a variable, which W&B has read already
-    return {**more, "id": id} if more and id else more
+        return {"config": dict(recorded), **own_id}
+    if node["_target_"] != _LIGHTNINGS:
+        return {}
+    # W&B would give it our run; that it is offline Lightning says by a variable, which W&B has read already.
+    apart = {"reinit": "create_new"} if beside else {}
+    return {**own_id, **apart, **({"mode": "offline"} if node.get("offline") else {})}
 
 
 def _start(name: str, node: Mapping[str, Any], more: Mapping[str, Any], recorded: Mapping[str, Any]) -> Logger:
