@@ -42,7 +42,7 @@ class Seen:
     def last_line(self) -> str:
         lines = [line for line in self.out.splitlines() if line.strip()]
         told = [line for line in lines if line.startswith("vqclip: ")]
-        return (told or lines or [""])[-1][:160]
+        return _plain((told or lines or [""])[-1])[:160]
 
 
 @contextmanager
@@ -91,7 +91,8 @@ def try_out(habit: Habit) -> tuple[bool, str]:
 
 
 def _plain(text: str) -> str:
-    """Without the names of temporary folders and times, which differ from run to run."""
+    """Without the names of folders of this machine and times, which differ from run to run."""
+    text = text.replace(str(ROOT), "REPOSITORY")
     text = re.sub(r"/tmp/[\w/.-]*?tmp\w+/?", "", text)
     return re.sub(r"\d{4}-\d\d-\d\d/\d\d-\d\d-\d\d-\d{6}", "DATE/TIME", text)
 
