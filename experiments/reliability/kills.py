@@ -44,9 +44,14 @@ RENAMED = [
     *[("picture-00/timelapse.mp4", 1), ("picture-01/timelapse.mp4", 1), ("interpolation.mp4", 1)],
 ]
 OPENED = [("metrics.csv", 1), ("metrics.csv", 9), ("timing.csv", 5)]
-HALF_WRITTEN = [".last.ckpt", "picture-0?/.timelapse.mp4"]
-#: Too short for a thread to see it half written: the system ends the process at a byte of the file after this one.
-LAST_BEFORE_THE_VIDEO, BYTES = "picture-01/timelapse.mp4", 700
+HALF_WRITTEN = [".last.ckpt"]
+#: Too short for a thread to see them half written: the system ends the process at a byte of the file that comes after
+#: an event of another one.
+VIDEOS = {
+    "picture-00/.timelapse.mp4": ("open", "picture-00/steps/000000.png"),
+    ".interpolation.mp4": ("os.rename", "picture-01/timelapse.mp4"),
+}
+BYTES = 700
 CHANCE = 5
 #: Of the room that a whole run takes.
 SHARES = (0.1, 0.3, 0.5, 0.7, 0.9)
@@ -79,12 +84,12 @@ def kill_half_written(folder: Path, pattern: str) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def kill_at_byte(last_before: str, size: int) -> None:
-    """Have the system end this process (SIGXFSZ) as a file grows beyond ``size``, once another one has its name."""
+def kill_at_byte(event: str, end: str, size: int) -> None:
+    """Have the system end this process (SIGXFSZ) as a file grows beyond ``size``, after an audit event of another."""
     signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
 
     def watch(name: str, args: tuple) -> None:
-        if name == "os.rename" and str(args[1]).endswith(last_before):
+        if name == event and str(args[1 if event == "os.rename" else 0]).endswith(end):
             resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
     sys.addaudithook(watch)
@@ -145,7 +150,8 @@ def moments() -> list[tuple[str, Callable[[Path], None]]]:
         found.append((f"as {end} is opened, {count}", lambda _, e=end, n=count: kill_when("open", e, n)))
     for pattern in HALF_WRITTEN:
         found.append((f"{pattern} half written", lambda folder, p=pattern: kill_half_written(folder, p)))
-    found.append((".interpolation.mp4 half written", lambda _: kill_at_byte(LAST_BEFORE_THE_VIDEO, BYTES)))
+    for video, (event, end) in VIDEOS.items():
+        found.append((f"{video} half written", lambda _, e=event, n=end: kill_at_byte(e, n, BYTES)))
     dice = random.Random(0)
     for seconds in sorted(dice.uniform(0.02, 0.8) for _ in range(CHANCE)):
         found.append((f"after {seconds:.2f} s", lambda _, s=seconds: kill_after(s)))
