@@ -91,9 +91,9 @@ def test_the_study_of_ways_measures_one_run_of_each_kind(tmp_path, monkeypatch):
     rows = [row for name in names for row in study.measure(["a red apple"], name, small, eyes, tmp_path / name)]
     assert all(-1 <= row["judge"] <= 1 for row in rows)
     assert "| jitter | 1 | +0.000 (+0.000 to +0.000) |" in study.table(rows)
-    assert not study.helps(rows, "jitter")
+    assert not study.may_help(rows, "jitter")
     rows[1]["judge"] += 0.1
-    assert study.helps(rows, "jitter")
+    assert study.may_help(rows, "jitter")
     row = study.in_their_places("a red apple", "a fish", True, [*small, "size=[32,64]"], eyes, tmp_path)
     assert row["halves_right"] in (0, 1, 2)
     row = study.in_their_times("a red apple", "a fish", [*small, "steps=5", "snapshot_every=1"], eyes, tmp_path)

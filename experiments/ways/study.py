@@ -1,9 +1,9 @@
 """What does each way to look and to search change, alone, where experiment=from_noise draws?
 
-    python experiments/ways/study.py             every variant on forty tuning prompts, then what helped on forty others
-    python experiments/ways/study.py confirming  every variant on the forty others, what helped or not
+    python experiments/ways/study.py             every variant on forty tuning prompts, then what may help on forty others
+    python experiments/ways/study.py confirming  every variant on the forty others
     python experiments/ways/study.py places      ten pairs, left and right, with and without regions: places.csv, .png
-    python experiments/ways/study.py times       the same pairs one after the other: times.csv, .png
+    python experiments/ways/study.py times       the same pairs one after the other: times.csv, .jpg
 
 Run from the repository's folder; goes on where it was stopped.  Writes results.csv and sheet.jpg beside this file; the
 runs go to outputs/ways.
@@ -75,10 +75,10 @@ def differences(rows: list[dict], variant: str, name: str) -> np.ndarray:
     return np.array([own[text] - base[text] for text in own if text in base])
 
 
-def helps(rows: list[dict], variant: str) -> bool:
-    """Whether the judge's interval lies above nothing."""
+def may_help(rows: list[dict], variant: str) -> bool:
+    """Whether the judge likes it better by more than a hundredth, in the mean: what is worth a second look."""
     apart = differences(rows, variant, "judge")
-    return len(apart) > 0 and interval(apart)[0] > 0
+    return len(apart) > 0 and apart.mean() > 0.01
 
 
 def table(rows: list[dict]) -> str:
@@ -184,7 +184,7 @@ def times() -> None:
         snapshots = sorted((path / "picture-00" / "steps").glob("*.png"))
         for y, snapshot in enumerate((snapshots[round(0.4 * (len(snapshots) - 1))], snapshots[-1])):
             made.paste(Image.open(snapshot).convert("RGB").resize((128, 128)), (132 * x, 132 * y))
-    made.save(HERE / "times.png", optimize=True)
+    made.save(HERE / "times.jpg", quality=85)
 
 
 def write(path: Path, rows: list[dict]) -> None:
@@ -204,7 +204,7 @@ def main(everything: bool = False) -> None:
         tuned = [row for row in rows if row["set"] == "tuning"]
         variants = {"base": [], **study["variants"]}
         if name == "confirming" and not everything:
-            variants = {own: lines for own, lines in variants.items() if own == "base" or helps(tuned, own)}
+            variants = {own: lines for own, lines in variants.items() if own == "base" or may_help(tuned, own)}
         for i in range(0, len(texts), BATCH):  # all variants of some prompts, before the next prompts
             for variant, changes in variants.items():
                 if (name, variant, texts[i]) in {(row["set"], row["variant"], row["prompt"]) for row in rows}:
@@ -214,7 +214,8 @@ def main(everything: bool = False) -> None:
                 rows += [{"set": name, **row} for row in made]
                 write(results, rows)
         print(f"{name}\n\n{table([row for row in rows if row['set'] == name])}")
-        sheet(rows).save(HERE / "sheet.jpg", quality=80)
+        if (RUNS / "base" / "tuning-00").is_dir():  # not where the first prompts were run elsewhere
+            sheet(rows).save(HERE / "sheet.jpg", quality=80)
 
 
 if __name__ == "__main__":
