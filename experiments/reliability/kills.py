@@ -23,6 +23,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from tqdm import tqdm
 
 import vqclip
 from vqclip import UserError
@@ -108,6 +109,7 @@ def in_a_process(work: Callable[[], object]) -> int:
         status = 1
         try:
             os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+            tqdm.set_lock(threading.RLock())  # its own is shared by all copies: one killed while drawing a bar keeps it
             work()
             status = 0
         except UserError as error:

@@ -1,6 +1,6 @@
 """What does each way to look and to search change, alone, where experiment=from_noise draws?
 
-    python experiments/ways/study.py             every variant on forty tuning prompts, then what may help on forty others
+    python experiments/ways/study.py             every variant on forty prompts, then what may help on forty others
     python experiments/ways/study.py confirming  every variant on the forty others
     python experiments/ways/study.py places      ten pairs, left and right, with and without regions: places.csv, .png
     python experiments/ways/study.py times       the same pairs one after the other: times.csv, .jpg
