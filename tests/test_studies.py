@@ -131,7 +131,8 @@ def test_a_benchmark_has_a_dry_run(script, words, tmp_path):
 
 def test_the_study_of_kills_counts_one(tmp_path, monkeypatch):
     study = load(ROOT / "experiments" / "reliability" / "kills.py")
-    for name, kept in {"RENAMED": [("last.ckpt", 1)], "OPENED": [], "HALF_WRITTEN": [], "CHANCE": 0}.items():
+    one = {"RENAMED": [("last.ckpt", 1)], "OPENED": [], "HALF_WRITTEN": [], "VIDEOS": {}, "CHANCE": 0}
+    for name, kept in one.items():
         monkeypatch.setattr(study, name, kept)
     study.draw(tmp_path / "whole")
     (row,) = study.killed(tmp_path, study.bytes_of(tmp_path / "whole"))
