@@ -175,7 +175,7 @@ def busy(before: Path) -> None:
     alone = in_turn(2, {"alone": lambda: command(AFTER, *words)[0]})["alone"]
     show("a run alone", seconds=alone)
     for count, share in ((2, 2), (4, 3), (8, 5)):
-        others = [subprocess.Popen(spin) for _ in range(count)]
+        others = [subprocess.Popen(spin, start_new_session=True) for _ in range(count)]  # each a terminal of its own
         try:
             seconds = command(AFTER, *words)[0]
         finally:
