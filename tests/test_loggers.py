@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import pytest
+import pytorch_lightning as pl
 import wandb
 from pytorch_lightning.loggers import Logger
 from test_resume import FORKS, wait_for_rows
@@ -150,6 +151,21 @@ def test_a_run_of_ones_own_around_ours_goes_on(pair, tmp_path):
         assert wandb.run is mine and ours.report["wandb"] != mine.id
     logged = [record["item"] for record in records(tmp_path)["history"]]
     assert sum("loss" in row for row in logged) == 4 and "after" in logged[-1]
+
+
+class LogsByItself(pl.Callback):
+    """As many a script does: to whatever run W&B has open."""
+
+    def on_train_batch_end(self, trainer, *_):
+        wandb.log({"mine": trainer.global_step})
+
+
+def test_a_callback_that_calls_wandb_itself_logs_to_our_run(pair, tmp_path):
+    run("a fox", pair, tmp_path / "one", callbacks=[LogsByItself()])
+    found = [record["item"] for record in records(tmp_path / "one")["history"]]
+    assert [row["mine"] for row in found if "mine" in row] == [1, 2, 3, 4]
+    assert [row["step"] for row in found if "loss" in row] == [1, 2, 3, 4]
+    assert wandb.run is None  # the next run of this process gets its own
 
 
 def test_one_run_id_of_the_environment_is_an_id_a_job(monkeypatch):

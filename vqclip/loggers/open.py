@@ -16,7 +16,8 @@ from vqclip.loggers.base import RunView, close
 __all__ = ["open_loggers"]
 
 #: Ours, which take the whole config when they start, and go on in the run of an ``id``.
-_OURS = ("vqclip.loggers.wandb_logger", "vqclip.loggers.mlflow_logger")
+_OURS_WANDB = "vqclip.loggers.wandb_logger"
+_OURS = (_OURS_WANDB, "vqclip.loggers.mlflow_logger")
 #: Lightning's, which goes on in one too.
 _LIGHTNINGS = "pytorch_lightning.loggers.WandbLogger"
 
@@ -41,7 +42,7 @@ def open_loggers(
     error: BaseException | None = None
     try:
         nodes = {name: node for name, node in (config["logger"] or {}).items() if node}
-        beside = any(node["_target_"] in _OURS for node in nodes.values())
+        beside = {_OURS_WANDB, _LIGHTNINGS} <= {node["_target_"] for node in nodes.values()}
         for name, node in nodes.items():
             loggers[name] = _start(name, node, _more(node, recorded, known.get(name), beside), recorded)
         yield loggers
@@ -56,14 +57,15 @@ def open_loggers(
 
 
 def _more(node: Mapping[str, Any], recorded: Mapping[str, Any], id: str | None, beside: bool) -> dict[str, Any]:
-    """What a logger is started with besides its own arguments, ``beside`` one of ours or not."""
+    """What a logger is started with besides its own arguments; ``beside``: of Lightning's and our W&B loggers both."""
     own_id = {"id": id} if id else {}
+    # W&B would give Lightning's our run.
+    apart = {"reinit": "create_new"} if beside and node["_target_"] in (_OURS_WANDB, _LIGHTNINGS) else {}
     if node["_target_"] in _OURS:
-        return {"config": dict(recorded), **own_id}
+        return {"config": dict(recorded), **own_id, **apart}
     if node["_target_"] != _LIGHTNINGS:
         return {}
-    # W&B would give it our run; that it is offline Lightning says by a variable, which W&B has read already.
-    apart = {"reinit": "create_new"} if beside else {}
+    # That it is offline Lightning says by a variable, which W&B has read already.
     return {**own_id, **apart, **({"mode": "offline"} if node.get("offline") else {})}
 
 

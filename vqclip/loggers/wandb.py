@@ -180,12 +180,13 @@ def _begin(folder: str, config: dict, mode: str, arguments: dict[str, Any]):
 
     lighten()
     Path(folder).mkdir(parents=True, exist_ok=True)
+    # Where it is the one run of this process, it is wandb.run, which other people's callbacks log to.
+    arguments = {"reinit": "create_new" if wandb.run else "default"} | arguments
     begin = partial(
         wandb.init,
         dir=folder,
         config=config,
         resume="allow" if arguments.get("id") else None,
-        reinit="create_new",  # never into another run of this process
         settings=wandb.Settings(
             silent=True, console="off", init_timeout=PATIENCE, finish_timeout=PATIENCE, finish_timeout_raises=True
         ),
