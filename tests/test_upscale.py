@@ -9,6 +9,8 @@ from safetensors.torch import save_file
 
 from vqclip import UserError, run
 from vqclip.models.upscaler import CONTEXT, Upscaler
+from vqclip.runs.rerun import rerun
+from vqclip.runs.resume import resume
 
 
 @pytest.fixture(scope="module")
@@ -41,10 +43,10 @@ def test_a_run_and_its_resume_leave_a_larger_picture(esrgan, small_pair, tmp_pat
     made = run("a fox", overrides=keys, folder=tmp_path / "run")
     large, best = (Image.open(made.folder / "picture-00" / name) for name in ("upscaled.png", "best.png"))
     assert large.size == (4 * best.width, 4 * best.height)
+    with pytest.raises(UserError, match=r"upscaled\.png carries no vqclip record"):  # best.png has it
+        rerun(made.folder / "picture-00" / "upscaled.png", folder=tmp_path / "again")
     before = (made.folder / "picture-00" / "upscaled.png").read_bytes()
     (made.folder / "picture-00" / "upscaled.png").unlink()
-    from vqclip.runs.resume import resume
-
     resume(made.folder, ["steps=8"])
     assert (made.folder / "picture-00" / "upscaled.png").read_bytes()[:8] == before[:8]
 

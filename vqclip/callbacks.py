@@ -168,4 +168,4 @@ class Upscale(pl.Callback):
         for i in tqdm(range(len(recorder.records)), desc="upscaling", unit="picture"):
             picture = recorder.run.picture(i)
             large = self.upscaler(picture.image(picture.best)[0])
-            atomic_write(picture.upscaled, png_bytes(large, {}))
+            atomic_write(picture.upscaled, png_bytes(large, None))  # best.png has the record

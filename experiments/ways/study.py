@@ -113,8 +113,8 @@ def sheet(rows: list[dict], prompts: int = 8) -> Image.Image:
     return made
 
 
-def pair_folder(left: str, right: str, regions: bool, runs: Path = RUNS) -> Path:
-    return runs / ("places" if regions else "no_places") / f"{left} {right}".replace(" ", "_")
+def pair_folder(kind: str, one: str, other: str, runs: Path = RUNS) -> Path:
+    return runs / kind / f"{one} {other}".replace(" ", "_")
 
 
 def in_their_places(left: str, right: str, regions: bool, overrides: list[str], eyes: Eyes, runs: Path = RUNS) -> dict:
@@ -123,7 +123,7 @@ def in_their_places(left: str, right: str, regions: bool, overrides: list[str], 
     Args:
         regions: without them both entries are for the whole picture, as they would be without this way.
     """
-    folder = pair_folder(left, right, regions, runs)
+    folder = pair_folder("places" if regions else "no_places", left, right, runs)
     where = [f", region: {side}" if regions else "" for side in ("left", "right")]
     parts = f'{{text: "{left}"{where[0]}}}, {{text: "{right}"{where[1]}}}'
     run(overrides=[*overrides, f"prompts.include=[{{parts: [{parts}]}}]"], folder=folder)
@@ -152,14 +152,15 @@ def places() -> None:
     made = Image.new("RGB", (2 * 132, len(pairs) * 68), "white")
     for i, row in enumerate(rows):
         i = 2 * (i % len(pairs)) + i // len(pairs)
-        path = pair_folder(row["left"], row["right"], row["regions"]) / "picture-00" / "best.png"
+        kind = "places" if row["regions"] else "no_places"
+        path = pair_folder(kind, row["left"], row["right"]) / "picture-00" / "best.png"
         made.paste(Image.open(path).convert("RGB"), (132 * (i % 2), 68 * (i // 2)))
     made.save(HERE / "places.png", optimize=True)
 
 
 def in_their_times(first: str, second: str, overrides: list[str], eyes: Eyes, runs: Path = RUNS) -> dict:
     """One picture, of one text in the first half of the run and of another in the second; what the judge says then."""
-    folder = runs / "times" / f"{first} {second}".replace(" ", "_")
+    folder = pair_folder("times", first, second, runs)
     fades, comes = "[[0, 1], [0.4, 1], [0.5, 0]]", "[[0.4, 0], [0.5, 1]]"
     parts = f'{{text: "{first}", weight: {{points: {fades}}}}}, {{text: "{second}", weight: {{points: {comes}}}}}'
     made = run(overrides=[*overrides, f"prompts.include=[{{parts: [{parts}]}}]"], folder=folder, overwrite=True)
@@ -180,8 +181,9 @@ def times() -> None:
     rows = [in_their_times(*pair, study["times"]["base"], eyes) for pair in study["places"]["pairs"]]
     write(HERE / "times.csv", rows)
     made = Image.new("RGB", (132 * len(rows), 2 * 132), "white")
-    for x, path in enumerate(RUNS / "times" / f"{row['first']} {row['second']}".replace(" ", "_") for row in rows):
-        snapshots = sorted((path / "picture-00" / "steps").glob("*.png"))
+    for x, row in enumerate(rows):
+        folder = pair_folder("times", row["first"], row["second"])
+        snapshots = sorted((folder / "picture-00" / "steps").glob("*.png"))
         for y, snapshot in enumerate((snapshots[round(0.4 * (len(snapshots) - 1))], snapshots[-1])):
             made.paste(Image.open(snapshot).convert("RGB").resize((128, 128)), (132 * x, 132 * y))
     made.save(HERE / "times.jpg", quality=85)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from vqclip.checkpoints.cards import Card, make_card
 from vqclip.checkpoints.check import card_errors
@@ -11,9 +11,6 @@ from vqclip.errors import UserError
 from vqclip.io.files import read_text
 from vqclip.io.yaml_text import read_yaml
 from vqclip.paths import conf_dir
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["cards", "pairs"]
 

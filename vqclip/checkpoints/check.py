@@ -9,14 +9,11 @@ import re
 import struct
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from vqclip.checkpoints.cards import CARD_KEYS, Card, local_path, make_card
 from vqclip.io.files import refuse_endless
 from vqclip.paths import offline
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["card_errors", "factor_of", "validate_cards"]
 

@@ -6,14 +6,10 @@ import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from vqclip.compare.dashboard import build, describe, project_of
 from vqclip.compare.pictures import find_runs, read_pictures
 from vqclip.errors import UserError
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["main"]
 

@@ -26,13 +26,14 @@ def pixels(image: Tensor) -> np.ndarray:
     return (image.detach().float().clamp(0, 1) * 255).round().byte().movedim(0, -1).cpu().numpy()
 
 
-def png_bytes(image: Tensor, record: dict) -> bytes:
-    """Image [3,H,W] in [0,1] → an 8-bit PNG that carries ``record`` as JSON in its metadata."""
+def png_bytes(image: Tensor, record: dict | None) -> bytes:
+    """Image [3,H,W] in [0,1] → an 8-bit PNG that carries ``record``, where there is one, as JSON in its metadata."""
     from PIL import Image
     from PIL.PngImagePlugin import PngInfo
 
     info = PngInfo()
-    info.add_itxt(RECORD_KEY, json.dumps(record, ensure_ascii=False))
+    if record is not None:
+        info.add_itxt(RECORD_KEY, json.dumps(record, ensure_ascii=False))
     out = io.BytesIO()
     Image.fromarray(pixels(image)).save(out, "PNG", pnginfo=info)
     return out.getvalue()
