@@ -230,3 +230,25 @@ def test_a_secret_of_the_environment_is_written_nowhere(small_pair, tmp_path, mo
     assert config["logger"]["wandb"]["notes"] == "token ${tags.0}"
     for path in [p for p in made.rglob("*") if p.is_file() and "wandb" not in p.relative_to(made).parts]:
         assert b"hunter2" not in path.read_bytes(), path
+
+
+def test_a_secret_in_a_cards_link_is_written_nowhere(small_pair, tmp_path, monkeypatch):
+    monkeypatch.setenv("MY_SECRET", "hunter2-hunter2")
+    link = "checkpoints.generator.urls=['http://127.0.0.1:9/x?token=${oc.env:MY_SECRET}']"
+    made = run("a fox", [*small_pair, link], tmp_path / "run").folder
+    card = read_record(made / "picture-00/final.png")["config"]["checkpoints"]["generator"]
+    assert card["urls"] == ["http://127.0.0.1:9/x?token=${oc.env:MY_SECRET}"]
+    resume(made, ["steps=6", link])
+    for path in [p for p in made.rglob("*") if p.is_file()]:
+        assert b"hunter2" not in path.read_bytes(), path
+    assert json.loads((made / "run.json").read_text())["steps"] == 6
+
+
+@pytest.mark.parametrize("name", ["interpolation.mp4", ".interpolation.mp4", "interpolation.gif", ".interpolation.gif"])
+def test_a_video_is_not_written_through_a_link(original, tmp_path, name):
+    folder = shutil.copytree(original, tmp_path / "run")
+    (tmp_path / "private").write_text("mine")
+    (folder / name).symlink_to(tmp_path / "private")
+    with suppress(SystemExit):
+        main(["interpolate", str(folder), "--frames", "2", "--gif"])
+    assert (tmp_path / "private").read_text() == "mine" and (folder / "interpolation.gif").is_file()

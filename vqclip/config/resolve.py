@@ -89,15 +89,16 @@ def without_secrets(cfg: DictConfig, config: Mapping[str, Any]) -> dict[str, Any
     """A resolved config as records have it: what came from an environment variable by its name, not its value.
 
     Only what decides the picture keeps the value, since the picture cannot be reproduced without it; paths too, since
-    a run folder that was moved is known by them.
+    a run folder that was moved is known by them.  The links of a card do not: its weights are known by their sha256.
     """
     raw = plain_dict(cfg, resolve=False)
     values = {OmegaConf.select(cfg, key) for key, text in _leaves(raw) if _ENVIRONMENT in text}
     values = {str(value) for value in values if value not in (None, "")}
+    if not values:
+        return {**config}
     hidden = [key for key in NOT_THE_PICTURE if key != "paths" and key in config]
-    return (
-        {**config, **{key: _with_names(raw.get(key), config[key], values) for key in hidden}} if values else {**config}
-    )
+    named = {key: _with_names(raw.get(key), config[key], values) for key in hidden}
+    return {**config, **named, "checkpoints": _links_with_names(raw["checkpoints"], config["checkpoints"], values)}
 
 
 _ENVIRONMENT = "${oc.env:"
@@ -120,6 +121,16 @@ def _with_names(raw: Any, value: Any, values: set[str]) -> Any:
         return [_with_names(element, item, values) for element, item in zip(raw, value, strict=True)]
     from_environment = isinstance(raw, str) and "${" in raw and any(one in str(value) for one in values)
     return raw if from_environment else value
+
+
+def _links_with_names(raw: Any, value: Any, values: set[str]) -> Any:
+    """Cards, the interpolations in their links kept as in :func:`_with_names`."""
+    if not isinstance(raw, Mapping) or not isinstance(value, Mapping):
+        return value
+    return {
+        key: (_with_names if key == "urls" else _links_with_names)(raw.get(key), item, values)
+        for key, item in value.items()
+    }
 
 
 def picture_config(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -28,6 +28,7 @@ def write_video(path: Path, frames: Iterable[np.ndarray], fps: int) -> None:
     """
     gif = path.suffix == ".gif"
     temporary = path.with_name(f".{path.name}")
+    temporary.unlink(missing_ok=True)  # a symbolic link of that name in a stranger's folder would be written through
     try:
         # The index goes to the front, so that a browser plays before it has all.
         options = {} if gif else {"movflags": "faststart"}

@@ -142,7 +142,7 @@ def _records(plan: RunPlan, provenance: Provenance) -> list[dict[str, Any]]:
     """What the PNGs of each picture carry."""
     record = {"format": plan.record_format} if plan.record_format else {}
     made_with = provenance.record()
-    record |= {"version": made_with["versions"]["vqclip"], "config": picture_config(plan.config)}
+    record |= {"version": made_with["versions"]["vqclip"], "config": picture_config(plan.recorded)}
     return [
         {**record, "made_with": made_with, "prompt": picture["prompt"], "seed": picture["seed"], "picture": i}
         for i, picture in enumerate(plan.pictures)

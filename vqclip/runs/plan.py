@@ -25,7 +25,7 @@ class RunPlan:
     seeds: tuple[int, ...]  #: of each picture
     callbacks: tuple[Any, ...] = ()  #: Lightning callbacks besides those of the config
     record_format: int = FORMAT  #: of the records in the PNGs; 0 makes pictures of before there was a number
-    recorded: Mapping[str, Any] = field(default_factory=dict)  #: the config as config.yaml and W&B have it
+    recorded: Mapping[str, Any] = field(default_factory=dict)  #: the config as config.yaml, W&B and the PNGs have it
 
     @classmethod
     def of(

@@ -80,7 +80,7 @@ def prepare(run: RunFolder, overrides: Sequence[str]) -> DictConfig | None:
 
 def _require_same_picture(run: RunFolder, past: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     for key, before, after in differences(picture_config(past), picture_config(now)):
-        if key != "steps":
+        if key != "steps" and not key.endswith(".urls"):  # weights are known by their sha256, wherever they came from
             raise UserError(
                 f"{key}={after}: would change what is past; the run began with {before}. Allowed with resume: steps, "
                 f"and what is not the picture's (logger, callbacks, memory, tags). "
