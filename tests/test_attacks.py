@@ -252,3 +252,23 @@ def test_a_video_is_not_written_through_a_link(original, tmp_path, name):
     with suppress(SystemExit):
         main(["interpolate", str(folder), "--frames", "2", "--gif"])
     assert (tmp_path / "private").read_text() == "mine" and (folder / "interpolation.gif").is_file()
+
+
+@pytest.mark.parametrize("name", ["csv", "none", "theirs", "../trainer/default"])
+def test_a_records_logger_that_the_user_has_not_is_left_out(original, tmp_path, capsys, name):
+    logger = {name: {"_target_": "pytorch_lightning.loggers.CSVLogger", "save_dir": str(tmp_path / "outside")}}
+    folder = shutil.copytree(original, tmp_path / "run")
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    (folder / "config.yaml").write_text(yaml.safe_dump(config | {"logger": logger}))
+    resume(folder, ["steps=6"])
+    assert f"logger.{name} of the record is left out" in capsys.readouterr().err
+    assert not (tmp_path / "outside").exists()
+
+
+@pytest.mark.parametrize("logger", ["wandb", "tensorboard"])
+def test_a_logger_writes_into_no_folder_behind_a_link(original, tmp_path, logger):
+    folder = shutil.copytree(original, tmp_path / "run")
+    (tmp_path / "outside").mkdir()
+    (folder / logger).symlink_to(tmp_path / "outside")
+    tried(resume, folder, ["steps=6", f"logger={logger}"])
+    assert not list((tmp_path / "outside").iterdir())

@@ -78,8 +78,7 @@ def own_loggers(loggers: Any) -> dict[str, Any]:
             continue
         if _is_trusted(logger.get("_target_")):
             found[name] = literal(logger)
-        elif isinstance(name, str) and (conf_dir() / "logger" / f"{name}.yaml").is_file() and name != "none":
-            configured = plain_dict(compose([f"logger={name}"]).logger[name], resolve=False)
+        elif configured := _configured_logger(name):
             words = {key: logger[key] for key in _LOGGER_WORDS if isinstance(logger.get(key), str)}
             if logger.get("mode") in ("offline", "disabled"):
                 words["mode"] = logger["mode"]
@@ -87,6 +86,13 @@ def own_loggers(loggers: Any) -> dict[str, Any]:
         else:
             print(f"note: logger.{name} of the record is left out: it is none of yours", file=sys.stderr)
     return found
+
+
+def _configured_logger(name: Any) -> dict[str, Any]:
+    """The user's own logger of that name; empty where there is none, as for ``csv``, whose choice adds no logger."""
+    if not isinstance(name, str) or not (conf_dir() / "logger" / f"{name}.yaml").is_file():
+        return {}
+    return plain_dict(compose([f"logger={name}"]).logger, resolve=False).get(name, {})
 
 
 def record_errors(config: Mapping[str, Any], typed: Set[str], what: str, made_with: Mapping[str, Any]) -> list[str]:

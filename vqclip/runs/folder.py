@@ -135,9 +135,10 @@ class RunFolder(OwnedFolder):
             yield self
 
     def refuse_links(self) -> None:
-        """Refuse a folder in which a name of ours is a symbolic link."""
+        """Refuse a symbolic link in the place of a name of ours, or of a folder of a run: loggers write into those."""
+        holds_run = self.config_file.exists()
         for path in [*self.path.glob("*"), *self.path.glob(".*")]:
-            if path.name.removeprefix(".").startswith(self._names):
+            if path.name.removeprefix(".").startswith(self._names) or (holds_run and path.is_dir()):
                 self.refuse_link(path)
             if re.fullmatch(r"picture-\d+", path.name):
                 for inside in [path, *path.rglob("*")]:
