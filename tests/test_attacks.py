@@ -177,6 +177,14 @@ def test_a_records_checkpoint_path_is_known_by_its_hash(original, small_pair, tm
             rerun(source, folder=tmp_path / "again")
 
 
+def test_a_records_term_reads_no_file_that_the_run_did_not(original, tmp_path):
+    term = {"_target_": "vqclip.terms.Denoised", "weight": 1, "path": str(tmp_path / "private"), "sigma": 0.5}
+    (tmp_path / "private").write_text("mine")
+    source = picture(original, tmp_path / "a.png", lambda c: c["loss"].update(terms={"denoised": term}))
+    with pytest.raises(UserError, match=r"loss\.terms\.denoised\.path=.*not here as that run read it"):
+        rerun(source, folder=tmp_path / "again")
+
+
 def test_a_card_without_a_hash_never_fills_an_official_name(tmp_path, monkeypatch):
     from vqclip.checkpoints.cards import make_card
 

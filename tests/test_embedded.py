@@ -18,7 +18,9 @@ PROMPTS = ["a strawberry", "a penguin", "a bicycle", "a sunflower on a red backg
 
 def test_the_files_are_small_and_say_what_they_are():
     files = sorted(EMBEDDED.glob("*.safetensors"))
-    assert [f.stem for f in files] == ["generator", "judge", "perceptor", "photo_judge", "prior", "robust"]
+    assert [f.stem for f in files] == [
+        "denoiser", "generator", "judge", "perceptor", "photo_judge", "prior", "robust",
+    ]  # fmt: skip
     assert sum(f.stat().st_size for f in files) < 60e6
     for path in files:
         with safe_open(path, "pt") as file:

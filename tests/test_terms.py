@@ -1,5 +1,6 @@
 """Terms of the objective: what each is small for, that every preset runs, and classes of one's own from outside."""
 
+import json
 import re
 import sys
 from pathlib import Path
@@ -7,19 +8,25 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors.torch import save_file
 from torchvision.models import vgg16
 from ways import stands_break_and_rerun
 
+from vqclip.checkpoints.cards import local_path
+from vqclip.checkpoints.load import load_generator
 from vqclip.config.check import errors_in
 from vqclip.config.compose import compose
 from vqclip.config.instantiate import instantiate
 from vqclip.config.resolve import resolved
 from vqclip.errors import UserError
+from vqclip.io.pixels import read_image
 from vqclip.loss import Include, Objective
+from vqclip.models.denoiser import Denoiser
 from vqclip.protocols import Generator, Perceptor, Targets, Term, View
 from vqclip.schedules import ever, negated, schedule
 from vqclip.terms import (
     Contrast,
+    Denoised,
     Edges,
     Palette,
     PerceptualAnchor,
@@ -95,7 +102,12 @@ def preset(tmp_path_factory):
         shapes = {f"features.{key}": value.shape for key, value in vgg16().features.state_dict().items()}
     rng = torch.Generator().manual_seed(0)
     torch.save({key: 0.05 * torch.randn(shape, generator=rng) for key, shape in shapes.items()}, file)
-    more = {"perceptual": [f"loss.terms.perceptual.path={file}"]}
+    size = {"channels": 8, "side": 8, "patch": 2, "width": 24, "depth": 1, "heads": 2}  # of the tests' generator
+    save_file(Denoiser(**size).state_dict(), file.with_name("denoiser.safetensors"), {"config": json.dumps(size)})
+    more = {
+        "perceptual": [f"loss.terms.perceptual.path={file}"],
+        "denoised": [f"loss.terms.denoised.path={file.with_name('denoiser.safetensors')}"],
+    }
     return lambda name: [f"+loss/terms=[{name}]", *more.get(name, [])]
 
 
@@ -113,6 +125,35 @@ def test_every_preset_reaches_the_latent(make_module, name, preset):
     module.optimise(0, optimizer)
     module.optimise(1, optimizer)
     assert torch.isfinite(module.latent.grad).all() and module.metrics[name].shape == (1,)
+
+
+SHIPPED = "pkg://vqclip/embedded/denoiser.safetensors"
+
+
+@torch.no_grad()
+def test_the_denoiser_knows_a_drawing_from_noise():
+    """A drawing's noisy latent comes back nearer to it, at every size; the term is small for it, not for its pieces."""
+    generator, inputs = load_generator(compose([]).checkpoints.generator), Path(__file__).parent.parent / "experiments"
+    z = generator.encode(read_image(inputs / "editing/inputs/apple.png"))
+    rng = torch.Generator().manual_seed(0)
+    noise, level = torch.randn(z.shape, generator=rng), torch.tensor([0.5])
+    denoiser = Denoiser.load(local_path(SHIPPED), "path")
+    for part in (slice(None), slice(2, 15)):  # 16×16 and, with stretched positions, 13×13 places
+        x, hidden = denoiser.standard(z)[..., part, part], noise[..., part, part]
+        clean = denoiser(x + level * hidden, level)
+        assert clean.shape == x.shape and (clean - x).square().mean() < 0.3 * (level * hidden).square().mean()
+    mixed = z.flatten(2)[..., torch.randperm(256, generator=rng)].view_as(z)  # the same places in another order
+    drawing, shuffled = (Denoised(1, SHIPPED)(view(GREY[:1], latent=latent)) for latent in (z, mixed))
+    assert drawing < 0.5 * shuffled
+
+
+def test_a_denoiser_of_other_latents_or_no_denoiser_is_refused(tmp_path):
+    with pytest.raises(UserError, match="16 channels, this generator's have 4"):
+        Denoised(1, SHIPPED)(view(NOISE))
+    (tmp_path / "text").write_text("no weights")
+    for path in ("gone", "text"):
+        with pytest.raises(UserError, match=r"loss.terms.denoised.path=.*no denoiser of vqclip's"):
+            Denoised(1, str(tmp_path / path))
 
 
 def test_a_perceptual_anchor_is_nothing_at_the_start_and_hardly_minds_a_shift(preset, tmp_path):

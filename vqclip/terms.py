@@ -18,10 +18,12 @@ from torch import Tensor
 from vqclip.errors import UserError
 from vqclip.io.pixels import rgb
 from vqclip.protocols import View
+from vqclip.schedules import schedule
 
 __all__ = [
     "CodebookDistance",
     "Contrast",
+    "Denoised",
     "Edges",
     "LatentNorm",
     "LatentPrior",
@@ -231,3 +233,35 @@ class PerceptualAnchor:
             x = layer(x)
             if i in self._LAYERS:
                 yield F.normalize(x, dim=1)
+
+
+class Denoised:
+    """``mean((x − D(x, σ))²)``, x the latent in the units that D was trained in and D(x, σ) held fixed.
+
+    D takes noise of the deviation σ out of a latent, so its gradient leads to what drawings look like, whatever they
+    show: regularisation by denoising (Romano et al. 2017, https://arxiv.org/abs/1611.02862). A large σ has a say in
+    shapes, a small one in lines.
+
+    Args:
+        path: a file that ``experiments/embedded/train_denoiser.py`` wrote.
+        sigma: a number or a schedule; at 1 there is as much noise as picture.
+    """
+
+    def __init__(self, weight: Any, path: str, sigma: Any = 0.5):
+        from vqclip.checkpoints.cards import local_path
+        from vqclip.models.denoiser import Denoiser
+
+        self.weight, self.sigma = weight, schedule(sigma)
+        self.denoiser = Denoiser.load(local_path(path), "loss.terms.denoised.path")
+
+    def __call__(self, view: View) -> Tensor:
+        denoiser = self.denoiser.to(view.latent.device)
+        if view.latent.shape[1] != denoiser.channels:
+            raise UserError(
+                f"loss.terms.denoised: its denoiser was trained on latents of {denoiser.channels} channels, this "
+                f"generator's have {view.latent.shape[1]}. Try: checkpoints=embedded"
+            )
+        x = denoiser.standard(view.latent.float())
+        with torch.no_grad():
+            clean = denoiser(x, x.new_full((len(x),), self.sigma(view.progress)))
+        return _mean((x - clean).square())

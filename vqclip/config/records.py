@@ -227,6 +227,8 @@ def _card_errors(config: Mapping[str, Any], what: str, known: Any) -> Iterator[t
         if isinstance(perceptors, Mapping)
         else []
     )
+    terms = _mapping(_mapping(config.get("loss")).get("terms"))
+    cards += [(f"loss.terms.{n}", f"loss.terms.{n}", term) for n, term in terms.items()]
     for key, name, card in cards:
         if not isinstance(card, Mapping):
             continue

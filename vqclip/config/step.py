@@ -151,6 +151,14 @@ _TERMS = {
     "LatentNorm": _term("latent_norm", "Mean square of the latent."),
     "CodebookDistance": _term("codebook", "Mean squared distance of the latent from the nearest code."),
     "LatentPrior": _term("latent_prior", "Mahalanobis distance of the latent from the generator's codes."),
+    "Denoised": _term(
+        "denoised",
+        "Mean squared distance of the latent from what a denoiser makes of it: holds it near to drawings.",
+        {
+            "path": Key(Text("a file of train_denoiser.py's"), "pkg://vqclip/embedded/denoiser.safetensors", "weights"),
+            "sigma": Key(Scheduled(1e-3, 100), "0.5", "noise that it looks for; 1 is as much as picture", needed=False),
+        },
+    ),
     "PixelAnchor": _term("pixels", "Mean squared difference from the picture of the start."),
     "PerceptualAnchor": _term(
         "perceptual",

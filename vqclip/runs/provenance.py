@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from vqclip.checkpoints.cards import local_path
 from vqclip.checkpoints.load import load_prior
 from vqclip.errors import UserError
 from vqclip.io.files import sha256
@@ -40,11 +41,27 @@ def _version(package: str) -> str:
 
 
 def machine(device: torch.device | None = None) -> dict[str, Any]:
-    """What the last digits depend on: the number of threads, the instructions, the device where it is known."""
-    found = {"threads": torch.get_num_threads(), "instructions": torch.backends.cpu.get_cpu_capability()}
+    """What the last digits depend on: the number of threads, the processor, the device where it is known."""
+    found = {
+        "threads": torch.get_num_threads(),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "cpu": _cpu(),
+    }
     if device is None:
         return found
     return found | {"device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type}
+
+
+@cache
+def _cpu() -> str:
+    """Vendor, family and model: libraries choose their kernels by them, also where the instructions are the same."""
+    try:
+        lines = [line.partition(":") for line in Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines()]
+    except OSError:  # another system than Linux
+        return platform.processor() or platform.machine()
+    known = {key.strip(): value.strip() for key, _, value in lines}
+    told = [known[key] for key in ("vendor_id", "cpu family", "model") if key in known]
+    return " ".join(told) or platform.machine()
 
 
 @dataclass(frozen=True)
@@ -91,14 +108,20 @@ def _weights(module: LatentOptimisation, config: Mapping[str, Any]) -> dict[str,
     found |= {name: guide.perceptor.sha256 for name, guide in module.guides.items()}
     if config["init"]["_target_"] == "vqclip.init.Prior" and config["checkpoints"].get("prior"):
         found["prior"] = load_prior(config["checkpoints"]["prior"]["path"]).sha256
-    return found
+    return found | {name: sha256(local_path(path)) for name, path in _of_terms(config).items()}
+
+
+def _of_terms(config: Mapping[str, Any]) -> dict[str, str]:
+    """Paths of the weights that terms of the objective read, by the term's key."""
+    terms = {f"loss.terms.{name}": term for name, term in (config["loss"].get("terms") or {}).items()}
+    return {key: term["path"] for key, term in terms.items() if term and isinstance(term.get("path"), str)}
 
 
 def own_weights(config: Mapping[str, Any]) -> dict[str, str]:
     """sha256 of the weight files of the user's own that a config names, known before any model is loaded."""
     checkpoints = config["checkpoints"]
     cards = {"generator": checkpoints["generator"], "prior": checkpoints.get("prior"), **checkpoints["perceptors"]}
-    paths = {name: str((card or {}).get("path") or "") for name, card in cards.items()}
+    paths = {name: str((card or {}).get("path") or "") for name, card in cards.items()} | _of_terms(config)
     return {
         name: sha256(Path(path).expanduser()) for name, path in paths.items() if path and not path.startswith("pkg://")
     }
