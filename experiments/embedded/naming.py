@@ -1,11 +1,12 @@
 """Blind naming, row by row: the same prompts for every row, a fresh pair of eyes for each.
 
-    python naming.py prompts --seed 601   results/naming/prompts.json, by program; commit it before anything is drawn
-    python naming.py draw blank           a row: results/naming/<row>.jpg, numbered, shuffled; the key is in work/sealed
-    (one who knows neither prompts nor concept list writes results/naming/<row>.json, {"1": "what you see", …})
+    python naming.py prompts --seed 602   prompts.json, by program; commit it before anything is drawn
+    python naming.py draw blank           a row: <row>.jpg, numbered, shuffled; the key is in work/sealed
+    (one who knows neither prompts nor concept list writes <row>.json, {"1": "what you see", …})
     python naming.py open blank           the key beside the names; set "right" in <row>.opened.json
     python naming.py table
 
+All of it in results/naming_60, or in `--place`: results/naming has the first round, twenty prompts of seed 601.
 Rows: `prior`, `default`, `ceiling` (renderings through encode and decode), `blank` (experiment=from_blank), `blank-old`
 (the same by the contrastive guide), or any name with --override key=value.
 """
@@ -20,8 +21,7 @@ from data import HERE, WORK, caption, random_scene
 from evaluate import pictures, recall, sheet
 from safetensors.torch import save_file
 
-PLACE = HERE / "results" / "naming"
-KINDS = {"single": 10, "background": 3, "colour": 3, "two": 3, "style": 1}
+KINDS = {"single": 20, "background": 12, "colour": 12, "two": 12, "style": 4}
 ROWS = {
     "blank": ["experiment=from_blank"],
     "blank-old": ["experiment=from_blank", "checkpoints/perceptors=[embedded]"],
@@ -36,17 +36,17 @@ def prompts(args):
             scene = random_scene(rng, kind, held=kind != "single")
             scene["set"] = int(scene["style"] == 1)
             rows.append({"kind": kind, "prompt": caption(scene, rng, plain=True), "scene": scene})
-    PLACE.mkdir(parents=True, exist_ok=True)
-    (PLACE / "prompts.json").write_text(json.dumps(rows, indent=1) + "\n")
+    args.place.mkdir(parents=True, exist_ok=True)
+    (args.place / "prompts.json").write_text(json.dumps(rows, indent=1) + "\n")
 
 
-def asked():
+def asked(place):
     """The rows of prompts.json."""
-    return json.loads((PLACE / "prompts.json").read_text())
+    return json.loads((place / "prompts.json").read_text())
 
 
 def draw(args):
-    rows = asked()
+    rows = asked(args.place)
     setting = args.row if args.row in ("prior", "ceiling") else "default"
     overrides = [*ROWS.get(args.row, []), *args.override]
     texts = [row["prompt"] for row in rows]
@@ -57,26 +57,26 @@ def draw(args):
     key.parent.mkdir(parents=True, exist_ok=True)
     key.write_text(json.dumps({"overrides": overrides, "judge": recall(images, texts), "order": order}) + "\n")
     save_file({"images": images.half().contiguous()}, key.with_suffix(".safetensors"))
-    sheet(images[order], columns=5, scale=args.scale).save(PLACE / f"{args.row}.jpg", quality=90)
-    print(PLACE / f"{args.row}.jpg")
+    sheet(images[order], columns=10, scale=args.scale).save(args.place / f"{args.row}.jpg", quality=90)
+    print(args.place / f"{args.row}.jpg")
 
 
 def open_key(args):
-    rows = asked()
+    rows = asked(args.place)
     key = json.loads((args.work / "sealed" / f"naming-{args.row}.json").read_text())
-    names = json.loads((PLACE / f"{args.row}.json").read_text())
+    names = json.loads((args.place / f"{args.row}.json").read_text())
     found = {n + 1: rows[i] | {"named": names[str(n + 1)], "right": None} for n, i in enumerate(key["order"])}
     for n, row in found.items():
         del row["scene"]
         print(f"{n:>3}  {row['kind']:10}  {row['prompt']:48}  {row['named']}")
     opened = {"overrides": key["overrides"], "judge": key["judge"], "pictures": found}
-    (PLACE / f"{args.row}.opened.json").write_text(json.dumps(opened, indent=1, ensure_ascii=False) + "\n")
+    (args.place / f"{args.row}.opened.json").write_text(json.dumps(opened, indent=1, ensure_ascii=False) + "\n")
 
 
 def table(args):
     heads = [*(f"{kind} ({n})" for kind, n in KINDS.items()), "all", "R@1", "R@5"]
     print(f"| row | {' | '.join(heads)} |\n|{' --- |' * (len(heads) + 1)}")
-    for path in sorted(PLACE.glob("*.opened.json")):
+    for path in sorted(args.place.glob("*.opened.json")):
         opened = json.loads(path.read_text())
         right = [row["kind"] for row in opened["pictures"].values() if row["right"]]
         counts = [*(right.count(kind) for kind in KINDS), len(right), opened["judge"]["R@1"], opened["judge"]["R@5"]]
@@ -86,12 +86,13 @@ def table(args):
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--work", type=Path, default=WORK)
+    p.add_argument("--place", type=Path, default=HERE / "results" / "naming_60")
     commands = p.add_subparsers(required=True)
     for name, function in (("prompts", prompts), ("draw", draw), ("open", open_key), ("table", table)):
         c = commands.add_parser(name)
         c.set_defaults(function=function)
         if name == "prompts":
-            c.add_argument("--seed", type=int, default=601)
+            c.add_argument("--seed", type=int, default=602)
         if name in ("draw", "open"):
             c.add_argument("row")
         if name == "draw":
