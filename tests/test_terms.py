@@ -2,6 +2,7 @@
 
 import json
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -137,7 +138,7 @@ def test_the_denoiser_knows_a_drawing_from_noise():
     z = generator.encode(read_image(inputs / "editing/inputs/apple.png"))
     rng = torch.Generator().manual_seed(0)
     noise, level = torch.randn(z.shape, generator=rng), torch.tensor([0.5])
-    denoiser = Denoiser.load(local_path(SHIPPED), "path")
+    denoiser = Denoiser.load(local_path(SHIPPED), "loss.terms.denoised")
     for part in (slice(None), slice(2, 15)):  # 16×16 and, with stretched positions, 13×13 places
         x, hidden = denoiser.standard(z)[..., part, part], noise[..., part, part]
         clean = denoiser(x + level * hidden, level)
@@ -147,12 +148,26 @@ def test_the_denoiser_knows_a_drawing_from_noise():
     assert drawing < 0.5 * shuffled
 
 
+def test_a_terms_own_keys_are_typed_and_a_file_of_it_that_is_not_there_is_named(small_pair, tmp_path):
+    """The words of the command line, in a process of its own."""
+    vqclip = [sys.executable, "-m", "vqclip", "steps=2", "snapshot_every=2", "logger=none"]
+    for term, word, said in (
+        ("saturation", "target=3", "Allowed: a number from 0 to 1"),
+        ("saturation", "targt=3", "there is no such key"),
+        ("perceptual", "path=gone.pth", "loss.terms.perceptual.path=gone.pth: there is no such file"),
+        ("denoised", "path=gone.pth", "Try: loss.terms.denoised=null"),
+    ):
+        words = [*vqclip, *small_pair, f"+loss/terms=[{term}]", f"loss.terms.{term}.{word}", "a fox"]
+        done = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path)
+        assert done.returncode == 2 and said in done.stderr and "Traceback" not in done.stderr
+
+
 def test_a_denoiser_of_other_latents_or_no_denoiser_is_refused(tmp_path):
     with pytest.raises(UserError, match="16 channels, this generator's have 4"):
         Denoised(1, SHIPPED)(view(NOISE))
     (tmp_path / "text").write_text("no weights")
     for path in ("gone", "text"):
-        with pytest.raises(UserError, match=r"loss.terms.denoised.path=.*no denoiser of vqclip's"):
+        with pytest.raises(UserError, match=r"loss.terms.denoised\.path=.*no denoiser of vqclip's"):
             Denoised(1, str(tmp_path / path))
 
 

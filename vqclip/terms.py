@@ -252,7 +252,7 @@ class Denoised:
         from vqclip.models.denoiser import Denoiser
 
         self.weight, self.sigma = weight, schedule(sigma)
-        self.denoiser = Denoiser.load(local_path(path), "loss.terms.denoised.path")
+        self.denoiser = Denoiser.load(local_path(path), "loss.terms.denoised")
 
     def __call__(self, view: View) -> Tensor:
         denoiser = self.denoiser.to(view.latent.device)

@@ -127,7 +127,7 @@ def _target_mistakes(value: Mapping, node: Target, path: str) -> Iterator[str]:
         return
     special = frozenset({"_target_", "_args_", "_convert_", "_recursive_", "_partial_"})
     if target in CLASSES:
-        if not is_for(target, node.group, path):
+        if not is_for(target, node.group):
             yield f"{path}._target_={target}: a class for something else than {path}. {_choose(node, path)}"
             return
         group = CLASSES[target]

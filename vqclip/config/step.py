@@ -187,7 +187,7 @@ STEP_CLASSES: dict[str, Group] = {
                 Choice(("cosine", "spherical")), "spherical", "of include and exclude; cosine if none", needed=False
             ),
             "terms": Named(
-                Target("A term of the objective.", "loss", null="off", also=_TERM), "Further terms.", null="none"
+                Target("A term of the objective.", "terms", null="off", also=_TERM), "Further terms.", null="none"
             ),
         },
     ),

@@ -119,19 +119,14 @@ _METHODS = {
 }
 
 
-def _role(group: str, path: str) -> str:
-    return "terms" if group == "loss" and path != "loss" else group
-
-
-def is_for(target: str, group: str, path: str) -> bool:
-    """Whether a class of the schema's is one for the key ``path`` of a group."""
-    role = _role(group, path)
-    return target.startswith(_HOMES.get(role, (f"vqclip.{role}.",)))
+def is_for(target: str, group: str) -> bool:
+    """Whether a class of the schema's is one for a group."""
+    return target.startswith(_HOMES.get(group, (f"vqclip.{group}.",)))
 
 
 def class_errors(part: Any, target: str, group: str, path: str) -> Iterator[str]:
     """That a class lacks what its place needs; nothing of a function, which may make anything."""
-    needed = _METHODS.get(_role(group, path), ()) if isinstance(part, type) else ()
+    needed = _METHODS.get(group, ()) if isinstance(part, type) else ()
     if lacks := [name for name in needed if not any(name in vars(base) for base in part.__mro__)]:
         what = group if group in ("generator", "perceptor") else f"class for {path}"
         yield (

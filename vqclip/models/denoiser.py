@@ -54,7 +54,7 @@ class Denoiser(nn.Module):
 
         Args:
             path: of the file.
-            key: of the config, for messages.
+            key: of the term in the config, for messages.
 
         Raises:
             UserError: it is missing or no denoiser of this project's.
@@ -66,8 +66,8 @@ class Denoiser(nn.Module):
         except (SafetensorError, OSError, TypeError, KeyError, ValueError, RuntimeError) as error:
             what = " ".join(str(error).split())[:200]
             raise UserError(
-                f"{key}={path}: no denoiser of vqclip's ({what}). "
-                f"Allowed: a file that experiments/embedded/train_denoiser.py wrote. Try: without {key}"
+                f"{key}.path={path}: no denoiser of vqclip's ({what}). "
+                f"Allowed: a file that experiments/embedded/train_denoiser.py wrote. Try: {key}=null, to do without"
             ) from None
         return model.float().eval().requires_grad_(False)
 

@@ -122,9 +122,8 @@ def own_weights(config: Mapping[str, Any]) -> dict[str, str]:
     checkpoints = config["checkpoints"]
     cards = {"generator": checkpoints["generator"], "prior": checkpoints.get("prior"), **checkpoints["perceptors"]}
     paths = {name: str((card or {}).get("path") or "") for name, card in cards.items()} | _of_terms(config)
-    return {
-        name: sha256(Path(path).expanduser()) for name, path in paths.items() if path and not path.startswith("pkg://")
-    }
+    own = {name: Path(path).expanduser() for name, path in paths.items() if path and not path.startswith("pkg://")}
+    return {name: sha256(path) for name, path in own.items() if path.is_file()}  # its term says that one is missing
 
 
 def inputs(config: Mapping[str, Any]) -> dict[str, str]:
