@@ -71,9 +71,10 @@ def test_a_generator_without_a_prior_starts_from_noise_and_says_so(small_pair, t
     assert "starts from noise" in capsys.readouterr().out
 
 
-def test_the_robust_guide_draws_on_an_empty_sheet(tmp_path):
+@pytest.mark.parametrize("recipe", ["from_blank", "drawing"])
+def test_the_robust_guide_draws_on_an_empty_sheet(tmp_path, recipe):
     """The colour that was asked for comes into the middle, and the corners stay pale; no prior had a hand in it."""
-    overrides = ["experiment=from_blank", "steps=25", "augmentations.crops.count=4", "logger=none", "callbacks=none"]
+    overrides = [f"experiment={recipe}", "steps=25", "augmentations.crops.count=4", "logger=none", "callbacks=none"]
     images = run(["a red apple", "a blue car"], overrides, tmp_path / "run").images
     middle, corner = images[:, :, 44:84, 44:84].mean((2, 3)), images[:, :, :8, :8].mean((2, 3))
     assert middle[0, 0] - middle[0, 2] > 0.15 and middle[1, 2] - middle[1, 0] > 0.15

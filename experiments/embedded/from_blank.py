@@ -1,6 +1,6 @@
 """Pictures from an empty sheet: `python from_blank.py strips|weights` writes `results/from_blank/<name>.jpg`.
 
-`strips`: six prompts by `experiment=from_blank`, a row each, from the first snapshot to the last. `weights`: four
+`strips`: six prompts by `experiment=drawing`, a row each, from the first snapshot to the last. `weights`: four
 prompts, a row each; over the columns loss.beta with an exclude, then noise.factor.  (loss.alpha is loss.beta the
 other way round: where the anchor is 0, only their ratio counts.)
 Further arguments are overrides of the engine.
@@ -21,7 +21,7 @@ from vqclip import run
 RESULTS = HERE / "results" / "from_blank"
 SIX = ["a red apple", "a fox", "a green frog", "a blue car", "a tree", "a butterfly"]
 FOUR = ["an apple", "a mushroom", "a car", "a heart"]
-QUIET = ["experiment=from_blank", "logger=none", "callbacks=none"]
+QUIET = ["experiment=drawing", "logger=none", "callbacks=none"]
 #: Overrides by what stands above their column.
 COLUMNS = {
     "beta 0": ["loss.beta=0"],

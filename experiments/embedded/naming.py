@@ -1,14 +1,14 @@
 """Blind naming, row by row: the same prompts for every row, a fresh pair of eyes for each.
 
     python naming.py prompts --seed 602   prompts.json, by program; commit it before anything is drawn
-    python naming.py draw blank           a row: <row>.jpg, numbered, shuffled; the key is in work/sealed
+    python naming.py draw drawing         a row: <row>.jpg, numbered, shuffled; the key is in work/sealed
     (one who knows neither prompts nor concept list writes <row>.json, {"1": "what you see", …})
-    python naming.py open blank           the key beside the names; set "right" in <row>.opened.json
+    python naming.py open drawing         the key beside the names; set "right" in <row>.opened.json
     python naming.py table
 
 All of it in results/naming_60, or in `--place`: results/naming has the first round, twenty prompts of seed 601.
-Rows: `prior`, `default`, `ceiling` (renderings through encode and decode), `blank` (experiment=from_blank), `blank-old`
-(the same by the contrastive guide), or any name with --override key=value.
+Rows: `prior`, `default`, `ceiling` (renderings through encode and decode), `drawing` (experiment=drawing),
+`drawing-quiet` (without noise on the crops), `drawing-old` (by the contrastive guide), or any by --override.
 """
 
 import argparse
@@ -23,8 +23,9 @@ from safetensors.torch import save_file
 
 KINDS = {"single": 20, "background": 12, "colour": 12, "two": 12, "style": 4}
 ROWS = {
-    "blank": ["experiment=from_blank"],
-    "blank-old": ["experiment=from_blank", "checkpoints/perceptors=[embedded]"],
+    "drawing": ["experiment=drawing"],
+    "drawing-quiet": ["experiment=drawing", "noise.factor=0"],
+    "drawing-old": ["experiment=drawing", "checkpoints/perceptors=[embedded]"],
 }
 
 
