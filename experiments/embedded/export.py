@@ -41,6 +41,11 @@ LICENCES = {
 }
 
 
+def licence(family):
+    """Of weights that a family of icon sets taught."""
+    return "MIT; training pictures: " + ", ".join(f"{s} {LICENCES[s]}" for s in FAMILIES[family])
+
+
 def words():
     """All that captions are made of, one line a thing: `words.txt`, by which a run knows what was not taught."""
     wordings = [w.replace("{}", " ") for group in (STYLES, DEFECTS, PLACES) for ws in group.values() for w in ws]
@@ -80,12 +85,11 @@ def main():
         elif name in judges:
             weights = {k.removeprefix("judge."): v for k, v in weights.items() if k.startswith("judge.")}
             config = judges[name].CONFIG
-        sets = FAMILIES["judge" if name in judges else "guide"]
         export(
             args.to / f"{name}.safetensors",
             weights,
             config,
-            licence="MIT; training pictures: " + ", ".join(f"{s} {LICENCES[s]}" for s in sets),
+            licence=licence("judge" if name in judges else "guide"),
             origin=f"experiments/embedded, {state['step']} steps, {state['spent'] / 60:.0f} minutes",
         )
 

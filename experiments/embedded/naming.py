@@ -14,6 +14,7 @@ Rows: `prior`, `default`, `ceiling` (renderings through encode and decode), `dra
 import argparse
 import json
 import random
+from collections import Counter
 from pathlib import Path
 
 import torch
@@ -75,12 +76,13 @@ def open_key(args):
 
 
 def table(args):
-    heads = [*(f"{kind} ({n})" for kind, n in KINDS.items()), "all", "R@1", "R@5"]
+    kinds = Counter(row["kind"] for row in asked(args.place))
+    heads = [*(f"{kind} ({n})" for kind, n in kinds.items()), "all", "R@1", "R@5"]
     print(f"| row | {' | '.join(heads)} |\n|{' --- |' * (len(heads) + 1)}")
     for path in sorted(args.place.glob("*.opened.json")):
         opened = json.loads(path.read_text())
         right = [row["kind"] for row in opened["pictures"].values() if row["right"]]
-        counts = [*(right.count(kind) for kind in KINDS), len(right), opened["judge"]["R@1"], opened["judge"]["R@5"]]
+        counts = [*(right.count(kind) for kind in kinds), len(right), opened["judge"]["R@1"], opened["judge"]["R@5"]]
         print(f"| {path.name.removesuffix('.opened.json')} | {' | '.join(map(str, counts))} |")
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from common import Run, export, parser
 from data import FAMILIES, HERE, Painter, load_icons, random_scene
-from export import LICENCES
+from export import licence
 
 from vqclip.checkpoints.load import load_generator
 from vqclip.models.denoiser import Denoiser
@@ -42,8 +42,9 @@ def latents_of(args):
             out.append(generator.encode(pictures).half().cpu())
         if i % 1280 == 0:
             print(f"latents: {i} of {args.pool}", flush=True)
-    torch.save(torch.cat(out)[: args.pool], path)
-    return torch.cat(out)[: args.pool]
+    latents = torch.cat(out)[: args.pool]
+    torch.save(latents, path)
+    return latents
 
 
 def main():
@@ -57,21 +58,14 @@ def main():
     model = Denoiser(**CONFIG).to(args.device)
     batch = args.batch or BATCH
     optimiser = torch.optim.AdamW(model.parameters(), RATE, betas=(0.9, 0.99), weight_decay=0.01)
-    latents = None if args.export else latents_of(args).to(args.device)
-    if latents is not None:  # before the run copies the model for its average
-        some = latents[:4000].float()
-        model.mean.copy_(some.mean((0, 2, 3)))
-        model.std.copy_(some.std((0, 2, 3)))
-    run = Run("denoiser", args, model, optimiser, RATE)
-    if latents is None:
-        export(
-            args.to,
-            run.average.state_dict(),
-            CONFIG,
-            licence="MIT; training pictures: " + ", ".join(f"{s} {LICENCES[s]}" for s in FAMILIES["robust"]),
-            origin=f"experiments/embedded, {run.step} steps of {batch} latents, {run.spent / 60:.0f} minutes",
-        )
+    if args.export:
+        ship(args, Run("denoiser", args, model, optimiser, RATE), batch)
         return
+    latents = latents_of(args).to(args.device)
+    some = latents[:4000].float()
+    model.mean.copy_(some.mean((0, 2, 3)))  # before the run copies the model for its average
+    model.std.copy_(some.std((0, 2, 3)))
+    run = Run("denoiser", args, model, optimiser, RATE)
     generator = torch.Generator(args.device).manual_seed(args.seed + run.step)
     draw = {"generator": generator, "device": args.device}
     for _ in run:
@@ -84,6 +78,17 @@ def main():
         middle = error[(sigma > 0.5) & (sigma < 1)]
         stats = {"middle": middle.mean()} if len(middle) else {}
         run.update((error * (sigma.square() + 1) / sigma.square()).mean(), **stats)
+
+
+def ship(args, run, batch):
+    """Write the running average."""
+    export(
+        args.to,
+        run.average.state_dict(),
+        CONFIG,
+        licence=licence("robust"),
+        origin=f"experiments/embedded, {run.step} steps of {batch} latents, {run.spent / 60:.0f} minutes",
+    )
 
 
 if __name__ == "__main__":

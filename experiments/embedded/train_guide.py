@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from common import Naming, Run, export, labels, match_loss, parser
 from data import FAMILIES, HERE, Painter, blur, caption, load_icons, random_scene, token_ids
-from export import LICENCES
+from export import licence
 from torch import nn
 from train_perceptor import crops
 
@@ -321,7 +321,7 @@ def ship(args, run, config, ids, batch):
         args.to,
         weights | {"token_ids": ids},
         config,
-        licence="MIT; training pictures: " + ", ".join(f"{s} {LICENCES[s]}" for s in FAMILIES[args.icons]),
+        licence=licence(args.icons),
         origin=f"experiments/embedded, {run.step} steps of {batch} pictures, {run.spent / 60:.0f} minutes",
     )
 

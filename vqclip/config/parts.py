@@ -55,6 +55,11 @@ def _parameters(found: Any) -> list[str]:
         return []
 
 
+def terms_by_key(config: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """The further terms of a config's objective, by their dotted keys; none that is switched off."""
+    return {f"loss.terms.{name}": term for name, term in (config["loss"].get("terms") or {}).items() if term}
+
+
 def require_of(generator: Any, config: Mapping[str, Any]) -> None:
     """Refuse a start, a latent or a term that needs what a loaded generator does not have.
 
@@ -64,8 +69,7 @@ def require_of(generator: Any, config: Mapping[str, Any]) -> None:
         UserError: with the part's key.
     """
     parts = {key: config[key] for key in ("init", "latent")}
-    parts |= {f"loss.terms.{name}": term for name, term in (config["loss"].get("terms") or {}).items() if term}
-    for key, part in parts.items():
+    for key, part in (parts | terms_by_key(config)).items():
         lacks = [n for n in getattr(find(part["_target_"]), "needs", ()) if not hasattr(generator, n)]
         if lacks:
             instead = {"init": "init=sine", "latent": "latent=continuous"}.get(key, f"{key}=null")

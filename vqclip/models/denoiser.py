@@ -6,17 +6,14 @@ It knows no words. Trained by `experiments/embedded/train_denoiser.py` as the de
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from vqclip.errors import UserError
+from vqclip.models.shipped import load_shipped_of
 
 __all__ = ["Denoiser"]
 
@@ -59,17 +56,8 @@ class Denoiser(nn.Module):
         Raises:
             UserError: it is missing or no denoiser of this project's.
         """
-        try:
-            with safe_open(path, "pt") as file:
-                model = cls(**json.loads(file.metadata()["config"]))
-            model.load_state_dict(load_file(path))
-        except (SafetensorError, OSError, TypeError, KeyError, ValueError, RuntimeError) as error:
-            what = " ".join(str(error).split())[:200]
-            raise UserError(
-                f"{key}.path={path}: no denoiser of vqclip's ({what}). "
-                f"Allowed: a file that experiments/embedded/train_denoiser.py wrote. Try: {key}=null, to do without"
-            ) from None
-        return model.float().eval().requires_grad_(False)
+        allowed = "Allowed: a file that experiments/embedded/train_denoiser.py wrote"
+        return load_shipped_of(cls, path, f"{key}.path", "denoiser", f"{allowed}. Try: {key}=null, to do without")
 
     def standard(self, z: Tensor) -> Tensor:
         """Latents [B,C,h,w] in units of the training latents' deviations."""

@@ -7,7 +7,6 @@ ConvNeXt (Liu et al. 2022) of its own, ``PhotoJudge`` what a network of photogra
 
 from __future__ import annotations
 
-import json
 import re
 import zlib
 from functools import cache
@@ -15,10 +14,10 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from vqclip.models.shipped import load_shipped
 
 __all__ = ["Judge", "PhotoJudge"]
 
@@ -72,10 +71,7 @@ class _TextTower(nn.Module):
     @classmethod
     def load(cls, path: str | Path) -> Self:
         """A judge from its safetensors file, frozen, in float32."""
-        with safe_open(path, "pt") as file:
-            model = cls(**json.loads(file.metadata()["config"]))
-            model.load_state_dict({key: value.float() for key, value in load_file(path).items()})
-        return model.eval().requires_grad_(False)
+        return load_shipped(cls, path)
 
 
 def _resized(images: Tensor, size: int) -> Tensor:

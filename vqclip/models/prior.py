@@ -13,16 +13,13 @@ concept outside its memory is drawn as the nearest one it knows, and the same te
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from vqclip.errors import UserError
+from vqclip.models.shipped import load_shipped_of
 from vqclip.models.tokenizer import CompactTokenizer
 
 __all__ = ["Prior"]
@@ -186,13 +183,5 @@ class Prior(nn.Module):
     @classmethod
     def load(cls, path: str | Path) -> Prior:
         """A prior from its safetensors file, frozen, in float32."""
-        try:
-            with safe_open(path, "pt") as file:
-                model = cls(**json.loads(file.metadata()["config"]))
-            model.load_state_dict(load_file(path))
-        except (SafetensorError, OSError, TypeError, KeyError, ValueError, RuntimeError) as error:
-            what = " ".join(str(error).split())[:200]
-            raise UserError(
-                f"checkpoints.prior.path={path}: no prior of vqclip's ({what}). Try: checkpoints.prior=null init=sine"
-            ) from None
-        return model.eval().requires_grad_(False)
+        mend = "Try: checkpoints.prior=null init=sine"
+        return load_shipped_of(cls, path, "checkpoints.prior.path", "prior", mend)

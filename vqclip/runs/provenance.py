@@ -15,6 +15,7 @@ import torch
 
 from vqclip.checkpoints.cards import local_path
 from vqclip.checkpoints.load import load_prior
+from vqclip.config.parts import terms_by_key
 from vqclip.errors import UserError
 from vqclip.io.files import sha256
 from vqclip.io.latents import digest
@@ -113,8 +114,7 @@ def _weights(module: LatentOptimisation, config: Mapping[str, Any]) -> dict[str,
 
 def _of_terms(config: Mapping[str, Any]) -> dict[str, str]:
     """Paths of the weights that terms of the objective read, by the term's key."""
-    terms = {f"loss.terms.{name}": term for name, term in (config["loss"].get("terms") or {}).items()}
-    return {key: term["path"] for key, term in terms.items() if term and isinstance(term.get("path"), str)}
+    return {key: term["path"] for key, term in terms_by_key(config).items() if isinstance(term.get("path"), str)}
 
 
 def own_weights(config: Mapping[str, Any]) -> dict[str, str]:

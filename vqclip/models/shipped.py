@@ -1,0 +1,44 @@
+"""Models that this project trains: a safetensors file, its metadata holding the constructor's arguments."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
+from torch import nn
+
+from vqclip.errors import UserError
+
+__all__ = ["load_shipped", "load_shipped_of"]
+
+M = TypeVar("M", bound=nn.Module)
+
+
+def load_shipped(make: Callable[..., M], path: str | Path) -> M:
+    """A model from its file, frozen, in float32."""
+    with safe_open(path, "pt") as file:
+        model = make(**json.loads(file.metadata()["config"]))
+    model.load_state_dict(load_file(path))  # copies the file's half precision into the model's float32
+    return model.eval().requires_grad_(False)
+
+
+def load_shipped_of(make: Callable[..., M], path: str | Path, key: str, what: str, mend: str) -> M:
+    """The same of a file that a config names.
+
+    Args:
+        key: of the config that has the path.
+        what: the file should be, for the message.
+        mend: what is allowed, and what to try.
+
+    Raises:
+        UserError: it is missing, or another.
+    """
+    try:
+        return load_shipped(make, path)
+    except (SafetensorError, OSError, TypeError, KeyError, ValueError, RuntimeError) as error:
+        why = " ".join(str(error).split())[:200]
+        raise UserError(f"{key}={path}: no {what} of vqclip's ({why}). {mend}") from None
