@@ -6,6 +6,7 @@ import os
 import re
 
 import pytest
+import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -402,8 +403,37 @@ def test_a_config_folder_may_have_any_name(name, tmp_path):
 
 @pytest.mark.parametrize("line", ["init=[1,2]", "loss=nan", "trainer=3", "hparams_search=1e400", "experiment=[2]"])
 def test_a_group_takes_names_of_choices(line):
-    with pytest.raises(UserError, match=re.escape(f"{line}: not allowed here. Allowed: one of")):
+    with pytest.raises(UserError, match=re.escape(f"{line}: chooses nothing. Allowed: one of")):
         compose([line])
+
+
+@pytest.mark.parametrize(
+    "line", ["loss.terms=3", "checkpoints.perceptors=3", "checkpoints.generator=null", "checkpoints=null", "init=null"]
+)
+def test_what_a_group_is_told_to_try_works(line):
+    with pytest.raises(UserError, match="Try: ") as caught:
+        raise UserError("\n".join(errors_in(resolved(compose([line])))))
+    assert errors_in(resolved(compose([str(caught.value).rpartition("Try: ")[2]]))) == []
+
+
+def test_a_schedule_replaces_a_terms_schedule_whole():
+    for value in ("{start: 1, end: 0.2}", "{points: [[0, 1], [1, 2]]}"):
+        cfg = compose(["experiment=drawing", f"loss.terms.denoised.sigma={value}"])
+        assert resolved(cfg)["loss"]["terms"]["denoised"]["sigma"] == yaml.safe_load(value)
+
+
+def test_a_term_that_is_not_chosen_is_said_to_be_so():
+    with pytest.raises(UserError, match=re.escape("Try: +loss/terms=[tv] loss.terms.tv.weight=…")):
+        compose(["loss.terms.tv.weight=.2"])
+    (wrong,) = errors_in(resolved(compose(["loss.terms.denoised.sigma=.2"])))
+    assert wrong.endswith("Try: +loss/terms=[denoised]")
+    assert errors_in(resolved(compose(["+loss/terms=[tv]", "loss.terms.tv.weight=.2"]))) == []
+
+
+def test_what_an_experiment_sets_of_another_start_can_be_taken_away():
+    (wrong,) = errors_in(resolved(compose(["experiment=drawing", "init=sine"])))
+    assert wrong == "init.noise: belongs to init=blank, and another is chosen. Try: ~init.noise"
+    assert errors_in(resolved(compose(["experiment=drawing", "init=sine", "~init.noise"]))) == []
 
 
 @pytest.mark.parametrize("line", ["tags={a: 1}", "memory=[1]", "loss.terms=[]", "augmentations.crops=3"])
@@ -427,7 +457,7 @@ def test_a_value_of_another_shape_is_named(line):
 )
 def test_a_class_of_another_place_is_refused(line):
     errors = errors_in(resolved(compose([line])))
-    assert errors and errors[0].startswith(line.partition("=")[0]) and "Allowed: a class" in errors[0]
+    assert errors and errors[0].startswith(line.partition("=")[0]) and re.search("Allowed:.* a class ", errors[0])
 
 
 @settings(max_examples=150, deadline=None)

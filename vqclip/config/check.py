@@ -12,9 +12,10 @@ from dataclasses import replace
 from typing import Any
 
 from vqclip.config.meaning import contradictions
+from vqclip.config.names import choice_of_term, owner_of
 from vqclip.config.nodes import Group, Key, Named, Node, Target
 from vqclip.config.schema import CLASSES, ROOT
-from vqclip.config.targets import PASSED_ON, argument_errors, choices_of, is_for, nested_errors
+from vqclip.config.targets import PASSED_ON, argument_errors, choices_of, is_for, nested_errors, one_of
 from vqclip.config.trial import refusals
 from vqclip.errors import UserError, closest, shown
 
@@ -77,10 +78,9 @@ def _value_mistakes(value: Any, key: Key, path: str) -> Iterator[str]:
 
 
 def _not_a_mapping(value: Any, node: Group | Named | Target, path: str) -> str:
-    options = choices_of(path)
     what = "null chooses nothing" if value is None else f"{_kind_of(value)}, where keys belong"
-    allowed = f"one of {', '.join(options)}" if options else f"keys: {', '.join(_names(node)) or 'NAME: {…}'}"
-    return f"{path}={shown(value)}: {what}. Allowed: {allowed}." + (f" Try: {path}={options[0]}" if options else "")
+    keys = f"Allowed: keys: {', '.join(_names(node)) or 'NAME: {…}'}."
+    return f"{path}={shown(value)}: {what}. {one_of(path) if choices_of(path) else keys}"
 
 
 def _names(node: Node) -> list[str]:
@@ -103,6 +103,8 @@ def _group_mistakes(value: Mapping, group: Group, path: str, skip: frozenset[str
 
 def unknown(key: str, name: str, known: list[str], where: str = "") -> str:
     """That there is no such key, with the nearest one, else with those that there are."""
+    if owner := owner_of(key):
+        return f"{key}: belongs to {owner}, and another is chosen. Try: ~{key}"
     near = closest(name, known)
     allowed = "" if near or len(known) > 12 or not known else f" Allowed: {', '.join(known)}."
     if not known:
@@ -113,15 +115,17 @@ def unknown(key: str, name: str, known: list[str], where: str = "") -> str:
 def _missing(node: Node, path: str) -> str:
     if isinstance(node, Key):
         return f"{path}: missing. Allowed: {node.allowed}. Try: {path}={node.example}"
-    options = choices_of(path)
-    if options and not node.null:
-        return f"{path}: missing. Allowed: one of {', '.join(options)}. Try: {path}={options[0]}"
+    if choices_of(path) and not node.null:
+        return f"{path}: missing. {one_of(path)}"
     return f"{path}: missing. It holds: {node.doc}" + (f" Try: {path}=null" if node.null else "")
 
 
 def _target_mistakes(value: Mapping, node: Target, path: str) -> Iterator[str]:
     target = value.get("_target_")
     if not isinstance(target, str) or not target:
+        if target is None and (choice := choice_of_term(path)):
+            yield f"{path}: a term that is not chosen. Try: {choice}"
+            return
         given, what = ("", "missing") if target is None else (f"={shown(target)}", "not allowed here")
         yield f"{path}._target_{given}: {what}. {_choose(node, path)}"
         return
@@ -142,9 +146,9 @@ def _target_mistakes(value: Mapping, node: Target, path: str) -> Iterator[str]:
 
 def _choose(node: Target, path: str) -> str:
     """What may stand in the place of a class."""
-    options = choices_of(node.group) if path == node.group else []
-    choices = f", or a choice: {', '.join(options)}. Try: {path}={options[0]}" if options else ""
-    return f"Allowed: a class by its dotted name{choices}"
+    own = "a class by its dotted name"
+    chosen = path == node.group and choices_of(path)
+    return one_of(path, f", or {own}") if chosen else f"Allowed: {own}"
 
 
 def _kind_of(value: Any) -> str:

@@ -13,7 +13,7 @@ from hydra.errors import HydraException, MissingConfigException
 from vqclip.config.grammar import quote
 from vqclip.config.names import key_at, owner_of, unknown_key
 from vqclip.config.own_files import broken_files, groups
-from vqclip.config.targets import choices_of
+from vqclip.config.targets import choices_of, one_of
 from vqclip.errors import closest
 from vqclip.paths import conf_dir
 
@@ -76,11 +76,7 @@ def _no_choices(overrides: Sequence[str]) -> Iterator[str]:
         value, key = override.value(), override.key_or_group.partition("@")[0]
         names = value if isinstance(value, list) else [value]
         if key in groups() and not override.is_sweep_override() and not all(isinstance(name, str) for name in names):
-            options = choices_of(key)
-            yield (
-                f"{line}: not allowed here. Allowed: one of {', '.join(options)}, or an own one in --config-dir DIR. "
-                f"Try: {key}={options[0] if options else 'NAME'}"
-            )
+            yield f"{line}: chooses nothing. {one_of(key, ', or your own in --config-dir DIR')}"
 
 
 def _of_a_value(text: str, overrides: Sequence[str]) -> str:

@@ -9,14 +9,16 @@ import difflib
 import re
 from collections.abc import Iterator, Sequence
 
+from vqclip.config.kinds import Scheduled
 from vqclip.config.nodes import Group, Key, Named, Node, Target
 from vqclip.config.schema import CLASSES, ROOT
-from vqclip.config.targets import choices_of
+from vqclip.config.targets import choices_of, one_of
 from vqclip.errors import UserError
 from vqclip.paths import conf_dir
 
 __all__ = [
     "as_hydra_takes_it",
+    "choice_of_term",
     "classes_of",
     "is_name",
     "key_at",
@@ -121,7 +123,15 @@ def is_name(word: str) -> bool:
 
 def unknown_key(key: str, more: Sequence[str] = ()) -> str:
     """The sentence that there is no such key."""
+    if key_at(key) and (choice := choice_of_term(key)):
+        return f"{key}: of a term that is not chosen. Try: {choice} {key}=…"
     return f"{key}: there is no such key.{nearest(key, more)} All keys with their values: vqclip --cfg job"
+
+
+def choice_of_term(key: str) -> str:
+    """The override that chooses the term which ``loss.terms.NAME…`` is about; empty where none of ours has the name."""
+    found = re.match(r"loss\.terms\.(\w+)", key)
+    return f"+loss/terms=[{found[1]}]" if found and found[1] in choices_of("loss.terms") else ""
 
 
 def owner_of(key: str) -> str:
@@ -205,8 +215,10 @@ def as_hydra_takes_it(overrides: Sequence[str]) -> list[str]:
             found.append(_without(key))
         elif is_group and (value in ("true", "false") or re.match(r"\s*\[\s*\{", value)):
             raise UserError(_no_option(key, value))
-        elif value.lstrip().startswith("{") and value.rstrip().endswith("}") and key in _mappings():
-            replaced = key not in ROOT.keys or (isinstance(ROOT.keys[key], Target) and "_target_" in value)
+        elif "{" in value and (known := key_at(key)) and isinstance(known.kind, Scheduled):
+            found += [f"++{key}=null", f"++{key}={value}"]  # else what a schedule there has would be mixed into it
+        elif value.lstrip().startswith("{") and value.rstrip().endswith("}") and key in ROOT.keys:
+            replaced = isinstance(ROOT.keys[key], Target) and "_target_" in value
             found += [f"~{key}", f"+{key}={value}"] if replaced else [f"++{key}={value}"]
         elif value.lstrip().startswith("{") and re.search(r"(^|\.)(terms|callbacks|logger)(\.|$)", key):
             found.append(f"++{key}={value}")
@@ -219,26 +231,17 @@ def as_hydra_takes_it(overrides: Sequence[str]) -> list[str]:
 
 def _no_option(group: str, value: str) -> str:
     """That a truth value or a list of mappings chooses nothing in a group."""
-    options = choices_of(group)
-    parts, example = ("", f"{group}={options[0]}")
-    if "{" in value:
-        parts, example = ", or parts by name", f"'{group}={{one: {{_target_: CLASS}}, two: {{_target_: CLASS}}}}'"
-    return f"{group}={value}: chooses nothing. Allowed: one of {', '.join(options)}{parts}. Try: {example}"
-
-
-def _mappings() -> set[str]:
-    """Keys that take a mapping: groups, and values that may be a schedule."""
-    return {*ROOT.keys, *(key for key in _all_keys() if (known := key_at(key)) and "schedule" in known.kind.allowed)}
+    named = f", or parts by name, '{group}={{one: {{_target_: CLASS}}, two: {{_target_: CLASS}}}}'"
+    own = named if "{" in value else ""
+    return f"{group}={value}: chooses nothing. {one_of(group, own)}"
 
 
 def _without(group: str) -> str:
     """The override that chooses nothing in a group."""
     if group in _NULL_IS_NONE:
         return f"{group}=none"
+    if group == "loss/terms":
+        return "loss.terms=null"
     if group in _NULL_IS_NOTHING or group == "local":
         return f"~{group}"
-    options = choices_of(group)
-    raise UserError(
-        f"{group}=null: a run needs one. Allowed: one of {', '.join(options)}. "
-        f"Try: {group}={'default' if 'default' in options else options[0]}"
-    )
+    raise UserError(f"{group}=null: a run needs one. {one_of(group)}")

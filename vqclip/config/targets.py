@@ -14,7 +14,7 @@ from vqclip.config.schema import CLASSES
 from vqclip.errors import closest, shown
 from vqclip.paths import conf_dir
 
-__all__ = ["PASSED_ON", "argument_errors", "choices_of", "class_errors", "is_for", "nested_errors", "refusal"]
+__all__ = ["PASSED_ON", "argument_errors", "choices_of", "class_errors", "is_for", "nested_errors", "one_of", "refusal"]
 
 _STEPS = "a run has as many steps as `steps` says. Try: steps=100"
 _ONE_DEVICE = "one job uses one device; more devices are more jobs. Try: -m hydra/launcher=workers seed=0,1,2"
@@ -93,6 +93,14 @@ def choices_of(group: str) -> list[str]:
     """The choices of a config group as shipped."""
     folder = conf_dir() / group.replace(".", "/")
     return sorted(path.stem for path in folder.glob("*.yaml")) if folder.is_dir() else []
+
+
+def one_of(group: str, more: str = "") -> str:
+    """What may be chosen in a group and what to try, for messages; ``more``: what else may stand there."""
+    options = choices_of(group)
+    best = next((name for name in ("default", "embedded", *options) if name in options), "NAME")
+    choice = f"+loss/terms=[{best}]" if group == "loss.terms" else f"{group.replace('.', '/')}={best}"
+    return f"Allowed: one of {', '.join(options) or 'your own'}{more}. Try: {choice}"
 
 
 #: Group of the config → what its own classes' names begin with, where that is not ``vqclip.GROUP.``.
