@@ -200,6 +200,37 @@ def test_a_pruned_run_is_whole_for_us_and_pruned_for_its_study(small_pair, tmp_p
     assert load(tmp_path / "run").images.shape == (1, 3, 32, 32)
 
 
+def test_a_pruned_run_outside_a_study_stopped_early(small_pair, tmp_path, capsys):
+    pytest.importorskip("optuna")
+    own = f"+callbacks.p._target_={__name__}.Pruning"
+    main([*small_pair, "loss.anchor=1", own, f"hydra.run.dir={tmp_path / 'run'}", "a fox"])
+    told = capsys.readouterr()
+    assert "stopped early: pruned after step 2 of 4" in told.err and told.out.strip().endswith("best.png")
+
+
+class Faulty(pl.Callback):
+    def on_validation_end(self, trainer, pl_module):
+        raise ValueError("what is that?")
+
+
+def test_a_fault_in_an_own_part_is_told_by_its_line(small_pair, tmp_path, capsys):
+    place = tmp_path / "run"
+    own = [f"+callbacks.p._target_={__name__}.Faulty", "prompts.include=a fox"]
+    with pytest.raises(SystemExit) as ended:
+        main([*small_pair, *own, f"hydra.run.dir={place}"])
+    assert ended.value.code == 1
+    told = capsys.readouterr().err.strip().splitlines()[-1]
+    assert told.startswith(f"vqclip: {__file__}, line ") and "in on_validation_end: ValueError: what is that?" in told
+    assert "what is that?" in (place / "vqclip.log").read_text() and told.endswith(f"vqclip resume={place}")
+    with pytest.raises(ValueError, match="what is that"):  # in Python it is what was raised
+        run("a fox", small_pair, tmp_path / "again", callbacks=[Faulty()])
+
+
+def test_what_lightning_refuses_is_a_sentence(small_pair, tmp_path):
+    with pytest.raises(UserError, match=r"callbacks or trainer: .*LearningRateMonitor.* no logger"):
+        run("a fox", small_pair, tmp_path / "run", callbacks=[pl.callbacks.LearningRateMonitor()])
+
+
 @pytest.fixture(scope="module")
 def searched(small_pair, tmp_path_factory):
     """A search of which some trials diverge and some are pruned."""

@@ -422,6 +422,10 @@ def test_a_schedule_replaces_a_terms_schedule_whole():
         assert resolved(cfg)["loss"]["terms"]["denoised"]["sigma"] == yaml.safe_load(value)
 
 
+def test_a_mapping_that_a_config_may_lack_needs_no_plus():
+    assert resolved(compose(["trainer.compile={mode: default}"]))["trainer"]["compile"] == {"mode": "default"}
+
+
 def test_a_term_that_is_not_chosen_is_said_to_be_so():
     with pytest.raises(UserError, match=re.escape("Try: +loss/terms=[tv] loss.terms.tv.weight=…")):
         compose(["loss.terms.tv.weight=.2"])

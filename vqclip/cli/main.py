@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from vqclip.cli.arguments import Command, parse_arguments, split
 from vqclip.cli.deferred import look_again, look_away, put_off
+from vqclip.cli.ended import result_of
 from vqclip.cli.streams import as_text, set_up_streams
 from vqclip.cli.tell import job_line, tell
 from vqclip.errors import UserError, explain_refusals
@@ -120,7 +121,7 @@ def _resume(run: Path, overrides: Sequence[str]) -> int:
     from vqclip.runs.folder import RunFolder
     from vqclip.runs.resume import resume
 
-    result = resume(run, overrides)
+    result = result_of(lambda: resume(run, overrides), run, study=False)
     if result is None:
         print(f"{run} is finished. More steps: {RunFolder(run).resume_command} steps=N")
         return 0
@@ -193,7 +194,7 @@ def _job(cfg: DictConfig) -> float:
         print(sizes(resolved(cfg)), file=sys.stderr)
     try:
         with explain_refusals():
-            result = execute(cfg, folder, resume=bool(cfg.sweep))
+            result = result_of(lambda: execute(cfg, folder, resume=bool(cfg.sweep)), folder, study=sweep)
     except UserError as error:
         if sweep:
             raise  # Hydra goes on with the other jobs

@@ -72,10 +72,14 @@ def classes_of(group: str) -> dict[str, Group]:
 
 def key_at(path: str) -> Key | None:
     """The key of a dotted path, whatever class it belongs to; None where there is none, or its group takes any."""
+    return next((node for node in _nodes_at(path) if isinstance(node, Key)), None)
+
+
+def _nodes_at(path: str) -> list[Node]:
     nodes: list[Node] = [ROOT]
     for part in path.split("."):
         nodes = [inner for node in nodes for inner in _inside(node, part)]
-    return next((node for node in nodes if isinstance(node, Key)), None)
+    return nodes
 
 
 def _inside(node: Node, part: str) -> Iterator[Node]:
@@ -222,11 +226,17 @@ def as_hydra_takes_it(overrides: Sequence[str]) -> list[str]:
             found += [f"~{key}", f"+{key}={value}"] if replaced else [f"++{key}={value}"]
         elif value.lstrip().startswith("{") and re.search(r"(^|\.)(terms|callbacks|logger)(\.|$)", key):
             found.append(f"++{key}={value}")
-        elif "." in key and (known := key_at(key)) and not known.needed and not re.search(r"[,(]", value):
+        elif "." in key and _may_lack(key) and not re.search(r"[,(]", re.sub(r"(?s)\{.*\}", "", value)):
             found.append(f"++{key}={value}")  # one that a config may lack: no + to be remembered
         else:
             found.append(override)
     return found
+
+
+def _may_lack(key: str) -> bool:
+    """Whether a config may do without a key that it may have."""
+    nodes = [node for node in _nodes_at(key) if isinstance(node, Key | Group)]
+    return bool(nodes) and not nodes[0].needed
 
 
 def _no_option(group: str, value: str) -> str:

@@ -11,6 +11,8 @@ from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import Any
 
+from lightning_fabric.utilities.exceptions import MisconfigurationException
+
 from vqclip.errors import UserError
 from vqclip.runs.folder import RunFolder
 from vqclip.runs.plan import RunPlan
@@ -108,7 +110,9 @@ def _named(error: BaseException) -> str:
 
 
 def _explained(error: BaseException, run: RunFolder) -> BaseException:
-    """What the system refuses, in a sentence; anything else as it is."""
+    """What the system or Lightning refuses, in a sentence; anything else as it is."""
+    if isinstance(error, MisconfigurationException):  # a callback that wants a logger, say
+        return UserError(f"callbacks or trainer: Lightning refuses it: {' '.join(str(error).split())}")
     if not isinstance(error, OSError) or error.errno not in _NO_ROOM | _NO_ENTRY:
         return error
     if not run.is_there():

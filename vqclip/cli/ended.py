@@ -1,0 +1,54 @@
+"""How a run ended that somebody's own part ended: pruned, or by a fault in it."""
+
+from __future__ import annotations
+
+import sysconfig
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from vqclip.errors import UserError
+from vqclip.runs.status import Diverged, RunError
+
+if TYPE_CHECKING:
+    from vqclip.runs.result import Result
+
+__all__ = ["result_of"]
+
+R = TypeVar("R", bound="Result | None")
+
+
+def result_of(work: Callable[[], R], folder: Path, study: bool) -> R | Result:
+    """What ``work`` gives; of a run that was pruned where no study asks for it, the run as it is in ``folder``.
+
+    Raises:
+        RunError: a part of the user's own raised something; the traceback is in the folder.
+    """
+    try:
+        return work()
+    except (UserError, Diverged):
+        raise
+    except Exception as error:
+        from vqclip.runs.endings import is_pruned
+        from vqclip.runs.folder import RunFolder
+        from vqclip.runs.result import Result
+
+        if is_pruned(error):
+            if study:
+                raise
+            return Result(folder)
+        if not (where := _own_line(error)):
+            raise
+        raise RunError(
+            f"{where}: {type(error).__name__}: {error}. The traceback: {folder / 'vqclip.log'}. "
+            f"Once it is mended: {RunFolder(folder).resume_command}"
+        ) from error
+
+
+def _own_line(error: Exception) -> str:
+    """The innermost line of the traceback in a file that nobody installed; empty where there is none."""
+    ours = str(Path(__file__).parents[1])
+    installed = (ours, *(sysconfig.get_path(kind) for kind in ("stdlib", "purelib", "platlib")), "<")
+    own = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(installed)]
+    return f"{own[-1].filename}, line {own[-1].lineno}, in {own[-1].name}" if own else ""
