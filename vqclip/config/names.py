@@ -241,9 +241,10 @@ def _may_lack(key: str) -> bool:
 
 def _no_option(group: str, value: str) -> str:
     """That a truth value or a list of mappings chooses nothing in a group."""
-    named = f", or parts by name, '{group}={{one: {{_target_: CLASS}}, two: {{_target_: CLASS}}}}'"
-    own = named if "{" in value else ""
-    return f"{group}={value}: chooses nothing. {one_of(group, own)}"
+    own = ("", "")
+    if "{" in value:
+        own = (", or parts by name", f"'{group}={{one: {{_target_: CLASS}}, two: {{_target_: CLASS}}}}'")
+    return f"{group}={value}: chooses nothing. {one_of(group, *own)}"
 
 
 def _without(group: str) -> str:

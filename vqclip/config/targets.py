@@ -95,12 +95,17 @@ def choices_of(group: str) -> list[str]:
     return sorted(path.stem for path in folder.glob("*.yaml")) if folder.is_dir() else []
 
 
-def one_of(group: str, more: str = "") -> str:
-    """What may be chosen in a group and what to try, for messages; ``more``: what else may stand there."""
+def one_of(group: str, more: str = "", example: str = "") -> str:
+    """What may be chosen in a group and what to try, for messages.
+
+    Args:
+        more: what else may stand there.
+        example: to try, else a choice.
+    """
     options = choices_of(group)
     best = next((name for name in ("default", "embedded", *options) if name in options), "NAME")
     choice = f"+loss/terms=[{best}]" if group == "loss.terms" else f"{group.replace('.', '/')}={best}"
-    return f"Allowed: one of {', '.join(options) or 'your own'}{more}. Try: {choice}"
+    return f"Allowed: one of {', '.join(options) or 'your own'}{more}. Try: {example or choice}"
 
 
 #: Group of the config → what its own classes' names begin with, where that is not ``vqclip.GROUP.``.
