@@ -271,15 +271,23 @@ class Unlike(Minimal):
     log_image = "a folder"
 
 
-def test_a_logger_of_ones_own_needs_no_more_than_lightning_asks(small_pair, tmp_path):
-    """Pictures go where ``log_image`` takes what Lightning's takes; one of other arguments is left alone."""
+class OfArrays(Minimal):
+    def log_image(self, key, images, step=None, caption=None):
+        raise OSError(f"{key} is no array")
+
+
+def test_a_logger_of_ones_own_needs_no_more_than_lightning_asks(small_pair, tmp_path, caplog):
+    """Pictures go where ``log_image`` takes what Lightning's takes; of another the run tells once, and goes on."""
+    Minimal.made.clear()
     overrides = [word for word in small_pair if not word.startswith("logger=")]
-    names = ("Minimal", "AsLightning", "Unlike")
+    names = ("Minimal", "AsLightning", "Unlike", "OfArrays")
     loggers = ",".join(f"{name.lower()}:{{_target_:{__name__}.{name}}}" for name in names)
     run("a fox", [*overrides, f"logger={{{loggers}}}"], tmp_path / "run")
     for logger in Minimal.made:
         assert {"loss", "include", "lr"} <= set(dict(logger.rows)[4]) and logger.config["seed"] == 0
-    minimal, as_lightning, unlike = Minimal.made
+    minimal, as_lightning, unlike, _ = Minimal.made
+    told = [line for line in caplog.messages if "log_image" in line]
+    assert [line.partition(":")[0] for line in told] == ["Minimal", "OfArrays"] and "is no array" in told[1]
     assert minimal.shown == unlike.shown == []
     assert [step for name, step in as_lightning.shown if name == "picture/00"] == [0, 2, 4]
 

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-import inspect
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 from pytorch_lightning.loggers import Logger, TensorBoardLogger
 from torch import Tensor
 
 __all__ = ["Media", "RunView", "close", "log_begin", "log_result", "log_step", "mean_scores", "run_name"]
+
+_log = logging.getLogger(__name__)
+
+#: Loggers whose ``log_image`` failed.
+_WITHOUT_PICTURES: WeakSet[Logger] = WeakSet()
 
 #: Letters of a run's name that W&B's pages still show whole.
 NAME_LENGTH = 64
@@ -64,21 +70,15 @@ def log_step(logger: Logger, step: int, numbers: Mapping[str, float], media: Med
         return
     logger.log_metrics(dict(numbers), step)
     for name, (x, caption) in (media.pictures() if media else {}).items():
-        picture = {"key": name, "images": [x], "step": step, "caption": [caption]}
         if isinstance(logger, TensorBoardLogger):
             logger.experiment.add_image(name, x, step)
-        elif show := _log_image(logger, picture):
-            show(**picture)
-
-
-def _log_image(logger: Logger, arguments: Mapping[str, Any]) -> Any:
-    """A logger's ``log_image``, where it takes what that of Lightning's WandbLogger takes; others mean others' own."""
-    method = getattr(logger, "log_image", None)
-    try:
-        inspect.signature(method).bind(**arguments)  # pyright: ignore[reportArgumentType]  # what is not callable too
-    except (TypeError, ValueError):
-        return None
-    return method
+        elif callable(show := getattr(logger, "log_image", None)) and logger not in _WITHOUT_PICTURES:
+            try:
+                show(key=name, images=[x], step=step, caption=[caption])
+            except Exception as error:  # a log_image of its own making: it means something else, or wants it otherwise
+                _WITHOUT_PICTURES.add(logger)
+                told = f"{type(error).__name__}: {' '.join(str(error).split())}"
+                _log.warning("%s: its log_image takes no pictures (%s); it is sent none", type(logger).__name__, told)
 
 
 def log_result(logger: Logger, folder: Path, report: Mapping[str, Any]) -> None:
