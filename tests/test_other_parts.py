@@ -180,6 +180,22 @@ def test_a_callback_may_log_means_over_the_epoch(small_pair, tmp_path):
     assert found["mine_epoch"] == 2.5 and found["mine_step"] == 4
 
 
+class Bar(pl.callbacks.TQDMProgressBar):
+    """A bar of Lightning's, and what it has to show."""
+
+    def on_train_batch_end(self, trainer, pl_module, *args):
+        super().on_train_batch_end(trainer, pl_module, *args)
+        self.shown = self.get_metrics(trainer, pl_module)
+        self.logged = {name: value.item() for name, value in trainer.logged_metrics.items()}
+
+
+def test_callbacks_find_the_numbers_where_lightning_has_them(small_pair, tmp_path):
+    bar = Bar()
+    last = run("a fox", small_pair, tmp_path / "run", callbacks=[bar]).history[-1]
+    assert bar.shown["loss"] == pytest.approx(last["loss"], rel=1e-2)  # its four digits
+    assert bar.logged == pytest.approx({name: value for name, value in last.items() if name != "step"})
+
+
 class Pruning(pl.Callback):
     """Ends a trial of anchor 1 after its second step, as Optuna's own callbacks do."""
 

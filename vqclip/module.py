@@ -236,7 +236,11 @@ class LatentOptimisation(pl.LightningModule):
         self.optimise(self.global_step, cast("torch.optim.Optimizer", self.optimizers()))
         # For callbacks that watch the trainer; the loggers have it from the recorder, in one row with the pictures.
         # Lightning's ``log_dict`` does the same in 3 ms, a twentieth of a small pair's step.
-        self.trainer.callback_metrics.update({name: torch.as_tensor(v).mean() for name, v in self.metrics.items()})
+        numbers = {name: torch.as_tensor(v).mean() for name, v in self.metrics.items()}
+        self.trainer.callback_metrics.update(numbers)
+        self.trainer.logged_metrics.update(numbers)
+        if self.trainer.progress_bar_callback:  # a number for it makes a GPU wait
+            self.trainer.progress_bar_metrics["loss"] = numbers["loss"].item()
 
     def validation_step(self, batch: Tensor, batch_idx: int) -> None:
         """A snapshot was taken: its scores, for callbacks that watch them (Lightning's validation is our snapshot)."""
