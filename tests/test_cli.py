@@ -133,6 +133,9 @@ WRONG = {
     "steeps=3": "steeps: there is no such key. Did you mean steps? All keys with their values: vqclip --cfg job",
     "prompts.exlude=blurry": "prompts.exlude: there is no such key. Did you mean prompts.exclude? "
     "All keys with their values: vqclip --cfg job",
+    "a=b": "a: there is no such key. All keys with their values: vqclip --cfg job. A prompt: vqclip -- a=b",
+    "~fox": "fox: there is no such key. All keys with their values: vqclip --cfg job. A prompt: vqclip -- '~fox'",
+    "resume": "resume: a key. Try: vqclip resume=RUN, with a run folder. A prompt: vqclip -- resume",
     "noise=sfumatto": "noise=sfumatto: there is no such choice. Did you mean sfumato? "
     "Allowed: cosine, default, linear, none, reference, sfumato. Try: noise=sfumato",
     "steps=0": "steps=0: not allowed here. Allowed: a whole number from 1 up. Try: steps=100",

@@ -292,6 +292,18 @@ def test_a_logger_of_ones_own_needs_no_more_than_lightning_asks(small_pair, tmp_
     assert [step for name, step in as_lightning.shown if name == "picture/00"] == [0, 2, 4]
 
 
+def test_no_two_write_one_metrics_file(small_pair, tmp_path):
+    overrides = [word for word in small_pair if not word.startswith("logger=")]
+    csv = "_target_: pytorch_lightning.loggers.CSVLogger, save_dir: '${paths.output_dir}'"
+    for number, loggers in enumerate(
+        [f"mine: {{{csv}, name: '', version: ''}}", f"one: {{{csv}, version: a}}, mine: {{{csv}, version: a}}"]
+    ):
+        with pytest.raises(UserError, match=r"logger.mine: .*metrics.csv is written already. Try: logger.mine.name"):
+            run("a fox", [*overrides, f"logger={{{loggers}}}"], tmp_path / str(number))
+    run("a fox", [*overrides, f"logger={{one: {{{csv}}}, mine: {{{csv}}}}}"], tmp_path / "run")
+    assert len(list((tmp_path / "run").rglob("metrics.csv"))) == 3
+
+
 STOCK = {
     "rate": "pytorch_lightning.callbacks.LearningRateMonitor,logging_interval:step",
     "device": "pytorch_lightning.callbacks.DeviceStatsMonitor,cpu_stats:true",

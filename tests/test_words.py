@@ -16,6 +16,7 @@ EMBEDDED = Path(__file__).parents[1] / "vqclip" / "embedded" / "perceptor.safete
         ("a castel", {"castel": "castle"}),
         ("two cats and wolves on the grass", {}),
         ("A Red Fox, watercolor paper", {}),
+        ("a fox’s tree, a cat's hat", {}),
         ("boys playing a zxqv", {"playing": None, "zxqv": None}),
     ],
 )

@@ -9,7 +9,7 @@ from pathlib import Path
 
 __all__ = ["known_words", "unknown_words"]
 
-_WORD = re.compile(r"[a-z]+", re.IGNORECASE)
+_WORD = re.compile(r"(?<![a-z])(?<![a-z]['’])[a-z]+", re.IGNORECASE)  # of "fox's" the fox
 
 
 def known_words(weights: Path) -> frozenset[str]:

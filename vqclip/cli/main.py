@@ -88,6 +88,8 @@ def _do(argv: list[str]) -> None:
 
 def _refuse_slip(argv: Sequence[str]) -> None:
     """Refuse a mistyped tool before a file, which would make pictures of both words."""
+    if list(argv) == ["resume"]:
+        raise UserError("resume: a key. Try: vqclip resume=RUN, with a run folder. A prompt: vqclip -- resume")
     near = difflib.get_close_matches(argv[0], [*TOOLS, "resume"], n=1, cutoff=0.75) if argv else []
     if path := next((word for word in argv[1:] if os.path.exists(word)), ""):
         if near == ["resume"]:

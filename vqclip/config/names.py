@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import shlex
 from collections.abc import Iterator, Sequence
 
 from vqclip.config.kinds import Scheduled
@@ -29,6 +30,7 @@ __all__ = [
 ]
 
 _ASSIGNED = re.compile(r"(?s)([+~]{0,2})([A-Za-z_][\w./@-]*)=(.*)")
+_TAKEN_AWAY = re.compile(r"(~)([A-Za-z_]\w*)()")
 #: Groups where null means the choice of that name, and those where it means that nothing is chosen.
 _NULL_IS_NONE = ("callbacks", "logger", "noise")
 _NULL_IS_NOTHING = ("debug", "experiment", "hparams_search", "search")
@@ -151,7 +153,7 @@ def unknown_overrides(overrides: Sequence[str]) -> list[str]:
     """What can be said against the names in ``overrides`` without composing anything."""
     errors = []
     for override in overrides:
-        match = _ASSIGNED.fullmatch(override)
+        match = _ASSIGNED.fullmatch(override) or _TAKEN_AWAY.fullmatch(override)
         if not match or re.search(r"[/@]", match[2]):
             continue
         mark, key, value = match.groups()
@@ -159,7 +161,8 @@ def unknown_overrides(overrides: Sequence[str]) -> list[str]:
         if first in _BESIDE:
             continue
         if first not in ROOT.keys:
-            errors.append(unknown_key(key))
+            said = unknown_key(key)
+            errors.append(said if "Did you mean" in said else f"{said}. A prompt: vqclip -- {shlex.quote(override)}")
         elif mark == "+" and _is_there(key):
             errors.append(f"{override}: {key} is there already, + is for what is not. Try: {key}={value}")
         elif not mark and not _may_be(key):

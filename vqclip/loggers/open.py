@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
-from pytorch_lightning.loggers import Logger, WandbLogger
+from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
 
 from vqclip.config.instantiate import instantiate
 from vqclip.errors import UserError
@@ -44,7 +45,8 @@ def open_loggers(
         nodes = {name: node for name, node in (config["logger"] or {}).items() if node}
         beside = {_OURS_WANDB, _LIGHTNINGS} <= {node["_target_"] for node in nodes.values()}
         for name, node in nodes.items():
-            loggers[name] = _start(name, node, _more(node, recorded, known.get(name), beside), recorded)
+            more = _more(node, recorded, known.get(name), beside)
+            loggers[name] = _start(name, node, more, recorded, [config["paths"]["output_dir"], *_tables(loggers)])
         yield loggers
     except BaseException as raised:
         error = raised
@@ -69,9 +71,20 @@ def _more(node: Mapping[str, Any], recorded: Mapping[str, Any], id: str | None, 
     return {**own_id, **apart, **({"mode": "offline"} if node.get("offline") else {})}
 
 
-def _start(name: str, node: Mapping[str, Any], more: Mapping[str, Any], recorded: Mapping[str, Any]) -> Logger:
+def _tables(loggers: Mapping[str, Logger]) -> list[str]:
+    """The folders where loggers write a metrics.csv."""
+    return [logger.log_dir for logger in loggers.values() if isinstance(logger, CSVLogger)]
+
+
+def _start(
+    name: str, node: Mapping[str, Any], more: Mapping[str, Any], recorded: Mapping[str, Any], tables: Sequence[str]
+) -> Logger:
+    """A logger; ``tables``: folders with a metrics.csv, which CSVLogger takes away when it writes its own."""
     try:
         logger: Logger = instantiate(node, _partial_=True)(**more)
+        for table in (Path(place) / "metrics.csv" for place in _tables({name: logger})):
+            if table.resolve().parent in [Path(taken).resolve() for taken in tables]:
+                raise UserError(f"logger.{name}: {table} is written already. Try: logger.{name}.name={name}")
         if not isinstance(logger, RunView):  # ours have the config already
             logger.log_hyperparams(dict(recorded))
         return logger
