@@ -1,5 +1,6 @@
 """Checkpoints in the true formats load, agree with taming's and openai-clip's own classes, and say what is wrong."""
 
+import hashlib
 import json
 import re
 import time
@@ -476,3 +477,14 @@ def test_full_size_perceptor(tmp_path, name):
     check_perceptor(path, architecture)
     official = next(c for c in cards() if c.name == name).bytes
     assert abs(path.stat().st_size - official) < 0.01 * official  # the architecture is the official one
+
+
+def test_a_file_is_hashed_again_only_where_it_changed(tmp_path):
+    from vqclip.io.files import _sha256
+
+    path = tmp_path / "weights"
+    path.write_bytes(b"one")
+    first, hits = sha256(path), _sha256.cache_info().hits
+    assert sha256(path) == first and _sha256.cache_info().hits == hits + 1
+    path.write_bytes(b"another")
+    assert sha256(path) == hashlib.sha256(b"another").hexdigest() != first

@@ -45,6 +45,15 @@ def test_a_run_folder_gives_the_same_bytes(original, tmp_path, monkeypatch, caps
     assert (made / "picture-01/final.png").read_bytes() == (original / "picture-01/final.png").read_bytes()
 
 
+def test_a_run_that_was_given_more_steps_says_why_its_earlier_pictures_differ(original, tmp_path):
+    shutil.copytree(original, tmp_path / "run")
+    run(resume=tmp_path / "run", steps=6)
+    lines, same = rerun(tmp_path / "run", folder=tmp_path / "again")
+    assert not same and "  picture-00/steps/000002.png: same pixels, another record (config.steps)" in lines
+    assert lines[-2] == "  all pixels agree: the run was given more steps after these pictures"
+    assert rerun(tmp_path / "run" / "picture-00" / "final.png", folder=tmp_path / "last")[1]
+
+
 @pytest.mark.parametrize("name", ["picture-01/best.png", "picture-00/steps/000002.png", "picture-00/crops/000002.png"])
 def test_a_picture_alone_gives_the_same_bytes(original, tmp_path, name):
     shutil.copy(original / name, tmp_path / "lonely.png")

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import tempfile
+from functools import lru_cache
 from pathlib import Path
 
 __all__ = ["append", "atomic_write", "read_text", "refuse_endless", "sha256", "write_json"]
@@ -62,6 +63,12 @@ def read_text(path: Path) -> str:
 
 
 def sha256(path: Path) -> str:
-    """Hex digest of a file."""
+    """Hex digest of a file, read again only where it changed: a run asks twice, a sweep each job."""
+    now = path.stat()
+    return _sha256(path, now.st_dev, now.st_ino, now.st_size, now.st_ctime_ns)
+
+
+@lru_cache(maxsize=256)
+def _sha256(path: Path, *_version: int) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
