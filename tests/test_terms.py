@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from torchvision.models import vgg16
 from ways import stands_break_and_rerun
 
+from vqclip import run
 from vqclip.checkpoints.cards import local_path
 from vqclip.checkpoints.load import load_generator
 from vqclip.config.check import errors_in
@@ -162,9 +163,10 @@ def test_a_terms_own_keys_are_typed_and_a_file_of_it_that_is_not_there_is_named(
         assert done.returncode == 2 and said in done.stderr and "Traceback" not in done.stderr
 
 
-def test_a_denoiser_of_other_latents_or_no_denoiser_is_refused(tmp_path):
-    with pytest.raises(UserError, match="16 channels, this generator's have 4"):
-        Denoised(1, SHIPPED)(view(NOISE))
+def test_a_denoiser_of_other_latents_or_no_denoiser_is_refused(small_pair, tmp_path):
+    with pytest.raises(UserError, match="16 channels, this generator's have"):
+        run("a fox", [*small_pair, "+loss/terms=[denoised]"], tmp_path / "run")
+    assert not (tmp_path / "run").exists()  # it was told before the first picture
     (tmp_path / "text").write_text("no weights")
     for path in ("gone", "text"):
         with pytest.raises(UserError, match=r"loss.terms.denoised\.path=.*no denoiser of vqclip's"):

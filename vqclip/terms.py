@@ -254,13 +254,21 @@ class Denoised:
         self.weight, self.sigma = weight, schedule(sigma)
         self.denoiser = Denoiser.load(local_path(path), "loss.terms.denoised")
 
+    def require_of(self, generator: Any) -> None:
+        """Refuse a generator of other latents.
+
+        Raises:
+            UserError: with the key.
+        """
+        channels = generator.latent_shape(8 * generator.factor, 8 * generator.factor)[0]
+        if channels != self.denoiser.channels:
+            raise UserError(
+                f"loss.terms.denoised: its denoiser was trained on latents of {self.denoiser.channels} channels, this "
+                f"generator's have {channels}. Try: loss.terms.denoised=null, or checkpoints=embedded"
+            )
+
     def __call__(self, view: View) -> Tensor:
         denoiser = self.denoiser.to(view.latent.device)
-        if view.latent.shape[1] != denoiser.channels:
-            raise UserError(
-                f"loss.terms.denoised: its denoiser was trained on latents of {denoiser.channels} channels, this "
-                f"generator's have {view.latent.shape[1]}. Try: checkpoints=embedded"
-            )
         x = denoiser.standard(view.latent.float())
         with torch.no_grad():
             clean = denoiser(x, x.new_full((len(x),), self.sigma(view.progress)))

@@ -51,7 +51,9 @@ def build(plan: RunPlan) -> LatentOptimisation:
     generator = load_generator(config["checkpoints"]["generator"]).to(**_CANONICAL)
     require_of(generator, config)
     parts = _parts(config)
-    parts["search"].require_of(generator)
+    for part in (parts["search"], *getattr(parts["objective"], "terms", {}).values()):
+        if hasattr(part, "require_of"):
+            part.require_of(generator)
     generator.checkpointed = config["memory"]["checkpoint_decoder"]
     generator.strip = config["memory"].get("strip")
     prompts = config["prompts"]
