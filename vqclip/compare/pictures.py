@@ -183,8 +183,10 @@ def command_of(run: Path) -> str:
     """The command that makes a run again: as it was typed, where that is known."""
     try:
         overrides = read_yaml(read_text(run / ".hydra" / "overrides.yaml"))
-        hydra = read_yaml(read_text(run / ".hydra" / "hydra.yaml"))["hydra"]
-        folders = [s["path"] for s in hydra["runtime"]["config_sources"] if s["provider"] == "command-line"]
+        hydra, folders = read_text(run / ".hydra" / "hydra.yaml"), []
+        if "command-line" in hydra:  # it is long, and few runs have a folder of their own
+            sources = read_yaml(hydra)["hydra"]["runtime"]["config_sources"]
+            folders = [source["path"] for source in sources if source["provider"] == "command-line"]
         flags = [word for path in folders for word in ("--config-dir", os.path.relpath(path))]
         return shlex.join(["vqclip", *flags, *(word for word in overrides if not word.startswith("sweep="))])
     except (OSError, ValueError, TypeError, KeyError, AttributeError):  # whatever is in a stranger's folder

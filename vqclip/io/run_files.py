@@ -107,6 +107,9 @@ class PictureFolder:
     def snapshot(self, step: int) -> Path:
         return self.steps / f"{step:06d}.png"
 
+    def crop(self, step: int) -> Path:
+        return self.crops / f"{step:06d}.png"
+
     def image(self, path: Path) -> Tensor:
         """One of its picture files → [1,3,H,W] in [0,1].
 

@@ -79,9 +79,12 @@ def timelapse(folder: Path, fps: int) -> None:
     """``timelapse.mp4`` from the snapshots ``steps/*.png`` of a picture's folder."""
 
     def frames() -> Iterator[np.ndarray]:
-        paths = sorted((folder / "steps").glob("*.png"))
-        for path in paths + paths[-1:] * fps:
-            yield np.asarray(Image.open(path).convert("RGB"))
+        frame = None
+        for path in sorted((folder / "steps").glob("*.png")):
+            frame = np.asarray(Image.open(path).convert("RGB"))
+            yield frame
+        if frame is not None:
+            yield from [frame] * fps
 
     write_video(folder / "timelapse.mp4", frames(), fps)
 

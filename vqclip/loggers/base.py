@@ -31,6 +31,7 @@ class Media:
     crops: Tensor  #: one of each picture as a perceptor sees it, [B,3,S,S] in [0,1]
     latents: Tensor  #: [B,C,h,w]
     captions: list[str]  #: of each picture: prompt, step, scores
+    files: Mapping[str, Path]  #: the PNGs of pictures and crops on disk, by the names of ``pictures``
 
     def pictures(self) -> dict[str, tuple[Tensor, str]]:
         """Every picture and crop [3,H,W] by name, with its caption."""

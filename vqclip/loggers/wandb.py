@@ -18,7 +18,6 @@ from pytorch_lightning.loggers import WandbLogger
 
 from vqclip.config.resolve import picture_config
 from vqclip.errors import UserError
-from vqclip.io.images import pixels
 from vqclip.io.run_files import OwnedFolder, PictureFolder
 from vqclip.io.wandb_server import has_key, is_reachable, wandb_mode
 from vqclip.loggers.base import Media, RunView, mean_scores, run_name
@@ -68,8 +67,8 @@ class WandbRun(RunView, WandbLogger):
 
         shown: dict[str, Any] = {}
         if media:
-            for name, (x, caption) in media.pictures().items():
-                shown[name] = wandb.Image(pixels(x), caption=caption)
+            for name, (_, caption) in media.pictures().items():
+                shown[name] = wandb.Image(str(media.files[name]), caption=caption)  # no second PNG of the same
             for i, latent in enumerate(media.latents):
                 values = latent.float().flatten().numpy()  # as numpy has it: W&B's annotation knows lists only
                 shown[f"latent/{i:02d}"] = wandb.Histogram(values)  # pyright: ignore[reportArgumentType]

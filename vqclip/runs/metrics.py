@@ -48,7 +48,10 @@ class Metrics:
         media = None
         if snapshot:
             captions = [self._caption(i, step, scores) for i, scores in enumerate(snapshot.scores)]
-            media = Media(snapshot.images, snapshot.crops, snapshot.latents, captions)
+            places = [(f"{i:02d}", self.run.picture(i)) for i in range(len(captions))]
+            files = {f"picture/{i}": place.snapshot(step) for i, place in places}
+            files |= {f"crop/{i}": place.crop(step) for i, place in places}
+            media = Media(snapshot.images, snapshot.crops, snapshot.latents, captions, files)
         for logger in trainer.loggers:
             log_step(logger, step, numbers, media)
 

@@ -85,7 +85,7 @@ class Snapshots:
         picture, scores, record = self.run.picture(i), snapshot.scores[i], {**self.records[i], "step": step}
         content = png_bytes(snapshot.images[i], {**record, "scores": scores})
         self._picture(picture.snapshot(step), content)
-        self._picture(picture.crops / f"{step:06d}.png", png_bytes(snapshot.crops[i], record))
+        self._picture(picture.crop(step), png_bytes(snapshot.crops[i], record))
         self._picture(picture.final, content)
         if not self.best[i] or scores["score"] > self.best[i]["score"]:
             self.best[i] = {"step": step, **scores}
