@@ -17,6 +17,7 @@ FLOORS = [
     ["checkpoints", "models", "memory", "optimizer"],
     ["config"],
     [
+        "ahead",
         "augmentations",
         "effects",
         "noise",

@@ -152,6 +152,23 @@ def test_look_scores_with_the_same_crops_every_time(make_module):
     assert torch.equal(scores["score"], again["score"])
 
 
+def test_a_step_begins_with_the_picture_of_the_snapshot_before_it(make_module):
+    looked, plain = make_module(), make_module()
+    decoded = []
+    for module in (looked, plain):
+        module.picture = lambda z, module=module, real=module.picture: decoded.append(module) or real(z)
+    optimizers = [module.configure_optimizers() for module in (looked, plain)]
+    for step, moved in enumerate((0.0, 0.1)):  # the second time somebody moves the latents in between
+        looked.snapshot()
+        assert copy.deepcopy(looked).ahead.take(looked.latent) is None
+        decoded.clear()
+        for module, optimizer in zip((looked, plain), optimizers, strict=True):
+            module.latent.data += moved
+            module.optimise(step, optimizer)
+        assert decoded == ([looked, plain] if moved else [plain])
+        assert torch.equal(looked.latent, plain.latent)
+
+
 def test_out_of_memory_halves_the_chunk_and_goes_on(make_module, generator, capfd):
     """In a process of its own whose address space is too small for all crops at once."""
 

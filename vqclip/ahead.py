@@ -1,0 +1,39 @@
+"""The picture that a snapshot makes and the next step begins with: decoded once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+__all__ = ["Ahead"]
+
+
+class Ahead:
+    """Keeps a snapshot's pictures with their graph, until the next step asks for them."""
+
+    def __init__(self) -> None:
+        self._kept: tuple[int, Tensor, Tensor] | None = None  # version and copy of the latents, their pictures
+
+    def __deepcopy__(self, memo: dict) -> Ahead:
+        return Ahead()  # no graph can be copied: a copied module decodes for itself
+
+    def take(self, latent: Tensor) -> Tensor | None:
+        """The pictures of the parameter ``latent`` [B,C,h,w] as it is now, [B,3,H,W]; once, and None where not kept."""
+        kept, self._kept = self._kept, None
+        if kept and kept[0] == latent._version and torch.equal(kept[1], latent):
+            return kept[2]
+        return None
+
+    def picture(self, run: Any, shown: Tensor, pictures: slice) -> Tensor:
+        """Some of the pictures that a run shows, [n,3,H,W]; kept where its next step will decode the very same."""
+        ends = run.global_step >= run.steps
+        # A GPU may be too small for a step, which then goes on with smaller parts: there it decodes within that.
+        apart = run.device.type != "cpu" or run.generator.strip or len(run.chunks.pictures()) > 1
+        if ends or apart or run.search.stages or run.search.average:
+            return run.picture(shown[pictures])
+        with torch.enable_grad():
+            images = run.picture(run.latent[pictures])
+        self._kept = run.latent._version, run.latent.detach().clone(), images
+        return images.detach()
