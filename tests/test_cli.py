@@ -143,6 +143,8 @@ WRONG = {
     "seed=-1": "seed=-1: not allowed here. Allowed: a whole number from 0 up. Try: seed=0",
     "size=[-8,64]": "size=[-8, 64]: not allowed here. Allowed: [height, width], two whole numbers of pixels from 1 up. "
     "Try: size=[128,128]",
+    "size=64x32": "size='64x32': not allowed here. Allowed: [height, width], two whole numbers of pixels from 1 up, as "
+    "size=[64,32]. Try: size=[128,128]",
     "size=[64]": "size=[64]: not allowed here. Allowed: [height, width], two whole numbers of pixels from 1 up. "
     "Try: size=[128,128]",
     "size=[4,64]": "size=[4, 64]: smaller than one code of the generator. Allowed: sides of at least 8 pixels. "

@@ -47,6 +47,14 @@ def config(*overrides):
     return resolved(compose(list(overrides)))
 
 
+def test_a_swept_schedule_keeps_its_keys_name_and_replaces_the_one_there(small_pair, tmp_path):
+    swept = "noise.factor={start: 0.3, end: 0.1},0.2,{start: 0.2, end: 0.1}"
+    assert sweep(f"hydra.sweep.dir={tmp_path}", "noise=cosine", swept, "a fox", pair=small_pair) == 0
+    factors = [yaml.safe_load((tmp_path / n / "config.yaml").read_text())["noise"]["factor"] for n in "012"]
+    assert factors == [{"start": 0.3, "end": 0.1}, 0.2, {"start": 0.2, "end": 0.1}]
+    assert ",noise.factor," in (tmp_path / "results.csv").read_text().splitlines()[0]
+
+
 # What a job is known by.
 
 

@@ -50,7 +50,10 @@ def _records(folders: Sequence[Path]) -> tuple[list[Path], list[Path]]:
     records = records_in(folders)
     if not records:
         shown = ", ".join(map(str, folders))
-        raise UserError(f"{shown}: no W&B record in it. Allowed: runs made with logger=wandb, the default")
+        raise UserError(
+            f"{shown}: no W&B record in it. Allowed: runs made with logger=wandb, the default. Where WANDB_DIR put the "
+            "records elsewhere: WANDB_DIR=FOLDER vqclip sync RUN"
+        )
     return records, [path for path in records if not is_uploaded(path)]
 
 

@@ -209,6 +209,9 @@ class Size:
     allowed: str = "[height, width], two whole numbers of pixels from 1 up"
 
     def check(self, value: Any) -> None:
+        sides = re.fullmatch(r"(\d+)(?:\s*[x×,]\s*(\d+))?", str(value))
+        if sides and int(sides[1]):  # size=64, size=128x64
+            raise ValueError(f"{self.allowed}, as size=[{sides[1]},{sides[2] or sides[1]}]")
         if not isinstance(value, list) or len(value) != 2 or any(type(v) is not int or v < 1 for v in value):
             raise ValueError
         if max(value) > self.high:

@@ -30,6 +30,8 @@ __all__ = [
 ]
 
 _ASSIGNED = re.compile(r"(?s)([+~]{0,2})([A-Za-z_][\w./@-]*)=(.*)")
+#: Not several of them, which a sweep takes one by one.
+_ONE_MAPPING = re.compile(r"(?s)\s*\{([^{}]|\{[^{}]*\})*\}\s*")
 _TAKEN_AWAY = re.compile(r"(~)([A-Za-z_]\w*)()")
 #: Groups where null means the choice of that name, and those where it means that nothing is chosen.
 _NULL_IS_NONE = ("callbacks", "logger", "noise")
@@ -222,7 +224,7 @@ def as_hydra_takes_it(overrides: Sequence[str]) -> list[str]:
             found.append(_without(key))
         elif is_group and (value in ("true", "false") or re.match(r"\s*\[\s*\{", value)):
             raise UserError(_no_option(key, value))
-        elif "{" in value and (known := key_at(key)) and isinstance(known.kind, Scheduled):
+        elif _ONE_MAPPING.fullmatch(value) and (known := key_at(key)) and isinstance(known.kind, Scheduled):
             found += [f"++{key}=null", f"++{key}={value}"]  # else what a schedule there has would be mixed into it
         elif value.lstrip().startswith("{") and value.rstrip().endswith("}") and key in ROOT.keys:
             replaced = isinstance(ROOT.keys[key], Target) and "_target_" in value
