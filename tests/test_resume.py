@@ -39,6 +39,7 @@ def _work(prompts, overrides, folder, kill=None):
     ``kill`` = (audit event, part of a path, count), and another signal than SIGKILL.
     """
     torch.set_num_threads(1)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # tests under nohup have it ignored
     os.dup2(os.open(f"{folder}.err", os.O_CREAT | os.O_WRONLY | os.O_TRUNC), 2)
     if kill:
         event, part, count, signum = (*kill, signal.SIGKILL)[:4]

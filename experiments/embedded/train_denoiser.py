@@ -48,8 +48,8 @@ def latents_of(args):
 
 
 def main():
-    p = parser(__doc__, minutes=62)
-    p.add_argument("--pool", type=int, default=28_032, help="pictures encoded before training begins")
+    p = parser(__doc__, minutes=146)
+    p.add_argument("--pool", type=int, default=56_064, help="pictures encoded before training begins")
     p.add_argument("--export", action="store_true", help="write the shipped file from the checkpoint, and stop")
     p.add_argument("--to", type=Path, default=EMBEDDED / "denoiser.safetensors")
     args = p.parse_args()
