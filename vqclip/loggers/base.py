@@ -31,15 +31,15 @@ class Media:
     crops: Tensor  #: one of each picture as a perceptor sees it, [B,3,S,S] in [0,1]
     latents: Tensor  #: [B,C,h,w]
     captions: list[str]  #: of each picture: prompt, step, scores
-    files: Mapping[str, Path]  #: the PNGs of pictures and crops on disk, by the names of ``pictures``
+    files: tuple[list[Path], list[Path]]  #: the PNGs on disk, of the pictures and of the crops
 
-    def pictures(self) -> dict[str, tuple[Tensor, str]]:
-        """Every picture and crop [3,H,W] by name, with its caption."""
-        kinds = (("picture", self.images), ("crop", self.crops))
+    def pictures(self) -> dict[str, tuple[Tensor, str, Path]]:
+        """Every picture and crop [3,H,W] by name, with its caption and its file."""
+        kinds = zip(("picture", "crop"), (self.images, self.crops), self.files, strict=True)
         return {
-            f"{kind}/{i:02d}": (x, caption)
-            for kind, xs in kinds
-            for i, (x, caption) in enumerate(zip(xs, self.captions, strict=True))
+            f"{kind}/{i:02d}": shown
+            for kind, xs, files in kinds
+            for i, shown in enumerate(zip(xs, self.captions, files, strict=True))
         }
 
 
@@ -70,7 +70,7 @@ def log_step(logger: Logger, step: int, numbers: Mapping[str, float], media: Med
         logger.show(step, numbers, media)
         return
     logger.log_metrics(dict(numbers), step)
-    for name, (x, caption) in (media.pictures() if media else {}).items():
+    for name, (x, caption, _) in (media.pictures() if media else {}).items():
         if isinstance(logger, TensorBoardLogger):
             logger.experiment.add_image(name, x, step)
         elif callable(show := getattr(logger, "log_image", None)) and logger not in _WITHOUT_PICTURES:

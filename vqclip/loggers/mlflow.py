@@ -39,7 +39,7 @@ class MlflowRun(RunView, MLFlowLogger):
     def show(self, step: int, numbers: Mapping[str, float], media: Media | None) -> None:
         if numbers:
             self.log_metrics(dict(numbers), step)
-        for name, (x, caption) in (media.pictures() if media else {}).items():
+        for name, (x, caption, _) in (media.pictures() if media else {}).items():
             self.experiment.log_image(self.run_id, pixels(x), key=name, step=step)
             if name.startswith("picture"):
                 self.experiment.set_tag(self.run_id, f"vqclip.{name}", caption)

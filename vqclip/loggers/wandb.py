@@ -67,8 +67,8 @@ class WandbRun(RunView, WandbLogger):
 
         shown: dict[str, Any] = {}
         if media:
-            for name, (_, caption) in media.pictures().items():
-                shown[name] = wandb.Image(str(media.files[name]), caption=caption)  # no second PNG of the same
+            for name, (_, caption, file) in media.pictures().items():
+                shown[name] = wandb.Image(str(file), caption=caption)  # no second PNG of the same
             for i, latent in enumerate(media.latents):
                 values = latent.float().flatten().numpy()  # as numpy has it: W&B's annotation knows lists only
                 shown[f"latent/{i:02d}"] = wandb.Histogram(values)  # pyright: ignore[reportArgumentType]

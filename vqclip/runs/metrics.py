@@ -48,9 +48,8 @@ class Metrics:
         media = None
         if snapshot:
             captions = [self._caption(i, step, scores) for i, scores in enumerate(snapshot.scores)]
-            places = [(f"{i:02d}", self.run.picture(i)) for i in range(len(captions))]
-            files = {f"picture/{i}": place.snapshot(step) for i, place in places}
-            files |= {f"crop/{i}": place.crop(step) for i, place in places}
+            places = [self.run.picture(i) for i in range(len(captions))]
+            files = [place.snapshot(step) for place in places], [place.crop(step) for place in places]
             media = Media(snapshot.images, snapshot.crops, snapshot.latents, captions, files)
         for logger in trainer.loggers:
             log_step(logger, step, numbers, media)

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cache
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from lightning_fabric.utilities import registry
 from pytorch_lightning.callbacks import Checkpoint, ModelSummary, ProgressBar
 from pytorch_lightning.loggers import Logger
 
@@ -21,9 +18,6 @@ from vqclip.config.schema import OURS
 from vqclip.module import Networks
 
 __all__ = ["callbacks_of", "hastened", "make_trainer"]
-
-# For every trainer Lightning looks through all installed packages; those of a sweep's jobs are the same.
-registry.entry_points = cache(entry_points)  # pyright: ignore[reportPrivateImportUsage]  # the name that it calls
 
 
 def callbacks_of(trainer: pl.Trainer) -> list[pl.Callback]:
