@@ -245,6 +245,8 @@ def test_a_fault_in_an_own_part_is_told_by_its_line(small_pair, tmp_path, capsys
 def test_what_lightning_refuses_is_a_sentence(small_pair, tmp_path):
     with pytest.raises(UserError, match=r"callbacks or trainer: .*LearningRateMonitor.* no logger"):
         run("a fox", small_pair, tmp_path / "run", callbacks=[pl.callbacks.LearningRateMonitor()])
+    with pytest.raises(UserError, match=r"Lightning refuses it: .*`nope`.* use any of .*`loss`, `include`"):
+        run("a fox", small_pair, tmp_path / "other", callbacks=[pl.callbacks.EarlyStopping("nope")])
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,8 @@
 import csv
 import hashlib
 import json
+import resource
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -162,3 +164,20 @@ def test_config_yaml_is_the_whole_resolved_config(small_pair, tmp_path):
     assert (
         config.prompts.include == ["a fox"] and config.steps == 4 and "${" not in (folder / "config.yaml").read_text()
     )
+
+
+def test_a_checkpoint_does_not_pass_through_the_systems_temporary_folder(small_pair, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))  # it may be small, full, or on another disk
+    run("a fox", [*small_pair, "steps=2"], tmp_path / "run")
+    assert (tmp_path / "run" / "last.ckpt").exists() and not list((tmp_path / "run").glob(".last*"))
+
+
+def test_a_disk_without_room_for_the_first_file_is_a_sentence(small_pair, tmp_path):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (500, limits[1]))
+    try:
+        with pytest.raises(UserError, match=r"run.json: File too large. Try: df -h .*run$"):
+            run("a fox", small_pair, tmp_path / "run")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    run("a fox", [*small_pair, "steps=1"], tmp_path / "run")  # the same command, with room

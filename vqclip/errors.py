@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import difflib
+import errno
+import os
 import shlex
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-__all__ = ["UserError", "closest", "explain_refusals", "shown"]
+__all__ = ["NO_ROOM", "UserError", "closest", "explain_refusals", "shown"]
+
+#: What a full disk, a quota and a limit of a file's size are told by.
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 class UserError(Exception):
@@ -29,7 +34,10 @@ def explain_refusals() -> Iterator[None]:
     except OSError as error:
         if not isinstance(error.filename, str):
             raise
-        raise UserError(f"{error.filename}: {error.strerror}. Try: ls -ld {shlex.quote(error.filename)}") from error
+        command, place = "ls -ld", error.filename
+        if error.errno in NO_ROOM:
+            command, place = "df -h", os.path.dirname(error.filename) or "."
+        raise UserError(f"{error.filename}: {error.strerror}. Try: {command} {shlex.quote(place)}") from error
 
 
 def closest(word: str, known: Iterable[str]) -> str:

@@ -177,23 +177,22 @@ def _job(cfg: DictConfig) -> float:
         from vqclip.io.wandb_server import probe
 
         probe(logger.get("mode"))
+    import logging
+
     import torch
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
-    from vqclip.config.resolve import resolved
-    from vqclip.runs.cost import sizes
     from vqclip.runs.execute import execute
     from vqclip.runs.status import DIVERGED, Diverged
 
     look_again()
+    logging.raiseExceptions = False  # a library's log that finds no room is no traceback
     sweep = HydraConfig.get().mode == RunMode.MULTIRUN
     folder = Path(HydraConfig.get().runtime.output_dir)
     if sweep and cfg.sweep:
         torch.set_num_threads(cfg.sweep.threads)
-        print(job_line(folder, cfg.sweep), flush=True)
-    if not sweep or (cfg.sweep and cfg.sweep.get("job", 1) == 1):  # the others are alike
-        print(sizes(resolved(cfg)), file=sys.stderr)
+    _announce(cfg, folder, sweep)
     try:
         with explain_refusals():
             result = result_of(lambda: execute(cfg, folder, resume=bool(cfg.sweep)), folder, study=sweep)
@@ -208,6 +207,17 @@ def _job(cfg: DictConfig) -> float:
     if result.status == DIVERGED:
         sys.exit(1)
     return result.score
+
+
+def _announce(cfg: DictConfig, folder: Path, sweep: bool) -> None:
+    """What begins: a sweep's job by number, and what a run will make, once where the jobs are alike."""
+    from vqclip.config.resolve import resolved
+    from vqclip.runs.cost import sizes
+
+    if sweep and cfg.sweep:
+        print(job_line(folder, cfg.sweep), flush=True)
+    if not sweep or (cfg.sweep and cfg.sweep.get("job", 1) == 1):
+        print(sizes(resolved(cfg)), file=sys.stderr)
 
 
 def _check_names(command: Command) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 from vqclip.classes import find
 from vqclip.config.schema import CLASSES, OURS, TRAINER
 from vqclip.errors import shown
+from vqclip.io.quiet import logging_from
 from vqclip.schedules import schedule
 
 __all__ = ["refusals"]
@@ -72,16 +73,11 @@ def _trainer(value: Mapping[str, Any]) -> Any:
 def _tried(path: str, value: Mapping[str, Any], make: Callable[[], Any], instead: str = "") -> Iterator[str]:
     if any(isinstance(item, Mapping) and "_target_" in item for item in value.values()):
         return  # an object among its arguments, which Hydra makes first
-    lightning = logging.getLogger("pytorch_lightning")
-    level = lightning.level
-    lightning.setLevel(logging.ERROR)
     try:
-        with warnings.catch_warnings():
+        with logging_from(logging.ERROR, "pytorch_lightning"), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             make()
     except Exception as error:  # whatever a class raises at what it does not take
         reason = " ".join(str(error).split()) or type(error).__name__
         what = value.get("_target_", "Lightning's Trainer")
         yield f"{path}: {what} does not take it here: {reason.rstrip('.!')}.{instead}"
-    finally:
-        lightning.setLevel(level)

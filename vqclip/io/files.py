@@ -7,6 +7,8 @@ import hashlib
 import json
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 
@@ -16,24 +18,35 @@ __all__ = ["append", "atomic_write", "read_text", "refuse_endless", "sha256", "w
 def atomic_write(path: Path, content: bytes) -> None:
     """Write ``content`` so that ``path`` is, at every moment, the old file or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with _naming(path):
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(temporary, 0o644)
+            os.replace(temporary, path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
 
 
 def append(path: Path, text: str) -> None:
     """Add to a file, made where it is not there; a symbolic link in its place is an error, not followed."""
     handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o644)
-    with os.fdopen(handle, "wb") as file:
+    with _naming(path), os.fdopen(handle, "wb") as file:
         file.write(text.encode("utf-8", "backslashreplace"))
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """What the system refuses is of this file: it names none where the disk is full."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = str(path)
+        raise
 
 
 def write_json(path: Path, content: dict) -> None:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import io
-import os
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.plugins.io import TorchCheckpointIO
 
+from vqclip.io.files import atomic_write
 from vqclip.runs.folder import RunFolder
 
-__all__ = ["Checkpointer"]
+__all__ = ["Checkpointer", "WholeFiles"]
 
 
 #: What Lightning and the step put into a checkpoint.
@@ -48,11 +50,18 @@ class Checkpointer(pl.Callback):
             print(f"{what} ({reason}). A resumed run begins that anew", file=sys.stderr)
 
     def save(self, trainer: pl.Trainer) -> None:
-        temporary = self.run.path / ".last.ckpt"
-        trainer.save_checkpoint(temporary)
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(self.run.checkpoint_file)
+        trainer.save_checkpoint(self.run.checkpoint_file)
+
+
+class WholeFiles(TorchCheckpointIO):
+    """Checkpoints written beside their place, then renamed; Lightning's own way leads through the system's /tmp."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        if "://" in str(path):  # where a ModelCheckpoint of the user's keeps its own
+            return super().save_checkpoint(checkpoint, path, storage_options)
+        file = io.BytesIO()
+        torch.save(checkpoint, file)
+        return atomic_write(Path(path), file.getvalue())
 
 
 def _unreadable(state: Any) -> str | None:

@@ -19,6 +19,7 @@ from pytorch_lightning.loggers import Logger, MLFlowLogger, WandbLogger
 from vqclip.config.instantiate import instantiate
 from vqclip.config.resolve import picture_config, resolved, without_secrets
 from vqclip.errors import UserError
+from vqclip.io.quiet import logging_from
 from vqclip.loggers import log_begin, log_result
 from vqclip.loggers.open import open_loggers
 from vqclip.module import LatentOptimisation, optimisation
@@ -237,18 +238,13 @@ def threads(count: int | None) -> Iterator[None]:
 @contextmanager
 def _quiet_libraries() -> Iterator[None]:
     """Within, no advice from the libraries that does not concern a user of ours; outside, all as the caller had it."""
-    logger = logging.getLogger("pytorch_lightning")
-    of_callbacks = logging.getLogger("pytorch_lightning.callbacks")
-    before = logger.level, of_callbacks.level
-    logger.setLevel(logging.WARNING)
-    of_callbacks.setLevel(logging.INFO)  # those that somebody asked for may speak
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", PossibleUserWarning)  # a loader's workers, an idle GPU, a resumed epoch
-            warnings.filterwarnings("ignore", category=FutureWarning, module="pytorch_lightning.utilities._pytree")
-            # A plain UserWarning, of which only the words are its own: our steps optimise by hand.
-            warnings.filterwarnings("ignore", "Using ModelCheckpoint with manual optimization")
-            yield
-    finally:
-        logger.setLevel(before[0])
-        of_callbacks.setLevel(before[1])
+    with (
+        logging_from(logging.WARNING, "pytorch_lightning"),
+        logging_from(logging.INFO, "pytorch_lightning.callbacks"),  # those that somebody asked for may speak
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("ignore", PossibleUserWarning)  # a loader's workers, an idle GPU, a resumed epoch
+        warnings.filterwarnings("ignore", category=FutureWarning, module="pytorch_lightning.utilities._pytree")
+        # A plain UserWarning, of which only the words are its own: our steps optimise by hand.
+        warnings.filterwarnings("ignore", "Using ModelCheckpoint with manual optimization")
+        yield

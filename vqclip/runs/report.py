@@ -13,7 +13,7 @@ from typing import Any
 
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 
-from vqclip.errors import UserError
+from vqclip.errors import NO_ROOM, UserError
 from vqclip.runs.folder import RunFolder
 from vqclip.runs.plan import RunPlan
 from vqclip.runs.provenance import inputs, machine, own_weights, versions
@@ -23,7 +23,6 @@ __all__ = ["Report", "keep_report"]
 
 _log = logging.getLogger(__name__)
 
-_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _NO_ENTRY = {errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ESTALE}
 _NO_ENTRY |= {errno.EISDIR, errno.ENOTEMPTY, errno.EEXIST}
 
@@ -109,15 +108,21 @@ def _named(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"
 
 
+def _is_of_lightnings_callbacks(error: BaseException) -> bool:
+    """Whether one of them refuses to go on: an EarlyStopping on a number that nobody has logged, say."""
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    return isinstance(error, RuntimeError) and frame.f_globals["__name__"].startswith("pytorch_lightning.callbacks.")
+
+
 def _explained(error: BaseException, run: RunFolder) -> BaseException:
     """What the system or Lightning refuses, in a sentence; anything else as it is."""
-    if isinstance(error, MisconfigurationException):  # a callback that wants a logger, say
+    if isinstance(error, MisconfigurationException) or _is_of_lightnings_callbacks(error):
         return UserError(f"callbacks or trainer: Lightning refuses it: {' '.join(str(error).split())}")
-    if not isinstance(error, OSError) or error.errno not in _NO_ROOM | _NO_ENTRY:
+    if not isinstance(error, OSError) or error.errno not in NO_ROOM | _NO_ENTRY:
         return error
     if not run.is_there():
         return RunError(f"{run}: the folder was removed while the run went on. Try: the same command again")
     where = error.filename or run
-    if error.errno in _NO_ROOM:
+    if error.errno in NO_ROOM:
         return RunError(f"{where}: no space left. What was written is kept; with space, go on: {run.resume_command}")
     return RunError(f"{where}: {error.strerror}. What was written is kept. To go on: {run.resume_command}")

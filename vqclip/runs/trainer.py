@@ -16,6 +16,7 @@ from vqclip.config.instantiate import instantiate
 from vqclip.config.meaning import steps_within
 from vqclip.config.schema import OURS
 from vqclip.module import Networks
+from vqclip.runs.checkpointer import WholeFiles
 
 __all__ = ["callbacks_of", "hastened", "make_trainer"]
 
@@ -39,8 +40,10 @@ def make_trainer(
     """
     arguments = instantiate({key: value for key, value in config["trainer"].items() if key not in OURS})
     limit = arguments.pop("limit_train_batches", None)  # Lightning would begin its range again and again
+    plugins = arguments.pop("plugins", None) or []
     return pl.Trainer(
         **arguments,
+        plugins=[*(plugins if isinstance(plugins, list) else [plugins]), WholeFiles()],
         default_root_dir=str(folder),
         max_steps=steps_within(limit, config["steps"]),
         max_epochs=-1,
