@@ -1,4 +1,4 @@
-"""Frozen layers that keep less give the same bits."""
+"""Frozen layers that keep less give the same bits, and gradients to rounding."""
 
 import pytest
 import torch
@@ -35,15 +35,18 @@ def gradient(function, x):
 
 @pytest.mark.parametrize("kernel", [1, 3])
 @pytest.mark.parametrize("form", [torch.contiguous_format, torch.channels_last])
-def test_same_bits_and_less_kept(kernel, form):
+def test_same_bits_and_less_kept(kernel, form, monkeypatch):
+    monkeypatch.setattr(frozen, "ROWS", 10)
     norm, conv = layers(kernel=kernel)
+    nn.init.normal_(norm.bias)
     x = torch.randn(2, 32, 24, 20).contiguous(memory_format=form)
     for ours, plain, most in (
         (lambda x: convolved(conv, x), conv, 0),
         (lambda x: activated(norm, conv, x), lambda x: conv(nn.functional.silu(norm(x))), x.nbytes + 1000),
     ):
         (y, dy, kept), (z, dz, plainly) = gradient(ours, x), gradient(plain, x)
-        assert torch.equal(y, z) and torch.equal(dy, dz)
+        assert torch.equal(y, z)
+        torch.testing.assert_close(dy, dz, rtol=1e-4, atol=1e-5)
         assert kept <= most < plainly
 
 
@@ -70,5 +73,5 @@ def test_a_decoder_keeps_less_than_half(small_pair, monkeypatch):
     monkeypatch.setattr(frozen, "LARGE", 2**62)
     again = generator.decode(z)
     assert torch.equal(picture, again)
-    assert torch.equal(grad, torch.autograd.grad(again.square().sum(), z)[0])
+    torch.testing.assert_close(grad, torch.autograd.grad(again.square().sum(), z)[0], rtol=1e-3, atol=1e-4)
     assert less < 0.6 * bytes_kept(lambda: generator.decode(z), [generator])

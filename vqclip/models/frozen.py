@@ -1,8 +1,10 @@
 """Layers whose weights take no gradient, keeping for the backward only what the gradient of their input needs.
 
 torch's convolution keeps its input, for the gradient of weights that are frozen here, and norm, SiLU and convolution in
-a row keep three tensors of a picture's size.  Here a convolution keeps none, the three together their input alone; the
-norm is computed again.  The same kernels on the same numbers: forward and gradient are the same bits.
+a row keep three tensors of a picture's size.  Here a convolution keeps none, the three together their input alone.
+Forward is the same bits.  The gradient of the three goes over the picture in strips of rows, which stay in a CPU's
+cache: a third of the time of torch's kernels, which go over memory once each and ask for more of it, and the same to
+rounding.
 """
 
 from __future__ import annotations
@@ -18,6 +20,8 @@ __all__ = ["LARGE", "activated", "convolved"]
 
 #: Places above which it pays: below, the norm costs more than the memory is worth.
 LARGE = 256 * 256
+#: Rows that a CPU works on in one go.
+ROWS = 64
 
 
 def convolved(conv: nn.Conv2d, x: Tensor) -> Tensor:
@@ -62,14 +66,36 @@ class _Activated(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
         x, mean, deviation = ctx.saved_tensors
         gradient = _to_input(ctx.conv, gradient, x)
-        # In place: asking the system for a picture's size of new memory costs more than the arithmetic.
-        torch.ops.aten.silu_backward.grad_input(gradient, _normed(ctx.norm, x)[0], grad_input=gradient)
-        sizes = (len(x), x.shape[1], x[0, 0].numel(), ctx.norm.num_groups)
-        only_input = [True, False, False]
-        found = torch.ops.aten.native_group_norm_backward(
-            gradient, x, mean, deviation, ctx.norm.weight, *sizes, only_input
-        )
-        return found[0], None, None
+        _through_activation(gradient, x, ctx.norm, mean, deviation)
+        return gradient, None, None
+
+
+def _through_activation(gradient: Tensor, x: Tensor, norm: nn.GroupNorm, mean: Tensor, deviation: Tensor) -> None:
+    """Turn the gradient of ``silu(norm(x))``, [n,C,H,W], into that of ``x``, in place.
+
+    Args:
+        mean, deviation: of every group [n,G], the latter as 1/deviation.
+    """
+    each = x.shape[1] // norm.num_groups
+
+    def wide(groups: Tensor) -> Tensor:
+        return groups.repeat_interleave(each, 1)[..., None, None]  # [n,C,1,1]
+
+    scale = wide(deviation) * norm.weight[:, None, None]
+    shift = norm.bias[:, None, None] - wide(mean) * scale
+    rows = ROWS if x.device.type == "cpu" else x.shape[2]
+    strips = list(zip(gradient.split(rows, 2), x.split(rows, 2), strict=True))
+    total = with_x = torch.zeros_like(scale)  # of the gradient, and of its product with x, by channel
+    for part, of_x in strips:
+        torch.ops.aten.silu_backward.grad_input(part, torch.addcmul(shift, of_x, scale), grad_input=part)
+        total = total + part.sum((2, 3), keepdim=True)
+        with_x = with_x + (part * of_x).sum((2, 3), keepdim=True)
+    # x moves its group's mean and deviation too.
+    total, with_x = ((s[..., 0, 0] * norm.weight).unflatten(1, (-1, each)).sum(2) for s in (total, with_x))
+    slope = (total * mean - with_x) * deviation**3 / (each * x[0, 0].numel())
+    level = -slope * mean - total * deviation / (each * x[0, 0].numel())
+    for part, of_x in strips:
+        part.mul_(scale).add_(torch.addcmul(wide(level), of_x, wide(slope)))
 
 
 def _normed(norm: nn.GroupNorm, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
