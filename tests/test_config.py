@@ -7,6 +7,7 @@ import pytest
 from hydra.utils import get_object
 from omegaconf import OmegaConf
 
+from vqclip import UserError
 from vqclip.checkpoints.cards import CARD_KEYS
 from vqclip.config.check import errors_in
 from vqclip.config.compose import compose
@@ -73,3 +74,12 @@ def test_what_cannot_change_the_picture_is_left_out_of_its_config():
     a = picture_config(resolved(compose(["logger=none", "tags=[x]", "memory.crop_chunk=4"], output_dir="here")))
     assert a == picture_config(resolved(compose(output_dir="there")))
     assert a != picture_config(resolved(compose(["seed=1"])))
+
+
+def test_what_an_own_experiment_gets_wrong_is_told(tmp_path):
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "mine.yaml").write_text("# @package _global_\nseed: ${oc.env:NO_SUCH_SEED,5}\n")
+    errors = errors_in(resolved(compose(["experiment=mine"], config_dir=str(tmp_path))))
+    assert len(errors) == 1 and "seed='5'" in errors[0] and "${oc.decode:${oc.env:NAME}}" in errors[0]
+    with pytest.raises(UserError, match=r"experiment: is chosen already.* Try: experiment=mine"):
+        compose(["+experiment=mine"], config_dir=str(tmp_path))

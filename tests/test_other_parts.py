@@ -1,7 +1,6 @@
 """Beside other people's parts: stock callbacks, limits, optimisers, a profiler, and numbers that are none any more."""
 
 import csv
-import json
 import shlex
 import subprocess
 import sys
@@ -11,7 +10,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from test_compare import browser  # noqa: F401
-from test_sweep import sweep
+from test_sweep import report, sweep
 
 from vqclip import UserError, load, run
 from vqclip.cli import main
@@ -26,10 +25,6 @@ from run import try_out  # noqa: E402
 CALLBACKS = "pytorch_lightning.callbacks"
 #: A latent that grows by its anchor's pull a million times a step.
 DIVERGING = ["optimizer={_target_:torch.optim.SGD,lr:1e6}", "loss.anchor=1e6", "steps=8"]
-
-
-def report(folder):
-    return json.loads((folder / "run.json").read_text())
 
 
 STOPPED = {

@@ -11,7 +11,7 @@ import yaml
 from checkpoint_files import SMALL_GUMBEL, random_vqgan, write_taming
 from conftest import CLIP_CONFIG
 from PIL import Image
-from safetensors.torch import load_file
+from test_starts import latents
 
 from vqclip import run
 from vqclip.config.compose import compose
@@ -26,10 +26,6 @@ from vqclip.schedules import schedule
 
 def rows(folder):
     return list(csv.DictReader((folder / "metrics.csv").open()))
-
-
-def latents(folder, picture=0):
-    return load_file(folder / f"picture-{picture:02d}" / "latents.safetensors")
 
 
 def cards(kind):

@@ -1,5 +1,6 @@
 """Videos: through the latents of a run or of several, and what is in the file."""
 
+import io
 import json
 import os
 import shutil
@@ -18,6 +19,7 @@ from player import played
 
 from vqclip import run
 from vqclip.cli import main
+from vqclip.io.bar import bar
 from vqclip.io.interpolation import MODES, frames_between, spherical, timeline
 from vqclip.io.video import write_video
 
@@ -273,3 +275,10 @@ def test_memory_does_not_grow_with_length(four, tmp_path):
     assert len(frames_of(tmp_path / "2000.mp4")) == 2000
     print(json.dumps(peak))
     assert peak[2000] < peak[200] + 20_000  # KiB
+
+
+def test_a_bar_is_a_line_in_ten_seconds_of_a_log_and_moves_in_a_terminal(monkeypatch):
+    monkeypatch.setattr("sys.stderr", io.StringIO())
+    assert bar([]).mininterval == 10
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    assert bar([]).mininterval < 1

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from tqdm import tqdm
 
+from vqclip.io.bar import bar
 from vqclip.module import optimisation
 from vqclip.runs.cost import TRIAL, Cost
 from vqclip.runs.recorder import Recorder
@@ -24,14 +24,8 @@ class Progress(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.clock: list[float] = []  # at the end of the first steps
-        self.bar = tqdm(
-            total=optimisation(pl_module).steps,
-            initial=trainer.global_step,
-            desc="optimising",
-            unit="step",
-            dynamic_ncols=True,
-            mininterval=0.1 if sys.stderr.isatty() else 10,  # each of them a line in a log
-        )
+        total = optimisation(pl_module).steps
+        self.bar = bar(total=total, initial=trainer.global_step, desc="optimising", unit="step")
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -139,7 +133,7 @@ class Interpolation(pl.Callback):
         stops = [Keyframe(z.to(module.device), module.picture) for z in recorder.best_latents()]
         if 1 < len(stops) <= self.most:
             total = self.frames * (len(stops) - 1) + 1
-            frames = tqdm(frames_between(stops, total, self.mode), desc="interpolating", total=total, unit="frame")
+            frames = bar(frames_between(stops, total, self.mode), desc="interpolating", total=total, unit="frame")
             write_video(recorder.run.interpolation, frames, self.fps)
 
 
@@ -165,7 +159,7 @@ class Upscale(pl.Callback):
 
         recorder = Recorder.of(trainer)
         self.upscaler.network.to(pl_module.device)
-        for i in tqdm(range(len(recorder.records)), desc="upscaling", unit="picture"):
+        for i in bar(range(len(recorder.records)), desc="upscaling", unit="picture"):
             picture = recorder.run.picture(i)
             large = self.upscaler(picture.image(picture.best)[0])
             atomic_write(picture.upscaled, png_bytes(large, None))  # best.png has the record

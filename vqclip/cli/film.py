@@ -97,8 +97,7 @@ def main(argv: Sequence[str]) -> int:
         _config([word for word in command.overrides if not word.startswith("prompts.include=")], prompt, command)
         for prompt in command.prompts or [None]
     ]
-    from tqdm import tqdm
-
+    from vqclip.io.bar import bar
     from vqclip.io.video import frame_rate
     from vqclip.runs.film import Camera, Film
 
@@ -108,7 +107,7 @@ def main(argv: Sequence[str]) -> int:
     folder = args.to or Path(datetime.now().strftime("outputs/%Y-%m-%d/%H-%M-%S"))
     options = {key: getattr(args, key) for key in ("frames", "each", "video", "stride", "keep", "fps")}
     film = Film(folder, scenes, camera=Camera(args.zoom, args.pan, args.turn, args.border), **options)
-    for _ in tqdm(film.run(), desc="frames", total=args.frames, initial=len(film.paths()), dynamic_ncols=True):
+    for _ in bar(film.run(), desc="frames", total=args.frames, initial=len(film.paths())):
         pass
     print(folder / "film.mp4")
     return 0

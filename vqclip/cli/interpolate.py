@@ -15,13 +15,13 @@ from typing import NoReturn
 import torch
 from omegaconf import DictConfig
 from torch import Tensor
-from tqdm import tqdm
 
 from vqclip.checkpoints.load import load_generator
 from vqclip.config.instantiate import instantiate
 from vqclip.config.overrides import with_overrides
 from vqclip.errors import UserError
 from vqclip.init import InitContext
+from vqclip.io.bar import bar
 from vqclip.io.interpolation import MODES, Keyframe, frames_between
 from vqclip.io.masks import MaskComposite
 from vqclip.io.video import write_video
@@ -128,7 +128,7 @@ def main(argv: Sequence[str]) -> int:
     path.parent.mkdir(parents=True, exist_ok=True)
     for out in [path, *([path.with_suffix(".gif")] if args.gif else [])]:
         frames = frames_between(stops, args.frames, args.mode, args.loop, args.ease)
-        write_video(out, tqdm(frames, desc=out.name, total=args.frames, unit="frame", dynamic_ncols=True), args.fps)
+        write_video(out, bar(frames, desc=out.name, total=args.frames, unit="frame"), args.fps)
         print(out)
     if args.show:
         show(path)

@@ -117,18 +117,19 @@ def _size(count: int) -> str:
 def _verify(chosen: list[Card], own: bool) -> int:
     from vqclip.checkpoints.convert import integrity_error
 
-    found, broken = 0, 0
-    for card in chosen:
-        for path in _files(card):
-            cause = integrity_error(path, card)
-            fix = card.fetch_command if card.urls else "put a good file there"
-            _report(path, cause, fix)
-            found, broken = found + 1, broken + bool(cause)
+    files: list[tuple[Path, Card | None, str]] = [
+        (path, card, card.fetch_command if card.urls else "put a good file there")
+        for card in chosen
+        for path in _files(card)
+    ]
     for path in sorted((cache_dir() / "own").glob("*.safetensors")) if own else []:
-        cause = integrity_error(path, None)
-        _report(path, cause, f"remove it: it is converted again from your own file ({path})")
-        found, broken = found + 1, broken + bool(cause)
-    print(f"{found} files, {broken} not whole" if broken else f"{found} files, all whole")
+        files.append((path, None, f"remove it: it is converted again from your own file ({path})"))
+    broken = 0
+    for path, card, fix in files:
+        cause = integrity_error(path, card)
+        print(f"BAD   {path}\n      {cause}\n      fix it: {fix}" if cause else f"whole {path}")
+        broken += bool(cause)
+    print(f"{len(files)} files, {broken or 'all'} {'not ' if broken else ''}whole")
     return 1 if broken else 0
 
 
@@ -136,10 +137,6 @@ def _files(card: Card) -> list[Path]:
     """What is here of a card."""
     places = [card.local] if card.local is not None else [card.kept, card.source]
     return [path for path in places if path.is_file()]
-
-
-def _report(path: Path, cause: str | None, fix: str) -> None:
-    print(f"BAD   {path}\n      {cause}\n      fix it: {fix}" if cause else f"whole {path}")
 
 
 def _fetch(chosen: list[Card]) -> int:

@@ -7,6 +7,7 @@ packages are imported only where a config names them (:mod:`vqclip.config.target
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
@@ -74,7 +75,10 @@ def _value_mistakes(value: Any, key: Key, path: str) -> Iterator[str]:
         key.kind.check(value)
     except ValueError as error:
         allowed = str(error) or key.allowed
-        yield f"{path}={shown(value)}: not allowed here. Allowed: {allowed}. Try: {path}={key.example}"
+        helps = f"Try: {path}={key.example}"
+        if isinstance(value, str) and re.fullmatch(r"-?[\d.]+(e-?\d+)?", value):
+            helps = "This is a text. Of an environment variable the number is ${oc.decode:${oc.env:NAME}}"
+        yield f"{path}={shown(value)}: not allowed here. Allowed: {allowed}. {helps}"
 
 
 def _not_a_mapping(value: Any, node: Group | Named | Target, path: str) -> str:

@@ -50,6 +50,8 @@ def explain(error: Exception, config_dir: str | None = None, overrides: Sequence
         if "append" in found[0]:
             return f"{key}: is there already, + is for what is not. Try: {key}=VALUE"
         return unknown_key(key, groups())
+    if found := re.search(r"Multiple values for (\S+)\. .* 'override \S+: (.+?)'", text):
+        return f"{found[1]}: is chosen already, + is for what is not. Try: {found[1]}={found[2]}"
     if found := re.search(r"Key '([^']+)' is not in struct full_key: (\S+)", text):
         return unknown_key(found[2], groups())
     if wrong := next(_no_choices(overrides), None):

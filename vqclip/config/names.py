@@ -211,31 +211,32 @@ def as_hydra_takes_it(overrides: Sequence[str]) -> list[str]:
     Raises:
         UserError: null for a group that a run cannot do without.
     """
-    found = []
-    for override in overrides:
-        match = _ASSIGNED.fullmatch(override)
-        mark, key, value = match.groups() if match else ("", "", "")
-        is_group = bool(key) and (conf_dir() / key).is_dir()
-        if override[:1] == "~" and override[1:] in _NULL_IS_NONE:
-            override, mark = _without(override[1:]), "~"
-        if mark or not key:
-            found.append(override)
-        elif is_group and (value.strip() == "null" or (value == "false" and key in _NULL_IS_NONE)):
-            found.append(_without(key))
-        elif is_group and (value in ("true", "false") or re.match(r"\s*\[\s*\{", value)):
+    return [word for override in overrides for word in _as_taken(override)]
+
+
+def _as_taken(override: str) -> list[str]:
+    if override[:1] == "~" and override[1:] in _NULL_IS_NONE:
+        return [_without(override[1:])]
+    match = _ASSIGNED.fullmatch(override)
+    if not match or match[1]:
+        return [override]
+    _, key, value = match.groups()
+    if (conf_dir() / key).is_dir():
+        if value.strip() == "null" or (value == "false" and key in _NULL_IS_NONE):
+            return [_without(key)]
+        if value in ("true", "false") or re.match(r"\s*\[\s*\{", value):
             raise UserError(_no_option(key, value))
-        elif _ONE_MAPPING.fullmatch(value) and (known := key_at(key)) and isinstance(known.kind, Scheduled):
-            found += [f"++{key}=null", f"++{key}={value}"]  # else what a schedule there has would be mixed into it
-        elif value.lstrip().startswith("{") and value.rstrip().endswith("}") and key in ROOT.keys:
+    if _ONE_MAPPING.fullmatch(value) and (known := key_at(key)) and isinstance(known.kind, Scheduled):
+        return [f"++{key}=null", f"++{key}={value}"]  # else what a schedule there has would be mixed into it
+    if value.lstrip().startswith("{"):
+        if value.rstrip().endswith("}") and key in ROOT.keys:
             replaced = isinstance(ROOT.keys[key], Target) and "_target_" in value
-            found += [f"~{key}", f"+{key}={value}"] if replaced else [f"++{key}={value}"]
-        elif value.lstrip().startswith("{") and re.search(r"(^|\.)(terms|callbacks|logger)(\.|$)", key):
-            found.append(f"++{key}={value}")
-        elif "." in key and _may_lack(key) and not re.search(r"[,(]", re.sub(r"(?s)\{.*\}", "", value)):
-            found.append(f"++{key}={value}")  # one that a config may lack: no + to be remembered
-        else:
-            found.append(override)
-    return found
+            return [f"~{key}", f"+{key}={value}"] if replaced else [f"++{key}={value}"]
+        if re.search(r"(^|\.)(terms|callbacks|logger)(\.|$)", key):
+            return [f"++{key}={value}"]
+    if "." in key and _may_lack(key) and not re.search(r"[,(]", re.sub(r"(?s)\{.*\}", "", value)):
+        return [f"++{key}={value}"]  # one that a config may lack: no + to be remembered
+    return [override]
 
 
 def _may_lack(key: str) -> bool:

@@ -215,18 +215,9 @@ def _is_known(path: str, digest: Any) -> bool:
 
 
 def _card_errors(config: Mapping[str, Any], what: str, known: Any) -> Iterator[tuple[str, str]]:
-    known = known if isinstance(known, Mapping) else {}
-    checkpoints = config.get("checkpoints")
-    if not isinstance(checkpoints, Mapping):
-        return
-    perceptors = checkpoints.get("perceptors")
-    cards = [("checkpoints.generator", "generator", checkpoints.get("generator"))]
-    cards += [("checkpoints.prior", "prior", checkpoints.get("prior"))]
-    cards += (
-        [(f"checkpoints.perceptors.{n}", n, c) for n, c in (perceptors or {}).items()]
-        if isinstance(perceptors, Mapping)
-        else []
-    )
+    known, checkpoints = _mapping(known), _mapping(config.get("checkpoints"))
+    cards = [(f"checkpoints.{n}", n, checkpoints.get(n)) for n in ("generator", "prior")]
+    cards += [(f"checkpoints.perceptors.{n}", n, card) for n, card in _mapping(checkpoints.get("perceptors")).items()]
     terms = _mapping(_mapping(config.get("loss")).get("terms"))
     cards += [(f"loss.terms.{n}", f"loss.terms.{n}", term) for n, term in terms.items()]
     for key, name, card in cards:

@@ -12,7 +12,7 @@ from filelock import FileLock, Timeout
 
 from vqclip.errors import UserError
 
-__all__ = ["is_busy", "lock_folder"]
+__all__ = ["lock_folder"]
 
 
 @contextmanager
@@ -39,14 +39,3 @@ def lock_folder(folder: Path) -> Iterator[None]:
         ) from None
     with held:
         yield
-
-
-def is_busy(folder: Path) -> bool:
-    """Whether another process holds a folder."""
-    if not (folder / ".lock").is_file():
-        return False
-    try:
-        with lock_folder(folder):
-            return False
-    except UserError:
-        return True

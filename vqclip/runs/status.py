@@ -26,7 +26,6 @@ __all__ = [
     "FINISHED",
     "INTERRUPTED",
     "RUNNING",
-    "STATUSES",
     "STOPPED_EARLY",
     "WITH_PICTURES",
     "Diverged",
@@ -39,8 +38,6 @@ STOPPED_EARLY = "stopped early"
 DIVERGED = "diverged"
 FAILED = "failed"
 INTERRUPTED = "interrupted"
-
-STATUSES = (RUNNING, FINISHED, STOPPED_EARLY, DIVERGED, FAILED, INTERRUPTED)
 
 #: Those that leave pictures with scores, to be compared, judged and interpolated.
 WITH_PICTURES = (FINISHED, STOPPED_EARLY)
