@@ -54,6 +54,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             _main(list(sys.argv[1:] if argv is None else argv))
         finally:
             sys.stdout.flush()
+    except KeyboardInterrupt:  # before a run began, which ends by itself, or in a tool
+        sys.exit(130)
     except OSError as error:  # of no file: nobody reads on, or what is printed finds no room
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python's own end would stumble over it
         # 141: as a shell tells of SIGPIPE.
