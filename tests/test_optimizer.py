@@ -1,9 +1,9 @@
-"""OneScaleAdam: places keep their proportions, pictures are apart, and a run by it resumes and repeats."""
+"""PlainSteps and OneScaleAdam: how far and where they go, that pictures are apart, that a run resumes and repeats."""
 
 import torch
 
 from vqclip import run
-from vqclip.optimizer import OneScaleAdam, alike_places
+from vqclip.optimizer import OneScaleAdam, PlainSteps, alike_places
 
 
 def moved(gradients, start=None, lr=0.1, **settings):
@@ -27,6 +27,17 @@ def test_a_picture_does_not_feel_the_others():
     g = torch.Generator().manual_seed(1)
     steps = [torch.randn(2, 4, 8, 8, generator=g) * torch.tensor([1.0, 50.0]).view(2, 1, 1, 1) for _ in range(3)]
     assert torch.equal(moved(steps)[:1], moved([step[:1] for step in steps]))
+
+
+def test_plain_steps_go_the_same_share_of_the_way_at_every_size_and_beside_others():
+    for shape in ((1, 4, 8, 8), (3, 4, 16, 8)):
+        latent = torch.nn.Parameter(torch.ones(shape))
+        optimizer = PlainSteps([latent], lr=0.25)
+        for _ in range(2):
+            optimizer.zero_grad()
+            (0.4 * latent.square().mean((1, 2, 3))).sum().backward()
+            optimizer.step()
+        torch.testing.assert_close(latent.detach(), torch.full(shape, 0.9**2))
 
 
 def test_coarse_spreads_a_places_gradient_to_its_neighbours_at_any_size():

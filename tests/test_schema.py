@@ -435,9 +435,9 @@ def test_a_term_that_is_not_chosen_is_said_to_be_so():
 
 
 def test_what_an_experiment_sets_of_another_start_can_be_taken_away():
-    (wrong,) = errors_in(resolved(compose(["experiment=drawing", "init=sine"])))
-    assert wrong == "init.noise: belongs to init=blank, and another is chosen. Try: ~init.noise"
-    assert errors_in(resolved(compose(["experiment=drawing", "init=sine", "~init.noise"]))) == []
+    (wrong,) = errors_in(resolved(compose(["experiment=drawing", "init=blank"])))
+    assert wrong == "init.std: belongs to init=noise, and another is chosen. Try: ~init.std"
+    assert errors_in(resolved(compose(["experiment=drawing", "init=blank", "~init.std"]))) == []
 
 
 @pytest.mark.parametrize("line", ["tags={a: 1}", "memory=[1]", "loss.terms=[]", "augmentations.crops=3"])

@@ -15,7 +15,7 @@ from ways import stands_break_and_rerun
 
 from vqclip import run
 from vqclip.checkpoints.cards import local_path
-from vqclip.checkpoints.load import load_generator
+from vqclip.checkpoints.load import load_generator, load_perceptor
 from vqclip.config.check import errors_in
 from vqclip.config.compose import compose
 from vqclip.config.instantiate import instantiate
@@ -104,7 +104,8 @@ def preset(tmp_path_factory):
         shapes = {f"features.{key}": value.shape for key, value in vgg16().features.state_dict().items()}
     rng = torch.Generator().manual_seed(0)
     torch.save({key: 0.05 * torch.randn(shape, generator=rng) for key, shape in shapes.items()}, file)
-    size = {"channels": 8, "side": 8, "patch": 2, "width": 24, "depth": 1, "heads": 2}  # of the tests' generator
+    size = {"channels": 8, "side": 8, "patch": 2, "width": 24, "depth": 1, "heads": 2}
+    size |= {"words": 8, "reader": "", "hidden": 4, "rank": 2}
     save_file(Denoiser(**size).state_dict(), file.with_name("denoiser.safetensors"), {"config": json.dumps(size)})
     more = {
         "perceptual": [f"loss.terms.perceptual.path={file}"],
@@ -147,6 +148,33 @@ def test_the_denoiser_knows_a_drawing_from_noise():
     mixed = z.flatten(2)[..., torch.randperm(256, generator=rng)].view_as(z)  # the same places in another order
     drawing, shuffled = (Denoised(1, SHIPPED)(view(GREY[:1], latent=latent)) for latent in (z, mixed))
     assert drawing < 0.5 * shuffled
+
+
+@torch.no_grad()
+def test_with_a_guidance_scale_the_denoiser_leads_to_what_is_asked_for():
+    cards = compose(["checkpoints/perceptors=[robust]"]).checkpoints
+    generator, reader = load_generator(cards.generator), load_perceptor("robust", cards.perceptors.robust)
+    codes = generator.codebook
+    noise = torch.randn(1, 16, 16, 16, generator=torch.Generator().manual_seed(0))
+    latent = codes.mean(0).view(-1, 1, 1) + 4 * codes.std(0).view(-1, 1, 1) * noise
+    include = F.normalize(reader.encode_text(["a red apple", "a blue car"]), dim=1)
+    seen = view(GREY, latent=latent.expand(2, -1, -1, -1), wanted=[(reader, Targets(include, None))])
+    for scale in (0, 3):
+        term = Denoised(1, SHIPPED, sigma=4, guidance_scale=scale)
+        clean = term._clean(term.denoiser, term.denoiser.standard(seen.latent), seen)
+        picture = generator.decode(term.denoiser.original(clean)).clamp(0, 1)
+        likeness = F.normalize(reader.encode_image(F.interpolate(picture, size=64, mode="area")), dim=1) @ include.T
+        if scale:
+            assert (likeness.diag() > likeness.flip(0).diag() + 0.2).all()
+        else:
+            assert torch.equal(*likeness)  # without words both are one picture
+
+
+def test_a_denoiser_that_nobody_reads_to_is_refused(tmp_path):
+    words = ["+loss/terms=[denoised]", "loss.terms.denoised.guidance_scale=3"]
+    with pytest.raises(UserError, match=r"guidance_scale: .* than embedded\. Try: 'checkpoints/perceptors=\[robust\]'"):
+        run("a fox", words, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_terms_own_keys_are_typed_and_a_file_of_it_that_is_not_there_is_named(small_pair, tmp_path):

@@ -21,6 +21,7 @@ __all__ = [
     "Gradient",
     "Image",
     "InitContext",
+    "Noise",
     "PixelNoise",
     "Prior",
     "Run",
@@ -37,6 +38,24 @@ class Sine:
 
     def __call__(self, start: InitContext) -> Tensor:
         return torch.sin(self.std * start.rng.normal("init", *start.shape))
+
+
+class Noise:
+    """Normal noise with the mean and the deviations of the generator's codes, channel by channel.
+
+    Args:
+        std: of the noise, in standard deviations of the codes; a denoiser (``vqclip.terms.Denoised``) asks for several.
+    """
+
+    needs = ("codebook",)
+
+    def __init__(self, std: float):
+        self.std = std
+
+    def __call__(self, start: InitContext) -> Tensor:
+        codes = start.generator.codebook
+        mean, deviation = (value.view(-1, 1, 1) for value in (codes.mean(0), codes.std(0)))
+        return mean + self.std * deviation * start.rng.normal("init", *start.shape).to(codes)
 
 
 class Blank:

@@ -198,7 +198,10 @@ class LatentOptimisation(pl.LightningModule):
 
     def view(self, image: Tensor, latent: Tensor, t: float, pictures: slice) -> View:
         """What a term of the objective may look at, of ``pictures``."""
-        return View(t, image, latent, self.start[pictures], self.generator, lambda: self.start_images()[pictures])
+        wanted = [(guide.perceptor, guide.targets.at(t)[0][1].of(pictures)) for guide in self.guides.values()]
+        return View(
+            t, image, latent, self.start[pictures], self.generator, lambda: self.start_images()[pictures], wanted
+        )
 
     def forget_start(self) -> None:
         """The start is another one from here on."""

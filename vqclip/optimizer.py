@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["OneScaleAdam", "alike_places", "clip_gradients", "needs_closure", "step_with"]
+__all__ = ["OneScaleAdam", "PlainSteps", "alike_places", "clip_gradients", "needs_closure", "step_with"]
 
 
 class OneScaleAdam(torch.optim.Optimizer):
@@ -68,6 +68,34 @@ class OneScaleAdam(torch.optim.Optimizer):
         state["square"].lerp_(grad.square().mean((1, 2, 3), keepdim=True), 1 - second)
         mean, square = state["mean"] / (1 - first ** state["step"]), state["square"] / (1 - second ** state["step"])
         latent.sub_(group["lr"] * mean / (square.sqrt() + group["eps"]))
+
+
+class PlainSteps(torch.optim.SGD):
+    """SGD whose steps do not shrink as pictures grow: gradients are taken n/2 times, n the numbers of a latent.
+
+    The objective's terms are means, so a number's gradient falls with how many there are.  Here a term
+    ``weight · mean((z − t)²)`` moves every number the share ``lr · weight`` of its way to t, at every size.
+
+    Args:
+        lr: see above.
+        momentum: as ``torch.optim.SGD`` has it.
+    """
+
+    def __init__(self, params: Any, lr: float, momentum: float = 0.0):
+        super().__init__(params, lr, momentum)
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """One step along the gradients that are there; what the closure gives, as torch's own do."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            for latent in group["params"]:
+                if latent.grad is not None:
+                    latent.grad.mul_(latent[0].numel() / 2)
+        super().step()
+        return loss
 
 
 def _with_coarse(grad: Tensor, weight: float) -> Tensor:

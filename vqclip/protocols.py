@@ -5,7 +5,7 @@ A part is any class with the methods below; nothing has to be inherited.  It is 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Protocol, runtime_checkable
 
@@ -173,6 +173,7 @@ class View:
     start: Tensor  #: the latent that the run began at [B,C,h,w]
     generator: Any  #: the Generator, with its codebook where it has one
     start_picture: Callable[[], Tensor]  #: decodes the start once, [B,3,H,W]; see :attr:`start_image`
+    wanted: Sequence[tuple[Perceptor, Targets]] = ()  #: every perceptor with what it should see of the whole picture
     vectors: Tensor | None = None  #: unit vectors of crops [B,n,D], with a gradient; for terms on crops
     targets: Targets | None = None  #: of the perceptor that gave the vectors
     weights: Tensor | None = None  #: of the crops, mean 1 over all of a picture's [B,n]; None where all count alike

@@ -52,7 +52,7 @@ class Search:
         """Steps of the run after which one of several starts has been chosen."""
         return self.count * self.trial
 
-    def require_of(self, generator: Any) -> None:
+    def require_of(self, networks: Any) -> None:
         """Refuse what a generator cannot do.
 
         Raises:
@@ -64,7 +64,7 @@ class Search:
             "clamp": (self.clamp, "codebook"),
         }
         for key, (on, need) in required.items():
-            if on and not hasattr(generator, need):
+            if on and not hasattr(networks.generator, need):
                 off = "false" if key == "clamp" else "null"
                 raise UserError(f"search.{key}: needs the generator's {need}, which it lacks. Try: search.{key}={off}")
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +18,10 @@ from torch import Tensor
 from vqclip.errors import UserError
 from vqclip.io.pixels import rgb
 from vqclip.protocols import View
-from vqclip.schedules import schedule
+from vqclip.schedules import ever, schedule
+
+if TYPE_CHECKING:
+    from vqclip.models.denoiser import Denoiser
 
 __all__ = [
     "CodebookDistance",
@@ -236,40 +239,60 @@ class PerceptualAnchor:
 
 
 class Denoised:
-    """``mean((x − D(x, σ))²)``, x the latent in the units that D was trained in and D(x, σ) held fixed.
+    """``mean((z − D(z, σ))²)``, D(z, σ) held fixed: what a denoiser makes of the latent, taken to have noise of σ.
 
-    D takes noise of the deviation σ out of a latent, so its gradient leads to what drawings look like, whatever they
-    show: regularisation by denoising (Romano et al. 2017, https://arxiv.org/abs/1611.02862). A large σ has a say in
-    shapes, a small one in lines.
+    Its gradient leads to what drawings look like: regularisation by denoising (Romano et al. 2017,
+    https://arxiv.org/abs/1611.02862).  A large σ has a say in shapes, a small one in lines.  With a guidance scale it
+    leads to drawings *of the prompts*: ``D = D() + scale · (D(include) − D())``, D() without words (classifier-free
+    guidance, Ho & Salimans 2022, https://arxiv.org/abs/2207.12598); what is excluded is the business of ``loss.beta``.
+    From normal noise of σ, with a falling σ and plain steps, this samples as a diffusion model does, guided by all the
+    other terms.
 
     Args:
         path: a file that ``experiments/embedded/train_denoiser.py`` wrote.
-        sigma: a number or a schedule; at 1 there is as much noise as picture.
+        sigma: a number or a schedule, in standard deviations of the latents; at 1 there is as much noise as picture.
+        guidance_scale: how far the prompts are followed, a number or a schedule; 0 for a denoiser that knows no words.
     """
 
-    def __init__(self, weight: Any, path: str, sigma: Any = 0.5):
+    def __init__(self, weight: Any, path: str, sigma: Any = 0.5, guidance_scale: Any = 0):
         from vqclip.checkpoints.cards import local_path
         from vqclip.models.denoiser import Denoiser
 
-        self.weight, self.sigma = weight, schedule(sigma)
+        self.weight, self.sigma, self.guidance_scale = weight, schedule(sigma), schedule(guidance_scale)
         self.denoiser = Denoiser.load(local_path(path), "loss.terms.denoised")
 
-    def require_of(self, generator: Any) -> None:
-        """Refuse a generator of other latents.
+    def require_of(self, networks: Any) -> None:
+        """Refuse a generator of other latents, and perceptors of which none reads for the denoiser.
 
         Raises:
             UserError: with the key.
         """
-        channels = generator.latent_shape(8 * generator.factor, 8 * generator.factor)[0]
+        channels = networks.generator.latent_shape(8 * networks.generator.factor, 8 * networks.generator.factor)[0]
         if channels != self.denoiser.channels:
             raise UserError(
                 f"loss.terms.denoised: its denoiser was trained on latents of {self.denoiser.channels} channels, this "
                 f"generator's have {channels}. Try: loss.terms.denoised=null, or checkpoints=embedded"
             )
+        readers = [getattr(guide.perceptor, "sha256", None) for guide in networks.guides.values()]
+        if ever(self.guidance_scale) and self.denoiser.reader not in readers:
+            raise UserError(
+                "loss.terms.denoised.guidance_scale: its denoiser knows texts by the vectors of another perceptor than "
+                f"{', '.join(networks.guides)}. Try: 'checkpoints/perceptors=[robust]', or "
+                "loss.terms.denoised.guidance_scale=0"
+            )
 
     def __call__(self, view: View) -> Tensor:
         denoiser = self.denoiser.to(view.latent.device)
-        x = denoiser.standard(view.latent.float())
         with torch.no_grad():
-            clean = denoiser(x, x.new_full((len(x),), self.sigma(view.progress)))
-        return _mean((x - clean).square())
+            x = denoiser.standard(view.latent.float())
+            clean = denoiser.original(self._clean(denoiser, x, view))
+        return _mean((view.latent.float() - clean).square())
+
+    def _clean(self, denoiser: Denoiser, x: Tensor, view: View) -> Tensor:
+        """Standard latents [B,C,h,w] without noise."""
+        sigma, scale = x.new_full((len(x),), self.sigma(view.progress)), self.guidance_scale(view.progress)
+        if not scale:
+            return denoiser(x, sigma)
+        (targets,) = (wanted for perceptor, wanted in view.wanted if perceptor.sha256 == denoiser.reader)
+        plain = denoiser(x, sigma)
+        return plain + scale * (denoiser(x, sigma, targets.include) - plain)

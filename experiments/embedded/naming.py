@@ -8,7 +8,8 @@
 
 All of it in results/naming_60, or in `--place`: results/naming has the first round, twenty prompts of seed 601.
 Rows: `prior`, `default`, `ceiling` (renderings through encode and decode), `drawing` (experiment=drawing),
-`drawing-quiet` (without noise on the crops), `drawing-old` (by the contrastive guide), or any by --override.
+`drawing-unguided` (by its denoiser alone), or any by --override.  `wordless`, `wordless-quiet` and `wordless-contrastive`
+are of an earlier recipe, whose denoiser read no words: on an empty sheet, without noise on the crops, by the other guide.
 """
 
 import argparse
@@ -25,8 +26,7 @@ from safetensors.torch import save_file
 KINDS = {"single": 20, "background": 12, "colour": 12, "two": 12, "style": 4}
 ROWS = {
     "drawing": ["experiment=drawing"],
-    "drawing-quiet": ["experiment=drawing", "noise.factor=0"],
-    "drawing-old": ["experiment=drawing", "checkpoints/perceptors=[embedded]"],
+    "drawing-unguided": ["experiment=drawing", "loss.alpha=0"],
 }
 
 

@@ -1,50 +1,88 @@
-"""The denoiser of the pair's latents: what drawings look like, whatever they show.
+"""The denoiser of the pair's latents: what drawings look like, with or without words for it.
 
-`python train_denoiser.py` needs the generator (as it ships) and `work/icons_robust.safetensors`; it encodes `--pool`
-pictures once (`work/latents.pt`), trains on them with noise of every size, and writes `work/denoiser.ckpt`; it goes on
-from there.  `--export` writes the running average as `vqclip/embedded/denoiser.safetensors`, and stops.
+`python train_denoiser.py` needs the generator and the robust guide (as they ship) and `work/icons_robust.safetensors`;
+it encodes `--pool` pictures and their captions once (`work/latents.pt`), trains on them with noise of every size, and
+writes `work/denoiser.ckpt`; it goes on from there.  `--export` writes the running average as
+`vqclip/embedded/denoiser.safetensors`, and stops.
 
-The noise's deviation is log-uniform over [.05, 4] standard deviations of the latents; the network, its scaling and the
-loss's weight are those of Karras et al. 2022 (https://arxiv.org/abs/2206.00364).
+The noise's deviation is log-uniform from .35 (of every seventh picture from .08) to 8 standard deviations of the
+latents; one caption in ten is left out, so that the network can do without (Ho & Salimans 2022,
+https://arxiv.org/abs/2207.12598); the network's scaling and the loss's weight are those of Karras et al. 2022
+(https://arxiv.org/abs/2206.00364).
 """
 
+import hashlib
 import math
 import random
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from common import Run, export, parser
-from data import FAMILIES, HERE, Painter, load_icons, random_scene
+from data import FAMILIES, HERE, Painter, caption, load_icons, random_scene
 from export import licence
 
-from vqclip.checkpoints.load import load_generator
+from vqclip.checkpoints.load import load_generator, load_perceptor
 from vqclip.models.denoiser import Denoiser
 
-CONFIG = {"channels": 16, "side": 16, "patch": 2, "width": 192, "depth": 6, "heads": 3}
-RATE, BATCH, SMALLEST, LARGEST = 1.5e-3, 128, 0.05, 4.0
 EMBEDDED = HERE.parents[1] / "vqclip" / "embedded"
+READER = EMBEDDED / "robust.safetensors"
+CONFIG = {
+    **{"channels": 16, "side": 16, "patch": 2, "width": 192, "depth": 6, "heads": 3, "words": 256},
+    **{"hidden": 1024, "rank": 192},
+    "reader": hashlib.sha256(READER.read_bytes()).hexdigest(),
+}
+RATE, BATCH = 1.2e-3, 128
+CAPTIONS = 3  # a picture's
 
 
 @torch.no_grad()
 def latents_of(args):
-    """Encoded pictures [N,16,16,16] in half precision, from their file or drawn: a quarter canonically."""
+    """Encoded pictures [N,16,16,16] and their captions' unit vectors [N,3,256], in half precision.
+
+    From their file, or drawn: a quarter canonically.
+    """
     path = args.work / "latents.pt"
     if path.exists():
         return torch.load(path)
     generator = load_generator({"path": str(EMBEDDED / "generator.safetensors")}).to(args.device)
+    reader = load_perceptor("robust", {"path": str(READER)}).to(args.device)
     painter = Painter(load_icons("robust", args.work), args.device)
     rng, places, out = random.Random(args.seed), torch.Generator().manual_seed(args.seed), []
     for i in range(0, args.pool, 64):
         kinds = ("single" if rng.random() < 0.35 else None for _ in range(64))
         scenes = [random_scene(rng, kind=kind, sets=len(FAMILIES["robust"])) for kind in kinds]
         pictures = painter.draw(scenes, None if i // 64 % 4 == 0 else places)
+        tokens = reader.tokenize([caption(scene, rng) for scene in scenes for _ in range(CAPTIONS)]).to(args.device)
+        words = F.normalize(reader.model.encode_text(tokens).float(), dim=1).unflatten(0, (-1, CAPTIONS))
         with torch.autocast(args.device, torch.bfloat16):
-            out.append(generator.encode(pictures).half().cpu())
+            out.append((generator.encode(pictures).half().cpu(), words.half().cpu()))
         if i % 1280 == 0:
             print(f"latents: {i} of {args.pool}", flush=True)
-    latents = torch.cat(out)[: args.pool]
-    torch.save(latents, path)
-    return latents
+    both = tuple(torch.cat(parts)[: args.pool] for parts in zip(*out, strict=True))
+    torch.save(both, path)
+    return both
+
+
+@torch.no_grad()
+def fit_sketch(model, latents, words, ridge=20.0):
+    """Set the network of mean pictures by least squares: random features of the words, then as few numbers as carry it.
+
+    The training goes on from there, with all the rest.
+    """
+    enter, _, narrow, leave, _ = model.sketch
+    torch.nn.init.normal_(enter.weight, std=1 / 16)
+    torch.nn.init.normal_(enter.bias, std=1 / 4)
+    features = torch.relu(enter((words - model.usual) * model.words**0.5))
+    target = model.standard(latents.float()).flatten(1)
+    mean = target.mean(0)
+    gram = features.T @ features + ridge * torch.eye(features.shape[1]).to(features)
+    weights = torch.linalg.solve(gram, features.T @ (target - mean))
+    fitted = features @ weights
+    axes = torch.linalg.eigh(fitted.T @ fitted).eigenvectors[:, -narrow.out_features :]
+    narrow.weight.copy_((weights @ axes).T)
+    leave.weight.copy_(axes)
+    leave.bias.copy_(mean)
 
 
 def main():
@@ -61,21 +99,27 @@ def main():
     if args.export:
         ship(args, Run("denoiser", args, model, optimiser, RATE), batch)
         return
-    latents = latents_of(args).to(args.device)
+    latents, words = (part.to(args.device) for part in latents_of(args))
     some = latents[:4000].float()
     model.mean.copy_(some.mean((0, 2, 3)))  # before the run copies the model for its average
     model.std.copy_(some.std((0, 2, 3)))
+    model.usual.copy_(words[:, 0].float().mean(0))
+    fit_sketch(model, latents, words[:, 0].float())
     run = Run("denoiser", args, model, optimiser, RATE)
     generator = torch.Generator(args.device).manual_seed(args.seed + run.step)
     draw = {"generator": generator, "device": args.device}
     for _ in run:
-        x = model.standard(latents[torch.randint(len(latents), (batch,), **draw)].float())
-        sigma = SMALLEST * torch.exp(torch.rand(batch, **draw) * math.log(LARGEST / SMALLEST))
+        which = torch.randint(len(latents), (batch,), **draw)
+        x = model.standard(latents[which].float())
+        said = words[which, torch.randint(CAPTIONS, (batch,), **draw)].float()
+        said = said * (torch.rand(batch, 1, **draw) > 0.1)
+        smallest = torch.where(torch.rand(batch, **draw) < 0.15, 0.08, 0.35).log()
+        sigma = torch.exp(smallest + torch.rand(batch, **draw) * (math.log(8) - smallest))
         noise = torch.randn(x.shape, **draw) * sigma.view(-1, 1, 1, 1)
         with torch.autocast(args.device, torch.bfloat16):
-            clean = model(x + noise, sigma)
+            clean = model(x + noise, sigma, said)
         error = (clean.float() - x).square().mean((1, 2, 3))
-        middle = error[(sigma > 0.5) & (sigma < 1)]
+        middle = error[(sigma > 0.8) & (sigma < 1.3)]
         stats = {"middle": middle.mean()} if len(middle) else {}
         run.update((error * (sigma.square() + 1) / sigma.square()).mean(), **stats)
 

@@ -293,3 +293,8 @@ CLASSES["vqclip.optimizer.OneScaleAdam"] = Group(
     },
     title="optimizer=one_scale",
 )
+CLASSES["vqclip.optimizer.PlainSteps"] = Group(
+    "SGD whose steps do not shrink as pictures grow.",
+    {**_OPTIMISER, "momentum": Key(Number(0, 0.999), "0", "as torch.optim.SGD has it", needed=False)},
+    title="optimizer=plain",
+)

@@ -35,6 +35,11 @@ STARTS: dict[str, Group] = {
         },
         title="init=image",
     ),
+    "vqclip.init.Noise": Group(
+        "Normal noise with the mean and the deviations of the generator's codes, channel by channel.",
+        {"std": Key(Number(0, 1e3), "4", "of the noise", "standard deviations of the codes")},
+        title="init=noise",
+    ),
     "vqclip.init.Blank": Group(
         "An empty sheet with a spot of noise in its middle, for a guide that draws.",
         {

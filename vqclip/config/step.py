@@ -157,6 +157,7 @@ _TERMS = {
         {
             "path": Key(Text("a file of train_denoiser.py's"), "pkg://vqclip/embedded/denoiser.safetensors", "weights"),
             "sigma": Key(Scheduled(1e-3, 100), "0.5", "noise that it looks for; 1 is as much as picture", needed=False),
+            "guidance_scale": Key(Scheduled(0, 100), "0", "how far it follows prompts; 0: not at all", needed=False),
         },
     ),
     "PixelAnchor": _term("pixels", "Mean squared difference from the picture of the start."),

@@ -1,11 +1,12 @@
-"""What drawings' latents look like: a network that takes the noise out of a latent, whatever the picture shows.
+"""What drawings' latents look like: a network that takes the noise out of a latent, with or without words for it.
 
-It knows no words. Trained by `experiments/embedded/train_denoiser.py` as the denoiser of Karras et al. 2022
-(https://arxiv.org/abs/2206.00364); `vqclip.terms.Denoised` holds a latent near to what it says.
+Trained by `experiments/embedded/train_denoiser.py` as the denoiser of Karras et al. 2022
+(https://arxiv.org/abs/2206.00364); `vqclip.terms.Denoised` leads a latent to what it says.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -18,6 +19,29 @@ from vqclip.models.shipped import load_shipped_of
 __all__ = ["Denoiser"]
 
 
+class _Block(nn.Module):
+    """A transformer's layer, its norms scaled and shifted by a condition (Peebles & Xie 2022, arXiv 2212.09748)."""
+
+    def __init__(self, width: int, heads: int):
+        super().__init__()
+        self.heads = heads
+        self.first, self.second = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.attend, self.gather = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.widen, self.narrow = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+        self.change = nn.Linear(width, 4 * width)
+        nn.init.zeros_(self.change.weight)
+        nn.init.zeros_(self.change.bias)
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        """Tokens [B,n,width] under a condition [B,width]."""
+        scale, shift, scale_after, shift_after = self.change(condition)[:, None].chunk(4, 2)
+        parts = self.attend(self.first(x) * (1 + scale) + shift)
+        q, k, v = rearrange(parts, "b n (three h d) -> three b h n d", three=3, h=self.heads)
+        x = x + self.gather(rearrange(F.scaled_dot_product_attention(q, k, v), "b h n d -> b n (h d)"))
+        wide = F.gelu(self.widen(self.second(x) * (1 + scale_after) + shift_after), approximate="tanh")
+        return x + self.narrow(wide)
+
+
 class Denoiser(nn.Module):
     """A transformer over patches of a latent.
 
@@ -26,24 +50,53 @@ class Denoiser(nn.Module):
         side: of the latents that it was trained on, in places; others are read with their positions stretched.
         patch: side of a patch, in places.
         width, depth, heads: of the transformer.
+        words: D, the length of the vectors that texts come as.
+        reader: SHA-256 of the file of the perceptor whose vectors these are.
+        hidden, rank: of the network that says what a text's pictures are like on average.
     """
 
     mean: Tensor  #: of the training latents, by channel [C]
     std: Tensor  #: the same of their deviation [C]
+    usual: Tensor  #: mean of the training captions' vectors [D]
 
-    def __init__(self, channels: int, side: int, patch: int, width: int, depth: int, heads: int):
+    def __init__(
+        self,
+        channels: int,
+        side: int,
+        patch: int,
+        width: int,
+        depth: int,
+        heads: int,
+        words: int,
+        reader: str,
+        hidden: int,
+        rank: int,
+    ):
         super().__init__()
-        self.channels, self.patch, self.grid = channels, patch, side // patch
+        self.channels, self.side, self.patch, self.words, self.reader = channels, side, patch, words, reader
+        self.grid = side // patch
         self.enter = nn.Linear(channels * patch**2, width)
         self.positions = nn.Parameter(torch.randn(self.grid**2, width) * 0.02)
         self.level = nn.Sequential(nn.Linear(32, width), nn.SiLU(), nn.Linear(width, width))
-        layer = nn.TransformerEncoderLayer(width, heads, 4 * width, 0.0, "gelu", batch_first=True, norm_first=True)
-        self.layers = nn.TransformerEncoder(layer, depth, nn.LayerNorm(width), enable_nested_tensor=False)
+        self.read = nn.Sequential(nn.Linear(words, 2 * width), nn.SiLU(), nn.Linear(2 * width, width))
+        self.sketch = nn.Sequential(
+            nn.Linear(words, hidden),
+            nn.ReLU(),
+            nn.Linear(hidden, rank, bias=False),
+            nn.Linear(rank, channels * side**2),
+            nn.Unflatten(1, (channels, side, side)),
+        )
+        self.enter_sketch = nn.Linear(channels * patch**2, width)
+        self.blocks = nn.ModuleList(_Block(width, heads) for _ in range(depth))
+        self.norm = nn.LayerNorm(width)
         self.leave = nn.Linear(width, channels * patch**2)
         nn.init.zeros_(self.leave.weight)
         nn.init.zeros_(self.leave.bias)
+        nn.init.zeros_(self.enter_sketch.weight)
+        nn.init.zeros_(self.enter_sketch.bias)
         self.register_buffer("mean", torch.zeros(channels))
         self.register_buffer("std", torch.ones(channels))
+        self.register_buffer("usual", torch.zeros(words))
 
     @classmethod
     def load(cls, path: str | Path, key: str) -> Denoiser:
@@ -63,27 +116,55 @@ class Denoiser(nn.Module):
         """Latents [B,C,h,w] in units of the training latents' deviations."""
         return (z - self.mean.view(-1, 1, 1)) / self.std.view(-1, 1, 1)
 
-    def forward(self, x: Tensor, sigma: Tensor) -> Tensor:
-        """Standard latents [B,C,h,w] with noise of the deviations ``sigma`` [B] → without it, as far as one can say."""
+    def original(self, x: Tensor) -> Tensor:
+        """The other way."""
+        return x * self.std.view(-1, 1, 1) + self.mean.view(-1, 1, 1)
+
+    def forward(self, x: Tensor, sigma: Tensor, words: Tensor | None = None) -> Tensor:
+        """Standard latents without their noise, as far as one can say: [B,C,h,w] → [B,C,h,w].
+
+        Args:
+            x: latents with normal noise on them.
+            sigma: its deviation [B].
+            words: unit vectors of texts [B,D]; one of zeros says nothing, as None does for all.
+        """
         level = sigma.view(-1, 1, 1, 1)
         norm = (level.square() + 1).sqrt()
-        return x / norm.square() + level / norm * self._guess(x / norm, sigma.log() / 4)
+        words = x.new_zeros(len(x), self.words) if words is None else words
+        return x / norm.square() + level / norm * self._guess(x / norm, sigma.log() / 4, words)
 
-    def _guess(self, x: Tensor, level: Tensor) -> Tensor:
+    def likely(self, words: Tensor) -> Tensor:
+        """Vectors [B,D] → the mean of the standard latents of such pictures, [B,C,side,side]."""
+        return self.sketch((words - self.usual) * self.words**0.5)
+
+    def _guess(self, x: Tensor, level: Tensor, words: Tensor) -> Tensor:
         height, width = x.shape[-2:]
         p = self.patch
         x = F.pad(x, (0, -width % p, 0, -height % p), mode="replicate")
         rows, columns = x.shape[-2] // p, x.shape[-1] // p
         waves = level[:, None] * torch.exp(torch.linspace(0, 4, 16)).to(level)
-        condition = self.level(torch.cat([waves.sin(), waves.cos()], 1))[:, None]
-        tokens = self.enter(rearrange(x, "b c (h p) (w q) -> b (h w) (c p q)", p=p, q=p))
-        tokens = self.layers(tokens + self._positions(rows, columns) + condition)
-        out = rearrange(self.leave(tokens), "b (h w) (c p q) -> b c (h p) (w q)", h=rows, p=p, q=p)
+        noise = self.level(torch.cat([waves.sin(), waves.cos()], 1))
+        any_words = words.any(1, keepdim=True)
+        said = self.read((words - self.usual) * self.words**0.5) * any_words
+        sketch = self._sized(self.likely(words) * any_words[..., None, None], x.shape[-2:])
+        tokens = self.enter(self._patches(x)) + self.enter_sketch(self._patches(sketch))
+        tokens = tokens + rearrange(self._positions(rows, columns), "d h w -> (h w) d") + noise[:, None]
+        for block in self.blocks:
+            tokens = block(tokens, F.silu(noise + said))
+        out = self.leave(self.norm(tokens))
+        out = rearrange(out, "b (h w) (c p q) -> b c (h p) (w q)", h=rows, p=p, q=p)
         return out[..., :height, :width]
 
+    def _patches(self, x: Tensor) -> Tensor:
+        return rearrange(x, "b c (h p) (w q) -> b (h w) (c p q)", p=self.patch, q=self.patch)
+
     def _positions(self, rows: int, columns: int) -> Tensor:
-        if (rows, columns) == (self.grid, self.grid):
-            return self.positions
         square = rearrange(self.positions, "(h w) d -> 1 d h w", h=self.grid)
-        stretched = F.interpolate(square, size=(rows, columns), mode="bilinear", align_corners=False)
-        return rearrange(stretched, "1 d h w -> (h w) d")
+        return self._sized(square, (rows, columns))[0]
+
+    @staticmethod
+    def _sized(maps: Tensor, size: Sequence[int]) -> Tensor:
+        """Maps [B,C,h,w], stretched to another size where theirs is another."""
+        if tuple(maps.shape[-2:]) == tuple(size):
+            return maps
+        return F.interpolate(maps, size=tuple(size), mode="bilinear", align_corners=False)

@@ -51,9 +51,6 @@ def build(plan: RunPlan) -> LatentOptimisation:
     generator = load_generator(config["checkpoints"]["generator"]).to(**_CANONICAL)
     require_of(generator, config)
     parts = _parts(config)
-    for part in (parts["search"], *getattr(parts["objective"], "terms", {}).values()):
-        if hasattr(part, "require_of"):
-            part.require_of(generator)
     generator.checkpointed = config["memory"]["checkpoint_decoder"]
     generator.strip = config["memory"].get("strip")
     prompts = config["prompts"]
@@ -67,6 +64,9 @@ def build(plan: RunPlan) -> LatentOptimisation:
         targets = targets_of(perceptor, include, extras, exclude, prompts)
         guides[name] = Guide(perceptor, card.get("weight", 1) / total, targets)
     networks = Networks(generator, guides, usable(config["memory"].get("devices")))
+    for part in (parts["search"], *getattr(parts["objective"], "terms", {}).values()):
+        if hasattr(part, "require_of"):
+            part.require_of(networks)
     make = partial(LatentOptimisation, networks=networks, seeds=plan.seeds, **parts)
     texts = [", ".join(texts_of(prompt, *extras, at=0.0)) for prompt in include]
     start = _start(config, _init_context(plan, generator, texts, lambda z: make(z0=z).snapshot()[1]["score"]))
