@@ -3,6 +3,8 @@
 import json
 import math
 
+from types import SimpleNamespace
+
 import pytest
 import pytorch_lightning as pl
 import torch
@@ -134,7 +136,7 @@ def test_an_overlay_brings_the_start_back(make_module):
 
 def test_what_a_generator_lacks_is_told():
     with pytest.raises(UserError, match=r"search\.stages: needs the generator's encode"):
-        Search(stages=[{"size": [8, 8], "share": 0.5}]).require_of(object())
+        Search(stages=[{"size": [8, 8], "share": 0.5}]).require_of(SimpleNamespace(generator=object()))
 
 
 WRONG = {

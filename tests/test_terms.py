@@ -156,11 +156,11 @@ def test_with_a_guidance_scale_the_denoiser_leads_to_what_is_asked_for():
     generator, reader = load_generator(cards.generator), load_perceptor("robust", cards.perceptors.robust)
     codes = generator.codebook
     noise = torch.randn(1, 16, 16, 16, generator=torch.Generator().manual_seed(0))
-    latent = codes.mean(0).view(-1, 1, 1) + 4 * codes.std(0).view(-1, 1, 1) * noise
+    latent = codes.mean(0).view(-1, 1, 1) + 8 * codes.std(0).view(-1, 1, 1) * noise
     include = F.normalize(reader.encode_text(["a red apple", "a blue car"]), dim=1)
     seen = view(GREY, latent=latent.expand(2, -1, -1, -1), wanted=[(reader, Targets(include, None))])
     for scale in (0, 3):
-        term = Denoised(1, SHIPPED, sigma=4, guidance_scale=scale)
+        term = Denoised(1, SHIPPED, sigma=8, guidance_scale=scale)
         clean = term._clean(term.denoiser, term.denoiser.standard(seen.latent), seen)
         picture = generator.decode(term.denoiser.original(clean)).clamp(0, 1)
         likeness = F.normalize(reader.encode_image(F.interpolate(picture, size=64, mode="area")), dim=1) @ include.T

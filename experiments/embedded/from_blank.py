@@ -1,8 +1,7 @@
-"""Pictures from an empty sheet: `python from_blank.py strips|weights` writes `results/from_blank/<name>.jpg`.
+"""Pictures out of noise: `python from_blank.py strips|weights` writes `results/from_blank/<name>.jpg`.
 
 `strips`: six prompts by `experiment=drawing`, a row each, from the first snapshot to the last. `weights`: four
-prompts, a row each; over the columns loss.beta with an exclude, then noise.factor.  (loss.alpha is loss.beta the
-other way round: where the anchor is 0, only their ratio counts.)
+prompts, a row each; over the columns loss.alpha, loss.beta with an exclude, then noise.factor.
 Further arguments are overrides of the engine.
 """
 
@@ -24,10 +23,11 @@ FOUR = ["an apple", "a mushroom", "a car", "a heart"]
 QUIET = ["experiment=drawing", "logger=none", "callbacks=none"]
 #: Overrides by what stands above their column.
 COLUMNS = {
-    "beta 0": ["loss.beta=0"],
-    "exclude red, .5": ["prompts.exclude=red", "loss.beta=0.5"],
-    "exclude red, 1": ["prompts.exclude=red", "loss.beta=1"],
-    "noise 0": ["noise.factor=0"],
+    "alpha 0": ["loss.alpha=0"],
+    "alpha 1": [],
+    "alpha 5": ["loss.alpha=5"],
+    "without red, beta 2": ["prompts.exclude=red", "loss.beta=2"],
+    "without red, beta 5": ["prompts.exclude=red", "loss.beta=5"],
     "noise 1": ["noise.factor=1"],
 }
 

@@ -76,7 +76,7 @@ def _value_mistakes(value: Any, key: Key, path: str) -> Iterator[str]:
     except ValueError as error:
         allowed = str(error) or key.allowed
         helps = f"Try: {path}={key.example}"
-        if isinstance(value, str) and re.fullmatch(r"-?[\d.]+(e-?\d+)?", value):
+        if isinstance(value, str) and re.fullmatch(r"-?(\d+\.?\d*|\.\d+)(e-?\d+)?", value):
             helps = "This is a text. Of an environment variable the number is ${oc.decode:${oc.env:NAME}}"
         yield f"{path}={shown(value)}: not allowed here. Allowed: {allowed}. {helps}"
 
