@@ -19,7 +19,7 @@ from vqclip.config.check import errors_in
 from vqclip.config.compose import compose, compose_all, first_of_sweep
 from vqclip.config.grammar import quote
 from vqclip.config.kinds import Anything, Scheduled
-from vqclip.config.names import key_at, nearest, owner_of, unknown_overrides
+from vqclip.config.names import key_at, nearest, owners_of, unknown_overrides
 from vqclip.config.nodes import Group, Key, Named, Target
 from vqclip.config.reference import groups, reference, rows
 from vqclip.config.resolve import resolved
@@ -286,7 +286,7 @@ def test_the_nearest_key():
     assert nearest("loss.alfa") == " Did you mean loss.alpha?"
     assert nearest("lr") == " Did you mean optimizer.lr?"
     assert nearest("qqqq") == ""
-    assert owner_of("init.std") == "init=sine"
+    assert owners_of("init.std") == ["init=sine", "init=noise"]
     assert (
         unknown_overrides(["seed=1", "init.std=2", "optimizer.momentum=1", "loss.alpha.start=1", "hydra.run.dir=x"])
         == []
@@ -436,7 +436,7 @@ def test_a_term_that_is_not_chosen_is_said_to_be_so():
 
 def test_what_an_experiment_sets_of_another_start_can_be_taken_away():
     (wrong,) = errors_in(resolved(compose(["experiment=drawing", "init=blank"])))
-    assert wrong == "init.std: belongs to init=noise, and another is chosen. Try: ~init.std"
+    assert wrong == "init.std: belongs to init=sine or init=noise, and another is chosen. Try: ~init.std"
     assert errors_in(resolved(compose(["experiment=drawing", "init=blank", "~init.std"]))) == []
 
 

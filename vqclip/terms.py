@@ -293,6 +293,6 @@ class Denoised:
         sigma, scale = x.new_full((len(x),), self.sigma(view.progress)), self.guidance_scale(view.progress)
         if not scale:
             return denoiser(x, sigma)
-        (targets,) = (wanted for perceptor, wanted in view.wanted if perceptor.sha256 == denoiser.reader)
+        targets = next(own for reader, own in view.wanted if getattr(reader, "sha256", None) == denoiser.reader)
         plain = denoiser(x, sigma)
         return plain + scale * (denoiser(x, sigma, targets.include) - plain)

@@ -8,8 +8,8 @@
 
 All of it in results/naming_60, or in `--place`: results/naming has the first round, twenty prompts of seed 601.
 Rows: `prior`, `default`, `ceiling` (renderings through encode and decode), `drawing` (experiment=drawing),
-`drawing-unguided` (by its denoiser alone), or any by --override.  `wordless`, `wordless-quiet` and `wordless-contrastive`
-are of an earlier recipe, whose denoiser read no words: on an empty sheet, without noise on the crops, by the other guide.
+`drawing-unguided` (by its denoiser alone), or any by --override.  `wordless`, `wordless-quiet` (without noise on the
+crops) and `wordless-contrastive` (by the other guide) are of an earlier recipe, whose denoiser read no words.
 """
 
 import argparse

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from vqclip.config.meaning import contradictions
-from vqclip.config.names import choice_of_term, owner_of
+from vqclip.config.names import choice_of_term, owners_of
 from vqclip.config.nodes import Group, Key, Named, Node, Target
 from vqclip.config.schema import CLASSES, ROOT
 from vqclip.config.targets import PASSED_ON, argument_errors, choices_of, is_for, nested_errors, one_of
@@ -107,8 +107,8 @@ def _group_mistakes(value: Mapping, group: Group, path: str, skip: frozenset[str
 
 def unknown(key: str, name: str, known: list[str], where: str = "") -> str:
     """That there is no such key, with the nearest one, else with those that there are."""
-    if owner := owner_of(key):
-        return f"{key}: belongs to {owner}, and another is chosen. Try: ~{key}"
+    if owners := owners_of(key):
+        return f"{key}: belongs to {' or '.join(owners)}, and another is chosen. Try: ~{key}"
     near = closest(name, known)
     allowed = "" if near or len(known) > 12 or not known else f" Allowed: {', '.join(known)}."
     if not known:

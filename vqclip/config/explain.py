@@ -11,7 +11,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, MissingConfigException
 
 from vqclip.config.grammar import quote
-from vqclip.config.names import key_at, owner_of, unknown_key
+from vqclip.config.names import key_at, owners_of, unknown_key
 from vqclip.config.own_files import broken_files, groups
 from vqclip.config.targets import choices_of, one_of
 from vqclip.errors import closest
@@ -43,8 +43,8 @@ def explain(error: Exception, config_dir: str | None = None, overrides: Sequence
         return _no_choice(error)
     if found := re.search(r"Could not (?:override|find|append to|delete)[^']*'([^']+)'", text):
         key = found[1]
-        if owner := owner_of(key):
-            return f"{key}: belongs to {owner}, which is not chosen. Try: {owner} {key}=…"
+        if owners := owners_of(key):
+            return f"{key}: belongs to {' or '.join(owners)}, which is not chosen. Try: {owners[0]} {key}=…"
         if "override" in found[0] and key in groups():
             return f"{key}: nothing is chosen of that group yet. Try: +{key}=[NAME]"
         if "append" in found[0]:

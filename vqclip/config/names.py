@@ -24,7 +24,7 @@ __all__ = [
     "is_name",
     "key_at",
     "nearest",
-    "owner_of",
+    "owners_of",
     "unknown_key",
     "unknown_overrides",
 ]
@@ -142,13 +142,11 @@ def choice_of_term(key: str) -> str:
     return f"+loss/terms=[{found[1]}]" if found and found[1] in choices_of("loss.terms") else ""
 
 
-def owner_of(key: str) -> str:
-    """The choice that has a key which another choice of its group lacks, ``init=sine``; empty where none has."""
+def owners_of(key: str) -> list[str]:
+    """The choices that have a key which another choice of their group lacks, ``init=sine``."""
     group, _, rest = key.partition(".")
-    for known in classes_of(group).values():
-        if known.title.startswith(f"{group}=") and rest in known.keys:
-            return known.title
-    return ""
+    titles = [known.title for known in classes_of(group).values() if rest in known.keys]
+    return list(dict.fromkeys(title for title in titles if title.startswith(f"{group}=")))
 
 
 def unknown_overrides(overrides: Sequence[str]) -> list[str]:
