@@ -43,6 +43,12 @@ def test_a_run_that_ends_early_says_who_ended_it(small_pair, tmp_path, what, mon
     assert (result.folder / "picture-00" / "final.png").is_file() and (result.folder / "last.ckpt").is_file()
 
 
+def test_checkpoints_may_be_written_by_a_plugin_of_ones_own(small_pair, tmp_path):
+    own = "+trainer.plugins={_target_: pytorch_lightning.plugins.io.TorchCheckpointIO}"
+    result = run("a fox", [*small_pair, "steps=2", own], tmp_path / "run")
+    assert report(result.folder)["status"] == "finished" and (result.folder / "last.ckpt").is_file()
+
+
 def test_a_sweep_says_that_a_job_stopped_early(small_pair, tmp_path):
     words = [f"hydra.sweep.dir={tmp_path}", "seed=0,1", "+trainer.limit_train_batches=2", "a fox"]
     sweep(*words, pair=small_pair)

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
+from vqclip.config.kinds import Number, Scheduled, Whole
 from vqclip.config.meaning import contradictions
 from vqclip.config.names import choice_of_term, owners_of
 from vqclip.config.nodes import Group, Key, Named, Node, Target
@@ -76,7 +77,8 @@ def _value_mistakes(value: Any, key: Key, path: str) -> Iterator[str]:
     except ValueError as error:
         allowed = str(error) or key.allowed
         helps = f"Try: {path}={key.example}"
-        if isinstance(value, str) and re.fullmatch(r"-?(\d+\.?\d*|\.\d+)(e-?\d+)?", value):
+        wants_number = isinstance(key.kind, Number | Scheduled | Whole)
+        if wants_number and isinstance(value, str) and re.fullmatch(r"-?(\d+\.?\d*|\.\d+)(e-?\d+)?", value):
             helps = "This is a text. Of an environment variable the number is ${oc.decode:${oc.env:NAME}}"
         yield f"{path}={shown(value)}: not allowed here. Allowed: {allowed}. {helps}"
 

@@ -11,6 +11,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Checkpoint, ModelSummary, ProgressBar
 from pytorch_lightning.loggers import Logger
+from pytorch_lightning.plugins.io import CheckpointIO
 
 from vqclip.config.instantiate import instantiate
 from vqclip.config.meaning import steps_within
@@ -41,9 +42,12 @@ def make_trainer(
     arguments = instantiate({key: value for key, value in config["trainer"].items() if key not in OURS})
     limit = arguments.pop("limit_train_batches", None)  # Lightning would begin its range again and again
     plugins = arguments.pop("plugins", None) or []
+    plugins = [*plugins] if isinstance(plugins, list) else [plugins]
+    if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):  # Lightning takes one
+        plugins.append(WholeFiles())
     return pl.Trainer(
         **arguments,
-        plugins=[*(plugins if isinstance(plugins, list) else [plugins]), WholeFiles()],
+        plugins=plugins,
         default_root_dir=str(folder),
         max_steps=steps_within(limit, config["steps"]),
         max_epochs=-1,
