@@ -81,9 +81,7 @@ def test_what_an_own_experiment_gets_wrong_is_told(tmp_path):
     (tmp_path / "experiment" / "mine.yaml").write_text("# @package _global_\nseed: ${oc.env:NO_SUCH_SEED,5}\n")
     errors = errors_in(resolved(compose(["experiment=mine"], config_dir=str(tmp_path))))
     assert len(errors) == 1 and "seed='5'" in errors[0] and "${oc.decode:${oc.env:NAME}}" in errors[0]
-    (wrong,) = errors_in(
-        resolved(compose(["init=image", "init.path='7'"]))
-    )  # here it is a text
+    (wrong,) = errors_in(resolved(compose(["init=image", "init.path='7'"])))  # here it is a text
     assert wrong.endswith("Try: init.path=photo.jpg")
     with pytest.raises(UserError, match=r"experiment: is chosen already.* Try: experiment=mine"):
         compose(["+experiment=mine"], config_dir=str(tmp_path))

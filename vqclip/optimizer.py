@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -45,14 +45,9 @@ class OneScaleAdam(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One step along the gradients that are there; what the closure gives, as torch's own do."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        for group in self.param_groups:
-            for latent in group["params"]:
-                if latent.grad is not None:
-                    self._move(latent, latent.grad, self.state[latent], group)
+        loss = _evaluated(closure)
+        for latent, group in _moving(self):
+            self._move(latent, latent.grad, self.state[latent], group)
         return loss
 
     def _move(self, latent: Tensor, grad: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
@@ -86,16 +81,25 @@ class PlainSteps(torch.optim.SGD):
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One step along the gradients that are there; what the closure gives, as torch's own do."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        for group in self.param_groups:
-            for latent in group["params"]:
-                if latent.grad is not None:
-                    latent.grad.mul_(latent[0].numel() / 2)
+        loss = _evaluated(closure)
+        for latent, _ in _moving(self):
+            latent.grad.mul_(latent[0].numel() / 2)
         super().step()
         return loss
+
+
+def _evaluated(closure: Callable[[], Any] | None) -> Any:
+    """What the closure of an optimiser's step gives, with gradients."""
+    if closure is None:
+        return None
+    with torch.enable_grad():
+        return closure()
+
+
+def _moving(optimizer: torch.optim.Optimizer) -> Iterator[tuple[Any, dict[str, Any]]]:
+    """The latents that have a gradient, each with its group."""
+    for group in optimizer.param_groups:
+        yield from ((latent, group) for latent in group["params"] if latent.grad is not None)
 
 
 def _with_coarse(grad: Tensor, weight: float) -> Tensor:

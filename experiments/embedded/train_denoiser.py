@@ -73,7 +73,7 @@ def fit_sketch(model, latents, words, ridge=20.0):
     enter, _, narrow, leave, _ = model.sketch
     torch.nn.init.normal_(enter.weight, std=1 / 16)
     torch.nn.init.normal_(enter.bias, std=1 / 4)
-    features = torch.relu(enter((words - model.usual) * model.words**0.5))
+    features = torch.relu(enter(model.centred(words)))
     target = model.standard(latents.float()).flatten(1)
     mean = target.mean(0)
     gram = features.T @ features + ridge * torch.eye(features.shape[1]).to(features)
@@ -86,7 +86,7 @@ def fit_sketch(model, latents, words, ridge=20.0):
 
 
 def main():
-    p = parser(__doc__, minutes=146)
+    p = parser(__doc__, minutes=220)
     p.add_argument("--pool", type=int, default=56_064, help="pictures encoded before training begins")
     p.add_argument("--export", action="store_true", help="write the shipped file from the checkpoint, and stop")
     p.add_argument("--to", type=Path, default=EMBEDDED / "denoiser.safetensors")

@@ -73,8 +73,7 @@ class Denoiser(nn.Module):
         rank: int,
     ):
         super().__init__()
-        self.channels, self.side, self.patch, self.words, self.reader = channels, side, patch, words, reader
-        self.grid = side // patch
+        self.channels, self.patch, self.grid, self.words, self.reader = channels, patch, side // patch, words, reader
         self.enter = nn.Linear(channels * patch**2, width)
         self.positions = nn.Parameter(torch.randn(self.grid**2, width) * 0.02)
         self.level = nn.Sequential(nn.Linear(32, width), nn.SiLU(), nn.Linear(width, width))
@@ -133,9 +132,9 @@ class Denoiser(nn.Module):
         words = x.new_zeros(len(x), self.words) if words is None else words
         return x / norm.square() + level / norm * self._guess(x / norm, sigma.log() / 4, words)
 
-    def likely(self, words: Tensor) -> Tensor:
-        """Vectors [B,D] → the mean of the standard latents of such pictures, [B,C,side,side]."""
-        return self.sketch((words - self.usual) * self.words**0.5)
+    def centred(self, words: Tensor) -> Tensor:
+        """Vectors [B,D] as the networks take them: from their usual, each number near 1."""
+        return (words - self.usual) * self.words**0.5
 
     def _guess(self, x: Tensor, level: Tensor, words: Tensor) -> Tensor:
         height, width = x.shape[-2:]
@@ -145,8 +144,9 @@ class Denoiser(nn.Module):
         waves = level[:, None] * torch.exp(torch.linspace(0, 4, 16)).to(level)
         noise = self.level(torch.cat([waves.sin(), waves.cos()], 1))
         any_words = words.any(1, keepdim=True)
-        said = self.read((words - self.usual) * self.words**0.5) * any_words
-        sketch = self._sized(self.likely(words) * any_words[..., None, None], x.shape[-2:])
+        centred = self.centred(words)
+        said = self.read(centred) * any_words
+        sketch = self._sized(self.sketch(centred) * any_words[..., None, None], x.shape[-2:])
         tokens = self.enter(self._patches(x)) + self.enter_sketch(self._patches(sketch))
         tokens = tokens + rearrange(self._positions(rows, columns), "d h w -> (h w) d") + noise[:, None]
         for block in self.blocks:
