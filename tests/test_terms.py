@@ -140,7 +140,7 @@ def test_the_denoiser_knows_a_drawing_from_noise():
     z = generator.encode(read_image(inputs / "editing/inputs/apple.png"))
     rng = torch.Generator().manual_seed(0)
     noise, level = torch.randn(z.shape, generator=rng), torch.tensor([0.5])
-    denoiser = Denoiser.load(local_path(SHIPPED), "loss.terms.denoised")
+    denoiser = Denoiser.load(local_path(SHIPPED))
     for part in (slice(None), slice(2, 15)):  # 16×16 and, with stretched positions, 13×13 places
         x, hidden = denoiser.standard(z)[..., part, part], noise[..., part, part]
         clean = denoiser(x + level * hidden, level)
@@ -183,8 +183,7 @@ def test_a_terms_own_keys_are_typed_and_a_file_of_it_that_is_not_there_is_named(
     for term, word, said in (
         ("saturation", "target=3", "Allowed: a number from 0 to 1"),
         ("saturation", "targt=3", "there is no such key"),
-        ("perceptual", "path=gone.pth", "loss.terms.perceptual.path=gone.pth: there is no such file"),
-        ("denoised", "path=gone.pth", "Try: loss.terms.denoised=null"),
+        ("perceptual", "path=gone.pth", "loss.terms.perceptual: path=gone.pth: there is no such file"),
     ):
         words = [*vqclip, *small_pair, f"+loss/terms=[{term}]", f"loss.terms.{term}.{word}", "a fox"]
         done = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path)
@@ -195,10 +194,22 @@ def test_a_denoiser_of_other_latents_or_no_denoiser_is_refused(small_pair, tmp_p
     with pytest.raises(UserError, match="16 channels, this generator's have"):
         run("a fox", [*small_pair, "+loss/terms=[denoised]"], tmp_path / "run")
     assert not (tmp_path / "run").exists()  # it was told before the first picture
-    (tmp_path / "text").write_text("no weights")
-    for path in ("gone", "text"):
-        with pytest.raises(UserError, match=r"loss.terms.denoised\.path=.*no denoiser of vqclip's"):
-            Denoised(1, str(tmp_path / path))
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("path=gone", "path=gone: no denoiser of vqclip's"),
+        (f"path={__file__}", "no denoiser of vqclip's"),
+        ("guidance_scale=3", "guidance_scale: its denoiser knows texts by the vectors of another"),
+    ],
+)
+def test_what_a_term_refuses_is_told_by_the_name_that_the_config_has_for_it(tmp_path, word, said):
+    keys = ["_target_=vqclip.terms.Denoised", "weight=1", f"path={SHIPPED}", word]
+    with pytest.raises(UserError) as error:
+        run("a fox", [f"++loss.terms.mine.{key}" for key in keys], tmp_path / "run")
+    assert str(error.value).startswith("loss.terms.mine: ") and said in str(error.value)
+    assert str(error.value).endswith(", or loss.terms.mine=null") and "denoised" not in str(error.value)
 
 
 def test_a_perceptual_anchor_is_nothing_at_the_start_and_hardly_minds_a_shift(preset, tmp_path):

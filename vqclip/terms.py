@@ -208,7 +208,7 @@ class PerceptualAnchor:
         file = Path(path).expanduser()
         if not file.is_file():
             raise UserError(
-                f"loss.terms.perceptual.path={path}: there is no such file. Allowed: torchvision's weights of VGG16. "
+                f"path={path}: there is no such file. Allowed: torchvision's weights of VGG16. "
                 "Try: python -c \"import torchvision; torchvision.models.vgg16(weights='DEFAULT')\", which puts "
                 "them where the preset looks"
             )
@@ -217,7 +217,7 @@ class PerceptualAnchor:
         weights = open_tensors(file)
         names = {key: f"features.{key}" for key in self.features.state_dict()}
         if lacks := [name for name in names.values() if name not in weights.shapes]:
-            raise UserError(f"loss.terms.perceptual.path={path}: no VGG16, it lacks {lacks[0]}. Allowed: torchvision's")
+            raise UserError(f"path={path}: no VGG16, it lacks {lacks[0]}. Allowed: torchvision's")
         self.features.load_state_dict({key: weights.get(name).float() for key, name in names.items()}, assign=True)
 
     def __call__(self, view: View) -> Tensor:
@@ -259,26 +259,25 @@ class Denoised:
         from vqclip.models.denoiser import Denoiser
 
         self.weight, self.sigma, self.guidance_scale = weight, schedule(sigma), schedule(guidance_scale)
-        self.denoiser = Denoiser.load(local_path(path), "loss.terms.denoised")
+        self.denoiser = Denoiser.load(local_path(path))
 
     def require_of(self, networks: Any) -> None:
         """Refuse a generator of other latents, and perceptors of which none reads for the denoiser.
 
         Raises:
-            UserError: with the key.
+            UserError: the maker of terms adds the key.
         """
         channels = networks.generator.latent_shape(8 * networks.generator.factor, 8 * networks.generator.factor)[0]
         if channels != self.denoiser.channels:
             raise UserError(
-                f"loss.terms.denoised: its denoiser was trained on latents of {self.denoiser.channels} channels, this "
-                f"generator's have {channels}. Try: loss.terms.denoised=null, or checkpoints=embedded"
+                f"its denoiser was trained on latents of {self.denoiser.channels} channels, this generator's have "
+                f"{channels}. Try: checkpoints=embedded"
             )
         readers = [getattr(guide.perceptor, "sha256", None) for guide in networks.guides.values()]
         if ever(self.guidance_scale) and self.denoiser.reader not in readers:
             raise UserError(
-                "loss.terms.denoised.guidance_scale: its denoiser knows texts by the vectors of another perceptor than "
-                f"{', '.join(networks.guides)}. Try: 'checkpoints/perceptors=[robust]', or "
-                "loss.terms.denoised.guidance_scale=0"
+                "guidance_scale: its denoiser knows texts by the vectors of another perceptor than "
+                f"{', '.join(networks.guides)}. Try: 'checkpoints/perceptors=[robust]'"
             )
 
     def __call__(self, view: View) -> Tensor:

@@ -98,18 +98,14 @@ class Denoiser(nn.Module):
         self.register_buffer("usual", torch.zeros(words))
 
     @classmethod
-    def load(cls, path: str | Path, key: str) -> Denoiser:
+    def load(cls, path: str | Path) -> Denoiser:
         """A denoiser from its safetensors file, frozen, in float32.
-
-        Args:
-            path: of the file.
-            key: of the term in the config, for messages.
 
         Raises:
             UserError: it is missing or no denoiser of this project's.
         """
         allowed = "Allowed: a file that experiments/embedded/train_denoiser.py wrote"
-        return load_shipped_of(cls, path, f"{key}.path", "denoiser", f"{allowed}. Try: {key}=null, to do without")
+        return load_shipped_of(cls, path, "path", "denoiser", allowed)
 
     def standard(self, z: Tensor) -> Tensor:
         """Latents [B,C,h,w] in units of the training latents' deviations."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -64,9 +65,12 @@ def build(plan: RunPlan) -> LatentOptimisation:
         targets = targets_of(perceptor, include, extras, exclude, prompts)
         guides[name] = Guide(perceptor, card.get("weight", 1) / total, targets)
     networks = Networks(generator, guides, usable(config["memory"].get("devices")))
-    for part in (parts["search"], *getattr(parts["objective"], "terms", {}).values()):
-        if hasattr(part, "require_of"):
-            part.require_of(networks)
+    if hasattr(parts["search"], "require_of"):
+        parts["search"].require_of(networks)
+    for name, term in getattr(parts["objective"], "terms", {}).items():
+        if hasattr(term, "require_of"):
+            with _of_term(name):
+                term.require_of(networks)
     make = partial(LatentOptimisation, networks=networks, seeds=plan.seeds, **parts)
     texts = [", ".join(texts_of(prompt, *extras, at=0.0)) for prompt in include]
     start = _start(config, _init_context(plan, generator, texts, lambda z: make(z0=z).snapshot()[1]["score"]))
@@ -82,6 +86,23 @@ def _made(settings: Mapping[str, Any], group: str) -> Any:
     return part
 
 
+@contextmanager
+def _of_term(name: str) -> Iterator[None]:
+    """What a term refuses, with its key: a class does not know by which name the config has it."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"loss.terms.{name}: {error}, or loss.terms.{name}=null") from None
+
+
+def _objective(settings: Mapping[str, Any]) -> Any:
+    terms = {}
+    for name, term in (settings.get("terms") or {}).items():
+        with _of_term(name):
+            terms[name] = instantiate(term)
+    return _made({**settings, **({"terms": terms} if terms else {})}, "loss")
+
+
 def _parts(config: Mapping[str, Any]) -> dict[str, Any]:
     """Of the module: the groups of the config that are objects of their own, and its numbers."""
     optimizer = dict(config["optimizer"])
@@ -91,7 +112,7 @@ def _parts(config: Mapping[str, Any]) -> dict[str, Any]:
         "latent_kind": _made(config["latent"], "latent"),
         "augmentations": _made(config["augmentations"], "augmentations"),
         "noise": _made(config["noise"], "noise"),
-        "objective": _made(config["loss"], "loss"),
+        "objective": _objective(config["loss"]),
         "optimizer": instantiate({**optimizer, "lr": lr.start}, _partial_=True),
         "lr": lr,
         "clip": clip,
