@@ -1,6 +1,8 @@
 """The shipped pair, with its own files: what a new user gets."""
 
 import json
+import subprocess
+import sys
 import zlib
 from importlib import resources
 from pathlib import Path
@@ -30,6 +32,14 @@ def test_the_files_are_small_and_say_what_they_are():
     card = (EMBEDDED / "MODEL_CARD.md").read_text()
     for source in ("noto", "fluent", "twemoji", "Apache-2.0", "MIT", "CC-BY-4.0"):
         assert source in card
+
+
+def test_a_denoiser_that_was_not_trained_is_not_exported_over_the_shipped_one(tmp_path):
+    script = Path(__file__).parent.parent / "experiments" / "embedded" / "train_denoiser.py"
+    words = ["--work", tmp_path, "--export", "--to", tmp_path / "denoiser.safetensors"]
+    done = subprocess.run([sys.executable, script, *words], capture_output=True, text=True)
+    assert done.returncode == 1 and "denoiser.ckpt: there is no checkpoint to export" in done.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.fixture(scope="module")

@@ -106,6 +106,12 @@ class Run:
                 flush=True,
             )
 
+    def trained(self):
+        """The running average's weights, by name."""
+        if not self.step:
+            raise SystemExit(f"{self.path}: there is no checkpoint to export. Try: the same command without --export")
+        return self.average.state_dict()
+
     def save(self):
         state = dict(
             model=self.model.state_dict(),

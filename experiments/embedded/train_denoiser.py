@@ -100,11 +100,12 @@ def main():
         ship(args, Run("denoiser", args, model, optimiser, RATE), batch)
         return
     latents, words = (part.to(args.device) for part in latents_of(args))
-    some = latents[:4000].float()
-    model.mean.copy_(some.mean((0, 2, 3)))  # before the run copies the model for its average
-    model.std.copy_(some.std((0, 2, 3)))
-    model.usual.copy_(words[:, 0].float().mean(0))
-    fit_sketch(model, latents, words[:, 0].float())
+    if args.fresh or not (args.work / "denoiser.ckpt").exists():  # before the run copies the model for its average
+        some = latents[:4000].float()
+        model.mean.copy_(some.mean((0, 2, 3)))
+        model.std.copy_(some.std((0, 2, 3)))
+        model.usual.copy_(words[:, 0].float().mean(0))
+        fit_sketch(model, latents, words[:, 0].float())
     run = Run("denoiser", args, model, optimiser, RATE)
     generator = torch.Generator(args.device).manual_seed(args.seed + run.step)
     draw = {"generator": generator, "device": args.device}
@@ -128,7 +129,7 @@ def ship(args, run, batch):
     """Write the running average."""
     export(
         args.to,
-        run.average.state_dict(),
+        run.trained(),
         CONFIG,
         licence=licence("robust"),
         origin=f"experiments/embedded, {run.step} steps of {batch} latents, {run.spent / 60:.0f} minutes",

@@ -316,7 +316,7 @@ def main():
 
 def ship(args, run, config, ids, batch):
     """Write the running average as a perceptor of the pair."""
-    weights = {k.removeprefix("clip."): v for k, v in run.average.state_dict().items() if k.startswith("clip.")}
+    weights = {k.removeprefix("clip."): v for k, v in run.trained().items() if k.startswith("clip.")}
     export(
         args.to,
         weights | {"token_ids": ids},
