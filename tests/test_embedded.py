@@ -1,6 +1,7 @@
 """The shipped pair, with its own files: what a new user gets."""
 
 import json
+import math
 import subprocess
 import sys
 import zlib
@@ -12,6 +13,9 @@ from safetensors import safe_open
 
 from vqclip import run
 from vqclip.cli.evaluate import main
+from vqclip.config.check import errors_in
+from vqclip.config.compose import compose
+from vqclip.config.resolve import resolved
 from vqclip.runs.evaluate import JUDGES, judge_runs
 
 EMBEDDED = Path(str(resources.files("vqclip"))) / "embedded"
@@ -80,6 +84,20 @@ def test_a_generator_without_a_prior_starts_from_noise_and_says_so(small_pair, t
     overrides = [o for o in small_pair if o not in ("init=sine", "checkpoints.prior=null")]
     run("a fox", overrides, tmp_path / "run")
     assert "starts from noise" in capsys.readouterr().out
+
+
+def test_the_recipe_that_draws_out_of_noise_takes_it_out_whatever_its_steps():
+    for steps in (10, 60):
+        config = resolved(compose(["experiment=drawing", f"steps={steps}"]))
+        rate, weight = config["optimizer"]["lr"], config["loss"]["terms"]["denoised"]["weight"]
+        for end in ("start", "end"):
+            assert steps * rate[end] * weight[end] == pytest.approx(math.log(8 / 0.1), rel=1e-3)
+    assert (rate["start"], rate["end"]) == (0.073, 0.00146)  # of the pictures that were named
+    for wrong in ("0", "many", "null"):
+        (error,) = errors_in(resolved(compose(["experiment=drawing", f"steps={wrong}"])))
+        assert error.startswith("steps=")
+    shown = [sys.executable, "-m", "vqclip", "experiment=drawing", "steps=30", "--cfg", "job", "--resolve"]
+    assert "start: 0.146\n" in subprocess.run(shown, capture_output=True, text=True).stdout
 
 
 @pytest.mark.parametrize("recipe", ["from_blank", "drawing"])

@@ -1,4 +1,4 @@
-"""Configs as plain data."""
+"""Configs as plain data, and the one sum that they may do: ``${vqclip.div:4.38,${steps}}``."""
 
 from __future__ import annotations
 
@@ -7,6 +7,14 @@ from typing import Any, cast
 from omegaconf import DictConfig, OmegaConf
 
 __all__ = ["plain_dict"]
+
+
+def _divided(number: Any, by: Any) -> Any:
+    """The quotient of two numbers; else the first as it is: what is wrong is told of the key that has it."""
+    return number / by if isinstance(by, int | float) and by else number
+
+
+OmegaConf.register_new_resolver("vqclip.div", _divided, replace=True)
 
 
 def plain_dict(config: DictConfig, *, resolve: bool = True, throw_on_missing: bool = False) -> dict[str, Any]:
