@@ -203,7 +203,9 @@ def test_what_cannot_be_made_again_says_why(original, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    "path", sorted((ROOT / "experiments/editing/pictures").glob("*.png")), ids=lambda path: path.stem
+    "path",
+    [*(ROOT / "experiments/editing/pictures").glob("*.png"), *(ROOT / "tests/older").glob("*.png")],
+    ids=lambda path: f"{path.parent.name}-{path.stem}",
 )
 def test_pictures_of_an_older_version_have_a_sound_config(path, tmp_path, monkeypatch):
     """Every key that came after them has a value of its own."""

@@ -14,6 +14,7 @@ from vqclip.cli import main
 from vqclip.config.check import errors_in
 from vqclip.config.compose import compose
 from vqclip.config.resolve import resolved
+from vqclip.runs.rerun import rerun
 
 ROOT = Path(__file__).parent.parent
 SWEEPS = sorted(path for path in ROOT.glob("experiments/*/experiment/*.yaml"))
@@ -55,7 +56,7 @@ def test_a_sweep_study_runs_at_one_step(path, tmp_path, monkeypatch):
         assert len(list(csv.DictReader(file))) >= 2
 
 
-def test_the_editing_study_measures_one_of_its_edits(tmp_path, monkeypatch):
+def test_the_editing_study_measures_one_of_its_edits_and_draws_it_again(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
     study = load(ROOT / "experiments" / "editing" / "study.py")
     monkeypatch.setattr(study, "RUNS", tmp_path)
@@ -68,6 +69,10 @@ def test_the_editing_study_measures_one_of_its_edits(tmp_path, monkeypatch):
         study.shipped_judge(),
     )
     assert row["outside_equal"] and -1 <= row["guide_after"] <= 1
+    monkeypatch.setattr(study, "PICTURES", tmp_path / "moon-mask-0.5" / "picture-00")
+    monkeypatch.setattr(study, "rerun", lambda path: rerun(path, folder=tmp_path / path.stem))
+    study.again()
+    assert capsys.readouterr().out == "best.png | same bytes\nfinal.png | same bytes\n"
 
 
 def test_the_study_of_fewer_steps_measures_one_prompt(monkeypatch):

@@ -2,6 +2,7 @@
 
     python experiments/editing/study.py          from the repository's folder; minutes on one core
     python experiments/editing/study.py ten      the ten without a mask by experiment=recolour: ten.csv, ten.jpg
+    python experiments/editing/study.py again    pictures/ from their own records: whole files, byte by byte
 
 Writes results.csv, sheet.png and pictures/ beside this file; the runs themselves go to outputs/editing.
 """
@@ -23,8 +24,10 @@ from vqclip import run
 from vqclip.io.images import read_record
 from vqclip.io.pixels import read_image
 from vqclip.models.judge import Judge
+from vqclip.runs.rerun import rerun
 
 HERE = Path("experiments/editing")
+PICTURES = HERE / "pictures"
 RUNS = Path("outputs/editing")
 
 
@@ -92,9 +95,8 @@ def main() -> None:
     study = yaml.safe_load((HERE / "study.yaml").read_text())
     judge = shipped_judge()
     rows = []
-    pictures = HERE / "pictures"
-    shutil.rmtree(pictures, ignore_errors=True)
-    pictures.mkdir()
+    shutil.rmtree(PICTURES, ignore_errors=True)
+    PICTURES.mkdir()
     for name, text in study["edits"].items():
         for masked in (False, True):
             for anchor in study["anchors"]:
@@ -102,7 +104,7 @@ def main() -> None:
                 rows.append(edit(name, text, masked, anchor, study["overrides"], judge))
                 print(*rows[-1].values(), sep="  ", flush=True)
                 if anchor == study["kept"]:
-                    kept = pictures / f"{name}{'-mask' if masked else ''}.png"
+                    kept = PICTURES / f"{name}{'-mask' if masked else ''}.png"
                     shutil.copy(folder / "picture-00" / "final.png", kept)
     with open(HERE / "results.csv", "w", newline="") as file:
         writer = csv.DictWriter(file, rows[0])
@@ -133,6 +135,13 @@ def ten() -> None:
     page.save(HERE / "ten.jpg", quality=88)
 
 
+def again() -> None:
+    """What becomes of the kept pictures when their own records draw them: a line each."""
+    for path in sorted(PICTURES.glob("*.png")):
+        (_, *found), _ = rerun(path)
+        print(path.name, *map(str.strip, found), sep=" | ", flush=True)
+
+
 def summary(rows: list[dict], anchors: list[float]) -> None:
     """The answers, in one line each."""
     for who in ("guide", "judge"):
@@ -154,4 +163,4 @@ def summary(rows: list[dict], anchors: list[float]) -> None:
 
 
 if __name__ == "__main__":
-    ten() if sys.argv[1:2] == ["ten"] else main()
+    {"ten": ten, "again": again}.get("".join(sys.argv[1:2]), main)()
