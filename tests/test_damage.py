@@ -93,6 +93,13 @@ NEEDS = [
 ]
 
 
+@pytest.mark.parametrize("name", ["report newer", "config newer"])
+def test_a_run_of_a_newer_vqclip_is_not_called_damaged(damaged, call, name):
+    status, message = call("rerun", damaged(name))
+    assert status == 2 and "a newer vqclip wrote it, in format 99. Allowed: up to 1" in message
+    assert "damaged:" not in message and "Try: pip install -U vqclip" in message
+
+
 @pytest.mark.parametrize("case", thinned(NEEDS, 3), ids="-".join)
 def test_a_tool_that_needs_what_is_damaged_refuses_in_a_sentence(damaged, call, case):
     name, tool = case

@@ -61,7 +61,7 @@ class RunFolder(OwnedFolder):
             found = json.loads(content)
         except (ValueError, RecursionError) as error:
             raise self.damaged(self.report_file, f"no JSON ({error})" if content else "it is empty") from None
-        if problem := problem_in(found, "run"):
+        if problem := problem_in(found, "run", self.report_file):
             raise self.damaged(self.report_file, problem)
         return found
 
@@ -105,7 +105,7 @@ class RunFolder(OwnedFolder):
             raise self.damaged(self.config_file, what) from None
         if config is None:
             raise self.damaged(self.config_file, "it is empty")
-        if problem := problem_in(config, "config"):
+        if problem := problem_in(config, "config", self.config_file):
             raise self.damaged(self.config_file, problem)
         config.pop("format", None)
         return _moved(config, str(config["paths"]["output_dir"]), str(self.path))

@@ -6,7 +6,10 @@ import json
 from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib import resources
+from pathlib import Path
 from typing import Any
+
+from vqclip.errors import UserError
 
 __all__ = ["FORMAT", "problem_in"]
 
@@ -23,11 +26,17 @@ _TYPES = {
 }
 
 
-def problem_in(value: Any, name: str) -> str | None:
-    """What is wrong with the content of a file, in a few words; None where it is as the schema ``name`` says."""
+def problem_in(value: Any, name: str, path: Path) -> str | None:
+    """What is wrong with the content of a file, in a few words; None where it is as the schema ``name`` says.
+
+    Raises:
+        UserError: a newer vqclip wrote it.
+    """
     number = value.get("format", 0) if isinstance(value, Mapping) else 0
     if type(number) is int and number > FORMAT:
-        return f"its format is {number}, and this vqclip reads up to {FORMAT}; a newer vqclip wrote it"
+        raise UserError(
+            f"{path}: a newer vqclip wrote it, in format {number}. Allowed: up to {FORMAT}. Try: pip install -U vqclip"
+        )
     return next(_problems(value, _schema(name), _schema(name), ""), None)
 
 
