@@ -162,6 +162,16 @@ def _resumed(folder, *overrides):
     assert process.exitcode == 0
 
 
+def test_a_signal_between_the_first_files_of_a_run_is_told_in_its_report(small_pair, tmp_path):
+    folder = tmp_path / "run"
+    process = _in_a_process(
+        ["a fox"], [*small_pair, "steps=2"], folder, ("os.rename", "config.yaml", 1, signal.SIGTERM)
+    )
+    process.join()
+    assert process.exitcode == 128 + signal.SIGTERM
+    assert json.loads((folder / "run.json").read_text())["status"] == "interrupted"
+
+
 def test_a_second_signal_ends_at_once(small_pair, tmp_path):
     folder = tmp_path / "run"
     process = _in_a_process(["a fox"], [*small_pair, "steps=100000", "snapshot_every=100000"], folder)

@@ -73,18 +73,28 @@ def keep_report(
         RunError: the folder could not be written, or went away.
     """
     report = Report(run, first_report(plan, past, resumed_at), past.get("seconds", 0.0))
-    if resumed_at is None:
-        # Before the config that names the files: a resumed record reads only files whose hashes it has.
-        run.write_report({**report.content, "weights": own_weights(plan.config), "inputs": inputs(plan.config)})
-    run.write_config(plan.recorded)
     try:
-        yield report
-        if not run.is_there():
-            raise RunError(f"{run}: the folder was removed while the run went on. Try: the same command again")
-        report.write()
+        if resumed_at is None:
+            # Before the config that names the files: a resumed record reads only files whose hashes it has.
+            run.write_report({**report.content, "weights": own_weights(plan.config), "inputs": inputs(plan.config)})
+        run.write_config(plan.recorded)
+        with _failures(report, run):
+            yield report
+            if not run.is_there():
+                raise RunError(f"{run}: the folder was removed while the run went on. Try: the same command again")
+            report.write()
     except (KeyboardInterrupt, SystemExit):
         _end(report, status=INTERRUPTED)
         _log.warning("stopped. To go on: %s", run.resume_command)
+        raise
+
+
+@contextmanager
+def _failures(report: Report, run: RunFolder) -> Iterator[None]:
+    """Whatever ends a run that has begun, except for signals, in its report and its log."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:
         explained = _explained(error, run)
