@@ -282,6 +282,15 @@ def test_peers_grammar_gets_a_note_in_our_form():
     assert parse_arguments(["16:9", "at 10:30", "a fox:2", "a fox:2:.5"]).notes == []
 
 
+def test_words_beyond_ascii_need_no_quotes():
+    words = ["prompts.exclude=grüne Katze:2", "prompts.include=[猫,'ö, ä', a]", "+vars={n: 3, ort: /tmp/bär.png}"]
+    config = resolved(compose(words))
+    assert config["prompts"]["exclude"] == "grüne Katze:2"
+    assert config["prompts"]["include"] == ["猫", "ö, ä", "a"]
+    assert config["vars"] == {"n": 3, "ort": "/tmp/bär.png"}
+    assert first_of_sweep(["prompts.extras=ö,ä"])[1] == 2
+
+
 def test_the_nearest_key():
     assert nearest("loss.alfa") == " Did you mean loss.alpha?"
     assert nearest("lr") == " Did you mean optimizer.lr?"
@@ -328,8 +337,8 @@ def test_a_run_folder_has_a_name_that_the_system_takes(name):
 
 
 def test_what_hydras_grammar_cannot_read_is_shown_as_it_can():
-    with pytest.raises(UserError, match=re.escape("""Try: 'hydra.run.dir="狐"'""")):
-        compose(["steps=3", "hydra.run.dir=狐"])
+    with pytest.raises(UserError, match=re.escape("""Try: 'hydra.run.dir="a;b"'""")):
+        compose(["steps=3", "hydra.run.dir=a;b"])
 
 
 LETTERS = ("ab", "bc", "cd", "de")

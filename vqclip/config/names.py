@@ -10,6 +10,7 @@ import re
 import shlex
 from collections.abc import Iterator, Sequence
 
+from vqclip.config.grammar import quote_letters
 from vqclip.config.kinds import Scheduled
 from vqclip.config.nodes import Group, Key, Named, Node, Target
 from vqclip.config.schema import CLASSES, ROOT
@@ -204,7 +205,7 @@ def as_hydra_takes_it(overrides: Sequence[str]) -> list[str]:
     """Overrides as a user means them → as Hydra takes them.
 
     ``noise=null`` is ``noise=none``; ``optimizer={_target_: …}`` and a schedule replace what is there, whole; other
-    mappings are laid over it.
+    mappings are laid over it.  Words with letters beyond ASCII need no quotes.
 
     Raises:
         UserError: null for a group that a run cannot do without.
@@ -216,9 +217,12 @@ def _as_taken(override: str) -> list[str]:
     if override[:1] == "~" and override[1:] in _NULL_IS_NONE:
         return [_without(override[1:])]
     match = _ASSIGNED.fullmatch(override)
-    if not match or match[1]:
+    if not match:
         return [override]
-    _, key, value = match.groups()
+    mark, key, value = match[1], match[2], quote_letters(match[3])
+    override = f"{mark}{key}={value}"
+    if mark:
+        return [override]
     if (conf_dir() / key).is_dir():
         if value.strip() == "null" or (value == "false" and key in _NULL_IS_NONE):
             return [_without(key)]
