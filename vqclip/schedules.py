@@ -46,7 +46,7 @@ def _check_shape(shape: str, values: Sequence[float]) -> None:
         raise ValueError("an exponential goes between numbers of one sign, none of them 0")
 
 
-@dataclass(frozen=True)
+@dataclass
 class Schedule:
     """``start`` at t = 0, ``end`` at t = 1, between them by ``shape``; times t / warmup before t = ``warmup``."""
 
@@ -66,7 +66,7 @@ class Schedule:
         return value * t / self.warmup if t < self.warmup else value
 
 
-@dataclass(frozen=True)
+@dataclass
 class Points:
     """Through ``points`` [t, value], t rising in [0,1]; level before the first and after the last."""
 
@@ -80,8 +80,7 @@ class Points:
         _check_shape(self.shape, values)
         if list(times) != sorted(set(times)) or times[0] < 0 or times[-1] > 1:
             raise ValueError("points rise in t, from 0 to 1")
-        object.__setattr__(self, "start", self(0.0))  # a frozen dataclass's own way to a derived field
-        object.__setattr__(self, "end", self(1.0))
+        self.start, self.end = self(0.0), self(1.0)
 
     def __call__(self, t: float) -> float:
         """The value at progress ``t`` in [0,1] of the run."""
@@ -93,7 +92,7 @@ class Points:
         return _between(v0, v1, (t - t0) / (t1 - t0), self.shape)
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Own:
     """A callable of the user's own, times ``sign``."""
 

@@ -69,7 +69,7 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
-@dataclass(frozen=True)
+@dataclass
 class Whole:
     """A whole number."""
 
@@ -88,7 +88,7 @@ class Whole:
             raise ValueError
 
 
-@dataclass(frozen=True)
+@dataclass
 class Number:
     """A finite number."""
 
@@ -107,7 +107,7 @@ class Number:
             raise ValueError
 
 
-@dataclass(frozen=True)
+@dataclass
 class Scheduled:
     """A number, or a schedule of one (:mod:`vqclip.schedules`)."""
 
@@ -134,7 +134,7 @@ class Scheduled:
             raise ValueError
 
 
-@dataclass(frozen=True)
+@dataclass
 class Choice:
     """One of a few values."""
 
@@ -149,7 +149,7 @@ class Choice:
             raise ValueError
 
 
-@dataclass(frozen=True)
+@dataclass
 class Flag:
     """True or false."""
 
@@ -160,7 +160,7 @@ class Flag:
             raise ValueError
 
 
-@dataclass(frozen=True)
+@dataclass
 class Text:
     """A text that is not blank, and where told of one form."""
 
@@ -172,7 +172,7 @@ class Text:
             raise ValueError
 
 
-@dataclass(frozen=True)
+@dataclass
 class Anything:
     """Whatever the class behind it takes; it has checked its arguments itself."""
 
@@ -182,7 +182,7 @@ class Anything:
         pass
 
 
-@dataclass(frozen=True)
+@dataclass
 class Listing:
     """A list of one kind."""
 
@@ -201,7 +201,7 @@ class Listing:
             self.of.check(item)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Size:
     """Height and width."""
 
@@ -218,7 +218,7 @@ class Size:
             raise ValueError(f"[height, width], each up to {self.high} pixels")
 
 
-@dataclass(frozen=True)
+@dataclass
 class Snapshot:
     """A step of which a run has a snapshot."""
 
@@ -229,7 +229,7 @@ class Snapshot:
             Whole(0).check(value)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Colour:
     """A colour by its name in CSS or as ``"#rrggbb"``."""
 
@@ -245,7 +245,7 @@ class Colour:
             raise ValueError(f"{self.allowed}; {near.strip(' ?').replace('D', 'd', 1)}" if near else "") from None
 
 
-@dataclass(frozen=True)
+@dataclass
 class Picture:
     """The path of a picture that opens."""
 
@@ -259,7 +259,7 @@ class Picture:
         open_picture(value)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Prompts:
     """Entries of the forms that :mod:`vqclip.prompts` describes."""
 
@@ -273,7 +273,7 @@ class Prompts:
             raise ValueError
 
 
-@dataclass(frozen=True)
+@dataclass
 class Templates:
     """Sentences with {} for the text (:mod:`vqclip.prompts`)."""
 
@@ -285,7 +285,7 @@ class Templates:
         parse_templates(value)
 
 
-@dataclass(frozen=True)
+@dataclass
 class SweepRecord:
     """What a sweep writes into its jobs."""
 

@@ -10,7 +10,7 @@ from vqclip.config.kinds import Kind
 __all__ = ["Group", "Key", "Named", "Node", "Target"]
 
 
-@dataclass(frozen=True)
+@dataclass
 class Key:
     """One value.
 
@@ -37,7 +37,7 @@ class Key:
         return self.kind.allowed + (f", or null ({self.null})" if also_null else "")
 
 
-@dataclass(frozen=True)
+@dataclass
 class Group:
     """A mapping of known keys.
 
@@ -55,7 +55,7 @@ class Group:
     title: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Target:
     """A mapping with a ``_target_``: its keys are those of the class, see ``vqclip.config.schema.CLASSES``.
 
@@ -71,7 +71,7 @@ class Target:
     needed: bool = True
 
 
-@dataclass(frozen=True)
+@dataclass
 class Named:
     """A mapping from names of the user's own."""
 
