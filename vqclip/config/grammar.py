@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-__all__ = ["job_name", "quote", "quote_letters"]
+__all__ = ["job_name", "quote"]
 
 
 def quote(text: str) -> str:
@@ -14,18 +14,6 @@ def quote(text: str) -> str:
     escaped = re.sub(r'(\\*)"', lambda m: m[1] * 2 + r"\"", text)
     escaped = re.sub(r"(\\+)$", lambda m: m[1] * 2, escaped)
     return '"' + escaped.replace("${", r"\${") + '"'
-
-
-#: What stands in quotes; or bare words, up to what ends them in a list or a mapping.
-_WORDS = re.compile(
-    r"""(?x) "(?:[^"\\]|\\.)*" | '(?:[^'\\]|\\.)*'
-    | [^\s,:()\[\]{}"'] (?: (?:[^,:()\[\]{}"'] | :(?!\s))* [^\s,:()\[\]{}"'] )?"""
-)
-
-
-def quote_letters(value: str) -> str:
-    """A value, its bare words with letters beyond ASCII in quotes: Hydra's grammar takes those in no other way."""
-    return _WORDS.sub(lambda m: m[0] if m[0].isascii() or m[0][0] in "\"'" else quote(m[0]), value)
 
 
 #: W&B's limit on a run's name that its pages still show whole.

@@ -10,7 +10,6 @@ import re
 import shlex
 from collections.abc import Iterator, Sequence
 
-from vqclip.config.grammar import quote_letters
 from vqclip.config.kinds import Scheduled
 from vqclip.config.nodes import Group, Key, Named, Node, Target
 from vqclip.config.schema import CLASSES, ROOT
@@ -34,6 +33,11 @@ _ASSIGNED = re.compile(r"(?s)([+~]{0,2})([A-Za-z_][\w./@-]*)=(.*)")
 #: Not several of them, which a sweep takes one by one.
 _ONE_MAPPING = re.compile(r"(?s)\s*\{([^{}]|\{[^{}]*\})*\}\s*")
 _TAKEN_AWAY = re.compile(r"(~)([A-Za-z_]\w*)()")
+#: What stands in quotes; or bare words, up to what ends them in a list or a mapping.
+_WORDS = re.compile(
+    r"""(?x) "(?:[^"\\]|\\.)*" | '(?:[^'\\]|\\.)*'
+    | [^\s,:()\[\]{}"'] (?: (?:[^,:()\[\]{}"'] | :(?!\s))* [^\s,:()\[\]{}"'] )?"""
+)
 #: Groups where null means the choice of that name, and those where it means that nothing is chosen.
 _NULL_IS_NONE = ("callbacks", "logger", "noise")
 _NULL_IS_NOTHING = ("debug", "experiment", "hparams_search", "search")
@@ -219,7 +223,7 @@ def _as_taken(override: str) -> list[str]:
     match = _ASSIGNED.fullmatch(override)
     if not match:
         return [override]
-    mark, key, value = match[1], match[2], quote_letters(match[3])
+    mark, key, value = match[1], match[2], _letters_quoted(match[3])
     override = f"{mark}{key}={value}"
     if mark:
         return [override]
@@ -239,6 +243,11 @@ def _as_taken(override: str) -> list[str]:
     if "." in key and _may_lack(key) and not re.search(r"[,(]", re.sub(r"(?s)\{.*\}", "", value)):
         return [f"++{key}={value}"]  # one that a config may lack: no + to be remembered
     return [override]
+
+
+def _letters_quoted(value: str) -> str:
+    """A value, its bare words with letters beyond ASCII in quotes: Hydra's grammar takes those in no other way."""
+    return _WORDS.sub(lambda m: m[0] if m[0].isascii() or m[0][0] in "\"'" else f'"{m[0]}"', value)
 
 
 def _may_lack(key: str) -> bool:
