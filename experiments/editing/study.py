@@ -123,7 +123,7 @@ def ten() -> None:
         folder, path = RUNS / "ten" / name, HERE / "inputs" / f"{name}.png"
         quiet = ["snapshot_every=100", "logger=none", "callbacks=none"]
         run(text, ["experiment=recolour", f"init.path={path}", *quiet, *sys.argv[2:]], folder)
-        rows.append(measured(name, text, False, 0.02, folder, judge))
+        rows.append(measured(name, text, False, 0.1, folder, judge))
         after = folder / "picture-00" / "final.png"
         for y, shown in enumerate((path, after)):
             page.paste(Image.open(shown).convert("RGB"), (134 * x, 134 * y))

@@ -5,7 +5,7 @@
     (look at it; write results/<name>/names.json, {"1": "what you see", …}, in your own words; commit it)
     (set "right" to true or false in opened.json: does the name give the whole prompt?)
     python evaluate.py table                     counts of every sheet, and the judge's figures
-    python evaluate.py judge prior --count 120   R@1 and R@5 among 512 captions on more prompts, no sheet
+    python evaluate.py judge prior --count 120   what both judges find among 512 captions on more prompts, no sheet
     python evaluate.py battery                   the frozen prompts of `vqclip evaluate --battery`
     python evaluate.py judges                    what both judges can do, on renderings of held-out prompts
 
@@ -181,10 +181,21 @@ def table(args):
         )
 
 
+def verdicts(bench, images, texts):
+    """What each judge says of the pictures: rows by judge."""
+    found = [bench.opinions(image[None], text) for image, text in zip(images, texts, strict=True)]
+    rows = list(zip(texts, found, strict=True))
+    return {name: [Found("", text, 0, name, o[name].similarity, o[name].rank) for text, o in rows] for name in found[0]}
+
+
 def judge(args):
     drawn = prompts(args.seed, -(-args.count // 40))[: args.count]
-    images = pictures(args.setting, [s for _, s, _ in drawn], [p for *_, p in drawn], args.work, args.override)
-    print(args.setting, *args.override, recall(images, [p for *_, p in drawn]), flush=True)
+    texts = [p for *_, p in drawn]
+    images = pictures(args.setting, [s for _, s, _ in drawn], texts, args.work, args.override)
+    asked = (lambda row: row.rank == 1, lambda row: row.rank <= 5, lambda row: row.similarity)
+    for name, rows in verdicts(Bench(distractors(list(dict.fromkeys(texts)))), images, texts).items():
+        cells = ["{:.3f} ({:.3f} to {:.3f})".format(*interval(rows, value)) for value in asked]
+        print("|", " | ".join([" ".join([args.setting, *args.override]), name, *cells]), "|", flush=True)
 
 
 @torch.no_grad()
@@ -198,11 +209,7 @@ def judges(args):
     kinds = {"the judges' icons": judged, "the guide's icons": guides, "the same, encoded and decoded": decoded}
     print("| pictures | judge | R@1 | R@5 |\n| --- | --- | --- | --- |")
     for kind, images in kinds.items():
-        found = [bench.opinions(image[None], text) for image, text in zip(images, texts, strict=True)]
-        for judge in found[0]:
-            rows = [
-                Found("", t, 0, judge, o[judge].similarity, o[judge].rank) for t, o in zip(texts, found, strict=True)
-            ]
+        for judge, rows in verdicts(bench, images, texts).items():
             hits = (interval(rows, lambda row, most=most: row.rank <= most) for most in (1, 5))
             print(f"| {kind} | {judge} | " + " | ".join("{:.3f} ({:.3f} to {:.3f})".format(*h) for h in hits) + " |")
 

@@ -5,7 +5,11 @@ it encodes `--pool` pictures and their captions once (`work/latents.pt`), trains
 writes `work/denoiser.ckpt`; it goes on from there.  `--export` writes the running average as
 `vqclip/embedded/denoiser.safetensors`, and stops.
 
-The noise's deviation is log-uniform from .35 (of every seventh picture from .08) to 8 standard deviations of the
+Pictures are of a kind each (one thing, on a ground, in a colour, two things, in a style) and, but for every eighth,
+drawn in their usual places. The matrices of the transformer's layers are trained by Muon (Liu et al. 2025,
+https://arxiv.org/abs/2502.16982; torch 2.9 or newer), all else by AdamW.
+
+The noise's deviation is log-uniform from .6 (of every seventh picture from .1) to 8 standard deviations of the
 latents; one caption in ten is left out, so that the network can do without (Ho & Salimans 2022,
 https://arxiv.org/abs/2207.12598); the network's scaling and the loss's weight are those of Karras et al. 2022
 (https://arxiv.org/abs/2206.00364).
@@ -34,13 +38,47 @@ CONFIG = {
 }
 RATE, BATCH = 1.2e-3, 128
 CAPTIONS = 3  # a picture's
+SHARES = {"single": 30, "background": 19, "colour": 24, "two": 21, "style": 6}  # of the pictures, in hundredths
+
+
+class MuonWithAdamW:
+    """Muon for the matrices of a model's blocks, AdamW for all else, under one schedule: an optimiser to a `Run`."""
+
+    def __init__(self, model, rate):
+        matrices = [value for name, value in model.named_parameters() if "blocks." in name and value.ndim == 2]
+        chosen = set(map(id, matrices))
+        others = [value for value in model.parameters() if id(value) not in chosen]
+        self.parts = (
+            torch.optim.Muon(matrices, rate, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
+            torch.optim.AdamW(others, rate, betas=(0.9, 0.99), weight_decay=0.01),
+        )
+        self.parts[0].param_groups[0]["scale"] = 2.5
+
+    @property
+    def param_groups(self):
+        return [group for part in self.parts for group in part.param_groups]
+
+    def zero_grad(self, set_to_none):
+        for part in self.parts:
+            part.zero_grad(set_to_none)
+
+    def step(self):
+        for part in self.parts:
+            part.step()
+
+    def state_dict(self):
+        return [part.state_dict() for part in self.parts]
+
+    def load_state_dict(self, states):
+        for part, state in zip(self.parts, states, strict=True):
+            part.load_state_dict(state)
 
 
 @torch.no_grad()
 def latents_of(args):
     """Encoded pictures [N,16,16,16] and their captions' unit vectors [N,3,256], in half precision.
 
-    From their file, or drawn: a quarter canonically.
+    From their file, or drawn.
     """
     path = args.work / "latents.pt"
     if path.exists():
@@ -50,9 +88,9 @@ def latents_of(args):
     painter = Painter(load_icons("robust", args.work), args.device)
     rng, places, out = random.Random(args.seed), torch.Generator().manual_seed(args.seed), []
     for i in range(0, args.pool, 64):
-        kinds = ("single" if rng.random() < 0.35 else None for _ in range(64))
+        kinds = rng.choices(list(SHARES), SHARES.values(), k=64)
         scenes = [random_scene(rng, kind=kind, sets=len(FAMILIES["robust"])) for kind in kinds]
-        pictures = painter.draw(scenes, None if i // 64 % 4 == 0 else places)
+        pictures = painter.draw(scenes, places if i // 64 % 8 == 0 else None)
         tokens = reader.tokenize([caption(scene, rng) for scene in scenes for _ in range(CAPTIONS)]).to(args.device)
         words = F.normalize(reader.model.encode_text(tokens).float(), dim=1).unflatten(0, (-1, CAPTIONS))
         with torch.autocast(args.device, torch.bfloat16):
@@ -87,7 +125,7 @@ def fit_sketch(model, latents, words, ridge=20.0):
 
 def main():
     p = parser(__doc__, minutes=220)
-    p.add_argument("--pool", type=int, default=56_064, help="pictures encoded before training begins")
+    p.add_argument("--pool", type=int, default=126_144, help="pictures encoded before training begins")
     p.add_argument("--export", action="store_true", help="write the shipped file from the checkpoint, and stop")
     p.add_argument("--to", type=Path, default=EMBEDDED / "denoiser.safetensors")
     args = p.parse_args()
@@ -95,7 +133,7 @@ def main():
     torch.manual_seed(args.seed)
     model = Denoiser(**CONFIG).to(args.device)
     batch = args.batch or BATCH
-    optimiser = torch.optim.AdamW(model.parameters(), RATE, betas=(0.9, 0.99), weight_decay=0.01)
+    optimiser = MuonWithAdamW(model, RATE)
     if args.export:
         ship(args, Run("denoiser", args, model, optimiser, RATE), batch)
         return
@@ -114,7 +152,7 @@ def main():
         x = model.standard(latents[which].float())
         said = words[which, torch.randint(CAPTIONS, (batch,), **draw)].float()
         said = said * (torch.rand(batch, 1, **draw) > 0.1)
-        smallest = torch.where(torch.rand(batch, **draw) < 0.15, 0.08, 0.35).log()
+        smallest = torch.where(torch.rand(batch, **draw) < 0.15, 0.1, 0.6).log()
         sigma = torch.exp(smallest + torch.rand(batch, **draw) * (math.log(8) - smallest))
         noise = torch.randn(x.shape, **draw) * sigma.view(-1, 1, 1, 1)
         with torch.autocast(args.device, torch.bfloat16):
