@@ -11,6 +11,7 @@ import json
 import os
 import struct
 import zlib
+from pathlib import Path
 
 import pytest
 import yaml
@@ -29,7 +30,7 @@ from vqclip.errors import UserError
 from vqclip.io.images import open_picture, read_record
 from vqclip.prompts import parse, parse_prompts
 from vqclip.runs.folder import RunFolder
-from vqclip.runs.schema import problem_in
+from vqclip.runs.schema import FORMAT, problem_in
 from vqclip.schedules import SHAPES, schedule
 
 #: Times as many examples as in the suite.
@@ -172,9 +173,14 @@ REPORT_KEYS = ["format", *REPORT, "best", "final", "score", "step"]
 
 @examples(100)
 @given(plain(REPORT_KEYS) | st.fixed_dictionaries({}, optional={key: plain(REPORT_KEYS) for key in REPORT_KEYS}))
-def test_any_report_has_a_problem_or_none(value):
-    for name, whole in (("run", value), ("config", value)):
-        assert problem_in(whole, name) is None or problem_in(whole, name)
+def test_any_report_has_a_problem_or_none_or_is_of_a_newer_version(value):
+    for name in ("run", "config"):
+        try:
+            problem = problem_in(value, name, Path("run.json"))
+        except UserError as error:
+            assert value["format"] > FORMAT and "a newer vqclip wrote it" in str(error)
+        else:
+            assert problem is None or problem
 
 
 @examples(100)
