@@ -29,7 +29,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torchvision.transforms.functional import to_pil_image
 
-from vqclip.compare.battery import Found, interval
+from vqclip.compare.battery import Found, hits
 from vqclip.models.judge import Judge
 from vqclip.models.prior import Prior
 from vqclip.models.vqgan import VQGAN
@@ -192,10 +192,8 @@ def judge(args):
     drawn = prompts(args.seed, -(-args.count // 40))[: args.count]
     texts = [p for *_, p in drawn]
     images = pictures(args.setting, [s for _, s, _ in drawn], texts, args.work, args.override)
-    asked = (lambda row: row.rank == 1, lambda row: row.rank <= 5, lambda row: row.similarity)
     for name, rows in verdicts(Bench(distractors(list(dict.fromkeys(texts)))), images, texts).items():
-        cells = ["{:.3f} ({:.3f} to {:.3f})".format(*interval(rows, value)) for value in asked]
-        print("|", " | ".join([" ".join([args.setting, *args.override]), name, *cells]), "|", flush=True)
+        print("|", " | ".join([" ".join([args.setting, *args.override]), name, *hits(rows)]), "|", flush=True)
 
 
 @torch.no_grad()
@@ -210,8 +208,7 @@ def judges(args):
     print("| pictures | judge | R@1 | R@5 |\n| --- | --- | --- | --- |")
     for kind, images in kinds.items():
         for judge, rows in verdicts(bench, images, texts).items():
-            hits = (interval(rows, lambda row, most=most: row.rank <= most) for most in (1, 5))
-            print(f"| {kind} | {judge} | " + " | ".join("{:.3f} ({:.3f} to {:.3f})".format(*h) for h in hits) + " |")
+            print(f"| {kind} | {judge} | " + " | ".join(hits(rows)[:2]) + " |")
 
 
 def battery(args):

@@ -23,7 +23,7 @@ from vqclip.errors import UserError
 from vqclip.io.files import atomic_write, read_text
 from vqclip.runs.evaluate import Bench, refuse_own_guide
 
-__all__ = ["Found", "battery", "interval", "judge_battery", "read_battery", "trend"]
+__all__ = ["Found", "battery", "hits", "interval", "judge_battery", "read_battery", "trend"]
 
 _RESAMPLINGS = 1000
 
@@ -100,14 +100,18 @@ def interval(rows: Sequence[Found], value: Any) -> tuple[float, float, float]:
     return fmean(means), drawn[int(0.025 * _RESAMPLINGS)], drawn[int(0.975 * _RESAMPLINGS) - 1]
 
 
+def hits(rows: Sequence[Found]) -> list[str]:
+    """R@1, R@5 and the similarity of one judge's rows, each with its interval."""
+    asked = (lambda row: row.rank == 1, lambda row: row.rank <= 5, lambda row: row.similarity)
+    return ["{:.3f} ({:.3f} to {:.3f})".format(*interval(rows, value)) for value in asked]
+
+
 def trend(folders: Sequence[Path]) -> str:
     """A Markdown table, a row a battery and judge in the order given: hits among the captions, with intervals."""
     lines = ["| battery | judge | pictures | R@1 | R@5 | similarity |", "| --- | --- | --- | --- | --- | --- |"]
-    asked = (lambda row: row.rank == 1, lambda row: row.rank <= 5, lambda row: row.similarity)
     for folder in folders:
         found = read_battery(folder)
         for judge in dict.fromkeys(row.judge for row in found):
             rows = [row for row in found if row.judge == judge]
-            cells = ["{:.3f} ({:.3f} to {:.3f})".format(*interval(rows, value)) for value in asked]
-            lines.append(f"| {folder} | {judge} | {len(rows)} | {' | '.join(cells)} |")
+            lines.append(f"| {folder} | {judge} | {len(rows)} | {' | '.join(hits(rows))} |")
     return "\n".join(lines)
