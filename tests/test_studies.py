@@ -75,6 +75,27 @@ def test_the_editing_study_measures_one_of_its_edits_and_draws_it_again(tmp_path
     assert capsys.readouterr().out == "best.png | same bytes\nfinal.png | same bytes\n"
 
 
+@pytest.mark.parametrize("words", [["tne"], ["agian"], ["again", "moon"], ["ten", "again"], ["seed=1"]], ids=" ".join)
+def test_the_editing_study_refuses_other_words_and_keeps_its_pictures(words, tmp_path, monkeypatch):
+    study = load(ROOT / "experiments" / "editing" / "study.py")
+    kept = tmp_path / "pictures" / "moon.png"
+    kept.parent.mkdir()
+    kept.write_bytes(b"mine")
+    monkeypatch.setattr(study, "PICTURES", kept.parent)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match="Allowed: nothing, ten KEY=VALUE…, or again"):
+        study.main(words)
+    assert [path.read_bytes() for path in tmp_path.rglob("*.png")] == [b"mine"]
+
+
+@pytest.mark.parametrize("study", ["editing", "fewer_steps", "ways"])
+def test_a_study_refuses_a_word_it_does_not_know(study, tmp_path):
+    script = ROOT / "experiments" / study / "study.py"
+    done = subprocess.run([sys.executable, script, "tset"], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode in (1, 2) and "tset" in done.stderr and "Traceback" not in done.stderr
+    assert not any(tmp_path.iterdir())
+
+
 def test_the_study_of_fewer_steps_measures_one_prompt(monkeypatch):
     monkeypatch.chdir(ROOT)
     study = load(ROOT / "experiments" / "fewer_steps" / "study.py")

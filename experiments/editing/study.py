@@ -90,7 +90,8 @@ def place(name: str, masked: bool, anchor: float) -> Path:
     return RUNS / f"{name}-{'mask' if masked else 'whole'}-{anchor:g}"
 
 
-def main() -> None:
+def whole() -> None:
+    """All edits at every anchor, with and without the mask."""
     torch.set_num_threads(1)
     study = yaml.safe_load((HERE / "study.yaml").read_text())
     judge = shipped_judge()
@@ -114,7 +115,7 @@ def main() -> None:
     summary(rows, study["anchors"])
 
 
-def ten() -> None:
+def ten(*overrides: str) -> None:
     """The ten by ``experiment=recolour``, whole pictures: before above, after below."""
     study, judge = yaml.safe_load((HERE / "study.yaml").read_text()), shipped_judge()
     rows, page = [], Image.new("RGB", (134 * len(study["edits"]), 280), "white")
@@ -122,7 +123,7 @@ def ten() -> None:
     for x, (name, text) in enumerate(study["edits"].items()):
         folder, path = RUNS / "ten" / name, HERE / "inputs" / f"{name}.png"
         quiet = ["snapshot_every=100", "logger=none", "callbacks=none"]
-        run(text, ["experiment=recolour", f"init.path={path}", *quiet, *sys.argv[2:]], folder)
+        run(text, ["experiment=recolour", f"init.path={path}", *quiet, *overrides], folder)
         rows.append(measured(name, text, False, 0.1, folder, judge))
         after = folder / "picture-00" / "final.png"
         for y, shown in enumerate((path, after)):
@@ -162,5 +163,17 @@ def summary(rows: list[dict], anchors: list[float]) -> None:
     print(f"pixels outside the mask equal in {sum(masked)} of {len(masked)}")
 
 
+def main(words: list[str]) -> None:
+    match words:
+        case []:
+            whole()
+        case ["ten", *overrides] if all("=" in word for word in overrides):
+            ten(*overrides)
+        case ["again"]:
+            again()
+        case _:
+            sys.exit(f"study.py: {' '.join(words)}: not allowed here. Allowed: nothing, ten KEY=VALUE…, or again")
+
+
 if __name__ == "__main__":
-    {"ten": ten, "again": again}.get("".join(sys.argv[1:2]), main)()
+    main(sys.argv[1:])

@@ -9,8 +9,8 @@ prompts were drawn by ``experiments/embedded/evaluate.py`` (seeds 901 and 902).
 
 from __future__ import annotations
 
+import argparse
 import csv
-import sys
 from concurrent.futures import ProcessPoolExecutor
 from importlib import resources
 from multiprocessing import get_context
@@ -172,4 +172,7 @@ def sheet(prompts: list[str], theirs: Tensor, ours: Tensor) -> None:
 
 
 if __name__ == "__main__":
-    {"tune": tune, "test": test}[sys.argv[1]]()
+    parts = {"tune": tune, "test": test}
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("part", choices=parts)
+    parts[parser.parse_args().part]()

@@ -11,8 +11,8 @@ runs go to outputs/ways.
 
 from __future__ import annotations
 
+import argparse
 import csv
-import sys
 from importlib import resources
 from pathlib import Path
 
@@ -221,4 +221,7 @@ def main(everything: bool = False) -> None:
 
 
 if __name__ == "__main__":
-    {"places": places, "times": times}.get(sys.argv[-1], lambda: main("confirming" in sys.argv))()
+    parts = {"all": main, "confirming": lambda: main(everything=True), "places": places, "times": times}
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("part", nargs="?", default="all", choices=parts)
+    parts[parser.parse_args().part]()
