@@ -1,5 +1,6 @@
 """The shipped pair, with its own files: what a new user gets."""
 
+import importlib
 import json
 import math
 import subprocess
@@ -9,6 +10,7 @@ from importlib import resources
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors import safe_open
 
 from vqclip import run
@@ -44,6 +46,24 @@ def test_a_denoiser_that_was_not_trained_is_not_exported_over_the_shipped_one(tm
     done = subprocess.run([sys.executable, script, *words], capture_output=True, text=True)
     assert done.returncode == 1 and "denoiser.ckpt: there is no checkpoint to export" in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_latents_of_fewer_pictures_than_asked_for_are_not_trained_on(tmp_path):
+    script = Path(__file__).parent.parent / "experiments" / "embedded" / "train_denoiser.py"
+    torch.save((torch.zeros(8, 16, 16, 16).half(), torch.zeros(8, 3, 256).half()), tmp_path / "latents.pt")
+    words = ["--work", tmp_path, "--pool", "64", "--steps", "1", "--batch", "2"]
+    done = subprocess.run([sys.executable, script, *words], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1 and "latents.pt: it holds 8 pictures, and --pool asks for 64" in done.stderr
+    assert "Traceback" not in done.stderr and [path.name for path in tmp_path.iterdir()] == ["latents.pt"]
+
+
+def test_a_file_of_the_trainings_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parent.parent / "experiments" / "embedded")
+    common = importlib.import_module("common")
+    common.save([1], tmp_path / "latents.pt")
+    with pytest.raises(Exception, match="pickle"):
+        common.save([torch.zeros(9), lambda: 2], tmp_path / "latents.pt")
+    assert torch.load(tmp_path / "latents.pt") == [1]
 
 
 @pytest.fixture(scope="module")

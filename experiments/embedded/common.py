@@ -4,6 +4,7 @@ import argparse
 import copy
 import json
 import math
+import shlex
 import time
 from pathlib import Path
 
@@ -120,9 +121,23 @@ class Run:
             step=self.step,
             spent=self.spent,
         )
-        partial = self.path.with_suffix(".partial")
-        torch.save(state, partial)
-        partial.replace(self.path)
+        save(state, self.path)
+
+
+def save(content, path):
+    """Write a file whole or not at all."""
+    partial = path.with_suffix(".partial")
+    torch.save(content, partial)
+    partial.replace(path)
+
+
+def require_pool(path, found, asked):
+    """Refuse a file of fewer pictures than `--pool` asks for."""
+    if found < asked:
+        raise SystemExit(
+            f"{path}: it holds {found} pictures, and --pool asks for {asked}. "
+            f"Try: --pool {found}, or to make them anew: rm {shlex.quote(str(path))}"
+        )
 
 
 def export(path, state, config, **notes):

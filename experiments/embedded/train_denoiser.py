@@ -22,7 +22,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from common import Run, export, parser
+from common import Run, export, parser, require_pool, save
 from data import FAMILIES, HERE, Painter, caption, load_icons, random_scene
 from export import licence
 
@@ -82,7 +82,9 @@ def latents_of(args):
     """
     path = args.work / "latents.pt"
     if path.exists():
-        return torch.load(path)
+        found = torch.load(path)
+        require_pool(path, len(found[0]), args.pool)
+        return found
     generator = load_generator({"path": str(EMBEDDED / "generator.safetensors")}).to(args.device)
     reader = load_perceptor("robust", {"path": str(READER)}).to(args.device)
     painter = Painter(load_icons("robust", args.work), args.device)
@@ -98,7 +100,7 @@ def latents_of(args):
         if i % 1280 == 0:
             print(f"latents: {i} of {args.pool}", flush=True)
     both = tuple(torch.cat(parts)[: args.pool] for parts in zip(*out, strict=True))
-    torch.save(both, path)
+    save(both, path)
     return both
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from common import Naming, Run, export, labels, match_loss, parser
+from common import Naming, Run, export, labels, match_loss, parser, require_pool, save
 from data import FAMILIES, HERE, Painter, blur, caption, load_icons, random_scene, token_ids
 from export import licence
 from torch import nn
@@ -120,10 +120,12 @@ def pool_of(args):
     """The pool, from its file or drawn anew."""
     path = args.work / f"pool-{args.size}.pt"
     if path.exists() and not args.redraw:
-        return torch.load(path, map_location=args.device, mmap=args.device == "cpu")
+        pool = torch.load(path, map_location=args.device, mmap=args.device == "cpu")
+        require_pool(path, len(pool["pictures"]), args.pool)
+        return pool
     icons = load_icons(args.icons, args.work)
     pool = draw_pool(args.pool, args.size, args.device, icons, args.seed, args.workers)
-    torch.save(pool, path)
+    save(pool, path)
     return pool
 
 
