@@ -27,7 +27,7 @@ from vqclip.io.files import append, atomic_write, write_json
 from vqclip.io.run_files import OwnedFolder, PictureFolder
 from vqclip.io.yaml_text import read_yaml
 from vqclip.runs.lock import lock_folder
-from vqclip.runs.schema import FORMAT, problem_in
+from vqclip.runs.schema import FORMAT, problem_in, refuse_newer
 from vqclip.runs.status import DIVERGED, FAILED, WITH_PICTURES
 
 __all__ = ["RunFolder"]
@@ -61,7 +61,8 @@ class RunFolder(OwnedFolder):
             found = json.loads(content)
         except (ValueError, RecursionError) as error:
             raise self.damaged(self.report_file, f"no JSON ({error})" if content else "it is empty") from None
-        if problem := problem_in(found, "run", self.report_file):
+        refuse_newer(found, self.report_file)
+        if problem := problem_in(found, "run"):
             raise self.damaged(self.report_file, problem)
         return found
 
@@ -105,7 +106,8 @@ class RunFolder(OwnedFolder):
             raise self.damaged(self.config_file, what) from None
         if config is None:
             raise self.damaged(self.config_file, "it is empty")
-        if problem := problem_in(config, "config", self.config_file):
+        refuse_newer(config, self.config_file)
+        if problem := problem_in(config, "config"):
             raise self.damaged(self.config_file, problem)
         config.pop("format", None)
         return _moved(config, str(config["paths"]["output_dir"]), str(self.path))

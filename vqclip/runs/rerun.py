@@ -15,7 +15,7 @@ from vqclip.errors import UserError
 from vqclip.io.files import refuse_endless
 from vqclip.io.images import read_record
 from vqclip.runs.folder import RunFolder
-from vqclip.runs.schema import problem_in
+from vqclip.runs.schema import problem_in, refuse_newer
 
 __all__ = ["rerun"]
 
@@ -95,12 +95,13 @@ def _verdict(
 def _config_of_picture(path: Path, folder: Path) -> tuple[dict[str, Any], dict[str, Any], int]:
     """A PNG's config, with what its record leaves out as we have it; what it was made with; its format."""
     record = read_record(path)
-    if problem := problem_in(record, "record", path):
+    refuse_newer(record, path)
+    if problem := problem_in(record, "record"):
         raise UserError(f"{path}: its vqclip record is damaged: {problem}. The run folder's config.yaml has it too")
     base = resolved(compose(["logger=none"], output_dir=str(folder)))
     base["callbacks"] = {"progress": base["callbacks"].get("progress")}
     config = {**base, **picture_config(record["config"]), "paths": base["paths"], "overwrite": False}
-    if problem := problem_in(config, "config", path):
+    if problem := problem_in(config, "config"):
         raise UserError(f"{path}: its vqclip record is damaged: {problem}. The run folder's config.yaml has it too")
     return config, record.get("made_with", {}), record.get("format", 0)
 

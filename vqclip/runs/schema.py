@@ -11,7 +11,7 @@ from typing import Any
 
 from vqclip.errors import UserError
 
-__all__ = ["FORMAT", "problem_in"]
+__all__ = ["FORMAT", "problem_in", "refuse_newer"]
 
 #: Of run.json, config.yaml and the record in a PNG.  Files without a number are of before there was one, and are read.
 FORMAT = 1
@@ -26,17 +26,21 @@ _TYPES = {
 }
 
 
-def problem_in(value: Any, name: str, path: Path) -> str | None:
-    """What is wrong with the content of a file, in a few words; None where it is as the schema ``name`` says.
+def refuse_newer(value: Any, path: Path) -> None:
+    """Refuse what a newer vqclip wrote.
 
     Raises:
-        UserError: a newer vqclip wrote it.
+        UserError: the content of the file has the number of a later format.
     """
     number = value.get("format", 0) if isinstance(value, Mapping) else 0
     if type(number) is int and number > FORMAT:
         raise UserError(
             f"{path}: a newer vqclip wrote it, in format {number}. Allowed: up to {FORMAT}. Try: pip install -U vqclip"
         )
+
+
+def problem_in(value: Any, name: str) -> str | None:
+    """What is wrong with the content of a file, in a few words; None where it is as the schema ``name`` says."""
     return next(_problems(value, _schema(name), _schema(name), ""), None)
 
 
