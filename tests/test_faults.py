@@ -168,6 +168,21 @@ def test_garbage_in_the_environment(small_pair, tmp_path, name):
     assert (report["status"], report["pictures"][0]["prompt"]) == ("finished", "a fox café 狐")
 
 
+def test_files_of_any_letters_where_the_locale_is_ascii(small_pair, tmp_path):
+    words = ["a fox", *small_pair, "steps=2", "augmentations.crops.count=2", "hydra.run.dir=über/run"]
+    for command in (words, ["compare", "über", "--out", "ähnlich"], ["show", "über/run"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "vqclip", *(word.encode() for word in command)],
+            cwd=tmp_path,
+            env=os.environ | GARBAGE["no UTF-8"],
+            capture_output=True,
+            timeout=120,
+        )
+        assert done.returncode == 0, done.stderr
+    assert (tmp_path / "über" / "run" / "run.json").is_file()
+    assert (tmp_path / "ähnlich" / "compare.png").is_file()
+
+
 def test_words_that_are_no_utf_8(tmp_path):
     done = subprocess.run([sys.executable, "-m", "vqclip", b"a \xff fox"], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 2 and "not in UTF-8" in done.stderr

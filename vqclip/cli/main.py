@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from vqclip.cli.arguments import Command, parse_arguments, split
 from vqclip.cli.deferred import look_again, look_away, put_off
 from vqclip.cli.ended import result_of
-from vqclip.cli.streams import as_text, set_up_streams
+from vqclip.cli.streams import as_text, read_in_utf_8, set_up_streams
 from vqclip.cli.tell import job_line, tell
 from vqclip.errors import UserError, explain_refusals
 from vqclip.paths import conf_dir
@@ -48,6 +48,8 @@ TOOLS = {
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Entry point of ``vqclip``.  Exits with 2 on a user's mistake, 1 where a job failed, 141 where nobody reads on."""
+    if argv is None:  # a process of its own
+        read_in_utf_8()
     set_up_streams()
     try:
         try:

@@ -10,7 +10,14 @@ from typing import Any
 
 from vqclip.errors import UserError
 
-__all__ = ["as_text", "set_up_streams"]
+__all__ = ["as_text", "read_in_utf_8", "set_up_streams"]
+
+
+def read_in_utf_8() -> None:
+    """Begin again in Python's UTF-8 mode where the locale is ASCII, which can name no file of other letters."""
+    if sys.getfilesystemencoding() == "ascii" and os.environ.get("PYTHONUTF8") != "1":
+        os.environ["PYTHONUTF8"] = "1"
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
 def as_text(word: str) -> str:
