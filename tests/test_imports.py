@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 #: Each of these takes longer than our own code together.
 UNUSED = ("matplotlib", "pandas", "scipy", "sympy", "torchvision", "triton")
 
@@ -43,6 +45,31 @@ def test_the_command_line_answers_without_torch_and_hydra():
     for words, absent in ((["--help"], ("hydra", "omegaconf", "torch")), (["--version"], ("hydra", "torch"))):
         said = run(code.replace("['--help']", repr(words)) + f"print([n for n in {absent} if n in sys.modules])")
         assert said.splitlines()[-1] == "[]"
+
+
+SHOWN = """
+import sys
+from vqclip.cli.main import main
+try: main({words})
+except SystemExit as end: assert not end.code, end.code
+print([name for name, module in sys.modules.items() if module and "_launcher" in name and "hydra_plugins" in name])
+"""
+
+
+def test_a_config_is_shown_without_the_launchers():
+    *config, imported = run(SHOWN.format(words=["--cfg", "job", "steps=3"])).splitlines()
+    assert "steps: 3" in config and imported == "[]"
+
+
+@pytest.mark.parametrize("launcher,package", [("workers", "joblib"), ("slurm", "submitit"), ("cluster", "ray")])
+def test_a_config_that_names_a_launcher_is_shown(launcher, package, tmp_path):
+    pytest.importorskip(f"hydra_plugins.hydra_{package}_launcher")
+    (tmp_path / "experiment").mkdir()
+    mine = f"# @package _global_\ndefaults: [override /hydra/launcher: {launcher}]\nsteps: 3\n"
+    (tmp_path / "experiment/mine.yaml").write_text(mine)
+    for words in (["--config-dir", str(tmp_path), "experiment=mine"], [f"hydra/launcher={launcher}", "steps=3"]):
+        *config, imported = run(SHOWN.format(words=["--cfg", "job", *words])).splitlines()
+        assert "steps: 3" in config and package in imported
 
 
 #: What is asked after `import torch, pytorch_lightning` on the command line, and what it must say.

@@ -7,6 +7,7 @@ passed on to it, flags first, wherever they were typed.
 from __future__ import annotations
 
 import difflib
+import gc
 import importlib
 import os
 import shlex
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING
 from vqclip.cli.arguments import Command, parse_arguments, split
 from vqclip.cli.deferred import look_again, look_away, put_off
 from vqclip.cli.ended import result_of
+from vqclip.cli.launchers import bring_back, hold_back
 from vqclip.cli.streams import as_text, read_in_utf_8, set_up_streams
 from vqclip.cli.tell import job_line, tell
 from vqclip.errors import UserError, explain_refusals
@@ -138,6 +140,8 @@ def _resume(run: Path, overrides: Sequence[str]) -> int:
 def _hydra(command: Command) -> None:
     """Check what will run, then hand it to Hydra."""
     look_away()
+    if command.shows:
+        gc.disable()  # it ends before there is much garbage
     _check_names(command)
     if "--cfg" in command.flags and command.flags.pop("--multirun", "") is None:
         _first_of_sweep(command)
@@ -149,6 +153,8 @@ def _hydra(command: Command) -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # it raises then, instead of printing
     run = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(_job)
     if command.shows:
+        if command.flags.get("--cfg") == "job":  # where no launcher stands
+            hold_back()
         _show(command, run)
         return
     from hydra.errors import HydraException
@@ -166,7 +172,12 @@ def _show(command: Command, run: Callable[[], None]) -> None:
     from vqclip.config.explain import explain
 
     try:
-        run()
+        try:
+            run()
+        except COMPOSING:
+            if not bring_back():
+                raise
+            run()
     except COMPOSING as error:
         raise UserError(explain(error, command.flags.get("--config-dir"), command.overrides)) from None
     except SystemExit as end:

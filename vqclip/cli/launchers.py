@@ -1,0 +1,36 @@
+"""The launchers' plugins, which Hydra imports at its start: a fifth of ``--cfg job``, which launches nothing."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from contextlib import suppress
+
+__all__ = ["bring_back", "hold_back"]
+
+#: Packages of our extras → the module that tells Hydra their choices of ``hydra/launcher``.
+_LAUNCHERS = {
+    "hydra_plugins.hydra_joblib_launcher": "config",
+    "hydra_plugins.hydra_ray_launcher": "_config",
+    "hydra_plugins.hydra_submitit_launcher": "config",
+}
+
+
+def hold_back() -> None:
+    """Keep them from being imported, as Python has it: ``None`` for a module, which Hydra passes over."""
+    for name in _LAUNCHERS:
+        sys.modules.setdefault(name, None)  # pyright: ignore[reportArgumentType]
+
+
+def bring_back() -> bool:
+    """Have their choices after all, where a config names one.
+
+    Returns:
+        whether any was held back.
+    """
+    held = [name for name in _LAUNCHERS if name in sys.modules and sys.modules[name] is None]
+    for name in held:
+        del sys.modules[name]
+        with suppress(ImportError):  # it is not installed
+            importlib.import_module(f"{name}.{_LAUNCHERS[name]}")
+    return bool(held)
