@@ -108,6 +108,40 @@ def test_no_room_is_said_and_with_room_the_run_ends_in_the_same_bytes(command, s
     assert bytes_of(tmp_path / "run") == bytes_of(whole)
 
 
+FILLED = """
+import resource, signal, sys
+from vqclip.cli import main
+from vqclip.runs.snapshots import Snapshots
+
+take = Snapshots.take
+def fill(self, module, step):
+    if step:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))  # less than a run.json needs
+    return take(self, module, step)
+Snapshots.take = fill
+main(sys.argv[1:])
+"""
+
+
+def test_a_run_that_finds_no_room_for_its_end_is_not_left_running(small_pair, tmp_path):
+    words = ["a fox", *small_pair, "steps=2", "augmentations.crops.count=2", "hydra.run.dir=run"]
+    done = subprocess.run(
+        [sys.executable, "-c", FILLED, *words], cwd=tmp_path, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 1 and "no space left" in done.stderr and "Traceback" not in done.stderr
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "failed"
+
+
+def test_a_sweeps_job_that_finds_no_room_for_its_end_is_told(small_pair, tmp_path):
+    words = ["-m", "a fox", *small_pair, "steps=2", "augmentations.crops.count=2", "hydra.sweep.dir=sweep"]
+    done = subprocess.run(
+        [sys.executable, "-c", FILLED, *words], cwd=tmp_path, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 1 and "no space left" in done.stderr and "Traceback" not in done.stderr
+    assert json.loads((tmp_path / "sweep" / "0" / "run.json").read_text())["status"] == "failed"
+
+
 def test_a_folder_removed_while_it_runs_is_not_a_finished_run(command, tmp_path):
     status, err, _ = command(removed_while_running, "a fox")
     assert status == 1

@@ -22,7 +22,7 @@ from vqclip.cli.ended import result_of
 from vqclip.cli.launchers import bring_back, hold_back
 from vqclip.cli.streams import as_text, read_in_utf_8, set_up_streams
 from vqclip.cli.tell import job_line, tell
-from vqclip.errors import UserError, explain_refusals
+from vqclip.errors import NO_ROOM, UserError, explain_refusals
 from vqclip.paths import conf_dir
 from vqclip.runs.status import DIVERGED
 
@@ -63,7 +63,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     except OSError as error:  # of no file: nobody reads on, or what is printed finds no room
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python's own end would stumble over it
         # 141: as a shell tells of SIGPIPE.
-        sys.exit(141 if isinstance(error, BrokenPipeError) else f"vqclip: the system refuses it: {error}")
+        look = ". Try: df -h" if error.errno in NO_ROOM else ""
+        sys.exit(141 if isinstance(error, BrokenPipeError) else f"vqclip: the system refuses it: {error}{look}")
 
 
 def _main(argv: list[str]) -> None:

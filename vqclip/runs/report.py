@@ -109,9 +109,13 @@ def _failures(report: Report, run: RunFolder) -> Iterator[None]:
 
 def _end(report: Report, **ending: Any) -> None:
     report.add(**ending)
-    with suppress(OSError):  # the disk that is full ended it
-        if report.run.is_there():
-            report.write()
+    if not report.run.is_there():
+        return
+    try:
+        report.write()
+    except OSError:  # the disk that is full ended it
+        with suppress(OSError):
+            report.run.mark_failed()
 
 
 def _named(error: BaseException) -> str:

@@ -16,6 +16,7 @@ import shutil
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,7 +34,7 @@ from vqclip.config.explain import explain
 from vqclip.config.grammar import job_name
 from vqclip.config.names import as_hydra_takes_it
 from vqclip.config.resolve import resolved
-from vqclip.errors import UserError
+from vqclip.errors import NO_ROOM, UserError
 from vqclip.io.plain import plain_dict
 from vqclip.runs.lock import lock_folder
 from vqclip.sweeps.inert import inert_warnings
@@ -72,6 +73,7 @@ class Sweep:
         self.params = [f"{key}={value}" for key, value in (params or {}).items()]
         self.views: list[SweepView] = []  # of the loggers, from the first job that is run
         self.swept: list[str] = []  # keys of the jobs that ran
+        self.faults: dict[str, str] = {}  # by name of the job's folder: what its process says, if its run.json cannot
 
     def run(self, arguments: list[str]) -> None:
         """Run what is left of the sweep, then write the comparison; exit with 1 where a job did not finish."""
@@ -204,7 +206,8 @@ class Sweep:
             if found.get("status") == "finished":
                 reason = f"{place} has another config: files of the config changed while the sweep ran"
             else:
-                error = found.get("error") or found.get("reason", "it ended before it could say why")
+                error = found.get("error") or found.get("reason") or self.faults.get(place.name)
+                error = error or "it ended before it could say why"
                 reason = f"{error}\n  log: {place / 'vqclip.log'}"
             print(f"vqclip: {job_name(job.swept)}: {reason}", file=sys.stderr)
         return unfinished
@@ -240,7 +243,7 @@ class Sweep:
         size = 1 if isinstance(self.launcher, BasicLauncher) else self.max_batch_size
         for batch, start in in_batches(commands, size):
             for done in self._launched(batch, start):
-                _keep_traceback(done)
+                self._take_fault(done)
 
     def _launched(self, batch: list[list[str]], start: int) -> Sequence[JobReturn]:
         """The jobs of a batch, with their errors; what the launcher itself complains of, in a line."""
@@ -249,12 +252,25 @@ class Sweep:
         except UserError:
             raise
         except Exception as error:
+            if isinstance(error, OSError) and error.errno in NO_ROOM:
+                raise
             name = self.config.hydra.runtime.choices.get("hydra/launcher", "basic")
             complaint = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise UserError(
                 f"hydra/launcher={name}: {complaint} Allowed: a launcher whose cluster is there. "
                 "Try: hydra/launcher=workers, or none"
             ) from error
+
+    def _take_fault(self, job: JobReturn) -> None:
+        """What a job failed of; its traceback too where it failed before its run began."""
+        error = job._return_value
+        if not isinstance(error, Exception) or job.hydra_cfg is None:
+            return
+        folder = Path(job.hydra_cfg.hydra.runtime.output_dir)
+        self.faults[folder.name] = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+        if not (folder / "run.json").exists():
+            with suppress(OSError), open(folder / "vqclip.log", "a") as file:
+                traceback.print_exception(error, file=file)
 
     def _compare(self, folder: Path) -> None:
         from vqclip.compare.write import compare
@@ -273,14 +289,3 @@ class Sweep:
             from vqclip.loggers.sweep import end_sweep
 
             end_sweep(self.views, self.swept)
-
-
-def _keep_traceback(job: JobReturn) -> None:
-    """A job that failed before its run began has its traceback in its folder too."""
-    error = job._return_value
-    if not isinstance(error, Exception) or job.hydra_cfg is None:
-        return
-    folder = Path(job.hydra_cfg.hydra.runtime.output_dir)
-    if not (folder / "run.json").exists():
-        with open(folder / "vqclip.log", "a") as file:
-            traceback.print_exception(error, file=file)
