@@ -13,5 +13,5 @@ def peak_memory(tool, argv):
         # Not ru_maxrss: across exec it keeps the peak of the process that started this one, which is pytest.
         "print(next(line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM')))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=600)
     return int(done.stdout.split()[-1])

@@ -26,7 +26,9 @@ def test_an_agent_runs_what_its_sweep_asks_for(pair, tmp_path, server):  # noqa:
     account = {"WANDB_BASE_URL": server.url, "WANDB_API_KEY": "x" * 40}
 
     def wandb(*words):
-        done = subprocess.run([WANDB, *words], cwd=tmp_path, env=os.environ | account, capture_output=True, text=True)
+        done = subprocess.run(
+            [WANDB, *words], cwd=tmp_path, env=os.environ | account, capture_output=True, text=True, timeout=600
+        )
         assert done.returncode == 0, done.stderr
         return done.stderr
 

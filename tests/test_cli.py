@@ -225,6 +225,6 @@ def test_help_and_config_import_nothing_heavy(argv):
         "heavy = {'torch', 'pytorch_lightning', 'wandb', 'clip', 'taming'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=os.environ)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=os.environ, timeout=600)
     assert done.returncode == 0, done.stderr
     assert "augmentations" in done.stdout

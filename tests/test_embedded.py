@@ -43,7 +43,7 @@ def test_the_files_are_small_and_say_what_they_are():
 def test_a_denoiser_that_was_not_trained_is_not_exported_over_the_shipped_one(tmp_path):
     script = Path(__file__).parent.parent / "experiments" / "embedded" / "train_denoiser.py"
     words = ["--work", tmp_path, "--export", "--to", tmp_path / "denoiser.safetensors"]
-    done = subprocess.run([sys.executable, script, *words], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, script, *words], capture_output=True, text=True, timeout=600)
     assert done.returncode == 1 and "denoiser.ckpt: there is no checkpoint to export" in done.stderr
     assert list(tmp_path.iterdir()) == []
 
@@ -117,7 +117,7 @@ def test_the_recipe_that_draws_out_of_noise_takes_it_out_whatever_its_steps():
         (error,) = errors_in(resolved(compose(["experiment=drawing", f"steps={wrong}"])))
         assert error.startswith("steps=")
     shown = [sys.executable, "-m", "vqclip", "experiment=drawing", "steps=30", "--cfg", "job", "--resolve"]
-    assert "start: 0.146\n" in subprocess.run(shown, capture_output=True, text=True).stdout
+    assert "start: 0.146\n" in subprocess.run(shown, capture_output=True, text=True, timeout=600).stdout
 
 
 @pytest.mark.parametrize("recipe", ["from_blank", "drawing"])

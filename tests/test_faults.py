@@ -171,7 +171,11 @@ def test_streams_that_are_closed_full_or_left_lose_no_picture(small_pair, tmp_pa
     words = ["a fox café", *small_pair, "steps=2", "augmentations.crops.count=2", "hydra.run.dir=run"]
     command = shlex.join([sys.executable, "-m", "vqclip", *words])
     done = subprocess.run(
-        ["bash", "-c", f"set -o pipefail; {command} {streams}"], cwd=tmp_path, capture_output=True, text=True
+        ["bash", "-c", f"set -o pipefail; {command} {streams}"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=600,
     )
     assert done.returncode in STREAMS[streams], done.stderr
     assert "Traceback" not in done.stderr + done.stdout
@@ -195,7 +199,11 @@ GARBAGE = {
 def test_garbage_in_the_environment(small_pair, tmp_path, name):
     words = ["a fox café 狐", *small_pair, "steps=2", "augmentations.crops.count=2", "hydra.run.dir=run"]
     done = subprocess.run(
-        [sys.executable, "-m", "vqclip", *words], cwd=tmp_path, env=os.environ | GARBAGE[name], capture_output=True
+        [sys.executable, "-m", "vqclip", *words],
+        cwd=tmp_path,
+        env=os.environ | GARBAGE[name],
+        capture_output=True,
+        timeout=600,
     )
     assert done.returncode == 0, done.stderr
     report = json.loads((tmp_path / "run" / "run.json").read_text(encoding="utf-8"))
@@ -218,7 +226,9 @@ def test_files_of_any_letters_where_the_locale_is_ascii(small_pair, tmp_path):
 
 
 def test_words_that_are_no_utf_8(tmp_path):
-    done = subprocess.run([sys.executable, "-m", "vqclip", b"a \xff fox"], cwd=tmp_path, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "vqclip", b"a \xff fox"], cwd=tmp_path, capture_output=True, text=True, timeout=600
+    )
     assert done.returncode == 2 and "not in UTF-8" in done.stderr
     assert not any(tmp_path.iterdir())
 
@@ -228,7 +238,9 @@ def test_words_that_are_no_utf_8(tmp_path):
 )
 def test_garbage_for_wandb_in_the_tools_that_ask_it(monkeypatch, variable):
     child = "from vqclip.io.wandb_server import known_settings; known_settings()"
-    done = subprocess.run([sys.executable, "-c", child], env=os.environ | variable, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", child], env=os.environ | variable, capture_output=True, text=True, timeout=600
+    )
     assert done.stderr.splitlines()[-1].startswith("vqclip.errors.UserError: W&B's environment: ")
 
 
@@ -248,7 +260,9 @@ def test_a_reader_that_went_away_loses_no_picture(command, tmp_path):
 def test_a_reader_that_went_away_before_the_help(word):
     read, write = os.pipe()
     os.close(read)
-    done = subprocess.run([sys.executable, "-m", "vqclip", word], stdout=write, stderr=subprocess.PIPE, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "vqclip", word], stdout=write, stderr=subprocess.PIPE, text=True, timeout=600
+    )
     os.close(write)
     assert (done.returncode, done.stderr) == (141, "")
 

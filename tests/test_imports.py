@@ -10,7 +10,7 @@ UNUSED = ("matplotlib", "pandas", "scipy", "sympy", "torchvision", "triton")
 
 
 def run(code: str) -> str:
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=600)
     assert not done.returncode, done.stderr
     return done.stdout.strip()
 

@@ -105,7 +105,11 @@ def test_another_terminal_gets_nothing(environment, pictures):
 
 def test_a_pipe_gets_nothing(pictures):
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, *pictures], capture_output=True, env=os.environ | KITTY, check=True
+        [sys.executable, "-c", PROGRAM, *pictures],
+        capture_output=True,
+        env=os.environ | KITTY,
+        check=True,
+        timeout=600,
     )
     assert done.stdout == done.stderr == b""
 

@@ -192,7 +192,9 @@ def test_disabled_leaves_nothing_and_a_wrong_mode_is_a_sentence(pair, tmp_path, 
     assert run("a fox", [*pair, "logger.wandb.mode=disabled"], tmp_path / "key").status == "finished"
     monkeypatch.setenv("WANDB_MODE", "nonsense")
     code = "import sys; from vqclip.io.wandb_server import probe; probe(None)"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0  # the logger will say it
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=600).returncode == 0
+    )  # the logger will say it
 
 
 def test_online_without_a_key_is_refused(pair, tmp_path):
@@ -404,4 +406,4 @@ from vqclip.loggers.wandb_light import _installed
 ours, theirs = ([(one.key, one.version) for one in found] for found in (_installed(), wandb.util.working_set()))
 assert ours == theirs, (ours, theirs)
 """
-    subprocess.run([sys.executable, "-c", code], check=True)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=600)

@@ -93,7 +93,7 @@ def test_the_profiler_prints_its_table(small_pair, tmp_path, capfd):
 def test_a_launcher_without_its_cluster_is_one_line(small_pair, tmp_path):
     pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
     words = ["-m", f"hydra.sweep.dir={tmp_path}", "hydra/launcher=slurm", "seed=0,1", "a fox", *small_pair]
-    done = subprocess.run([sys.executable, "-m", "vqclip", *words], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-m", "vqclip", *words], capture_output=True, text=True, timeout=600)
     said = [line for line in done.stderr.splitlines() if line.startswith("vqclip: ")]
     assert done.returncode == 2 and "hydra/launcher=slurm" in said[-1] and "Traceback" not in done.stderr
 
@@ -138,7 +138,7 @@ def main(cfg):
 main()
 """)
     words = [sys.executable, str(program), "-m", "+seed=1,2", f"hydra.sweep.dir={tmp_path}/sweep"]
-    done = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path)
+    done = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path, timeout=600)
     assert done.returncode == 0, done.stderr
     assert [report(tmp_path / f"sweep/{job}/run")["seed"] for job in range(2)] == [1, 2]
 

@@ -57,7 +57,7 @@ def _work(prompts, overrides, folder, kill=None):
 
 
 def _in_a_process(*args):
-    process = FORKS.Process(target=_work, args=args)
+    process = FORKS.Process(target=_work, args=args, daemon=True)
     process.start()
     return process
 
@@ -67,7 +67,7 @@ def unbroken(small_pair, tmp_path_factory):
     """A run that nobody stopped."""
     folder = tmp_path_factory.mktemp("unbroken") / "run"
     process = _in_a_process(["a fox", "an owl"], [*small_pair, *LONG], folder)
-    process.join()
+    process.join(600)
     assert process.exitcode == 0
     return folder
 
@@ -99,7 +99,7 @@ def test_twenty_kills_leave_no_trace(small_pair, tmp_path, unbroken):
         if moment is None:
             process.join(dice.uniform(0.02, 0.6))
             process.kill()
-        process.join()
+        process.join(600)
         killed += process.exitcode == -signal.SIGKILL
         assert process.exitcode in (0, -signal.SIGKILL)
         if (folder / "config.yaml").exists():
@@ -109,7 +109,7 @@ def test_twenty_kills_leave_no_trace(small_pair, tmp_path, unbroken):
             shutil.rmtree(folder)
             args = (["a fox", "an owl"], [*small_pair, *LONG])
     process = _in_a_process(*args, folder)
-    process.join()
+    process.join(600)
     assert process.exitcode == 0
     assert bytes_of(folder) == bytes_of(unbroken)
     assert not [p for p in folder.rglob(".*") if p.name != ".lock"], "something half written was left"
@@ -121,10 +121,10 @@ def test_twenty_kills_leave_no_trace(small_pair, tmp_path, unbroken):
 def test_a_kill_at_the_worst_moment_leaves_no_trace(small_pair, tmp_path, unbroken, moment):
     folder = tmp_path / "run"
     process = _in_a_process(["a fox", "an owl"], [*small_pair, *LONG], folder, moment)
-    process.join()
+    process.join(600)
     assert process.exitcode == -signal.SIGKILL
     process = _in_a_process(None, [f"resume={folder}"], folder)
-    process.join()
+    process.join(600)
     assert process.exitcode == 0
     assert bytes_of(folder) == bytes_of(unbroken)
 
@@ -146,7 +146,7 @@ def test_a_signal_finishes_the_step_and_the_run_goes_on_as_if_nothing_was(small_
     # From within, at a snapshot: a busy machine may let a run of twelve steps end before one from outside gets there.
     moment = ("os.rename", "steps/000006.png", 1, signum)
     process = _in_a_process(["a fox", "an owl"], [*small_pair, *LONG], folder, moment)
-    process.join()
+    process.join(600)
     assert process.exitcode == 128 + signum
     report = json.loads((folder / "run.json").read_text())
     done = read_checkpoint(RunFolder(folder))["global_step"]
@@ -158,7 +158,7 @@ def test_a_signal_finishes_the_step_and_the_run_goes_on_as_if_nothing_was(small_
 
 def _resumed(folder, *overrides):
     process = _in_a_process(None, [f"resume={folder}", *overrides], folder)
-    process.join()
+    process.join(600)
     assert process.exitcode == 0
 
 
@@ -167,7 +167,7 @@ def test_a_signal_between_the_first_files_of_a_run_is_told_in_its_report(small_p
     process = _in_a_process(
         ["a fox"], [*small_pair, "steps=2"], folder, ("os.rename", "config.yaml", 1, signal.SIGTERM)
     )
-    process.join()
+    process.join(600)
     assert process.exitcode == 128 + signal.SIGTERM
     assert json.loads((folder / "run.json").read_text())["status"] == "interrupted"
 
@@ -187,7 +187,7 @@ def test_a_stopped_run_names_the_command_that_goes_on(small_pair, tmp_path):
     process = _in_a_process(["a fox"], [*small_pair, "steps=100000"], folder)
     wait_for_rows(process, folder, 2)
     os.kill(process.pid, signal.SIGINT)
-    process.join()
+    process.join(600)
     assert f"stopped. To go on: vqclip resume='{folder}'\n" in (tmp_path / "a run.err").read_text()
 
 
@@ -282,7 +282,7 @@ def test_a_second_process_on_the_folder_is_refused(small_pair, tmp_path):
             f"{folder}: another vqclip process is at work in this folder. Wait until it ends, or stop it"
         )
     process.kill()
-    process.join()
+    process.join(600)
     with lock_folder(folder):  # a process that was killed holds nothing
         pass
 

@@ -31,7 +31,7 @@ def site(tmp_path_factory):
         "--site-dir",
         folder,
     ]
-    done = subprocess.run(command, cwd=REPO, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=REPO, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
     return folder
 

@@ -74,6 +74,6 @@ with torch.no_grad():
     assert model.decode(z).shape == (1, 3, 2048, 2048)
 print(next(line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM')))
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=600)
     print(done.stdout)
     assert int(done.stdout) < 4 * 2**20  # KiB

@@ -149,7 +149,9 @@ def test_the_study_of_reliability_counts_one_small_category(tmp_path, monkeypatc
 )
 def test_a_benchmark_has_a_dry_run(script, words, tmp_path):
     path = ROOT / "experiments" / "benchmarks" / script
-    done = subprocess.run([sys.executable, path, "--dry-run", tmp_path, *words], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, path, "--dry-run", tmp_path, *words], capture_output=True, text=True, timeout=600
+    )
     assert done.returncode == 0, done.stderr
     (table,) = tmp_path.glob("*.csv")
     assert "error" not in table.read_text()

@@ -202,7 +202,7 @@ def test_a_killed_sweep_goes_on_and_ends_in_the_same_bytes(small_pair, tmp_path)
         assert child.is_alive()
         time.sleep(0.005)
     os.kill(child.pid, signal.SIGKILL)
-    child.join()
+    child.join(600)
     assert report(killed / "1")["status"] == "running" and not (killed / "2").exists()
     before = contents(killed / "0")
 

@@ -25,7 +25,7 @@ def upload(server, *words):
     """``vqclip sync`` in a process of its own, for a user who has logged in: W&B reads its settings once a process."""
     account = {"WANDB_BASE_URL": server.url, "WANDB_API_KEY": "x" * 40}
     command = [sys.executable, "-m", "vqclip", "sync", *map(str, words)]
-    done = subprocess.run(command, env=os.environ | account, capture_output=True, text=True)
+    done = subprocess.run(command, env=os.environ | account, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

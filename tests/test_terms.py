@@ -186,7 +186,7 @@ def test_a_terms_own_keys_are_typed_and_a_file_of_it_that_is_not_there_is_named(
         ("perceptual", "path=gone.pth", "loss.terms.perceptual: path=gone.pth: there is no such file"),
     ):
         words = [*vqclip, *small_pair, f"+loss/terms=[{term}]", f"loss.terms.{term}.{word}", "a fox"]
-        done = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path)
+        done = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path, timeout=600)
         assert done.returncode == 2 and said in done.stderr and "Traceback" not in done.stderr
 
 

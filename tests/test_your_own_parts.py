@@ -61,7 +61,9 @@ def test_an_example_runs_from_a_folder_of_its_own(name, tmp_path, small_pair):
     script = "import sys; from vqclip.cli import main; main(sys.argv[1:])"
     argv = [*words[:-1], *pair, *SHORT, words[-1].strip('"')]
     env = os.environ | {"PYTHONPATH": os.pathsep.join([".", os.environ.get("PYTHONPATH", str(REPO))])}
-    made = subprocess.run([sys.executable, "-c", script, *argv], cwd=tmp_path, env=env, capture_output=True, text=True)
+    made = subprocess.run(
+        [sys.executable, "-c", script, *argv], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=600
+    )
     assert made.returncode == 0, made.stderr[-2000:]
     report = json.loads((tmp_path / "out" / "run.json").read_text())
     assert report["status"] == "finished" and report["pictures"][0]["final"]["step"] == 2

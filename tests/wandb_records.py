@@ -19,7 +19,9 @@ def records(folder, parts=1):
     found = {}
     for path in paths:
         inspect = [WANDB, "leet", "inspect", "--json", str(path)]
-        for line in subprocess.run(inspect, capture_output=True, text=True, check=True).stdout.splitlines():
+        for line in subprocess.run(
+            inspect, capture_output=True, text=True, check=True, timeout=600
+        ).stdout.splitlines():
             record = json.loads(line)
             found.setdefault(record["type"], []).append(record[record["type"]])
     return found
