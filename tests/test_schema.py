@@ -34,6 +34,16 @@ from vqclip.sweeps.search import distributions_of
 WRONG = [None, [], ["x", 1], "much", math.nan, math.inf, -math.inf, 1e300, -(10**30), {"a": 1}, True, ""]
 
 
+@pytest.mark.parametrize(
+    ("word", "sweep"), [("seed=[1,2,3]", "vqclip -m seed=1,2,3"), ("loss.beta=[0,0.5]", "vqclip -m loss.beta=0,0.5")]
+)
+def test_a_list_where_a_number_belongs_says_how_to_sweep_it(word, sweep):
+    (error,) = errors_in(resolved(compose([word])))
+    assert error.endswith(f"Each in a run of its own: {sweep}")
+    (error,) = errors_in(resolved(compose(["seed=[1,-2]"])))
+    assert error.endswith("Try: seed=0")
+
+
 @pytest.fixture(scope="module")
 def config():
     return resolved(compose())

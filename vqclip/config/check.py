@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from vqclip.config.kinds import Number, Scheduled, Whole
+from vqclip.config.kinds import Kind, Number, Scheduled, Whole
 from vqclip.config.meaning import contradictions
 from vqclip.config.names import choice_of_term, owners_of
 from vqclip.config.nodes import Group, Key, Named, Node, Target
@@ -80,7 +80,19 @@ def _value_mistakes(value: Any, key: Key, path: str) -> Iterator[str]:
         wants_number = isinstance(key.kind, Number | Scheduled | Whole)
         if wants_number and isinstance(value, str) and re.fullmatch(r"-?(\d+\.?\d*|\.\d+)(e-?\d+)?", value):
             helps = "This is a text. Of an environment variable the number is ${oc.decode:${oc.env:NAME}}"
+        if wants_number and isinstance(value, list) and _are_numbers_of(key.kind, value):
+            helps = f"Each in a run of its own: vqclip -m {path}={','.join(map(shown, value))}"
         yield f"{path}={shown(value)}: not allowed here. Allowed: {allowed}. {helps}"
+
+
+def _are_numbers_of(kind: Kind, values: list[Any]) -> bool:
+    """Whether a list has numbers that a key would take, one at a time."""
+    try:
+        for value in values:
+            kind.check(value)
+    except ValueError:
+        return False
+    return bool(values) and not any(isinstance(value, Mapping) for value in values)
 
 
 def _not_a_mapping(value: Any, node: Group | Named | Target, path: str) -> str:
