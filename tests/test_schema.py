@@ -4,6 +4,7 @@ import copy
 import math
 import os
 import re
+import shlex
 
 import pytest
 import yaml
@@ -42,6 +43,12 @@ def test_a_list_where_a_number_belongs_says_how_to_sweep_it(word, sweep):
     assert error.endswith(f"Each in a run of its own: {sweep}")
     (error,) = errors_in(resolved(compose(["seed=[1,-2]"])))
     assert error.endswith("Try: seed=0")
+
+
+@pytest.mark.parametrize("key", ["search.restarts", "search.overlay"])
+def test_a_number_where_keys_belong_says_them_with_values_that_are_taken(key):
+    (error,) = errors_in(resolved(compose(["steps=100", f"{key}=2"])))
+    assert not errors_in(resolved(compose(["steps=100", *shlex.split(error.partition("Try: ")[2])])))
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
@@ -98,6 +99,9 @@ def _are_numbers_of(kind: Kind, values: list[Any]) -> bool:
 def _not_a_mapping(value: Any, node: Group | Named | Target, path: str) -> str:
     what = "null chooses nothing" if value is None else f"{_kind_of(value)}, where keys belong"
     keys = f"Allowed: keys: {', '.join(_names(node)) or 'NAME: {…}'}."
+    if isinstance(node, Group) and node.null and value is not None:  # elsewhere its keys stand in the config
+        example = ", ".join(f"{name}: {key.example}" for name, key in node.keys.items() if isinstance(key, Key))
+        keys += f" Try: {shlex.quote(f'{path}={{{example}}}')}"
     return f"{path}={shown(value)}: {what}. {one_of(path) if choices_of(path) else keys}"
 
 
