@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import lru_cache
-from typing import Any
 
 import torch
 from einops import rearrange
@@ -164,12 +162,6 @@ class Codebook:
         return rearrange(codes[index], "b h w c -> b c h w").clone()
 
 
-@lru_cache(maxsize=256)
-def _predicted(prior: Any, text: str, threads: int) -> Tensor:
-    """What a prior makes of a text, [1,C,h,w]; kept, since the jobs of a sweep have most texts in common."""
-    return prior(prior.tokenize([text]))
-
-
 class Prior:
     """The latent that the pair's prior predicts from the text; other sizes by way of the picture it decodes to.
 
@@ -193,8 +185,7 @@ class Prior:
                 "experiment=reference has the other settings that suit such a start."
             )
             return Sine(std=0.5)(start)
-        threads = torch.get_num_threads()  # sums over another number end in other last digits
-        z = torch.cat([_predicted(prior, text, threads) for text in start.texts])  # one by one: see encode_text
+        z = torch.cat([prior(prior.tokenize([text])) for text in start.texts])  # one by one: see encode_text
         if tuple(z.shape[1:]) != start.shape:
             f = start.generator.factor
             image = start.generator.decode(start.place(z))
