@@ -61,6 +61,18 @@ def test_a_picture_alone_gives_the_same_bytes(original, tmp_path, name):
     assert same and lines[-1] == "same bytes"
 
 
+def test_a_run_that_called_another_of_its_snapshots_the_best_is_reproduced(original, tmp_path):
+    """An older version took the first of equal scores."""
+    shutil.copytree(original, tmp_path / "run")
+    picture = tmp_path / "run" / "picture-00"
+    for step in (0, 2, 4):
+        shutil.copy(picture / "steps" / f"{step:06d}.png", picture / "best.png")
+        assert rerun(tmp_path / "run", folder=tmp_path / f"again-{step}")[1]
+    Image.new("RGB", (32, 32)).save(picture / "best.png")
+    lines, same = rerun(tmp_path / "run", folder=tmp_path / "again")
+    assert not same and any(line.startswith("  picture-00/best.png: pixels differ by ") for line in lines)
+
+
 def test_it_computes_with_as_many_threads_as_the_original(original, tmp_path):
     before = torch.get_num_threads()
     assert read_record(original / "picture-00/final.png")["made_with"]["machine"]["threads"] == before

@@ -52,6 +52,18 @@ def test_a_run_leaves_the_folder_that_design_promises(small_pair, tmp_path):
     assert not list(folder.rglob(".*.png.*")), "a file half written was left"
 
 
+def test_of_snapshots_that_score_the_same_the_latest_is_the_best(small_pair, tmp_path):
+    """Without weights all score 0; the first is the start, which is noise where a run begins with noise."""
+    unscored = [*small_pair, "loss.alpha=0", "loss.beta=0"]
+    result = run("a fox", unscored, tmp_path / "run")
+    for folder in (result.folder, run(resume=tmp_path / "run", steps=6).folder):
+        (picture,) = json.loads((folder / "run.json").read_text())["pictures"]
+        assert picture["best"] == picture["final"] and picture["best"]["score"] == 0
+        files = [folder / "picture-00" / name for name in ("best.png", "final.png")]
+        assert files[0].read_bytes() == files[1].read_bytes()
+    assert picture["best"]["step"] == 6
+
+
 def test_the_checkpoint_holds_the_latent_and_no_network(small_pair, tmp_path):
     folder = run("a fox", small_pair, tmp_path / "run").folder
     state = torch.load(folder / "last.ckpt", weights_only=False)["state_dict"]

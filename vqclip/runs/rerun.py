@@ -119,7 +119,18 @@ def _pairs(source: Path, folder: Path) -> Iterator[tuple[str, Path, Path]]:
         return
     for path in sorted(path for kind in _KINDS for path in source.rglob(kind) if _is_own(path, source)):
         name = path.relative_to(source)
-        yield str(name), path, folder / name
+        yield str(name), path, _snapshot_of(path, folder / name.parent) if path.name == "best.png" else folder / name
+
+
+def _snapshot_of(best: Path, picture: Path) -> Path:
+    """The snapshot in ``picture`` that ``best`` is a copy of.
+
+    Not its best.png: another version, or scores that differ in their last digits, may call another one the best.
+    """
+    try:
+        return picture / "steps" / f"{read_record(best)['step']:06d}.png"
+    except (UserError, KeyError, TypeError, ValueError):  # it is damaged, which the comparison says
+        return picture / best.name
 
 
 def _lost(source: Path, report: Mapping[str, Any]) -> list[str]:
@@ -134,9 +145,9 @@ def _is_own(path: Path, source: Path) -> bool:
 
 def _compare(one: Path, other: Path) -> str:
     """How two files differ; empty where they do not."""
-    if not other.exists():
-        return "not reproduced"
     try:
+        if not other.exists():
+            return "not reproduced"
         refuse_endless(one)
         return "" if one.read_bytes() == other.read_bytes() else _describe(one, other)
     except Exception as error:  # the old file may be anything at all

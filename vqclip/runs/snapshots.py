@@ -87,7 +87,8 @@ class Snapshots:
         self._picture(picture.snapshot(step), content)
         self._picture(picture.crop(step), png_bytes(snapshot.crops[i], record))
         self._picture(picture.final, content)
-        if not self.best[i] or scores["score"] > self.best[i]["score"]:
+        # Of equals the later: where nothing is scored (loss.alpha=0), the first is the start, noise as like as not.
+        if not self.best[i] or scores["score"] >= self.best[i]["score"]:
             self.best[i] = {"step": step, **scores}
             self._picture(picture.best, content)
         self.last[i] = {"step": step, **scores}
