@@ -452,6 +452,47 @@ def test_a_mapping_that_a_config_may_lack_needs_no_plus():
     assert resolved(compose(["trainer.compile={mode: default}"]))["trainer"]["compile"] == {"mode": "default"}
 
 
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["search.restarts.count=2", "search.restarts.steps=3"],
+        ["search.overlay.until=0.5", "search.overlay.every=2", "search.overlay.strength=0.2"],
+        ["experiment=from_noise", "augmentations.affine=null", "augmentations.affine.degrees=3"],
+        ["trainer.max_time=00:00:01:00"],
+        ["optimizer.foreach=true"],
+        ["callbacks.mine._target_=pytorch_lightning.callbacks.EarlyStopping", "callbacks.mine.monitor=loss"],
+        ["vars.mine=3", "loss.alpha=${vars.mine}"],
+    ],
+    ids=lambda lines: lines[-1].partition("=")[0],
+)
+def test_a_key_that_a_config_lacks_is_typed_as_any_other(lines):
+    """Of a mapping that is null what else it needs is said, with commands that give it."""
+    for _ in range(3):
+        errors = errors_in(resolved(compose(lines)))
+        assert all(": missing. Allowed: " in error for error in errors)
+        lines = [*lines, *(error.rpartition("Try: ")[2] for error in errors)]
+    assert errors == []
+
+
+@pytest.mark.parametrize(
+    "line,message",
+    [
+        ("search.restarts.coun=2", "search.restarts.coun: there is no such key. Did you mean search.restarts.count?"),
+        ("search.stages.size=[64,64]", "search.stages is one value here. Allowed: a list of"),
+        ("noise.factor.start=1", "noise.factor is one value here. Allowed: a number from 0 to 1000, or a schedule"),
+        ("loss.terms.denoised.sigma.start=1", "Try: 'loss.terms.denoised.sigma={start: 0.5, end: 0.001}'"),
+        ("hparams_search.trials=3", "nothing is chosen of hparams_search. Try: hparams_search=optuna hparams_search.t"),
+        ("callbacks.upscale.tile=64", "of a callback that is not chosen. Try: callbacks=[default,upscale] callbacks."),
+        ("logger.tensorboard.name=x", "logger.tensorboard: is not chosen. Try: logger=tensorboard"),
+        ("trainer.acelerator=cpu", "pytorch_lightning.Trainer takes no such argument. Did you mean accelerator?"),
+    ],
+)
+def test_a_key_that_no_config_or_only_another_has_is_a_sentence(line, message):
+    with pytest.raises(UserError) as caught:
+        raise UserError("\n".join(errors_in(resolved(compose([line])))))
+    assert message in str(caught.value)
+
+
 def test_a_term_that_is_not_chosen_is_said_to_be_so():
     with pytest.raises(UserError, match=re.escape("Try: +loss/terms=[tv] loss.terms.tv.weight=…")):
         compose(["loss.terms.tv.weight=.2"])

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from vqclip.config.grammar import quote
-from vqclip.config.names import as_hydra_takes_it, is_name, key_at, nearest
+from vqclip.config.names import is_name, key_at, nearest
 from vqclip.config.schema import ROOT
+from vqclip.config.typed import as_hydra_takes_it
 from vqclip.errors import UserError, closest
 from vqclip.paths import conf_dir
 

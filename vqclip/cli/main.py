@@ -249,8 +249,10 @@ def _check_names(command: Command) -> None:
 def _first_of_sweep(command: Command) -> None:
     """Leave the first value of every swept key: what ``--cfg`` can show of a sweep."""
     from vqclip.config.compose import first_of_sweep
+    from vqclip.config.typed import as_hydra_takes_it
 
-    command.overrides, jobs = first_of_sweep(command.overrides, command.flags.get("--config-dir"))
+    first, jobs = first_of_sweep(command.overrides, command.flags.get("--config-dir"))
+    command.overrides = as_hydra_takes_it(first)
     if jobs > 1:
         print(f"note: the first of {jobs} jobs", file=sys.stderr)
 

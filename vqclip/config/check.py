@@ -15,7 +15,7 @@ from typing import Any
 
 from vqclip.config.kinds import Kind, Number, Scheduled, Whole
 from vqclip.config.meaning import contradictions
-from vqclip.config.names import choice_of_term, owners_of
+from vqclip.config.names import choice_of, owners_of
 from vqclip.config.nodes import Group, Key, Named, Node, Target
 from vqclip.config.schema import CLASSES, ROOT
 from vqclip.config.targets import PASSED_ON, argument_errors, choices_of, is_for, nested_errors, one_of
@@ -145,8 +145,8 @@ def _missing(node: Node, path: str) -> str:
 def _target_mistakes(value: Mapping, node: Target, path: str) -> Iterator[str]:
     target = value.get("_target_")
     if not isinstance(target, str) or not target:
-        if target is None and (choice := choice_of_term(path)):
-            yield f"{path}: a term that is not chosen. Try: {choice}"
+        if target is None and (choice := choice_of(path)):
+            yield f"{path}: is not chosen. Try: {choice}"
             return
         given, what = ("", "missing") if target is None else (f"={shown(target)}", "not allowed here")
         yield f"{path}._target_{given}: {what}. {_choose(node, path)}"

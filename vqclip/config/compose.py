@@ -23,8 +23,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from vqclip.config.explain import explain
-from vqclip.config.names import as_hydra_takes_it
 from vqclip.config.own_files import endless_files, misplaced_keys
+from vqclip.config.typed import as_hydra_takes_it
 from vqclip.errors import UserError
 from vqclip.io import plain  # noqa: F401  the sum in it, for whoever resolves what is composed here
 from vqclip.paths import conf_dir

@@ -1,7 +1,4 @@
-"""Names of keys: which there are, and the nearest to one that there is not.  From the schema alone, without Hydra.
-
-Also the forms of an override that Hydra takes otherwise than a user means them: ``noise=null``, ``optimizer={…}``.
-"""
+"""Names of keys: which there are, and the nearest to one that there is not.  From the schema alone, without Hydra."""
 
 from __future__ import annotations
 
@@ -13,34 +10,25 @@ from collections.abc import Iterator, Sequence
 from vqclip.config.kinds import Scheduled
 from vqclip.config.nodes import Group, Key, Named, Node, Target
 from vqclip.config.schema import CLASSES, ROOT
-from vqclip.config.targets import choices_of, one_of
-from vqclip.errors import UserError
-from vqclip.paths import conf_dir
+from vqclip.config.targets import choices_of, is_for
 
 __all__ = [
-    "as_hydra_takes_it",
-    "choice_of_term",
+    "ASSIGNED",
+    "choice_of",
     "classes_of",
+    "inside",
     "is_name",
     "key_at",
     "nearest",
     "owners_of",
+    "takes_more",
     "unknown_key",
     "unknown_overrides",
 ]
 
-_ASSIGNED = re.compile(r"(?s)([+~]{0,2})([A-Za-z_][\w./@-]*)=(.*)")
-#: Not several of them, which a sweep takes one by one.
-_ONE_MAPPING = re.compile(r"(?s)\s*\{([^{}]|\{[^{}]*\})*\}\s*")
+#: Mark, key and value of an override.
+ASSIGNED = re.compile(r"(?s)([+~]{0,2})([A-Za-z_][\w./@-]*)=(.*)")
 _TAKEN_AWAY = re.compile(r"(~)([A-Za-z_]\w*)()")
-#: What stands in quotes; or bare words, up to what ends them in a list or a mapping.
-_WORDS = re.compile(
-    r"""(?x) "(?:[^"\\]|\\.)*" | '(?:[^'\\]|\\.)*'
-    | [^\s,:()\[\]{}"'] (?: (?:[^,:()\[\]{}"'] | :(?!\s))* [^\s,:()\[\]{}"'] )?"""
-)
-#: Groups where null means the choice of that name, and those where it means that nothing is chosen.
-_NULL_IS_NONE = ("callbacks", "logger", "noise")
-_NULL_IS_NOTHING = ("debug", "experiment", "hparams_search", "search")
 #: What other programs call a key of ours.
 _ELSEWHERE = {
     "batch": "batch_size",
@@ -75,8 +63,7 @@ _BESIDE = ("hydra", "local", "debug", "experiment", "defaults")
 
 def classes_of(group: str) -> dict[str, Group]:
     """The classes with a schema that a config group chooses from, by ``_target_``."""
-    module = {"optimizer": "torch.optim", "logger": "loggers"}.get(group, group)
-    return {target: group for target, group in CLASSES.items() if f".{module}." in f".{target}"}
+    return {target: keys for target, keys in CLASSES.items() if is_for(target, group)}
 
 
 def key_at(path: str) -> Key | None:
@@ -87,18 +74,19 @@ def key_at(path: str) -> Key | None:
 def _nodes_at(path: str) -> list[Node]:
     nodes: list[Node] = [ROOT]
     for part in path.split("."):
-        nodes = [inner for node in nodes for inner in _inside(node, part)]
+        nodes = [inner for node in nodes for inner in inside(node, part)]
     return nodes
 
 
-def _inside(node: Node, part: str) -> Iterator[Node]:
+def inside(node: Node, part: str) -> Iterator[Node]:
+    """What a node holds under one part of a dotted key: several where several classes may stand there."""
     if isinstance(node, Group) and part in node.keys:
         yield node.keys[part]
     elif isinstance(node, Named):
         yield node.of
     elif isinstance(node, Target):
         for group in [*classes_of(node.group).values(), Group("", node.also)]:
-            yield from _inside(group, part)
+            yield from inside(group, part)
 
 
 def _all_keys(node: Node = ROOT, path: str = "") -> Iterator[str]:
@@ -135,16 +123,40 @@ def is_name(word: str) -> bool:
 
 
 def unknown_key(key: str, more: Sequence[str] = ()) -> str:
-    """The sentence that there is no such key."""
-    if key_at(key) and (choice := choice_of_term(key)):
-        return f"{key}: of a term that is not chosen. Try: {choice} {key}=…"
+    """The sentence that there is no such key, or that a config which may have it has not."""
+    group = key.partition(".")[0]
+    if key_at(key):
+        if choice := choice_of(key):
+            kind = {"loss": "term", "callbacks": "callback", "logger": "logger"}[group]
+            return f"{key}: of a {kind} that is not chosen. Try: {choice} {key}=…"
+        if choices := choices_of(group) if isinstance(ROOT.keys[group], Group) else []:
+            return f"{key}: nothing is chosen of {group}. Try: {group}={choices[0]} {key}=…"
+        return f"{key}: it belongs to what is not chosen, or null. The config as it is: vqclip --cfg job"
+    parent = key.rpartition(".")[0]
+    if parent and (whole := key_at(parent)):
+        return f"{key}: {parent} is one value here. Allowed: {whole.allowed}. Try: {_example(parent, whole)}"
     return f"{key}: there is no such key.{nearest(key, more)} All keys with their values: vqclip --cfg job"
 
 
-def choice_of_term(key: str) -> str:
-    """The override that chooses the term which ``loss.terms.NAME…`` is about; empty where none of ours has the name."""
-    found = re.match(r"loss\.terms\.(\w+)", key)
-    return f"+loss/terms=[{found[1]}]" if found and found[1] in choices_of("loss.terms") else ""
+def _example(path: str, key: Key) -> str:
+    """A value as it is typed; of what may change over a run, one that does."""
+    value = key.example
+    if isinstance(key.kind, Scheduled):
+        value = f"{{start: {value}, end: {max(key.kind.low, 0):g}}}"
+    return shlex.quote(f"{path}={value}")
+
+
+def choice_of(key: str) -> str:
+    """The override that chooses the part which ``callbacks.NAME…`` is about; empty where none of ours has the name."""
+    found = re.match(r"(loss\.terms|callbacks|logger)\.(\w+)", key)
+    if not found or not any(keys.title in (found[0], f"{found[1]}={found[2]}") for keys in CLASSES.values()):
+        return ""
+    name = found[2]
+    return {
+        "loss.terms": f"+loss/terms=[{name}]",
+        "callbacks": f"callbacks=[default,{name}]",
+        "logger": f"logger={name}",
+    }[found[1]]
 
 
 def owners_of(key: str) -> list[str]:
@@ -158,7 +170,7 @@ def unknown_overrides(overrides: Sequence[str]) -> list[str]:
     """What can be said against the names in ``overrides`` without composing anything."""
     errors = []
     for override in overrides:
-        match = _ASSIGNED.fullmatch(override) or _TAKEN_AWAY.fullmatch(override)
+        match = ASSIGNED.fullmatch(override) or _TAKEN_AWAY.fullmatch(override)
         if not match or re.search(r"[/@]", match[2]):
             continue
         mark, key, value = match.groups()
@@ -185,15 +197,20 @@ def _is_there(key: str) -> bool:
     return isinstance(node, Key) and node.needed
 
 
+def takes_more(node: Node) -> bool:
+    """Whether keys may be added that the schema does not name: another class's arguments, values of one's own."""
+    return (isinstance(node, Group) and bool(node.others)) or (
+        isinstance(node, Target) and node.group in ("optimizer", "callbacks", "logger")
+    )
+
+
 def _may_be(key: str) -> bool:
     """Whether some config may have the key."""
     nodes: list[Node] = [ROOT]
     for part in key.split("."):
-        if any(isinstance(node, Group) and node.others for node in nodes) or part.startswith("_"):
+        if part.startswith("_") or any(map(takes_more, nodes)):
             return True
-        if any(isinstance(node, Target) and node.group in ("optimizer", "callbacks", "logger") for node in nodes):
-            return True
-        inner = [found for node in nodes for found in _inside(node, part)]
+        inner = [found for node in nodes for found in inside(node, part)]
         if not inner:
             return any(isinstance(node, Key) and not part for node in nodes) or _in_schedule(nodes, part)
         nodes = inner
@@ -203,73 +220,3 @@ def _may_be(key: str) -> bool:
 def _in_schedule(nodes: Sequence[Node], part: str) -> bool:
     """``loss.alpha.start``: a part of a value that may be a schedule."""
     return any(isinstance(node, Key) and hasattr(node.kind, "low") for node in nodes) and part.isidentifier()
-
-
-def as_hydra_takes_it(overrides: Sequence[str]) -> list[str]:
-    """Overrides as a user means them → as Hydra takes them.
-
-    ``noise=null`` is ``noise=none``; ``optimizer={_target_: …}`` and a schedule replace what is there, whole; other
-    mappings are laid over it.  Words with letters beyond ASCII need no quotes.
-
-    Raises:
-        UserError: null for a group that a run cannot do without.
-    """
-    return [word for override in overrides for word in _as_taken(override)]
-
-
-def _as_taken(override: str) -> list[str]:
-    if override[:1] == "~" and override[1:] in _NULL_IS_NONE:
-        return [_without(override[1:])]
-    match = _ASSIGNED.fullmatch(override)
-    if not match:
-        return [override]
-    mark, key, value = match[1], match[2], _letters_quoted(match[3])
-    override = f"{mark}{key}={value}"
-    if mark:
-        return [override]
-    if (conf_dir() / key).is_dir():
-        if value.strip() == "null" or (value == "false" and key in _NULL_IS_NONE):
-            return [_without(key)]
-        if value in ("true", "false") or re.match(r"\s*\[\s*\{", value):
-            raise UserError(_no_option(key, value))
-    if _ONE_MAPPING.fullmatch(value) and (known := key_at(key)) and isinstance(known.kind, Scheduled):
-        return [f"++{key}=null", f"++{key}={value}"]  # else what a schedule there has would be mixed into it
-    if value.lstrip().startswith("{"):
-        if value.rstrip().endswith("}") and key in ROOT.keys:
-            replaced = isinstance(ROOT.keys[key], Target) and "_target_" in value
-            return [f"~{key}", f"+{key}={value}"] if replaced else [f"++{key}={value}"]
-        if re.search(r"(^|\.)(terms|callbacks|logger)(\.|$)", key):
-            return [f"++{key}={value}"]
-    if "." in key and _may_lack(key) and not re.search(r"[,(]", re.sub(r"(?s)\{.*\}", "", value)):
-        return [f"++{key}={value}"]  # one that a config may lack: no + to be remembered
-    return [override]
-
-
-def _letters_quoted(value: str) -> str:
-    """A value, its bare words with letters beyond ASCII in quotes: Hydra's grammar takes those in no other way."""
-    return _WORDS.sub(lambda m: m[0] if m[0].isascii() or m[0][0] in "\"'" else f'"{m[0]}"', value)
-
-
-def _may_lack(key: str) -> bool:
-    """Whether a config may do without a key that it may have."""
-    nodes = [node for node in _nodes_at(key) if isinstance(node, Key | Group)]
-    return bool(nodes) and not nodes[0].needed
-
-
-def _no_option(group: str, value: str) -> str:
-    """That a truth value or a list of mappings chooses nothing in a group."""
-    own = ("", "")
-    if "{" in value:
-        own = (", or parts by name", f"'{group}={{one: {{_target_: CLASS}}, two: {{_target_: CLASS}}}}'")
-    return f"{group}={value}: chooses nothing. {one_of(group, *own)}"
-
-
-def _without(group: str) -> str:
-    """The override that chooses nothing in a group."""
-    if group in _NULL_IS_NONE:
-        return f"{group}=none"
-    if group == "loss/terms":
-        return "loss.terms=null"
-    if group in _NULL_IS_NOTHING or group == "local":
-        return f"~{group}"
-    raise UserError(f"{group}=null: a run needs one. {one_of(group)}")

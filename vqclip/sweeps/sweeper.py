@@ -32,8 +32,8 @@ from vqclip.config.check import errors_in
 from vqclip.config.compose import COMPOSING
 from vqclip.config.explain import explain
 from vqclip.config.grammar import job_name
-from vqclip.config.names import as_hydra_takes_it
 from vqclip.config.resolve import resolved
+from vqclip.config.typed import as_hydra_takes_it
 from vqclip.errors import NO_ROOM, UserError
 from vqclip.io.plain import plain_dict
 from vqclip.runs.lock import lock_folder

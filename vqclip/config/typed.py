@@ -1,0 +1,108 @@
+"""Forms of an override that Hydra takes otherwise than a user means them: ``noise=null``, ``optimizer={…}``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from vqclip.config.kinds import Scheduled
+from vqclip.config.names import ASSIGNED, inside, key_at, takes_more
+from vqclip.config.nodes import Group, Key, Node, Target
+from vqclip.config.schema import ROOT
+from vqclip.config.targets import choices_of, one_of
+from vqclip.errors import UserError
+from vqclip.paths import conf_dir
+
+__all__ = ["as_hydra_takes_it"]
+
+#: Not several of them, which a sweep takes one by one.
+_ONE_MAPPING = re.compile(r"(?s)\s*\{([^{}]|\{[^{}]*\})*\}\s*")
+#: What stands in quotes; or bare words, up to what ends them in a list or a mapping.
+_WORDS = re.compile(
+    r"""(?x) "(?:[^"\\]|\\.)*" | '(?:[^'\\]|\\.)*'
+    | [^\s,:()\[\]{}"'] (?: (?:[^,:()\[\]{}"'] | :(?!\s))* [^\s,:()\[\]{}"'] )?"""
+)
+#: Groups where null means the choice of that name, and those where it means that nothing is chosen.
+_NULL_IS_NONE = ("callbacks", "logger", "noise")
+_NULL_IS_NOTHING = ("debug", "experiment", "hparams_search", "search")
+
+
+def as_hydra_takes_it(overrides: Sequence[str]) -> list[str]:
+    """Overrides as a user means them → as Hydra takes them.
+
+    ``noise=null`` is ``noise=none``; ``optimizer={_target_: …}`` and a schedule replace what is there, whole; other
+    mappings are laid over it.  Words with letters beyond ASCII need no quotes.
+
+    Raises:
+        UserError: null for a group that a run cannot do without.
+    """
+    return [word for override in overrides for word in _as_taken(override)]
+
+
+def _as_taken(override: str) -> list[str]:
+    if override[:1] == "~" and override[1:] in _NULL_IS_NONE:
+        return [_without(override[1:])]
+    match = ASSIGNED.fullmatch(override)
+    if not match:
+        return [override]
+    mark, key, value = match[1], match[2], _letters_quoted(match[3])
+    override = f"{mark}{key}={value}"
+    if mark:
+        return [override]
+    if (conf_dir() / key).is_dir():
+        if value.strip() == "null" or (value == "false" and key in _NULL_IS_NONE):
+            return [_without(key)]
+        if value in ("true", "false") or re.match(r"\s*\[\s*\{", value):
+            raise UserError(_no_option(key, value))
+    if _ONE_MAPPING.fullmatch(value) and (known := key_at(key)) and isinstance(known.kind, Scheduled):
+        return [f"++{key}=null", f"++{key}={value}"]  # else what a schedule there has would be mixed into it
+    if value.lstrip().startswith("{"):
+        if value.rstrip().endswith("}") and key in ROOT.keys:
+            replaced = isinstance(ROOT.keys[key], Target) and "_target_" in value
+            return [f"~{key}", f"+{key}={value}"] if replaced else [f"++{key}={value}"]
+        if re.search(r"(^|\.)(terms|callbacks|logger)(\.|$)", key):
+            return [f"++{key}={value}"]
+    if "." in key and _may_lack(key) and not re.search(r"[,(]", re.sub(r"(?s)\{.*\}", "", value)):
+        return [f"++{key}={value}"]  # one that a config may lack: no + to be remembered
+    return [override]
+
+
+def _letters_quoted(value: str) -> str:
+    """A value, its bare words with letters beyond ASCII in quotes: Hydra's grammar takes those in no other way."""
+    return _WORDS.sub(lambda m: m[0] if m[0].isascii() or m[0][0] in "\"'" else f'"{m[0]}"', value)
+
+
+def _may_lack(key: str) -> bool:
+    """Whether a config may do without a key that it may have.
+
+    What else it then needs (of ``search.restarts``, which is null by default, count and steps), the check says.
+    """
+    nodes: list[Node] = [ROOT]
+    path, lacks = "", False
+    for part in key.split("."):
+        inner = [found for node in nodes for found in inside(node, part)]
+        if not inner:
+            return any(map(takes_more, nodes))
+        nodes, path = inner, f"{path}.{part}".lstrip(".")
+        known = [node for node in nodes if isinstance(node, Key | Group)]
+        lacks |= bool(known) and (not known[0].needed or (path != key and bool(known[0].null))) and not choices_of(path)
+    return lacks
+
+
+def _no_option(group: str, value: str) -> str:
+    """That a truth value or a list of mappings chooses nothing in a group."""
+    own = ("", "")
+    if "{" in value:
+        own = (", or parts by name", f"'{group}={{one: {{_target_: CLASS}}, two: {{_target_: CLASS}}}}'")
+    return f"{group}={value}: chooses nothing. {one_of(group, *own)}"
+
+
+def _without(group: str) -> str:
+    """The override that chooses nothing in a group."""
+    if group in _NULL_IS_NONE:
+        return f"{group}=none"
+    if group == "loss/terms":
+        return "loss.terms=null"
+    if group in _NULL_IS_NOTHING or group == "local":
+        return f"~{group}"
+    raise UserError(f"{group}=null: a run needs one. {one_of(group)}")
