@@ -88,7 +88,7 @@ SLIPS = {
     ("mine.png",): "mine.png: a picture, not a text. Its change: vqclip experiment=edit init.path=mine.png 'a fox'.",
     ("intepolate", "mine.png", "--frames", "3"): "intepolate: there is no such tool. Try: vqclip interpolate mine.png",
     ("resume", "mine.png"): "resume: a key. Try: vqclip resume=mine.png",
-    ("loss/terms=[tv]", "a fox"): "loss/terms: nothing is chosen of that group yet. Try: +loss/terms=[NAME]",
+    ("loss/terms=[tv]", "a fox"): "loss/terms: nothing is chosen of that group yet. Try: '+loss/terms=[NAME]'",
     ("interpolate", "."): ".: not a run folder, it has no config.yaml.",
     ("experiment=edit", "a fox"): "init.path: a value is missing. Try: init.path=photo.jpg",
 }
@@ -142,13 +142,13 @@ WRONG = {
     "steps=many": "steps='many': not allowed here. Allowed: a whole number from 1 up. Try: steps=100",
     "seed=-1": "seed=-1: not allowed here. Allowed: a whole number from 0 up. Try: seed=0",
     "size=[-8,64]": "size=[-8, 64]: not allowed here. Allowed: [height, width], two whole numbers of pixels from 1 up. "
-    "Try: size=[128,128]",
+    "Try: 'size=[128,128]'",
     "size=64x32": "size='64x32': not allowed here. Allowed: [height, width], two whole numbers of pixels from 1 up, as "
-    "size=[64,32]. Try: size=[128,128]",
+    "size=[64,32]. Try: 'size=[128,128]'",
     "size=[64]": "size=[64]: not allowed here. Allowed: [height, width], two whole numbers of pixels from 1 up. "
-    "Try: size=[128,128]",
+    "Try: 'size=[128,128]'",
     "size=[4,64]": "size=[4, 64]: smaller than one code of the generator. Allowed: sides of at least 8 pixels. "
-    "Try: size=[64,64]",
+    "Try: 'size=[64,64]'",
     "loss.alpha=much": "loss.alpha='much': not allowed here. Allowed: a number, or a schedule "
     "{start: NUMBER, end: NUMBER, shape: constant|linear|cosine|exponential|steps}. Try: loss.alpha=1",
     "loss.anchor={start: 1, end: 0, shape: wavy}": "loss.anchor={'start': 1, 'end': 0, 'shape': 'wavy'}: "
@@ -156,7 +156,7 @@ WRONG = {
     "Allowed: a number from 0 up, or a schedule {start: NUMBER, end: NUMBER, "
     "shape: constant|linear|cosine|exponential|steps}. Try: loss.anchor=0",
     "prompts.include=[]": "prompts.include=[]: not allowed here. Allowed: a list of one or more texts "
-    'that are not empty. Try: prompts.include=["a red apple"]',
+    "that are not empty. Try: 'prompts.include=[\"a red apple\"]'",
     "augmentations.crops.max=3": "augmentations.crops.max=3: larger than the padded picture, which is",
     "optimizer.lr=fast": "optimizer.lr='fast': not allowed here. Allowed: a number from 0 up",
     "sweep=3": "sweep=3: not allowed here. Allowed: null; a sweep fills it in. Try: sweep=null",

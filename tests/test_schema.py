@@ -439,7 +439,7 @@ def test_a_group_takes_names_of_choices(line):
 def test_what_a_group_is_told_to_try_works(line):
     with pytest.raises(UserError, match="Try: ") as caught:
         raise UserError("\n".join(errors_in(resolved(compose([line])))))
-    assert errors_in(resolved(compose([str(caught.value).rpartition("Try: ")[2]]))) == []
+    assert errors_in(resolved(compose(shlex.split(str(caught.value).rpartition("Try: ")[2])))) == []
 
 
 def test_a_schedule_replaces_a_terms_schedule_whole():
@@ -470,8 +470,18 @@ def test_a_key_that_a_config_lacks_is_typed_as_any_other(lines):
     for _ in range(3):
         errors = errors_in(resolved(compose(lines)))
         assert all(": missing. Allowed: " in error for error in errors)
-        lines = [*lines, *(error.rpartition("Try: ")[2] for error in errors)]
+        lines = [*lines, *(word for error in errors for word in shlex.split(error.rpartition("Try: ")[2]))]
     assert errors == []
+
+
+@pytest.mark.parametrize(
+    "lines", [["search.stages=3"], ["size=3"], ["prompts.include=[]"], ["experiment=drawing", "init=blank"]], ids=str
+)
+def test_what_a_message_says_to_try_can_be_pasted_into_a_shell(lines):
+    (error,) = errors_in(resolved(compose(lines)))
+    (word,) = shlex.split(tried := error.rpartition("Try: ")[2])
+    assert tried == shlex.quote(word)  # zsh reads [, { and ~ as something else
+    assert errors_in(resolved(compose([*lines, word]))) == []
 
 
 @pytest.mark.parametrize(
@@ -482,7 +492,7 @@ def test_a_key_that_a_config_lacks_is_typed_as_any_other(lines):
         ("noise.factor.start=1", "noise.factor is one value here. Allowed: a number from 0 to 1000, or a schedule"),
         ("loss.terms.denoised.sigma.start=1", "Try: 'loss.terms.denoised.sigma={start: 0.5, end: 0.001}'"),
         ("hparams_search.trials=3", "nothing is chosen of hparams_search. Try: hparams_search=optuna hparams_search.t"),
-        ("callbacks.upscale.tile=64", "of a callback that is not chosen. Try: callbacks=[default,upscale] callbacks."),
+        ("callbacks.upscale.tile=64", "of a callback that is not chosen. Try: 'callbacks=[default,upscale]' callbacks"),
         ("logger.tensorboard.name=x", "logger.tensorboard: is not chosen. Try: logger=tensorboard"),
         ("trainer.acelerator=cpu", "pytorch_lightning.Trainer takes no such argument. Did you mean accelerator?"),
     ],
@@ -494,16 +504,16 @@ def test_a_key_that_no_config_or_only_another_has_is_a_sentence(line, message):
 
 
 def test_a_term_that_is_not_chosen_is_said_to_be_so():
-    with pytest.raises(UserError, match=re.escape("Try: +loss/terms=[tv] loss.terms.tv.weight=…")):
+    with pytest.raises(UserError, match=re.escape("Try: '+loss/terms=[tv]' loss.terms.tv.weight=…")):
         compose(["loss.terms.tv.weight=.2"])
     (wrong,) = errors_in(resolved(compose(["loss.terms.denoised.sigma=.2"])))
-    assert wrong.endswith("Try: +loss/terms=[denoised]")
+    assert wrong.endswith("Try: '+loss/terms=[denoised]'")
     assert errors_in(resolved(compose(["+loss/terms=[tv]", "loss.terms.tv.weight=.2"]))) == []
 
 
 def test_what_an_experiment_sets_of_another_start_can_be_taken_away():
     (wrong,) = errors_in(resolved(compose(["experiment=drawing", "init=blank"])))
-    assert wrong == "init.std: belongs to init=sine or init=noise, and another is chosen. Try: ~init.std"
+    assert wrong == "init.std: belongs to init=sine or init=noise, and another is chosen. Try: '~init.std'"
     assert errors_in(resolved(compose(["experiment=drawing", "init=blank", "~init.std"]))) == []
 
 

@@ -36,7 +36,7 @@ def validate_cards(checkpoints: Mapping[str, Any]) -> list[str]:
     if not generator:
         errors.append("checkpoints.generator: none chosen. Try: checkpoints/generator=embedded")
     if not perceptors:
-        errors.append("checkpoints.perceptors: none chosen. Try: checkpoints/perceptors=[embedded]")
+        errors.append("checkpoints.perceptors: none chosen. Try: 'checkpoints/perceptors=[embedded]'")
     chosen = [("generator", (generator or {}).get("name") or "generator", generator)] if generator else []
     chosen += [("perceptor", name, card) for name, card in (perceptors or {}).items() if card is not None]
     for kind, name, content in chosen:

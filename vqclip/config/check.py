@@ -77,7 +77,7 @@ def _value_mistakes(value: Any, key: Key, path: str) -> Iterator[str]:
         key.kind.check(value)
     except ValueError as error:
         allowed = str(error) or key.allowed
-        helps = f"Try: {path}={key.example}"
+        helps = f"Try: {shlex.quote(f'{path}={key.example}')}"
         wants_number = isinstance(key.kind, Number | Scheduled | Whole)
         if wants_number and isinstance(value, str) and re.fullmatch(r"-?(\d+\.?\d*|\.\d+)(e-?\d+)?", value):
             helps = "This is a text. Of an environment variable the number is ${oc.decode:${oc.env:NAME}}"
@@ -126,7 +126,7 @@ def _group_mistakes(value: Mapping, group: Group, path: str, skip: frozenset[str
 def unknown(key: str, name: str, known: list[str], where: str = "") -> str:
     """That there is no such key, with the nearest one, else with those that there are."""
     if owners := owners_of(key):
-        return f"{key}: belongs to {' or '.join(owners)}, and another is chosen. Try: ~{key}"
+        return f"{key}: belongs to {' or '.join(owners)}, and another is chosen. Try: '~{key}'"
     near = closest(name, known)
     allowed = "" if near or len(known) > 12 or not known else f" Allowed: {', '.join(known)}."
     if not known:
@@ -136,7 +136,7 @@ def unknown(key: str, name: str, known: list[str], where: str = "") -> str:
 
 def _missing(node: Node, path: str) -> str:
     if isinstance(node, Key):
-        return f"{path}: missing. Allowed: {node.allowed}. Try: {path}={node.example}"
+        return f"{path}: missing. Allowed: {node.allowed}. Try: {shlex.quote(f'{path}={node.example}')}"
     if choices_of(path) and not node.null:
         return f"{path}: missing. {one_of(path)}"
     return f"{path}: missing. It holds: {node.doc}" + (f" Try: {path}=null" if node.null else "")

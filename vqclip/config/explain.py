@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import shlex
 from collections.abc import Iterator, Sequence
 
 import yaml
@@ -46,12 +47,12 @@ def explain(error: Exception, config_dir: str | None = None, overrides: Sequence
         if owners := owners_of(key):
             return f"{key}: belongs to {' or '.join(owners)}, which is not chosen. Try: {owners[0]} {key}=…"
         if "override" in found[0] and key in groups():
-            return f"{key}: nothing is chosen of that group yet. Try: +{key}=[NAME]"
+            return f"{key}: nothing is chosen of that group yet. Try: '+{key}=[NAME]'"
         if "append" in found[0]:
             return f"{key}: is there already, + is for what is not. Try: {key}=VALUE"
         return unknown_key(key, groups())
     if found := re.search(r"Multiple values for (\S+)\. .* 'override \S+: (.+?)'", text):
-        return f"{found[1]}: is chosen already, + is for what is not. Try: {found[1]}={found[2]}"
+        return f"{found[1]}: is chosen already, + is for what is not. Try: {shlex.quote(f'{found[1]}={found[2]}')}"
     if found := re.search(r"Key '([^']+)' is not in struct full_key: (\S+)", text):
         return unknown_key(found[2], groups())
     if wrong := next(_no_choices(overrides), None):
@@ -86,7 +87,8 @@ def _of_a_value(text: str, overrides: Sequence[str]) -> str:
     if found := re.search(r"Ambiguous value for argument '(.*?)'", text, re.DOTALL):
         line = found[1]
         key, _, value = line.partition("=")
-        return f"{line}: several values. Allowed: one, a list, or a sweep. Try: {key}=[{value}], or vqclip -m {line}"
+        one, several = shlex.quote(f"{key}=[{value}]"), shlex.quote(line)
+        return f"{line}: several values. Allowed: one, a list, or a sweep. Try: {one}, or vqclip -m {several}"
     if any(word in text for word in ("parsing override", "no viable alternative", "mismatched input", "LexerNo")):
         line = (re.search(r"override '(.*?)'", text) or ["", ""])[1] or next(_unreadable(overrides), "")
         what = f"{line}: " if line else "an override "
@@ -99,7 +101,11 @@ def _of_a_value(text: str, overrides: Sequence[str]) -> str:
         )
     if found := re.search(r"Error merging override [+~]*(([^=\s]+)=.*)", text):
         key = key_at(found[2])
-        fits = f"{key.allowed}. Try: {found[2]}={key.example}" if key else f"its keys. Try: {found[2]}.KEY=VALUE"
+        fits = (
+            f"{key.allowed}. Try: {shlex.quote(f'{found[2]}={key.example}')}"
+            if key
+            else f"its keys. Try: {found[2]}.KEY=VALUE"
+        )
         return f"{found[1]}: not allowed here. Allowed: {fits}"
     return ""
 
@@ -138,7 +144,7 @@ def _no_choice(error: Exception) -> str:
     alone = getattr(error, "options", None)
     return (
         f"{group}={choice}: there is no such choice.{closest(choice, options)} Allowed: {', '.join(options)}. "
-        f"Try: {group}={best if alone else f'[{best}]'}"
+        f"Try: {shlex.quote(f'{group}={best}' if alone else f'{group}=[{best}]')}"
     )
 
 

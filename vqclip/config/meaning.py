@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -37,7 +38,7 @@ def _size(config: Mapping[str, Any]) -> Iterator[str]:
     if factor and min(size) < factor:
         yield (
             f"size={size}: smaller than one code of the generator. Allowed: sides of at least {factor} pixels. "
-            f"Try: size=[{factor * 8},{factor * 8}]"
+            f"Try: 'size=[{factor * 8},{factor * 8}]'"
         )
 
 
@@ -62,7 +63,7 @@ def _memory(config: Mapping[str, Any]) -> Iterator[str]:
             value = _at(config, key)
             yield (
                 f"{key}={value}: needs at least {need / 1e9:,.0f} GB at once; this machine has {have / 1e9:.0f} GB. "
-                f"Try: {key}={_fitting(key, value, have / need)}"
+                f"Try: {shlex.quote(f'{key}={_fitting(key, value, have / need)}')}"
             )
 
 
@@ -112,7 +113,7 @@ def _start(config: Mapping[str, Any]) -> Iterator[str]:
     if init["_target_"] == "vqclip.init.Prior" and config["checkpoints"].get("prior") and pictures:
         yield (
             "init=prior: predicts the start from words, and prompts.include has a picture. Allowed with it: init=sine, "
-            f"codebook or image. Try: init=sine, or init=image init.path={pictures[0]}"
+            f"codebook or image. Try: init=sine, or init=image init.path={shlex.quote(pictures[0])}"
         )
     if init["_target_"] == "vqclip.init.Run":
         yield from _run(config)
@@ -136,7 +137,7 @@ def _run(config: Mapping[str, Any]) -> Iterator[str]:
         theirs = [side * factor for side in saved.shape[1:]]
         yield (
             f"init.run={init['run']}: its pictures are of {theirs[0]}×{theirs[1]} pixels, and size={size} is asked "
-            f"for. Allowed: the same size, or by way of the picture. Try: size={str(theirs).replace(' ', '')}, or "
+            f"for. Allowed: the same size, or by way of the picture. Try: 'size=[{theirs[0]},{theirs[1]}]', or "
             "init.via=picture"
         )
 

@@ -153,8 +153,8 @@ def choice_of(key: str) -> str:
         return ""
     name = found[2]
     return {
-        "loss.terms": f"+loss/terms=[{name}]",
-        "callbacks": f"callbacks=[default,{name}]",
+        "loss.terms": f"'+loss/terms=[{name}]'",
+        "callbacks": f"'callbacks=[default,{name}]'",
         "logger": f"logger={name}",
     }[found[1]]
 
@@ -181,7 +181,9 @@ def unknown_overrides(overrides: Sequence[str]) -> list[str]:
             said = unknown_key(key)
             errors.append(said if "Did you mean" in said else f"{said}. A prompt: vqclip -- {shlex.quote(override)}")
         elif mark == "+" and _is_there(key):
-            errors.append(f"{override}: {key} is there already, + is for what is not. Try: {key}={value}")
+            errors.append(
+                f"{override}: {key} is there already, + is for what is not. Try: {shlex.quote(f'{key}={value}')}"
+            )
         elif not mark and not _may_be(key):
             errors.append(unknown_key(key))
     return errors

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -77,7 +78,7 @@ def resolved(cfg: DictConfig) -> dict[str, Any]:
         reason = "a value is missing" if isinstance(error, MissingMandatoryValue) else str(error).splitlines()[0]
         known = key_at(key) if key else None
         raise UserError(
-            f"{key or 'config'}: {reason}. Try: {key or 'KEY'}={known.example if known else 'VALUE'}"
+            f"{key or 'config'}: {reason}. Try: " + shlex.quote(f"{key or 'KEY'}={known.example if known else 'VALUE'}")
         ) from None
     if isinstance(prompts := config.get("prompts"), dict):
         for key in ("include", "exclude", "extras"):

@@ -104,7 +104,7 @@ def one_of(group: str, more: str = "", example: str = "") -> str:
     """
     options = choices_of(group)
     best = next((name for name in ("default", "embedded", *options) if name in options), "NAME")
-    choice = f"+loss/terms=[{best}]" if group == "loss.terms" else f"{group.replace('.', '/')}={best}"
+    choice = f"'+loss/terms=[{best}]'" if group == "loss.terms" else f"{group.replace('.', '/')}={best}"
     return f"Allowed: one of {', '.join(options) or 'your own'}{more}. Try: {example or choice}"
 
 
@@ -214,7 +214,7 @@ def _names_errors(
         if name in OWNED.get(target, {}):
             yield f"{path}.{name}={shown(value)}: vqclip decides it, since {OWNED[target][name]}"
         elif name in given_by_us:
-            yield f"{path}.{name}: vqclip gives it itself. Try: ~{path}.{name}"
+            yield f"{path}.{name}: vqclip gives it itself. Try: '~{path}.{name}'"
         elif name not in names and name not in known and not open_ended:
             near = closest(name, names)
             yield f"{path}.{name}: {target} takes no such argument.{near or ' Allowed: ' + ', '.join(names[:12])}"

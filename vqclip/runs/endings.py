@@ -70,6 +70,6 @@ def _cause(module: LatentOptimisation, numbers: Mapping[str, float]) -> str:
     fine = [name for name in weights if math.isfinite(numbers.get(name, math.nan))]
     broken = [name for name in weights if name in numbers and name not in fine]
     if fine and broken:
-        return f"Likely cause: the term {', '.join(broken)}. Try: ~loss.terms.{broken[0]}"
+        return f"Likely cause: the term {', '.join(broken)}. Try: '~loss.terms.{broken[0]}'"
     lr = numbers.get("lr", math.nan)
     return f"Likely cause: the rate. Try: optimizer.lr={lr / 10:g} (it is {lr:g}), or optimizer.clip=1"
