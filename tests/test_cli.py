@@ -107,6 +107,17 @@ def test_the_name_of_a_picture_is_a_prompt_behind_dashes(tmp_path, monkeypatch):
     assert split(["--", "mine.png"]) == ['prompts.include=["mine.png"]']
 
 
+def test_a_run_folder_is_no_text(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "outputs" / "mine").mkdir(parents=True)
+    assert split(["outputs/mine"]) == ['prompts.include=["outputs/mine"]']
+    (tmp_path / "outputs" / "mine" / "run.json").touch()
+    for argv in (["outputs/mine"], ["show", "outputs/mine"]):
+        with pytest.raises(UserError, match="outputs/mine: a run folder, not a text.*vqclip compare RUN"):
+            split(argv)
+    assert split(["--", "outputs/mine"]) == ['prompts.include=["outputs/mine"]']
+
+
 def test_help_is_a_tool(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for argv in (["help", "noise"], ["--help", "noise"]):

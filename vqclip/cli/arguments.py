@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -157,13 +158,18 @@ def _is_override(word: str) -> bool:
 
 
 def _not_a_key(word: str) -> str:
-    """A prompt; ``noise.factor`` alone, ``=`` and the name of a picture are slips of the finger."""
+    """A prompt; ``noise.factor`` alone, ``=``, a picture's name and a run folder are slips of the finger."""
     if word == "=":
         raise UserError("=: with spaces around it a prompt. Allowed: KEY=VALUE in one word. Try: seed=3")
     if os.path.splitext(word)[1] in (".png", ".jpg", ".jpeg", ".webp") and os.path.isfile(word):
         raise UserError(
             f"{word}: a picture, not a text. Its change: vqclip experiment=edit init.path={word} 'a fox'. "
             f"What it shows: 'prompts.extras=[{{image: {word}}}]'. The text: vqclip -- {word}"
+        )
+    if os.sep in word and os.path.isfile(os.path.join(word, "run.json")):
+        raise UserError(
+            f"{word}: a run folder, not a text. To see it: vqclip compare RUN. To go on: vqclip resume=RUN. The same "
+            f"again: vqclip rerun RUN. The text: vqclip -- {shlex.quote(word)}"
         )
     if word.startswith('{"') and word.endswith("}"):
         raise UserError(

@@ -79,7 +79,7 @@ _REFUSED = {
     "OnExceptionCheckpoint": "last.ckpt is the point to go on from. Try: resume=RUN, and snapshot_every=5",
     "ModelPruning": _NO_LAYERS,
     "BaseFinetuning": _NO_LAYERS,
-    "BasePredictionWriter": "nothing is predicted; pictures are in the run folder. Try: vqclip show RUN",
+    "BasePredictionWriter": "nothing is predicted; pictures are in the run folder. Try: vqclip compare RUN",
 }
 
 #: Keys of ours that every class of a group is given as an argument of its own.
