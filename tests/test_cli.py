@@ -113,7 +113,7 @@ def test_a_run_folder_is_no_text(tmp_path, monkeypatch):
     assert split(["outputs/mine"]) == ['prompts.include=["outputs/mine"]']
     (tmp_path / "outputs" / "mine" / "run.json").touch()
     for argv in (["outputs/mine"], ["show", "outputs/mine"]):
-        with pytest.raises(UserError, match="outputs/mine: a run folder, not a text.*vqclip compare RUN"):
+        with pytest.raises(UserError, match=r"outputs/mine: a run folder, not a text.*vqclip compare RUN"):
             split(argv)
     assert split(["--", "outputs/mine"]) == ['prompts.include=["outputs/mine"]']
 
