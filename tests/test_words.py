@@ -17,6 +17,8 @@ EMBEDDED = Path(__file__).parents[1] / "vqclip" / "embedded" / "perceptor.safete
         ("two cats and wolves on the grass", {}),
         ("A Red Fox, watercolor paper", {}),
         ("a fox’s tree, a cat's hat", {}),
+        ("a gru\u0308n castlé", {"grün": None, "castlé": "castle"}),
+        ("红苹果", {"红苹果": None}),
         ("boys playing a zxqv", {"playing": None, "zxqv": None}),
     ],
 )

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import difflib
 import re
+import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 
 __all__ = ["known_words", "unknown_words"]
 
-_WORD = re.compile(r"(?<![a-z])(?<![a-z]['’])[a-z]+", re.IGNORECASE)  # of "fox's" the fox
+_WORD = re.compile(r"(?<![^\W\d_])(?<![^\W\d_]['’])[^\W\d_]+")  # letters of any alphabet; of "fox's" the fox
 
 
 def known_words(weights: Path) -> frozenset[str]:
@@ -20,7 +21,8 @@ def known_words(weights: Path) -> frozenset[str]:
 
 def unknown_words(texts: Iterable[str], known: frozenset[str]) -> dict[str, str | None]:
     """Each word of ``texts`` that is not known, in order, and the known word that is spelt most like it, if any is."""
-    said = dict.fromkeys(word for text in texts for word in _WORD.findall(text.lower()))
+    texts = (unicodedata.normalize("NFC", text.lower()) for text in texts)  # ü, and not u with two dots after it
+    said = dict.fromkeys(word for text in texts for word in _WORD.findall(text))
     missing = [word for word in said if not any(form in known for form in _forms(word))] if known else []
     return {word: next(iter(difflib.get_close_matches(word, known, n=1, cutoff=0.8)), None) for word in missing}
 
