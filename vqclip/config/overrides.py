@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from vqclip.config.compose import compose, line_of
+from vqclip.config.explain import explain
 from vqclip.config.records import as_data, literal, own_loggers, record_errors
 from vqclip.errors import UserError, closest
 from vqclip.paths import conf_dir
@@ -43,7 +44,7 @@ def with_overrides(
     try:
         parsed = OverridesParser.create().parse_overrides(list(overrides))
     except HydraException as error:
-        raise UserError(" ".join(str(error).split())) from None
+        raise UserError(explain(error, overrides=overrides)) from None
     config = as_data(config)
     cfg = OmegaConf.create({**literal(config), "logger": own_loggers(config.get("logger"))})
     trusted = set()
@@ -64,7 +65,7 @@ def _apply(cfg: DictConfig, override: Override, config: Mapping[str, Any], what:
         return _choose(cfg, key, line)
     missing = object()
     known = OmegaConf.select(cfg, key, default=missing) is not missing
-    if not known and not override.is_add():
+    if not known and not (override.is_add() or override.is_force_add()):
         raise UserError(
             f"{key}: there is no such key in {what}.{closest(key, list(_keys(config)))} "
             f"All its keys are in config.yaml; +{key}=VALUE adds one"
@@ -84,8 +85,8 @@ def _choose(cfg: DictConfig, group: str, line: str) -> str:
     if group in ("experiment", "debug"):
         raise UserError(f"{line}: a preset cannot be laid over a finished config. Try: the keys it sets, one by one")
     dotted = group.replace("/", ".")
-    # Its keys with their interpolations, which the rest of the config answers.
-    OmegaConf.update(cfg, dotted, OmegaConf.select(compose([line]), dotted), merge=False)
+    # Its keys with their interpolations, which the rest of the config answers; +loss/terms=[tv] stands beside others.
+    OmegaConf.update(cfg, dotted, OmegaConf.select(compose([line]), dotted), merge=line.startswith("+"))
     return dotted
 
 
