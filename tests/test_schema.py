@@ -448,6 +448,20 @@ def test_a_schedule_replaces_a_terms_schedule_whole():
         assert resolved(cfg)["loss"]["terms"]["denoised"]["sigma"] == yaml.safe_load(value)
 
 
+class Broken:
+    """A schedule of one's own that fails."""
+
+    def __call__(self, t):
+        raise ArithmeticError("no weather")
+
+
+def test_what_is_wrong_with_a_schedule_of_ones_own_is_said():
+    (wrong,) = errors_in(resolved(compose([f"noise.factor={{_target_: {__name__}.Broken}}"])))
+    assert f"{__name__}.Broken raised ArithmeticError: no weather. Try: noise.factor=0.22" in wrong
+    (wrong,) = errors_in(resolved(compose([f"noise.factor={{_target_: {__name__}.Brokn}}"])))
+    assert wrong.endswith(f"there is no Brokn in {__name__}. Did you mean Broken?")
+
+
 def test_a_mapping_that_a_config_may_lack_needs_no_plus():
     assert resolved(compose(["trainer.compile={mode: default}"]))["trainer"]["compile"] == {"mode": "default"}
 

@@ -17,8 +17,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from vqclip.classes import make
+from vqclip.errors import UserError
 
-__all__ = ["SHAPES", "AnySchedule", "Points", "Schedule", "Scheduled", "ever", "negated", "schedule"]
+__all__ = ["SHAPES", "AnySchedule", "Points", "Schedule", "Scheduled", "ever", "negated", "sampled", "schedule"]
 
 #: What every schedule is: from progress t in [0,1] to a number.
 Scheduled = Callable[[float], float]
@@ -130,6 +131,23 @@ def schedule(value: float | Mapping | Callable[[float], float]) -> AnySchedule:
     if isinstance(value, bool):
         raise TypeError("a truth value is not a number")
     return Schedule(_number(value), _number(value), "constant")
+
+
+def sampled(value: Any) -> list[float]:
+    """The values of a number or schedule at 21 moments of a run.
+
+    Raises:
+        UserError: a class that is not there.
+        ValueError: neither of the two; of a class of one's own with what it did.
+    """
+    try:
+        made = schedule(value)
+        return [made(step / 20) for step in range(21)]
+    except UserError:
+        raise
+    except Exception as error:  # whatever a class of the user's own raises, or one that cannot be made
+        own = value.get("_target_") if isinstance(value, Mapping) else None
+        raise ValueError(f"{own} raised {type(error).__name__}: {error}" if own else "") from None
 
 
 def _number(value: Any) -> float:

@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from vqclip.errors import closest
-from vqclip.schedules import SHAPES, schedule
+from vqclip.errors import UserError, closest
+from vqclip.schedules import SHAPES, sampled
 
 __all__ = [
     "Anything",
@@ -123,10 +123,11 @@ class Scheduled:
         if isinstance(value, str | bool | list):
             raise ValueError
         try:
-            made = schedule(value)
-            values = [made(step / 20) for step in range(21)]
-        except Exception:  # whatever a class of the user's own raises, or Hydra of one that cannot be made
-            raise ValueError from None
+            values = sampled(value)
+        except UserError:  # of a class that is not there, which is said of any
+            return
+        except ValueError as error:
+            raise ValueError(f"{self.allowed}. {error}" if str(error) else "") from None
         if not all(map(_is_number, values)):
             raise ValueError
         _check_high(max(values), self.high)
