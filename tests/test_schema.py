@@ -508,6 +508,7 @@ def test_what_a_message_says_to_try_can_be_pasted_into_a_shell(lines):
         ("hparams_search.trials=3", "nothing is chosen of hparams_search. Try: hparams_search=optuna hparams_search.t"),
         ("callbacks.upscale.tile=64", "of a callback that is not chosen. Try: 'callbacks=[default,upscale]' callbacks"),
         ("logger.tensorboard.name=x", "logger.tensorboard: is not chosen. Try: logger=tensorboard"),
+        ("vars=null", "vars: not in this config"),
         ("trainer.acelerator=cpu", "pytorch_lightning.Trainer takes no such argument. Did you mean accelerator?"),
     ],
 )

@@ -125,13 +125,13 @@ def is_name(word: str) -> bool:
 def unknown_key(key: str, more: Sequence[str] = ()) -> str:
     """The sentence that there is no such key, or that a config which may have it has not."""
     group = key.partition(".")[0]
-    if key_at(key):
+    if any(isinstance(node, Key | Group) for node in _nodes_at(key)):
         if choice := choice_of(key):
             kind = {"loss": "term", "callbacks": "callback", "logger": "logger"}[group]
             return f"{key}: of a {kind} that is not chosen. Try: {choice} {key}=…"
         if choices := choices_of(group) if isinstance(ROOT.keys[group], Group) else []:
             return f"{key}: nothing is chosen of {group}. Try: {group}={choices[0]} {key}=…"
-        return f"{key}: it belongs to what is not chosen, or null. The config as it is: vqclip --cfg job"
+        return f"{key}: not in this config: what it belongs to is not chosen, or null. All of it: vqclip --cfg job"
     parent = key.rpartition(".")[0]
     if parent and (whole := key_at(parent)):
         return f"{key}: {parent} is one value here. Allowed: {whole.allowed}. Try: {_example(parent, whole)}"
