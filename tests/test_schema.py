@@ -25,6 +25,7 @@ from vqclip.config.nodes import Group, Key, Named, Target
 from vqclip.config.reference import groups, reference, rows
 from vqclip.config.resolve import resolved
 from vqclip.config.schema import CLASSES, ROOT
+from vqclip.config.typed import as_hydra_takes_it
 from vqclip.errors import UserError
 from vqclip.io.run_files import OwnedFolder
 from vqclip.paths import conf_dir
@@ -446,6 +447,24 @@ def test_a_schedule_replaces_a_terms_schedule_whole():
     for value in ("{start: 1, end: 0.2}", "{points: [[0, 1], [1, 2]]}"):
         cfg = compose(["experiment=drawing", f"loss.terms.denoised.sigma={value}"])
         assert resolved(cfg)["loss"]["terms"]["denoised"]["sigma"] == yaml.safe_load(value)
+
+
+def test_a_sweep_over_choices_takes_keys_that_the_default_lacks():
+    """Hydra composes the config without what is swept first, and that has no init.path."""
+    for swept in ("experiment=edit,recolour", "init=image,run", "experiment=glob(e*)"):
+        assert as_hydra_takes_it([swept, "init.path=x.png", "steps=3"]) == [swept, "++init.path=x.png", "steps=3"]
+    for alone in ("experiment=edit", "noise=default,sfumato", "callbacks=[default,upscale]"):
+        assert as_hydra_takes_it([alone, "init.path=x.png"]) == [alone, "init.path=x.png"]
+
+
+def test_the_home_folder_is_a_tilde(monkeypatch):
+    """The shell leaves it where the word begins with a key, and Hydra's grammar has no such letter."""
+    for home, word in (("/home/me", "/home/me/x.png"), ("/home/m e", '"/home/m e/x.png"')):
+        monkeypatch.setenv("HOME", home)
+        assert as_hydra_takes_it(["init.path=~/x.png"]) == [f"init.path={word}"]
+        assert as_hydra_takes_it(["prompts.extras=[{image: ~/x.png}, '~/y']"]) == [
+            f"prompts.extras=[{{image: {word}}}, '~/y']"
+        ]
 
 
 class Broken:

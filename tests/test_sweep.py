@@ -316,3 +316,15 @@ def test_from_python_a_list_is_several_values_and_a_tuple_is_one():
     assert as_overrides(None, {"size": [64, 96]}, {}) == ["size=[64,96]"]
     with pytest.raises(UserError, match=r"seed=\[\]: nothing to sweep over"):
         as_overrides(None, {}, {"seed": []}, swept=True)
+
+
+def test_starts_are_swept_beside_a_key_of_theirs(small_pair, tmp_path):
+    """The default's start has no such key."""
+    pair = [word for word in small_pair if not word.startswith("init=")]
+    words = ["a fox", "init=sine,noise", "init.std=2", "steps=1", f"hydra.sweep.dir={tmp_path}"]
+    assert sweep(*words, pair=pair) == 0
+    configs = [yaml.safe_load((tmp_path / str(n) / "config.yaml").read_text()) for n in range(2)]
+    assert [made["init"] for made in configs] == [
+        {"_target_": "vqclip.init.Sine", "std": 2},
+        {"_target_": "vqclip.init.Noise", "std": 2},
+    ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 
@@ -31,21 +32,40 @@ def as_hydra_takes_it(overrides: Sequence[str]) -> list[str]:
     """Overrides as a user means them → as Hydra takes them.
 
     ``noise=null`` is ``noise=none``; ``optimizer={_target_: …}`` and a schedule replace what is there, whole; other
-    mappings are laid over it.  Words with letters beyond ASCII need no quotes.
+    mappings are laid over it.  Words with letters beyond ASCII need no quotes, and ``~/`` is the home folder.
 
     Raises:
         UserError: null for a group that a run cannot do without.
     """
-    return [word for override in overrides for word in _as_taken(override)]
+    swept = [match[2] for match in map(ASSIGNED.fullmatch, overrides) if match and _is_swept_group(match[2], match[3])]
+    return [word for override in overrides for word in _as_taken(override, swept)]
 
 
-def _as_taken(override: str) -> list[str]:
+def _is_swept(value: str) -> bool:
+    """Whether a value is several, one for each job of a sweep."""
+    outside, left = re.sub(r""""(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'""", "", value), ""
+    while left != outside:
+        left, outside = outside, re.sub(r"\[[^][{}]*\]|\{[^][{}]*\}", "", outside)
+    return bool(re.search(r"[,(]", outside))
+
+
+def _is_swept_group(key: str, value: str) -> bool:
+    return (conf_dir() / key).is_dir() and _is_swept(value)
+
+
+def _depends_on(key: str, groups: Sequence[str]) -> bool:
+    """Whether a config has or lacks a key by what is chosen in ``groups``."""
+    chosen = {"experiment", "debug", "local", key.partition(".")[0]}
+    return "." in key and bool(key_at(key)) and any(group.partition("/")[0] in chosen for group in groups)
+
+
+def _as_taken(override: str, swept: Sequence[str]) -> list[str]:
     if override[:1] == "~" and override[1:] in _NULL_IS_NONE:
         return [_without(override[1:])]
     match = ASSIGNED.fullmatch(override)
     if not match:
         return [override]
-    mark, key, value = match[1], match[2], _letters_quoted(match[3])
+    mark, key, value = match[1], match[2], _WORDS.sub(lambda word: _readable(word[0]), match[3])
     override = f"{mark}{key}={value}"
     if mark:
         return [override]
@@ -62,14 +82,18 @@ def _as_taken(override: str) -> list[str]:
             return [f"~{key}", f"+{key}={value}"] if replaced else [f"++{key}={value}"]
         if re.search(r"(^|\.)(terms|callbacks|logger)(\.|$)", key):
             return [f"++{key}={value}"]
-    if "." in key and _may_lack(key) and not re.search(r"[,(]", re.sub(r"(?s)\{.*\}", "", value)):
-        return [f"++{key}={value}"]  # one that a config may lack: no + to be remembered
+    if "." in key and not _is_swept(value) and (_may_lack(key) or _depends_on(key, swept)):
+        # One that a config may lack, or the one that Hydra composes before a sweep has any: no + to be remembered.
+        return [f"++{key}={value}"]
     return [override]
 
 
-def _letters_quoted(value: str) -> str:
-    """A value, its bare words with letters beyond ASCII in quotes: Hydra's grammar takes those in no other way."""
-    return _WORDS.sub(lambda m: m[0] if m[0].isascii() or m[0][0] in "\"'" else f'"{m[0]}"', value)
+def _readable(word: str) -> str:
+    """A bare word as Hydra's grammar takes it: letters beyond ASCII in quotes, the home folder by its path."""
+    if word[0] in "\"'" or (word.isascii() and not word.startswith("~/")):
+        return word
+    word = os.path.expanduser(word)
+    return word if re.fullmatch(r"[\w./-]+", word, re.ASCII) else f'"{word}"'
 
 
 def _may_lack(key: str) -> bool:
