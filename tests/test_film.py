@@ -1,6 +1,7 @@
 """Films: the camera, scenes from latent to latent, a video restyled, a film that goes on where it stopped."""
 
 import json
+import logging
 import shutil
 from fractions import Fraction
 
@@ -68,6 +69,18 @@ def frames(folder):
 def latent(folder):
     with safe_open(folder / "latent.safetensors", framework="pt") as file:
         return file.get_tensor("latent")
+
+
+def test_lightning_says_nothing_of_a_film(small_pair, tmp_path):
+    said = []
+    listener = logging.Handler()
+    listener.emit = lambda record: said.append(record.getMessage())
+    logging.getLogger("pytorch_lightning").addHandler(listener)
+    try:
+        assert film(small_pair, tmp_path, "a fox", "--frames", "1") == 0
+    finally:
+        logging.getLogger("pytorch_lightning").removeHandler(listener)
+    assert said == []
 
 
 def test_scenes_follow_each_other_from_latent_to_latent(small_pair, tmp_path):
