@@ -493,7 +493,12 @@ def test_a_mapping_that_a_config_may_lack_needs_no_plus():
         ["experiment=from_noise", "augmentations.affine=null", "augmentations.affine.degrees=3"],
         ["trainer.max_time=00:00:01:00"],
         ["optimizer.foreach=true"],
-        ["callbacks.mine._target_=pytorch_lightning.callbacks.EarlyStopping", "callbacks.mine.monitor=loss"],
+        [
+            "callbacks.mine._target_=pytorch_lightning.callbacks.EarlyStopping",
+            "callbacks.mine.monitor=loss",
+            "callbacks.mine.mode=max",
+        ],
+        ["loss.terms.mine._target_=vqclip.terms.Tiling", "loss.terms.mine.weight=2"],
         ["vars.mine=3", "loss.alpha=${vars.mine}"],
     ],
     ids=lambda lines: lines[-1].partition("=")[0],

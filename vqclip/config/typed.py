@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 
 from vqclip.config.kinds import Scheduled
-from vqclip.config.names import ASSIGNED, inside, key_at, takes_more
+from vqclip.config.names import ASSIGNED, choice_of, inside, key_at, takes_more
 from vqclip.config.nodes import Group, Key, Node, Target
 from vqclip.config.schema import ROOT
 from vqclip.config.targets import choices_of, one_of
@@ -101,6 +101,8 @@ def _may_lack(key: str) -> bool:
 
     What else it then needs (of ``search.restarts``, which is null by default, count and steps), the check says.
     """
+    if re.match(r"(callbacks|logger|loss\.terms)\.\w+\.", key) and not choice_of(key):
+        return True  # of a part of one's own, whose class has keys that no schema knows, or that one of ours has too
     nodes: list[Node] = [ROOT]
     path, lacks = "", False
     for part in key.split("."):
