@@ -18,6 +18,7 @@ from vqclip.cli.evaluate import main
 from vqclip.config.check import errors_in
 from vqclip.config.compose import compose
 from vqclip.config.resolve import resolved
+from vqclip.models.denoiser import Denoiser
 from vqclip.runs.evaluate import JUDGES, judge_runs
 
 EMBEDDED = Path(str(resources.files("vqclip"))) / "embedded"
@@ -64,6 +65,25 @@ def test_a_file_of_the_trainings_is_written_whole_or_not_at_all(tmp_path, monkey
     with pytest.raises(Exception, match="pickle"):
         common.save([torch.zeros(9), lambda: 2], tmp_path / "latents.pt")
     assert torch.load(tmp_path / "latents.pt") == [1]
+
+
+def test_matrices_of_eight_bits_are_within_half_a_step_of_their_row(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parent.parent / "experiments" / "embedded")
+    common = importlib.import_module("common")
+    sizes = {"channels": 16, "side": 4, "patch": 2, "width": 64, "depth": 1, "heads": 2, "words": 64}
+    config = {**sizes, "reader": "0" * 64, "hidden": 64, "rank": 8}
+    model = Denoiser(**config)
+    for value in model.parameters():
+        torch.nn.init.normal_(value, std=0.05)
+    for way, large in (("half", False), ("eight", True)):
+        common.export(tmp_path / way, model.state_dict(), config, eight_bits=large)
+    assert (tmp_path / "eight").stat().st_size < 0.7 * (tmp_path / "half").stat().st_size
+    half, eight = (Denoiser.load(tmp_path / way).state_dict() for way in ("half", "eight"))
+    for name, value in model.state_dict().items():
+        matrix = value.ndim == 2 and value.numel() >= 4096
+        step = value.abs().amax(1, keepdim=True) / 127 if matrix else 0.002 * value.abs().clamp(min=1e-6)
+        assert ((eight[name] - value).abs() <= 0.6 * step + 1e-9).all()
+        assert torch.equal(eight[name], half[name]) != matrix
 
 
 @pytest.fixture(scope="module")

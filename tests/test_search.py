@@ -54,9 +54,8 @@ def test_noise_walks_as_far_in_few_steps_as_in_many_and_each_step_has_its_own(ma
 
     deviation = generator.codebook.std(0).view(1, -1, 1, 1)
     for steps in (4, 25):
-        module = make_module(
-            seeds=(3, 3, 4), prompts=("a fox",) * 3, steps=steps, optimizer=still, lr=schedule(0), search=Search(noise=2)
-        )
+        parts = {"optimizer": still, "lr": schedule(0), "search": Search(noise=2)}
+        module = make_module(seeds=(3, 3, 4), prompts=("a fox",) * 3, steps=steps, **parts)
         walked = (fit(module).latent.detach() - module.start) / deviation
         assert walked.std().item() == pytest.approx(2, rel=0.1) and abs(walked.mean().item()) < 0.2
         assert torch.equal(walked[0], walked[1]) and not torch.equal(walked[0], walked[2])

@@ -1,4 +1,4 @@
-"""How the latent is sought, beside the optimiser's own step: coarse to fine, restarts, overlays, noise, averages, clamps.
+"""How the latent is sought, beside the optimiser's own step: coarse to fine, restarts, overlays, noise, …
 
 All of it happens between steps, on the latents of all pictures, and depends on nothing but the step: a resumed run goes
 on as an unbroken one would.

@@ -140,9 +140,18 @@ def require_pool(path, found, asked):
         )
 
 
-def export(path, state, config, **notes):
-    """fp16 weights (integers kept) and the constructor's arguments, as one safetensors file."""
-    tensors = {k: (v.half() if v.is_floating_point() else v).contiguous().cpu() for k, v in state.items()}
+def export(path, state, config, eight_bits=False, **notes):
+    """fp16 weights (integers kept) and the constructor's arguments, as one safetensors file.
+
+    With `eight_bits`, matrices of 4,096 numbers or more as 8-bit integers and a factor a row.
+    """
+    tensors = {}
+    for name, value in state.items():
+        if eight_bits and value.ndim == 2 and value.numel() >= 4096:
+            scale = (value.abs().amax(1, keepdim=True).clamp(min=1e-6) / 127).half()
+            tensors[f"{name}.scale"] = scale
+            value = (value / scale.float()).round().clamp(-127, 127).to(torch.int8)
+        tensors[name] = (value.half() if value.is_floating_point() else value).contiguous().cpu()
     partial = Path(path).with_suffix(".partial")
     save_file(tensors, partial, {"config": json.dumps(config), **notes})
     partial.replace(path)

@@ -171,6 +171,7 @@ def ship(args, run, batch):
         args.to,
         run.trained(),
         CONFIG,
+        eight_bits=True,
         licence=licence("robust"),
         origin=f"experiments/embedded, {run.step} steps of {batch} latents, {run.spent / 60:.0f} minutes",
     )

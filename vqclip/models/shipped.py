@@ -1,4 +1,7 @@
-"""Models that this project trains: a safetensors file, its metadata holding the constructor's arguments."""
+"""Models that this project trains: a safetensors file, its metadata holding the constructor's arguments.
+
+A matrix may lie there as 8-bit integers, with a factor for every row under its name and ``.scale``.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from typing import TypeVar
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor, nn
 
 from vqclip.errors import UserError
 
@@ -22,8 +25,14 @@ def load_shipped(make: Callable[..., M], path: str | Path) -> M:
     """A model from its file, frozen, in float32."""
     with safe_open(path, "pt") as file:
         model = make(**json.loads(file.metadata()["config"]))
-    model.load_state_dict(load_file(path))  # copies the file's half precision into the model's float32
+    model.load_state_dict(_scaled(load_file(path)))  # copies the file's half precision into the model's float32
     return model.eval().requires_grad_(False)
+
+
+def _scaled(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors of a file by name, 8-bit rows times their factors."""
+    scales = {name: tensors.pop(f"{name}.scale") for name in list(tensors) if f"{name}.scale" in tensors}
+    return tensors | {name: tensors[name].float() * scale.float() for name, scale in scales.items()}
 
 
 def load_shipped_of(make: Callable[..., M], path: str | Path, key: str, what: str, mend: str) -> M:
