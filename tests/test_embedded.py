@@ -20,6 +20,7 @@ from vqclip.config.compose import compose
 from vqclip.config.resolve import resolved
 from vqclip.models.denoiser import Denoiser
 from vqclip.runs.evaluate import JUDGES, judge_runs
+from vqclip.schedules import schedule
 
 EMBEDDED = Path(str(resources.files("vqclip"))) / "embedded"
 # Everyday things; the study in experiments/embedded draws its own prompts and names what comes out by eye.
@@ -127,17 +128,23 @@ def test_a_generator_without_a_prior_starts_from_noise_and_says_so(small_pair, t
 
 
 def test_the_recipe_that_draws_out_of_noise_takes_it_out_whatever_its_steps():
-    for steps in (10, 60):
+    """What noise is left after each step, by the rates and the noise put back, is what the denoiser is told next."""
+    for steps in (15, 30, 100):
         config = resolved(compose(["experiment=drawing", f"steps={steps}"]))
-        rate, weight = config["optimizer"]["lr"], config["loss"]["terms"]["denoised"]["weight"]
-        for end in ("start", "end"):
-            assert steps * rate[end] * weight[end] == pytest.approx(math.log(8 / 0.1), rel=1e-3)
-    assert (rate["start"], rate["end"]) == (0.073, 0.00146)  # of the pictures that were named
+        term = config["loss"]["terms"]["denoised"]
+        of = [config["optimizer"]["lr"], term["weight"], term["sigma"], config["search"]["noise"]]
+        rate, weight, sigma, walk = map(schedule, of)
+        left = config["init"]["std"]
+        for step in range(steps - 1):
+            t, following = step / (steps - 1), (step + 1) / (steps - 1)
+            assert 0 < (share := rate(t) * weight(t)) < 1
+            left = math.hypot((1 - share) * left, walk(t) / steps**0.5)
+            assert 0.9 < left / sigma(following) < 1.35, (steps, step)
     for wrong in ("0", "many", "null"):
         (error,) = errors_in(resolved(compose(["experiment=drawing", f"steps={wrong}"])))
         assert error.startswith("steps=")
     shown = [sys.executable, "-m", "vqclip", "experiment=drawing", "steps=30", "--cfg", "job", "--resolve"]
-    assert "start: 0.146\n" in subprocess.run(shown, capture_output=True, text=True, timeout=600).stdout
+    assert "start: 0.35333" in subprocess.run(shown, capture_output=True, text=True, timeout=600).stdout
 
 
 @pytest.mark.parametrize("recipe", ["from_blank", "drawing"])

@@ -9,7 +9,7 @@ Pictures are of a kind each (one thing, on a ground, in a colour, two things, in
 drawn in their usual places. The matrices of the transformer's layers are trained by Muon (Liu et al. 2025,
 https://arxiv.org/abs/2502.16982; torch 2.9 or newer), all else by AdamW.
 
-The noise's deviation is log-uniform from .6 (of every seventh picture from .1) to 8 standard deviations of the
+The noise's deviation is log-uniform from .6 (of every seventh picture from .1) to 24 standard deviations of the
 latents; one caption in ten is left out, so that the network can do without (Ho & Salimans 2022,
 https://arxiv.org/abs/2207.12598); the network's scaling and the loss's weight are those of Karras et al. 2022
 (https://arxiv.org/abs/2206.00364).
@@ -155,7 +155,7 @@ def main():
         said = words[which, torch.randint(CAPTIONS, (batch,), **draw)].float()
         said = said * (torch.rand(batch, 1, **draw) > 0.1)
         smallest = torch.where(torch.rand(batch, **draw) < 0.15, 0.1, 0.6).log()
-        sigma = torch.exp(smallest + torch.rand(batch, **draw) * (math.log(8) - smallest))
+        sigma = torch.exp(smallest + torch.rand(batch, **draw) * (math.log(24) - smallest))
         noise = torch.randn(x.shape, **draw) * sigma.view(-1, 1, 1, 1)
         with torch.autocast(args.device, torch.bfloat16):
             clean = model(x + noise, sigma, said)
