@@ -83,7 +83,7 @@ def test_matrices_of_eight_bits_are_within_half_a_step_of_their_row(tmp_path, mo
     for name, value in model.state_dict().items():
         matrix = value.ndim == 2 and value.numel() >= 4096
         step = value.abs().amax(1, keepdim=True) / 127 if matrix else 0.002 * value.abs().clamp(min=1e-6)
-        assert ((eight[name] - value).abs() <= 0.6 * step + 1e-9).all()
+        assert ((eight[name] - value).abs() <= 0.6 * step + 1e-7).all()  # of half precision near 0
         assert torch.equal(eight[name], half[name]) != matrix
 
 
@@ -137,7 +137,8 @@ def test_the_recipe_that_draws_out_of_noise_takes_it_out_whatever_its_steps():
         left = config["init"]["std"]
         for step in range(steps - 1):
             t, following = step / (steps - 1), (step + 1) / (steps - 1)
-            assert 0 < (share := rate(t) * weight(t)) < 1
+            share = rate(t) * weight(t)
+            assert 0 < share < 1
             left = math.hypot((1 - share) * left, walk(t) / steps**0.5)
             assert 0.9 < left / sigma(following) < 1.35, (steps, step)
     for wrong in ("0", "many", "null"):
