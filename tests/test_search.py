@@ -17,7 +17,6 @@ from vqclip.config.compose import compose
 from vqclip.config.resolve import resolved, time_varying
 from vqclip.errors import UserError
 from vqclip.rng import StepRandom
-from vqclip.schedules import schedule
 from vqclip.search import Search
 
 
@@ -46,25 +45,6 @@ def test_a_clamp_holds_each_channel_in_the_range_of_the_codes(make_module, gener
     free, held = (fit(make_module(search=Search(clamp=on), z0=3 * torch.ones(1, 8, 8, 8))) for on in (False, True))
     low, high = generator.codebook.amin(0).view(1, -1, 1, 1), generator.codebook.amax(0).view(1, -1, 1, 1)
     assert (free.latent > high).any() and ((held.latent >= low) & (held.latent <= high)).all()
-
-
-def test_noise_walks_as_far_in_few_steps_as_in_many_and_each_step_has_its_own(make_module, generator):
-    def still(parameters):
-        return torch.optim.SGD(parameters, lr=0.0)
-
-    deviation = generator.codebook.std(0).view(1, -1, 1, 1)
-    for steps in (4, 25):
-        parts = {"optimizer": still, "lr": schedule(0), "search": Search(noise=2)}
-        module = make_module(seeds=(3, 3, 4), prompts=("a fox",) * 3, steps=steps, **parts)
-        walked = (fit(module).latent.detach() - module.start) / deviation
-        assert walked.std().item() == pytest.approx(2, rel=0.1) and abs(walked.mean().item()) < 0.2
-        assert torch.equal(walked[0], walked[1]) and not torch.equal(walked[0], walked[2])
-    first, second = (module.rng(step).normal("search.noise", 4) for step in (0, 1))
-    assert not torch.equal(first, second)
-    falling = Search(noise={"start": 1, "end": 0, "shape": "linear"})
-    module = make_module(steps=2, optimizer=still, lr=schedule(0), search=falling)
-    falling.after(module, 1)  # the last step, where it is 0
-    assert torch.equal(module.latent, module.start)
 
 
 def test_a_running_mean_is_what_is_shown_and_no_part_of_the_way(make_module):
@@ -154,11 +134,8 @@ def test_an_overlay_brings_the_start_back(make_module):
 
 
 def test_what_a_generator_lacks_is_told():
-    without = SimpleNamespace(generator=object())
     with pytest.raises(UserError, match=r"search\.stages: needs the generator's encode"):
-        Search(stages=[{"size": [8, 8], "share": 0.5}]).require_of(without)
-    with pytest.raises(UserError, match=r"search\.noise: needs the generator's codebook.* Try: search\.noise=0$"):
-        Search(noise={"start": 0, "end": 1, "shape": "linear"}).require_of(without)
+        Search(stages=[{"size": [8, 8], "share": 0.5}]).require_of(SimpleNamespace(generator=object()))
 
 
 WRONG = {
@@ -168,7 +145,6 @@ WRONG = {
     "search.restarts={count: 4, steps: 5}": "leave none of steps=20. Try: steps=40",
     "search.restarts={count: 4}": "search.restarts.steps: missing",
     "search.average=1": "a number from 0 to 0.9999",
-    "search.noise=-1": "a number from 0 to 1000, or a schedule",
 }
 
 
@@ -189,9 +165,8 @@ def test_stages_hang_on_the_number_of_steps():
         ["init=blank", "search.average=.9", "search.clamp=true", "search.stages=[{size: [16,16], share: .4}]"],
         ["search.restarts={count: 2, steps: 1}", "search.overlay={every: 3, strength: .5}", "loss.anchor=.1"],
         ["search.restarts={count: 3, steps: 1}", "search.average=.5", "search.stages=[{size: [16,16], share: .6}]"],
-        ["search.noise={start: 2, end: .1, shape: exponential}", "search.clamp=true"],
     ],
-    ids=["stages", "restarts", "all", "noise"],  # a blank sheet's latent lies channels-last
+    ids=["stages", "restarts", "all"],  # a blank sheet's latent lies channels-last
 )
 def test_a_searching_run_is_resumed_and_made_again_and_its_latents_are_its_pictures(small_pair, tmp_path, overrides):
     overrides = [*small_pair, *overrides, "snapshot_every=1", "steps=5"]

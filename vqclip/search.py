@@ -1,4 +1,4 @@
-"""How the latent is sought, beside the optimiser's own step: coarse to fine, restarts, overlays, noise, …
+"""How the latent is sought, beside the optimiser's own step: coarse to fine, restarts, overlays, averages, clamps.
 
 All of it happens between steps, on the latents of all pictures, and depends on nothing but the step: a resumed run goes
 on as an unbroken one would.
@@ -14,7 +14,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vqclip.errors import UserError
-from vqclip.schedules import ever, schedule
 
 __all__ = ["Search"]
 
@@ -23,8 +22,6 @@ class Search:
     """What is done to the latents before and after every step of the optimiser; by default nothing.
 
     Args:
-        noise: after every step, normal noise on the latent (Langevin dynamics): a number or a schedule, in standard
-            deviations of the generator's codes over a whole run, of which a step has ``1 / √steps``.
         clamp: after every step, hold each channel within the range of the generator's codes.
         average: pictures are made of the latent's running mean, ``m ← d · m + (1 − d) · z`` with this d, smaller in the
             first steps; 0 for the latent itself.
@@ -39,14 +36,13 @@ class Search:
 
     def __init__(
         self,
-        noise: float | Mapping = 0.0,
         clamp: bool = False,
         average: float = 0.0,
         stages: Sequence[Mapping] | None = None,
         restarts: Mapping | None = None,
         overlay: Mapping | None = None,
     ):
-        self.noise, self.clamp, self.average = schedule(noise), clamp, average
+        self.clamp, self.average = clamp, average
         self.stages = [(tuple(stage["size"]), float(stage["share"])) for stage in stages or ()]
         self.count, self.trial = (restarts["count"], restarts["steps"]) if restarts else (1, 0)
         self.overlay = {"until": 1.0, **overlay} if overlay else None
@@ -63,14 +59,13 @@ class Search:
             UserError: with the key.
         """
         required = {
-            "noise": (ever(self.noise), "codebook"),
             "stages": (self.stages, "encode"),
             "overlay": (self.overlay, "encode"),
             "clamp": (self.clamp, "codebook"),
         }
         for key, (on, need) in required.items():
             if on and not hasattr(networks.generator, need):
-                off = {"clamp": "false", "noise": "0"}.get(key, "null")
+                off = "false" if key == "clamp" else "null"
                 raise UserError(f"search.{key}: needs the generator's {need}, which it lacks. Try: search.{key}={off}")
 
     def buffers(self, z0: Tensor) -> dict[str, Tensor]:
@@ -149,10 +144,6 @@ class Search:
     @torch.no_grad()
     def after(self, run: Any, step: int) -> None:
         """What happens after step ``step`` (from 0) of the run."""
-        if factor := self.noise(run.progress(step)):
-            deviation = run.generator.codebook.std(0).view(-1, 1, 1).to(run.latent)
-            field = run.rng(step).normal("search.noise", *run.latent.shape[1:])
-            run.latent.add_(factor / run.steps**0.5 * deviation * field)
         if self.clamp:
             codes = run.generator.codebook.to(run.latent)
             low, high = (codes.amin(0).view(1, -1, 1, 1), codes.amax(0).view(1, -1, 1, 1))

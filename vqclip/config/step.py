@@ -80,7 +80,6 @@ class Stages:
 SEARCH = Group(
     "What is done to the latent between the optimiser's steps.",
     {
-        "noise": Key(Scheduled(0, 1000), "0.5", "on the latent, in deviations of the codes over a run", needed=False),
         "clamp": Key(Flag(), "true", "into the range of the generator's codes", needed=False),
         "average": Key(Number(0, 0.9999), "0.9", "running mean that pictures are made of, kept a step", needed=False),
         "stages": Key(
