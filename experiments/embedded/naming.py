@@ -10,8 +10,8 @@ All of it in results/naming_60, or in `--place`: results/naming has the first ro
 Rows: `prior`, `default`, `ceiling` (renderings through encode and decode), `drawing` (experiment=drawing),
 `drawing-unguided` (by its denoiser alone), or any by --override.  `drawing-first`, `drawing-first-unguided`,
 `drawing-second` and `drawing-third` are by the denoiser's weights of 75, 160 and 235 minutes with words, from sigma 8;
-`drawing-put-back` by a sampler that puts noise back.  `wordless`, `wordless-quiet` (without noise on the crops) and `wordless-contrastive` (by the other guide) are of an earlier recipe, whose denoiser
-read no words.
+`drawing-put-back` by a sampler that puts noise back.  `wordless`, `wordless-quiet` (without noise on the crops) and
+`wordless-contrastive` (by the other guide) are of an earlier recipe, whose denoiser read no words.
 """
 
 import argparse
