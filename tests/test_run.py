@@ -139,6 +139,21 @@ def test_what_hastens_a_gpu_runs_here_too_and_ends_with_the_job(small_pair, tmp_
     assert digests(run("a fox", small_pair, tmp_path / "again").folder) == digests(plain.folder)
 
 
+def test_a_compiler_is_given_the_shapes_of_the_run_and_no_symbols_for_them(small_pair, tmp_path):
+    """torch's own compiler fails on these networks with symbolic shapes, which it goes over to at a second shape."""
+    from torch._dynamo import register_backend
+
+    symbolic = []
+
+    @register_backend(name="noting")
+    def noting(graph, inputs):
+        symbolic.append(any(isinstance(value, torch.SymInt) for value in inputs))
+        return graph.forward
+
+    run("a fox", [*small_pair, "trainer.compile={backend: noting}"], tmp_path / "run")
+    assert len(symbolic) > 2 and not any(symbolic)
+
+
 def test_schedules_reach_the_optimiser(small_pair, tmp_path):
     folder = run("a fox", [*small_pair, "optimizer.lr={start: .4, end: .1, shape: linear}"], tmp_path / "run").folder
     rows = list(csv.DictReader((folder / "metrics.csv").open()))

@@ -75,7 +75,8 @@ def hastened(networks: Networks, trainer: Mapping[str, Any]) -> Iterator[None]:
     if trainer.get("compile") is not None:
         compiled = {networks.generator: "decode"} | {g.perceptor: "encode_image" for g in networks.guides.values()}
     for network, name in compiled.items():
-        setattr(network, name, torch.compile(getattr(network, name), **trainer["compile"]))
+        # A run has few shapes; for a symbolic one the compiler fails on these networks (torch 2.14, on a CPU).
+        setattr(network, name, torch.compile(getattr(network, name), **{"dynamic": False, **trainer["compile"]}))
     try:
         yield
     finally:
