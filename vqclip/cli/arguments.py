@@ -162,9 +162,10 @@ def _not_a_key(word: str) -> str:
     if word == "=":
         raise UserError("=: with spaces around it a prompt. Allowed: KEY=VALUE in one word. Try: seed=3")
     if os.path.splitext(word)[1] in (".png", ".jpg", ".jpeg", ".webp") and os.path.isfile(word):
+        path, shows = shlex.quote(word), shlex.quote(f"prompts.extras=[{{image: {word}}}]")
         raise UserError(
-            f"{word}: a picture, not a text. Its change: vqclip experiment=edit init.path={word} 'a fox'. "
-            f"What it shows: 'prompts.extras=[{{image: {word}}}]'. The text: vqclip -- {word}"
+            f"{word}: a picture, not a text. Its change: vqclip experiment=edit init.path={path} 'a fox'. "
+            f"What it shows: {shows}. The text: vqclip -- {path}"
         )
     if os.sep in word and os.path.isfile(os.path.join(word, "run.json")):
         raise UserError(
@@ -174,10 +175,11 @@ def _not_a_key(word: str) -> str:
     if word.startswith('{"') and word.endswith("}"):
         raise UserError(
             f"{word}: a mapping, not a text. Allowed: KEY=VALUE, in a W&B sweep ${{args_no_hyphens}}. Try: seed=3. "
-            f"As a prompt: vqclip -- '{word}'"
+            f"As a prompt: vqclip -- {shlex.quote(word)}"
         )
     if "." in word and (key := key_at(word)):
-        raise UserError(f"{word}: a key without a value. Try: {word}={key.example}. As a prompt: vqclip -- {word}")
+        example = shlex.quote(f"{word}={key.example}")
+        raise UserError(f"{word}: a key without a value. Try: {example}. As a prompt: vqclip -- {word}")
     return _filled(word)
 
 
