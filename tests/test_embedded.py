@@ -12,12 +12,14 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from vqclip import run
 from vqclip.cli.evaluate import main
 from vqclip.config.check import errors_in
 from vqclip.config.compose import compose
 from vqclip.config.resolve import resolved
+from vqclip.errors import UserError
 from vqclip.models.denoiser import Denoiser
 from vqclip.runs.evaluate import JUDGES, judge_runs
 
@@ -84,6 +86,11 @@ def test_matrices_of_eight_bits_are_within_half_a_step_of_their_row(tmp_path, mo
         step = value.abs().amax(1, keepdim=True) / 127 if matrix else 0.002 * value.abs().clamp(min=1e-6)
         assert ((eight[name] - value).abs() <= 0.6 * step + 1e-7).all()  # of half precision near 0
         assert torch.equal(eight[name], half[name]) != matrix
+    tensors = load_file(tmp_path / "eight")
+    del tensors["read.0.weight.scale"]
+    save_file(tensors, tmp_path / "damaged", {"config": json.dumps(config)})
+    with pytest.raises(UserError, match=r"no denoiser of vqclip's .*read\.0\.weight\.scale"):
+        Denoiser.load(tmp_path / "damaged")
 
 
 @pytest.fixture(scope="module")

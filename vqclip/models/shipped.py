@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -30,9 +31,12 @@ def load_shipped(make: Callable[..., M], path: str | Path) -> M:
 
 
 def _scaled(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors of a file by name, 8-bit rows times their factors."""
-    scales = {name: tensors.pop(f"{name}.scale") for name in list(tensors) if f"{name}.scale" in tensors}
-    return tensors | {name: tensors[name].float() * scale.float() for name, scale in scales.items()}
+    """Tensors of a file by name, 8-bit rows times their factors; a KeyError where those are missing."""
+    return {
+        name: value.float() * tensors[f"{name}.scale"].float() if value.dtype == torch.int8 else value
+        for name, value in tensors.items()
+        if not name.endswith(".scale")
+    }
 
 
 def load_shipped_of(make: Callable[..., M], path: str | Path, key: str, what: str, mend: str) -> M:
