@@ -1,6 +1,7 @@
 """Small models of the real classes, with random weights that are the same every time."""
 
 import json
+from functools import partial
 
 import pytest
 import torch
@@ -59,35 +60,37 @@ def perceptor():
     return frozen(lambda: CLIPPerceptor(CLIP_CONFIG))
 
 
+def small_module(
+    generator, perceptor, prompts=("a fox",), seeds=(0,), exclude=("blurry",), extras=(), size=(32, 32), **changes
+):
+    """A small run, any part of it changed by name."""
+    include = perceptor.encode_text(list(prompts))
+    target = combine_texts(include, perceptor.encode_text(list(extras)).sum(0) if extras else None, 1, 1)
+    excluded = perceptor.encode_text(list(exclude)).sum(0).expand_as(include) if exclude else None
+    shape = generator.latent_shape(*size)
+    parts = dict(
+        networks=Networks(generator, {"small": Guide(perceptor, 1.0, Targets(target, excluded))}),
+        z0=torch.sin(0.5 * StepRandom(seeds, 0).normal("init", *shape)),
+        seeds=seeds,
+        steps=4,
+        latent_kind=Continuous(),
+        augmentations=Augmentations(
+            pad=0.5,
+            flip=0.5,
+            affine={"degrees": 30, "translate": 0.2, "interpolation": "bilinear"},
+            crops={"count": 6, "mean": 1.2, "std": 0.3, "min": 0.43, "max": 1.9, "antialias": False},
+        ),
+        noise=Noise(0.22, 0),
+        objective=Objective(1, 0.5, 0, None),
+        optimizer=lambda parameters: torch.optim.AdamW(parameters, lr=0.5, weight_decay=0.1),
+        lr=schedule(0.5),
+    )
+    return LatentOptimisation(**(parts | changes))
+
+
 @pytest.fixture
 def make_module(generator, perceptor):
-    """A small run, any part of it changed by name."""
-
-    def make(prompts=("a fox",), seeds=(0,), exclude=("blurry",), extras=(), size=(32, 32), **changes):
-        include = perceptor.encode_text(list(prompts))
-        target = combine_texts(include, perceptor.encode_text(list(extras)).sum(0) if extras else None, 1, 1)
-        excluded = perceptor.encode_text(list(exclude)).sum(0).expand_as(include) if exclude else None
-        shape = generator.latent_shape(*size)
-        parts = dict(
-            networks=Networks(generator, {"small": Guide(perceptor, 1.0, Targets(target, excluded))}),
-            z0=torch.sin(0.5 * StepRandom(seeds, 0).normal("init", *shape)),
-            seeds=seeds,
-            steps=4,
-            latent_kind=Continuous(),
-            augmentations=Augmentations(
-                pad=0.5,
-                flip=0.5,
-                affine={"degrees": 30, "translate": 0.2, "interpolation": "bilinear"},
-                crops={"count": 6, "mean": 1.2, "std": 0.3, "min": 0.43, "max": 1.9, "antialias": False},
-            ),
-            noise=Noise(0.22, 0),
-            objective=Objective(1, 0.5, 0, None),
-            optimizer=lambda parameters: torch.optim.AdamW(parameters, lr=0.5, weight_decay=0.1),
-            lr=schedule(0.5),
-        )
-        return LatentOptimisation(**(parts | changes))
-
-    return make
+    return partial(small_module, generator, perceptor)
 
 
 @pytest.fixture(scope="session")

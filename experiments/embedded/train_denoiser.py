@@ -9,6 +9,9 @@ Pictures are of a kind each (one thing, on a ground, in a colour, two things, in
 drawn in their usual places. The matrices of the transformer's layers are trained by Muon (Liu et al. 2025,
 https://arxiv.org/abs/2502.16982; torch 2.9 or newer), all else by AdamW.
 
+`--without` leaves one of these out, for the ablation: the mean picture of a text (`mean`), Muon (`muon`: AdamW for
+everything), the kinds (`kinds`: `data.random_scene` as the other stages draw it).
+
 The noise's deviation is log-uniform from .6 (of every seventh picture from .1) to 24 standard deviations of the
 latents; one caption in ten is left out, so that the network can do without (Ho & Salimans 2022,
 https://arxiv.org/abs/2207.12598); the network's scaling and the loss's weight are those of Karras et al. 2022
@@ -41,16 +44,21 @@ CAPTIONS = 3  # a picture's
 SHARES = {"single": 30, "background": 19, "colour": 24, "two": 21, "style": 6}  # of the pictures, in hundredths
 
 
+def adamw(parameters, rate):
+    return torch.optim.AdamW(parameters, rate, betas=(0.9, 0.99), weight_decay=0.01)
+
+
 class MuonWithAdamW:
     """Muon for the matrices of a model's blocks, AdamW for all else, under one schedule: an optimiser to a `Run`."""
 
     def __init__(self, model, rate):
-        matrices = [value for name, value in model.named_parameters() if "blocks." in name and value.ndim == 2]
+        parameters = [(name, value) for name, value in model.named_parameters() if value.requires_grad]
+        matrices = [value for name, value in parameters if "blocks." in name and value.ndim == 2]
         chosen = set(map(id, matrices))
-        others = [value for value in model.parameters() if id(value) not in chosen]
+        others = [value for _, value in parameters if id(value) not in chosen]
         self.parts = (
             torch.optim.Muon(matrices, rate, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
-            torch.optim.AdamW(others, rate, betas=(0.9, 0.99), weight_decay=0.01),
+            adamw(others, rate),
         )
         self.parts[0].param_groups[0]["scale"] = 2.5
 
@@ -90,7 +98,7 @@ def latents_of(args):
     painter = Painter(load_icons("robust", args.work), args.device)
     rng, places, out = random.Random(args.seed), torch.Generator().manual_seed(args.seed), []
     for i in range(0, args.pool, 64):
-        kinds = rng.choices(list(SHARES), SHARES.values(), k=64)
+        kinds = [None] * 64 if args.without == "kinds" else rng.choices(list(SHARES), SHARES.values(), k=64)
         scenes = [random_scene(rng, kind=kind, sets=len(FAMILIES["robust"])) for kind in kinds]
         pictures = painter.draw(scenes, places if i // 64 % 8 == 0 else None)
         tokens = reader.tokenize([caption(scene, rng) for scene in scenes for _ in range(CAPTIONS)]).to(args.device)
@@ -128,6 +136,8 @@ def fit_sketch(model, latents, words, ridge=20.0):
 def main():
     p = parser(__doc__, minutes=220)
     p.add_argument("--pool", type=int, default=126_144, help="pictures encoded before training begins")
+    p.add_argument("--without", choices=("mean", "muon", "kinds"), help="what to leave out, for the ablation")
+    p.add_argument("--compile", action="store_true", help="torch.compile: on a CPU half as fast again after a minute")
     p.add_argument("--export", action="store_true", help="write the shipped file from the checkpoint, and stop")
     p.add_argument("--to", type=Path, default=EMBEDDED / "denoiser.safetensors")
     args = p.parse_args()
@@ -135,7 +145,10 @@ def main():
     torch.manual_seed(args.seed)
     model = Denoiser(**CONFIG).to(args.device)
     batch = args.batch or BATCH
-    optimiser = MuonWithAdamW(model, RATE)
+    if args.without == "mean":  # what is zero and not trained is not there
+        for value in model.sketch.parameters():
+            value.data.zero_().requires_grad_(False)
+    optimiser = adamw(model.parameters(), RATE) if args.without == "muon" else MuonWithAdamW(model, RATE)
     if args.export:
         ship(args, Run("denoiser", args, model, optimiser, RATE), batch)
         return
@@ -145,7 +158,9 @@ def main():
         model.mean.copy_(some.mean((0, 2, 3)))
         model.std.copy_(some.std((0, 2, 3)))
         model.usual.copy_(words[:, 0].float().mean(0))
-        fit_sketch(model, latents, words[:, 0].float())
+        if args.without != "mean":
+            fit_sketch(model, latents, words[:, 0].float())
+    denoise = torch.compile(model) if args.compile else model
     run = Run("denoiser", args, model, optimiser, RATE)
     generator = torch.Generator(args.device).manual_seed(args.seed + run.step)
     draw = {"generator": generator, "device": args.device}
@@ -158,7 +173,7 @@ def main():
         sigma = torch.exp(smallest + torch.rand(batch, **draw) * (math.log(24) - smallest))
         noise = torch.randn(x.shape, **draw) * sigma.view(-1, 1, 1, 1)
         with torch.autocast(args.device, torch.bfloat16):
-            clean = model(x + noise, sigma, said)
+            clean = denoise(x + noise, sigma, said)
         error = (clean.float() - x).square().mean((1, 2, 3))
         middle = error[(sigma > 0.8) & (sigma < 1.3)]
         stats = {"middle": middle.mean()} if len(middle) else {}
