@@ -87,10 +87,17 @@ def test_matrices_of_eight_bits_are_within_half_a_step_of_their_row(tmp_path, mo
         assert ((eight[name] - value).abs() <= 0.6 * step + 1e-7).all()  # of half precision near 0
         assert torch.equal(eight[name], half[name]) != matrix
     tensors = load_file(tmp_path / "eight")
-    del tensors["read.0.weight.scale"]
-    save_file(tensors, tmp_path / "damaged", {"config": json.dumps(config)})
-    with pytest.raises(UserError, match=r"no denoiser of vqclip's .*read\.0\.weight\.scale"):
-        Denoiser.load(tmp_path / "damaged")
+    matrix, factors = (tensors.pop(f"read.0.weight{end}") for end in ("", ".scale"))
+    whole = {"read.0.weight": matrix, "read.0.weight.scale": factors} | tensors
+    for kept, message in (
+        (tensors | {"read.0.weight": matrix}, r"8, and read\.0\.weight\.scale is missing"),
+        (whole | {"read.0.weight": matrix.half()}, r"float16, and read\.0\.weight\.scale is there"),
+        (whole | {"mean": tensors["mean"].long()}, r"mean is torch\.int64, expected torch\.float32"),
+        (whole | {"mean": torch.full((16,), torch.nan)}, "mean holds nan or infinity"),
+    ):
+        save_file(kept, tmp_path / "damaged", {"config": json.dumps(config)})
+        with pytest.raises(UserError, match=rf"no denoiser of vqclip's .*{message}"):
+            Denoiser.load(tmp_path / "damaged")
 
 
 @pytest.fixture(scope="module")

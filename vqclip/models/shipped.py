@@ -26,17 +26,34 @@ def load_shipped(make: Callable[..., M], path: str | Path) -> M:
     """A model from its file, frozen, in float32."""
     with safe_open(path, "pt") as file:
         model = make(**json.loads(file.metadata()["config"]))
-    model.load_state_dict(_scaled(load_file(path)))  # copies the file's half precision into the model's float32
+    tensors = _scaled(load_file(path))
+    _check(tensors, model.state_dict())
+    model.load_state_dict(tensors)  # copies the file's half precision into the model's float32
     return model.eval().requires_grad_(False)
 
 
 def _scaled(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors of a file by name, 8-bit rows times their factors; a KeyError where those are missing."""
-    return {
-        name: value.float() * tensors[f"{name}.scale"].float() if value.dtype == torch.int8 else value
-        for name, value in tensors.items()
-        if not name.endswith(".scale")
-    }
+    """Tensors of a file by name, 8-bit rows times their factors; a ValueError where those are missing or too many."""
+    made = {name: value for name, value in tensors.items() if not name.endswith(".scale")}
+    for name, value in made.items():
+        factors = tensors.get(f"{name}.scale")
+        if (value.dtype == torch.int8) != (factors is not None):
+            raise ValueError(
+                f"{name} is {value.dtype}, and {name}.scale is {'missing' if factors is None else 'there'}"
+            )
+        if factors is not None:
+            made[name] = value.float() * factors.float()
+    return made
+
+
+def _check(tensors: dict[str, Tensor], model: dict[str, Tensor]) -> None:
+    """A ValueError where a copy would go through and be no weights: another type of number, or none at all."""
+    for name in tensors.keys() & model.keys():
+        value = tensors[name]
+        if value.is_floating_point() != model[name].is_floating_point():
+            raise ValueError(f"{name} is {value.dtype}, expected {model[name].dtype}")
+        if not value.isfinite().all():
+            raise ValueError(f"{name} holds nan or infinity")
 
 
 def load_shipped_of(make: Callable[..., M], path: str | Path, key: str, what: str, mend: str) -> M:
