@@ -154,6 +154,20 @@ def test_a_compiler_is_given_the_shapes_of_the_run_and_no_symbols_for_them(small
     assert len(symbolic) > 2 and not any(symbolic)
 
 
+def test_a_compiler_that_fails_is_told_in_a_sentence(small_pair, tmp_path):
+    from torch._dynamo import register_backend
+
+    @register_backend(name="failing")
+    def failing(graph, inputs):
+        raise OSError("no C++ compiler")
+
+    for backend, why in (("failing", "no C\\+\\+ compiler"), ("nowhere", "Invalid backend: 'nowhere'")):
+        with pytest.raises(UserError, match=rf"trainer.compile=.*{why}.*Try: trainer.compile=null"):
+            run("a fox", [*small_pair, f"trainer.compile={{backend: {backend}}}"], tmp_path / backend)
+    assert not list(tmp_path.iterdir())  # as of any mistake that shows before the first step
+    run("a fox", small_pair, tmp_path / "after")  # the networks that jobs share are as they were
+
+
 def test_schedules_reach_the_optimiser(small_pair, tmp_path):
     folder = run("a fox", [*small_pair, "optimizer.lr={start: .4, end: .1, shape: linear}"], tmp_path / "run").folder
     rows = list(csv.DictReader((folder / "metrics.csv").open()))

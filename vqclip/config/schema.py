@@ -94,7 +94,7 @@ TRAINER = Group(
         "log_every_n_steps": Key(Whole(1), "1", "steps between rows of the curves", "steps", needed=False),
         "tf32": Key(Flag(), "true", "float32 products of a GPU in TF32", null="as torch has it", needed=False),
         "compile": Group(
-            "The networks are compiled by torch.compile: a minute before the first step.",
+            "The networks are compiled by torch.compile: a minute before the first step; gains on GPUs.",
             {
                 "mode": Key(
                     Choice(("default", "reduce-overhead", "max-autotune")),

@@ -16,6 +16,7 @@ from pytorch_lightning.plugins.io import CheckpointIO
 from vqclip.config.instantiate import instantiate
 from vqclip.config.meaning import steps_within
 from vqclip.config.schema import OURS
+from vqclip.errors import UserError, shown
 from vqclip.module import Networks
 from vqclip.runs.checkpointer import WholeFiles
 
@@ -72,15 +73,24 @@ def hastened(networks: Networks, trainer: Mapping[str, Any]) -> Iterator[None]:
         for flag in flags:
             flag.allow_tf32 = trainer["tf32"]
     compiled: dict[Any, str] = {}
-    if trainer.get("compile") is not None:
-        compiled = {networks.generator: "decode"} | {g.perceptor: "encode_image" for g in networks.guides.values()}
-    for network, name in compiled.items():
-        # A run has few shapes; for a symbolic one the compiler fails on these networks (torch 2.14, on a CPU).
-        setattr(network, name, torch.compile(getattr(network, name), **{"dynamic": False, **trainer["compile"]}))
     try:
+        if trainer.get("compile") is not None:
+            for network in (networks.generator, *(guide.perceptor for guide in networks.guides.values())):
+                compiled[network] = "decode" if network is networks.generator else "encode_image"
+                # A run has few shapes; for a symbolic one the compiler fails on these networks (torch 2.14, on a CPU).
+                options = {"dynamic": False, **trainer["compile"]}
+                setattr(network, compiled[network], torch.compile(getattr(network, compiled[network]), **options))
         yield
+    except RuntimeError as error:
+        if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+            raise
+        why = " ".join(str(getattr(error, "inner_exception", error)).split("\n\n")[0].split())
+        raise UserError(
+            f"trainer.compile={shown(trainer['compile'])}: torch.compile failed here ({why}). "
+            "Allowed: what it can do with this machine's C++ compiler and GPU. Try: trainer.compile=null"
+        ) from None
     finally:
         for network, name in compiled.items():
-            delattr(network, name)
+            vars(network).pop(name, None)
         for flag, was in zip(flags, before, strict=True):
             flag.allow_tf32 = was
