@@ -20,7 +20,7 @@ from vqclip.config.check import errors_in
 from vqclip.config.compose import compose, compose_all, first_of_sweep
 from vqclip.config.grammar import quote
 from vqclip.config.kinds import Anything, Scheduled
-from vqclip.config.names import key_at, nearest, owners_of, unknown_overrides
+from vqclip.config.names import key_at, nearest, owners_of, unknown_key, unknown_overrides
 from vqclip.config.nodes import Group, Key, Named, Target
 from vqclip.config.reference import groups, reference, rows
 from vqclip.config.resolve import resolved
@@ -314,6 +314,8 @@ def test_the_nearest_key():
     assert nearest("lr") == " Did you mean optimizer.lr?"
     assert nearest("qqqq") == ""
     assert owners_of("init.std") == ["init=sine", "init=noise"]
+    assert owners_of("logger.mode") == []
+    assert "Did you mean logger.wandb.mode?" in unknown_key("logger.mode")
     assert (
         unknown_overrides(["seed=1", "init.std=2", "optimizer.momentum=1", "loss.alpha.start=1", "hydra.run.dir=x"])
         == []

@@ -135,7 +135,8 @@ def unknown_key(key: str, more: Sequence[str] = ()) -> str:
     parent = key.rpartition(".")[0]
     if parent and (whole := key_at(parent)):
         return f"{key}: {parent} is one value here. Allowed: {whole.allowed}. Try: {_example(parent, whole)}"
-    return f"{key}: there is no such key.{nearest(key, more)} All keys with their values: vqclip --cfg job"
+    near = _without_name(key) or nearest(key, more)
+    return f"{key}: there is no such key.{near} All keys with their values: vqclip --cfg job"
 
 
 def _example(path: str, key: Key) -> str:
@@ -162,8 +163,19 @@ def choice_of(key: str) -> str:
 def owners_of(key: str) -> list[str]:
     """The choices that have a key which another choice of their group lacks, ``init=sine``."""
     group, _, rest = key.partition(".")
+    if isinstance(ROOT.keys.get(group), Named):  # a logger's keys stand below its name
+        return []
     titles = [known.title for known in classes_of(group).values() if rest in known.keys]
     return list(dict.fromkeys(title for title in titles if title.startswith(f"{group}=")))
+
+
+def _without_name(key: str) -> str:
+    """`` Did you mean logger.wandb.mode?`` for ``logger.mode``, or nothing."""
+    group, _, rest = key.partition(".")
+    if not isinstance(ROOT.keys.get(group), Named):
+        return ""
+    titles = [known.title for known in classes_of(group).values() if rest in known.keys]
+    return f" Did you mean {group}.{re.split('[=.]', titles[0])[-1]}.{rest}?" if titles else ""
 
 
 def unknown_overrides(overrides: Sequence[str]) -> list[str]:

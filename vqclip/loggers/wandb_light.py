@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import sys
 from functools import cache
@@ -16,6 +17,8 @@ def lighten() -> None:
 
     if "pandas" not in sys.modules:
         wandb.util.pd_available = False  # else it is imported, half a second, to find that a picture is no table
+    # W&B's account of its own work: where a server refuses that too, it would be the last that a user reads.
+    logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)
     # W&B parses all that 500 packages say of themselves for two lines of each, again for every run of a sweep.
     wandb.util.working_set = _installed
 
