@@ -25,10 +25,15 @@ M = TypeVar("M", bound=nn.Module)
 def load_shipped(make: Callable[..., M], path: str | Path) -> M:
     """A model from its file, frozen, in float32."""
     with safe_open(path, "pt") as file:
-        model = make(**json.loads(file.metadata()["config"]))
+        if "config" not in (notes := file.metadata() or {}):
+            raise ValueError("no config in its metadata")
+        model = make(**json.loads(notes["config"]))
     tensors = _scaled(load_file(path))
     _check(tensors, model.state_dict())
     model.load_state_dict(tensors)  # copies the file's half precision into the model's float32
+    for name, value in model.state_dict().items():
+        if value.is_floating_point() and not value.sum().isfinite():  # one nan or infinity makes the sum one
+            raise ValueError(f"{name} holds nan or infinity")
     return model.eval().requires_grad_(False)
 
 
@@ -47,13 +52,11 @@ def _scaled(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _check(tensors: dict[str, Tensor], model: dict[str, Tensor]) -> None:
-    """A ValueError where a copy would go through and be no weights: another type of number, or none at all."""
+    """A ValueError where a copy would go through and be no weights: another type of number."""
     for name in tensors.keys() & model.keys():
         value = tensors[name]
         if value.is_floating_point() != model[name].is_floating_point():
             raise ValueError(f"{name} is {value.dtype}, expected {model[name].dtype}")
-        if not value.isfinite().all():
-            raise ValueError(f"{name} holds nan or infinity")
 
 
 def load_shipped_of(make: Callable[..., M], path: str | Path, key: str, what: str, mend: str) -> M:
