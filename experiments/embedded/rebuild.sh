@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The shipped files from nothing: `bash rebuild.sh`, some eighteen hours of one core, or a share of every stage's minutes,
+# The shipped files from nothing: `bash rebuild.sh`, some sixteen hours of one core, or a share of every stage's minutes,
 # steps and pools: `bash rebuild.sh 0.03`. What stands after that goes to every training: `bash rebuild.sh 1 --device cuda`.
 # After an interruption the same command goes on. It needs npm, `pip install resvg_py 'vqclip[judge]'`, and torch 2.9.
 set -euo pipefail
