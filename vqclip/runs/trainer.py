@@ -73,16 +73,15 @@ def hastened(networks: Networks, trainer: Mapping[str, Any]) -> Iterator[None]:
         for flag in flags:
             flag.allow_tf32 = trainer["tf32"]
     compiled: dict[Any, str] = {}
+    if trainer.get("compile") is not None:
+        compiled = {networks.generator: "decode"} | {g.perceptor: "encode_image" for g in networks.guides.values()}
     try:
-        if trainer.get("compile") is not None:
-            for network in (networks.generator, *(guide.perceptor for guide in networks.guides.values())):
-                compiled[network] = "decode" if network is networks.generator else "encode_image"
-                # A run has few shapes; for a symbolic one the compiler fails on these networks (torch 2.14, on a CPU).
-                options = {"dynamic": False, **trainer["compile"]}
-                setattr(network, compiled[network], torch.compile(getattr(network, compiled[network]), **options))
+        for network, name in compiled.items():
+            # A run has few shapes; for a symbolic one the compiler fails on these networks (torch 2.14, on a CPU).
+            setattr(network, name, torch.compile(getattr(network, name), **{"dynamic": False, **trainer["compile"]}))
         yield
     except RuntimeError as error:
-        if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+        if not (compiled and type(error).__module__.startswith(("torch._dynamo", "torch._inductor"))):
             raise
         why = " ".join(str(getattr(error, "inner_exception", error)).split("\n\n")[0].split())
         raise UserError(
