@@ -165,8 +165,12 @@ def owners_of(key: str) -> list[str]:
     group, _, rest = key.partition(".")
     if isinstance(ROOT.keys.get(group), Named):  # a logger's keys stand below its name
         return []
-    titles = [known.title for known in classes_of(group).values() if rest in known.keys]
-    return list(dict.fromkeys(title for title in titles if title.startswith(f"{group}=")))
+    return list(dict.fromkeys(title for title in _titles_with(group, rest) if title.startswith(f"{group}=")))
+
+
+def _titles_with(group: str, key: str) -> list[str]:
+    """Those of the group's classes that have a key, ``init=sine``, ``callbacks.upscale``."""
+    return [known.title for known in classes_of(group).values() if key in known.keys]
 
 
 def _without_name(key: str) -> str:
@@ -174,7 +178,7 @@ def _without_name(key: str) -> str:
     group, _, rest = key.partition(".")
     if not isinstance(ROOT.keys.get(group), Named):
         return ""
-    titles = [known.title for known in classes_of(group).values() if rest in known.keys]
+    titles = _titles_with(group, rest)
     return f" Did you mean {group}.{re.split('[=.]', titles[0])[-1]}.{rest}?" if titles else ""
 
 
