@@ -74,3 +74,29 @@ def test_where_the_extra_is_missing_one_judge_speaks_and_says_so(small_pair, tmp
     said = capsys.readouterr()
     assert "pip install 'vqclip[judge]'" in said.err
     assert "mean judge" in said.out and "photo judge" not in said.out
+
+
+def test_what_cannot_be_judged_is_named_and_the_rest_is_judged(small_pair, tmp_path, capsys):
+    """As of a folder with a run that was cut off; a single error where nothing is left to judge."""
+    from vqclip import UserError, run
+    from vqclip.cli.evaluate import main
+
+    for name in ("good", "cut", "gone"):
+        run("a red fox", small_pair, tmp_path / name)
+    report = json.loads((tmp_path / "cut" / "run.json").read_text())
+    del report["pictures"][0]["final"]
+    (tmp_path / "cut" / "run.json").write_text(json.dumps(report))
+    (tmp_path / "gone" / "picture-00" / "best.png").unlink()
+    for arguments in ([str(tmp_path)], [str(tmp_path / name) for name in ("good", "cut", "gone", "nowhere")]):
+        assert main(arguments) == 0
+        said = capsys.readouterr()
+        judged = [line for line in said.out.splitlines() if "picture-00" in line]
+        assert len(judged) == 1 and "good/picture-00/best.png" in judged[0]
+        left_out = [line for line in said.err.splitlines() if line.startswith("left out: ")]
+        names = [Path(argument).name for argument in arguments[1:]] or ["cut", "gone"]
+        assert len(left_out) == len(names) and all(name in line for name, line in zip(names, left_out, strict=True))
+    (tmp_path / "good" / "run.json").unlink()
+    with pytest.raises(UserError, match="nothing to judge"):
+        main([str(tmp_path)])
+    with pytest.raises(UserError, match=r"cut/run\.json: damaged: pictures\[0\]\.final is missing"):
+        main([str(tmp_path / "cut")])

@@ -16,9 +16,7 @@ from vqclip.compare.pictures import find_runs
 from vqclip.errors import UserError
 from vqclip.io.files import atomic_write, read_text
 from vqclip.io.yaml_text import read_yaml
-from vqclip.runs.evaluate import Verdict, judge_runs
-from vqclip.runs.status import WITH_PICTURES
-from vqclip.sweeps.jobs import read_report
+from vqclip.runs.evaluate import Verdict, judge_runs, scored_pictures
 
 __all__ = ["main"]
 
@@ -37,8 +35,9 @@ def main(argv: Sequence[str]) -> int:
     arguments = parser.parse_intermixed_args(argv)
     if arguments.battery:
         return _battery([str(word) for word in arguments.runs], arguments.seeds)
-    runs = [run for folder in arguments.runs for run in _runs_in(folder)]
-    verdicts = judge_runs(runs, "final.png" if arguments.final else "best.png")
+    file = "final.png" if arguments.final else "best.png"
+    runs = _judged(arguments.runs, file)
+    verdicts = judge_runs(runs, file)
     _print(verdicts)
     if len(arguments.runs) == 1 and runs != arguments.runs:
         path = arguments.runs[0] / "judge.csv"
@@ -131,13 +130,32 @@ def _first_settings(settings: Path) -> list[str]:
     return found
 
 
+def _judged(folders: Sequence[Path], file: str) -> list[Path]:
+    """The runs among and in ``folders`` that can be judged; the others are named and left out."""
+    runs, left_out = [], []
+    for folder in folders:
+        try:
+            found = _runs_in(folder)
+        except UserError as error:
+            left_out.append(error)
+            continue
+        for run in found:
+            try:
+                scored_pictures(run, file)
+                runs.append(run)
+            except UserError as error:
+                left_out.append(error)
+    if not runs and len(left_out) == 1:
+        raise left_out[0]
+    for error in left_out:
+        print(f"left out: {error}", file=sys.stderr)
+    if not runs:
+        raise UserError(f"{' '.join(map(str, folders))}: nothing to judge. Allowed: finished runs. The reasons are above")
+    return runs
+
+
 def _runs_in(folder: Path) -> list[Path]:
-    """A run folder, or the runs of a sweep that have pictures; the others are named and left out."""
+    """A run folder, or the runs of a sweep."""
     if any((folder / name).exists() for name in ("run.json", "config.yaml")) or not folder.is_dir():
         return [folder]
-    found = [run for run in find_runs([folder]) if run != folder]
-    kept = [run for run in found if read_report(run).get("status") in WITH_PICTURES]
-    for run in found:
-        if run not in kept:
-            print(f"note: {run} is {read_report(run).get('status', 'unreadable')}, left out", file=sys.stderr)
-    return kept or found
+    return [run for run in find_runs([folder]) if run != folder]

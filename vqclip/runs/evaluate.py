@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from vqclip.errors import UserError
 from vqclip.io.files import sha256
+from vqclip.io.run_files import PictureFolder
 from vqclip.runs.folder import RunFolder
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from vqclip.models.judge import Judge, PhotoJudge
 
-__all__ = ["JUDGES", "Bench", "Opinion", "Verdict", "judge_guided", "judge_pictures", "judge_runs", "refuse_own_guide"]
+__all__ = ["JUDGES", "Bench", "Opinion", "Verdict", "judge_guided", "judge_pictures", "judge_runs", "refuse_own_guide", "scored_pictures"]
 
 #: The judges, as tables and files name them.  The second needs the extra ``judge``.
 JUDGES = ("judge", "photo_judge")
@@ -76,21 +77,31 @@ def judge_runs(folders: Sequence[Path], file: str = "best.png") -> list[Verdict]
     """Judge ``file`` of every picture of finished runs.
 
     Raises:
-        UserError: a folder that is no finished run, or one that a judge guided.
+        UserError: see :func:`scored_pictures`.
     """
-    pictures = []
-    for folder in folders:
-        run = RunFolder(folder)
-        report = run.finished_report()
-        refuse_own_guide(folder, report.get("weights") or {})
-        kind = file.removesuffix(".png")
-        for i, picture in enumerate(report["pictures"]):
-            pictures.append((run.picture(i), picture["prompt"], picture[kind]["score"]))
+    pictures = [picture for folder in folders for picture in scored_pictures(folder, file)]
     bench = Bench(sorted({prompt for _, prompt, _ in pictures}))
     return [
         Verdict(picture.path / file, prompt, guide, bench.opinions(picture.image(picture.path / file), prompt))
         for picture, prompt, guide in pictures
     ]
+
+
+def scored_pictures(folder: Path, file: str = "best.png") -> list[tuple[PictureFolder, str, float]]:
+    """Every picture of a finished run, with its prompt and its guide's score of ``file``.
+
+    Raises:
+        UserError: no finished run, one that a judge guided, or a picture that is not there.
+    """
+    run = RunFolder(folder)
+    report = run.finished_report()
+    refuse_own_guide(folder, report.get("weights") or {})
+    found = []
+    for i, entry in enumerate(report["pictures"]):
+        picture = run.picture(i)
+        picture.image(picture.path / file)
+        found.append((picture, entry["prompt"], entry[file.removesuffix(".png")]["score"]))
+    return found
 
 
 @cache
