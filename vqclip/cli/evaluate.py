@@ -150,7 +150,8 @@ def _judged(folders: Sequence[Path], file: str) -> list[Path]:
     for error in left_out:
         print(f"left out: {error}", file=sys.stderr)
     if not runs:
-        raise UserError(f"{' '.join(map(str, folders))}: nothing to judge. Allowed: finished runs. The reasons are above")
+        asked = " ".join(map(str, folders))
+        raise UserError(f"{asked}: nothing to judge, for the reasons above. Allowed: finished runs")
     return runs
 
 

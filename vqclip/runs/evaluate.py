@@ -22,7 +22,17 @@ if TYPE_CHECKING:
 
     from vqclip.models.judge import Judge, PhotoJudge
 
-__all__ = ["JUDGES", "Bench", "Opinion", "Verdict", "judge_guided", "judge_pictures", "judge_runs", "refuse_own_guide", "scored_pictures"]
+__all__ = [
+    "JUDGES",
+    "Bench",
+    "Opinion",
+    "Verdict",
+    "judge_guided",
+    "judge_pictures",
+    "judge_runs",
+    "refuse_own_guide",
+    "scored_pictures",
+]
 
 #: The judges, as tables and files name them.  The second needs the extra ``judge``.
 JUDGES = ("judge", "photo_judge")
