@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
@@ -154,6 +155,23 @@ def test_the_recipe_that_draws_out_of_noise_takes_it_out_whatever_its_steps():
         assert error.startswith("steps=")
     shown = [sys.executable, "-m", "vqclip", "experiment=drawing", "steps=60", "--cfg", "job", "--resolve"]
     assert "start: 0.0883333" in subprocess.run(shown, capture_output=True, text=True, timeout=600).stdout
+
+
+@pytest.mark.parametrize("recipe", ["drawing", "recolour"])
+def test_of_several_starts_each_has_the_rate_of_its_own_way(recipe, tmp_path):
+    """Two that are given up after five steps each are no part of the way of the third: 40 steps are as 30 of one."""
+    path = tmp_path / "photo.png"
+    Image.new("RGB", (64, 64)).save(path)
+    given = [f"experiment={recipe}", *([f"init.path={path}"] if recipe == "recolour" else [])]
+
+    def rate(*more):
+        return resolved(compose([*given, *more]))["optimizer"]["lr"]
+
+    assert rate("steps=40", "search.restarts={count: 3, steps: 5}") == rate("steps=30") != rate("steps=40")
+    assert rate("steps=30", "~search") == rate("steps=30")
+    for wrong in ("{count: 4}", "{count: many, steps: 5}", "[1]", "3", "{count: 8, steps: 5}"):
+        (error,) = errors_in(resolved(compose([*given, "steps=30", f"search.restarts={wrong}"])))
+        assert error.startswith("search.restarts")
 
 
 @pytest.mark.parametrize("recipe", ["from_blank", "drawing"])

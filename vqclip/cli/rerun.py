@@ -17,6 +17,7 @@ Makes a run, or the run a picture came from, again from its own record, in a fol
   vqclip rerun outputs/2026-01-31/12-00-00-000000
   vqclip rerun picture.png
   vqclip rerun picture.png steps=200 logger=wandb      with a change: how far does it move the picture?
+A record holds numbers: experiment=drawing made optimizer.lr of steps, rerun keeps it.
 Exit status: 0 same bytes, or changes were asked for; 1 something differs; 2 it cannot be reproduced."""
 
 

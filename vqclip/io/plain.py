@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
@@ -9,9 +10,15 @@ from omegaconf import DictConfig, OmegaConf
 __all__ = ["plain_dict"]
 
 
-def _divided(number: Any, by: Any) -> Any:
-    """The quotient of two numbers; else the first as it is: what is wrong is told of the key that has it."""
-    return number / by if isinstance(by, int | float) and by else number
+def _divided(number: Any, steps: Any, restarts: Any = None) -> Any:
+    """A number divided by the steps of one start's way: of several starts, those of the others do not count.
+
+    Where that is no number, the first as it is: what is wrong is told of the key that has it.
+    """
+    if isinstance(restarts, DictConfig):
+        with suppress(TypeError):
+            steps -= (restarts.get("count") - 1) * restarts.get("steps")
+    return number / steps if isinstance(steps, int | float) and steps > 0 else number
 
 
 OmegaConf.register_new_resolver("vqclip.div", _divided, replace=True)
