@@ -10,6 +10,7 @@ from PIL import Image
 from vqclip import run
 from vqclip.checkpoints import load
 from vqclip.cli import main
+from vqclip.errors import UserError
 from vqclip.init import Blank, InitContext
 from vqclip.init import Image as ImageStart
 from vqclip.io.masks import feather, off_ground
@@ -188,6 +189,11 @@ def test_a_ground_stays_the_input_without_a_mask(small_pair, tmp_path):
     folder = edit(small_pair, tmp_path / "run", tmp_path / "square.png", *more).folder
     after = np.asarray(Image.open(folder / "picture-00/final.png"))
     assert (after[:8] == 255).all() and (after[:, 24:] == 255).all() and (after[12:20, 12:20] != (255, 0, 0)).any()
+
+
+def test_a_ground_that_is_the_whole_picture_is_refused(small_pair, tmp_path, photo):
+    with pytest.raises(UserError, match=r"init\.ground=1: .*nothing would change"):
+        edit(small_pair, tmp_path / "run", photo, "init.ground=1")
 
 
 def test_the_gradient_passes_the_mask_only_inside(small_pair, tmp_path, photo):

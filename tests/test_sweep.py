@@ -104,6 +104,7 @@ def test_long_names_are_cut_and_stay_apart():
         (["loss.beta=0"], "prompts.exclude", "loss.beta is 0"),
         ([], "prompts.extras_weight", "prompts.extras is empty"),
         ([], "prompts.include_weight", "unit length"),
+        (["init=image", "init.path=photo.jpg"], "init.feather", "init.mask and init.ground are null"),
     ],
 )
 def test_idle_knobs_are_known(overrides, key, said):
@@ -121,6 +122,8 @@ def test_idle_knobs_are_known(overrides, key, said):
         (["loss.anchor=0", "loss.alpha={start: 1, end: 2, shape: linear}"], "loss.alpha"),
         (["prompts.exclude=blurry"], "loss.beta"),
         (["noise.factor={start: 0, end: .2, shape: linear}"], "noise.num_rands"),
+        (["init=image", "init.path=photo.jpg", "init.ground=.1"], "init.feather"),
+        (["init=image", "init.path=photo.jpg", "init.mask=mask.png"], "init.feather"),
     ],
 )
 def test_knobs_that_turn_something_are_not_called_idle(overrides, key):

@@ -217,7 +217,11 @@ class Image:
         return z.expand(len(start.texts), -1, -1, -1).clone()
 
     def keep(self, start: InitContext) -> MaskComposite | None:
-        """What the result keeps of the picture; None without a mask and without a ground."""
+        """What the result keeps of the picture; None without a mask and without a ground.
+
+        Raises:
+            UserError: the ground is all of it.
+        """
         if self.mask is None and self.ground is None:
             return None
         picture = self._read(self.path, start)
@@ -227,6 +231,11 @@ class Image:
             white = self._read(self.mask, start, ground="black", nearest=True).mean(1, keepdim=True)
         if self.ground is not None:
             white = white * off_ground(picture, self.ground, start.generator.factor // 2)
+            if not white.any():
+                raise UserError(
+                    f"init.ground={self.ground}: all that may change is as near as this to the colour of the picture's "
+                    "rim, so nothing would change. Allowed: less, or null. Try: init.ground=null"
+                )
         return MaskComposite(picture, feather(white, self.feather))
 
     def _read(self, path: str, start: InitContext, ground: str = "white", nearest: bool = False) -> Tensor:

@@ -155,7 +155,7 @@ class Search:
     def _next_trial(self, run: Any, number: int) -> None:
         """Keep the best of the trials so far; go on with the next start, after the last trial with the best."""
         score = run.snapshot()[1]["score"]
-        better = score > run.best_score
+        better = score > run.best_score  # of equals the first, the seed's own start, as init.best_of has it
         for best, current in ((run.best, run.made_of), (run.best_start, run.start)):
             best.copy_(torch.where(better.view(-1, 1, 1, 1), current, best))
         run.best_score.copy_(torch.where(better, score, run.best_score))

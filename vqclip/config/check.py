@@ -125,8 +125,8 @@ def _group_mistakes(value: Mapping, group: Group, path: str, skip: frozenset[str
 
 def unknown(key: str, name: str, known: list[str], where: str = "") -> str:
     """That there is no such key, with the nearest one, else with those that there are."""
-    if owners := owners_of(key):
-        return f"{key}: belongs to {' or '.join(owners)}, and another is chosen. Try: '~{key}'"
+    if owners := " or ".join(owners_of(key)):
+        return f"{key}: belongs to {owners}, and another is chosen. Allowed: {owners}, or not this key. Try: '~{key}'"
     near = closest(name, known)
     allowed = "" if near or len(known) > 12 or not known else f" Allowed: {', '.join(known)}."
     if not known:

@@ -17,12 +17,16 @@ SCALE_FREE = ("Adam", "AdamW", "Adamax", "NAdam", "OneScaleAdam", "RAdam", "RMSp
 
 def inert_keys(config: Mapping[str, Any]) -> dict[str, str]:
     """Keys of a resolved config that cannot change its picture as the others stand → why."""
-    loss, noise, prompts, optimizer = (config.get(k) or {} for k in ("loss", "noise", "prompts", "optimizer"))
+    loss, noise, prompts, optimizer, init = (
+        config.get(group) or {} for group in ("loss", "noise", "prompts", "optimizer", "init")
+    )
     extras, exclude = _has_text(prompts.get("extras")), _has_text(prompts.get("exclude"))
     beta, anchor = (_ever(loss.get(name, 0)) for name in ("beta", "anchor"))
     found = {"snapshot_every": "the way of the latent is the same, only other steps of it are kept"}
     if not _ever(noise.get("factor", 0)):
         found["noise.num_rands"] = "noise.factor is 0"
+    if init.get("mask") is None and init.get("ground") is None:
+        found["init.feather"] = "init.mask and init.ground are null"
     if not exclude:
         found["loss.beta"] = "prompts.exclude is empty"
     if not beta:
