@@ -528,6 +528,24 @@ def test_what_a_message_says_to_try_can_be_pasted_into_a_shell(lines):
     "line,message",
     [
         ("search.restarts.coun=2", "search.restarts.coun: there is no such key. Did you mean search.restarts.count?"),
+        ("memory.chunk=2", "memory.chunk: there is no such key. Did you mean memory.crop_chunk?"),
+        (
+            "memory.foo=2",
+            "no such key. Allowed in memory: picture_chunk, crop_chunk, checkpoint_decoder, strip, devices.",
+        ),
+        (
+            "loss.foo=2",
+            "loss.foo: there is no such key. Allowed in loss: alpha, beta, anchor, distance, terms. All keys",
+        ),
+        ("loss.lr=2", "loss.lr: there is no such key. Did you mean optimizer.lr?"),
+        ("latent.foo=2", "latent.foo: there is no such key. All keys"),
+        (
+            "logger.foo=1",
+            "logger.foo: there is no such key. Allowed: one of csv, mlflow, none, tensorboard, wandb, or your own by "
+            "logger.foo._target_=CLASS. Try: logger=csv.",
+        ),
+        ("debug.foo=1", "debug.foo: there is no such key. Allowed: one of fast. Try: debug=fast."),
+        ("checkpoints.perceptors.rn50=1", "not chosen. Try: 'checkpoints/perceptors=[rn50]'"),
         ("search.stages.size=[64,64]", "search.stages is one value here. Allowed: a list of"),
         ("noise.factor.start=1", "noise.factor is one value here. Allowed: a number from 0 to 1000, or a schedule"),
         ("loss.terms.denoised.sigma.start=1", "Try: 'loss.terms.denoised.sigma={start: 0.5, end: 0.001}'"),

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from vqclip.config.kinds import Scheduled
 from vqclip.config.nodes import Group, Key, Named, Node, Target
 from vqclip.config.schema import CLASSES, ROOT
-from vqclip.config.targets import choices_of, is_for
+from vqclip.config.targets import choices_of, is_for, one_of
 
 __all__ = [
     "ASSIGNED",
@@ -85,8 +85,13 @@ def inside(node: Node, part: str) -> Iterator[Node]:
     elif isinstance(node, Named):
         yield node.of
     elif isinstance(node, Target):
-        for group in [*classes_of(node.group).values(), Group("", node.also)]:
+        for group in _classes(node):
             yield from inside(group, part)
+
+
+def _classes(node: Target) -> list[Group]:
+    """What may stand in the place of a class."""
+    return [*classes_of(node.group).values(), Group("", node.also)]
 
 
 def _all_keys(node: Node = ROOT, path: str = "") -> Iterator[str]:
@@ -95,8 +100,7 @@ def _all_keys(node: Node = ROOT, path: str = "") -> Iterator[str]:
     if isinstance(node, Group):
         inner = list(node.keys.items())
     elif isinstance(node, Target):
-        inner = [item for group in classes_of(node.group).values() for item in group.keys.items()]
-        inner += node.also.items()
+        inner = [item for group in _classes(node) for item in group.keys.items()]
     for name, key in inner:
         yield f"{path}{name}"
         yield from _all_keys(key, f"{path}{name}.")
@@ -104,9 +108,10 @@ def _all_keys(node: Node = ROOT, path: str = "") -> Iterator[str]:
 
 def nearest(word: str, more: Sequence[str] = ()) -> str:
     """`` Did you mean …?`` or nothing: also a key's last part, mistyped or not, finds the whole of it."""
-    if near := [_ELSEWHERE[word]] if word in _ELSEWHERE else difflib.get_close_matches(word, ROOT.keys, 1, 0.75):
+    tops = ROOT.keys if "." not in word else ()
+    if near := [_ELSEWHERE[word]] if word in _ELSEWHERE else difflib.get_close_matches(word, tops, 1, 0.75):
         return f" Did you mean {near[0]}?"
-    names = [name for name in dict.fromkeys([*_all_keys(), *more]) if name != word]
+    names = [name for name in dict.fromkeys([*_all_keys(), *more]) if not f"{word}.".startswith(f"{name}.")]
     parts = {name.rpartition(".")[2]: name for name in reversed(names)} if "." not in word else {}
     known = {**{name: name for name in names}, **parts}
     found = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
@@ -129,14 +134,33 @@ def unknown_key(key: str, more: Sequence[str] = ()) -> str:
         if choice := choice_of(key):
             kind = {"loss": "term", "callbacks": "callback", "logger": "logger"}[group]
             return f"{key}: of a {kind} that is not chosen. Try: {choice} {key}=…"
+        if card := re.match(r"checkpoints\.perceptors\.(\w+)", key):
+            return f"{key}: of a perceptor that is not chosen. Try: 'checkpoints/perceptors=[{card[1]}]'"
         if choices := choices_of(group) if isinstance(ROOT.keys[group], Group) else []:
             return f"{key}: nothing is chosen of {group}. Try: {group}={choices[0]} {key}=…"
         return f"{key}: not in this config: what it belongs to is not chosen, or null. All of it: vqclip --cfg job"
     parent = key.rpartition(".")[0]
     if parent and (whole := key_at(parent)):
         return f"{key}: {parent} is one value here. Allowed: {whole.allowed}. Try: {_example(parent, whole)}"
-    near = _without_name(key) or nearest(key, more)
+    near = _without_name(key) or _in_its_group(key)
+    near = nearest(key, more) if near is None else near
     return f"{key}: there is no such key.{near} All keys with their values: vqclip --cfg job"
+
+
+def _in_its_group(key: str) -> str | None:
+    """What an unknown key's group has instead; None where there is no such group."""
+    group, _, name = key.rpartition(".")
+    nodes = _nodes_at(group) if group else []
+    if any(isinstance(node, Named) for node in nodes):
+        return f" {one_of(group, f', or your own by {key}._target_=CLASS')}."
+    if not nodes:
+        return f" {one_of(group)}." if group in _BESIDE and choices_of(group) else None
+    groups = [inner for node in nodes for inner in (_classes(node) if isinstance(node, Target) else [node])]
+    known = list(dict.fromkeys(name for inner in groups if isinstance(inner, Group) for name in inner.keys))
+    if near := difflib.get_close_matches(name, known, 1):
+        return f" Did you mean {group}.{near[0]}?"
+    elsewhere = nearest(name).replace(f" Did you mean {group}?", "")
+    return elsewhere or (f" Allowed in {group}: {', '.join(known)}." if 0 < len(known) <= 12 else "")
 
 
 def _example(path: str, key: Key) -> str:

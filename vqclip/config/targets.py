@@ -112,6 +112,7 @@ def one_of(group: str, more: str = "", example: str = "") -> str:
 _HOMES = {
     "optimizer": ("torch.optim.", "vqclip.optimizer."),
     "logger": ("vqclip.loggers.", "pytorch_lightning.loggers."),
+    "loss": ("vqclip.loss.Objective",),
     "terms": ("vqclip.terms.", "vqclip.loss.TotalVariation"),
 }
 
