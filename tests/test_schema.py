@@ -323,6 +323,25 @@ def test_the_nearest_key():
     assert "Try: seed=3" in unknown_overrides(["+seed=3"])[0]
 
 
+def test_the_keys_of_a_mapping_are_known_too():
+    """As Hydra has it of a key by itself: vqclip --cfg job 'memory={nope: 1}' showed a config that no run takes."""
+    sound = [
+        "memory={strip: 1, picture_chunk:2}",
+        "optimizer={_target_: torch.optim.SGD, momentum: .9}",
+        'prompts={include: ["a: b, c: {d: e}", f], exclude: "x, y: z"}',
+        "loss.alpha={start: 1, end: 0}",
+        "loss.terms={mine: {_target_: a.B, foo: 2}}",
+        "vars={a: 1}",
+        "hydra={run: {dir: x}}",
+    ]
+    assert unknown_overrides(sound) == []
+    for line in ("memory={strip: 1, stripe: 2}", "memory={stripe:2}", "++memory={stripe: 2}"):
+        (error,) = unknown_overrides([line])
+        assert error.startswith("memory.stripe: there is no such key. Did you mean memory.strip?")
+    with pytest.raises(UserError, match=r"checkpoints\.generator\.foo: there is no such key"):
+        compose(["checkpoints.generator={foo: 1}"])
+
+
 def test_a_sweep_shows_its_first_job_and_globs_its_group():
     assert first_of_sweep(["seed=1,2", "noise.factor=.1,.2", "steps=3"]) == (
         ["seed=1", "noise.factor=0.1", "steps=3"],

@@ -44,6 +44,8 @@ def explain(error: Exception, config_dir: str | None = None, overrides: Sequence
         return _no_choice(error)
     if found := re.search(r"Could not (?:override|find|append to|delete)[^']*'([^']+)'", text):
         key = found[1]
+        if inner := re.search(rf"full_key: ({re.escape(key)}\.\S+)", str(error.__cause__)):  # of a mapping
+            key = inner[1]
         if owners := owners_of(key):
             return f"{key}: belongs to {' or '.join(owners)}, which is not chosen. Try: {owners[0]} {key}=…"
         if "override" in found[0] and key in groups():

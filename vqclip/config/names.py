@@ -226,7 +226,20 @@ def unknown_overrides(overrides: Sequence[str]) -> list[str]:
             )
         elif not mark and not _may_be(key):
             errors.append(unknown_key(key))
+        else:
+            inner = (f"{key}.{name}" for name in _keys_in(value))
+            errors += [unknown_key(name) for name in inner if not _may_be(name)]
     return errors
+
+
+def _keys_in(value: str) -> list[str]:
+    """The keys of a mapping as it was typed, outermost; none of one that names a class, whose keys are its own."""
+    mapping = re.fullmatch(r"(?s)\s*\{(.*)\}\s*", value)
+    outer, left = re.sub(r""""(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'""", "", mapping[1] if mapping else ""), ""
+    while left != outer:
+        left, outer = outer, re.sub(r"\[[^][{}]*\]|\{[^][{}]*\}", "", outer)
+    found = re.findall(r"(?:^|,)\s*(\w+)\s*:", outer)
+    return [] if "_target_" in found else found
 
 
 def _is_there(key: str) -> bool:
