@@ -1,9 +1,13 @@
 """Beside other people's parts: stock callbacks, limits, optimisers, a profiler, and numbers that are none any more."""
 
 import csv
+import json
+import os
 import shlex
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -96,6 +100,24 @@ def test_a_launcher_without_its_cluster_is_one_line(small_pair, tmp_path):
     done = subprocess.run([sys.executable, "-m", "vqclip", *words], capture_output=True, text=True, timeout=600)
     said = [line for line in done.stderr.splitlines() if line.startswith("vqclip: ")]
     assert done.returncode == 2 and "hydra/launcher=slurm" in said[-1] and "Traceback" not in done.stderr
+
+
+def test_a_job_that_is_killed_is_told_and_the_others_go_on(small_pair, tmp_path):
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
+    words = ["-m", f"hydra.sweep.dir={tmp_path}", "hydra/launcher=submitit_local", "seed=0,1", "a fox"]
+    command = [sys.executable, "-m", "vqclip", *words, *small_pair, "steps=150"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as sweep:
+        while not all((tmp_path / n / "last.ckpt").exists() for n in "01"):
+            assert sweep.poll() is None
+            time.sleep(0.05)
+        process = next(path.name for path in (tmp_path / ".submitit").iterdir() if path.name.isdigit())
+        job = Path(f"/proc/{process}/task/{process}/children").read_text().split()[0]
+        os.kill(int(job), signal.SIGKILL)
+        said = sweep.communicate(timeout=600)[0]
+    states = [json.loads((tmp_path / n / "run.json").read_text())["status"] for n in "01"]
+    assert sweep.returncode == 1 and sorted(states) == ["finished", "running"], said
+    assert f"vqclip: hydra/launcher=submitit_local: Job {process}" in said and "Traceback" not in said
+    assert f"seed={states.index('running')}: it was killed, or still runs" in said and "1 did not finish" in said
 
 
 @pytest.mark.parametrize("habit", [own for own in ENTRIES if own.refused], ids=str)

@@ -33,6 +33,15 @@ def test_cores_are_those_of_the_mask_and_the_quota(quota, expected, monkeypatch)
     assert os.environ.pop("OMP_NUM_THREADS", None) == (None if expected == 2 else "1")
 
 
+def test_a_job_takes_no_more_threads_than_its_machine_has_cores(monkeypatch):
+    monkeypatch.setattr(threads, "_affinity", lambda: set(range(16)))
+    monkeypatch.setattr(threads, "_quota", lambda: float("inf"))
+    assert [threads.job_threads(sweep, own=1) for sweep in (2, 64)] == [2, 16]
+    monkeypatch.setenv("SLURM_CPUS_PER_TASK", "4")
+    assert [threads.job_threads(sweep, own=1) for sweep in (2, 64)] == [2, 4]
+    assert threads.job_threads(8, own=8) == 8  # the user's OMP_NUM_THREADS, which a plain run obeys
+
+
 def test_torch_never_comes_with_vqclip_itself():
     subprocess.run(
         [sys.executable, "-c", "import vqclip, sys; assert 'torch' not in sys.modules"], check=True, timeout=600

@@ -6,7 +6,7 @@ import math
 import os
 from pathlib import Path
 
-__all__ = ["cores", "set_up_openmp"]
+__all__ = ["cores", "job_threads", "set_up_openmp"]
 
 #: Variables by which a user says how OpenMP's threads wait.
 _WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
@@ -25,8 +25,19 @@ def set_up_openmp() -> None:
 
 
 def cores() -> int:
-    """The cores that this process may use: by its affinity mask and its control group's quota, at least 1."""
-    return max(1, math.ceil(min(len(_affinity()), _quota())))
+    """The cores that this process may use: by its affinity mask, its control group's quota and Slurm, at least 1."""
+    granted = os.environ.get("SLURM_CPUS_PER_TASK", "")  # not every cluster has the mask say so
+    return max(1, math.ceil(min(len(_affinity()), _quota(), int(granted) if granted.isdecimal() else math.inf)))
+
+
+def job_threads(sweep: int, own: int) -> int:
+    """Threads of a sweep's job: as many as where the sweep began, for the same bytes, but no more than it has cores.
+
+    Args:
+        sweep: threads of the process that began the sweep, on a cluster often another machine.
+        own: threads that this process has begun with.
+    """
+    return min(sweep, max(own, cores()))
 
 
 def _affinity() -> set[int]:

@@ -201,13 +201,14 @@ def _job(cfg: DictConfig) -> float:
 
     from vqclip.runs.execute import execute
     from vqclip.runs.status import DIVERGED, Diverged
+    from vqclip.threads import job_threads
 
     look_again()
     logging.raiseExceptions = False  # a library's log that finds no room is no traceback
     sweep = HydraConfig.get().mode == RunMode.MULTIRUN
     folder = Path(HydraConfig.get().runtime.output_dir)
     if sweep and cfg.sweep:
-        torch.set_num_threads(cfg.sweep.threads)
+        torch.set_num_threads(job_threads(cfg.sweep.threads, torch.get_num_threads()))
     _announce(cfg, folder, sweep)
     try:
         with explain_refusals():

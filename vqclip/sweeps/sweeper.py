@@ -12,7 +12,6 @@ from __future__ import annotations
 import itertools
 import logging
 import shlex
-import shutil
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
@@ -34,11 +33,12 @@ from vqclip.config.explain import explain
 from vqclip.config.grammar import job_name
 from vqclip.config.resolve import resolved
 from vqclip.config.typed import as_hydra_takes_it
-from vqclip.errors import NO_ROOM, UserError
+from vqclip.errors import UserError
 from vqclip.io.plain import plain_dict
 from vqclip.runs.lock import lock_folder
 from vqclip.sweeps.inert import inert_warnings
-from vqclip.sweeps.jobs import Job, group_name, in_batches, is_done, job_folders, numbered_folders, read_report
+from vqclip.sweeps.jobs import Job, group_name, is_done, job_folders, numbered_folders, read_report
+from vqclip.sweeps.launch import launch
 from vqclip.sweeps.progress import counted
 from vqclip.sweeps.search import distributions_of, plot, score_of, search
 
@@ -78,6 +78,8 @@ class Sweep:
     def run(self, arguments: list[str]) -> None:
         """Run what is left of the sweep, then write the comparison; exit with 1 where a job did not finish."""
         folder, arguments = Path(self.config.hydra.sweep.dir), [*self.params, *arguments]
+        words = [word for word in sys.argv[1:] if not word.startswith("hydra.sweep.dir=")]
+        again = shlex.join(["vqclip", *words, f"hydra.sweep.dir={folder}"])
         try:
             # Every combination is checked before there is a folder; what a search will propose is not known yet.
             jobs = None if self.config.get("hparams_search") else self._grid(arguments)
@@ -90,6 +92,10 @@ class Sweep:
                 finally:
                     self._compare(folder)
                     self._show()
+        except (KeyboardInterrupt, SystemExit):  # the latter from a job in this process
+            elsewhere = "" if isinstance(self.launcher, BasicLauncher) else " What a cluster has of it goes on there."
+            print(f"vqclip: stopped.{elsewhere} To go on: {again}", file=sys.stderr)
+            raise
         except UserError as error:  # Hydra would print its traceback
             print(f"vqclip: {error}", file=sys.stderr)
             sys.exit(2)
@@ -97,8 +103,6 @@ class Sweep:
             what = f"{error.filename or folder}: {error.strerror or error}"
             print(f"vqclip: {what}. The same command runs what is missing", file=sys.stderr)
             sys.exit(1)
-        words = [word for word in sys.argv[1:] if not word.startswith("hydra.sweep.dir=")]
-        again = shlex.join(["vqclip", *words, f"hydra.sweep.dir={folder}"])
         if unfinished:
             print(f"vqclip: {unfinished} did not finish. Try: {again}", file=sys.stderr)
             sys.exit(1)
@@ -207,17 +211,15 @@ class Sweep:
                 reason = f"{place} has another config: files of the config changed while the sweep ran"
             else:
                 error = found.get("error") or found.get("reason") or self.faults.get(place.name)
-                error = error or "it ended before it could say why"
-                reason = f"{error}\n  log: {place / 'vqclip.log'}"
+                error = error or ("it was killed, or still runs" if found else "it did not begin")
+                log = place / "vqclip.log"
+                reason = f"{error}\n  log: {log}" if log.exists() else error
             print(f"vqclip: {job_name(job.swept)}: {reason}", file=sys.stderr)
         return unfinished
 
     def _launch(self, folder: Path, jobs: Sequence[Job], places: Mapping[str, Path]) -> None:
         if not jobs:
             return
-        import torch
-
-        from vqclip.config.grammar import quote
         from vqclip.loggers.sweep import begin_sweep
 
         self.swept = list(dict.fromkeys([*self.swept, *jobs[0].swept]))
@@ -227,39 +229,10 @@ class Sweep:
             self.views = begin_sweep(loggers, folder, group_name(folder))
         for launchers in ("hydra._internal.core_plugins.basic_launcher", "hydra_plugins"):
             logging.getLogger(launchers).setLevel(logging.WARNING)  # they would print every override of every job
-        commands = []
-        for number, job in enumerate(jobs, 1):
-            place = places[job.identity]
-            if read_report(place).get("status") not in ("running", "interrupted"):  # those go on where they were cut
-                shutil.rmtree(place, ignore_errors=True)
-            keys = ",".join(f"{key}:{quote(value)}" for key, value in job.swept.items())
-            # A picture's last bits depend on the number of threads, and some launchers give their workers fewer.
-            sweep = (
-                f"sweep={{group:{quote(group_name(folder))},threads:{torch.get_num_threads()},"
-                f"job:{number},of:{len(jobs)},swept:{{{keys}}}}}"
-            )
-            commands.append([*job.overrides, sweep, f"hydra.sweep.subdir={place.name}"])
-        # In this process one job follows another in any case, and in one go the configs of all would be kept.
-        size = 1 if isinstance(self.launcher, BasicLauncher) else self.max_batch_size
-        for batch, start in in_batches(commands, size):
-            for done in self._launched(batch, start):
-                self._take_fault(done)
-
-    def _launched(self, batch: list[list[str]], start: int) -> Sequence[JobReturn]:
-        """The jobs of a batch, with their errors; what the launcher itself complains of, in a line."""
-        try:
-            return self.launcher.launch(batch, initial_job_idx=start)
-        except UserError:
-            raise
-        except Exception as error:
-            if isinstance(error, OSError) and error.errno in NO_ROOM:
-                raise
-            name = self.config.hydra.runtime.choices.get("hydra/launcher", "basic")
-            complaint = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise UserError(
-                f"hydra/launcher={name}: {complaint} Allowed: a launcher whose cluster is there. "
-                "Try: hydra/launcher=workers, or none"
-            ) from error
+        name = self.config.hydra.runtime.choices.get("hydra/launcher", "basic")
+        where = [places[job.identity] for job in jobs]
+        for done in launch(self.launcher, name, jobs, where, group_name(folder), self.max_batch_size):
+            self._take_fault(done)
 
     def _take_fault(self, job: JobReturn) -> None:
         """What a job failed of; its traceback too where it failed before its run began."""

@@ -1,0 +1,78 @@
+"""Jobs to the launcher, whichever it is, and what it says of those that it could not bring to an end."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from hydra._internal.core_plugins.basic_launcher import BasicLauncher
+from hydra.core.utils import JobReturn
+from hydra.plugins.launcher import Launcher
+
+from vqclip.config.grammar import quote
+from vqclip.errors import NO_ROOM, UserError
+from vqclip.runs.status import INTERRUPTED, RUNNING
+from vqclip.sweeps.jobs import Job, in_batches, read_report
+
+__all__ = ["launch"]
+
+
+def launch(
+    launcher: Launcher, name: str, jobs: Sequence[Job], places: Sequence[Path], group: str, size: int | None
+) -> Iterator[JobReturn]:
+    """Run jobs in their folders; what comes of each, with its error.
+
+    Args:
+        name: of the launcher, for its errors.
+        places: of the jobs, in their order.
+        group: of the sweep, for loggers.
+        size: jobs handed over in one go; None for all.
+
+    Raises:
+        UserError: no job began, for a reason of the launcher's.
+    """
+    for place in places:
+        if read_report(place).get("status") not in (RUNNING, INTERRUPTED):  # those go on where they were cut
+            shutil.rmtree(place, ignore_errors=True)
+    # In this process one job follows another in any case, and in one go the configs of all would be kept.
+    size = 1 if isinstance(launcher, BasicLauncher) else size
+    before = [read_report(place) for place in places]
+    for batch, start in in_batches(_commands(jobs, places, group), size):
+        try:
+            done = launcher.launch(batch, initial_job_idx=start)
+        except UserError:
+            raise
+        except Exception as error:
+            if isinstance(error, OSError) and error.errno in NO_ROOM:
+                raise
+            complaint = f"hydra/launcher={name}: {_in_a_line(error)}"
+            if before == [read_report(place) for place in places]:
+                raise UserError(
+                    f"{complaint}. Allowed: a launcher whose cluster is there, and keys that it grants. To see them: "
+                    f"vqclip hydra/launcher={name} --cfg hydra -p hydra.launcher. Try: hydra/launcher=workers, or none"
+                ) from error
+            print(f"vqclip: {complaint}", file=sys.stderr)  # of one that was killed; which did not end is told later
+        else:
+            yield from done
+
+
+def _commands(jobs: Sequence[Job], places: Sequence[Path], group: str) -> list[list[str]]:
+    """The overrides of each job."""
+    import torch
+
+    # A picture's last bits depend on the number of threads, and some launchers give their workers fewer.
+    common = f"group:{quote(group)},threads:{torch.get_num_threads()},of:{len(jobs)}"
+    commands = []
+    for number, (job, place) in enumerate(zip(jobs, places, strict=True), 1):
+        keys = ",".join(f"{key}:{quote(value)}" for key, value in job.swept.items())
+        sweep = f"sweep={{{common},job:{number},swept:{{{keys}}}}}"
+        commands.append([*job.overrides, sweep, f"hydra.sweep.subdir={place.name}"])
+    return commands
+
+
+def _in_a_line(error: Exception) -> str:
+    """The first lines of what it says: submitit gives a job's state in the second, and a log from the third."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return " ".join(lines[:2]).rstrip(".:") or type(error).__name__
