@@ -18,7 +18,7 @@ from test_resume import FORKS
 from vqclip import UserError
 from vqclip.cli import main
 from vqclip.config.compose import compose
-from vqclip.config.grammar import NAME_LENGTH, job_name
+from vqclip.config.grammar import NAME_LENGTH, job_name, unquoted
 from vqclip.config.resolve import identity, resolved
 from vqclip.runs.arguments import as_overrides
 from vqclip.sweeps.inert import inert_keys, inert_warnings
@@ -83,6 +83,32 @@ def test_identity_is_of_what_decides_the_picture(one, other, same):
 )
 def test_name_from_the_swept_keys(swept, name):
     assert job_name(swept) == name
+
+
+@pytest.mark.parametrize(
+    "typed,meant",
+    [
+        (r"10\:30", "10:30"),
+        ("10:30", "10:30"),
+        (r"x\=y.png", "x=y.png"),
+        ("'a, b'", "a, b"),
+        (r'"she said \"hi\""', 'she said "hi"'),
+        (r'"\${x}"', "${x}"),
+        (".5", ".5"),
+        ("null", "null"),
+        ("[1,2]", "[1,2]"),
+        ('["a, b"]', '["a, b"]'),
+    ],
+)
+def test_a_text_is_named_without_its_quotes_and_escapes(typed, meant):
+    assert unquoted(typed) == meant
+
+
+def test_what_a_sweep_shows_of_a_value_is_what_was_meant(small_pair, tmp_path):
+    words = [f"hydra.sweep.dir={tmp_path}", r"+vars.at=10:30,'a, \'b\'','\${x}'"]
+    assert sweep(*words, "steps=1", "a fox", pair=small_pair) == 0
+    rows = list(csv.DictReader((tmp_path / "results.csv").open()))
+    assert [row["vars.at"] for row in rows] == ["10:30", "a, 'b'", "${x}"]
 
 
 def test_long_names_are_cut_and_stay_apart():

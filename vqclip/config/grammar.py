@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-__all__ = ["job_name", "quote"]
+__all__ = ["job_name", "quote", "unquoted"]
 
 
 def quote(text: str) -> str:
@@ -14,6 +14,14 @@ def quote(text: str) -> str:
     escaped = re.sub(r'(\\*)"', lambda m: m[1] * 2 + r"\"", text)
     escaped = re.sub(r"(\\+)$", lambda m: m[1] * 2, escaped)
     return '"' + escaped.replace("${", r"\${") + '"'
+
+
+def unquoted(value: str) -> str:
+    """A value of Hydra's override grammar as it is meant: a text without its quotes and escapes, all else as typed."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser  # quote() is asked before Hydra is there
+
+    meant = OverridesParser.create().parse_override(f"key={value}").value()
+    return meant.replace(r"\${", "${") if isinstance(meant, str) else value
 
 
 #: W&B's limit on a run's name that its pages still show whole.

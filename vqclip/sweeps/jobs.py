@@ -21,7 +21,7 @@ class Job:
     """One job of a sweep."""
 
     overrides: list[str]  #: as on the command line, one value each
-    swept: dict[str, str]  #: the swept keys among them, with this job's values as typed
+    swept: dict[str, str]  #: the swept keys among them, with this job's values, of texts the text
     config: dict[str, Any]  #: resolved
 
     @cached_property

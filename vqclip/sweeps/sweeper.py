@@ -30,7 +30,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from vqclip.config.check import errors_in
 from vqclip.config.compose import COMPOSING
 from vqclip.config.explain import explain
-from vqclip.config.grammar import job_name
+from vqclip.config.grammar import job_name, unquoted
 from vqclip.config.resolve import resolved
 from vqclip.config.typed import as_hydra_takes_it
 from vqclip.errors import UserError
@@ -191,7 +191,7 @@ class Sweep:
         with open_dict(cfg):
             del cfg["hydra"]
             cfg.paths.output_dir = "."  # not known yet, and no part of the picture
-        return Job(overrides, {key: values[key] for key in swept}, resolved(cfg))
+        return Job(overrides, {key.lstrip("+"): unquoted(values[key]) for key in swept}, resolved(cfg))
 
     def _run(self, folder: Path, jobs: Sequence[Job]) -> list[Job]:
         """Run the jobs that are not done; those that are not done even then."""
