@@ -357,3 +357,16 @@ def test_starts_are_swept_beside_a_key_of_theirs(small_pair, tmp_path):
         {"_target_": "vqclip.init.Sine", "std": 2},
         {"_target_": "vqclip.init.Noise", "std": 2},
     ]
+
+
+def test_two_starts_of_which_one_has_the_key_are_told_the_way_out(small_pair, tmp_path, capsys):
+    """Two sweeps with one folder, which are one comparison."""
+    pair = [word for word in small_pair if not word.startswith("init=")]
+    folder = f"hydra.sweep.dir={tmp_path / 'both'}"
+    for starts in ("noise,codebook", "codebook,noise"):
+        assert sweep("a fox", f"init={starts}", "init.std=2", "steps=1", folder, pair=pair) == 2
+        assert "a sweep of each with one hydra.sweep.dir" in capsys.readouterr().err
+    assert sweep("a fox", "init=noise", "init.std=2", "steps=1", folder, pair=pair) == 0
+    assert sweep("a fox", "init=codebook", "steps=1", folder, pair=pair) == 0
+    rows = list(csv.DictReader((tmp_path / "both" / "results.csv").open()))
+    assert [row["status"] for row in rows] == ["finished"] * 2

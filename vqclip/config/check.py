@@ -126,7 +126,10 @@ def _group_mistakes(value: Mapping, group: Group, path: str, skip: frozenset[str
 def unknown(key: str, name: str, known: list[str], where: str = "") -> str:
     """That there is no such key, with the nearest one, else with those that there are."""
     if owners := " or ".join(owners_of(key)):
-        return f"{key}: belongs to {owners}, and another is chosen. Allowed: {owners}, or not this key. Try: '~{key}'"
+        return (
+            f"{key}: belongs to {owners}, and another is chosen. Allowed: {owners}, or not this key; where a sweep has "
+            f"both, a sweep of each with one hydra.sweep.dir. Try: '~{key}'"
+        )
     near = closest(name, known)
     allowed = "" if near or len(known) > 12 or not known else f" Allowed: {', '.join(known)}."
     if not known:
