@@ -20,6 +20,10 @@ from vqclip.cli.completion import candidates, install
         ("vqclip noise=s", ["noise=sfumato"]),
         ("vqclip 'a fox' noise.f", ["noise.factor="]),
         ("vqclip +loss.t", ["+loss.terms."]),
+        ("vqclip init=image init.p", ["init.path="]),
+        ("vqclip experiment=drawing loss.terms.", ["loss.terms.denoised."]),
+        ("vqclip init=imagine init.j", ["init.jitter="]),  # no such choice: the default's keys
+        ("vqclip init=image,blank 'a fox' steps", ["steps="]),
         ("vqclip -m noise=none,sf", ["noise=none,sfumato"]),
         ("vqclip checkpoints/perceptors=[vit_b_32,vit_b_1", ["checkpoints/perceptors=[vit_b_32,vit_b_16"]),
         ("vqclip --cfg j", ["job"]),

@@ -111,7 +111,7 @@ def candidates(line: str) -> list[str]:
     elif "=" in current:
         found = _values(current, words)
     else:
-        found = iter([*([] if words else _tools()), *_keys(current)])
+        found = iter([*([] if words else _tools()), *_keys(current, words)])
     return [word for word in dict.fromkeys(found) if word.startswith(current)]
 
 
@@ -145,17 +145,29 @@ def _values(current: str, words: Sequence[str]) -> Iterator[str]:
             yield f"{key}={opened}{path.stem}"
 
 
-def _keys(current: str) -> Iterator[str]:
-    """Keys and groups that begin as ``current`` does, one level at a time: ``lo`` → ``loss=``, ``loss.``"""
+def _keys(current: str, words: Sequence[str]) -> Iterator[str]:
+    """Keys and groups that begin as ``current`` does, one level at a time: ``lo`` → ``loss=``, ``loss.``
+
+    The keys are those of the choices among the words before: ``init=image init.p`` → ``init.path=``.
+    """
     from vqclip.config.compose import compose
+    from vqclip.errors import UserError
 
     mark = current[: len(current) - len(current.lstrip("+~"))]
     for folder in sorted(path for path in conf_dir().rglob("*") if path.is_dir()):
         yield f"{mark}{folder.relative_to(conf_dir())}="
-    node: Any = compose()
+    chosen = [word for word in words if re.match(r"\+?\w", word) and (conf_dir() / _key_of(word)).is_dir()]
+    try:
+        node: Any = compose(chosen)
+    except UserError:
+        node = compose()
     *path, _ = current[len(mark) :].split(".")
     for key in path:
         node = node.get(key) if hasattr(node, "get") else None
     for key, value in node.items_ex(resolve=False) if hasattr(node, "items_ex") else ():
         name = ".".join([*path, str(key)])
         yield f"{mark}{name}." if hasattr(value, "items_ex") and not value._is_none() else f"{mark}{name}="
+
+
+def _key_of(word: str) -> str:
+    return word.partition("=")[0].lstrip("+")
