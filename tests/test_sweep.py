@@ -329,6 +329,22 @@ def config_of(folder):
     return yaml.safe_load((folder / "config.yaml").read_text())
 
 
+def test_a_search_among_choices_plots_them_in_their_order_and_names_a_trial_that_failed(small_pair, tmp_path, capsys):
+    """matplotlib logged, on stdout, that it took numbers for texts."""
+    pytest.importorskip("optuna")
+    pair = [word for word in small_pair if not word.startswith("optimizer")]
+    words = [
+        "hparams_search=optuna",
+        "hparams_search.trials=4",
+        r"hparams_search.space=['optimizer.lr=choice(.1,1e6)']",
+    ]
+    assert sweep(*words, f"hydra.sweep.dir={tmp_path}", "optimizer=plain", "steps=3", "a fox", pair=pair) == 1
+    said = capsys.readouterr().out
+    assert "categorical" not in said and "None" not in said
+    assert "did not finish: lr=1000000.0" in said and "best: judge" in said
+    assert (tmp_path / "search.png").stat().st_size > 0
+
+
 def test_searches_and_sweeps_are_not_mixed_up(small_pair, tmp_path, capsys):
     assert sweep(f"hydra.sweep.dir={tmp_path}", "loss.beta=interval(0,1)", pair=small_pair) == 2
     assert "Try: hparams_search=optuna loss.beta=interval(0,1)" in capsys.readouterr().err

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override, RangeSweep
 
+from vqclip.config.grammar import unquoted
 from vqclip.errors import UserError
 from vqclip.io.files import atomic_write
 
@@ -93,7 +94,7 @@ def score_of(folder: Path, report: Mapping[str, Any], kind: str) -> float:
 def plot(study: optuna.Study, path: Path, score: str) -> None:
     """The scores in the order of the trials, and over every searched key."""
     from matplotlib.figure import Figure
-    from optuna.distributions import FloatDistribution, IntDistribution
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     done = [trial for trial in study.trials if trial.value is not None]
     keys = list(study.trials[0].params)
@@ -102,10 +103,14 @@ def plot(study: optuna.Study, path: Path, score: str) -> None:
     numbers, scores = [trial.number for trial in done], [trial.value for trial in done if trial.value is not None]
     first.plot(numbers, [max(scores[: i + 1]) for i in range(len(scores))], color="0.6", drawstyle="steps-post")
     for axes, key, values in zip([first, *others], ["trial", *keys], [numbers, *_columns(done, keys)], strict=True):
+        range_ = study.trials[0].distributions.get(key)
+        if isinstance(range_, CategoricalDistribution):  # not left to matplotlib, which logs that numbers are texts
+            labels = [unquoted(str(choice)) for choice in range_.choices]
+            axes.set_xticks(range(len(labels)), labels, parse_math=False)
+            values = [range_.choices.index(value) for value in values]
         axes.scatter(values, scores, c=numbers, cmap="viridis", s=18)
         axes.scatter(values[:1], scores[:1], marker="s", s=60, facecolors="none", edgecolors="tab:red")
         axes.set_xlabel(key)
-        range_ = study.trials[0].distributions.get(key)
         if isinstance(range_, FloatDistribution | IntDistribution) and range_.log:
             axes.set_xscale("log")
             axes.set_xticks([range_.low, range_.high], [f"{range_.low:g}", f"{range_.high:g}"])

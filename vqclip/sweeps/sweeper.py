@@ -146,7 +146,8 @@ class Sweep:
                 done = is_done(place, job.identity)
                 scores.append(score_of(place, read_report(place), settings["score"]) if done else None)
                 made.append((job_name(job.swept), place))
-                print(f"{settings['score']} {scores[-1]}: {job_name(job.swept)}")
+                shown = f"{settings['score']} {scores[-1]}" if done else "did not finish"
+                print(f"{shown}: {job_name(job.swept)}")
             return scores
 
         study = search(settings, space, start, run)
