@@ -581,6 +581,21 @@ def test_a_key_that_no_config_or_only_another_has_is_a_sentence(line, message):
     assert message in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "line,said,tried",
+    [
+        ("size=[1", "size=[1: cannot be read. ", "'size=[128,128]'"),
+        ("loss.alpha={start: 1", "loss.alpha={start: 1: cannot", "'loss.alpha={start: 1, end: 0}'"),
+        ("search.restarts={", "search.restarts={: cannot", """'prompts.exclude="dark, blurry"'"""),  # typed without ++
+        ("prompts.exclude=a(b", "prompts.exclude=a(b: cannot", """'prompts.exclude="dark, blurry"'"""),
+    ],
+)
+def test_what_cannot_be_read_is_shown_as_it_is_typed(line, said, tried):
+    with pytest.raises(UserError) as caught:
+        compose([line])
+    assert str(caught.value).startswith(said) and str(caught.value).endswith(f"Try: {tried}")
+
+
 def test_a_term_that_is_not_chosen_is_said_to_be_so():
     with pytest.raises(UserError, match=re.escape("Try: '+loss/terms=[tv]' loss.terms.tv.weight=…")):
         compose(["loss.terms.tv.weight=.2"])

@@ -12,7 +12,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, MissingConfigException
 
 from vqclip.config.grammar import quote
-from vqclip.config.names import key_at, owners_of, unknown_key
+from vqclip.config.names import example_of, key_at, owners_of, unknown_key
 from vqclip.config.own_files import broken_files, groups
 from vqclip.config.targets import choices_of, one_of
 from vqclip.errors import closest
@@ -93,13 +93,15 @@ def _of_a_value(text: str, overrides: Sequence[str]) -> str:
         return f"{line}: several values. Allowed: one, a list, or a sweep. Try: {one}, or vqclip -m {several}"
     if any(word in text for word in ("parsing override", "no viable alternative", "mismatched input", "LexerNo")):
         line = (re.search(r"override '(.*?)'", text) or ["", ""])[1] or next(_unreadable(overrides), "")
-        what = f"{line}: " if line else "an override "
-        key, _, value = line.partition("=")
+        what = f"{line.removeprefix('++')}: " if line else "an override "
+        key, _, value = line.lstrip("+").partition("=")
         strange = "LexerNo" in text and value.isprintable() and not re.search(r"[][{}()\"',]", value)
-        quoted = f"{key}={quote(value)}" if strange else 'prompts.exclude="dark, blurry"'
+        known = None if key.startswith("prompts.") else key_at(key)  # of those quotes are the point
+        quoted = shlex.quote(f"{key}={quote(value)}" if strange else 'prompts.exclude="dark, blurry"')
+        quoted = example_of(key, known) if known and not strange else quoted
         return (
             f"{what}cannot be read. Allowed: KEY=VALUE with brackets and quotes closed, and a text with commas or "
-            f"brackets in quotes twice. Try: '{quoted}'"
+            f"brackets in quotes twice. Try: {quoted}"
         )
     if found := re.search(r"Error merging override [+~]*(([^=\s]+)=.*)", text):
         key = key_at(found[2])

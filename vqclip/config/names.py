@@ -16,6 +16,7 @@ __all__ = [
     "ASSIGNED",
     "choice_of",
     "classes_of",
+    "example_of",
     "inside",
     "is_name",
     "key_at",
@@ -141,7 +142,7 @@ def unknown_key(key: str, more: Sequence[str] = ()) -> str:
         return f"{key}: not in this config: what it belongs to is not chosen, or null. All of it: vqclip --cfg job"
     parent = key.rpartition(".")[0]
     if parent and (whole := key_at(parent)):
-        return f"{key}: {parent} is one value here. Allowed: {whole.allowed}. Try: {_example(parent, whole)}"
+        return f"{key}: {parent} is one value here. Allowed: {whole.allowed}. Try: {example_of(parent, whole)}"
     near = _without_name(key) or _in_its_group(key)
     near = nearest(key, more) if near is None else near
     return f"{key}: there is no such key.{near} All keys with their values: vqclip --cfg job"
@@ -163,7 +164,7 @@ def _in_its_group(key: str) -> str | None:
     return elsewhere or (f" Allowed in {group}: {', '.join(known)}." if 0 < len(known) <= 12 else "")
 
 
-def _example(path: str, key: Key) -> str:
+def example_of(path: str, key: Key) -> str:
     """A value as it is typed; of what may change over a run, one that does."""
     value = key.example
     if isinstance(key.kind, Scheduled):
