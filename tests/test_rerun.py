@@ -140,7 +140,7 @@ def _with_record(original, path, change):
     [
         "os.system",
         "subprocess.run",
-        "vqclip.runs.execute.logging.os.system",  # what a module of ours imports is not ours
+        "vqclip.io.quiet.logging.os.system",  # what a module of ours imports is not ours
         "vqclip.io.files.atomic_write",
         "vqclip.init.Path",
         "torch.optim.adam.torch.hub.load",

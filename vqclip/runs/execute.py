@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -12,14 +10,13 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from lightning_fabric.utilities.warnings import PossibleUserWarning
 from omegaconf import DictConfig
 from pytorch_lightning.loggers import Logger, MLFlowLogger, WandbLogger
 
 from vqclip.config.instantiate import instantiate
 from vqclip.config.resolve import picture_config, resolved, without_secrets
 from vqclip.errors import UserError
-from vqclip.io.quiet import logging_from
+from vqclip.io.quiet import quiet_lightning
 from vqclip.loggers import log_begin, log_result
 from vqclip.loggers.open import open_loggers
 from vqclip.module import LatentOptimisation, optimisation
@@ -82,7 +79,7 @@ def execute(
     recorded = without_secrets(cfg, config) if isinstance(cfg, DictConfig) else config
     plan = RunPlan.of(config, callbacks, record_format, recorded)
     run = RunFolder(folder)
-    with _quiet_libraries(), Signals() as signals, clean_up(run, plan), run.open():
+    with quiet_lightning(), Signals() as signals, clean_up(run, plan), run.open():
         past = _past(run) if resume else None
         if past is None:
             make_room(run, bool(config.get("overwrite")))
@@ -233,18 +230,3 @@ def threads(count: int | None) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-@contextmanager
-def _quiet_libraries() -> Iterator[None]:
-    """Within, no advice from the libraries that does not concern a user of ours; outside, all as the caller had it."""
-    with (
-        logging_from(logging.WARNING, "pytorch_lightning"),
-        logging_from(logging.INFO, "pytorch_lightning.callbacks"),  # those that somebody asked for may speak
-        warnings.catch_warnings(),
-    ):
-        warnings.simplefilter("ignore", PossibleUserWarning)  # a loader's workers, an idle GPU, a resumed epoch
-        warnings.filterwarnings("ignore", category=FutureWarning, module="pytorch_lightning.utilities._pytree")
-        # A plain UserWarning, of which only the words are its own: our steps optimise by hand.
-        warnings.filterwarnings("ignore", "Using ModelCheckpoint with manual optimization")
-        yield

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -26,7 +25,7 @@ from vqclip.io.files import atomic_write, read_text, refuse_endless, write_json
 from vqclip.io.images import png_bytes
 from vqclip.io.motion import moved
 from vqclip.io.pixels import fit
-from vqclip.io.quiet import logging_from
+from vqclip.io.quiet import quiet_lightning
 from vqclip.io.video import read_frames, write_video
 from vqclip.module import LatentOptimisation
 from vqclip.runs.build import build
@@ -141,7 +140,7 @@ class Film:
         module = build(RunPlan.of(config))
         if len(module.seeds) != 1:
             raise UserError("batch_size: a film is one picture a frame. Allowed: 1. Try: batch_size=1")
-        with logging_from(logging.WARNING, "pytorch_lightning"):  # which devices there are is not asked for
+        with quiet_lightning():  # which devices there are is not asked for
             module.to_device(make_trainer(config, self.folder, [], []).strategy.root_device)
         return module
 
