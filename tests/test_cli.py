@@ -81,6 +81,8 @@ SLIPS = {
         "a fox",
         '{"seed": 3}',
     ): '{"seed": 3}: a mapping, not a text. Allowed: KEY=VALUE, in a W&B sweep ${args_no_hyphens}',
+    ("--cfg", "jobb"): "--cfg jobb: there is no such choice. Allowed: job, hydra, all. A prompt: vqclip --cfg job jobb",
+    ("--info", "defaults_tree"): "--info defaults_tree: there is no such choice. Allowed: all, config, defaults",
     ("a fox", "--resolve"): "--resolve: it is of a config that is shown. Try: vqclip --cfg job --resolve",
     ("a fox", "-p", "loss"): "--package: it is of a config that is shown. Try: vqclip --cfg job --package",
     ("a fox", "--offlin"): "--offlin: there is no such flag. Did you mean --offline?",

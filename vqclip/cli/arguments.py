@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 import shlex
@@ -139,7 +140,14 @@ def _flag(word: str, rest: list[str]) -> tuple[str, str | None]:
         return name, value
     if equals:
         return name, value
-    return name, rest.pop(0) if rest and rest[0] in allowed else allowed[0]
+    if not rest or rest[0] in allowed:
+        return name, rest.pop(0) if rest else allowed[0]
+    if difflib.get_close_matches(rest[0], allowed, 1, 0.75):
+        raise UserError(
+            f"{name} {rest[0]}: there is no such choice. Allowed: {', '.join(allowed)}. "
+            f"A prompt: vqclip {name} {allowed[0]} {shlex.quote(rest[0])}"
+        )
+    return name, allowed[0]
 
 
 def _is_override(word: str) -> bool:
