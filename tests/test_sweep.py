@@ -10,9 +10,12 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from PIL import Image
 from test_resume import FORKS
 
 from vqclip import UserError
@@ -23,6 +26,7 @@ from vqclip.config.resolve import identity, resolved
 from vqclip.runs.arguments import as_overrides
 from vqclip.sweeps.inert import inert_keys, inert_warnings
 from vqclip.sweeps.jobs import Job
+from vqclip.sweeps.search import plot, search
 
 
 def sweep(*words, pair):
@@ -343,6 +347,23 @@ def test_a_search_among_choices_plots_them_in_their_order_and_names_a_trial_that
     assert "categorical" not in said and "None" not in said
     assert "did not finish: lr=1000000.0" in said and "best: judge" in said
     assert (tmp_path / "search.png").stat().st_size > 0
+
+
+@pytest.mark.parametrize("lr,fails,square", [(0.1, (), True), (0.1, (0,), False), (0.3, (), False)])
+def test_the_plot_of_a_search_marks_the_config_as_it_stands_where_it_was_tried(lr, fails, square, tmp_path):
+    """Not another trial, where the first one failed or had to draw a value that is not among the choices."""
+    pytest.importorskip("optuna")
+    trials = []
+
+    def score(proposed):
+        trials.append(proposed)
+        return [None if len(trials) - 1 in fails else 1 / len(trials) for _ in proposed]
+
+    space = {"optimizer.lr": OverridesParser.create().parse_override("optimizer.lr=choice(.1,.2)")}
+    study = search({"seed": 0, "trials": 3, "at_once": 1}, space, {"optimizer.lr": lr}, score)
+    plot(study, tmp_path / "search.png", "judge")
+    red, green, _ = np.asarray(Image.open(tmp_path / "search.png").convert("RGB"), dtype=int).reshape(-1, 3).T
+    assert (red - green > 100).any() == square  # the trials' own colors go from violet to yellow
 
 
 def test_searches_and_sweeps_are_not_mixed_up(small_pair, tmp_path, capsys):

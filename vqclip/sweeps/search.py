@@ -101,6 +101,8 @@ def plot(study: optuna.Study, path: Path, score: str) -> None:
     figure = Figure(figsize=(3.2 * (1 + len(keys)), 3.2), layout="constrained")
     first, *others = figure.subplots(1, 1 + len(keys), sharey=True)
     numbers, scores = [trial.number for trial in done], [trial.value for trial in done if trial.value is not None]
+    # Its first trial, unless that failed, or a value of the config was not among those to search and was drawn.
+    stands = numbers[0] == 0 and {*keys} == {*study.trials[0].system_attrs.get("fixed_params", ())}
     first.plot(numbers, [max(scores[: i + 1]) for i in range(len(scores))], color="0.6", drawstyle="steps-post")
     for axes, key, values in zip([first, *others], ["trial", *keys], [numbers, *_columns(done, keys)], strict=True):
         range_ = study.trials[0].distributions.get(key)
@@ -109,14 +111,16 @@ def plot(study: optuna.Study, path: Path, score: str) -> None:
             axes.set_xticks(range(len(labels)), labels, parse_math=False)
             values = [range_.choices.index(value) for value in values]
         axes.scatter(values, scores, c=numbers, cmap="viridis", s=18)
-        axes.scatter(values[:1], scores[:1], marker="s", s=60, facecolors="none", edgecolors="tab:red")
+        if stands:
+            axes.scatter(values[:1], scores[:1], marker="s", s=60, facecolors="none", edgecolors="tab:red")
         axes.set_xlabel(key)
         if isinstance(range_, FloatDistribution | IntDistribution) and range_.log:
             axes.set_xscale("log")
             axes.set_xticks([range_.low, range_.high], [f"{range_.low:g}", f"{range_.high:g}"])
             axes.minorticks_off()
     first.set_ylabel(score)
-    first.set_title("square: the config as it stands", fontsize=8, loc="left")
+    if stands:
+        first.set_title("square: the config as it stands", fontsize=8, loc="left")
     out = io.BytesIO()
     figure.savefig(out, format="png", dpi=130)
     atomic_write(path, out.getvalue())
