@@ -366,6 +366,16 @@ def test_the_plot_of_a_search_marks_the_config_as_it_stands_where_it_was_tried(l
     assert (red - green > 100).any() == square  # the trials' own colors go from violet to yellow
 
 
+def test_a_search_among_choices_of_a_group_begins_at_the_one_that_stands(small_pair, tmp_path):
+    pytest.importorskip("optuna")
+    pair = [word for word in small_pair if not word.startswith("init=")]
+    space = "hparams_search.space=['init=choice(sine,codebook,noise,prior,gradient)']"
+    words = ["hparams_search=optuna", "hparams_search.trials=1", space, f"hydra.sweep.dir={tmp_path}", "steps=1"]
+    assert sweep(*words, "a fox", pair=pair) == 0
+    made = yaml.safe_load((tmp_path / "0" / "config.yaml").read_text())
+    assert made["init"]["_target_"] == "vqclip.init.Prior"
+
+
 def test_searches_and_sweeps_are_not_mixed_up(small_pair, tmp_path, capsys):
     assert sweep(f"hydra.sweep.dir={tmp_path}", "loss.beta=interval(0,1)", pair=small_pair) == 2
     assert "Try: hparams_search=optuna loss.beta=interval(0,1)" in capsys.readouterr().err

@@ -51,8 +51,8 @@ def search(
     choices = {k: isinstance(d, optuna.distributions.CategoricalDistribution) for k, d in distributions.items()}
     first = {key: str(value) if choices[key] else value for key, value in start.items()}
     study.enqueue_trial({key: value for key, value in first.items() if _within(value, distributions[key])})
-    while len(study.trials) < settings["trials"]:
-        count = min(settings["at_once"], settings["trials"] - len(study.trials))
+    for begin in range(0, settings["trials"], settings["at_once"]):
+        count = min(settings["at_once"], settings["trials"] - begin)
         trials = [study.ask(distributions) for _ in range(count)]
         scores = run([{key: _shown(value) for key, value in trial.params.items()} for trial in trials])
         for trial, score in zip(trials, scores, strict=True):

@@ -133,7 +133,8 @@ class Sweep:
         """Run what the search proposes; how many trials did not finish."""
         settings = plain_dict(self.config.hparams_search)
         space, fixed = self._space(arguments)
-        start = {key: OmegaConf.select(self.config, key) for key in space}
+        chosen = self.config.hydra.runtime.choices  # of a group its choice, of any other key its value
+        start = {key: chosen.get(key, OmegaConf.select(self.config, key)) for key in space}
         made: list[tuple[str, Path]] = []  # of each trial
 
         def run(proposed: list[dict[str, str]]) -> list[float | None]:
