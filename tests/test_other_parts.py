@@ -15,6 +15,7 @@ import pytorch_lightning as pl
 import torch
 from test_compare import browser  # noqa: F401
 from test_sweep import report, sweep
+from wandb_records import records, rows_of
 
 from vqclip import UserError, load, run
 from vqclip.cli import main
@@ -92,6 +93,15 @@ def test_an_optimiser_that_takes_no_dense_gradient_is_refused_by_name(small_pair
 def test_the_profiler_prints_its_table(small_pair, tmp_path, capfd):
     run("a fox", [*small_pair, "+trainer.profiler=simple"], tmp_path / "run")
     assert "Profiler Report" in capfd.readouterr().out
+
+
+def test_a_run_is_one_process_in_a_slurm_script_of_several_tasks(small_pair, tmp_path):
+    slurm = {"JOB_ID": "1", "JOB_NAME": "mine", "NTASKS": "2", "PROCID": "1", "LOCALID": "1"}
+    task = os.environ | {f"SLURM_{name}": value for name, value in slurm.items()}
+    command = [sys.executable, "-m", "vqclip", f"hydra.run.dir={tmp_path}", "a fox", *small_pair, "logger=[csv,wandb]"]
+    done = subprocess.run(command, env=task, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    assert len((tmp_path / "metrics.csv").read_text().splitlines()) == 5 and len(rows_of(records(tmp_path))) >= 4
 
 
 def test_a_launcher_without_its_cluster_is_one_line(small_pair, tmp_path):

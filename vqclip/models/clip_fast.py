@@ -18,6 +18,8 @@ with warnings.catch_warnings():
 
 # The constant of openai-clip's QuickGELU.
 QUICK = 1.702
+#: Places below which a CPU may hold the matrix of all pairs of them: ViT-B/32 has 50, B/16 197, L/14 257.
+FEW_PLACES = 256
 
 
 class Linear(nn.Module):
@@ -37,6 +39,15 @@ def _linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         return F.linear(x, weight, bias)
     columns = x.reshape(1, -1, 1, x.shape[-1]).movedim(-1, 1)  # [1,in,rows,1], channels-last
     return F.conv2d(columns, weight[..., None, None], bias).movedim(1, -1).view(*x.shape[:-1], -1)
+
+
+def _attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Attention of [M,heads,n,C] to [M,heads,places,C]."""
+    if query.dtype == torch.bfloat16 and query.device.type == "cpu" and key.shape[2] < FEW_PLACES:
+        # torch's fused kernel takes five times as long here, forward and backward.
+        weights = torch.softmax(query * query.shape[-1] ** -0.5 @ key.transpose(-1, -2), -1, dtype=torch.float32)
+        return weights.to(value.dtype) @ value
+    return F.scaled_dot_product_attention(query, key, value)
 
 
 class OneVectorPool(nn.Module):
@@ -84,7 +95,7 @@ class Block(nn.Module):
         query, key, value = rearrange(
             packed, "m places (qkv heads c) -> qkv m heads places c", qkv=3, heads=self.attn.num_heads
         )
-        attended = F.scaled_dot_product_attention(query[:, :, self.read], key, value)  # [M,heads,places read,C/heads]
+        attended = _attend(query[:, :, self.read], key, value)  # [M,heads,places read,C/heads]
         x = x[:, self.read] + self.attn.out_proj(rearrange(attended, "m heads places c -> m places (heads c)"))
         x = x + self.mlp(self.ln_2(x))
         return x.transpose(0, 1)

@@ -35,7 +35,7 @@ from vqclip.runs.result import Result
 from vqclip.runs.schema import FORMAT
 from vqclip.runs.signals import Signals
 from vqclip.runs.status import DIVERGED, FINISHED, STOPPED_EARLY, Diverged
-from vqclip.runs.trainer import callbacks_of, hastened, make_trainer
+from vqclip.runs.trainer import callbacks_of, hastened, make_trainer, one_process
 
 __all__ = ["Result", "execute", "threads"]
 
@@ -79,7 +79,7 @@ def execute(
     recorded = without_secrets(cfg, config) if isinstance(cfg, DictConfig) else config
     plan = RunPlan.of(config, callbacks, record_format, recorded)
     run = RunFolder(folder)
-    with quiet_lightning(), Signals() as signals, clean_up(run, plan), run.open():
+    with quiet_lightning(), one_process(), Signals() as signals, clean_up(run, plan), run.open():
         past = _past(run) if resume else None
         if past is None:
             make_room(run, bool(config.get("overwrite")))

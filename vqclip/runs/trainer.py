@@ -9,9 +9,12 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from pytorch_lightning.callbacks import Checkpoint, ModelSummary, ProgressBar
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.plugins.io import CheckpointIO
+from pytorch_lightning.utilities import rank_zero_only
 
 from vqclip.config.instantiate import instantiate
 from vqclip.config.meaning import steps_within
@@ -20,7 +23,7 @@ from vqclip.errors import UserError, shown
 from vqclip.module import Networks
 from vqclip.runs.checkpointer import WholeFiles
 
-__all__ = ["callbacks_of", "hastened", "make_trainer"]
+__all__ = ["callbacks_of", "hastened", "make_trainer", "one_process"]
 
 
 def callbacks_of(trainer: pl.Trainer) -> list[pl.Callback]:
@@ -46,6 +49,8 @@ def make_trainer(
     plugins = [*plugins] if isinstance(plugins, list) else [plugins]
     if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):  # Lightning takes one
         plugins.append(WholeFiles())
+    if not any(isinstance(plugin, ClusterEnvironment) for plugin in plugins):
+        plugins.append(LightningEnvironment())  # Slurm's would refuse a script of several tasks
     return pl.Trainer(
         **arguments,
         plugins=plugins,
@@ -62,6 +67,17 @@ def make_trainer(
         enable_progress_bar=any(isinstance(callback, ProgressBar) for callback in callbacks),
         enable_model_summary=any(isinstance(callback, ModelSummary) for callback in callbacks),
     )
+
+
+@contextmanager
+def one_process() -> Iterator[None]:
+    """Have Lightning take this process for all there is: as the second task of ``srun`` it would log nothing."""
+    lightning: Any = rank_zero_only  # a function, which keeps the rank
+    before, lightning.rank = lightning.rank, 0
+    try:
+        yield
+    finally:
+        lightning.rank = before
 
 
 @contextmanager
