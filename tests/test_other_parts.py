@@ -5,14 +5,18 @@ import json
 import os
 import shlex
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import pytorch_lightning as pl
 import torch
+from PIL import Image
 from test_compare import browser  # noqa: F401
 from test_sweep import report, sweep
 from wandb_records import records, rows_of
@@ -128,6 +132,36 @@ def test_a_job_that_is_killed_is_told_and_the_others_go_on(small_pair, tmp_path)
     assert sweep.returncode == 1 and sorted(states) == ["finished", "running"], said
     assert f"vqclip: hydra/launcher=submitit_local: Job {process}" in said and "Traceback" not in said
     assert f"seed={states.index('running')}: it was killed, or still runs" in said and "1 did not finish" in said
+
+
+def test_a_ray_cluster_that_was_started_elsewhere_writes_into_the_sweeps_folder(small_pair, tmp_path):
+    pytest.importorskip("hydra_plugins.hydra_ray_launcher")
+    elsewhere, here = tmp_path / "elsewhere", tmp_path / "here"
+    elsewhere.mkdir(), here.mkdir()
+    Image.new("RGB", (32, 32), "red").save(here / "photo.png")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = os.environ | {"RAY_AUTH_MODE": "disabled", "RAY_ADDRESS": f"127.0.0.1:{port}"}
+    ray = [str(Path(sys.executable).parent / "ray"), "start", "--head", "--block", f"--port={port}", "--num-cpus=1"]
+    ray += ["--include-dashboard=false", "--disable-usage-stats", f"--temp-dir={tempfile.mkdtemp(prefix='ray')}"]
+    words = ["hydra.sweep.dir=sweep", "hydra/launcher=cluster", "seed=0,1", "a fox", *small_pair, "init=image"]
+    command = [sys.executable, "-m", "vqclip", "-m", *words, "init.path=photo.png"]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "start_new_session": True}
+    cluster = subprocess.Popen(ray, cwd=elsewhere, env=environment, **quiet)
+    try:
+        for _ in range(600):
+            with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+                break
+            time.sleep(0.1)
+        time.sleep(3)
+        done = subprocess.run(command, cwd=here, env=environment, capture_output=True, text=True, timeout=300)
+    finally:
+        cluster.send_signal(signal.SIGTERM)
+        cluster.wait(60)
+    assert done.returncode == 0, done.stderr
+    states = [json.loads((here / "sweep" / n / "run.json").read_text())["status"] for n in "01"]
+    assert states == ["finished", "finished"] and not list(elsewhere.iterdir())
 
 
 @pytest.mark.parametrize("habit", [own for own in ENTRIES if own.refused], ids=str)

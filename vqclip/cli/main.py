@@ -13,6 +13,7 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -208,6 +209,8 @@ def _job(cfg: DictConfig) -> float:
     sweep = HydraConfig.get().mode == RunMode.MULTIRUN
     folder = Path(HydraConfig.get().runtime.output_dir)
     if sweep and cfg.sweep:
+        with suppress(OSError):  # it is not there on this machine
+            os.chdir(HydraConfig.get().runtime.cwd)  # a worker of a cluster begins where that was started
         torch.set_num_threads(job_threads(cfg.sweep.threads, torch.get_num_threads()))
     _announce(cfg, folder, sweep)
     try:

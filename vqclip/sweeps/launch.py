@@ -37,9 +37,10 @@ def launch(
         if read_report(place).get("status") not in (RUNNING, INTERRUPTED):  # those go on where they were cut
             shutil.rmtree(place, ignore_errors=True)
     # In this process one job follows another in any case, and in one go the configs of all would be kept.
-    size = 1 if isinstance(launcher, BasicLauncher) else size
+    here = isinstance(launcher, BasicLauncher)
+    size = 1 if here else size
     before = [read_report(place) for place in places]
-    for batch, start in in_batches(_commands(jobs, places, group), size):
+    for batch, start in in_batches(_commands(jobs, places, group, here), size):
         try:
             done = launcher.launch(batch, initial_job_idx=start)
         except UserError:
@@ -58,8 +59,12 @@ def launch(
             yield from done
 
 
-def _commands(jobs: Sequence[Job], places: Sequence[Path], group: str) -> list[list[str]]:
-    """The overrides of each job."""
+def _commands(jobs: Sequence[Job], places: Sequence[Path], group: str, here: bool) -> list[list[str]]:
+    """The overrides of each job.
+
+    Args:
+        here: they run in this process, not in one that may begin in another folder.
+    """
     import torch
 
     # A picture's last bits depend on the number of threads, and some launchers give their workers fewer.
@@ -69,6 +74,8 @@ def _commands(jobs: Sequence[Job], places: Sequence[Path], group: str) -> list[l
         keys = ",".join(f"{key}:{quote(value)}" for key, value in job.swept.items())
         sweep = f"sweep={{{common},job:{number},swept:{{{keys}}}}}"
         commands.append([*job.overrides, sweep, f"hydra.sweep.subdir={place.name}"])
+        if not here:
+            commands[-1].append(f"hydra.sweep.dir={quote(str(place.parent.absolute()))}")
     return commands
 
 
