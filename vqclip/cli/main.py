@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vqclip.cli.arguments import Command, parse_arguments, split
 from vqclip.cli.deferred import look_again, look_away, put_off
@@ -196,22 +196,18 @@ def _job(cfg: DictConfig) -> float:
         probe(logger.get("mode"))
     import logging
 
-    import torch
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
     from vqclip.runs.execute import execute
     from vqclip.runs.status import DIVERGED, Diverged
-    from vqclip.threads import job_threads
 
     look_again()
     logging.raiseExceptions = False  # a library's log that finds no room is no traceback
     sweep = HydraConfig.get().mode == RunMode.MULTIRUN
     folder = Path(HydraConfig.get().runtime.output_dir)
     if sweep and cfg.sweep:
-        with suppress(OSError):  # it is not there on this machine
-            os.chdir(HydraConfig.get().runtime.cwd)  # a worker of a cluster begins where that was started
-        torch.set_num_threads(job_threads(cfg.sweep.threads, torch.get_num_threads()))
+        _as_in_the_sweep(cfg, HydraConfig.get())
     _announce(cfg, folder, sweep)
     try:
         with explain_refusals():
@@ -227,6 +223,18 @@ def _job(cfg: DictConfig) -> float:
     if result.status == DIVERGED:
         sys.exit(1)
     return result.score
+
+
+def _as_in_the_sweep(cfg: DictConfig, hydra: Any) -> None:
+    """The folder and the threads of the process that began the sweep: a cluster's worker has its own."""
+    import torch
+
+    from vqclip.threads import job_threads
+
+    if not hydra.job.chdir:
+        with suppress(OSError):  # it is not there on this machine
+            os.chdir(hydra.runtime.cwd)
+    torch.set_num_threads(job_threads(cfg.sweep.threads, torch.get_num_threads()))
 
 
 def _announce(cfg: DictConfig, folder: Path, sweep: bool) -> None:
