@@ -26,18 +26,18 @@ def test_a_battery_is_drawn_goes_on_and_is_compared(tmp_path, monkeypatch, capsy
     monkeypatch.setattr(
         "vqclip.compare.battery.battery", lambda: {"prompts": ["a fox"], "captions": ["a fox", "a cow"]}
     )
-    one, two = str(tmp_path / "one"), str(tmp_path / "two")
+    one, two = str(tmp_path / "one, (x)"), str(tmp_path / "two")
     quick = ["steps=1", "logger=none", "callbacks=none", "size=[64,64]"]
     assert main(["--battery", one, "--seeds", "0,1", *quick]) == 0
-    made = (tmp_path / "one" / "1" / "run.json").stat().st_mtime_ns
+    made = (tmp_path / "one, (x)" / "1" / "run.json").stat().st_mtime_ns
     assert main(["--battery", one]) == 0
-    assert (tmp_path / "one" / "1" / "run.json").stat().st_mtime_ns == made
-    rows = read_battery(tmp_path / "one")
+    assert (tmp_path / "one, (x)" / "1" / "run.json").stat().st_mtime_ns == made
+    rows = read_battery(tmp_path / "one, (x)")
     assert [(row.seed, row.judge) for row in rows] == [(seed, judge) for seed in (0, 1) for judge in JUDGES]
     main(["--battery", two, *quick])
     capsys.readouterr()
     assert main(["--battery", one, two]) == 0
-    assert capsys.readouterr().out == trend([tmp_path / "one", tmp_path / "two"]) + "\n"
+    assert capsys.readouterr().out == trend([tmp_path / "one, (x)", tmp_path / "two"]) + "\n"
 
 
 def test_a_folder_keeps_to_its_settings(tmp_path):

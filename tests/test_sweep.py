@@ -3,6 +3,8 @@
 import csv
 import json
 import os
+import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -21,7 +23,7 @@ from test_resume import FORKS
 from vqclip import UserError
 from vqclip.cli import main
 from vqclip.config.compose import compose
-from vqclip.config.grammar import NAME_LENGTH, job_name, unquoted
+from vqclip.config.grammar import NAME_LENGTH, job_name, quote, unquoted
 from vqclip.config.resolve import identity, resolved
 from vqclip.runs.arguments import as_overrides
 from vqclip.sweeps.inert import inert_keys, inert_warnings
@@ -113,6 +115,17 @@ def test_what_a_sweep_shows_of_a_value_is_what_was_meant(small_pair, tmp_path):
     assert sweep(*words, "steps=1", "a fox", pair=small_pair) == 0
     rows = list(csv.DictReader((tmp_path / "results.csv").open()))
     assert [row["vars.at"] for row in rows] == ["10:30", "a, 'b'", "${x}"]
+
+
+def test_the_command_that_a_sweep_prints_names_any_folder(small_pair, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    name = "it's, ö=1 (x)"
+    words = [f"hydra.sweep.dir={quote(name)}", "seed=0,1", "steps=1", "a fox"]
+    assert sweep(*words, pair=small_pair) == 0
+    again = shlex.split(re.search("(?m)^next: vqclip -m (.*?)   ", capsys.readouterr().err)[1])
+    assert sweep(*again, pair=[]) == 0
+    assert "2 of 2 jobs are done already" in capsys.readouterr().out
+    assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
 def test_long_names_are_cut_and_stay_apart():

@@ -114,7 +114,7 @@ def _draw_battery(folder: Path, overrides: Sequence[str], seeds: str) -> None:
             )
     atomic_write(settings, yaml.safe_dump(asked).encode())
     prompts = ",".join(f"[{quote(prompt)}]" for prompt in battery()["prompts"])
-    vqclip(["-m", *asked, f"prompts.include={prompts}", f"hydra.sweep.dir={folder}"])
+    vqclip(["-m", *asked, f"prompts.include={prompts}", f"hydra.sweep.dir={quote(str(folder))}"])
 
 
 def _first_settings(settings: Path) -> list[str]:

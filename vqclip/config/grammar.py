@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-__all__ = ["job_name", "quote", "unquoted"]
+__all__ = ["job_name", "quote", "quote_where_needed", "unquoted"]
 
 
 def quote(text: str) -> str:
@@ -14,6 +14,11 @@ def quote(text: str) -> str:
     escaped = re.sub(r'(\\*)"', lambda m: m[1] * 2 + r"\"", text)
     escaped = re.sub(r"(\\+)$", lambda m: m[1] * 2, escaped)
     return '"' + escaped.replace("${", r"\${") + '"'
+
+
+def quote_where_needed(text: str) -> str:
+    """A text as one value of Hydra's override grammar, for a command that a person reads: bare where it can be."""
+    return text if re.fullmatch(r"[\w./-]+", text) else quote(text)
 
 
 def unquoted(value: str) -> str:

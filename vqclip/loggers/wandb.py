@@ -165,9 +165,8 @@ def wandb_logger(config: dict, mode: str | None = None, save_dir: str | None = N
     run.define_metric("step", hidden=True)
     run.define_metric("*", step_metric="step")
     if run.offline and not config.get("sweep"):  # of a sweep it is said once, at its end
-        print(
-            f"W&B offline. Look: wandb leet {Path(run.dir).parent}   Upload: vqclip sync {shlex.quote(str(save_dir))}"
-        )
+        look, where = shlex.quote(str(Path(run.dir).parent)), shlex.quote(str(save_dir))
+        print(f"W&B offline. Look: wandb leet {look}   Upload: vqclip sync {where}")
     logger = WandbRun(experiment=run, save_dir=save_dir, project=run.project, name=run.name)
     logger.first_step = _next_step(run, Path(save_dir))
     return logger

@@ -30,7 +30,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from vqclip.config.check import errors_in
 from vqclip.config.compose import COMPOSING
 from vqclip.config.explain import explain
-from vqclip.config.grammar import job_name, unquoted
+from vqclip.config.grammar import job_name, quote_where_needed, unquoted
 from vqclip.config.resolve import resolved
 from vqclip.config.typed import as_hydra_takes_it
 from vqclip.errors import UserError
@@ -79,7 +79,7 @@ class Sweep:
         """Run what is left of the sweep, then write the comparison; exit with 1 where a job did not finish."""
         folder, arguments = Path(self.config.hydra.sweep.dir), [*self.params, *arguments]
         words = [word for word in sys.argv[1:] if not word.startswith("hydra.sweep.dir=")]
-        again = shlex.join(["vqclip", *words, f"hydra.sweep.dir={folder}"])
+        again = shlex.join(["vqclip", *words, f"hydra.sweep.dir={quote_where_needed(str(folder))}"])
         try:
             # Every combination is checked before there is a folder; what a search will propose is not known yet.
             jobs = None if self.config.get("hparams_search") else self._grid(arguments)
