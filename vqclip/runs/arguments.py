@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vqclip.config.grammar import quote
+from vqclip.config.grammar import quote, quote_where_needed
 from vqclip.errors import UserError, shown
 from vqclip.paths import can_name_a_folder
 
@@ -140,9 +139,7 @@ def choices_of(key: str, value: Any) -> str:
         return value_of(value)
     if not value:
         raise UserError(f"{key}=[]: nothing to sweep over. Allowed: one value or more; () is an empty list")
-    return ",".join(
-        item if isinstance(item, str) and re.fullmatch(r"[\w./-]+", item) else _nested(item) for item in value
-    )
+    return ",".join(quote_where_needed(item) if isinstance(item, str) else _nested(item) for item in value)
 
 
 def _nested(value: Any) -> str:

@@ -101,7 +101,7 @@ class Sweep:
             sys.exit(2)
         except OSError as error:
             what = f"{error.filename or folder}: {error.strerror or error}"
-            print(f"vqclip: {what}. The same command runs what is missing", file=sys.stderr)
+            print(f"vqclip: {what}. To go on: {again}", file=sys.stderr)
             sys.exit(1)
         if unfinished:
             print(f"vqclip: {unfinished} did not finish. Try: {again}", file=sys.stderr)
