@@ -117,7 +117,7 @@ class Interpolation(pl.Callback):
     Args:
         frames: from a picture to the next.
         fps: frames a second.
-        mode: ``linear`` or ``spherical``, see ``vqclip.interpolate``.
+        mode: ``linear`` or ``spherical``, see :mod:`vqclip.io.interpolation`.
         most: pictures; a run of more makes no video.
     """
 

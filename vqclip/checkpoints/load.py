@@ -1,10 +1,8 @@
-"""Checkpoints: cards that say where weights are, and the models that come of them.
+"""The models of cards: one object a process for cards that mean the same.
 
 A card is a mapping under ``checkpoints.generator`` or ``checkpoints.perceptors.<name>`` (``conf/checkpoints``).  It
 names a file of one's own (``path``) or an official one (``file``, ``urls``, ``sha256``), which is fetched on first
 use and kept in the cache folder as safetensors that hold just what synthesis needs.
-
-Nothing here imports torch before a model is loaded: the config check and ``vqclip models`` must answer at once.
 """
 
 from __future__ import annotations
@@ -81,7 +79,6 @@ def load_prior(path: str) -> Prior:
 
 @cache
 def _load_prior(path: str) -> Prior:
-
     from vqclip.models.prior import Prior
     from vqclip.models.tokenizer import CompactTokenizer
 

@@ -232,7 +232,7 @@ class Weights:
 
     Attributes:
         path: the file, for messages.
-        shapes, get: its tensors by name (see :class:`~vqclip.safe_load.TensorFile`).
+        shapes, get: its tensors by name (see :class:`TensorFile`).
         architecture: constructor arguments.
         sha256: of the file that the weights were published in.
     """

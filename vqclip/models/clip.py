@@ -1,8 +1,4 @@
-"""Perceptors: texts and image crops become vectors of one space.
-
-A perceptor is anything with ``encode_text``, ``encode_image`` and ``input_size``.  The one class here holds
-openai-clip's own ``CLIP`` module (Radford et al. 2021, https://arxiv.org/abs/2103.00020).
-"""
+"""openai-clip's own ``CLIP`` module (Radford et al. 2021, https://arxiv.org/abs/2103.00020) as a perceptor."""
 
 from __future__ import annotations
 

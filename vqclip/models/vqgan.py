@@ -1,9 +1,7 @@
-"""Generators: a latent becomes an image.
+"""The VQGAN of Esser et al. 2021 (https://arxiv.org/abs/2012.09841): a latent becomes an image.
 
-A generator is anything with ``decode``, ``encode``, ``quantise``, ``latent_shape`` and a ``codebook``.
-The one class here is the VQGAN of Esser et al. 2021 (https://arxiv.org/abs/2012.09841), put together from
-taming-transformers' own modules and named as its checkpoints name them, so that a ``state_dict`` of theirs
-loads as it is.  A further checkpoint is a YAML file under ``conf/checkpoints``, not a class.
+It is put together from taming-transformers' own modules and named as its checkpoints name them, so that a
+``state_dict`` of theirs loads as it is.  A further checkpoint is a YAML file under ``conf/checkpoints``, not a class.
 """
 
 from __future__ import annotations

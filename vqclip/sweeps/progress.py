@@ -1,4 +1,4 @@
-"""How far a sweep is, shown_at while it goes."""
+"""How far a sweep is, told while it goes."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Sweeps: which jobs there are, which of them are done, and what is left to run.
 
-A job is known by the identity of its config (:func:`vqclip.config.identity`), not by its number.  A sweep into a
-folder that holds an earlier one runs only what is missing, failed or cut there, and numbers new jobs after the old.
-What no config tells is not seen: another version of vqclip, or another file behind the same path.
+A job is known by its config (:func:`vqclip.config.resolve.identity`), not by its number.  A sweep into a folder that
+holds an earlier one runs only what is missing, failed or cut there, and numbers new jobs after the old.  What no config
+tells is not seen: another version of vqclip, or another file behind the same path.
 
 Nothing here imports torch: a sweep that is done already must say so at once.
 """
