@@ -168,6 +168,32 @@ def test_a_callback_that_calls_wandb_itself_logs_to_our_run(pair, tmp_path):
     assert wandb.run is None  # the next run of this process gets its own
 
 
+def end_wandbs_process():
+    """What a cluster's signal to every process of a job does to it, or a machine without memory."""
+    process = wandb.setup().assert_service()._proc._process
+    process.kill()
+    process.wait()
+
+
+class EndsWandb(pl.Callback):
+    def on_train_batch_end(self, trainer, *_):
+        if trainer.global_step == 2:
+            end_wandbs_process()
+
+
+def test_a_run_goes_on_without_wandbs_process(pair, tmp_path, capsys):
+    done = run("a fox", pair, tmp_path / "one", callbacks=[EndsWandb()])
+    assert done.status == "finished" and len((done.folder / "metrics.csv").read_text().splitlines()) == 1 + 4
+    assert capsys.readouterr().err.count("its process has ended") == 1
+    run("a fox", pair, tmp_path / "two")  # has a process again
+    end_wandbs_process()
+    run("a fox", pair, tmp_path / "three")
+    for name in ("two", "three"):
+        found = records(tmp_path / name)
+        assert [record["item"]["step"] for record in found["history"] if "loss" in record["item"]] == [1, 2, 3, 4]
+        assert "exit" in found
+
+
 def test_one_run_id_of_the_environment_is_an_id_a_job(monkeypatch):
     monkeypatch.setenv("WANDB_RUN_ID", "mine")
     job = resolved(compose(["+sweep={group:g,threads:1,job:1,of:3,swept:{seed:1}}"], output_dir="grown/2"))

@@ -23,19 +23,21 @@ from vqclip.io.wandb_server import has_key, is_reachable, wandb_mode
 from vqclip.loggers.base import Media, RunView, mean_scores, run_name
 from vqclip.loggers.wandb_files import last_step, mark_uploaded, records_of
 from vqclip.loggers.wandb_light import lighten
+from vqclip.loggers.wandb_process import forget, gone, while_it_lives
 
 __all__ = ["WandbRun", "wandb_logger"]
 
 #: Seconds that W&B's server may take to begin a run, and to take the rest of its data when it ends.
 PATIENCE = 10
 
-
 class WandbRun(RunView, WandbLogger):
     """One run of W&B: rows and pictures by ``step``, a table, artifacts with their lineage."""
 
     #: W&B's own step of the next row, where the run has rows that W&B does not know of here.
     first_step: int | None = None
+    is_gone = False  #: whether W&B's process ended before the run
 
+    @while_it_lives
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """What other callbacks log: Lightning's own step beside ours, so that their curves have our axis."""
         axes = {} if step is None else {"step": step, "trainer/global_step": step}
@@ -45,6 +47,7 @@ class WandbRun(RunView, WandbLogger):
         first, self.first_step = self.first_step, None
         self.experiment.log(dict(row), step=first, commit=True)
 
+    @while_it_lives
     def begin(self, report: Mapping[str, Any]) -> None:
         """Weights and versions into the config; weights and input pictures as artifacts that the run used."""
         import wandb
@@ -62,6 +65,7 @@ class WandbRun(RunView, WandbLogger):
             used.add_file(path)
             self._use(used)
 
+    @while_it_lives
     def show(self, step: int, numbers: Mapping[str, float], media: Media | None) -> None:
         import wandb
 
@@ -74,6 +78,7 @@ class WandbRun(RunView, WandbLogger):
                 shown[f"latent/{i:02d}"] = wandb.Histogram(values)  # pyright: ignore[reportArgumentType]
         self._log({**numbers, **shown, "step": step})
 
+    @while_it_lives
     def result(self, folder: Path, report: Mapping[str, Any]) -> None:
         """Table, videos, summary, latents and the resume point."""
         pictures = report["pictures"]
@@ -85,6 +90,7 @@ class WandbRun(RunView, WandbLogger):
         self._made("latents", run, [run.config_file, *latents], {"pictures": pictures})
         self._made("checkpoint", run, [run.checkpoint_file], {"steps": report["steps"]})
 
+    @while_it_lives
     def close(self, error: BaseException | None) -> None:
         """Marked failed where the run failed; one that diverged says so to whoever asked W&B for its alerts."""
         if reason := getattr(error, "reason", None):
@@ -191,6 +197,9 @@ def _begin(folder: str, config: dict, mode: str, arguments: dict[str, Any]):
         **arguments,
     )
     try:
+        return begin(mode=mode)
+    except gone():  # its process ended since the last run of this one
+        forget()
         return begin(mode=mode)
     except WandbError as error:
         return begin(mode=_went_offline(str(error).splitlines()[0]))
