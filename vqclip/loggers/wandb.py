@@ -30,6 +30,7 @@ __all__ = ["WandbRun", "wandb_logger"]
 #: Seconds that W&B's server may take to begin a run, and to take the rest of its data when it ends.
 PATIENCE = 10
 
+
 class WandbRun(RunView, WandbLogger):
     """One run of W&B: rows and pictures by ``step``, a table, artifacts with their lineage."""
 
