@@ -8,7 +8,8 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from vqclip.cli import main
-from vqclip.cli.main import split
+from vqclip.cli.arguments import split
+from vqclip.cli.main import TOOLS
 from vqclip.config.compose import compose, compose_all
 from vqclip.config.grammar import quote
 from vqclip.errors import UserError
@@ -126,6 +127,13 @@ def test_help_is_a_tool(capsys, tmp_path, monkeypatch):
         with pytest.raises(SystemExit) as stop:
             main(argv)
         assert stop.value.code == 0 and "noise.factor" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("tool", sorted(TOOLS.keys() - {"film", "rerun", "show"}))  # those take overrides
+def test_a_tools_wrong_flag_is_a_sentence(tool, capsys, tmp_path, monkeypatch):
+    status, message, left = run(capsys, tmp_path, monkeypatch, tool, "--nope")
+    assert (status, left) == (2, []) and message.startswith(f"vqclip: {tool}: ") and "\n" not in message
+    assert message.endswith(f"Try: vqclip {tool} --help")
 
 
 @pytest.mark.parametrize("argv", [[""], ["a fox", "  "], ["--", ""]])

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from vqclip.cli.main import TOOLS, main, split
+from vqclip.cli.arguments import split
+from vqclip.cli.main import TOOLS, main
 from vqclip.config.check import check
 from vqclip.config.compose import compose_all
 from vqclip.config.resolve import resolved

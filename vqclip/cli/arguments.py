@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import difflib
 import os
 import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NoReturn
 
 from vqclip.config.grammar import quote
 from vqclip.config.names import is_name, key_at, nearest
@@ -16,7 +18,7 @@ from vqclip.config.typed import as_hydra_takes_it
 from vqclip.errors import UserError, closest
 from vqclip.paths import conf_dir
 
-__all__ = ["FLAGS", "Command", "parse_arguments", "split", "top_level"]
+__all__ = ["FLAGS", "Command", "ToolParser", "parse_arguments", "split", "top_level"]
 
 #: Flags with their short forms → the values that may follow; ``()`` for none, ``None`` for any word.
 FLAGS: dict[str, tuple[str, ...] | None] = {
@@ -51,6 +53,13 @@ _ELSEWHERE = {
     "--experimental-rerun": "a run folder knows how it was made. Try: vqclip rerun RUN",
 }
 _OVERRIDE = re.compile(r"[~+]{0,2}(?P<key>[a-z_][\w.@/]*)(=|$)")
+
+
+class ToolParser(argparse.ArgumentParser):
+    """The parser of a tool: a mistake is a sentence with status 2, as everywhere on the command line."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{self.prog.removeprefix('vqclip ')}: {message}. Try: {self.prog} --help")
 
 
 @dataclass

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from vqclip.cli.arguments import ToolParser
 from vqclip.compare.write import compare
 
 __all__ = ["main"]
@@ -14,7 +14,7 @@ __all__ = ["main"]
 
 def main(argv: Sequence[str]) -> int:
     """The command line tool."""
-    parser = argparse.ArgumentParser(prog="vqclip compare", description=__doc__)
+    parser = ToolParser(prog="vqclip compare", description=__doc__)
     parser.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="sweeps, runs, or folders that hold some")
     parser.add_argument("--out", type=Path, help="where to write; default the one DIR, or the folder that holds all")
     arguments = parser.parse_args(argv)

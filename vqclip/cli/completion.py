@@ -5,7 +5,6 @@ It writes a script for the shell and, for bash and zsh, one line into the shell'
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import importlib
 import io
@@ -16,7 +15,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from vqclip.cli.arguments import FLAGS
+from vqclip.cli.arguments import FLAGS, ToolParser
 from vqclip.io.files import refuse_endless
 from vqclip.paths import conf_dir
 
@@ -62,7 +61,7 @@ def main(argv: Sequence[str]) -> int:
     if argv and argv[0] == "query":
         print("\n".join(candidates(" ".join(argv[1:]))))
         return 0
-    parser = argparse.ArgumentParser(prog="vqclip completion", description=__doc__)
+    parser = ToolParser(prog="vqclip completion", description=__doc__)
     parser.add_argument("shell", choices=sorted(SCRIPTS), help="the shell to complete in")
     parser.add_argument("--print", action="store_true", help="print the script instead of installing it")
     arguments = parser.parse_args(argv)

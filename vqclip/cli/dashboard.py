@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from vqclip.cli.arguments import ToolParser
 from vqclip.compare.dashboard import build, describe, project_of
 from vqclip.compare.pictures import find_runs, read_pictures
 from vqclip.errors import UserError
@@ -16,7 +16,7 @@ __all__ = ["main"]
 
 def main(argv: Sequence[str]) -> int:
     """The command line tool."""
-    parser = argparse.ArgumentParser(prog="vqclip dashboard", description=__doc__)
+    parser = ToolParser(prog="vqclip dashboard", description=__doc__)
     parser.add_argument("folders", nargs="+", type=Path, metavar="SWEEP", help="the folder of a sweep, or run folders")
     parser.add_argument("--print", action="store_true", dest="show", help="print it as JSON; needs no account")
     parser.add_argument("--entity", help="user or team; default as the runs have it, else your own")

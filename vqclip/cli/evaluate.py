@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import csv
 import io
 import shlex
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import yaml
 
+from vqclip.cli.arguments import ToolParser
 from vqclip.compare.pictures import find_runs
 from vqclip.errors import UserError
 from vqclip.io.files import atomic_write, read_text
@@ -27,7 +27,7 @@ _BATTERY = """the frozen prompts instead: --battery FOLDER key=value… draws th
 
 def main(argv: Sequence[str]) -> int:
     """The command line tool."""
-    parser = argparse.ArgumentParser(prog="vqclip evaluate", description=__doc__)
+    parser = ToolParser(prog="vqclip evaluate", description=__doc__)
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folders")
     parser.add_argument("--final", action="store_true", help="judge the last picture instead of the best")
     parser.add_argument("--battery", action="store_true", help=_BATTERY)

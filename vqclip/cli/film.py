@@ -6,14 +6,15 @@ import argparse
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-from vqclip.cli.arguments import parse_arguments
+from vqclip.cli.arguments import ToolParser, parse_arguments
 from vqclip.errors import UserError
 from vqclip.io.yaml_text import read_yaml
 
 __all__ = ["main"]
 
+_MOST = 1_000_000  #: of frames and the like: more is a slip of the finger
 _ABOUT = """\
 Every frame is a few steps from the last one's picture: moved by --zoom, --pan and --turn, or taken from --video.
 Several prompts are scenes, one after the other.  Numbers of the camera may be schedules over the film:
@@ -27,13 +28,8 @@ with the same --to goes on where it stopped.
 """
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"film: {message}. Try: vqclip film --help")
-
-
 def _arguments(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
-    parser = _Parser(
+    parser = ToolParser(
         prog="vqclip film", description=_ABOUT, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     parser.add_argument("--frames", type=_whole(1), default=60, help="length of the film (60); at most the video's")
@@ -55,10 +51,10 @@ def _arguments(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     return args, words
 
 
-def _whole(low: int, high: int = 1_000_000):
+def _whole(low: int):
     def whole(text: str) -> int:
-        if not text.isdecimal() or len(text) > 9 or not low <= int(text) <= high:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {low} to {high:,}")
+        if not text.isdecimal() or len(text) > 9 or not low <= int(text) <= _MOST:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {low} to {_MOST:,}")
         return int(text)
 
     return whole

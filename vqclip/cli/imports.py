@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
 import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import yaml
 
-from vqclip.errors import UserError
+from vqclip.cli.arguments import ToolParser
 from vqclip.io.files import atomic_write
 from vqclip.io.yaml_text import read_yaml
 from vqclip.paths import conf_dir
@@ -20,14 +19,9 @@ from vqclip.peers.importer import Imported, program, read_settings, translate
 __all__ = ["experiment_of", "main"]
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"import: {message}. Try: vqclip import --help")
-
-
 def main(argv: Sequence[str]) -> int:
     """The tool."""
-    parser = _Parser(prog="vqclip import", description=(__doc__ or "").partition(":")[2].strip())
+    parser = ToolParser(prog="vqclip import", description=(__doc__ or "").partition(":")[2].strip())
     parser.add_argument("source", metavar="FILE|COMMAND", help="a settings file, or a command line in quotes")
     parser.add_argument("--name", help="of the experiment (the file's, or imported)")
     parser.add_argument("--to", type=Path, default=Path("imported"), help="config folder it goes to (imported)")

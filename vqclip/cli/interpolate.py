@@ -10,13 +10,13 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
 
 import torch
 from omegaconf import DictConfig
 from torch import Tensor
 
 from vqclip.checkpoints.load import load_generator
+from vqclip.cli.arguments import ToolParser
 from vqclip.config.instantiate import instantiate
 from vqclip.config.overrides import with_overrides
 from vqclip.errors import UserError
@@ -71,7 +71,7 @@ def stops_of(folder: Path) -> tuple[list[Keyframe], dict]:
 
 
 def _arguments(argv: Sequence[str]) -> argparse.Namespace:
-    parser = _Parser(prog="vqclip interpolate", description=(__doc__ or "").partition(":")[2].strip())
+    parser = ToolParser(prog="vqclip interpolate", description=(__doc__ or "").partition(":")[2].strip())
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folders, in the order of the video")
     parser.add_argument("--frames", type=_from(2), default=120, help="length of the whole video (120)")
     parser.add_argument("--fps", type=_from(1), default=30, help="frames a second (30)")
@@ -82,11 +82,6 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, help="the video (interpolation.mp4 in the first run's folder)")
     parser.add_argument("--show", action="store_true", help="open it when it is done")
     return parser.parse_args(argv)
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"interpolate: {message}. Try: vqclip interpolate --help")
 
 
 def _from(low: int) -> Callable[[str], int]:

@@ -17,7 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vqclip.cli.arguments import Command, parse_arguments, split
+from vqclip.cli.arguments import Command, parse_arguments
 from vqclip.cli.deferred import look_again, look_away, put_off
 from vqclip.cli.ended import result_of
 from vqclip.cli.launchers import bring_back, hold_back
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 
-__all__ = ["main", "split"]
+__all__ = ["main"]
 
 #: Tools: name → module with ``main(argv) -> exit status``.
 TOOLS = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import difflib
 import os
 from collections.abc import Sequence
@@ -10,6 +9,7 @@ from pathlib import Path
 
 from vqclip.checkpoints.cards import Card
 from vqclip.checkpoints.catalogue import cards, pairs
+from vqclip.cli.arguments import ToolParser
 from vqclip.errors import UserError
 from vqclip.paths import cache_dir
 
@@ -25,11 +25,11 @@ def main(argv: Sequence[str]) -> int:
     Raises:
         UserError: unknown name, or a file cannot be had.
     """
-    parser = argparse.ArgumentParser(
+    parser = ToolParser(
         prog="vqclip models",
         description="Checkpoints: what there is, what is here, is it whole. Without a command: list.",
     )
-    common = argparse.ArgumentParser(add_help=False)
+    common = ToolParser(add_help=False)
     common.add_argument(
         "--config-dir", metavar="FOLDER", help="cards of your own: FOLDER/checkpoints/generator/NAME.yaml"
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from vqclip.cli.main import split
+from vqclip.cli.arguments import split
 from vqclip.errors import UserError
 from vqclip.runs.rerun import rerun
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import csv
 import os
 import tempfile
@@ -12,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from vqclip.cli.arguments import ToolParser, split
 from vqclip.config.check import check
 from vqclip.config.compose import compose
 from vqclip.config.resolve import resolved
@@ -29,8 +29,6 @@ _COLUMNS = 32
 
 def main(argv: Sequence[str]) -> int:
     """The command line tool."""
-    from vqclip.cli.main import split
-
     arguments, words = _parser().parse_known_args(argv)
     config = resolved(compose(split(words)))
     check(config)
@@ -47,8 +45,8 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> ToolParser:
+    parser = ToolParser(
         prog="vqclip show",
         description=__doc__,
         epilog='Prompts and KEY=VALUE as for a run:  vqclip show experiment=from_noise steps=300 "a castle"',
@@ -95,7 +93,6 @@ def measure(words: Sequence[str]) -> Cost:
         UserError: it cannot run here; nothing is fetched from the network for it.
     """
     began = time.perf_counter()
-    from vqclip.cli.main import split
     from vqclip.runs.execute import execute
 
     quiet = ["logger=none", "callbacks=none", f"steps={TRIAL}", f"snapshot_every={TRIAL}"]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from vqclip.cli.arguments import ToolParser
 from vqclip.errors import UserError
 
 __all__ = ["main"]
@@ -15,7 +15,7 @@ __all__ = ["main"]
 
 def main(argv: Sequence[str]) -> int:
     """The command line tool; 1 where something could not be uploaded."""
-    parser = argparse.ArgumentParser(prog="vqclip sync", description=__doc__)
+    parser = ToolParser(prog="vqclip sync", description=__doc__)
     parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="sweeps, run folders, or outputs/")
     parser.add_argument("--dry-run", action="store_true", help="name what would be uploaded; needs no account")
     arguments = parser.parse_args(argv)
