@@ -11,13 +11,15 @@ from safetensors.torch import save_file
 from vqclip.augmentations import Augmentations
 from vqclip.guidance import Guide
 from vqclip.latent import Continuous
-from vqclip.loss import Objective, Targets, combine_texts
+from vqclip.loss import Objective
 from vqclip.models.clip import CLIPPerceptor
 from vqclip.models.vqgan import VQGAN
 from vqclip.module import LatentOptimisation, Networks
 from vqclip.noise import Noise
+from vqclip.protocols import Targets
 from vqclip.rng import StepRandom
 from vqclip.schedules import schedule
+from vqclip.targets import combine_texts
 
 torch.set_num_threads(1)
 

@@ -11,10 +11,11 @@ from vqclip import run
 from vqclip.checkpoints import load
 from vqclip.cli import main
 from vqclip.errors import UserError
-from vqclip.init import Blank, InitContext
+from vqclip.init import Blank
 from vqclip.init import Image as ImageStart
 from vqclip.io.masks import feather, off_ground
 from vqclip.io.pixels import fit, read_image
+from vqclip.protocols import InitContext
 from vqclip.rng import StepRandom
 
 WIDE = np.zeros((20, 40, 3), dtype=np.uint8)

@@ -17,9 +17,10 @@ from vqclip import run
 from vqclip.config.compose import compose
 from vqclip.config.resolve import resolved
 from vqclip.errors import UserError
-from vqclip.init import Codebook, Gradient, InitContext, PixelNoise, Sine
+from vqclip.init import Codebook, Gradient, PixelNoise, Sine
 from vqclip.loss import Objective
 from vqclip.paths import conf_dir
+from vqclip.protocols import InitContext
 from vqclip.rng import StepRandom
 from vqclip.schedules import schedule
 

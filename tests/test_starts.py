@@ -11,7 +11,8 @@ from safetensors.torch import load_file
 from vqclip import run
 from vqclip.cli import main
 from vqclip.errors import UserError
-from vqclip.init import Gradient, InitContext, PixelNoise, Sine, best_of
+from vqclip.init import Gradient, PixelNoise, Sine, best_of
+from vqclip.protocols import InitContext
 from vqclip.rng import StepRandom
 
 

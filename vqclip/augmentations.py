@@ -105,10 +105,9 @@ class Augmentations:
 
     def transform(self, image: Tensor, draw: CropDraw) -> Tensor:
         """Pad, flip and affine: image [B,3,H,W] → [B,3,H+2·pad,W+2·pad]."""
-        h, w = image.shape[-2:]
-        pad_h, pad_w = int(h * self.pad), int(w * self.pad)
-        mode = {"zeros": "constant", "reflect": "reflect", "wrap": "circular"}[self.border]
         period = image.shape[-2:]
+        pad_h, pad_w = (int(side * self.pad) for side in period)
+        mode = {"zeros": "constant", "reflect": "reflect", "wrap": "circular"}[self.border]
         image = F.pad(image, (pad_w, pad_w, pad_h, pad_h), mode)
         if self.flip:
             image = torch.where(draw.flip.view(-1, 1, 1, 1), image.flip(-1), image)

@@ -20,7 +20,6 @@ __all__ = [
     "Codebook",
     "Gradient",
     "Image",
-    "InitContext",
     "Noise",
     "PixelNoise",
     "Prior",
@@ -76,9 +75,9 @@ class Blank:
 
     @torch.no_grad()
     def __call__(self, start: InitContext) -> Tensor:
-        codes, f = start.generator.codebook, start.generator.factor
+        codes = start.generator.codebook
         sheet = rearrange(rgb(self.colour), "c -> 1 c 1 1")
-        z = start.generator.encode(sheet.expand(-1, -1, start.shape[1] * f, start.shape[2] * f).to(codes))
+        z = start.generator.encode(sheet.expand(-1, -1, *_pixels(start)).to(codes))
         y, x = (torch.linspace(-1, 1, side) for side in start.shape[1:])
         hill = torch.exp(-(y[:, None].square() + x.square()) / self.spot**2)
         return z + self.noise * codes.std() * (hill * start.rng.normal("init", *start.shape)).to(z)
@@ -187,9 +186,8 @@ class Prior:
             return Sine(std=0.5)(start)
         z = torch.cat([prior(prior.tokenize([text])) for text in start.texts])  # one by one: see encode_text
         if tuple(z.shape[1:]) != start.shape:
-            f = start.generator.factor
             image = start.generator.decode(start.place(z))
-            z = start.generator.encode(fit(image, start.shape[1] * f, start.shape[2] * f, "pad"))
+            z = start.generator.encode(fit(image, *_pixels(start), "pad"))
         z = start.place(z)
         return z + self.jitter * z.std() * start.rng.normal("init", *start.shape).to(z)
 
@@ -239,9 +237,7 @@ class Image:
         return MaskComposite(picture, feather(white, self.feather))
 
     def _read(self, path: str, start: InitContext, ground: str = "white", nearest: bool = False) -> Tensor:
-        f = start.generator.factor
-        image = fit(read_image(path, ground), start.shape[1] * f, start.shape[2] * f, self.fit, nearest)
-        return start.place(image)
+        return start.place(fit(read_image(path, ground), *_pixels(start), self.fit, nearest))
 
 
 class Run:

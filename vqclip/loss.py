@@ -16,12 +16,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vqclip.errors import UserError
-from vqclip.protocols import CropView, Targets, Term, View
+from vqclip.protocols import CropView, Term, View
 from vqclip.schedules import ever, negated, schedule
-from vqclip.targets import combine_texts, gated
-from vqclip.terms import TotalVariation
+from vqclip.targets import gated
+from vqclip.terms import TotalVariation  # by this module's name in older records
 
-__all__ = ["Anchor", "Exclude", "Include", "Objective", "Targets", "TotalVariation", "combine_texts"]
+__all__ = ["Anchor", "Exclude", "Include", "Objective", "TotalVariation"]
 
 
 class Include:

@@ -174,7 +174,7 @@ def parse_prompts(value: Any) -> list[Prompt]:
         try:
             if _is_file(entry):
                 lines, bad = _lines(entry["file"])
-                prompts += [parse(content) for _, content in lines]
+                prompts += map(parse, lines)
                 wrong += bad
             else:
                 prompts.append(parse(entry))
@@ -199,12 +199,12 @@ def expand_files(value: Any) -> Any:
     expanded = []
     for entry in _listed(value):
         try:
-            lines, bad = _lines(entry["file"]) if _is_file(entry) else ([(0, entry)], [])
+            lines, bad = _lines(entry["file"]) if _is_file(entry) else ([entry], [])
         except ValueError:
             return value
         if bad:
             return value
-        expanded += [content for _, content in lines]
+        expanded += lines
     return expanded
 
 
@@ -267,8 +267,8 @@ def _region(value: Any) -> Region | None:
     return Region((x0, y0, x1, y1))
 
 
-def _lines(path: Any) -> tuple[list[tuple[int, Any]], list[str]]:
-    """The entries of a file with their line numbers, and what is wrong with the others."""
+def _lines(path: Any) -> tuple[list[Any], list[str]]:
+    """The entries of a file, and what is wrong with the others."""
     try:
         refuse_endless(Path(path))
         content = Path(path).read_text(encoding="utf-8-sig")
@@ -284,7 +284,7 @@ def _lines(path: Any) -> tuple[list[tuple[int, Any]], list[str]]:
         try:
             entry = _long_form(line) if line.startswith("{") else line
             parse(entry)
-            good.append((number, entry))
+            good.append(entry)
         except ValueError as error:
             bad.append(f"{path} line {number}: {error}")
     if not good and not bad:

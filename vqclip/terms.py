@@ -57,8 +57,7 @@ class TotalVariation(_Weighted):
     """``mean |x − right neighbour| + mean |x − lower neighbour|``: weighs against speckle."""
 
     def __call__(self, view: View) -> Tensor:
-        across = view.image.diff(dim=-1).abs().flatten(1).mean(1)
-        return across + view.image.diff(dim=-2).abs().flatten(1).mean(1)
+        return _mean(view.image.diff(dim=-1).abs()) + _mean(view.image.diff(dim=-2).abs())
 
 
 class Saturation:
@@ -95,8 +94,7 @@ class Palette:
 
     def __call__(self, view: View) -> Tensor:
         colours = self.colours.to(view.image).view(1, -1, 3, 1, 1)
-        nearest = (view.image[:, None] - colours).square().sum(2).amin(1)  # [B,H,W]
-        return _mean(nearest)
+        return _mean((view.image[:, None] - colours).square().sum(2).amin(1))
 
 
 class Symmetry:

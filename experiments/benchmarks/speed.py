@@ -60,15 +60,16 @@ from vqclip.config.compose import compose
 from vqclip.config.instantiate import instantiate
 from vqclip.guidance import Guide
 from vqclip.loggers.wandb_light import lighten
-from vqclip.loss import Targets, combine_texts
 from vqclip.models.clip import MEAN, STD, CLIPPerceptor
 from vqclip.models.vqgan import VQGAN
 from vqclip.module import LatentOptimisation, Networks
+from vqclip.protocols import Targets
 from vqclip.rng import StepRandom
 from vqclip.runs.folder import RunFolder
 from vqclip.runs.recorder import Recorder
 from vqclip.runs.signals import Signals
 from vqclip.schedules import schedule
+from vqclip.targets import combine_texts
 
 RESULTS = Path(__file__).parent / "results"
 CONTENDERS = ("vqclip", "vqclip_bare", "original", "fork", "floor", "floor_ours")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import os
 import re
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from vqclip.checkpoints.cards import CARD_KEYS, Card, local_path, make_card
+from vqclip.errors import closest
 from vqclip.io.files import refuse_endless
 from vqclip.paths import offline
 
@@ -86,8 +86,7 @@ def card_errors(kind: str, name: str, card: Any) -> list[str]:
 
 
 def _unknown(key: str, word: str, known: set[str]) -> str:
-    near = difflib.get_close_matches(str(word), known, n=1)
-    return f"{key}: no such key. Allowed: {', '.join(sorted(known))}." + (f" Did you mean {near[0]}?" if near else "")
+    return f"{key}: no such key. Allowed: {', '.join(sorted(known))}.{closest(str(word), known)}"
 
 
 def _presence_errors(card: Card) -> list[str]:

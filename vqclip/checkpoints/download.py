@@ -6,7 +6,6 @@ the target is absent or good.  What was got of a file with a known hash counts f
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 import time
@@ -21,7 +20,7 @@ import requests
 import urllib3
 from tqdm import tqdm
 
-from vqclip.errors import UserError
+from vqclip.errors import NO_ROOM, UserError
 from vqclip.io.files import sha256 as sha256_of
 
 if TYPE_CHECKING:
@@ -31,12 +30,8 @@ __all__ = ["disk_full", "fetch", "lock_file"]
 
 #: Seconds to wait for a connection, and for the next bytes of it.
 TIMEOUT = (10.0, 30.0)
-
-
-_RESUMES = 20  # times that one mirror may cut a transfer, bytes having come each time
-
-
-_BLOCK = 2**20
+_RESUMES = 20  #: times that one mirror may cut a transfer, bytes having come each time
+_BLOCK = 2**20  #: bytes read in one go
 
 
 class _MirrorFailed(Exception):
@@ -64,7 +59,7 @@ def disk_full(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        if error.errno not in NO_ROOM:
             raise
         free = shutil.disk_usage(path.parent).free
         raise UserError(

@@ -20,12 +20,12 @@ from vqclip.cli.arguments import ToolParser
 from vqclip.config.instantiate import instantiate
 from vqclip.config.overrides import with_overrides
 from vqclip.errors import UserError
-from vqclip.init import InitContext
 from vqclip.io.bar import bar
 from vqclip.io.interpolation import MODES, Keyframe, frames_between
 from vqclip.io.masks import MaskComposite
 from vqclip.io.video import write_video
 from vqclip.models.vqgan import VQGAN
+from vqclip.protocols import InitContext
 from vqclip.rng import StepRandom
 from vqclip.runs.folder import RunFolder
 

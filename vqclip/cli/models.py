@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 from vqclip.checkpoints.cards import Card
 from vqclip.checkpoints.catalogue import cards, pairs
 from vqclip.cli.arguments import ToolParser
-from vqclip.errors import UserError
+from vqclip.errors import UserError, closest
 from vqclip.paths import cache_dir
 
 __all__ = ["main"]
@@ -65,12 +64,7 @@ def _choose(names: Sequence[str], known: list[Card], config_dir: str | None) -> 
     chosen: dict[str, Card] = {}
     for name in names:
         if name not in by_name:
-            near = difflib.get_close_matches(name, by_name, n=1)
-            raise UserError(
-                f"{name}: no such checkpoint."
-                + (f" Did you mean {near[0]}?" if near else "")
-                + " All names: vqclip models list"
-            )
+            raise UserError(f"{name}: no such checkpoint.{closest(name, by_name)} All names: vqclip models list")
         chosen |= {card.key + card.name: card for card in by_name[name]}
     return list(chosen.values())
 

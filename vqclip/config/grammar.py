@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-__all__ = ["job_name", "quote", "quote_where_needed", "unquoted"]
+__all__ = ["NAME_LENGTH", "job_name", "quote", "quote_where_needed", "unquoted"]
 
 
 def quote(text: str) -> str:

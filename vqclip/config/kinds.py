@@ -255,8 +255,6 @@ class Picture:
     def check(self, value: Any) -> None:
         from vqclip.io.images import open_picture
 
-        if not isinstance(value, str):
-            raise ValueError(f"{self.allowed}; {value}: it is not a path")
         open_picture(value)
 
 

@@ -12,15 +12,15 @@ from weakref import WeakSet
 from pytorch_lightning.loggers import Logger, TensorBoardLogger
 from torch import Tensor
 
+from vqclip.config.grammar import NAME_LENGTH, job_name
+from vqclip.prompts import parse
+
 __all__ = ["Media", "RunView", "close", "log_begin", "log_result", "log_step", "mean_scores", "run_name"]
 
 _log = logging.getLogger(__name__)
 
 #: Loggers whose ``log_image`` failed.
 _WITHOUT_PICTURES: WeakSet[Logger] = WeakSet()
-
-#: Letters of a run's name that W&B's pages still show whole.
-NAME_LENGTH = 64
 
 
 @dataclass(frozen=True)
@@ -107,9 +107,6 @@ def mean_scores(report: Mapping[str, Any]) -> dict[str, float]:
 
 def run_name(config: Mapping[str, Any]) -> str | None:
     """A job of a sweep by its swept keys, any other run by its prompt."""
-    from vqclip.config.grammar import job_name
-    from vqclip.prompts import parse
-
     if config.get("sweep"):
         return job_name(config["sweep"]["swept"])
     include = (config.get("prompts") or {}).get("include") or []

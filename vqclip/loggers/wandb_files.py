@@ -22,7 +22,7 @@ _ENDS = (1, 4)
 
 def records_of(folder: Path, run: str) -> list[Path]:
     """The records of one run in a folder of W&B's, oldest first: one for every time it was begun or gone on with."""
-    return sorted(folder.glob(f"wandb/*run-*-{run}/run-{run}.wandb"), key=lambda path: _when(path))
+    return sorted(folder.glob(f"wandb/*run-*-{run}/run-{run}.wandb"), key=_when)
 
 
 def records_in(folders: Sequence[Path]) -> list[Path]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -154,11 +154,8 @@ def _from_command(line: str) -> tuple[str, dict[str, Any]]:
         pairs = [word.lstrip("+").partition("=") for word in words if "=" in word]
         return "pytti", {key: _value(value) for key, _, value in pairs if key != "conf"}
     name = "pixray" if any("pixray" in word for word in words[:3]) else "vqgan_clip"
-    return name, _flags(name, [word for word in words[next(_flags_at(words), len(words)) :]])
-
-
-def _flags_at(words: Sequence[str]):
-    return (i for i, word in enumerate(words) if _is_flag(word))
+    first = next((i for i, word in enumerate(words) if _is_flag(word)), len(words))
+    return name, _flags(name, words[first:])
 
 
 def _is_flag(word: str) -> bool:

@@ -21,11 +21,12 @@ from vqclip.config.parts import require_of
 from vqclip.config.targets import class_errors
 from vqclip.errors import UserError
 from vqclip.guidance import Guide
-from vqclip.init import InitContext, best_of
+from vqclip.init import best_of
 from vqclip.memory import usable
 from vqclip.models.vqgan import VQGAN
 from vqclip.module import LatentOptimisation, Networks
 from vqclip.prompts import parse_prompts, texts_of
+from vqclip.protocols import InitContext
 from vqclip.rng import StepRandom
 from vqclip.runs.plan import RunPlan
 from vqclip.schedules import schedule

@@ -37,7 +37,7 @@ from vqclip.runs.signals import Signals
 from vqclip.runs.status import DIVERGED, FINISHED, STOPPED_EARLY, Diverged
 from vqclip.runs.trainer import callbacks_of, hastened, make_trainer, one_process
 
-__all__ = ["Result", "execute", "threads"]
+__all__ = ["execute", "threads"]
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,8 @@ def _execute(plan: RunPlan, run: RunFolder, past: Past | None, signals: Signals)
         provenance = Provenance.of(module, plan.config, trainer.strategy.root_device)
         if past:
             _require_fit(run, past, plan, module, provenance)
-        recorder = Recorder(run, _records(plan, provenance), plan.config["snapshot_every"], _log_every(plan), signals)
+        log_every = plan.config["trainer"].get("log_every_n_steps", 1)
+        recorder = Recorder(run, _records(plan, provenance), plan.config["snapshot_every"], log_every, signals)
         callbacks_of(trainer).insert(0, recorder)  # it writes before others look; only now is its device known
         callbacks_of(trainer).append(recorder.checkpointer)
         _begin(report, provenance, trainer, loggers)
@@ -145,10 +146,6 @@ def _records(plan: RunPlan, provenance: Provenance) -> list[dict[str, Any]]:
         {**record, "made_with": made_with, "prompt": picture["prompt"], "seed": picture["seed"], "picture": i}
         for i, picture in enumerate(plan.pictures)
     ]
-
-
-def _log_every(plan: RunPlan) -> int:
-    return plan.config["trainer"].get("log_every_n_steps", 1)
 
 
 def _callbacks(plan: RunPlan) -> list[pl.Callback]:

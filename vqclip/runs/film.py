@@ -149,7 +149,7 @@ class Film:
         start = self._start(module, i, latent, below)
         module.latent.data.copy_(start)
         module.start.copy_(start)
-        module._start_images = None
+        module.forget_start()
         for name, kept in module.search.buffers(start).items():
             getattr(module, name).copy_(kept)
         seed, steps = module.seeds[0], module.steps

@@ -21,7 +21,7 @@ from vqclip.runs.folder import RunFolder
 from vqclip.runs.status import DIVERGED, FINISHED
 
 if TYPE_CHECKING:
-    from vqclip.runs.execute import Result
+    from vqclip.runs.result import Result
 
 __all__ = ["asked", "prepare", "resume"]
 

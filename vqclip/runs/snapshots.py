@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,7 +77,7 @@ class Snapshots:
             path = self.run.path / name
             if path.parent.name == "steps" and hashlib.sha256(self.run.read(path)).hexdigest() != digest:
                 raise self.run.damaged(path, "it is not as it was written")
-        self.run.rollback(step, _steps(self.best))
+        self.run.rollback(step, [best["step"] for best in self.best])
         for i in range(len(self.records)):
             self._latents[i] = self.run.picture(i).latents()
 
@@ -98,7 +98,3 @@ class Snapshots:
     def _picture(self, path: Path, content: bytes) -> None:
         atomic_write(path, content)
         self.digests[str(path.relative_to(self.run.path))] = hashlib.sha256(content).hexdigest()
-
-
-def _steps(entries: Sequence[Mapping[str, Any]]) -> list[int]:
-    return [entry["step"] for entry in entries]
