@@ -52,6 +52,21 @@ def test_a_run_that_ends_early_says_who_ended_it(small_pair, tmp_path, what, mon
     assert (result.folder / "picture-00" / "final.png").is_file() and (result.folder / "last.ckpt").is_file()
 
 
+def test_a_run_that_is_stopped_before_its_first_step_is_whole(small_pair, tmp_path):
+    """Lightning comes to no step then, and tells no callback that it ended."""
+    result = run("a fox", [*small_pair, "+trainer.max_time=00:00:00:00"], tmp_path / "run")
+    found = report(result.folder)
+    assert found["status"] == "stopped early" and "max_time" in found["reason"] and found["steps"] == 0
+    assert found["pictures"][0]["best"]["step"] == 0 and result.images.shape == (1, 3, 32, 32)
+
+
+def test_a_resumed_run_that_is_stopped_before_a_step_is_not_finished(small_pair, tmp_path):
+    run("a fox", [*small_pair, "+trainer.limit_train_batches=2"], tmp_path / "run")
+    run(overrides=[f"resume={tmp_path}/run"])
+    found = report(tmp_path / "run")
+    assert found["status"] == "stopped early" and "limit_train_batches" in found["reason"] and found["steps"] == 2
+
+
 def test_checkpoints_may_be_written_by_a_plugin_of_ones_own(small_pair, tmp_path):
     own = "+trainer.plugins={_target_: pytorch_lightning.plugins.io.TorchCheckpointIO}"
     result = run("a fox", [*small_pair, "steps=2", own], tmp_path / "run")

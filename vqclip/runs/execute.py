@@ -166,11 +166,14 @@ def _begin(report: Report, provenance: Provenance, trainer: pl.Trainer, loggers:
 def _optimise(run: RunFolder, trainer: pl.Trainer, module: LatentOptimisation, past: Past | None) -> None:
     """All steps, or as many as Lightning's callbacks let it make, or until the numbers fail."""
     module.to_device(trainer.strategy.root_device)
+    recorder = Recorder.of(trainer)
     resumed = {"ckpt_path": run.checkpoint_file, "weights_only": True} if past else {}
     # Tensors, since Lightning asks a batch for its size when a callback logs means over the epoch.
     trainer.fit(module, torch.arange(module.steps), torch.arange(1), **resumed)
-    if past and past.step == module.steps:
-        # Stopped after the last step: Lightning found nothing to train and called nobody.
+    if not recorder.began:
+        # Nothing is left to train, or somebody ended it before a step: Lightning called nobody.
+        module.to_device(trainer.strategy.root_device)  # from where it is taken after a fit
+        recorder.on_train_start(trainer, module)
         for callback in callbacks_of(trainer):
             callback.on_train_end(trainer, module)
 

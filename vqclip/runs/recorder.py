@@ -39,6 +39,7 @@ class Recorder(pl.Callback):
         self.snapshot_every, self.log_every = snapshot_every, log_every
         self.metrics = Metrics(run, [record.get("prompt", "") for record in records])
         self.snapshots, self.checkpointer = Snapshots(run, records), Checkpointer(run)
+        self.began = False  #: whether Lightning came to the steps
         self.stopped_early: str | None = None  #: why the run ended before its last step
         self.pruned: Exception | None = None  #: Optuna's, which is for whoever runs the study
 
@@ -67,6 +68,7 @@ class Recorder(pl.Callback):
         return self.snapshots.best_latents()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.began = True
         self.metrics.start_clock()
         self.signals.listen()
         self.signals.stepping = True
