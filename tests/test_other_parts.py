@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import shlex
 import signal
 import socket
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from contextlib import suppress
 from pathlib import Path
 
@@ -324,7 +326,64 @@ def test_a_fault_in_an_own_part_is_told_by_its_line(small_pair, tmp_path, capsys
         run("a fox", small_pair, tmp_path / "again", callbacks=[Faulty()])
 
 
+class Deaf(pl.Callback):
+    def on_train_start(self, trainer):
+        pass
+
+
+def nothing():
+    return None
+
+
+def test_an_own_part_that_takes_other_arguments_is_told_by_its_name(small_pair, tmp_path, capsys):
+    place = tmp_path / "run"
+    with pytest.raises(SystemExit) as ended:
+        main([*small_pair, f"+callbacks.p._target_={__name__}.Deaf", f"hydra.run.dir={place}", "a fox"])
+    told = capsys.readouterr().err.strip().splitlines()[-1]
+    assert ended.value.code == 1 and "TypeError: Deaf.on_train_start() takes 2 positional arguments" in told
+    assert f"parts of your own: callbacks.p._target_={__name__}.Deaf. The traceback: {place}/vqclip.log" in told
+
+
+@pytest.mark.parametrize(
+    "own,words",
+    [
+        ("+callbacks.p._target_=NAME.nothing", r"callbacks.p._target_=.*nothing: no class for callbacks.p"),
+        ("init={_target_: NAME.Blank, shape: [3]}", r"init: .*Blank gave \[3\]. Allowed: latents of \[1, 8, 8, 8\]"),
+        ("init={_target_: NAME.Blank, shape: null}", "init: .*Blank gave NoneType. Allowed: latents"),
+    ],
+)
+def test_what_an_own_part_gives_is_looked_at(small_pair, tmp_path, own, words):
+    with pytest.raises(UserError, match=words):
+        run("a fox", [*small_pair, own.replace("NAME", __name__)], tmp_path / "run")
+
+
+class Blank:
+    def __init__(self, shape):
+        self.shape = shape
+
+    def __call__(self, start):
+        return self.shape and torch.zeros(self.shape)
+
+
+def test_the_next_command_of_a_run_with_own_parts_works(small_pair, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("VQCLIP_TRUST", "another")
+    own = f"+callbacks.p={{_target_: {__name__}.Bar}}"
+    main([*small_pair, own, "+callbacks.kept._target_=pytorch_lightning.callbacks.ModelCheckpoint",
+          f"hydra.run.dir={tmp_path}/run", "a fox"])  # fmt: skip
+    (told,) = re.findall("next: (.*)   ", capsys.readouterr().err)
+    trusted, _, *words = shlex.split(told)
+    assert trusted == f"VQCLIP_TRUST=another,{__name__},pytorch_lightning"
+    monkeypatch.setenv(*trusted.split("="))
+    with warnings.catch_warnings(record=True) as warned, pytest.raises(SystemExit, match="0"):
+        main(words)
+    assert report(tmp_path / "run")["steps"] == 8
+    assert not [one for one in warned if "dirpath has changed" in str(one.message)]
+
+
 def test_what_lightning_refuses_is_a_sentence(small_pair, tmp_path):
+    double = "+trainer.plugins={_target_: pytorch_lightning.plugins.Precision}"
+    with pytest.raises(UserError, match="Lightning refuses it: Received both `precision=32-true`"):
+        run("a fox", [*small_pair, double], tmp_path / "double")
     with pytest.raises(UserError, match=r"callbacks or trainer: .*LearningRateMonitor.* no logger"):
         run("a fox", small_pair, tmp_path / "run", callbacks=[pl.callbacks.LearningRateMonitor()])
     with pytest.raises(UserError, match=r"Lightning refuses it: .*`nope`.* use any of .*`loss`, `include`"):

@@ -12,6 +12,7 @@ from vqclip.errors import UserError
 from vqclip.runs.status import Diverged, RunError
 
 if TYPE_CHECKING:
+    from vqclip.runs.folder import RunFolder
     from vqclip.runs.result import Result
 
 __all__ = ["result_of"]
@@ -38,12 +39,29 @@ def result_of(work: Callable[[], R], folder: Path, study: bool) -> R | Result:
             if study:
                 raise
             return Result(folder)
-        if not (where := _own_line(error)):
+        run = RunFolder(folder)
+        where, (trust, parts) = _own_line(error), _own_parts(run)
+        if not (where or parts):
             raise
+        what = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(".")
+        # An own part that takes other arguments than it is given, or gives what nobody can use, has no line in it.
+        whose = "" if where else f". The run has parts of your own: {', '.join(parts)}"
         raise RunError(
-            f"{where}: {type(error).__name__}: {error}. The traceback: {folder / 'vqclip.log'}. "
-            f"Once it is mended: {RunFolder(folder).resume_command}"
+            f"{where and where + ': '}{what}{whose}. The traceback: {run.log_file}. "
+            f"Once it is mended: {trust}{run.resume_command}"
         ) from error
+
+
+def _own_parts(run: RunFolder) -> tuple[str, list[str]]:
+    """How a run's own parts are trusted, and what its config names that is neither ours, torch's nor Lightning's."""
+    from vqclip.config.records import classes_in, trusting
+
+    try:
+        config = run.config()
+    except UserError:  # it is not written yet
+        return "", []
+    theirs = ("vqclip.", "torch.", "pytorch_lightning.")
+    return trusting(config), [f"{key}={name}" for key, name in classes_in(config) if not name.startswith(theirs)]
 
 
 def _own_line(error: Exception) -> str:

@@ -54,10 +54,11 @@ def tell(result: Result, job: bool = False, typed_in: str = ".") -> None:
 
 
 def _next(result: Result, typed_in: str) -> str:
+    from vqclip.config.records import trusting
     from vqclip.config.resolve import time_varying
     from vqclip.runs.folder import RunFolder
 
     near = RunFolder(Path(os.path.relpath(result.folder, typed_in)))
     if any(time_varying(result.config)):  # more steps would be other ones
-        return near.rerun_command
-    return f"{near.resume_command} steps={2 * result.config['steps']}   (more steps)"
+        return f"{trusting(result.config)}{near.rerun_command}"
+    return f"{trusting(result.config)}{near.resume_command} steps={2 * result.config['steps']}   (more steps)"

@@ -22,7 +22,7 @@ from vqclip.io.plain import plain_dict
 from vqclip.io.yaml_text import read_yaml
 from vqclip.paths import conf_dir
 
-__all__ = ["as_data", "literal", "own_loggers", "record_errors"]
+__all__ = ["as_data", "classes_in", "literal", "own_loggers", "record_errors", "trusting"]
 
 #: Modules whose public classes a record may name: the parts of a picture, and what watches it from inside the folder.
 _OWN = (
@@ -113,17 +113,34 @@ def record_errors(config: Mapping[str, Any], typed: Set[str], what: str, made_wi
     ]
 
 
+def classes_in(config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """What a config names by ``_target_``, with its dotted key."""
+    return ((key, value) for key, value in _leaves(config) if key.rpartition(".")[2] == "_target_")
+
+
+def trusting(config: Mapping[str, Any]) -> str:
+    """What stands before a command that goes on with a run of the user's own: its record is trusted then."""
+    packages = [package for *_, package in _not_trusted(config) if package]
+    before = [package for package in os.environ.get("VQCLIP_TRUST", "").split(",") if package]
+    return f"VQCLIP_TRUST={','.join(dict.fromkeys([*before, *packages]))} " if packages else ""
+
+
+def _not_trusted(config: Mapping[str, Any]) -> Iterator[tuple[str, Any, str]]:
+    """Classes that a record may not name, with their keys and the packages that could be trusted."""
+    known = {*sys.stdlib_module_names, "torch", "vqclip", "hydra", "omegaconf"}
+    for key, value in classes_in({name: part for name, part in config.items() if name != "logger"}):
+        if not _is_allowed(value) and not _is_trusted(value):
+            package = value.partition(".")[0] if isinstance(value, str) else ""
+            yield key, value, "" if package in known else package
+
+
 def _class_errors(config: Mapping[str, Any], what: str) -> Iterator[tuple[str, str]]:
-    for key, value in _leaves({name: part for name, part in config.items() if name != "logger"}):
-        if key.rpartition(".")[2] != "_target_" or _is_allowed(value) or _is_trusted(value):
-            continue
-        package = value.partition(".")[0] if isinstance(value, str) else ""
-        known = {*sys.stdlib_module_names, "torch", "vqclip", "hydra", "omegaconf", ""}
+    for key, value, package in _not_trusted(config):
         yield (
             key,
             f"{key}={value}: {what} names a class that is not vqclip's. A record may name vqclip's own classes and "
             f"torch.optim's, since it may come from a stranger. If you trust it: {key}={value} on the command line"
-            + (f", or once and for all VQCLIP_TRUST={package}" if package not in known else ""),
+            + (f", or once and for all VQCLIP_TRUST={package}" if package else ""),
         )
 
 

@@ -33,7 +33,7 @@ from vqclip.schedules import schedule
 from vqclip.search import Search
 from vqclip.targets import targets_of
 
-__all__ = ["build"]
+__all__ = ["build", "made"]
 
 _log = logging.getLogger(__name__)
 
@@ -79,10 +79,10 @@ def build(plan: RunPlan) -> LatentOptimisation:
         return make(**start)
 
 
-def _made(settings: Mapping[str, Any], group: str) -> Any:
-    """The object of a group; what a function made is known only now."""
+def made(settings: Mapping[str, Any], group: str, path: str = "") -> Any:
+    """The object of a group, or at ``path`` in it; what a function made is known only now."""
     part = instantiate(settings)
-    if errors := list(class_errors(type(part), settings["_target_"], group, group)):
+    if errors := list(class_errors(type(part), settings["_target_"], group, path or group)):
         raise UserError("\n".join(errors))
     return part
 
@@ -101,7 +101,7 @@ def _objective(settings: Mapping[str, Any]) -> Any:
     for name, term in (settings.get("terms") or {}).items():
         with _of_term(name):
             terms[name] = instantiate(term)
-    return _made({**settings, **({"terms": terms} if terms else {})}, "loss")
+    return made({**settings, **({"terms": terms} if terms else {})}, "loss")
 
 
 def _parts(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -110,14 +110,14 @@ def _parts(config: Mapping[str, Any]) -> dict[str, Any]:
     lr, clip = schedule(optimizer.pop("lr")), optimizer.pop("clip", None)
     return {
         "steps": config["steps"],
-        "latent_kind": _made(config["latent"], "latent"),
-        "augmentations": _made(config["augmentations"], "augmentations"),
-        "noise": _made(config["noise"], "noise"),
+        "latent_kind": made(config["latent"], "latent"),
+        "augmentations": made(config["augmentations"], "augmentations"),
+        "noise": made(config["noise"], "noise"),
         "objective": _objective(config["loss"]),
         "optimizer": instantiate({**optimizer, "lr": lr.start}, _partial_=True),
         "lr": lr,
         "clip": clip,
-        "search": _made(config["search"], "search") if config.get("search") else Search(),
+        "search": made(config["search"], "search") if config.get("search") else Search(),
         "picture_chunk": config["memory"]["picture_chunk"],
         "crop_chunk": config["memory"]["crop_chunk"],
     }
@@ -147,13 +147,22 @@ def _start(config: Mapping[str, Any], context: InitContext) -> dict[str, Any]:
     """The latents that the run begins at, and what of a picture stays as it is."""
     settings = dict(config["init"])
     tries = settings.pop("best_of", 1)
-    init = _made(settings, "init")
+    init = made(settings, "init")
     keep = init.keep(context) if hasattr(init, "keep") else None
+
+    def latents(start: InitContext) -> Tensor:
+        """Of the start, which one's own may have got wrong."""
+        z, wanted = init(start), (len(start.texts), *start.shape)
+        if not isinstance(z, Tensor) or z.shape != wanted:
+            what = list(z.shape) if isinstance(z, Tensor) else type(z).__name__
+            raise UserError(f"init: {settings['_target_']} gave {what}. Allowed: latents of {list(wanted)}, [B,C,h,w]")
+        return z
+
     return {
-        "z0": best_of(init, context, tries) if tries > 1 else init(context),
+        "z0": best_of(latents, context, tries) if tries > 1 else latents(context),
         "keep": keep,
         # Below 0, where no try of best_of draws its numbers.
-        "starts": lambda number: init(replace(context, rng=StepRandom(context.rng.seeds, -number))),
+        "starts": lambda number: latents(replace(context, rng=StepRandom(context.rng.seeds, -number))),
     }
 
 

@@ -13,7 +13,6 @@ import torch
 from omegaconf import DictConfig
 from pytorch_lightning.loggers import Logger, MLFlowLogger, WandbLogger
 
-from vqclip.config.instantiate import instantiate
 from vqclip.config.resolve import picture_config, resolved, without_secrets
 from vqclip.errors import UserError
 from vqclip.io.quiet import quiet_lightning
@@ -21,7 +20,7 @@ from vqclip.loggers import log_begin, log_result
 from vqclip.loggers.open import open_loggers
 from vqclip.module import LatentOptimisation, optimisation
 from vqclip.prompts import parse
-from vqclip.runs.build import build
+from vqclip.runs.build import build, made
 from vqclip.runs.checkpoint import read_checkpoint
 from vqclip.runs.endings import is_pruned
 from vqclip.runs.evaluate import judge_guided, judge_pictures
@@ -149,8 +148,8 @@ def _records(plan: RunPlan, provenance: Provenance) -> list[dict[str, Any]]:
 
 
 def _callbacks(plan: RunPlan) -> list[pl.Callback]:
-    configured = [instantiate(callback) for callback in (plan.config["callbacks"] or {}).values() if callback]
-    return [*configured, *plan.callbacks]
+    configured = {name: callback for name, callback in (plan.config["callbacks"] or {}).items() if callback}
+    return [*(made(one, "callbacks", f"callbacks.{name}") for name, one in configured.items()), *plan.callbacks]
 
 
 def _begin(report: Report, provenance: Provenance, trainer: pl.Trainer, loggers: Mapping[str, Logger]) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 
+from vqclip.config.records import trusting
 from vqclip.errors import NO_ROOM, UserError
 from vqclip.runs.folder import RunFolder
 from vqclip.runs.plan import RunPlan
@@ -78,26 +79,27 @@ def keep_report(
             # Before the config that names the files: a resumed record reads only files whose hashes it has.
             run.write_report({**report.content, "weights": own_weights(plan.config), "inputs": inputs(plan.config)})
         run.write_config(plan.recorded)
-        with _failures(report, run):
+        with _failures(report, plan):
             yield report
             if not run.is_there():
                 raise RunError(f"{run}: the folder was removed while the run went on. Try: the same command again")
             report.write()
     except (KeyboardInterrupt, SystemExit):
         _end(report, status=INTERRUPTED)
-        _log.warning("stopped. To go on: %s", run.resume_command)
+        _log.warning("stopped. To go on: %s%s", trusting(plan.config), run.resume_command)
         raise
 
 
 @contextmanager
-def _failures(report: Report, run: RunFolder) -> Iterator[None]:
+def _failures(report: Report, plan: RunPlan) -> Iterator[None]:
     """Whatever ends a run that has begun, except for signals, in its report and its log."""
+    run = report.run
     try:
         yield
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:
-        explained = _explained(error, run)
+        explained = _explained(error, run, plan)
         _end(report, status=FAILED, error=str(explained) if isinstance(explained, UserError) else _named(explained))
         with suppress(OSError):
             if run.is_there():
@@ -122,21 +124,22 @@ def _named(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def _is_of_lightnings_callbacks(error: BaseException) -> bool:
-    """Whether one of them refuses to go on: an EarlyStopping on a number that nobody has logged, say."""
+def _is_lightnings(error: BaseException) -> bool:
+    """Whether it refuses to go on: an EarlyStopping on a number that nobody has logged, a plugin beside a precision."""
     *_, (frame, _) = traceback.walk_tb(error.__traceback__)
-    return isinstance(error, RuntimeError) and frame.f_globals["__name__"].startswith("pytorch_lightning.callbacks.")
+    refuse = ("pytorch_lightning.callbacks.", "pytorch_lightning.trainer.connectors.")
+    return isinstance(error, RuntimeError | ValueError) and frame.f_globals["__name__"].startswith(refuse)
 
 
-def _explained(error: BaseException, run: RunFolder) -> BaseException:
+def _explained(error: BaseException, run: RunFolder, plan: RunPlan) -> BaseException:
     """What the system or Lightning refuses, in a sentence; anything else as it is."""
-    if isinstance(error, MisconfigurationException) or _is_of_lightnings_callbacks(error):
+    if isinstance(error, MisconfigurationException) or _is_lightnings(error):
         return UserError(f"callbacks or trainer: Lightning refuses it: {' '.join(str(error).split())}")
     if not isinstance(error, OSError) or error.errno not in NO_ROOM | _NO_ENTRY:
         return error
     if not run.is_there():
         return RunError(f"{run}: the folder was removed while the run went on. Try: the same command again")
-    where = error.filename or run
+    where, go_on = error.filename or run, f"{trusting(plan.config)}{run.resume_command}"
     if error.errno in NO_ROOM:
-        return RunError(f"{where}: no space left. What was written is kept; with space, go on: {run.resume_command}")
-    return RunError(f"{where}: {error.strerror}. What was written is kept. To go on: {run.resume_command}")
+        return RunError(f"{where}: no space left. What was written is kept; with space, go on: {go_on}")
+    return RunError(f"{where}: {error.strerror}. What was written is kept. To go on: {go_on}")

@@ -54,7 +54,7 @@ def make_trainer(
     return pl.Trainer(
         **arguments,
         plugins=plugins,
-        default_root_dir=str(folder),
+        default_root_dir=str(folder.absolute()),
         max_steps=steps_within(limit, config["steps"]),
         max_epochs=-1,
         val_check_interval=config["snapshot_every"],
