@@ -289,6 +289,12 @@ def test_slips_of_the_finger_are_answered_by_the_scan(argv, message):
         parse_arguments(argv)
 
 
+def test_a_class_of_ones_own_replaces_the_noise_whole():
+    """The command line translates a word before and while it is composed."""
+    words = as_hydra_takes_it(["noise={_target_: mine.Noise, strength: 2}"])
+    assert resolved(compose(words))["noise"] == {"_target_": "mine.Noise", "strength": 2}
+
+
 def test_null_means_none_where_it_can():
     cfg = compose(["noise=null", "callbacks=null", "logger=null", "experiment=null", "debug=null"])
     assert cfg.noise.factor == 0 and cfg.callbacks == {} and cfg.logger == {}

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from vqclip.errors import UserError
+from vqclip.errors import UserError, shown
 from vqclip.prompts import parse_prompts
 from vqclip.schedules import ever, schedule
 
@@ -200,8 +200,8 @@ def _devices(trainer: Mapping[str, Any]) -> Iterator[str]:
     one = devices in (1, "1", "auto") and devices is not True
     if not one and not (isinstance(devices, list) and len(devices) == 1 and type(devices[0]) is int):
         yield (
-            f"trainer.devices={devices}: one job uses one device; more devices are more jobs. Allowed: 1, auto, or [2] "
-            "for the third one. Try: trainer.devices=1, and -m hydra/launcher=workers for several"
+            f"trainer.devices={shown(devices)}: one job uses one device; more devices are more jobs. Allowed: 1, auto, "
+            "or [2] for the third one. Try: trainer.devices=1, and -m hydra/launcher=workers for several"
         )
 
 

@@ -217,8 +217,8 @@ def _names_errors(
         elif name in given_by_us:
             yield f"{path}.{name}: vqclip gives it itself. Try: '~{path}.{name}'"
         elif name not in names and name not in known and not open_ended:
-            near = closest(name, names)
-            yield f"{path}.{name}: {target} takes no such argument.{near or ' Allowed: ' + ', '.join(names[:12])}"
+            near = closest(name, names) or f" Allowed: {', '.join(names[:12]) or 'none'}"
+            yield f"{path}.{name}: {target} takes no such argument.{near}"
     if group:
         missing = [
             name

@@ -42,7 +42,8 @@ def refusals(config: Mapping[str, Any]) -> Iterator[str]:
     trainer = config["trainer"]
     elsewhere = trainer["accelerator"] not in ("auto", "cpu") or trainer["devices"] != 1
     if set(trainer) - set(TRAINER.keys) or elsewhere:
-        yield from _tried("trainer", trainer, lambda: _trainer(trainer), " Try: trainer=cpu" if elsewhere else "")
+        make = find("pytorch_lightning.Trainer")  # imported first, since that sets how much it says
+        yield from _tried("trainer", trainer, lambda: _trainer(make, trainer), " Try: trainer=cpu" if elsewhere else "")
 
 
 def _is_foreign(value: Mapping[str, Any], prefix: str) -> bool:
@@ -64,10 +65,10 @@ def _optimizer(value: Mapping[str, Any]) -> Any:
     find(value["_target_"])([latent], **arguments).step(lambda: (gradient * latent).sum())
 
 
-def _trainer(value: Mapping[str, Any]) -> Any:
+def _trainer(make: Callable[..., Any], value: Mapping[str, Any]) -> Any:
     off = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
     lightning = {name: item for name, item in value.items() if name not in OURS}
-    return find("pytorch_lightning.Trainer")(**lightning, **off, max_epochs=-1, max_steps=1)
+    return make(**lightning, **off, max_epochs=-1, max_steps=1)
 
 
 def _tried(path: str, value: Mapping[str, Any], make: Callable[[], Any], instead: str = "") -> Iterator[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from vqclip.config.kinds import Scheduled
 from vqclip.config.names import ASSIGNED, choice_of, inside, key_at, takes_more
@@ -38,7 +38,8 @@ def as_hydra_takes_it(overrides: Sequence[str]) -> list[str]:
         UserError: null for a group that a run cannot do without.
     """
     swept = [match[2] for match in map(ASSIGNED.fullmatch, overrides) if match and _is_swept_group(match[2], match[3])]
-    return [word for override in overrides for word in _as_taken(override, swept)]
+    added = {override.partition("=")[0] for override in overrides if override[:1] == "+"}
+    return [word for override in overrides for word in _as_taken(override, swept, added)]
 
 
 def _is_swept(value: str) -> bool:
@@ -59,8 +60,8 @@ def _depends_on(key: str, groups: Sequence[str]) -> bool:
     return "." in key and bool(key_at(key)) and any(group.partition("/")[0] in chosen for group in groups)
 
 
-def _as_taken(override: str, swept: Sequence[str]) -> list[str]:
-    if override[:1] == "~" and override[1:] in _NULL_IS_NONE:
+def _as_taken(override: str, swept: Sequence[str], added: Collection[str]) -> list[str]:
+    if override[:1] == "~" and override[1:] in _NULL_IS_NONE and f"+{override[1:]}" not in added:
         return [_without(override[1:])]
     match = ASSIGNED.fullmatch(override)
     if not match:
