@@ -130,7 +130,7 @@ class Interpolation(pl.Callback):
 
         recorder = Recorder.of(trainer)
         module = optimisation(pl_module)
-        stops = [Keyframe(z.to(module.device), module.picture) for z in recorder.best_latents()]
+        stops = [Keyframe(z.to(module.device), module.picture) for z in recorder.snapshots.best_latents()]
         if 1 < len(stops) <= self.most:
             total = self.frames * (len(stops) - 1) + 1
             frames = bar(frames_between(stops, total, self.mode), desc="interpolating", total=total, unit="frame")

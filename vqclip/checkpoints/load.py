@@ -18,7 +18,7 @@ import torch
 from vqclip.checkpoints.architecture import check_fit, quiet_construction
 from vqclip.checkpoints.cards import Card, local_path, make_card
 from vqclip.checkpoints.classes import build_class, takes_path
-from vqclip.checkpoints.tensors import Weights, open_tensors
+from vqclip.checkpoints.tensors import Weights
 from vqclip.io.files import sha256 as sha256_of
 from vqclip.paths import cache_dir
 
@@ -70,23 +70,16 @@ def load_perceptor(name: str, card: Mapping[str, Any]) -> CLIPPerceptor:
 
 
 def load_prior(path: str) -> Prior:
-    """The prior of a pair, with ``tokenize`` (texts → its token ids) and ``sha256``.
-
-    A prior reads the words of its pair's perceptor: the vocabulary is that of ``perceptor.safetensors`` beside it.
-    """
+    """The prior of a pair, with ``sha256`` of its file."""
     return _load_prior(str(local_path(path)))
 
 
 @cache
 def _load_prior(path: str) -> Prior:
     from vqclip.models.prior import Prior
-    from vqclip.models.tokenizer import CompactTokenizer
 
     with torch.random.fork_rng(devices=[]):
         prior = Prior.load(path)
-    perceptor = open_tensors(Path(path).with_name("perceptor.safetensors"))
-    ids = perceptor.get("token_ids") if "token_ids" in perceptor.shapes else None
-    prior.tokenize = CompactTokenizer(ids, perceptor.shapes["positional_embedding"][0])
     prior.sha256 = sha256_of(Path(path))
     return prior
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from vqclip.cli.arguments import FLAGS, ToolParser
+from vqclip.config.targets import group_names
 from vqclip.io.files import refuse_endless
 from vqclip.paths import conf_dir
 
@@ -153,8 +154,7 @@ def _keys(current: str, words: Sequence[str]) -> Iterator[str]:
     from vqclip.errors import UserError
 
     mark = current[: len(current) - len(current.lstrip("+~"))]
-    for folder in sorted(path for path in conf_dir().rglob("*") if path.is_dir()):
-        yield f"{mark}{folder.relative_to(conf_dir())}="
+    yield from (f"{mark}{group}=" for group in group_names())
     chosen = [word for word in words if re.match(r"\+?\w", word) and (conf_dir() / _key_of(word)).is_dir()]
     try:
         node: Any = compose(chosen)

@@ -7,9 +7,8 @@ import textwrap
 from collections.abc import Iterator, Sequence
 
 from vqclip.config.reference import groups, rows, summary
-from vqclip.config.targets import choices_of
+from vqclip.config.targets import choices_of, group_names
 from vqclip.errors import UserError, closest
-from vqclip.paths import conf_dir
 
 __all__ = ["help_page"]
 
@@ -77,8 +76,8 @@ def help_page(about: Sequence[str] = ()) -> str:
 
 def _chosen_groups() -> list[str]:
     """Groups with choices, those of the schema first."""
-    others = sorted(str(path.relative_to(conf_dir())) for path in conf_dir().rglob("*") if path.is_dir())
-    return [group for group in dict.fromkeys([*groups(), *others]) if group and group != "hydra" and choices_of(group)]
+    names = dict.fromkeys([*groups(), *group_names()])
+    return [name for name in names if name not in ("", "hydra") and choices_of(name)]
 
 
 def _wrapped(name: str, text: str) -> Iterator[str]:

@@ -18,9 +18,9 @@ from typing import Any
 from PIL import Image
 
 from vqclip.compare.curves import POINTS, curves_of
-from vqclip.compare.pictures import Picture, distinct_values, flatten, format_value
+from vqclip.compare.pictures import Picture, distinct_values, format_value
 from vqclip.compare.table import table, table_row
-from vqclip.config.resolve import picture_config
+from vqclip.config.resolve import flatten, picture_config
 
 __all__ = ["render_page"]
 

@@ -10,14 +10,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from vqclip.config.resolve import picture_config
+from vqclip.config.resolve import flatten, picture_config
 from vqclip.errors import UserError
 from vqclip.io.files import read_text
 from vqclip.io.yaml_text import read_yaml
 from vqclip.runs.folder import RunFolder
 from vqclip.runs.status import WITH_PICTURES
 
-__all__ = ["Picture", "axes", "command_of", "distinct_values", "find_runs", "flatten", "format_value", "read_pictures"]
+__all__ = ["Picture", "axes", "command_of", "distinct_values", "find_runs", "format_value", "read_pictures"]
 
 
 @dataclass(frozen=True)
@@ -150,16 +150,6 @@ def axes(pictures: Sequence[Picture]) -> list[str]:
             kept.append(key)
             groups = refined
     return kept
-
-
-def flatten(config: Mapping[str, Any], path: str = "") -> dict[str, Any]:
-    found = {}
-    for key, value in config.items():
-        if isinstance(value, Mapping) and value:
-            found |= flatten(value, f"{path}{key}.")
-        else:
-            found[f"{path}{key}"] = value
-    return found
 
 
 def format_value(value: Any) -> str:

@@ -13,8 +13,8 @@ from hydra.errors import HydraException, MissingConfigException
 
 from vqclip.config.grammar import quote
 from vqclip.config.names import example_of, key_at, owners_of, unknown_key
-from vqclip.config.own_files import broken_files, groups
-from vqclip.config.targets import choices_of, one_of
+from vqclip.config.own_files import broken_files
+from vqclip.config.targets import choices_of, group_names, one_of
 from vqclip.errors import closest
 from vqclip.paths import conf_dir
 
@@ -48,15 +48,15 @@ def explain(error: Exception, config_dir: str | None = None, overrides: Sequence
             key = inner[1]
         if owners := owners_of(key):
             return f"{key}: belongs to {' or '.join(owners)}, which is not chosen. Try: {owners[0]} {key}=…"
-        if "override" in found[0] and key in groups():
+        if "override" in found[0] and key in group_names():
             return f"{key}: nothing is chosen of that group yet. Try: '+{key}=[NAME]'"
         if "append" in found[0]:
             return f"{key}: is there already, + is for what is not. Try: {key}=VALUE"
-        return unknown_key(key, groups())
+        return unknown_key(key, group_names())
     if found := re.search(r"Multiple values for (\S+)\. .* 'override \S+: (.+?)'", text):
         return f"{found[1]}: is chosen already, + is for what is not. Try: {shlex.quote(f'{found[1]}={found[2]}')}"
     if found := re.search(r"Key '([^']+)' is not in struct full_key: (\S+)", text):
-        return unknown_key(found[2], groups())
+        return unknown_key(found[2], group_names())
     if wrong := next(_no_choices(overrides), None):
         return wrong
     return _of_a_value(text, overrides) or _of_a_file(error, text, config_dir)
@@ -80,7 +80,7 @@ def _no_choices(overrides: Sequence[str]) -> Iterator[str]:
             continue
         value, key = override.value(), override.key_or_group.partition("@")[0]
         names = value if isinstance(value, list) else [value]
-        if key in groups() and not override.is_sweep_override() and not all(isinstance(name, str) for name in names):
+        if key in group_names() and not override.is_sweep_override() and not all(isinstance(n, str) for n in names):
             yield f"{line}: chooses nothing. {one_of(key, ', or your own in --config-dir DIR')}"
 
 

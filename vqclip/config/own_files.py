@@ -12,15 +12,11 @@ from omegaconf import DictConfig
 
 from vqclip.config.names import unknown_key
 from vqclip.config.schema import ROOT
+from vqclip.config.targets import group_names
 from vqclip.io.yaml_text import read_yaml
 from vqclip.paths import conf_dir
 
-__all__ = ["broken_files", "endless_files", "groups", "misplaced_keys"]
-
-
-def groups() -> list[str]:
-    """The config groups as shipped, those within others too."""
-    return [str(path.relative_to(conf_dir())) for path in conf_dir().rglob("*") if path.is_dir()]
+__all__ = ["broken_files", "endless_files", "misplaced_keys"]
 
 
 def _own_files(config_dir: str | None) -> Iterator[Path]:
@@ -31,7 +27,7 @@ def _own_files(config_dir: str | None) -> Iterator[Path]:
 
 def endless_files(config_dir: str) -> Iterator[str]:
     """Files of the user's own in which Hydra would read for ever: pipes, and aliases of aliases."""
-    for folder in ["", *groups()]:
+    for folder in ["", *group_names()]:
         for path in sorted((Path(config_dir) / folder).glob("*.yaml")):
             try:
                 if not path.is_dir() and not stat.S_ISREG(path.stat().st_mode):
@@ -77,7 +73,7 @@ def misplaced_keys(cfg: DictConfig, config_dir: str | None) -> list[str]:
             )
         else:
             at = f"{where}: " if where else ""
-            errors.append(f"{at}{unknown_key(key, groups())}")
+            errors.append(f"{at}{unknown_key(key, group_names())}")
     return errors
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from vqclip.config.compose import compose
+from vqclip.config.resolve import leaves
 from vqclip.errors import UserError
 from vqclip.io.files import sha256
 from vqclip.io.latents import digest as latents_digest
@@ -115,7 +116,7 @@ def record_errors(config: Mapping[str, Any], typed: Set[str], what: str, made_wi
 
 def classes_in(config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """What a config names by ``_target_``, with its dotted key."""
-    return ((key, value) for key, value in _leaves(config) if key.rpartition(".")[2] == "_target_")
+    return ((key, value) for key, value in leaves(config) if key.rpartition(".")[2] == "_target_")
 
 
 def trusting(config: Mapping[str, Any]) -> str:
@@ -167,7 +168,7 @@ def _is_allowed(target: Any) -> bool:
 
 
 def _interpolation_errors(config: Mapping[str, Any], what: str) -> Iterator[tuple[str, str]]:
-    for key, value in _leaves(config):
+    for key, value in leaves(config):
         group, _, rest = key.partition(".")
         if group == "prompts" and rest.partition(".")[0] in _PROMPTS:
             continue
@@ -272,14 +273,3 @@ def _is_ours(key: str, name: str, card: Mapping[str, Any]) -> bool:
         if all(shipped.get(word) == card.get(word) for word in ("urls", "file", "sha256")):
             return True
     return False
-
-
-def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Everything in plain data that is neither mapping nor list, with its dotted key; empty ones too."""
-    items = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
-    for key, item in items:
-        dotted = f"{path}.{key}" if path else str(key)
-        if isinstance(item, Mapping | list) and item and key != "_target_":
-            yield from _leaves(item, dotted)
-        else:
-            yield dotted, item

@@ -16,7 +16,16 @@ from vqclip.errors import UserError
 from vqclip.io.plain import plain_dict
 from vqclip.prompts import expand_files
 
-__all__ = ["differences", "identity", "picture_config", "resolved", "time_varying", "without_secrets"]
+__all__ = [
+    "differences",
+    "flatten",
+    "identity",
+    "leaves",
+    "picture_config",
+    "resolved",
+    "time_varying",
+    "without_secrets",
+]
 
 
 def differences(one: Any, other: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
@@ -26,6 +35,28 @@ def differences(one: Any, other: Any, path: str = "") -> Iterator[tuple[str, Any
             yield from differences(one.get(key), other.get(key), f"{path}.{key}" if path else str(key))
     elif one != other:
         yield path, one, other
+
+
+def flatten(config: Mapping[str, Any], path: str = "") -> dict[str, Any]:
+    """Every value of a plain config that is no mapping, or an empty one, by its dotted key."""
+    found = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping) and value:
+            found |= flatten(value, f"{path}{key}.")
+        else:
+            found[f"{path}{key}"] = value
+    return found
+
+
+def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Everything in plain data that is neither mapping nor list, with its dotted key; empty ones too."""
+    items = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
+    for key, item in items:
+        dotted = f"{path}.{key}" if path else str(key)
+        if isinstance(item, Mapping | list) and item and key != "_target_":
+            yield from leaves(item, dotted)
+        else:
+            yield dotted, item
 
 
 def time_varying(config: Any, path: str = "") -> Iterator[str]:
@@ -93,7 +124,7 @@ def without_secrets(cfg: DictConfig, config: Mapping[str, Any]) -> dict[str, Any
     a run folder that was moved is known by them.  The links of a card do not: its weights are known by their sha256.
     """
     raw = plain_dict(cfg, resolve=False)
-    values = {OmegaConf.select(cfg, key) for key, text in _leaves(raw) if _ENVIRONMENT in text}
+    values = {OmegaConf.select(cfg, key) for key, text in leaves(raw) if _ENVIRONMENT in str(text)}
     values = {str(value) for value in values if value not in (None, "")}
     if not values:
         return {**config}
@@ -103,15 +134,6 @@ def without_secrets(cfg: DictConfig, config: Mapping[str, Any]) -> dict[str, Any
 
 
 _ENVIRONMENT = "${oc.env:"
-
-
-def _leaves(raw: Any, path: str = "") -> Iterator[tuple[str, str]]:
-    """Every text of a config by its dotted key."""
-    if isinstance(raw, str):
-        yield path, raw
-    items = raw.items() if isinstance(raw, Mapping) else enumerate(raw) if isinstance(raw, list) else ()
-    for key, value in items:
-        yield from _leaves(value, f"{path}.{key}" if path else str(key))
 
 
 def _with_names(raw: Any, value: Any, values: set[str]) -> Any:

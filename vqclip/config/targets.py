@@ -14,7 +14,17 @@ from vqclip.config.schema import CLASSES
 from vqclip.errors import closest, shown
 from vqclip.paths import conf_dir
 
-__all__ = ["PASSED_ON", "argument_errors", "choices_of", "class_errors", "is_for", "nested_errors", "one_of", "refusal"]
+__all__ = [
+    "PASSED_ON",
+    "argument_errors",
+    "choices_of",
+    "class_errors",
+    "group_names",
+    "is_for",
+    "nested_errors",
+    "one_of",
+    "refusal",
+]
 
 _STEPS = "a run has as many steps as `steps` says. Try: steps=100"
 _ONE_DEVICE = "one job uses one device; more devices are more jobs. Try: -m hydra/launcher=workers seed=0,1,2"
@@ -87,6 +97,11 @@ PASSED_ON = ("lr", "weight")
 
 #: What vqclip gives itself when it makes one: role → names.
 _GIVEN = {"optimizer": 1, "wandb.init": 0}
+
+
+def group_names() -> list[str]:
+    """The config groups as shipped, those within others too, in the order of their names."""
+    return sorted(str(path.relative_to(conf_dir())) for path in conf_dir().rglob("*") if path.is_dir())
 
 
 def choices_of(group: str) -> list[str]:

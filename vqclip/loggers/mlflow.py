@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from pytorch_lightning.loggers import MLFlowLogger
 
-from vqclip.config.resolve import picture_config
+from vqclip.config.resolve import flatten, picture_config
 from vqclip.errors import UserError
 from vqclip.io.images import pixels
 from vqclip.io.run_files import OwnedFolder, PictureFolder
@@ -124,8 +124,8 @@ def mlflow_logger(
         _ = logger.run_id
         if id is None:
             swept = {f"sweep.{key}": value for key, value in (sweep or {}).get("swept", {}).items()}
-            flat = dict(_flat(picture_config(config)))
-            logger.log_hyperparams({_plain(key): str(value) for key, value in {**flat, **swept}.items()})
+            settings = {**flatten(picture_config(config)), **swept}
+            logger.log_hyperparams({_plain(key): str(value) for key, value in settings.items()})
         return logger
 
     return _ask(uri, make)
@@ -173,14 +173,6 @@ def _parent(uri: str, experiment: str, group: str) -> str:
     runs = client.search_runs([place], f"tags.`{_SWEEP}` = '{group}'", max_results=1)
     run = runs[0] if runs else client.create_run(place, tags={_SWEEP: group}, run_name=group)
     return run.info.run_id
-
-
-def _flat(config: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(config, Mapping) and config:
-        for name, value in config.items():
-            yield from _flat(value, f"{key}.{name}" if key else str(name))
-    else:
-        yield key, config
 
 
 def _plain(name: str) -> str:

@@ -194,11 +194,12 @@ def _kept_outcome(report: Report, recorder: Recorder, trainer: pl.Trainer) -> It
         report.add(status=STOPPED_EARLY, reason=f"pruned {done}: {error}")
         recorder.pruned = error
     finally:
-        scored = zip(report.content["pictures"], recorder.best, recorder.last, strict=True)
+        taken = recorder.snapshots
+        scored = zip(report.content["pictures"], taken.best, taken.last, strict=True)
         report.add(
             steps=trainer.global_step,
             pictures=[{**picture, **({"best": best, "final": last} if last else {})} for picture, best, last in scored],
-            sha256=dict(sorted(recorder.digests.items())),
+            sha256=dict(sorted(taken.digests.items())),
         )
 
 

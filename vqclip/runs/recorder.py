@@ -6,7 +6,6 @@ from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.profilers import PassThroughProfiler
-from torch import Tensor
 
 from vqclip.module import LatentOptimisation, optimisation
 from vqclip.runs.checkpointer import Checkpointer
@@ -47,25 +46,6 @@ class Recorder(pl.Callback):
     def of(cls, trainer: pl.Trainer) -> Recorder:
         """The recorder of a run."""
         return next(callback for callback in callbacks_of(trainer) if isinstance(callback, cls))
-
-    @property
-    def best(self) -> list[dict]:
-        """Of each picture: step and scores of its best snapshot."""
-        return self.snapshots.best
-
-    @property
-    def last(self) -> list[dict]:
-        """Of each picture: step and scores of its newest snapshot."""
-        return self.snapshots.last
-
-    @property
-    def digests(self) -> dict[str, str]:
-        """sha256 of every picture written, by path in the folder."""
-        return self.snapshots.digests
-
-    def best_latents(self) -> list[Tensor]:
-        """The latent [C,h,w] of each picture's best snapshot."""
-        return self.snapshots.best_latents()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.began = True
