@@ -17,9 +17,11 @@ from safetensors import safe_open
 
 from vqclip.cli import main
 from vqclip.errors import UserError
-from vqclip.io.motion import BORDERS, moved
+from vqclip.io.motion import moved
 from vqclip.io.video import read_frames, write_video
 from vqclip.runs.film import Film
+
+BORDERS = ("reflect", "wrap", "zeros")
 
 
 @pytest.fixture

@@ -115,11 +115,11 @@ def test_pixray_5_every_perceptor_is_asked_for_every_prompt(small_pair, generato
         include, exclude = own.encode_text(["a fox"]), own.encode_text(["blurry"])
         guides[name] = Guide(own, 0.5, Targets(include / include.norm(), exclude))
     module = make_module(networks=Networks(generator, guides))
-    both = module.on_crops(module.snapshot()[0], module.rng(0), 0.0, slice(None), backward=False, noisy=False)
+    both = module.on_crops(module.snapshot()[0], module.rng(0), 0.0, slice(None), backward=False)
     each = []
     for own in guides.values():
         alone = make_module(networks=Networks(generator, {"only": Guide(own.perceptor, 1.0, own.targets)}))
-        each.append(alone.on_crops(alone.snapshot()[0], alone.rng(0), 0.0, slice(None), backward=False, noisy=False))
+        each.append(alone.on_crops(alone.snapshot()[0], alone.rng(0), 0.0, slice(None), backward=False))
     for term in ("include", "exclude"):
         torch.testing.assert_close(both[term], (each[0][term] + each[1][term]) / 2)
         assert not torch.allclose(each[0][term], each[1][term])

@@ -237,6 +237,15 @@ def test_the_arguments_of_classes_are_bound_to_their_signatures():
     assert cfg.optimizer == {"_target_": "torch.optim.SGD", "lr": 0.1, "momentum": 0.9, "clip": 1}
 
 
+def test_the_reference_has_every_class_with_the_defaults_of_its_own_choice():
+    told = [{row.key.doc for row in found} for group in groups() for _, found in rows(group)]
+    for target, group in CLASSES.items():
+        docs = {key.doc for key in group.keys.values() if isinstance(key, Key)}
+        assert any(docs <= of for of in told), target
+    defaults = {title.partition(":")[0]: {row.path: row.default for row in found} for title, found in rows("init")}
+    assert defaults["init=sine"]["init.std"] == "0.5" and defaults["init=noise"]["init.std"] == "4"
+
+
 @pytest.mark.parametrize("group", groups())
 def test_the_reference_of_every_group(group):
     page = reference(group)

@@ -53,7 +53,6 @@ class Guidance:
         pictures: slice,
         chunks: Callable[[int], list[slice]],
         backward: bool,
-        noisy: bool = True,
     ) -> dict[str, Tensor]:
         """Crop terms of ``pictures``: name → mean over crops and guides, sum over places, [n], detached.
 
@@ -61,12 +60,12 @@ class Guidance:
             image: [n,3,H,W] in [0,1].
             view: what a term may look at, without crops.
             chunks: from a number of pictures to slices of the crops, each looked at in one go.
-            backward: add the gradient of their weighted sum to ``image.grad``, a chunk of crops at a time.
-            noisy: with noise on the crops.
+            backward: add the gradient of their weighted sum to ``image.grad``, a chunk of crops at a time, with noise
+                on the crops; a score has neither.
         """
         totals: dict[str, Tensor] = {}
         for place in self.places(view.progress):
-            self._on_place(place, image, rng, view, pictures, chunks, backward, noisy, totals)
+            self._on_place(place, image, rng, view, pictures, chunks, backward, totals)
         return totals
 
     def places(self, t: float) -> list[Region | None]:
@@ -82,7 +81,6 @@ class Guidance:
         pictures: slice,
         chunks: Callable[[int], list[slice]],
         backward: bool,
-        noisy: bool,
         totals: dict[str, Tensor],
     ) -> None:
         part, rng = part_of(image, place), rng.of(place)
@@ -92,7 +90,7 @@ class Guidance:
         leaf = padded.detach().requires_grad_(backward)  # as the image is: one transform, many chunks
         for guide in self.guides.values():
             size = guide.perceptor.input_size
-            noise = self.noise.draw(rng, count, size, view.progress) if noisy else None
+            noise = self.noise.draw(rng, count, size, view.progress) if backward else None
             targets = dict(guide.targets.at(view.progress))[place].of(pictures)
             for chunk in chunks(len(image)):
                 vectors = guide.encode(self.crops(leaf, draw, noise, size, chunk))

@@ -175,15 +175,10 @@ class LatentOptimisation(pl.LightningModule):
             image.backward(leaf.grad)
         return terms | {name: value.detach() for name, value in picture_terms.items()}
 
-    def on_crops(
-        self, image: Tensor, rng: StepRandom, t: float, pictures: slice, backward: bool, noisy: bool = True
-    ) -> dict[str, Tensor]:
-        """Crop terms of ``image`` [n,3,H,W]: name → mean over crops and guides, [n], detached.
-
-        With ``backward``, the gradient of their weighted sum is added to ``image.grad``, a chunk of crops at a time.
-        """
+    def on_crops(self, image: Tensor, rng: StepRandom, t: float, pictures: slice, backward: bool) -> dict[str, Tensor]:
+        """Crop terms of ``image`` [n,3,H,W]: see :meth:`Guidance.terms`."""
         view = self.view(image.detach(), self.latent[pictures].detach(), t, pictures)
-        return self.guidance.terms(image, rng, view, pictures, self.chunks.crops, backward, noisy)
+        return self.guidance.terms(image, rng, view, pictures, self.chunks.crops, backward)
 
     @property
     def guidance(self) -> Guidance:
@@ -288,6 +283,6 @@ class LatentOptimisation(pl.LightningModule):
 
     def _snapshot(self, shown: Tensor, pictures: slice) -> tuple[Tensor, dict[str, Tensor], Tensor]:
         image = self.ahead.picture(self, shown, pictures)
-        terms = self.on_crops(image, self.rng(SCORE_STEP, pictures), 1.0, pictures, backward=False, noisy=False)
+        terms = self.on_crops(image, self.rng(SCORE_STEP, pictures), 1.0, pictures, backward=False)
         rng, t = self.rng(self.global_step, pictures), self.progress(min(self.global_step, self.steps - 1))
         return image, terms, self.guidance.one_crop(image, rng, t)

@@ -139,10 +139,10 @@ WAITING: dict[str, Wait] = {
 }
 
 
-def put_off(waiting: Mapping[str, Wait] = WAITING) -> None:
-    """Let these packages wait, where nothing has imported them yet.  A second call changes nothing."""
+def put_off() -> None:
+    """Let the packages wait, where nothing has imported them yet.  A second call changes nothing."""
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
-        sys.meta_path.insert(0, _Finder(waiting))
+        sys.meta_path.insert(0, _Finder())
 
 
 @cache
@@ -197,21 +197,18 @@ def _wake(module: ModuleType) -> None:
 
 
 class _Finder(MetaPathFinder):
-    def __init__(self, waiting: Mapping[str, Wait]):
-        self.waiting = waiting
-
     def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
         parent = sys.modules.get(name.rpartition(".")[0])
         if isinstance(parent, _Package) and not parent.__dict__["_vqclip_wait"].submodules:
             _wake(parent)
             if name in sys.modules:
                 return ModuleSpec(name, _There(sys.modules[name]))
-        if name not in self.waiting:
+        if name not in WAITING:
             return None
         spec = PathFinder.find_spec(name, path, target)
         if spec is None or spec.loader is None:
             return None
-        spec.loader = _Waiting(spec.loader, self.waiting[name])
+        spec.loader = _Waiting(spec.loader, WAITING[name])
         return spec
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from vqclip.config.names import classes_of
 from vqclip.config.nodes import Group, Key, Named, Node, Target
-from vqclip.config.schema import CLASSES, ROOT
+from vqclip.config.schema import ROOT
 from vqclip.config.targets import choices_of
 from vqclip.io.yaml_text import read_yaml
 from vqclip.paths import conf_dir
@@ -38,61 +40,55 @@ def summary(group: str) -> str:
 def rows(group: str) -> list[tuple[str, list[Row]]]:
     """The keys of a group, as (title, rows): a title for each class that the group chooses from."""
     if not group:
-        return [("", [Row(name, key, _default("", name)) for name, key in ROOT.keys.items() if isinstance(key, Key)])]
-    return [(title, list(_rows(node, path))) for title, node, path in _parts(ROOT.keys[group], group)]
+        keys = [(name, key) for name, key in ROOT.keys.items() if isinstance(key, Key)]
+        return [("", [Row(name, key, _default("config.yaml", name)) for name, key in keys])]
+    return [(title, list(_rows(node, path, file))) for title, node, path, file in _parts(ROOT.keys[group], group)]
 
 
-def _parts(node: Node, path: str) -> Iterator[tuple[str, Group, str]]:
-    """The groups of keys that may stand at ``path``."""
+def _parts(node: Node, path: str) -> Iterator[tuple[str, Group, str, str]]:
+    """The groups of keys that may stand at ``path``, each with its title, its own path and the file of its defaults."""
     if isinstance(node, Group):
-        yield "", node, path
+        yield "", node, path, _file(path)
     role = node.of if isinstance(node, Named) else node
     if isinstance(role, Target):
-        for target, group in CLASSES.items():
-            if _belongs(target, role.group):
-                name = group.title.rpartition("=")[2] or target.rpartition(".")[2]
-                inside = group.title if "." in group.title else f"{path}.{name.lower()}" if role is not node else path
-                also = role.also if role.group == "optimizer" else {}
-                yield f"{group.title or name}: {group.doc}", Group(group.doc, {**group.keys, **also}), inside
+        terms = classes_of("terms") if role.group == "loss" else {}
+        for target, group in (classes_of(role.group) | terms).items():
+            name = group.title.rpartition("=")[2] or target.rpartition(".")[2]
+            inside = group.title if "." in group.title else f"{path}.{name.lower()}" if role is not node else path
+            keys = {**group.keys, **(role.also if role.group == "optimizer" else {})}
+            yield f"{group.title or name}: {group.doc}", Group(group.doc, keys), inside, _file(path, group.title)
 
 
-def _belongs(target: str, group: str) -> bool:
-    modules = {"optimizer": ["torch.optim"], "logger": ["loggers"], "loss": ["loss", "terms"]}
-    return any(f".{module}." in f".{target}" for module in modules.get(group, [group]))
-
-
-def _rows(node: Node, path: str) -> Iterator[Row]:
+def _rows(node: Node, path: str, file: str) -> Iterator[Row]:
     if isinstance(node, Key):
-        yield Row(path, node, _default(*path.split(".", 1)))
+        yield Row(path, node, _default(file, path))
     elif isinstance(node, Group):
         for name, inner in node.keys.items():
-            yield from _rows(inner, f"{path}.{name}")
+            yield from _rows(inner, f"{path}.{name}", file)
     elif isinstance(node, Named):
-        yield from _rows(node.of, f"{path}.NAME")
+        yield from _rows(node.of, f"{path}.NAME", file)
     else:
         for name, key in node.also.items():
             yield Row(f"{path}.{name}", key, "")
 
 
-def _default(group: str, name: str) -> str:
-    """The default as the shipped YAML has it, in the form of the command line."""
-    inside = {"checkpoints": "embedded", "init": "image" if name in ("path", "fit", "mask", "feather") else "prior"}
-    if name == "std":
-        inside["init"] = "sine"
+def _file(group: str, title: str = "") -> str:
+    """The shipped YAML with the defaults of a choice, ``init=image``; without one, of what the config begins with."""
     top = _shipped("config.yaml")
-    if not group or isinstance(top.get(group), Mapping):
-        node: Any = top.get(group) if group else top
-    else:
-        node = _shipped(f"{group}/{inside.get(group, 'default')}.yaml")
-    for part in name.split("."):
+    if isinstance(top.get(group), Mapping):
+        return "config.yaml"
+    chosen = next((entry[group] for entry in top["defaults"] if isinstance(entry, dict) and group in entry), "")
+    return re.sub("[=.]", "/", title or f"{group}={chosen}") + ".yaml"
+
+
+def _default(file: str, path: str) -> str:
+    """A key's default in a shipped YAML, in the form of the command line; empty where it has none."""
+    node = _shipped(file)
+    for part in path.split(".")[file.count("/") :]:
         node = node.get(part, "") if isinstance(node, Mapping) else ""
-    if node == "" or node == "???":
+    if node in ("", "???"):
         return ""
-    return (
-        {None: "null", True: "true", False: "false"}[node]
-        if node is None or node is True or node is False
-        else str(node)
-    )
+    return "null" if node is None else str(node).lower() if isinstance(node, bool) else str(node)
 
 
 @cache

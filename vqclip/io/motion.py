@@ -8,10 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["BORDERS", "moved"]
-
-#: What lies beyond the picture: black, its mirror image, or the picture again.
-BORDERS = ("reflect", "wrap", "zeros")
+__all__ = ["moved"]
 
 
 def moved(
@@ -23,6 +20,7 @@ def moved(
         zoom: what is in the middle becomes so many times as large.
         pan: pixels that the picture moves right and down.
         turn: degrees that it turns clockwise.
+        border: what lies beyond the picture: black (``zeros``), its mirror image (``reflect``), it again (``wrap``).
     """
     if zoom == 1 and pan == (0, 0) and turn % 360 == 0:
         return image  # to the last bit
