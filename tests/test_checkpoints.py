@@ -27,6 +27,7 @@ from taming.modules.diffusionmodules.model import Decoder, Encoder
 from taming.modules.vqvae.quantize import VectorQuantizer
 from torch import nn
 
+from vqclip import run
 from vqclip.checkpoints.catalogue import cards, pairs
 from vqclip.checkpoints.check import factor_of, validate_cards
 from vqclip.checkpoints.load import load_generator, load_perceptor
@@ -488,3 +489,15 @@ def test_a_file_is_hashed_again_only_where_it_changed(tmp_path):
     assert sha256(path) == first and _sha256.cache_info().hits == hits + 1
     path.write_bytes(b"another")
     assert sha256(path) == hashlib.sha256(b"another").hexdigest() != first
+
+
+def test_a_perceptor_that_is_null_is_left_out(tmp_path):
+    both = ["checkpoints/perceptors=[embedded,robust]", "checkpoints.perceptors.embedded=null", "logger=none"]
+    run("a fox", [*both, "size=[32,32]", "steps=1", "callbacks=none"], tmp_path / "run")
+    assert set(json.loads((tmp_path / "run" / "run.json").read_text())["weights"]) == {"generator", "robust", "prior"}
+
+
+@pytest.mark.parametrize("line,words", [("=null", "none chosen"), (".weight=0", "nothing guides")])
+def test_without_a_perceptor_nothing_runs(line, words, tmp_path):
+    with pytest.raises(UserError, match=rf"checkpoints\.perceptors: .*{words}\. Try: "):
+        run("a fox", [f"checkpoints.perceptors.embedded{line}"], tmp_path / "run")

@@ -19,6 +19,7 @@ EMBEDDED = Path(__file__).parents[1] / "vqclip" / "embedded" / "perceptor.safete
         ("a fox’s tree, a cat's hat", {}),
         ("a gru\u0308n castlé", {"grün": None, "castlé": "castle"}),
         ("红苹果", {"红苹果": None}),
+        ("🦊🍓 ☂", {"🦊": None, "🍓": None, "☂": None}),
         ("boys playing a zxqv", {"playing": None, "zxqv": None}),
     ],
 )
@@ -28,6 +29,13 @@ def test_unknown_words_and_their_nearest(text, missing):
 
 def test_a_perceptor_without_a_list_knows_all(tmp_path):
     assert unknown_words(["zxqv"], known_words(tmp_path / "rn50.safetensors")) == {}
+
+
+def test_a_run_says_of_which_text_the_end_is_not_read(tmp_path, capsys):
+    quiet = ["steps=1", "size=[32,32]", "logger=none", "callbacks=none"]
+    run(["a fox " * 15, "a fox " * 16], quiet, tmp_path / "run")
+    said = capsys.readouterr().err
+    assert said.count("a fox") == 6 and "embedded reads the first 30 tokens of a text" in said
 
 
 def test_a_run_says_so_and_goes_on(tmp_path, capsys):

@@ -35,8 +35,10 @@ def validate_cards(checkpoints: Mapping[str, Any]) -> list[str]:
     generator, perceptors = checkpoints.get("generator"), checkpoints.get("perceptors")
     if not generator:
         errors.append("checkpoints.generator: none chosen. Try: checkpoints/generator=embedded")
-    if not perceptors:
-        errors.append("checkpoints.perceptors: none chosen. Try: 'checkpoints/perceptors=[embedded]'")
+    cards = [card for card in (perceptors or {}).values() if card is not None]
+    if not any(not isinstance(card, Mapping) or card.get("weight", 1) for card in cards):
+        what = "all have weight 0, so that nothing guides" if cards else "none chosen"
+        errors.append(f"checkpoints.perceptors: {what}. Try: 'checkpoints/perceptors=[embedded]'")
     chosen = [("generator", (generator or {}).get("name") or "generator", generator)] if generator else []
     chosen += [("perceptor", name, card) for name, card in (perceptors or {}).items() if card is not None]
     for kind, name, content in chosen:

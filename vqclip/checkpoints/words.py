@@ -10,7 +10,8 @@ from pathlib import Path
 
 __all__ = ["known_words", "unknown_words"]
 
-_WORD = re.compile(r"(?<![^\W\d_])(?<![^\W\d_]['’])[^\W\d_]+")  # letters of any alphabet; of "fox's" the fox
+#: Letters of any alphabet, of "fox's" the fox; or a picture among the letters.
+_WORD = re.compile(r"(?<![^\W\d_])(?<![^\W\d_]['’])[^\W\d_]+|[\u2600-\u27bf\U0001f000-\U0001faff]")
 
 
 def known_words(weights: Path) -> frozenset[str]:

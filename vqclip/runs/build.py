@@ -23,6 +23,7 @@ from vqclip.errors import UserError
 from vqclip.guidance import Guide
 from vqclip.init import best_of
 from vqclip.memory import usable
+from vqclip.models.tokenizer import CompactTokenizer
 from vqclip.models.vqgan import VQGAN
 from vqclip.module import LatentOptimisation, Networks
 from vqclip.prompts import parse_prompts, texts_of
@@ -57,12 +58,14 @@ def build(plan: RunPlan) -> LatentOptimisation:
     generator.strip = config["memory"].get("strip")
     prompts = config["prompts"]
     include, extras, exclude = map(parse_prompts, (list(plan.prompts), prompts["extras"], prompts["exclude"]))
-    cards = config["checkpoints"]["perceptors"]
-    _say_unknown_words(cards, texts_of(*include, *extras, *exclude))
+    cards = {name: card for name, card in config["checkpoints"]["perceptors"].items() if card}
+    said = texts_of(*include, *extras, *exclude)
+    _say_unknown_words(cards, said)
     total = sum(card.get("weight", 1) for card in cards.values())
     guides = {}
     for name, card in cards.items():
         perceptor = load_perceptor(name, card).to(**_CANONICAL)
+        _say_what_is_not_read(name, perceptor, said)
         targets = targets_of(perceptor, include, extras, exclude, prompts)
         guides[name] = Guide(perceptor, card.get("weight", 1) / total, targets)
     networks = Networks(generator, guides, usable(config["memory"].get("devices")))
@@ -174,3 +177,14 @@ def _say_unknown_words(perceptors: Mapping[str, Mapping], texts: Sequence[str]) 
             near = (f'"{word}"' + (f" (nearest: {other})" if other else "") for word, other in missing.items())
             print(f"prompts: no word that {name} knows, it may draw something else: {', '.join(near)}", file=sys.stderr)
             return
+
+
+def _say_what_is_not_read(name: str, perceptor: Any, texts: Sequence[str]) -> None:
+    """One line about texts that are longer than a perceptor reads."""
+    tokenize = getattr(perceptor, "tokenize", None)
+    if not isinstance(tokenize, CompactTokenizer):
+        return
+    most = tokenize.context_length - 2  # without start and end
+    if long := [f'"{text[:40]}…"' for text in texts if len(tokenize.encode(text)) > most]:
+        what = f"prompts: {name} reads the first {most} tokens of a text (a word is one or more), and not the end of"
+        print(f"{what} {', '.join(long)}. Try: its last words in prompts.extras", file=sys.stderr)
