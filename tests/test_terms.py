@@ -2,7 +2,6 @@
 
 import json
 import re
-import subprocess
 import sys
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from ways import stands_break_and_rerun
 from vqclip import run
 from vqclip.checkpoints.cards import local_path
 from vqclip.checkpoints.load import load_generator, load_perceptor
+from vqclip.cli import main
 from vqclip.config.check import errors_in
 from vqclip.config.compose import compose
 from vqclip.config.instantiate import instantiate
@@ -177,17 +177,19 @@ def test_a_denoiser_that_nobody_reads_to_is_refused(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_a_terms_own_keys_are_typed_and_a_file_of_it_that_is_not_there_is_named(small_pair, tmp_path):
-    """The words of the command line, in a process of its own."""
-    vqclip = [sys.executable, "-m", "vqclip", "steps=2", "snapshot_every=2", "logger=none"]
+def test_a_terms_own_keys_are_typed_and_a_file_of_it_that_is_not_there_is_named(
+    small_pair, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
     for term, word, said in (
         ("saturation", "target=3", "Allowed: a number from 0 to 1"),
         ("saturation", "targt=3", "there is no such key"),
         ("perceptual", "path=gone.pth", "loss.terms.perceptual: path=gone.pth: there is no such file"),
     ):
-        words = [*vqclip, *small_pair, f"+loss/terms=[{term}]", f"loss.terms.{term}.{word}", "a fox"]
-        done = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path, timeout=600)
-        assert done.returncode == 2 and said in done.stderr and "Traceback" not in done.stderr
+        with pytest.raises(SystemExit) as stop:
+            main([*small_pair, f"+loss/terms=[{term}]", f"loss.terms.{term}.{word}", "a fox"])
+        message = capsys.readouterr().err
+        assert stop.value.code == 2 and said in message and "Traceback" not in message
 
 
 def test_a_denoiser_of_other_latents_or_no_denoiser_is_refused(small_pair, tmp_path):

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vqclip.checkpoints.cards import Card
+from vqclip.checkpoints.cards import Card, key_of
 from vqclip.checkpoints.catalogue import cards
 from vqclip.checkpoints.tensors import Weights
 from vqclip.errors import UserError
@@ -170,6 +170,5 @@ def _not_this_kind(card: Card, path: Path, shapes: Mapping[str, tuple[int, ...]]
     wanted = f"of {card.target}" if card.target else what[card.kind]
     message = f"{_where(card, path)} is not {wanted}: its tensors are {_some(list(shapes), ', ')}."
     if kind:
-        place = "checkpoints.generator" if kind == "generator" else "checkpoints.perceptors.NAME"
-        message += f" It looks like {what[kind]}. Try: {place}.path={card.path or path}"
+        message += f" It looks like {what[kind]}. Try: {key_of(kind, 'NAME')}.path={card.path or path}"
     return message

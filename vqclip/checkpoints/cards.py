@@ -17,7 +17,7 @@ from vqclip.io.plain import plain_dict
 from vqclip.io.yaml_text import read_yaml
 from vqclip.paths import cache_dir, conf_dir
 
-__all__ = ["CARD_KEYS", "Card", "arguments_of", "make_card"]
+__all__ = ["CARD_KEYS", "Card", "arguments_of", "key_of", "local_path", "make_card"]
 
 _PACKAGED = "pkg://vqclip/"
 
@@ -112,14 +112,18 @@ def _shipped_files() -> dict[str, dict[str, Any]]:
 CARD_KEYS = set(Card.__dataclass_fields__) - {"kind", "key", "target", "arguments"}
 
 
+def key_of(kind: str, name: str) -> str:
+    """A card's place in the config."""
+    return "checkpoints.generator" if kind == "generator" else f"checkpoints.perceptors.{name}"
+
+
 def make_card(kind: str, name: str, content: Mapping[str, Any]) -> Card:
-    key = "checkpoints.generator" if kind == "generator" else f"checkpoints.perceptors.{name}"
     if isinstance(content, DictConfig):
         content = plain_dict(content)
     known = {k: v for k, v in content.items() if k in CARD_KEYS and v is not None}
     if target := content.get("_target_"):
         known |= {"target": target, "arguments": arguments_of(content)}
-    return Card(**{**known, "kind": kind, "name": name, "key": key})
+    return Card(**{**known, "kind": kind, "name": name, "key": key_of(kind, name)})
 
 
 def arguments_of(content: Mapping[str, Any]) -> dict[str, Any]:

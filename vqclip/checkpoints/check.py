@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from vqclip.checkpoints.cards import CARD_KEYS, Card, local_path, make_card
+from vqclip.checkpoints.cards import CARD_KEYS, Card, key_of, local_path, make_card
 from vqclip.errors import closest
 from vqclip.io.files import refuse_endless
 from vqclip.paths import offline
@@ -51,7 +51,7 @@ def validate_cards(checkpoints: Mapping[str, Any]) -> list[str]:
 
 
 def card_errors(kind: str, name: str, card: Any) -> list[str]:
-    key = "checkpoints.generator" if kind == "generator" else f"checkpoints.perceptors.{name}"
+    key = key_of(kind, name)
     if not isinstance(card, Mapping):
         return [f"{key}={card}: a card is a mapping of keys. Allowed: {', '.join(sorted(CARD_KEYS))}"]
     keys = CARD_KEYS - ({"weight"} if kind == "generator" else set())

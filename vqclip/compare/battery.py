@@ -60,7 +60,7 @@ def judge_battery(folder: Path) -> list[Found]:
         if picture.file is None or prompt not in battery()["prompts"]:
             continue
         refuse_own_guide(picture.run, picture.report.get("weights") or {})
-        run, seed = f"{picture.run.relative_to(folder)}/{picture.folder.name}", picture.entry["seed"]
+        run, seed = f"{picture.run.relative_to(folder)}/{picture.place.path.name}", picture.entry["seed"]
         for name, opinion in bench.opinions(read_image(picture.file), prompt).items():
             rows.append(Found(run, prompt, seed, name, opinion.similarity, opinion.rank))
     if not rows:

@@ -13,6 +13,7 @@ from typing import Any
 from vqclip.config.resolve import flatten, picture_config
 from vqclip.errors import UserError
 from vqclip.io.files import read_text
+from vqclip.io.run_files import PictureFolder
 from vqclip.io.yaml_text import read_yaml
 from vqclip.runs.folder import RunFolder
 from vqclip.runs.status import WITH_PICTURES
@@ -37,16 +38,15 @@ class Picture:
         entry = pictures[self.index] if isinstance(pictures, list) and self.index < len(pictures) else {}
         return entry if isinstance(entry, dict) else {}
 
-    @property
-    def folder(self) -> Path:
-        return RunFolder(self.run).picture(self.index).path
+    @cached_property
+    def place(self) -> PictureFolder:
+        return RunFolder(self.run).picture(self.index)
 
     @cached_property
     def flaw(self) -> str | None:
         """Why a finished run's best snapshot cannot be shown."""
-        picture = RunFolder(self.run).picture(self.index)
         try:
-            picture.image(picture.best)
+            self.place.image(self.place.best)
         except UserError as error:
             return str(error)
         return None
@@ -55,21 +55,19 @@ class Picture:
     def file(self) -> Path | None:
         """Its best snapshot, where the run finished."""
         finished = self.report.get("status") in WITH_PICTURES
-        return RunFolder(self.run).picture(self.index).best if finished and not self.flaw else None
+        return self.place.best if finished and not self.flaw else None
 
     @property
     def final(self) -> Path | None:
         """Its last snapshot, where the run finished."""
-        run = RunFolder(self.run)
-        path = run.picture(self.index).final
-        return path if self.report.get("status") in WITH_PICTURES and run.holds(path) else None
+        path = self.place.final
+        return path if self.report.get("status") in WITH_PICTURES and self.place.run.holds(path) else None
 
     @property
     def video(self) -> Path | None:
         """Its timelapse, where there is one."""
-        run = RunFolder(self.run)
-        path = run.picture(self.index).timelapse
-        return path if run.holds(path) else None
+        path = self.place.timelapse
+        return path if self.place.run.holds(path) else None
 
     @property
     def scores(self) -> dict[str, float]:

@@ -21,6 +21,7 @@ __all__ = [
     "is_name",
     "key_at",
     "nearest",
+    "outermost",
     "owners_of",
     "takes_more",
     "unknown_key",
@@ -233,13 +234,18 @@ def unknown_overrides(overrides: Sequence[str]) -> list[str]:
     return errors
 
 
+def outermost(value: str) -> str:
+    """What of a value stands in no quotes, brackets or braces."""
+    outside, left = re.sub(r""""(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'""", "", value), ""
+    while left != outside:
+        left, outside = outside, re.sub(r"\[[^][{}]*\]|\{[^][{}]*\}", "", outside)
+    return outside
+
+
 def _keys_in(value: str) -> list[str]:
     """The keys of a mapping as it was typed, outermost; none of one that names a class, whose keys are its own."""
     mapping = re.fullmatch(r"(?s)\s*\{(.*)\}\s*", value)
-    outer, left = re.sub(r""""(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'""", "", mapping[1] if mapping else ""), ""
-    while left != outer:
-        left, outer = outer, re.sub(r"\[[^][{}]*\]|\{[^][{}]*\}", "", outer)
-    found = re.findall(r"(?:^|,)\s*(\w+)\s*:", outer)
+    found = re.findall(r"(?:^|,)\s*(\w+)\s*:", outermost(mapping[1])) if mapping else []
     return [] if "_target_" in found else found
 
 

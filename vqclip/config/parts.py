@@ -1,4 +1,4 @@
-"""Cards with a class of their own: the class is found and its arguments are bound before a model is loaded."""
+"""Classes of one's own in cards, bound to their arguments before a model is loaded; what parts need of a generator."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ from typing import Any
 
 from vqclip.checkpoints.cards import CARD_KEYS, arguments_of
 from vqclip.classes import find
-from vqclip.config.targets import argument_errors
-from vqclip.config.targets import class_errors as role_errors
+from vqclip.config.targets import argument_errors, role_errors
 from vqclip.errors import UserError
 
-__all__ = ["class_errors", "require_of"]
+__all__ = ["class_errors", "require_of", "terms_by_key"]
 
 
 def class_errors(checkpoints: Mapping[str, Any]) -> Iterator[str]:

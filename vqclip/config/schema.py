@@ -13,7 +13,6 @@ from vqclip.config.kinds import (
     Listing,
     Number,
     Prompts,
-    Scheduled,
     Size,
     SweepRecord,
     Templates,
@@ -22,7 +21,7 @@ from vqclip.config.kinds import (
 )
 from vqclip.config.nodes import Group, Key, Named, Target
 from vqclip.config.starts import EVERY_START, STARTS
-from vqclip.config.step import STEP_CLASSES
+from vqclip.config.step import OPTIMISER, STEP_CLASSES
 
 __all__ = ["CLASSES", "OURS", "ROOT", "TRAINER"]
 
@@ -132,7 +131,7 @@ MEMORY = Group(
     },
 )
 
-SEARCH = Group(
+HPARAMS_SEARCH = Group(
     "With -m, look for the best values instead of running all.",
     {
         "trials": Key(Whole(1, 1_000_000), "20", "runs in all"),
@@ -144,11 +143,6 @@ SEARCH = Group(
     null="no search",
     needed=False,
 )
-
-_OPTIMISER = {
-    "lr": Key(Scheduled(0, 1e6), "0.1", "learning rate, over the run"),
-    "clip": Key(Number(1e-12, 1e6), "1", "longest gradient of a picture's latent", null="not clipped", needed=False),
-}
 
 ROOT = Group(
     "The whole config.",
@@ -170,7 +164,7 @@ ROOT = Group(
         "augmentations": Target("How the picture is shown to the perceptor.", "augmentations"),
         "noise": Target("Noise on the crops.", "noise"),
         "loss": Target("The objective: named, weighted terms.", "loss"),
-        "optimizer": Target("Any optimiser of torch by its name and arguments.", "optimizer", _OPTIMISER),
+        "optimizer": Target("Any optimiser of torch by its name and arguments.", "optimizer", OPTIMISER),
         "search": Target("What is done to the latent between steps.", "search", null="nothing", needed=False),
         "callbacks": Named(Target("A Lightning callback.", "callbacks", null="off"), "Callbacks by name.", null="none"),
         "logger": Named(Target("A Lightning logger.", "logger", null="off"), "Loggers by name.", null="none"),
@@ -182,13 +176,14 @@ ROOT = Group(
         "vars": Group(
             "Values of your own, which other keys name: loss.alpha='${vars.mine}'.", others="*", needed=False
         ),
-        "hparams_search": SEARCH,
+        "hparams_search": HPARAMS_SEARCH,
     },
 )
 
 #: Keys by ``_target_``: what can be checked without importing the class.  Others are bound to their signatures.
 CLASSES: dict[str, Group] = {
     **STARTS,
+    **STEP_CLASSES,
     "vqclip.latent.Continuous": Group("The decoder sees the latent as it is.", title="latent=continuous"),
     "vqclip.latent.Quantised": Group("The decoder sees the nearest code at each place.", title="latent=quantised"),
     "vqclip.callbacks.Progress": Group("A bar with the loss and its terms."),
@@ -267,34 +262,3 @@ CLASSES: dict[str, Group] = {
         title="logger=tensorboard",
     ),
 }
-
-_BETAS = Key(Listing(Number(0, 0.9999999999), 2), "[0.9,0.999]", "of the running means", needed=False)
-_ADAM = {
-    "lr": _OPTIMISER["lr"],
-    "betas": _BETAS,
-    "eps": Key(Number(0, 1e6), "1e-8", "added to the denominator", needed=False),
-    "weight_decay": Key(Number(0, 1e6), "0.1", "decay of the latent a step, times lr", needed=False),
-    "amsgrad": Key(Flag(), "true", "its variant with a maximum", needed=False),
-}
-CLASSES |= STEP_CLASSES
-CLASSES |= {
-    f"torch.optim.{name}": Group(f"{name}, torch's own.", _ADAM, others=f"torch.optim.{name}")
-    for name in ("Adam", "AdamW")
-}
-CLASSES["vqclip.optimizer.OneScaleAdam"] = Group(
-    "Adam with one second moment for a whole latent: an empty ground stays empty.",
-    {
-        "lr": _OPTIMISER["lr"],
-        "clip": _OPTIMISER["clip"],
-        "betas": _BETAS,
-        "eps": _ADAM["eps"],
-        "coarse": Key(Number(0, 1e3), "1", "weight of means over 2x2 and 4x4 places: parts as wholes", needed=False),
-        "alike": Key(Number(0, 1e3), "10", "weight of the mean over places alike at the start", needed=False),
-    },
-    title="optimizer=one_scale",
-)
-CLASSES["vqclip.optimizer.PlainSteps"] = Group(
-    "SGD whose steps do not shrink as pictures grow.",
-    {**_OPTIMISER, "momentum": Key(Number(0, 0.999), "0", "as torch.optim.SGD has it", needed=False)},
-    title="optimizer=plain",
-)

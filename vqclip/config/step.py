@@ -1,4 +1,4 @@
-"""The schema of what a step does: the classes of augmentations, noise and objective, with their keys."""
+"""The schema of what a step does: the keys of augmentations, noise, objective, search and optimiser."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from vqclip.config.kinds import Choice, Colour, Flag, Listing, Number, Scheduled, Size, Text, Whole
 from vqclip.config.nodes import Group, Key, Named, Target
 
-__all__ = ["STEP_CLASSES"]
+__all__ = ["OPTIMISER", "STEP_CLASSES"]
 
 _TERM = {"weight": Key(Scheduled(-1e6, 1e6), "1", "weight in the sum")}
 
@@ -168,6 +168,39 @@ _TERMS = {
     ),
 }
 
+#: Of every optimiser, torch's and our own.
+OPTIMISER = {
+    "lr": Key(Scheduled(0, 1e6), "0.1", "learning rate, over the run"),
+    "clip": Key(Number(1e-12, 1e6), "1", "longest gradient of a picture's latent", null="not clipped", needed=False),
+}
+_ADAM = {
+    "lr": OPTIMISER["lr"],
+    "betas": Key(Listing(Number(0, 0.9999999999), 2), "[0.9,0.999]", "of the running means", needed=False),
+    "eps": Key(Number(0, 1e6), "1e-8", "added to the denominator", needed=False),
+    "weight_decay": Key(Number(0, 1e6), "0.1", "decay of the latent a step, times lr", needed=False),
+    "amsgrad": Key(Flag(), "true", "its variant with a maximum", needed=False),
+}
+_OPTIMISERS = {
+    "torch.optim.Adam": Group("Adam, torch's own.", _ADAM, others="torch.optim.Adam"),
+    "torch.optim.AdamW": Group("AdamW, torch's own.", _ADAM, others="torch.optim.AdamW"),
+    "vqclip.optimizer.OneScaleAdam": Group(
+        "Adam with one second moment for a whole latent: an empty ground stays empty.",
+        {
+            **OPTIMISER,
+            "betas": _ADAM["betas"],
+            "eps": _ADAM["eps"],
+            "coarse": Key(Number(0, 1e3), "1", "weight of 2x2 and 4x4 places' means: parts as wholes", needed=False),
+            "alike": Key(Number(0, 1e3), "10", "weight of the mean over places alike at the start", needed=False),
+        },
+        title="optimizer=one_scale",
+    ),
+    "vqclip.optimizer.PlainSteps": Group(
+        "SGD whose steps do not shrink as pictures grow.",
+        {**OPTIMISER, "momentum": Key(Number(0, 0.999), "0", "as torch.optim.SGD has it", needed=False)},
+        title="optimizer=plain",
+    ),
+}
+
 STEP_CLASSES: dict[str, Group] = {
     "vqclip.search.Search": SEARCH,
     "vqclip.augmentations.Augmentations": AUGMENTATIONS,
@@ -195,4 +228,5 @@ STEP_CLASSES: dict[str, Group] = {
     # One class has two names: it was the objective's own before there were others.
     "vqclip.loss.TotalVariation": Group("The same by its older name.", _TERM, title="loss.terms.tv"),
     **{f"vqclip.terms.{name}": group for name, group in _TERMS.items()},
+    **_OPTIMISERS,
 }

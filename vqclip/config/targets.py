@@ -18,12 +18,12 @@ __all__ = [
     "PASSED_ON",
     "argument_errors",
     "choices_of",
-    "class_errors",
     "group_names",
     "is_for",
     "nested_errors",
     "one_of",
     "refusal",
+    "role_errors",
 ]
 
 _STEPS = "a run has as many steps as `steps` says. Try: steps=100"
@@ -153,7 +153,7 @@ def is_for(target: str, group: str) -> bool:
     return target.startswith(_HOMES.get(group, (f"vqclip.{group}.",)))
 
 
-def class_errors(part: Any, target: str, group: str, path: str) -> Iterator[str]:
+def role_errors(part: Any, target: str, group: str, path: str) -> Iterator[str]:
     """That a class lacks what its place needs; nothing of a function, which may make anything."""
     needed = _METHODS.get(group, ()) if isinstance(part, type) else ()
     if lacks := [name for name in needed if not any(name in vars(base) for base in part.__mro__)]:
@@ -210,7 +210,7 @@ def argument_errors(
         return
     if reason := refusal(part):
         yield f"{path}._target_={target}: {reason}"
-    elif wrong := list(class_errors(part, target, group, path)):
+    elif wrong := list(role_errors(part, target, group, path)):
         yield from wrong
     else:
         try:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Collection, Sequence
 
 from vqclip.config.kinds import Scheduled
-from vqclip.config.names import ASSIGNED, choice_of, inside, key_at, takes_more
+from vqclip.config.names import ASSIGNED, choice_of, inside, key_at, outermost, takes_more
 from vqclip.config.nodes import Group, Key, Node, Target
 from vqclip.config.schema import ROOT
 from vqclip.config.targets import choices_of, one_of
@@ -44,10 +44,7 @@ def as_hydra_takes_it(overrides: Sequence[str]) -> list[str]:
 
 def _is_swept(value: str) -> bool:
     """Whether a value is several, one for each job of a sweep."""
-    outside, left = re.sub(r""""(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'""", "", value), ""
-    while left != outside:
-        left, outside = outside, re.sub(r"\[[^][{}]*\]|\{[^][{}]*\}", "", outside)
-    return bool(re.search(r"[,(]", outside))
+    return bool(re.search(r"[,(]", outermost(value)))
 
 
 def _is_swept_group(key: str, value: str) -> bool:

@@ -15,7 +15,7 @@ from torch import Tensor
 from vqclip.config.grammar import NAME_LENGTH, job_name
 from vqclip.prompts import parse
 
-__all__ = ["Media", "RunView", "close", "log_begin", "log_result", "log_step", "mean_scores", "run_name"]
+__all__ = ["Media", "RunView", "log_step", "mean_scores", "run_name"]
 
 _log = logging.getLogger(__name__)
 
@@ -59,11 +59,6 @@ class RunView:
         """The run has ended, with an error or without."""
 
 
-def log_begin(logger: Logger, report: Mapping[str, Any]) -> None:
-    if isinstance(logger, RunView):
-        logger.begin(report)
-
-
 def log_step(logger: Logger, step: int, numbers: Mapping[str, float], media: Media | None) -> None:
     """Numbers and pictures of one step to one logger, in one call where it can take both."""
     if isinstance(logger, RunView):
@@ -80,16 +75,6 @@ def log_step(logger: Logger, step: int, numbers: Mapping[str, float], media: Med
                 _WITHOUT_PICTURES.add(logger)
                 told = f"{type(error).__name__}: {' '.join(str(error).split())}"
                 _log.warning("%s: its log_image takes no pictures (%s); it is sent none", type(logger).__name__, told)
-
-
-def log_result(logger: Logger, folder: Path, report: Mapping[str, Any]) -> None:
-    if isinstance(logger, RunView):
-        logger.result(folder, report)
-
-
-def close(logger: Logger, error: BaseException | None) -> None:
-    if isinstance(logger, RunView):
-        logger.close(error)
 
 
 def mean_scores(report: Mapping[str, Any]) -> dict[str, float]:

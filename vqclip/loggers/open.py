@@ -12,7 +12,7 @@ from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
 
 from vqclip.config.instantiate import instantiate
 from vqclip.errors import UserError
-from vqclip.loggers.base import RunView, close
+from vqclip.loggers.base import RunView
 
 __all__ = ["open_loggers"]
 
@@ -53,8 +53,9 @@ def open_loggers(
         raise
     finally:
         for logger in loggers.values():
-            close(logger, error)
-            if isinstance(logger, WandbLogger) and not isinstance(logger, RunView) and logger.experiment is not theirs:
+            if isinstance(logger, RunView):
+                logger.close(error)
+            elif isinstance(logger, WandbLogger) and logger.experiment is not theirs:
                 logger.experiment.finish(exit_code=1 if error else 0)  # else the next job goes on in it
 
 

@@ -33,7 +33,7 @@ def as_overrides(
     given = {**_mapping(overrides), **keys} if isinstance(overrides, Mapping) else keys
     words = [] if isinstance(overrides, Mapping) else _lines(overrides)
     try:
-        words += [f"{key}={choices_of(key, value) if swept else value_of(value)}" for key, value in given.items()]
+        words += [f"{key}={_choices(key, value) if swept else _value(value)}" for key, value in given.items()]
     except (RecursionError, ValueError) as error:  # a list in itself; a number of more digits than Python writes
         raise UserError(f"overrides: a value that no config can hold ({error}). Allowed: {_ALLOWED}") from None
     texts = _texts(prompt)
@@ -126,17 +126,17 @@ def _texts(prompt: Any) -> list[str]:
     return texts
 
 
-def value_of(value: Any) -> str:
+def _value(value: Any) -> str:
     """A value in Hydra's grammar: a text is taken as it would be typed, texts inside lists and mappings are quoted."""
     if isinstance(value, str | Path):
         return str(value)
     return _nested(value)
 
 
-def choices_of(key: str, value: Any) -> str:
+def _choices(key: str, value: Any) -> str:
     """A list as Hydra's choices, anything else as one value."""
     if not isinstance(value, list):
-        return value_of(value)
+        return _value(value)
     if not value:
         raise UserError(f"{key}=[]: nothing to sweep over. Allowed: one value or more; () is an empty list")
     return ",".join(quote_where_needed(item) if isinstance(item, str) else _nested(item) for item in value)

@@ -18,7 +18,7 @@ from vqclip.checkpoints.load import load_generator, load_perceptor
 from vqclip.checkpoints.words import known_words, unknown_words
 from vqclip.config.instantiate import instantiate
 from vqclip.config.parts import require_of
-from vqclip.config.targets import class_errors
+from vqclip.config.targets import role_errors
 from vqclip.errors import UserError
 from vqclip.guidance import Guide
 from vqclip.init import best_of
@@ -85,7 +85,7 @@ def build(plan: RunPlan) -> LatentOptimisation:
 def made(settings: Mapping[str, Any], group: str, path: str = "") -> Any:
     """The object of a group, or at ``path`` in it; what a function made is known only now."""
     part = instantiate(settings)
-    if errors := list(class_errors(type(part), settings["_target_"], group, path or group)):
+    if errors := list(role_errors(type(part), settings["_target_"], group, path or group)):
         raise UserError("\n".join(errors))
     return part
 

@@ -16,7 +16,7 @@ from pytorch_lightning.loggers import Logger, MLFlowLogger, WandbLogger
 from vqclip.config.resolve import picture_config, resolved, without_secrets
 from vqclip.errors import UserError
 from vqclip.io.quiet import quiet_lightning
-from vqclip.loggers import log_begin, log_result
+from vqclip.loggers.base import RunView
 from vqclip.loggers.open import open_loggers
 from vqclip.module import LatentOptimisation, optimisation
 from vqclip.prompts import parse
@@ -107,8 +107,8 @@ def _execute(plan: RunPlan, run: RunFolder, past: Past | None, signals: Signals)
         with _kept_outcome(report, recorder, trainer), hastened(module.networks, plan.config["trainer"]):
             _optimise(run, trainer, module, past)
         report.add(pictures=_judged(plan, run, report.content))
-        for logger in loggers.values():
-            log_result(logger, run.path, report.content)
+        for view in _views(loggers):
+            view.result(run.path, report.content)
     if recorder and recorder.pruned:
         raise recorder.pruned
     return _result(run, report, recorder)
@@ -158,8 +158,13 @@ def _begin(report: Report, provenance: Provenance, trainer: pl.Trainer, loggers:
     report.add(wandb=ids.pop("wandb", None), mlflow=ids.pop("mlflow", None), **({"loggers": ids} if ids else {}))
     report.add(**provenance.record(), device=str(trainer.strategy.root_device))
     report.write()
-    for logger in loggers.values():
-        log_begin(logger, report.content)
+    for view in _views(loggers):
+        view.begin(report.content)
+
+
+def _views(loggers: Mapping[str, Logger]) -> list[RunView]:
+    """The loggers that are told of more than numbers."""
+    return [logger for logger in loggers.values() if isinstance(logger, RunView)]
 
 
 def _optimise(run: RunFolder, trainer: pl.Trainer, module: LatentOptimisation, past: Past | None) -> None:

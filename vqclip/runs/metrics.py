@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import pytorch_lightning as pl
 from torch import Tensor
 
-from vqclip.loggers import Media, log_step
+from vqclip.loggers.base import Media, log_step
 from vqclip.module import LatentOptimisation
 from vqclip.runs.folder import RunFolder
 from vqclip.runs.snapshots import Snapshot
