@@ -159,6 +159,9 @@ WRONG = {
     "resume": "resume: a key. Try: vqclip resume=RUN, with a run folder. A prompt: vqclip -- resume",
     "noise=sfumatto": "noise=sfumatto: there is no such choice. Did you mean sfumato? "
     "Allowed: cosine, default, linear, none, reference, sfumato. Try: noise=sfumato",
+    "hydra.job.chdir=much": "hydra.job.chdir=much: Value 'much' is not a valid bool (type str). "
+    "Hydra's keys with their values: vqclip --cfg hydra",
+    "hydra.job=3": "hydra.job=3: not allowed here. Allowed: its keys. Try: hydra.job.KEY=VALUE",
     "steps=0": "steps=0: not allowed here. Allowed: a whole number from 1 up. Try: steps=100",
     "steps=many": "steps='many': not allowed here. Allowed: a whole number from 1 up. Try: steps=100",
     "seed=-1": "seed=-1: not allowed here. Allowed: a whole number from 0 up. Try: seed=0",

@@ -1,6 +1,8 @@
 """Jobs of a sweep are composed from what they share, and are what Hydra composes."""
 
+import json
 import pickle
+import time
 
 import pytest
 from hydra import initialize_config_dir
@@ -10,8 +12,9 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 from vqclip.paths import conf_dir
+from vqclip.sweeps.launch import _state
 from vqclip.sweeps.loader import KEPT, SharedLoader
-from vqclip.sweeps.progress import counted, time_left
+from vqclip.sweeps.progress import counted, time_left, watched
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +84,24 @@ def test_progress_is_told_in_time(capsys, monkeypatch):
 def test_a_short_count_says_nothing(capsys):
     assert list(counted("ab", 2, "checking")) == ["a", "b"]
     assert capsys.readouterr().err == ""
+
+
+def test_jobs_elsewhere_are_told_where_they_change(tmp_path, capsys):
+    places = [tmp_path / str(n) for n in range(3)]
+
+    def becomes(place, status):
+        place.mkdir()
+        (place / "run.json").write_text(json.dumps({"status": status}))
+
+    becomes(places[0], "running")
+    with watched(lambda: _state(places), every=0.02):
+        time.sleep(0.2)
+        becomes(places[1], "interrupted")  # as good as not begun
+        time.sleep(0.2)
+        becomes(places[2], "finished")
+        time.sleep(0.2)
+    told = ["jobs: 2 waiting, 1 at work, 0 ended", "jobs: 1 waiting, 1 at work, 1 ended"]
+    assert [line for line in capsys.readouterr().err.splitlines() if line.startswith("jobs")] == told
 
 
 @pytest.mark.parametrize(("done", "said"), [(0, ""), (2, ", 50 s left"), (1, ", 2 min left")])

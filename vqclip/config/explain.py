@@ -59,7 +59,8 @@ def explain(error: Exception, config_dir: str | None = None, overrides: Sequence
         return unknown_key(found[2], group_names())
     if wrong := next(_no_choices(overrides), None):
         return wrong
-    return _of_a_value(text, overrides) or _of_a_file(error, text, config_dir)
+    cause = str(error.__cause__).partition("\n")[0]
+    return _of_a_value(text, cause, overrides) or _of_a_file(error, text, config_dir)
 
 
 def _unreadable(overrides: Sequence[str]) -> Iterator[str]:
@@ -84,7 +85,7 @@ def _no_choices(overrides: Sequence[str]) -> Iterator[str]:
             yield f"{line}: chooses nothing. {one_of(key, ', or your own in --config-dir DIR')}"
 
 
-def _of_a_value(text: str, overrides: Sequence[str]) -> str:
+def _of_a_value(text: str, cause: str, overrides: Sequence[str]) -> str:
     """Hydra's grammar, ambiguous values, and values of another kind; empty where it is none of these."""
     if found := re.search(r"Ambiguous value for argument '(.*?)'", text, re.DOTALL):
         line = found[1]
@@ -104,12 +105,12 @@ def _of_a_value(text: str, overrides: Sequence[str]) -> str:
             f"brackets in quotes twice. Try: {quoted}"
         )
     if found := re.search(r"Error merging override [+~]*(([^=\s]+)=.*)", text):
-        key = key_at(found[2])
-        fits = (
-            f"{key.allowed}. Try: {shlex.quote(f'{found[2]}={key.example}')}"
-            if key
-            else f"its keys. Try: {found[2]}.KEY=VALUE"
-        )
+        if key := key_at(found[2]):
+            fits = f"{key.allowed}. Try: {shlex.quote(f'{found[2]}={key.example}')}"
+        elif "subclass" in cause:
+            fits = f"its keys. Try: {found[2]}.KEY=VALUE"
+        else:  # one of Hydra's own keys, of which OmegaConf knows what it may be
+            return f"{found[1]}: {cause}. Hydra's keys with their values: vqclip --cfg hydra"
         return f"{found[1]}: not allowed here. Allowed: {fits}"
     return ""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 from hydra._internal.core_plugins.basic_launcher import BasicLauncher
@@ -15,6 +16,7 @@ from vqclip.config.grammar import quote
 from vqclip.errors import NO_ROOM, UserError
 from vqclip.runs.status import INTERRUPTED, RUNNING
 from vqclip.sweeps.jobs import Job, in_batches, read_report
+from vqclip.sweeps.progress import watched
 
 __all__ = ["launch"]
 
@@ -42,7 +44,8 @@ def launch(
     before = [read_report(place) for place in places]
     for batch, start in in_batches(_commands(jobs, places, group, here), size):
         try:
-            done = launcher.launch(batch, initial_job_idx=start)
+            with watched(lambda: _state(places)) if _is_silent(launcher) else nullcontext():
+                done = launcher.launch(batch, initial_job_idx=start)
         except UserError:
             raise
         except Exception as error:
@@ -77,6 +80,17 @@ def _commands(jobs: Sequence[Job], places: Sequence[Path], group: str, here: boo
         if not here:
             commands[-1].append(f"hydra.sweep.dir={quote(str(place.parent.absolute()))}")
     return commands
+
+
+def _is_silent(launcher: Launcher) -> bool:
+    """Whether what its jobs print goes into files of their own: submitit's, of a queue that may take hours."""
+    return type(launcher).__module__.startswith("hydra_plugins.hydra_submitit_launcher")
+
+
+def _state(places: Sequence[Path]) -> str:
+    found = [read_report(place).get("status") for place in places]
+    at_work, waiting = found.count(RUNNING), sum(status in (None, INTERRUPTED) for status in found)
+    return f"jobs: {waiting} waiting, {at_work} at work, {len(found) - waiting - at_work} ended"
 
 
 def _in_a_line(error: Exception) -> str:

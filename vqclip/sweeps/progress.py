@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
-__all__ = ["counted", "time_left"]
+__all__ = ["counted", "time_left", "watched"]
 
 T = TypeVar("T")
 
@@ -29,6 +31,27 @@ def counted(items: Iterable[T], of: int, what: str) -> Iterator[T]:
             print(f"\r{shown}" if live else shown, end="" if live else "\n", file=sys.stderr, flush=True)
     if live and shown:
         print("\r" + " " * (len(shown) + 8) + "\r", end="", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def watched(state: Callable[[], str], every: float = _LOG) -> Iterator[None]:
+    """While the block runs, on stderr what ``state`` says, where it has changed after ``every`` seconds."""
+    ended = threading.Event()
+
+    def watch() -> None:
+        shown = ""
+        while not ended.wait(every):
+            if (now := state()) != shown:
+                shown = now
+                print(shown, file=sys.stderr, flush=True)
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 def time_left(began: float, done: int, of: int) -> str:
