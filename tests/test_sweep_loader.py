@@ -11,6 +11,7 @@ from hydra.errors import ConfigCompositionException
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
+from vqclip import run
 from vqclip.paths import conf_dir
 from vqclip.sweeps.launch import _state
 from vqclip.sweeps.loader import KEPT, SharedLoader
@@ -86,12 +87,13 @@ def test_a_short_count_says_nothing(capsys):
     assert capsys.readouterr().err == ""
 
 
-def test_jobs_elsewhere_are_told_where_they_change(tmp_path, capsys):
+def test_jobs_elsewhere_are_told_where_they_change(small_pair, tmp_path, capsys):
+    report = run("a fox", small_pair, tmp_path / "run").report
     places = [tmp_path / str(n) for n in range(3)]
 
     def becomes(place, status):
         place.mkdir()
-        (place / "run.json").write_text(json.dumps({"status": status}))
+        (place / "run.json").write_text(json.dumps(report | {"status": status}))
 
     becomes(places[0], "running")
     with watched(lambda: _state(places), every=0.02):
