@@ -1,6 +1,7 @@
 """``vqclip show``: schedules as they run, and a cost that was measured."""
 
 import re
+import sys
 
 import pytest
 from PIL import Image
@@ -8,7 +9,7 @@ from PIL import Image
 from vqclip import run
 from vqclip.cli.main import main
 from vqclip.cli.show import draw, schedules_of, text_plot
-from vqclip.runs.cost import sizes
+from vqclip.runs.cost import Cost, sizes
 from vqclip.schedules import schedule
 
 
@@ -73,3 +74,8 @@ def test_a_part_of_ones_own_without_crops_has_sizes_too():
     }
     line = sizes(config | {"steps": 7, "snapshot_every": 3, "size": [32, 64]})
     assert line == '8 pictures of 32×64, 7 steps, 4 snapshots each: "a", "b", "c", …'
+
+
+def test_a_system_that_does_not_tell_its_memory(monkeypatch):
+    monkeypatch.setitem(sys.modules, "resource", None)  # as on Windows
+    assert Cost.of([0.0, 1.0, 2.0]).line(10) == "about 10 s: 1 s a step"

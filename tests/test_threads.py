@@ -23,6 +23,16 @@ def test_threads_wait_asleep_unless_the_user_says_how(given, shown):
     assert done.stdout.strip() == shown
 
 
+@pytest.mark.parametrize(("given", "shown"), [({}, "1"), ({"PYTORCH_ENABLE_MPS_FALLBACK": "0"}, "0")])
+def test_an_apples_gpu_may_leave_to_the_cpu_what_it_cannot(given, shown):
+    code = "import vqclip, os; print(os.environ['PYTORCH_ENABLE_MPS_FALLBACK'])"
+    clean = {key: value for key, value in os.environ.items() if key != "PYTORCH_ENABLE_MPS_FALLBACK"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=clean | given, capture_output=True, text=True, check=True, timeout=600
+    )
+    assert done.stdout.strip() == shown
+
+
 @pytest.mark.parametrize(("quota", "expected"), [(float("inf"), 2), (1.5, 2), (1.0, 1), (0.2, 1)])
 def test_cores_are_those_of_the_mask_and_the_quota(quota, expected, monkeypatch):
     monkeypatch.setattr(threads, "_affinity", lambda: {0, 1})

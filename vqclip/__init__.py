@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -19,7 +20,10 @@ if TYPE_CHECKING:
     from vqclip.runs.result import Result
     from vqclip.sweeps.python import Sweep
 
-set_up_openmp()  # before anything imports torch
+# Before anything imports torch, which reads them once.
+set_up_openmp()
+# What torch cannot do on Apple's GPUs is done on the CPU: the gradient of grid_sample, for one, came in 2026.
+os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
 
 __all__ = ["UserError", "__version__", "load", "run", "sweep"]
 

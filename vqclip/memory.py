@@ -34,6 +34,10 @@ def device_memory(device: torch.device) -> int:
     """Bytes of a GPU, or of this machine as far as its control group lets us have them."""
     if device.type == "cuda":
         return torch.cuda.get_device_properties(device).total_memory
+    if sys.platform == "win32":
+        kilobytes = ctypes.c_ulonglong()
+        ctypes.windll.kernel32.GetPhysicallyInstalledSystemMemory(ctypes.byref(kilobytes))
+        return kilobytes.value * 1024
     machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     limit = Path("/sys/fs/cgroup/memory.max")
     allowed = limit.read_text().strip() if limit.is_file() else "max"

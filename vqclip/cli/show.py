@@ -98,7 +98,7 @@ def measure(words: Sequence[str]) -> Cost:
     quiet = ["logger=none", "callbacks=none", f"steps={TRIAL}", f"snapshot_every={TRIAL}"]
     with tempfile.TemporaryDirectory() as name, _offline():
         execute(compose([*split(words), *quiet], output_dir=name), Path(name))
-        with open(Path(name) / "timing.csv", newline="") as file:
+        with open(Path(name) / "timing.csv", encoding="utf-8", newline="") as file:
             clock = [float(row["seconds"]) for row in csv.DictReader(file)]
     took = time.perf_counter() - began
     return Cost.of(clock[1:], start=took - (clock[-1] - clock[1]))

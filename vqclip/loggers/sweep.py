@@ -85,7 +85,7 @@ def end_sweep(views: Sequence[SweepView], swept: Sequence[str]) -> None:
         files = [folder / name for name in names if (folder / name).is_file()]
         rows = []
         if (folder / "results.csv").is_file():
-            with open(folder / "results.csv", newline="") as file:
+            with open(folder / "results.csv", encoding="utf-8", newline="") as file:
                 rows = list(csv.DictReader(file))
         view.end(SweepReport(folder, list(swept), rows, files))
 

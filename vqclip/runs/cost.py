@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -23,7 +24,7 @@ class Cost:
 
     step: float  #: seconds a step, median
     start: float  #: seconds to load the models and begin; 0 where that is over
-    memory: float  #: peak GB: of the GPU where there is one, else resident
+    memory: float  #: peak GB: of the GPU where there is one, else resident; 0 where the system does not tell
 
     @classmethod
     def of(cls, clock: Sequence[float], start: float = 0) -> Cost:
@@ -34,7 +35,8 @@ class Cost:
         """What so many steps will cost: ``about 2 min: 5 s to begin, 1.2 s a step; 0.8 GB at its peak``."""
         begin = f"{self.start:.0f} s to begin, " if self.start else ""
         total = _duration(self.start + self.step * steps)
-        return f"about {total}: {begin}{self.step:.2g} s a step; {self.memory:.1f} GB at its peak"
+        peak = f"; {self.memory:.1f} GB at its peak" if self.memory else ""
+        return f"about {total}: {begin}{self.step:.2g} s a step{peak}"
 
 
 def sizes(config: Mapping[str, Any]) -> str:
@@ -53,13 +55,16 @@ def sizes(config: Mapping[str, Any]) -> str:
 
 
 def _peak() -> float:
-    import resource
-
     import torch
 
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 1e9
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0.0
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
 
 
 def _duration(seconds: float) -> str:

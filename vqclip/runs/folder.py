@@ -198,7 +198,7 @@ class RunFolder(OwnedFolder):
         """
         columns = list(row)
         if path.exists():
-            with open(path, newline="") as file:
+            with open(path, encoding="utf-8", newline="") as file:
                 columns = next(csv.reader(file), columns)
         text = io.StringIO(newline="")
         writer = csv.DictWriter(text, columns, restval="", extrasaction="ignore")

@@ -244,7 +244,7 @@ class Sweep:
         folder = Path(job.hydra_cfg.hydra.runtime.output_dir)
         self.faults[folder.name] = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
         if not (folder / "run.json").exists():
-            with suppress(OSError), open(folder / "vqclip.log", "a") as file:
+            with suppress(OSError), open(folder / "vqclip.log", "a", encoding="utf-8") as file:
                 traceback.print_exception(error, file=file)
 
     def _compare(self, folder: Path) -> None:
