@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vqclip.errors import UserError, explain_refusals
+from vqclip.paths import dated_folder
 from vqclip.threads import set_up_openmp
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def run(
     words, callbacks = as_overrides(prompt, overrides, keys), as_callbacks(callbacks)
     if found := asked(words):
         return resume(*found, callbacks=callbacks) or load(found[0])
-    place = as_folder("folder", datetime.now().strftime("outputs/%Y-%m-%d/%H-%M-%S-%f") if folder is None else folder)
+    place = as_folder("folder", dated_folder("outputs") if folder is None else folder)
     directory = None if config_dir is None else str(as_folder("config_dir", config_dir, there=True))
     return execute(compose(words, directory, output_dir=str(place)), place, callbacks=callbacks)
 

@@ -1,11 +1,12 @@
-"""Where things are: the shipped config, the cache of weights, and whether the network may be used."""
+"""Where things are and go: the shipped config, the cache of weights, runs; whether the network may be used."""
 
 from __future__ import annotations
 
 import os
+from datetime import datetime
 from pathlib import Path
 
-__all__ = ["cache_dir", "can_name_a_folder", "conf_dir", "offline"]
+__all__ = ["cache_dir", "can_name_a_folder", "conf_dir", "dated_folder", "offline"]
 
 
 def conf_dir() -> Path:
@@ -26,6 +27,11 @@ def cache_dir() -> Path:
 def offline() -> bool:
     """Whether ``VQCLIP_OFFLINE`` forbids the network."""
     return os.environ.get("VQCLIP_OFFLINE", "").lower() not in ("", "0", "false", "no")
+
+
+def dated_folder(kind: str) -> str:
+    """Where a run (``outputs``) or a sweep (``multirun``) goes by default, to the microsecond."""
+    return datetime.now().strftime(f"{kind}/%Y-%m-%d/%H-%M-%S-%f")
 
 
 def can_name_a_folder(text: str) -> bool:

@@ -17,7 +17,7 @@ from vqclip.checkpoints.catalogue import cards
 from vqclip.checkpoints.tensors import Weights
 from vqclip.errors import UserError
 
-__all__ = ["architecture_from_shapes", "check_fit", "empty_module", "quiet_construction", "vqgan_from_shapes"]
+__all__ = ["architecture_from_shapes", "check_fit", "empty_module", "fill", "quiet_construction", "vqgan_from_shapes"]
 
 
 def architecture_from_shapes(card: Card, path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
@@ -131,6 +131,14 @@ def check_fit(card: Card, weights: Weights, needed: Mapping[str, Tensor]) -> Non
     raise UserError(
         f"{where} does not fit the architecture of {card.name}: {'; '.join(parts)}. {_advice(card, weights)}"
     )
+
+
+def fill(module: nn.Module, card: Card, weights: Weights) -> None:
+    """Copy weights into the tensors of a module that they must fit."""
+    needed = module.state_dict()
+    check_fit(card, weights, needed)
+    for name, value in needed.items():
+        value.copy_(weights.get(name))
 
 
 def _some(items: list[str], joint: str = "; ") -> str:

@@ -17,7 +17,7 @@ from vqclip.io.plain import plain_dict
 from vqclip.io.yaml_text import read_yaml
 from vqclip.paths import cache_dir, conf_dir
 
-__all__ = ["CARD_KEYS", "Card", "arguments_of", "key_of", "local_path", "make_card"]
+__all__ = ["CARD_KEYS", "Card", "arguments_of", "key_of", "local_path", "make_card", "shipped_files"]
 
 _PACKAGED = "pkg://vqclip/"
 
@@ -82,7 +82,7 @@ class Card:
         of its own: nothing but the official file is ever found under an official name.
         """
         name = Path(self.file or f"{self.name}.ckpt").name
-        official = _shipped_files().get(name)
+        official = shipped_files().get(name)
         if official is None or (official["sha256"] == self.sha256 and (self.sha256 or official["urls"] == self.urls)):
             return cache_dir() / name
         digest = self.sha256 or hashlib.sha256(json.dumps(self.urls).encode()).hexdigest()
@@ -96,7 +96,7 @@ class Card:
 
 
 @cache
-def _shipped_files() -> dict[str, dict[str, Any]]:
+def shipped_files() -> dict[str, dict[str, Any]]:
     """Cards that come with vqclip by the file they keep: its sha256 and links."""
     found = {}
     for path in sorted((conf_dir() / "checkpoints").glob("*/*.yaml")):

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vqclip.checkpoints.architecture import check_fit, quiet_construction
+from vqclip.checkpoints.architecture import fill, quiet_construction
 from vqclip.checkpoints.cards import Card
 from vqclip.checkpoints.tensors import Weights, digest
 from vqclip.classes import named
@@ -76,10 +76,7 @@ def build_class(card: Card, target: str, weights: Weights | None) -> Any:
             f"which a {card.kind} must have (vqclip/protocols.py)"
         )
     if weights and "path" not in arguments:
-        needed = model.state_dict()
-        check_fit(card, weights, needed)
-        for name, value in needed.items():
-            value.copy_(weights.get(name))
+        fill(model, card, weights)
     model.float().eval().requires_grad_(False)
     model.sha256 = weights.sha256 if weights else sha256(card.local) if card.local else _digest(card, model)
     return model

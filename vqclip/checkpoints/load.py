@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from vqclip.checkpoints.architecture import check_fit, quiet_construction
+from vqclip.checkpoints.architecture import fill, quiet_construction
 from vqclip.checkpoints.cards import Card, local_path, make_card
 from vqclip.checkpoints.classes import build_class, takes_path
 from vqclip.checkpoints.tensors import Weights
@@ -42,10 +42,7 @@ def build(card: Card, weights: Weights) -> VQGAN | CLIPPerceptor:
             ids = weights.get("token_ids") if "token_ids" in weights.shapes else None
             model = CLIPPerceptor(weights.architecture, ids)
             target = model.model
-    needed = target.state_dict()
-    check_fit(card, weights, needed)
-    for name, value in needed.items():
-        value.copy_(weights.get(name))
+    fill(target, card, weights)
     model.sha256 = weights.sha256
     model.float().eval().requires_grad_(False)
     if isinstance(model, CLIPPerceptor):

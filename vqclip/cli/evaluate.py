@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from vqclip.cli.arguments import ToolParser
 from vqclip.compare.pictures import find_runs
 from vqclip.errors import UserError
-from vqclip.io.files import atomic_write, read_text
+from vqclip.io.files import atomic_write, csv_bytes, read_text
 from vqclip.io.yaml_text import read_yaml
 from vqclip.runs.evaluate import Verdict, judge_runs, scored_pictures
 
@@ -41,7 +40,7 @@ def main(argv: Sequence[str]) -> int:
     _print(verdicts)
     if len(arguments.runs) == 1 and runs != arguments.runs:
         path = arguments.runs[0] / "judge.csv"
-        atomic_write(path, _table(verdicts, arguments.runs[0]).encode())
+        atomic_write(path, csv_bytes([_row(verdict, arguments.runs[0]) for verdict in verdicts]))
         print(path)
     return 0
 
@@ -67,16 +66,13 @@ def _spoken(name: str) -> str:
     return name.replace("_", " ")
 
 
-def _table(verdicts: Sequence[Verdict], folder: Path) -> str:
-    """A CSV, a row a picture."""
-    text = io.StringIO(newline="")
-    writer, judges = csv.writer(text), list(verdicts[0].opinions)
-    writer.writerow(["run", "picture", "prompt", "guide", *(f"{name}{x}" for name in judges for x in ("", "_rank"))])
-    for v in verdicts:
-        scores = [x for name in judges for x in (v.opinions[name].similarity, v.opinions[name].rank)]
-        place = v.picture.parent
-        writer.writerow([place.parent.relative_to(folder), place.name, v.prompt, v.guide, *scores])
-    return text.getvalue()
+def _row(v: Verdict, folder: Path) -> dict[str, Any]:
+    """A picture's row of ``judge.csv``."""
+    place = v.picture.parent
+    row = {"run": place.parent.relative_to(folder), "picture": place.name, "prompt": v.prompt, "guide": v.guide}
+    for name, opinion in v.opinions.items():
+        row |= {name: opinion.similarity, f"{name}_rank": opinion.rank}
+    return row
 
 
 def _battery(words: Sequence[str], seeds: str) -> int:

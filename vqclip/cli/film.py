@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from vqclip.cli.arguments import ToolParser, parse_arguments
 from vqclip.errors import UserError
 from vqclip.io.yaml_text import read_yaml
+from vqclip.paths import dated_folder
 
 __all__ = ["main"]
 
@@ -100,7 +100,7 @@ def main(argv: Sequence[str]) -> int:
     if args.fps is None:
         rate = frame_rate(args.video) if args.video else None
         args.fps = max(1, round(rate / args.stride)) if rate else 24
-    folder = args.to or Path(datetime.now().strftime("outputs/%Y-%m-%d/%H-%M-%S"))
+    folder = args.to or Path(dated_folder("outputs"))
     options = {key: getattr(args, key) for key in ("frames", "each", "video", "stride", "keep", "fps")}
     film = Film(folder, scenes, camera=Camera(args.zoom, args.pan, args.turn, args.border), **options)
     for _ in bar(film.run(), desc="frames", total=args.frames, initial=len(film.paths())):

@@ -20,7 +20,7 @@ from typing import Any
 
 from vqclip.compare.pictures import find_runs, read_pictures
 from vqclip.errors import UserError
-from vqclip.io.files import atomic_write, read_text
+from vqclip.io.files import atomic_write, csv_bytes, read_text
 from vqclip.runs.evaluate import Bench, refuse_own_guide
 
 __all__ = ["Found", "battery", "hits", "interval", "judge_battery", "read_battery", "trend"]
@@ -65,11 +65,7 @@ def judge_battery(folder: Path) -> list[Found]:
             rows.append(Found(run, prompt, seed, name, opinion.similarity, opinion.rank))
     if not rows:
         raise UserError(f"{folder}: no finished picture of the battery. Try: vqclip evaluate --battery {folder}")
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, list(vars(rows[0])))
-    writer.writeheader()
-    writer.writerows(vars(row) for row in rows)
-    atomic_write(folder / "battery.csv", text.getvalue().encode())
+    atomic_write(folder / "battery.csv", csv_bytes([vars(row) for row in rows]))
     return rows
 
 

@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from vqclip.compare.pictures import Picture, format_value
+from vqclip.io.files import csv_bytes
 
 __all__ = ["table", "table_row"]
 
 
 def table(pictures: Sequence[Picture], keys: Sequence[str], out: Path) -> bytes:
-    rows = [table_row(picture, keys, out) for picture in pictures]
-    columns = list(dict.fromkeys(column for row in rows for column in row))
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, columns, restval="")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue().encode()
+    return csv_bytes([table_row(picture, keys, out) for picture in pictures])
 
 
 def table_row(picture: Picture, keys: Sequence[str], out: Path) -> dict[str, Any]:

@@ -14,13 +14,13 @@ from collections.abc import Iterator, Mapping, Set
 from pathlib import Path
 from typing import Any
 
+from vqclip.checkpoints.cards import shipped_files
 from vqclip.config.compose import compose
 from vqclip.config.resolve import leaves
 from vqclip.errors import UserError
 from vqclip.io.files import sha256
 from vqclip.io.latents import digest as latents_digest
 from vqclip.io.plain import plain_dict
-from vqclip.io.yaml_text import read_yaml
 from vqclip.paths import conf_dir
 
 __all__ = ["as_data", "classes_in", "literal", "own_loggers", "record_errors", "trusting"]
@@ -250,7 +250,7 @@ def _card_errors(config: Mapping[str, Any], what: str, known: Any) -> Iterator[t
                     f"in the record), and a record may come from a stranger. If it is yours: {key}.path={path} on the "
                     "command line",
                 )
-        elif card.get("urls") and not _is_ours(key, name, card):
+        elif card.get("urls") and not _is_ours(name, card):
             yield (
                 f"{key}.urls",
                 f"{key}.urls: {what} names links of its own to fetch {card.get('name', name)} from, which a record may "
@@ -262,14 +262,7 @@ def _is_packaged(path: str) -> bool:
     return bool(re.fullmatch(r"pkg://vqclip/embedded/[\w-]+\.safetensors", path))
 
 
-def _is_ours(key: str, name: str, card: Mapping[str, Any]) -> bool:
-    """Whether a record's card fetches from where the shipped card of that name does."""
-    kind, named = ("generator", card.get("name")) if key.endswith(".generator") else ("perceptors", name)
-    for path in (conf_dir() / "checkpoints" / kind).glob("*.yaml"):
-        content = read_yaml(path.read_text(encoding="utf-8"))
-        shipped = content if kind == "generator" else content.get(name) or {}
-        if kind == "generator" and shipped.get("name", path.stem) != named:
-            continue
-        if all(shipped.get(word) == card.get(word) for word in ("urls", "file", "sha256")):
-            return True
-    return False
+def _is_ours(name: str, card: Mapping[str, Any]) -> bool:
+    """Whether a record's card fetches the file of a shipped card, from where that does."""
+    file = str(card.get("file") or f"{card.get('name', name)}.ckpt")
+    return shipped_files().get(file) == {"sha256": card.get("sha256"), "urls": card.get("urls")}

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import csv
 import errno
 import hashlib
+import io
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
-__all__ = ["append", "atomic_write", "read_text", "refuse_endless", "sha256", "write_json"]
+__all__ = ["append", "atomic_write", "csv_bytes", "read_text", "refuse_endless", "sha256", "write_json"]
 
 
 def atomic_write(path: Path, content: bytes) -> None:
@@ -52,6 +55,15 @@ def _naming(path: Path) -> Iterator[None]:
 def write_json(path: Path, content: dict) -> None:
     """Write ``content`` as indented JSON, whole."""
     atomic_write(path, (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def csv_bytes(rows: Sequence[Mapping[str, Any]]) -> bytes:
+    """A table with a column for every key, in the order in which they first come; empty where a row lacks one."""
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, list(dict.fromkeys(name for row in rows for name in row)), restval="")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue().encode()
 
 
 def refuse_endless(path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
 from importlib import metadata
@@ -16,6 +16,7 @@ import torch
 from vqclip.checkpoints.cards import local_path
 from vqclip.checkpoints.load import load_prior
 from vqclip.config.parts import terms_by_key
+from vqclip.config.resolve import differences
 from vqclip.errors import UserError
 from vqclip.io.files import sha256
 from vqclip.io.latents import digest
@@ -92,16 +93,13 @@ class Provenance:
             UserError: some are others.
         """
         for kind, now in (("weights", self.weights), ("inputs", self.inputs)):
-            if other := [name for name, before, after in _pairs(past.get(kind, {}), now) if before != after]:
+            if other := [name for name, *_ in differences(past.get(kind, {}), now)]:
                 raise UserError(
                     f"{run.resume_command}: {kind} changed since the run began: {', '.join(other)}. Allowed: the files "
                     f"it began with (their sha256 is in run.json). Try: {run.rerun_command}"
                 )
-        for name, before, after in _pairs(past["versions"], self.versions):
-            if before != after:
-                _log.warning(
-                    "%s was %s and is %s: what follows may differ from a run that was not stopped", name, before, after
-                )
+        for changed in differences(past["versions"], self.versions):
+            _log.warning("%s was %s and is %s: what follows may differ from a run that was not stopped", *changed)
 
 
 def _weights(module: LatentOptimisation, config: Mapping[str, Any]) -> dict[str, str]:
@@ -135,8 +133,3 @@ def inputs(config: Mapping[str, Any]) -> dict[str, str]:
     if config["init"]["_target_"] == "vqclip.init.Run":
         found[config["init"]["run"]] = digest(config["init"])
     return found
-
-
-def _pairs(one: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
-    for name in dict.fromkeys([*one, *other]):
-        yield name, one.get(name), other.get(name)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from vqclip.config.resolve import differences, picture_config, resolved
 from vqclip.errors import UserError
 from vqclip.io.files import refuse_endless
 from vqclip.io.images import read_record
+from vqclip.paths import dated_folder
 from vqclip.runs.folder import RunFolder
 from vqclip.runs.schema import problem_in, refuse_newer
 
@@ -37,7 +37,7 @@ def rerun(source: Path, overrides: Sequence[str] = (), folder: Path | None = Non
     """
     from vqclip.runs.execute import execute, threads
 
-    folder = folder or Path(datetime.now().strftime("outputs/%Y-%m-%d/%H-%M-%S-%f"))
+    folder = folder or Path(dated_folder("outputs"))
     config, made_with, record_format = _source(source, folder)
     cfg = with_overrides(config, overrides, str(source), made_with)
     asked = list(differences(as_data(config), as_data(resolved(cfg))))
@@ -82,8 +82,7 @@ def _verdict(
         f"  {kind}: {name} {_short(before)} → {_short(after)}"
         for kind in ("versions", "machine", "weights", "inputs")
         if kind in made_with
-        for name, before, after in differences({kind: made_with[kind]}, {kind: now[kind]})
-        for name in [name.removeprefix(f"{kind}.")]
+        for name, before, after in differences(made_with[kind], now[kind])
     ]
     if not causes and all(line.endswith("another record (config.steps)") for line in lines[1:]):
         causes = ["  all pixels agree: the run was given more steps after these pictures"]

@@ -8,13 +8,13 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from vqclip.config.grammar import quote
 from vqclip.errors import UserError
+from vqclip.paths import dated_folder
 from vqclip.runs.arguments import as_folder, as_overrides
 from vqclip.runs.folder import RunFolder
 from vqclip.runs.result import Result
@@ -67,8 +67,7 @@ def run_sweep(
     keys: Mapping[str, Any],
 ) -> Sweep:
     """See :func:`vqclip.sweep`."""
-    now = datetime.now().strftime("multirun/%Y-%m-%d/%H-%M-%S-%f")
-    folder = as_folder("folder", now if folder is None else folder)
+    folder = as_folder("folder", dated_folder("multirun") if folder is None else folder)
     directory = [] if config_dir is None else ["--config-dir", str(as_folder("config_dir", config_dir, there=True))]
     words = [*as_overrides(prompt, overrides, keys, swept=True), f"hydra.sweep.dir={quote(str(folder))}"]
     command = [sys.executable, "-m", "vqclip", "-m", *directory, *words]
