@@ -62,7 +62,7 @@ def random_vqgan(architecture, seed=0):
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = VQGAN(**architecture).eval().requires_grad_(False)
-        (model.quantize.embed if model.gumbel else model.quantize.embedding).weight.normal_()
+        model.codebook.normal_()
     return model
 
 

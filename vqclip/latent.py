@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any
 
 from torch import Tensor
 
@@ -19,10 +19,6 @@ class Continuous:
         return z
 
 
-class _WithCodes(Generator, Protocol):
-    def quantise(self, z: Tensor) -> Tensor: ...
-
-
 class Quantised:
     """The decoder sees the nearest code at each place; the gradient passes straight through to ``z``.
 
@@ -31,6 +27,6 @@ class Quantised:
 
     needs = ("quantise",)
 
-    def __call__(self, z: Tensor, generator: _WithCodes) -> Tensor:
+    def __call__(self, z: Tensor, generator: Any) -> Tensor:
         """[B,C,h,w] → codes [B,C,h,w]."""
         return z + (generator.quantise(z) - z).detach()

@@ -17,17 +17,10 @@ from vqclip.io.plain import plain_dict
 __all__ = ["instantiate"]
 
 
-def instantiate(config: Mapping[str, Any] | DictConfig, *, _partial_: bool = False) -> Any:
-    """The object of a mapping with ``_target_``; other mappings and lists as plain data, objects in them made.
-
-    Args:
-        config: as :func:`vqclip.classes.make` takes it.
-        _partial_: return what makes the object.
+def instantiate(config: Mapping[str, Any] | DictConfig) -> Any:
+    """What :func:`vqclip.classes.make` makes of a config.
 
     Raises:
         UserError: what ``_target_`` names is not there.
     """
-    plain = plain_dict(config) if isinstance(config, DictConfig) else config
-    if _partial_ and isinstance(plain, Mapping):
-        plain = {**plain, "_partial_": True}
-    return make(plain)
+    return make(plain_dict(config) if isinstance(config, DictConfig) else config)

@@ -82,7 +82,7 @@ def _start(
 ) -> Logger:
     """A logger; ``tables``: folders with a metrics.csv, which CSVLogger takes away when it writes its own."""
     try:
-        logger: Logger = instantiate(node, _partial_=True)(**more)
+        logger: Logger = instantiate({**node, "_partial_": True})(**more)
         for table in (Path(place) / "metrics.csv" for place in _tables({name: logger})):
             if table.resolve().parent in [Path(taken).resolve() for taken in tables]:
                 raise UserError(f"logger.{name}: {table} is written already. Try: logger.{name}.name={name}")

@@ -75,7 +75,6 @@ class VQGAN(nn.Module):
         self.post_quant_conv = nn.Conv2d(embed_dim, ddconfig["z_channels"], 1)
         self.factor = 2 ** (len(ddconfig["ch_mult"]) - 1)
         self.channels = embed_dim
-        self.gumbel = gumbel
         self.strip: int | None = None  #: rows to decode at a time where no gradient is needed; None for all at once
         self.checkpointed = False  #: recompute the decoder's activations in the backward pass: less memory, slower
         if norm_groups != _TAMING_GROUPS:

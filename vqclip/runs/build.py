@@ -117,7 +117,7 @@ def _parts(config: Mapping[str, Any]) -> dict[str, Any]:
         "augmentations": made(config["augmentations"], "augmentations"),
         "noise": made(config["noise"], "noise"),
         "objective": _objective(config["loss"]),
-        "optimizer": instantiate({**optimizer, "lr": lr.start}, _partial_=True),
+        "optimizer": instantiate({**optimizer, "lr": lr.start, "_partial_": True}),
         "lr": lr,
         "clip": clip,
         "search": made(config["search"], "search") if config.get("search") else Search(),
