@@ -25,6 +25,7 @@ from vqclip.cli.arguments import FLAGS, parse_arguments, top_level
 from vqclip.config.check import errors_in
 from vqclip.config.compose import compose
 from vqclip.config.grammar import quote
+from vqclip.config.kinds import Scheduled
 from vqclip.config.resolve import resolved
 from vqclip.errors import UserError
 from vqclip.io.images import open_picture, read_record
@@ -132,6 +133,16 @@ def test_a_schedule_is_one_or_is_refused(value):
     except (TypeError, ValueError):
         return
     assert callable(made)
+
+
+@examples(150)
+@given(SCHEDULES | NUMBERS | st.text())
+def test_a_schedule_that_is_allowed_stays_within_its_bounds(value):
+    try:
+        Scheduled(0, 10).check(value)
+    except ValueError:
+        return
+    assert all(0 <= schedule(value)(step / 20) <= 10 for step in range(21))
 
 
 # Config

@@ -1,6 +1,6 @@
 import pytest
 
-from vqclip.schedules import schedule
+from vqclip.schedules import ever, negated, schedule
 
 
 def test_a_number_is_constant():
@@ -16,7 +16,26 @@ def test_shapes(shape, middle):
     assert values == sorted(values, reverse=True)
 
 
-@pytest.mark.parametrize("wrong", ["much", True, None, [1, 0], {"start": 1}, {"start": 1, "end": 0, "shape": "bumpy"}])
+def test_schedules_of_points_steps_exponentials_and_warm_up():
+    points = schedule({"points": [[0.2, 1], [0.6, 3], [1, 0]]})
+    assert [points(t) for t in (0, 0.2, 0.4, 0.6, 1)] == pytest.approx([1, 1, 2, 3, 0])
+    held = schedule({"points": [[0, 1], [0.5, 2]], "shape": "steps"})
+    assert [held(t) for t in (0, 0.49, 0.5, 1)] == [1, 1, 2, 2]
+    falling = schedule({"start": 1, "end": 0.01, "shape": "exponential"})
+    assert falling(0.5) == pytest.approx(0.1)
+    warm = schedule({"start": 2, "end": 2, "warmup": 0.5})
+    assert [warm(t) for t in (0, 0.25, 0.5, 1)] == [0, 1, 2, 2]
+    assert negated(points)(0.6) == pytest.approx(-3)
+    assert ever(schedule({"points": [[0, 0], [0.5, 1], [1, 0]]})) and not ever(schedule(0))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *("much", True, None, [1, 0], {"start": 1}, {"start": 1, "end": 0, "shape": "bumpy"}),
+        *({"points": [[0.5, 1], [0.2, 1]]}, {"start": 1, "end": 0, "shape": "exponential"}, {"points": []}),
+    ],
+)
 def test_what_is_no_schedule_is_refused(wrong):
     with pytest.raises((TypeError, ValueError)):
         schedule(wrong)

@@ -9,8 +9,6 @@ import shlex
 import pytest
 import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from vqclip.cli.arguments import parse_arguments, split
@@ -18,8 +16,7 @@ from vqclip.cli.help import help_page
 from vqclip.cli.place import check_place
 from vqclip.config.check import errors_in
 from vqclip.config.compose import compose, compose_all, first_of_sweep
-from vqclip.config.grammar import quote
-from vqclip.config.kinds import Anything, Scheduled
+from vqclip.config.kinds import Anything
 from vqclip.config.names import key_at, nearest, owners_of, unknown_key, unknown_overrides
 from vqclip.config.nodes import Group, Key, Named, Target
 from vqclip.config.reference import groups, reference, rows
@@ -29,8 +26,6 @@ from vqclip.config.typed import as_hydra_takes_it
 from vqclip.errors import UserError
 from vqclip.io.run_files import OwnedFolder
 from vqclip.paths import conf_dir
-from vqclip.prompts import parse_prompts
-from vqclip.schedules import SHAPES
 from vqclip.sweeps.search import distributions_of
 
 WRONG = [None, [], ["x", 1], "much", math.nan, math.inf, -math.inf, 1e300, -(10**30), {"a": 1}, True, ""]
@@ -649,60 +644,6 @@ def test_a_value_of_another_shape_is_named(line):
 def test_a_class_of_another_place_is_refused(line):
     errors = errors_in(resolved(compose([line])))
     assert errors and errors[0].startswith(line.partition("=")[0]) and re.search("Allowed:.* a class ", errors[0])
-
-
-@settings(max_examples=150, deadline=None)
-@given(st.text(min_size=1).filter(str.strip))
-def test_any_text_is_a_prompt_or_a_sentence(text):
-    try:
-        command = parse_arguments([text])
-    except UserError as error:
-        assert str(error)
-        return
-    assert len(command.words) >= 1
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.text(st.characters(codec="utf-8", exclude_characters="\x00"), min_size=1))
-def test_any_text_survives_quoting(text):
-    override = OverridesParser.create().parse_override(f"prompts.include=[{quote(text)}]")
-    cfg = OmegaConf.create({"include": override.value()})
-    assert list(cfg.include) == [text]
-
-
-@settings(max_examples=150, deadline=None)
-@given(
-    st.recursive(
-        st.none() | st.booleans() | st.floats() | st.integers() | st.text(),
-        lambda s: st.lists(s) | st.dictionaries(st.sampled_from(["text", "image", "file", "weight", "x"]), s),
-        max_leaves=5,
-    )
-)
-def test_any_value_is_prompts_or_a_sentence(value):
-    try:
-        parse_prompts(value)
-    except ValueError as error:
-        assert str(error)
-
-
-@settings(max_examples=150, deadline=None)
-@given(
-    st.dictionaries(
-        st.sampled_from(["start", "end", "shape", "points", "x"]),
-        st.floats() | st.sampled_from(list(SHAPES)) | st.none(),
-    )
-    | st.floats()
-    | st.text()
-)
-def test_any_schedule_is_checked(value):
-    kind = Scheduled(0, 10)
-    try:
-        kind.check(value)
-    except ValueError:
-        return
-    from vqclip.schedules import schedule
-
-    assert all(0 <= schedule(value)(step / 20) <= 10 for step in range(21))
 
 
 def test_key_at_finds_keys_of_every_class():

@@ -25,7 +25,6 @@ from vqclip.io.pixels import read_image
 from vqclip.loss import Include, Objective
 from vqclip.models.denoiser import Denoiser
 from vqclip.protocols import Generator, Perceptor, Targets, Term, View
-from vqclip.schedules import ever, negated, schedule
 from vqclip.terms import (
     Contrast,
     Denoised,
@@ -262,27 +261,6 @@ def test_terms_and_a_schedule_from_a_folder_outside(tmp_path, monkeypatch, make_
     torch.testing.assert_close(module.metrics["far"], torch.ones(1))  # unit vectors: the mean over crops is 1
     assert module.metrics["grey"] > 0 and module.objective.weights["grey"](0.5) == 0.5
     sys.modules.pop("outside_terms")
-
-
-def test_schedules_of_points_steps_exponentials_and_warm_up():
-    points = schedule({"points": [[0.2, 1], [0.6, 3], [1, 0]]})
-    assert [points(t) for t in (0, 0.2, 0.4, 0.6, 1)] == pytest.approx([1, 1, 2, 3, 0])
-    held = schedule({"points": [[0, 1], [0.5, 2]], "shape": "steps"})
-    assert [held(t) for t in (0, 0.49, 0.5, 1)] == [1, 1, 2, 2]
-    falling = schedule({"start": 1, "end": 0.01, "shape": "exponential"})
-    assert falling(0.5) == pytest.approx(0.1)
-    warm = schedule({"start": 2, "end": 2, "warmup": 0.5})
-    assert [warm(t) for t in (0, 0.25, 0.5, 1)] == [0, 1, 2, 2]
-    assert negated(points)(0.6) == pytest.approx(-3)
-    assert ever(schedule({"points": [[0, 0], [0.5, 1], [1, 0]]})) and not ever(schedule(0))
-
-
-@pytest.mark.parametrize(
-    "wrong", [{"points": [[0.5, 1], [0.2, 1]]}, {"start": 1, "end": 0, "shape": "exponential"}, {"points": []}]
-)
-def test_wrong_schedules(wrong):
-    with pytest.raises((ValueError, TypeError)):
-        schedule(wrong)
 
 
 def test_alpha_and_beta_are_terms_like_all_others():
