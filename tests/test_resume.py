@@ -261,6 +261,17 @@ def test_what_would_change_the_past_is_refused(finished, word, capsys):
     assert capsys.readouterr().err == "vqclip: " + WRONG[word].format(run=finished) + "\n"
 
 
+@pytest.mark.parametrize("key,value", [("lr", 5), ("_target_", "torch.optim.SGD")])
+def test_a_config_that_was_changed_by_hand_is_refused(finished, tmp_path, key, value):
+    """On the command line it is; the pictures until now would be of another config than those that follow."""
+    copy = shutil.copytree(finished, tmp_path / "run")
+    config = yaml.safe_load((copy / "config.yaml").read_text())
+    config["optimizer"][key] = value
+    (copy / "config.yaml").write_text(yaml.safe_dump(config))
+    with pytest.raises(UserError, match=rf"config.yaml: damaged: optimizer.{key} is .*{value}.*made with .*rerun "):
+        run(resume=copy, steps=8)
+
+
 def test_a_folder_that_is_no_run_is_named(tmp_path, capsys):
     with pytest.raises(SystemExit):
         main([f"resume={tmp_path}/nothing"])

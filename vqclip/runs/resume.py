@@ -16,6 +16,7 @@ from omegaconf import DictConfig
 from vqclip.config.overrides import with_overrides
 from vqclip.config.resolve import differences, picture_config, resolved, time_varying
 from vqclip.errors import UserError, shown
+from vqclip.io.images import read_record
 from vqclip.paths import can_name_a_folder
 from vqclip.runs.folder import RunFolder
 from vqclip.runs.status import DIVERGED, FINISHED
@@ -66,6 +67,7 @@ def prepare(run: RunFolder, overrides: Sequence[str]) -> DictConfig | None:
     cfg = with_overrides(past, overrides, str(run.config_file), run.report())
     now = resolved(cfg)
     _require_same_picture(run, past, now)
+    _require_unedited(run, past)
     status = run.status()
     if status == DIVERGED:
         raise UserError(
@@ -86,6 +88,20 @@ def _require_same_picture(run: RunFolder, past: Mapping[str, Any], now: Mapping[
                 f"and what is not the picture's (logger, callbacks, memory, tags). "
                 f"Try: {run.rerun_command} {key}={after}"
             )
+
+
+def _require_unedited(run: RunFolder, past: Mapping[str, Any]) -> None:
+    """Refuse a config.yaml that somebody changed: the pictures until now have another in their records."""
+    try:
+        made = read_record(run.picture(0).final)["config"]
+    except (UserError, OSError, ValueError, KeyError):  # told where it is needed
+        return
+    for key, before, after in differences(made, picture_config(past)):
+        # What one of the two lacks, another version has put in; what lies in the folder may have been moved with it.
+        same = None in (before, after) or key == "steps" or key.endswith(".urls") or str(after).startswith(str(run))
+        if not same:
+            what = f"{key} is {shown(after)}, and the pictures were made with {shown(before)}"
+            raise run.damaged(run.config_file, f"{what}: it was changed, or is of another run")
 
 
 def _require_possible_steps(run: RunFolder, past: Mapping[str, Any], now: Mapping[str, Any]) -> None:
