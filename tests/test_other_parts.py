@@ -148,7 +148,8 @@ def test_a_job_that_is_killed_is_told_and_the_others_go_on(small_pair, tmp_path)
     states = [json.loads((tmp_path / n / "run.json").read_text())["status"] for n in "01"]
     assert sweep.returncode == 1 and sorted(states) == ["finished", "running"], said
     assert f"vqclip: hydra/launcher=submitit_local: Job {process}" in said and "Traceback" not in said
-    assert f"seed={states.index('running')}: it was killed, or still runs" in said and "1 did not finish" in said
+    assert f"seed={states.index('running')}: it was killed, or still runs\n" in said and "1 did not finish" in said
+    assert "log: " not in said  # which is empty
 
 
 def test_a_ray_cluster_that_was_started_elsewhere_writes_into_the_sweeps_folder(small_pair, tmp_path):

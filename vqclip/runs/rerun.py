@@ -172,7 +172,7 @@ def _describe(one: Path, other: Path) -> str:
 
         a, b = load_file(one), load_file(other)
         apart = [(a[key] - b[key]).abs().max().item() for key in a if key in b and a[key].shape == b[key].shape]
-        return f"latents differ by {max(apart, default=float('nan')):.3g} at most"
+        return f"latents differ by {max(apart):.3g} at most" if apart else "latents of another size, or of other steps"
     return "differs"
 
 

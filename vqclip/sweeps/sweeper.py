@@ -215,7 +215,7 @@ class Sweep:
                 error = found.get("error") or found.get("reason") or self.faults.get(place.name)
                 error = error or ("it was killed, or still runs" if found else "it did not begin")
                 log = place / "vqclip.log"
-                reason = f"{error}\n  log: {log}" if log.exists() else error
+                reason = f"{error}\n  log: {log}" if log.exists() and log.stat().st_size else error
             print(f"vqclip: {job_name(job.swept)}: {reason}", file=sys.stderr)
         return unfinished
 
