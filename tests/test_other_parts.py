@@ -69,6 +69,17 @@ def test_a_resumed_run_that_is_stopped_before_a_step_is_not_finished(small_pair,
     assert found["status"] == "stopped early" and "limit_train_batches" in found["reason"] and found["steps"] == 2
 
 
+@pytest.mark.parametrize("limit", ["limit_train_batches=2", "max_time=00:00:00:00"])
+def test_the_next_command_of_a_run_at_its_limit_takes_the_steps_that_are_left(small_pair, tmp_path, capsys, limit):
+    main([*small_pair, f"trainer.{limit}", f"hydra.run.dir={tmp_path}/run", "a fox"])
+    (told,) = re.findall("next: (.*)   ", capsys.readouterr().err)
+    with warnings.catch_warnings(record=True) as warned, pytest.raises(SystemExit, match="0"):
+        main(shlex.split(told)[1:])
+    assert report(tmp_path / "run")["status"] == "finished" and report(tmp_path / "run")["steps"] == 4 and not warned
+    whole = run("a fox", small_pair, tmp_path / "whole").latents
+    assert torch.equal(load(tmp_path / "run").latents, whole)
+
+
 def test_checkpoints_may_be_written_by_a_plugin_of_ones_own(small_pair, tmp_path):
     own = "+trainer.plugins={_target_: pytorch_lightning.plugins.io.TorchCheckpointIO}"
     result = run("a fox", [*small_pair, "steps=2", own], tmp_path / "run")

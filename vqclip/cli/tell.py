@@ -57,8 +57,13 @@ def _next(result: Result, typed_in: str) -> str:
     from vqclip.config.records import trusting
     from vqclip.config.resolve import time_varying
     from vqclip.runs.folder import RunFolder
+    from vqclip.runs.resume import LIMITS
 
     near = RunFolder(Path(os.path.relpath(result.folder, typed_in)))
+    limits = [key for key in LIMITS if result.config["trainer"].get(key.partition(".")[2]) is not None]
+    if limits and result.reason:
+        lifted = " ".join(f"{key}=null" for key in limits)
+        return f"{trusting(result.config)}{near.resume_command} {lifted}   (the steps that are left)"
     if any(time_varying(result.config)):  # more steps would be other ones
         return f"{trusting(result.config)}{near.rerun_command}"
     return f"{trusting(result.config)}{near.resume_command} steps={2 * result.config['steps']}   (more steps)"

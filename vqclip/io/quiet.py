@@ -37,4 +37,5 @@ def quiet_lightning() -> Iterator[None]:
         warnings.filterwarnings("ignore", category=FutureWarning, module="pytorch_lightning.utilities._pytree")
         # A plain UserWarning, of which only the words are its own: our steps optimise by hand.
         warnings.filterwarnings("ignore", "Using ModelCheckpoint with manual optimization")
+        warnings.filterwarnings("ignore", "Be aware that when using `ckpt_path`")  # a resumed run may do without
         yield

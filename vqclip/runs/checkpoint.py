@@ -70,7 +70,8 @@ def _never_had_one(run: RunFolder) -> None:
     # The first is written after the first snapshot that follows the start's, and before any step after that.
     snapshots = sorted(int(path.stem) for path in run.picture(0).steps.glob("*.png") if path.stem.isdecimal())
     had_one = len(snapshots) > 2 or (len(snapshots) == 2 and _newest_row(run) > snapshots[-1])
-    if had_one or run.try_report()["status"] in (FINISHED, STOPPED_EARLY):
+    report = run.try_report()
+    if had_one or (report["status"] in (FINISHED, STOPPED_EARLY) and report["steps"]):
         raise UserError(
             f"{run.checkpoint_file}: missing, so this run cannot go on from where it was. Try: {run.rerun_command}"
         )

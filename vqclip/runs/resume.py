@@ -24,7 +24,10 @@ from vqclip.runs.status import DIVERGED, FINISHED
 if TYPE_CHECKING:
     from vqclip.runs.result import Result
 
-__all__ = ["asked", "prepare", "resume"]
+__all__ = ["LIMITS", "asked", "prepare", "resume"]
+
+#: What ends a run before its steps are done; another one, or null, takes it further.
+LIMITS = ("trainer.max_time", "trainer.limit_train_batches")
 
 
 def asked(overrides: Sequence[str]) -> tuple[Path, list[str]] | None:
@@ -82,12 +85,17 @@ def prepare(run: RunFolder, overrides: Sequence[str]) -> DictConfig | None:
 
 def _require_same_picture(run: RunFolder, past: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     for key, before, after in differences(picture_config(past), picture_config(now)):
-        if key != "steps" and not key.endswith(".urls"):  # weights are known by their sha256, wherever they came from
+        if not _may_change(key):
             raise UserError(
                 f"{key}={after}: would change what is past; the run began with {before}. Allowed with resume: steps, "
                 f"and what is not the picture's (logger, callbacks, memory, tags). "
                 f"Try: {run.rerun_command} {key}={after}"
             )
+
+
+def _may_change(key: str) -> bool:
+    """Whether a key says how far a run goes; or where weights come from, which are known by their sha256."""
+    return key == "steps" or key.startswith(LIMITS) or key.endswith(".urls")
 
 
 def _require_unedited(run: RunFolder, past: Mapping[str, Any]) -> None:
@@ -98,8 +106,8 @@ def _require_unedited(run: RunFolder, past: Mapping[str, Any]) -> None:
         return
     for key, before, after in differences(made, picture_config(past)):
         # What one of the two lacks, another version has put in; what lies in the folder may have been moved with it.
-        same = None in (before, after) or key == "steps" or key.endswith(".urls") or str(after).startswith(str(run))
-        if not same:
+        same = None in (before, after) or str(after).startswith(str(run))
+        if not same and not _may_change(key):
             what = f"{key} is {shown(after)}, and the pictures were made with {shown(before)}"
             raise run.damaged(run.config_file, f"{what}: it was changed, or is of another run")
 
