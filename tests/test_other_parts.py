@@ -26,6 +26,7 @@ from wandb_records import records, rows_of
 from vqclip import UserError, load, run
 from vqclip.cli import main
 from vqclip.module import optimisation
+from vqclip.runs.rerun import rerun
 
 HABITS = Path(__file__).parents[1] / "experiments" / "habits"
 sys.path.insert(0, str(HABITS))
@@ -78,6 +79,9 @@ def test_the_next_command_of_a_run_at_its_limit_takes_the_steps_that_are_left(sm
     assert report(tmp_path / "run")["status"] == "finished" and report(tmp_path / "run")["steps"] == 4 and not warned
     whole = run("a fox", small_pair, tmp_path / "whole").latents
     assert torch.equal(load(tmp_path / "run").latents, whole)
+    if limit.startswith("limit"):
+        lines, _ = rerun(tmp_path / "run", folder=tmp_path / "again")
+        assert lines[-2] == "  all pixels agree: the run was given more steps after these pictures"
 
 
 def test_checkpoints_may_be_written_by_a_plugin_of_ones_own(small_pair, tmp_path):
@@ -347,13 +351,19 @@ def nothing():
     return None
 
 
-def test_an_own_part_that_takes_other_arguments_is_told_by_its_name(small_pair, tmp_path, capsys):
+def test_an_own_part_that_takes_other_arguments_is_told_by_its_name(small_pair, tmp_path, capsys, monkeypatch):
     place = tmp_path / "run"
     with pytest.raises(SystemExit) as ended:
         main([*small_pair, f"+callbacks.p._target_={__name__}.Deaf", f"hydra.run.dir={place}", "a fox"])
     told = capsys.readouterr().err.strip().splitlines()[-1]
     assert ended.value.code == 1 and "TypeError: Deaf.on_train_start() takes 2 positional arguments" in told
     assert f"parts of your own: callbacks.p._target_={__name__}.Deaf. The traceback: {place}/vqclip.log" in told
+    monkeypatch.setenv("VQCLIP_TRUST", __name__)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match="1"):
+        main(["rerun", str(place)])
+    told = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "TypeError: Deaf.on_train_start()" in told and "The traceback: outputs/" in told
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sysconfig
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from vqclip.runs.folder import RunFolder
     from vqclip.runs.result import Result
 
-__all__ = ["result_of"]
+__all__ = ["faults_told", "result_of"]
 
 R = TypeVar("R", bound="Result | None")
 
@@ -24,21 +25,39 @@ def result_of(work: Callable[[], R], folder: Path, study: bool) -> R | Result:
     """What ``work`` gives; of a run that was pruned where no study asks for it, the run as it is in ``folder``.
 
     Raises:
-        RunError: a part of the user's own raised something; the traceback is in the folder.
+        RunError: a part of the user's own raised something, see :func:`faults_told`.
     """
     try:
-        return work()
+        with faults_told(folder):
+            return work()
+    except (UserError, Diverged):
+        raise
+    except Exception as error:
+        from vqclip.runs.endings import is_pruned
+        from vqclip.runs.result import Result
+
+        if study or not is_pruned(error):
+            raise
+        return Result(folder)
+
+
+@contextmanager
+def faults_told(folder: Path) -> Iterator[None]:
+    """Within, what a part of the user's own raised in the run of ``folder`` is told in a line.
+
+    Raises:
+        RunError: that line; the traceback is in the folder.
+    """
+    try:
+        yield
     except (UserError, Diverged):
         raise
     except Exception as error:
         from vqclip.runs.endings import is_pruned
         from vqclip.runs.folder import RunFolder
-        from vqclip.runs.result import Result
 
         if is_pruned(error):
-            if study:
-                raise
-            return Result(folder)
+            raise
         run = RunFolder(folder)
         where, (trust, parts) = _own_line(error), _own_parts(run)
         if not (where or parts):

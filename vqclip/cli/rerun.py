@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vqclip.cli.arguments import split
+from vqclip.cli.ended import faults_told
 from vqclip.errors import UserError
+from vqclip.paths import dated_folder
 from vqclip.runs.rerun import rerun
 
 __all__ = ["main"]
@@ -29,6 +31,8 @@ def main(argv: Sequence[str]) -> int:
     overrides = split(argv[1:])
     if flags := [word for word in overrides if word.startswith("-")]:
         raise UserError(f"{flags[0]}: rerun takes overrides (key=value) and prompts, no flags. See vqclip rerun --help")
-    lines, same = rerun(Path(argv[0]), overrides)
+    folder = Path(dated_folder("outputs"))
+    with faults_told(folder):
+        lines, same = rerun(Path(argv[0]), overrides, folder)
     print("\n".join(lines))
     return 0 if same or overrides else 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ __all__ = ["rerun"]
 
 #: Files of a run that are the same whenever the run is.
 _KINDS = ("*.png", "latents.safetensors", "metrics.csv", "*.mp4")
+#: What is said of a picture whose run was taken further than was asked for at first.
+_FURTHER = re.compile(r".* another record \((config\.(steps|trainer\.(max_time|limit_train_batches))(, )?)+\)")
 
 
 def rerun(source: Path, overrides: Sequence[str] = (), folder: Path | None = None) -> tuple[list[str], bool]:
@@ -84,7 +87,7 @@ def _verdict(
         if kind in made_with
         for name, before, after in differences(made_with[kind], now[kind])
     ]
-    if not causes and all(line.endswith("another record (config.steps)") for line in lines[1:]):
+    if not causes and all(map(_FURTHER.fullmatch, lines[1:])):
         causes = ["  all pixels agree: the run was given more steps after these pictures"]
     elif not causes and not asked:
         causes = ["  versions, machine, weights and inputs agree; the difference is not in the record"]
