@@ -474,6 +474,15 @@ def test_what_a_group_is_told_to_try_works(line):
     assert errors_in(resolved(compose(shlex.split(str(caught.value).rpartition("Try: ")[2])))) == []
 
 
+def test_what_a_lambda_callback_is_told_to_try_works():
+    """With no class but a function of one's own, so that trust in its package is enough to go on with the run."""
+    three = "callbacks.mine={_target_: pytorch_lightning.callbacks.LambdaCallback, on_train_end: 3}"
+    (wrong,) = errors_in(resolved(compose([three])))
+    (tried,) = shlex.split(wrong.rpartition("Try: ")[2])
+    assert errors_in(resolved(compose([three, tried.replace("mine.function", "builtins.print")]))) == []
+    assert "hydra" not in tried
+
+
 def test_a_schedule_replaces_a_terms_schedule_whole():
     for value in ("{start: 1, end: 0.2}", "{points: [[0, 1], [1, 2]]}"):
         cfg = compose(["experiment=drawing", f"loss.terms.denoised.sigma={value}"])

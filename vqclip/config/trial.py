@@ -35,7 +35,7 @@ def refusals(config: Mapping[str, Any]) -> Iterator[str]:
         if callback and callback["_target_"].endswith(".LambdaCallback"):
             yield from (
                 f"callbacks.{name}.{hook}={shown(value)}: no function. "
-                f"Try: callbacks.{name}.{hook}={{_target_: hydra.utils.get_method, path: mine.function}}"
+                f"Try: 'callbacks.{name}.{hook}={{_target_: mine.function, _partial_: true}}'"
                 for hook, value in _arguments(callback).items()
                 if not isinstance(value, Mapping)
             )
