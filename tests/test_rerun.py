@@ -52,6 +52,18 @@ def test_a_run_that_was_given_more_steps_says_why_its_earlier_pictures_differ(or
     lines, same = rerun(tmp_path / "run", folder=tmp_path / "again")
     assert not same and "  picture-00/steps/000002.png: same pixels, another record (config.steps)" in lines
     assert lines[-2] == "  all pixels agree: the run was given more steps after these pictures"
+
+
+def test_a_run_that_went_on_from_between_two_snapshots(small_pair, tmp_path):
+    run("a fox", [*small_pair, "callbacks=default", "steps=3"], tmp_path / "run")
+    run(resume=tmp_path / "run", steps=6)
+    lines, same = rerun(tmp_path / "run", folder=tmp_path / "again")
+    assert not same and "  picture-00/steps/000003.png: not reproduced" in lines
+    assert lines[-2] == "  all pixels agree: the run was given more steps after these pictures"
+    (tmp_path / "run/picture-00/steps/000002.png").write_bytes(
+        (tmp_path / "run/picture-00/steps/000006.png").read_bytes()
+    )
+    assert "all pixels agree" not in "".join(rerun(tmp_path / "run", folder=tmp_path / "third")[0])
     assert rerun(tmp_path / "run" / "picture-00" / "final.png", folder=tmp_path / "last")[1]
 
 

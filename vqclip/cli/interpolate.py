@@ -55,7 +55,8 @@ def stops_of(folder: Path) -> tuple[list[Keyframe], dict]:
     config, report = run.config(), run.finished_report()
     cfg = with_overrides(config, [], str(run.config_file), report)
     latents = [run.picture(i).latent(picture["best"]["step"]) for i, picture in enumerate(report["pictures"])]
-    generator = load_generator(cfg.checkpoints.generator).to(memory_format=torch.channels_last)  # as a run has it
+    # As a run has it; one of this process may have left it on a GPU.
+    generator = load_generator(cfg.checkpoints.generator).to("cpu").to(memory_format=torch.channels_last)
     height, width = config["size"]
     for i in range(len(latents)):
         run.picture(i).require_shape(generator.latent_shape(height, width))

@@ -22,8 +22,8 @@ __all__ = ["rerun"]
 
 #: Files of a run that are the same whenever the run is.
 _KINDS = ("*.png", "latents.safetensors", "metrics.csv", "*.mp4")
-#: What is said of a picture whose run was taken further than was asked for at first.
-_FURTHER = re.compile(r".* another record \((config\.(steps|trainer\.(max_time|limit_train_batches))(, )?)+\)")
+#: What is said of latents that are the same as far as both files have them.
+_OTHER_STEPS = "the same latents, of other steps"
 
 
 def rerun(source: Path, overrides: Sequence[str] = (), folder: Path | None = None) -> tuple[list[str], bool]:
@@ -87,11 +87,23 @@ def _verdict(
         if kind in made_with
         for name, before, after in differences(made_with[kind], now[kind])
     ]
-    if not causes and all(map(_FURTHER.fullmatch, lines[1:])):
+    if not causes and all(map(_further(made_with.get("resumed", ())).fullmatch, lines[1:])):
         causes = ["  all pixels agree: the run was given more steps after these pictures"]
     elif not causes and not asked:
         causes = ["  versions, machine, weights and inputs agree; the difference is not in the record"]
     return [*lines, *causes, "not the same bytes"], False
+
+
+def _further(ends: Sequence[int]) -> re.Pattern[str]:
+    """What is said of files whose run was taken further than was asked for at first.
+
+    Args:
+        ends: the steps at which it had ended: there it made pictures that a run in one go does not make.
+    """
+    record = r".* another record \((config\.(steps|trainer\.(max_time|limit_train_batches))(, )?)+\)"
+    at_ends = [rf".*/{step:06d}\.png: not reproduced" for step in ends]
+    with_them = [r".*/timelapse\.mp4: differs", f".*: {_OTHER_STEPS}"] if ends else []
+    return re.compile("|".join([record, *at_ends, *with_them]))
 
 
 def _config_of_picture(path: Path, folder: Path) -> tuple[dict[str, Any], dict[str, Any], int]:
@@ -175,7 +187,9 @@ def _describe(one: Path, other: Path) -> str:
 
         a, b = load_file(one), load_file(other)
         apart = [(a[key] - b[key]).abs().max().item() for key in a if key in b and a[key].shape == b[key].shape]
-        return f"latents differ by {max(apart):.3g} at most" if apart else "latents of another size, or of other steps"
+        if not apart:
+            return "latents of another size, or of other steps"
+        return f"latents differ by {max(apart):.3g} at most" if max(apart) else _OTHER_STEPS
     return "differs"
 
 
