@@ -107,9 +107,9 @@ def _of_a_value(text: str, cause: str, overrides: Sequence[str]) -> str:
     if found := re.search(r"Error merging override [+~]*(([^=\s]+)=.*)", text):
         if key := key_at(found[2]):
             fits = f"{key.allowed}. Try: {shlex.quote(f'{found[2]}={key.example}')}"
-        elif "subclass" in cause:
+        elif "subclass" in cause or not found[2].startswith("hydra."):
             fits = f"its keys. Try: {found[2]}.KEY=VALUE"
-        else:  # one of Hydra's own keys, of which OmegaConf knows what it may be
+        else:  # of which OmegaConf knows what it may be
             return f"{found[1]}: {cause}. Hydra's keys with their values: vqclip --cfg hydra"
         return f"{found[1]}: not allowed here. Allowed: {fits}"
     return ""
