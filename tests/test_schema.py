@@ -474,6 +474,11 @@ def test_what_a_group_is_told_to_try_works(line):
     assert errors_in(resolved(compose(shlex.split(str(caught.value).rpartition("Try: ")[2])))) == []
 
 
+def test_what_lightnings_trainer_finds_only_at_the_first_step_is_found_before():
+    (wrong,) = errors_in(resolved(compose(["trainer.detect_anomaly=yes"])))
+    assert "Allowed: true or false" in wrong
+
+
 def test_what_a_lambda_callback_is_told_to_try_works():
     """With no class but a function of one's own, so that trust in its package is enough to go on with the run."""
     three = "callbacks.mine={_target_: pytorch_lightning.callbacks.LambdaCallback, on_train_end: 3}"

@@ -91,6 +91,7 @@ TRAINER = Group(
             "of the networks; bf16-mixed where the device has it",
         ),
         "log_every_n_steps": Key(Whole(1), "1", "steps between rows of the curves", "steps", needed=False),
+        "detect_anomaly": Key(Flag(), "true", "say where a nan arises; slow", needed=False),
         "tf32": Key(Flag(), "true", "float32 products of a GPU in TF32", null="as torch has it", needed=False),
         "compile": Group(
             "The networks are compiled by torch.compile: a minute before the first step; gains on GPUs.",
