@@ -212,8 +212,8 @@ def _limit(config: Mapping[str, Any]) -> Iterator[str]:
     number = isinstance(limit, int | float) and not isinstance(limit, bool)
     if not number or steps_within(limit, steps) < 1:
         yield (
-            f"trainer.limit_train_batches={shown(limit)}: of steps={steps} it leaves none. Allowed: a number of steps from "
-            f"1, or a part of them as 0.5. Try: steps={steps}"
+            f"trainer.limit_train_batches={shown(limit)}: of steps={steps} it leaves none. Allowed: a number of "
+            f"steps from 1, or a part of them as 0.5. Try: steps={steps}"
         )
 
 
