@@ -5,6 +5,7 @@ import io
 import os
 import re
 import shlex
+import subprocess
 import sys
 from pathlib import Path
 
@@ -33,15 +34,17 @@ FILES = {
 }
 
 
+#: A code block: its language and what is in it.
+FENCED = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
+
+
 def commands_in(page: Path) -> list[str]:
     """Lines of a page's code blocks that run vqclip, and those in its prose and tables, continued lines joined."""
     text = page.read_text()
-    blocks = re.findall(r"^```(?:bash|sh)?\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
-    blocks += re.findall(
-        r"(?:^    .*\n)+", re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE), re.MULTILINE
-    )
+    prose = FENCED.sub("", text)
+    blocks = [block for language, block in FENCED.findall(text) if language in ("", "bash", "sh")]
+    blocks += re.findall(r"(?:^    .*\n)+", prose, re.MULTILINE)
     lines = [line.strip() for block in blocks for line in block.replace("\\\n", " ").splitlines()]
-    prose = re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
     lines += [span.replace("\\|", "|") for span in re.findall(r"`(vqclip [^`]+)`", prose)]
     return list(
         dict.fromkeys(line for line in lines if re.match(r"(PYTHONPATH=\S+ )?(\.venv/bin/)?vqclip\b(?!/)", line))
@@ -78,6 +81,13 @@ def test_every_command_of_the_docs_is_real(page, line, readers_folder, monkeypat
         return  # what they do has tests of its own
     for cfg in compose_all(*overrides_of(split(argv))):
         check(resolved(cfg))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPO)))
+def test_a_shell_can_read_every_command(page):
+    lines = [re.sub(r"<\w+>", "NAME", line) for line in commands_in(page) if "…" not in line]
+    done = subprocess.run(["bash", "-n"], input="\n".join(lines), capture_output=True, text=True)
+    assert not done.stderr
 
 
 def words_of(line: str) -> list[str]:

@@ -391,7 +391,7 @@ def test_a_search_among_choices_of_a_group_begins_at_the_one_that_stands(small_p
 
 def test_searches_and_sweeps_are_not_mixed_up(small_pair, tmp_path, capsys):
     assert sweep(f"hydra.sweep.dir={tmp_path}", "loss.beta=interval(0,1)", pair=small_pair) == 2
-    assert "Try: hparams_search=optuna loss.beta=interval(0,1)" in capsys.readouterr().err
+    assert "Try: hparams_search=optuna 'loss.beta=interval(0,1)'" in capsys.readouterr().err
     with pytest.raises(SystemExit) as end:
         main(["hparams_search=optuna", *small_pair])
     assert end.value.code == 2 and "Try: vqclip -m hparams_search=optuna" in capsys.readouterr().err

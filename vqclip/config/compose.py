@@ -172,7 +172,7 @@ def _values(override: Override, config_dir: str | None) -> list[str]:
         except (ValueError, TypeError, OverflowError) as error:  # as range(1,5,0) has it
             raise UserError(f"{line_of(override)}: {error}. Allowed: values to sweep. Try: {key}=1,2,3") from None
     if not found:
-        example = "glob(*)" if (conf_dir() / str(key)).is_dir() else "1,2"
-        raise UserError(f"{override.input_line}: matches nothing. Try: {key}={example}")
+        example = f"'{key}=glob(*)'" if (conf_dir() / str(key)).is_dir() else f"{key}=1,2"
+        raise UserError(f"{override.input_line}: matches nothing. Try: {example}")
     _refuse_too_many(len(found), line_of(override))
     return [f"{key}={value}" for value in found]

@@ -69,7 +69,7 @@ def distributions_of(space: Mapping[str, Override]) -> dict[str, optuna.distribu
     if importlib.util.find_spec("optuna") is None:
         raise UserError('hparams_search=optuna: Optuna is not installed. Try: pip install "vqclip[optuna]"')
     if not space:
-        raise UserError("hparams_search: no key has a range. Try: loss.beta=interval(0,1)")
+        raise UserError("hparams_search: no key has a range. Try: 'loss.beta=interval(0,1)'")
     return {key: _distribution(override) for key, override in space.items()}
 
 

@@ -120,7 +120,7 @@ class Sweep:
             else:
                 raise UserError(
                     f"{override.input_line}: a range to search. Allowed in a sweep: {key}=1,2,3. "
-                    f"Try: hparams_search=optuna {override.input_line}"
+                    f"Try: hparams_search=optuna {shlex.quote(str(override.input_line))}"
                 )
         jobs = self._checked(
             [dict(zip(choices, values, strict=True)) for values in itertools.product(*choices.values())], swept
