@@ -11,7 +11,7 @@ from typing import Any
 
 from vqclip.prompts import parse
 
-__all__ = ["TRIAL", "Cost", "sizes"]
+__all__ = ["TRIAL", "Cost", "duration", "sizes"]
 
 #: Steps that are measured; the first one of a process is slower and not counted.
 TRIAL = 4
@@ -34,7 +34,7 @@ class Cost:
     def line(self, steps: int) -> str:
         """What so many steps will cost: ``about 2 min: 5 s to begin, 1.2 s a step; 0.8 GB at its peak``."""
         begin = f"{self.start:.0f} s to begin, " if self.start else ""
-        total = _duration(self.start + self.step * steps)
+        total = duration(self.start + self.step * steps)
         peak = f"; {self.memory:.1f} GB at its peak" if self.memory else ""
         return f"about {total}: {begin}{self.step:.2g} s a step{peak}"
 
@@ -67,7 +67,8 @@ def _peak() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """``40 s``, ``12 min`` or ``3.5 h``."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
+from vqclip.runs.cost import duration
+
 __all__ = ["counted", "time_left", "watched"]
 
 T = TypeVar("T")
@@ -58,5 +60,4 @@ def time_left(began: float, done: int, of: int) -> str:
     """``, 3 min left`` from the time that the jobs took so far (``began``: seconds since 1970); empty at the first."""
     if not done:
         return ""
-    seconds = max(0.0, time.time() - began) / done * (of - done)
-    return f", {seconds:.0f} s left" if seconds < 90 else f", {seconds / 60:.0f} min left"
+    return f", {duration(max(0.0, time.time() - began) / done * (of - done))} left"
