@@ -67,7 +67,7 @@ def faults_told(folder: Path) -> Iterator[None]:
         whose = "" if where else f". The run has parts of your own: {', '.join(parts)}"
         raise RunError(
             f"{where and where + ': '}{what}{whose}. The traceback: {run.log_file}. "
-            f"Once it is mended: {trust}{run.resume_command}"
+            f"Once it is fixed: {trust}{run.resume_command}"
         ) from error
 
 

@@ -86,7 +86,7 @@ def read_battery(folder: Path) -> list[Found]:
 
 
 def interval(rows: Sequence[Found], value: Any) -> tuple[float, float, float]:
-    """Mean of ``value(row)`` and its 95 % interval, by a bootstrap over *prompts*: seeds of one hang together."""
+    """Mean of ``value(row)`` and its 95 % interval, by a bootstrap over *prompts*: seeds of one are not independent."""
     by_prompt: dict[str, list[float]] = {}
     for row in rows:
         by_prompt.setdefault(row.prompt, []).append(float(value(row)))

@@ -183,5 +183,5 @@ class Prior(nn.Module):
     @classmethod
     def load(cls, path: str | Path) -> Prior:
         """A prior from its safetensors file, frozen, in float32."""
-        mend = "Try: checkpoints.prior=null init=sine"
-        return load_shipped_of(cls, path, "checkpoints.prior.path", "prior", mend)
+        advice = "Try: checkpoints.prior=null init=sine"
+        return load_shipped_of(cls, path, "checkpoints.prior.path", "prior", advice)

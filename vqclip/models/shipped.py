@@ -59,13 +59,13 @@ def _check(tensors: dict[str, Tensor], model: dict[str, Tensor]) -> None:
             raise ValueError(f"{name} is {value.dtype}, expected {model[name].dtype}")
 
 
-def load_shipped_of(make: Callable[..., M], path: str | Path, key: str, what: str, mend: str) -> M:
+def load_shipped_of(make: Callable[..., M], path: str | Path, key: str, what: str, advice: str) -> M:
     """The same of a file that a config names.
 
     Args:
         key: of the config that has the path.
         what: the file should be, for the message.
-        mend: what is allowed, and what to try.
+        advice: what is allowed, and what to try.
 
     Raises:
         UserError: it is missing, or another.
@@ -74,4 +74,4 @@ def load_shipped_of(make: Callable[..., M], path: str | Path, key: str, what: st
         return load_shipped(make, path)
     except (SafetensorError, OSError, TypeError, KeyError, ValueError, RuntimeError) as error:
         why = " ".join(str(error).split())[:200]
-        raise UserError(f"{key}={path}: no {what} of vqclip's ({why}). {mend}") from None
+        raise UserError(f"{key}={path}: no {what} of vqclip's ({why}). {advice}") from None

@@ -22,7 +22,7 @@ def inert_keys(config: Mapping[str, Any]) -> dict[str, str]:
     )
     extras, exclude = _has_text(prompts.get("extras")), _has_text(prompts.get("exclude"))
     beta, anchor = (_ever(loss.get(name, 0)) for name in ("beta", "anchor"))
-    found = {"snapshot_every": "the way of the latent is the same, only other steps of it are kept"}
+    found = {"snapshot_every": "the latent goes the same way, only other steps of it are kept"}
     if not _ever(noise.get("factor", 0)):
         found["noise.num_rands"] = "noise.factor is 0"
     if init.get("mask") is None and init.get("ground") is None:
