@@ -83,10 +83,6 @@ def with_value(config, path, value):
     return changed
 
 
-def is_sentence(message, path):
-    return path in message and "Traceback" not in message and "\n" not in message and len(message) < 900
-
-
 def test_every_key_is_documented_and_its_example_is_allowed(tmp_path, monkeypatch):
     from PIL import Image
 
