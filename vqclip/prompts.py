@@ -36,10 +36,10 @@ from vqclip.io.images import open_picture
 from vqclip.io.yaml_text import read_yaml
 from vqclip.schedules import AnySchedule, ever, schedule
 
-__all__ = ["Prompt", "Region", "expand_files", "parse", "parse_prompts", "parse_templates", "texts_of"]
+__all__ = ["NUMBER", "Prompt", "Region", "expand_files", "parse", "parse_prompts", "parse_templates", "texts_of"]
 
-_NUMBER = r"([-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?)"
-_WEIGHED = re.compile(rf"(.*[^\d\s\\]):{_NUMBER}(?::{_NUMBER})?\s*", re.IGNORECASE | re.DOTALL)
+NUMBER = r"([-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?)"
+_WEIGHED = re.compile(rf"(.*[^\d\s\\]):{NUMBER}(?::{NUMBER})?\s*", re.IGNORECASE | re.DOTALL)
 #: The spherical distance ``2 · arcsin(‖a − b‖ / 2)²`` of opposite vectors; a number beyond it is no stop but text.
 _FARTHEST = math.pi**2 / 2
 

@@ -60,9 +60,11 @@ def _between(low: float, high: float) -> str:
     return f" from {low:.12g} up" if low > -_ABSURD else ""
 
 
-def _check_high(value: float, high: float) -> None:
-    if high >= _ABSURD and value > high:
+def _check_bounds(value: float, low: float, high: float) -> None:
+    if high >= _ABSURD and (abs(value) if low < 0 else value) > high:
         raise ValueError(f"a number up to {high:.16g}")
+    if not low <= value <= high:
+        raise ValueError
 
 
 def _is_number(value: Any) -> bool:
@@ -83,9 +85,7 @@ class Whole:
     def check(self, value: Any) -> None:
         if isinstance(value, bool) or not isinstance(value, int):
             raise ValueError
-        _check_high(value, self.high)
-        if not self.low <= value <= self.high:
-            raise ValueError
+        _check_bounds(value, self.low, self.high)
 
 
 @dataclass
@@ -102,9 +102,7 @@ class Number:
     def check(self, value: Any) -> None:
         if not _is_number(value):
             raise ValueError
-        _check_high(abs(value) if self.low < 0 else value, self.high)
-        if not self.low <= value <= self.high:
-            raise ValueError
+        _check_bounds(value, self.low, self.high)
 
 
 @dataclass
@@ -130,9 +128,8 @@ class Scheduled:
             raise ValueError(f"{self.allowed}. {error}" if str(error) else "") from None
         if not all(map(_is_number, values)):
             raise ValueError
-        _check_high(max(values), self.high)
-        if not all(self.low <= number <= self.high for number in values):
-            raise ValueError
+        for number in values:
+            _check_bounds(number, self.low, self.high)
 
 
 @dataclass

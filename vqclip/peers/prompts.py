@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from vqclip.prompts import NUMBER
+
 __all__ = ["NOT_READ", "Part", "override_of", "scenes"]
 
-#: The last one or two numbers behind colons: a weight, and a stop.
-_NUMBER = r"([-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?)"
 #: pytti's weights by a formula of the time, and masks: ``:2*sin(t)``, ``:1_[mask.png]``, ``:1_fog``.
 NOT_READ = re.compile(r":\s*(?:[^:|\s]*_[^:|]*|[^:|]*[*()\[\]][^:|]*|-?t)$")
-_PART = re.compile(rf"(.*?[^\s:])\s*:\s*{_NUMBER}(?:\s*:\s*{_NUMBER})?", re.DOTALL)
+#: A text, and the last one or two numbers behind colons: a weight, and a stop.
+_PART = re.compile(rf"(.*?[^\s:])\s*:\s*{NUMBER}(?:\s*:\s*{NUMBER})?", re.DOTALL)
 
 
 @dataclass(frozen=True)
