@@ -55,9 +55,13 @@ def test_a_run_that_ends_early_says_who_ended_it(small_pair, tmp_path, what, mon
     assert (result.folder / "picture-00" / "final.png").is_file() and (result.folder / "last.ckpt").is_file()
 
 
-def test_a_run_that_is_stopped_before_its_first_step_is_whole(small_pair, tmp_path):
+@pytest.mark.parametrize("logger", ["none", "wandb", "tensorboard", "mlflow"])
+def test_a_run_that_is_stopped_before_its_first_step_is_whole(small_pair, tmp_path, monkeypatch, logger):
     """Lightning comes to no step then, and tells no callback that it ended."""
-    result = run("a fox", [*small_pair, "+trainer.max_time=00:00:00:00"], tmp_path / "run")
+    pytest.importorskip(logger) if logger != "none" else None
+    monkeypatch.chdir(tmp_path)  # MLflow's database
+    words = [f"logger={logger}", "+trainer.max_time=00:00:00:00"]
+    result = run("a fox", [*small_pair, *words], tmp_path / "run")
     found = report(result.folder)
     assert found["status"] == "stopped early" and "max_time" in found["reason"] and found["steps"] == 0
     assert found["pictures"][0]["best"]["step"] == 0 and result.images.shape == (1, 3, 32, 32)

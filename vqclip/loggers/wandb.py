@@ -89,7 +89,8 @@ class WandbRun(RunView, WandbLogger):
         run = OwnedFolder(folder)
         latents = [PictureFolder(run, i).latents_file for i in range(len(pictures))]
         self._made("latents", run, [run.config_file, *latents], {"pictures": pictures})
-        self._made("checkpoint", run, [run.checkpoint_file], {"steps": report["steps"]})
+        if run.checkpoint_file.is_file():  # not where a run was stopped before its first step
+            self._made("checkpoint", run, [run.checkpoint_file], {"steps": report["steps"]})
 
     @while_it_lives
     def close(self, error: BaseException | None) -> None:
