@@ -4,10 +4,13 @@ import json
 import re
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from safetensors.torch import save_file
 from torchvision.models import vgg16
 from ways import stands_break_and_rerun
@@ -24,6 +27,7 @@ from vqclip.errors import UserError
 from vqclip.io.pixels import read_image
 from vqclip.loss import Include, Objective
 from vqclip.models.denoiser import Denoiser
+from vqclip.prompts import Region
 from vqclip.protocols import Generator, Perceptor, Targets, Term, View
 from vqclip.terms import (
     Contrast,
@@ -157,7 +161,7 @@ def test_with_a_guidance_scale_the_denoiser_leads_to_what_is_asked_for():
     noise = torch.randn(1, 16, 16, 16, generator=torch.Generator().manual_seed(0))
     latent = codes.mean(0).view(-1, 1, 1) + 8 * codes.std(0).view(-1, 1, 1) * noise
     include = F.normalize(reader.encode_text(["a red apple", "a blue car"]), dim=1)
-    seen = view(GREY, latent=latent.expand(2, -1, -1, -1), wanted=[(reader, Targets(include, None))])
+    seen = view(GREY, latent=latent.expand(2, -1, -1, -1), wanted=[(reader, [(None, Targets(include, None))])])
     for scale in (0, 3):
         term = Denoised(1, SHIPPED, sigma=8, guidance_scale=scale)
         clean = term._clean(term.denoiser, term.denoiser.standard(seen.latent), seen)
@@ -167,6 +171,31 @@ def test_with_a_guidance_scale_the_denoiser_leads_to_what_is_asked_for():
             assert (likeness.diag() > likeness.flip(0).diag() + 0.2).all()
         else:
             assert torch.equal(*likeness)  # without words both are one picture
+
+
+@torch.no_grad()
+def test_a_region_is_denoised_as_a_picture_of_its_own(tmp_path):
+    term = Denoised(1, SHIPPED, sigma=8, guidance_scale=3)
+    denoiser = term.denoiser
+    x, words = torch.randn(2, 16, 16, 32, generator=torch.Generator().manual_seed(0)), torch.eye(denoiser.words)[:3]
+    reader, sigma = SimpleNamespace(sha256=denoiser.reader), torch.tensor([8.0, 8.0])
+    left, right = Region((0, 0, 0.5, 1)), Region((0.5, 0, 1, 1))
+    Image.fromarray(np.uint8([[0, 0, 0, 255]])).save(tmp_path / "mask.png")
+    quarter = Region(mask=str(tmp_path / "mask.png"))
+    places = [
+        (None, Targets(words[[0, 0]], None)),
+        (left, Targets(torch.stack([words[1], words[1] * 0]), None)),  # the second picture has nothing there
+        (quarter, Targets(words[[2, 2]], None)),
+    ]
+    clean = term._clean(denoiser, x, view(GREY, latent=x, wanted=[(reader, places)]))
+    whole = denoiser.guided(x, sigma, words[[0, 0]], 3)
+    assert torch.allclose(clean[0, ..., :16], denoiser.guided(x[:1, ..., :16], sigma[:1], words[1:2], 3)[0], atol=1e-5)
+    assert torch.equal(clean[1, ..., :24], whole[1, ..., :24]) and torch.equal(
+        clean[0, ..., 16:24], whole[0, ..., 16:24]
+    )
+    assert torch.allclose(clean[..., 24:], denoiser.guided(x[..., 24:], sigma, words[[2, 2]], 3), atol=1e-5)
+    only = term._clean(denoiser, x, view(GREY, latent=x, wanted=[(reader, [(right, places[0][1])])]))
+    assert torch.equal(only[..., :16], denoiser(x, sigma)[..., :16])  # nothing is asked of the left
 
 
 def test_a_denoiser_that_nobody_reads_to_is_refused(tmp_path):

@@ -11,13 +11,12 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
-from vqclip.io.pixels import read_image
 from vqclip.loss import Objective
 from vqclip.noise import Noise
 from vqclip.prompts import Region
 from vqclip.protocols import Augmentation, Targets, View
 from vqclip.rng import StepRandom
-from vqclip.targets import MovingTargets
+from vqclip.targets import MovingTargets, box_of
 
 __all__ = ["Guidance", "Guide", "part_of"]
 
@@ -125,17 +124,5 @@ def part_of(image: Tensor, place: Region | None) -> Tensor:
 
     Of a mask it is the box about what is white; what is black in there is seen, and gets no gradient.
     """
-    if place is None:
-        return image
-    height, width = image.shape[-2:]
-    if place.mask is None:
-        x0, y0, x1, y1 = place.box
-        left, top = min(round(x0 * width), width - 1), min(round(y0 * height), height - 1)
-        return image[..., top : max(round(y1 * height), top + 1), left : max(round(x1 * width), left + 1)]
-    white = read_image(place.mask, "black").mean(1, keepdim=True)
-    white = F.interpolate(white, (height, width), mode="area").to(image)
-    rows, columns = ((white[0, 0] > 0.5).any(dim).nonzero().flatten() for dim in (1, 0))
-    if not len(rows):
-        rows, columns = torch.arange(height), torch.arange(width)
-    box = (..., slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1))
-    return white[box] * image[box] + (1 - white[box]) * image[box].detach()
+    box, white = box_of(image, place)
+    return image[box] if white is None else white * image[box] + (1 - white) * image[box].detach()

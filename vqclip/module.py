@@ -193,7 +193,10 @@ class LatentOptimisation(pl.LightningModule):
 
     def view(self, image: Tensor, latent: Tensor, t: float, pictures: slice) -> View:
         """What a term of the objective may look at, of ``pictures``."""
-        wanted = [(guide.perceptor, guide.targets.at(t)[0][1].of(pictures)) for guide in self.guides.values()]
+        wanted = [
+            (guide.perceptor, [(place, own.of(pictures)) for place, own in guide.targets.at(t)])
+            for guide in self.guides.values()
+        ]
         return View(
             t, image, latent, self.start[pictures], self.generator, lambda: self.start_images()[pictures], wanted
         )

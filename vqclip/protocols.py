@@ -173,7 +173,8 @@ class View:
     start: Tensor  #: the latent that the run began at [B,C,h,w]
     generator: Any  #: the Generator, with its codebook where it has one
     start_picture: Callable[[], Tensor]  #: decodes the start once, [B,3,H,W]; see :attr:`start_image`
-    wanted: Sequence[tuple[Perceptor, Targets]] = ()  #: every perceptor with what it should see of the whole picture
+    #: every perceptor with what it should see, place by place; None is the whole picture
+    wanted: Sequence[tuple[Perceptor, Sequence[tuple[Any, Targets]]]] = ()
     vectors: Tensor | None = None  #: unit vectors of crops [B,n,D], with a gradient; for terms on crops
     targets: Targets | None = None  #: of the perceptor that gave the vectors
     weights: Tensor | None = None  #: of the crops, mean 1 over all of a picture's [B,n]; None where all count alike

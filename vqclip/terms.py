@@ -19,6 +19,7 @@ from vqclip.errors import UserError
 from vqclip.io.pixels import rgb
 from vqclip.protocols import View
 from vqclip.schedules import ever, schedule
+from vqclip.targets import box_of
 
 if TYPE_CHECKING:
     from vqclip.models.denoiser import Denoiser
@@ -290,6 +291,10 @@ class Denoised:
         sigma, scale = x.new_full((len(x),), self.sigma(view.progress)), self.guidance_scale(view.progress)
         if not scale:
             return denoiser(x, sigma)
-        targets = next(own for reader, own in view.wanted if getattr(reader, "sha256", None) == denoiser.reader)
-        plain = denoiser(x, sigma)
-        return plain + scale * (denoiser(x, sigma, targets.include) - plain)
+        places = dict(next(own for reader, own in view.wanted if getattr(reader, "sha256", None) == denoiser.reader))
+        clean = denoiser.guided(x, sigma, places.pop(None).include, scale) if None in places else denoiser(x, sigma)
+        for place, own in places.items():  # a region is a picture of its own, laid over the whole one
+            box, white = box_of(x, place)
+            asked = own.include.any(1).to(x).view(-1, 1, 1, 1) * (1 if white is None else white)
+            clean[box] = clean[box].lerp(denoiser.guided(x[box], sigma, own.include, scale), asked)
+        return clean

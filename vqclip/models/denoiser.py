@@ -128,6 +128,11 @@ class Denoiser(nn.Module):
         words = x.new_zeros(len(x), self.words) if words is None else words
         return x / norm.square() + level / norm * self._guess(x / norm, sigma.log() / 4, words)
 
+    def guided(self, x: Tensor, sigma: Tensor, words: Tensor, scale: float) -> Tensor:
+        """The same, led away from drawings of nothing in particular: classifier-free guidance (arXiv 2207.12598)."""
+        plain = self(x, sigma)
+        return plain + scale * (self(x, sigma, words) - plain)
+
     def centred(self, words: Tensor) -> Tensor:
         """Vectors [B,D] as the networks take them: from their usual, each number near 1."""
         return (words - self.usual) * self.words**0.5
