@@ -3,13 +3,13 @@
 import torch
 
 from vqclip import run
-from vqclip.optimizer import OneScaleAdam, PlainSteps, alike_places
+from vqclip.optimizer import OneScaleAdam, PlainSteps
 
 
-def moved(gradients, start=None, lr=0.1, **settings):
+def moved(gradients, start=None, lr=0.1):
     start = torch.zeros_like(gradients[0]) if start is None else start
     latent = torch.nn.Parameter(start.clone())
-    optimizer = OneScaleAdam([latent], lr, **settings)
+    optimizer = OneScaleAdam([latent], lr)
     for gradient in gradients:
         latent.grad = gradient.clone()
         optimizer.step()
@@ -40,30 +40,8 @@ def test_plain_steps_go_the_same_share_of_the_way_at_every_size_and_beside_other
         torch.testing.assert_close(latent.detach(), torch.full(shape, 0.9**2))
 
 
-def test_coarse_spreads_a_places_gradient_to_its_neighbours_at_any_size():
-    for side in (1, 3, 16):
-        gradient = torch.zeros(1, 2, side, side)
-        gradient[..., 0, 0] = 1
-        step = moved([gradient], coarse=1)
-        assert (step[..., 0, 0] < 0).all()
-        assert (step[..., : min(side, 2), : min(side, 2)] < 0).all()
-        torch.testing.assert_close(step.square().mean().sqrt(), torch.tensor(0.1))
-
-
-def test_places_alike_at_the_start_move_together_and_others_do_not():
-    start = torch.zeros(1, 2, 64, 64)
-    start[..., 32:] = 3  # two halves, of more places than the cells it is looked at in
-    gradient = torch.zeros_like(start)
-    gradient[..., 5, 5] = 1
-    step = moved([gradient], start, alike=100)
-    assert (step[..., :32] < 0).all()
-    assert step[..., 32:].abs().max() < 1e-2 * step[..., :32].abs().min()
-    torch.testing.assert_close(alike_places(start).sum(2), torch.ones(1, 1024))
-    assert alike_places(torch.zeros(1, 2, 1, 1)).item() == 1
-
-
 def test_the_same_config_gives_the_same_picture_and_goes_on_from_a_checkpoint(tmp_path):
-    quick = "optimizer=one_scale +optimizer.alike=10 size=[64,64] init=sine logger=none callbacks=none snapshot_every=2"
+    quick = "optimizer=one_scale size=[64,64] init=sine logger=none callbacks=none snapshot_every=2"
     whole = run("a fox", [*quick.split(), "steps=4"], tmp_path / "whole")
     run("a fox", [*quick.split(), "steps=2"], tmp_path / "cut")
     cut = run(overrides=[f"resume={tmp_path / 'cut'}", "steps=4"])

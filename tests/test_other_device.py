@@ -25,7 +25,7 @@ def test_every_recipe_makes_the_same_pictures_on_another_device(tmp_path):
         [*FEW, "experiment=drawing", "prompts.include=a fox"],
         [*FEW, "experiment=recolour", *edit],
         [*FEW, "experiment=edit", *edit, f"init.mask={INPUTS}/cup.mask.png", "search.overlay={every:1,strength:.2}"],
-        [*FEW, "experiment=from_blank", "+loss/terms=[tv,palette,codebook,latent_prior]", "optimizer.coarse=.5"],
+        [*FEW, "experiment=from_blank", "+loss/terms=[tv,palette,codebook,latent_prior]"],
         [*FEW, "experiment=from_noise", "search={stages:[{size:[16,16],share:.5}],clamp:true,average:.9}"],
         [*FEW, "experiment=reference", "augmentations.effects={perspective:.2,jitter:.1,blur:.05,erase:.2}"],
         [*FEW, "latent=quantised", "init=fractal", "batch_size=2", "memory.picture_chunk=1", "memory.crop_chunk=1"],

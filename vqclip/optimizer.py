@@ -7,10 +7,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["OneScaleAdam", "PlainSteps", "alike_places", "clip_gradients", "needs_closure", "step_with"]
+__all__ = ["OneScaleAdam", "PlainSteps", "clip_gradients", "needs_closure", "step_with"]
 
 
 class OneScaleAdam(torch.optim.Optimizer):
@@ -25,22 +24,10 @@ class OneScaleAdam(torch.optim.Optimizer):
         lr: a step's length, as the root of the mean square over the latent's numbers.
         betas: of the running means of the gradient and of its mean square.
         eps: added to the denominator.
-        coarse: how much more the gradient's means over 2×2 and 4×4 places count than a place's own: parts move as
-            wholes.  0 for not at all.
-        alike: the same for its mean over all places that were alike at the start, by :func:`alike_places`: what is of
-            one colour changes colour together, and not at its cheapest edge.
     """
 
-    def __init__(
-        self,
-        params: Any,
-        lr: float,
-        betas: tuple[float, float] = (0.9, 0.95),
-        eps: float = 1e-8,
-        coarse: float = 0.0,
-        alike: float = 0.0,
-    ):
-        super().__init__(params, {"lr": lr, "betas": tuple(betas), "eps": eps, "coarse": coarse, "alike": alike})
+    def __init__(self, params: Any, lr: float, betas: tuple[float, float] = (0.9, 0.95), eps: float = 1e-8):
+        super().__init__(params, {"lr": lr, "betas": tuple(betas), "eps": eps})
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -54,10 +41,6 @@ class OneScaleAdam(torch.optim.Optimizer):
         first, second = group["betas"]
         if not state:
             state |= {"step": 0, "mean": torch.zeros_like(grad), "square": torch.zeros_like(grad[:, :1, :1, :1])}
-            if group["alike"]:
-                state["alike"] = alike_places(latent)
-        wide = _with_coarse(grad, group["coarse"])
-        grad = wide + group["alike"] * _mean_of_alike(grad, state["alike"]) if group["alike"] else wide
         state["step"] += 1
         state["mean"].lerp_(grad, 1 - first)
         state["square"].lerp_(grad.square().mean((1, 2, 3), keepdim=True), 1 - second)
@@ -100,38 +83,6 @@ def _moving(optimizer: torch.optim.Optimizer) -> Iterator[tuple[Any, dict[str, A
     """The latents that have a gradient, each with its group."""
     for group in optimizer.param_groups:
         yield from ((latent, group) for latent in group["params"] if latent.grad is not None)
-
-
-def _with_coarse(grad: Tensor, weight: float) -> Tensor:
-    """A gradient [B,C,h,w] and, ``weight`` times, its means over 2×2 and 4×4 places (by 3 and 6), spread out again."""
-    total = grad
-    for side, share in ((2, 3), (4, 6)) if weight else ():
-        means = F.avg_pool2d(grad, min(side, *grad.shape[-2:]), ceil_mode=True)
-        total = total + weight * share * F.interpolate(means, size=grad.shape[-2:], mode="bilinear")
-    return total
-
-
-def alike_places(latent: Tensor) -> Tensor:
-    """How alike the places of latents [B,C,h,w] are, [B,n,n], each row adding up to 1; n is at most 32².
-
-    ``exp(−‖zi − zj‖² / τ)``, with τ .3 of the mean square distance; a larger latent is looked at in 32×32 cells.
-    """
-    cells = _cells(latent).flatten(2).movedim(1, 2)
-    far = torch.cdist(cells, cells).square()
-    return torch.softmax(-far / (0.3 * far.mean((1, 2), keepdim=True)).clamp(min=1e-12), dim=2)
-
-
-def _cells(maps: Tensor) -> Tensor:
-    """Means of maps [B,C,h,w] over at most 32×32 cells."""
-    height, width = maps.shape[-2:]
-    return F.adaptive_avg_pool2d(maps, (min(height, 32), min(width, 32)))
-
-
-def _mean_of_alike(grad: Tensor, alike: Tensor) -> Tensor:
-    """A gradient's mean over the places that are alike, [B,C,h,w]."""
-    cells = _cells(grad)
-    means = torch.bmm(alike, cells.flatten(2).movedim(1, 2)).movedim(1, 2)
-    return F.interpolate(means.unflatten(2, cells.shape[-2:]), size=grad.shape[-2:], mode="nearest")
 
 
 def needs_closure(optimizer: torch.optim.Optimizer) -> bool:

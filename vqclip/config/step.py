@@ -189,8 +189,6 @@ _OPTIMISERS = {
             **OPTIMISER,
             "betas": _ADAM["betas"],
             "eps": _ADAM["eps"],
-            "coarse": Key(Number(0, 1e3), "1", "weight of 2x2 and 4x4 places' means: parts as wholes", needed=False),
-            "alike": Key(Number(0, 1e3), "10", "weight of the mean over places alike at the start", needed=False),
         },
         title="optimizer=one_scale",
     ),
