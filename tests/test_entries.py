@@ -3,6 +3,7 @@
 import json
 import math
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -14,7 +15,8 @@ from vqclip.config.compose import compose
 from vqclip.config.resolve import resolved, time_varying
 from vqclip.errors import UserError
 from vqclip.guidance import part_of
-from vqclip.prompts import Prompt, Region, parse, parse_prompts
+from vqclip.io.regions import Region, box_of
+from vqclip.prompts import Prompt, parse, parse_prompts
 from vqclip.protocols import Targets
 from vqclip.runs.provenance import inputs
 from vqclip.schedules import Points
@@ -150,6 +152,32 @@ def test_what_a_mask_hides_is_seen_and_not_moved(tmp_path):
     torch.testing.assert_close(part, image[..., 16:, 8:24])
     part.sum().backward()
     assert image.grad[0, 0, 24, 16] == 1 and image.grad[0, 0, 17, 9] < 0.5 and not image.grad[..., :16, :].any()
+
+
+def test_a_mask_thinner_than_a_place_still_has_its_box(tmp_path):
+    mask = Image.new("L", (64, 64))
+    mask.putpixel((40, 8), 255)
+    mask.save(tmp_path / "mask.png")
+    box, white = box_of(torch.rand(1, 3, 8, 8), Region(mask=str(tmp_path / "mask.png")))
+    assert box == (..., slice(1, 2), slice(5, 6)) and white.item() == pytest.approx(1 / 64)
+
+
+def test_a_mask_that_changes_during_a_run_changes_nothing_of_it(tmp_path):
+    mask, maps = tmp_path / "mask.png", torch.rand(1, 3, 8, 8)
+    Image.fromarray(np.uint8([[255, 0]])).save(mask)
+    region = Region(mask=str(mask))
+    before = box_of(maps, region)[0]
+    Image.fromarray(np.uint8([[0, 255]])).save(mask)
+    assert box_of(maps, region)[0] == before != box_of(maps, Region(mask=str(mask)))[0]
+    mask.unlink()
+    assert box_of(maps, region)[0] == before
+
+
+@pytest.mark.parametrize(("mode", "black"), [("L", 0), ("1", 0), ("RGBA", (255, 255, 255, 0))])
+def test_a_mask_without_white_is_refused(mode, black, tmp_path):
+    Image.new(mode, (4, 4), black).save(tmp_path / "mask.png")
+    with pytest.raises(ValueError, match=r"mask\.png', black all over; a mask picture is white where the region is"):
+        parse({"text": "a fox", "region": str(tmp_path / "mask.png")})
 
 
 PARTS = (

@@ -25,9 +25,9 @@ from vqclip.config.instantiate import instantiate
 from vqclip.config.resolve import resolved
 from vqclip.errors import UserError
 from vqclip.io.pixels import read_image
+from vqclip.io.regions import Region
 from vqclip.loss import Include, Objective
 from vqclip.models.denoiser import Denoiser
-from vqclip.prompts import Region
 from vqclip.protocols import Generator, Perceptor, Targets, Term, View
 from vqclip.terms import (
     Contrast,
@@ -196,6 +196,21 @@ def test_a_region_is_denoised_as_a_picture_of_its_own(tmp_path):
     assert torch.allclose(clean[..., 24:], denoiser.guided(x[..., 24:], sigma, words[[2, 2]], 3), atol=1e-5)
     only = term._clean(denoiser, x, view(GREY, latent=x, wanted=[(reader, [(right, places[0][1])])]))
     assert torch.equal(only[..., :16], denoiser(x, sigma)[..., :16])  # nothing is asked of the left
+
+
+@torch.no_grad()
+def test_of_regions_that_overlap_the_smaller_lies_over_the_larger_whoever_is_named_first():
+    term = Denoised(1, SHIPPED, sigma=8, guidance_scale=3)
+    denoiser, x = term.denoiser, torch.randn(1, 16, 16, 32, generator=torch.Generator().manual_seed(0))
+    words, reader, sigma = torch.eye(denoiser.words)[:3], SimpleNamespace(sha256=denoiser.reader), torch.tensor([8.0])
+    boxes = (0, 0, 1, 1), (0.25, 0, 0.75, 1), (0, 0, 0.5, 1)
+    places = [(Region(box), Targets(words[i : i + 1], None)) for i, box in enumerate(boxes)]
+    clean = [
+        term._clean(denoiser, x, view(GREY, latent=x, wanted=[(reader, order)])) for order in (places, places[::-1])
+    ]
+    assert torch.equal(*clean)
+    middle = denoiser.guided(x[..., 8:24], sigma, words[1:2], 3)
+    assert torch.allclose(clean[0][..., 16:24], middle[..., 8:], atol=1e-5)
 
 
 def test_a_denoiser_that_nobody_reads_to_is_refused(tmp_path):

@@ -11,12 +11,12 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
+from vqclip.io.regions import Region, box_of
 from vqclip.loss import Objective
 from vqclip.noise import Noise
-from vqclip.prompts import Region
 from vqclip.protocols import Augmentation, Targets, View
 from vqclip.rng import StepRandom
-from vqclip.targets import MovingTargets, box_of
+from vqclip.targets import MovingTargets
 
 __all__ = ["Guidance", "Guide", "part_of"]
 

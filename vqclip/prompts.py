@@ -33,10 +33,11 @@ from typing import Any, TypeGuard
 from vqclip.errors import closest
 from vqclip.io.files import refuse_endless
 from vqclip.io.images import open_picture
+from vqclip.io.regions import Region, parse_region
 from vqclip.io.yaml_text import read_yaml
 from vqclip.schedules import AnySchedule, ever, schedule
 
-__all__ = ["NUMBER", "Prompt", "Region", "expand_files", "parse", "parse_prompts", "parse_templates", "texts_of"]
+__all__ = ["NUMBER", "Prompt", "expand_files", "parse", "parse_prompts", "parse_templates", "texts_of"]
 
 NUMBER = r"([-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?)"
 _WEIGHED = re.compile(rf"(.*[^\d\s\\]):{NUMBER}(?::{NUMBER})?\s*", re.IGNORECASE | re.DOTALL)
@@ -45,20 +46,6 @@ _FARTHEST = math.pi**2 / 2
 
 _FORMS = 'a text, {text: "…", weight: 2}, {image: PATH, weight: 2}, {parts: [ENTRY, ENTRY]} or {file: PATH}'
 _KEYS = {"text", "image", "parts", "weight", "stop", "region", "templates"}
-_SIDES = {
-    "left": (0.0, 0.0, 0.5, 1.0),
-    "right": (0.5, 0.0, 1.0, 1.0),
-    "top": (0.0, 0.0, 1.0, 0.5),
-    "bottom": (0.0, 0.5, 1.0, 1.0),
-}
-
-
-@dataclass(frozen=True)
-class Region:
-    """A part of the picture."""
-
-    box: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)  #: x0, y0, x1, y1 as parts of width and height
-    mask: str | None = None  #: path of a picture, white where the region is
 
 
 @dataclass(frozen=True)
@@ -122,7 +109,7 @@ def parse(entry: Any) -> Prompt:
         **{kind: entry[kind]},
         weight=_weight(entry.get("weight", 1)),
         stop=_stop(entry.get("stop")),
-        region=_region(entry.get("region")),
+        region=parse_region(entry.get("region")),
         templates=parse_templates(entry.get("templates")),
     )
 
@@ -244,27 +231,6 @@ def _stop(value: Any) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not -1 <= value <= 1:
         raise ValueError(f"its stop is {value}; it is a likeness, a number from -1 to 1")
     return float(value)
-
-
-def _region(value: Any) -> Region | None:
-    if value is None:
-        return None
-    if isinstance(value, str):
-        if value in _SIDES:
-            return Region(_SIDES[value])
-        try:
-            open_picture(value)
-        except ValueError as error:
-            allowed = f"{', '.join(_SIDES)}, [x0, y0, x1, y1] in parts of width and height, or a mask picture"
-            raise ValueError(f"its region is {value!r}; it is {allowed}.{closest(value, _SIDES)} ({error})") from None
-        return Region(mask=value)
-    numbers = isinstance(value, list | tuple) and len(value) == 4
-    if not numbers or not all(isinstance(v, int | float) and not isinstance(v, bool) and 0 <= v <= 1 for v in value):
-        raise ValueError(f"its region is {value}; a box is [x0, y0, x1, y1], each from 0 to 1")
-    x0, y0, x1, y1 = map(float, value)
-    if x0 >= x1 or y0 >= y1:
-        raise ValueError(f"its region is {value}; x0 < x1 and y0 < y1, from the upper left corner")
-    return Region((x0, y0, x1, y1))
 
 
 def _lines(path: Any) -> tuple[list[Any], list[str]]:

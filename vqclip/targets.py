@@ -18,11 +18,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vqclip.io.pixels import fit, read_image
-from vqclip.prompts import Prompt, Region, parse_templates
+from vqclip.io.regions import Region
+from vqclip.prompts import Prompt, parse_templates
 from vqclip.protocols import Targets
 from vqclip.schedules import AnySchedule, schedule
 
-__all__ = ["MovingTargets", "box_of", "combine_texts", "gated", "targets_of"]
+__all__ = ["MovingTargets", "combine_texts", "gated", "targets_of"]
 
 
 def combine_texts(include: Tensor, extras: Tensor | None, include_weight: float, extras_weight: float) -> Tensor:
@@ -241,21 +242,3 @@ def _encoded(perceptor: Any, prompts: Sequence[Prompt], sentences: Sequence[str]
             vector = next(encoded)
         entries.append(Entry(vector, schedule(prompt.weight), prompt.stop, prompt.region))
     return entries
-
-
-def box_of(maps: Tensor, place: Region | None) -> tuple[Any, Tensor | None]:
-    """Where a region lies in pictures or latents [B,C,H,W]: the index of its box, and in there its mask [1,1,h,w]."""
-    if place is None:
-        return ..., None
-    height, width = maps.shape[-2:]
-    if place.mask is None:
-        x0, y0, x1, y1 = place.box
-        left, top = min(round(x0 * width), width - 1), min(round(y0 * height), height - 1)
-        return (..., slice(top, max(round(y1 * height), top + 1)), slice(left, max(round(x1 * width), left + 1))), None
-    white = read_image(place.mask, "black").mean(1, keepdim=True)
-    white = F.interpolate(white, (height, width), mode="area").to(maps)
-    rows, columns = ((white[0, 0] > 0.5).any(dim).nonzero().flatten() for dim in (1, 0))
-    if not len(rows):
-        rows, columns = torch.arange(height), torch.arange(width)
-    box = (..., slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1))
-    return box, white[box]

@@ -17,9 +17,9 @@ from torch import Tensor
 
 from vqclip.errors import UserError
 from vqclip.io.pixels import rgb
+from vqclip.io.regions import box_of, largest_first
 from vqclip.protocols import View
 from vqclip.schedules import ever, schedule
-from vqclip.targets import box_of
 
 if TYPE_CHECKING:
     from vqclip.models.denoiser import Denoiser
@@ -293,7 +293,7 @@ class Denoised:
             return denoiser(x, sigma)
         places = dict(next(own for reader, own in view.wanted if getattr(reader, "sha256", None) == denoiser.reader))
         clean = denoiser.guided(x, sigma, places.pop(None).include, scale) if None in places else denoiser(x, sigma)
-        for place, own in places.items():  # a region is a picture of its own, laid over the whole one
+        for place, own in largest_first(places):  # a region is a picture of its own, laid over the larger ones
             box, white = box_of(x, place)
             asked = own.include.any(1).to(x).view(-1, 1, 1, 1) * (1 if white is None else white)
             clean[box] = clean[box].lerp(denoiser.guided(x[box], sigma, own.include, scale), asked)

@@ -1,0 +1,103 @@
+"""Where in a picture an entry of a prompt counts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from vqclip.errors import closest
+from vqclip.io.images import open_picture
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["Region", "box_of", "largest_first", "parse_region"]
+
+T = TypeVar("T")
+_SIDES = {
+    "left": (0.0, 0.0, 0.5, 1.0),
+    "right": (0.5, 0.0, 1.0, 1.0),
+    "top": (0.0, 0.0, 1.0, 0.5),
+    "bottom": (0.0, 0.5, 1.0, 1.0),
+}
+
+
+@dataclass(frozen=True)
+class Region:
+    """A part of the picture."""
+
+    box: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)  #: x0, y0, x1, y1 as parts of width and height
+    mask: str | None = None  #: path of a picture, white where the region is
+
+    @cached_property
+    def white(self) -> Tensor | None:
+        """The mask [1,1,H,W] in [0,1], read once: a file that is changed during a run changes nothing of it."""
+        from vqclip.io.pixels import read_image
+
+        return None if self.mask is None else read_image(self.mask, "black").mean(1, keepdim=True)
+
+    @property
+    def share(self) -> float:
+        """How much of the picture it is."""
+        x0, y0, x1, y1 = self.box
+        return (x1 - x0) * (y1 - y0) if self.white is None else self.white.mean().item()
+
+
+def parse_region(value: Any) -> Region | None:
+    """The region of an entry of a prompt.
+
+    Raises:
+        ValueError: it is none, with what is allowed.
+    """
+    if value is None:
+        return None
+    if isinstance(value, str):
+        return Region(_SIDES[value]) if value in _SIDES else _of_mask(value)
+    numbers = isinstance(value, list | tuple) and len(value) == 4
+    if not numbers or not all(isinstance(v, int | float) and not isinstance(v, bool) and 0 <= v <= 1 for v in value):
+        raise ValueError(f"its region is {value}; a box is [x0, y0, x1, y1], each from 0 to 1")
+    x0, y0, x1, y1 = map(float, value)
+    if x0 >= x1 or y0 >= y1:
+        raise ValueError(f"its region is {value}; x0 < x1 and y0 < y1, from the upper left corner")
+    return Region((x0, y0, x1, y1))
+
+
+def _of_mask(path: str) -> Region:
+    from PIL import ImageChops
+
+    try:
+        *colours, alpha = open_picture(path).split()
+    except ValueError as error:
+        allowed = f"{', '.join(_SIDES)}, [x0, y0, x1, y1] in parts of width and height, or a mask picture"
+        raise ValueError(f"its region is {path!r}; it is {allowed}.{closest(path, _SIDES)} ({error})") from None
+    if not any(ImageChops.multiply(colour, alpha).getbbox() for colour in colours):
+        raise ValueError(f"its region is {path!r}, black all over; a mask picture is white where the region is")
+    return Region(mask=path)
+
+
+def box_of(maps: Tensor, place: Region | None) -> tuple[Any, Tensor | None]:
+    """Where a region lies in pictures or latents [B,C,H,W]: the index of its box, and in there its mask [1,1,h,w]."""
+    import torch.nn.functional as F
+
+    if place is None:
+        return ..., None
+    height, width = maps.shape[-2:]
+    if place.white is None:
+        x0, y0, x1, y1 = place.box
+        left, top = min(round(x0 * width), width - 1), min(round(y0 * height), height - 1)
+        return (..., slice(top, max(round(y1 * height), top + 1)), slice(left, max(round(x1 * width), left + 1))), None
+    white = F.interpolate(place.white, (height, width), mode="area").to(maps)
+    most = min(0.5, white.max().item() / 2)  # less than a half where it is thinner than a place
+    rows, columns = ((white[0, 0] > most).any(dim).nonzero().flatten() for dim in (1, 0))
+    box = (..., slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1))
+    return box, white[box]
+
+
+def largest_first(places: Mapping[Region, T]) -> list[tuple[Region, T]]:
+    """What belongs to regions, in an order in which a smaller one is laid over a larger.
+
+    It does not depend on who named them first: in a batch a picture is what it is alone.
+    """
+    return sorted(places.items(), key=lambda item: (-item[0].share, repr(item[0])))
