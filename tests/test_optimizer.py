@@ -6,8 +6,8 @@ from vqclip import run
 from vqclip.optimizer import OneScaleAdam, PlainSteps
 
 
-def moved(gradients, start=None, lr=0.1):
-    start = torch.zeros_like(gradients[0]) if start is None else start
+def moved(gradients, lr=0.1):
+    start = torch.zeros_like(gradients[0])
     latent = torch.nn.Parameter(start.clone())
     optimizer = OneScaleAdam([latent], lr)
     for gradient in gradients:

@@ -1,11 +1,14 @@
 """Words that the pair was never taught: named at the run's start, with what is spelt most like them."""
 
+import re
+import shlex
 from pathlib import Path
 
 import pytest
 
 from vqclip import run
 from vqclip.checkpoints.words import known_words, unknown_words
+from vqclip.cli import main
 
 EMBEDDED = Path(__file__).parents[1] / "vqclip" / "embedded" / "perceptor.safetensors"
 
@@ -45,3 +48,23 @@ def test_a_run_says_so_and_goes_on(tmp_path, capsys):
     assert '"castel" (nearest: castle), "blurri" (nearest: blurry)' in said
     run("a castle", quiet[:3], tmp_path / "quiet")
     assert "no word" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["experiment=drawing", "a cat and a red car"], True),
+        (["experiment=drawing", "a black and white cat"], False),
+        (["experiment=drawing", "loss.terms.denoised.guidance_scale=0", "a cat and a red car"], False),
+        (["a cat and a red car"], False),  # the prior puts both where they belong
+    ],
+)
+def test_two_things_out_of_noise_want_a_place_each(words, said, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    quick = ["steps=2", "augmentations.crops.count=1", "size=[32,32]", "logger=none", "callbacks=none"]
+    main([*words, *quick])
+    found = re.findall(r"Try: (size=\[128,256\] '.*')", capsys.readouterr().err)
+    assert bool(found) == said
+    if found:
+        main(["experiment=drawing", *shlex.split(found[0]), *quick])
+        assert "each has its place" not in capsys.readouterr().err
