@@ -20,8 +20,6 @@ from test_resume import bytes_of
 from vqclip import run
 from vqclip.cli import main
 
-pytestmark = pytest.mark.slow  # a process each
-
 
 def _child(argv, folder, fault):
     """A command in a process of its own, with a fault; what it prints goes into files beside ``folder``."""
@@ -212,7 +210,7 @@ def test_garbage_in_the_environment(small_pair, tmp_path, name):
 
 def test_files_of_any_letters_where_the_locale_is_ascii(small_pair, tmp_path):
     words = ["a fox", *small_pair, "steps=2", "augmentations.crops.count=2", "hydra.run.dir=über/run"]
-    for command in (words, ["compare", "über", "--out", "ähnlich"], ["show", "über/run"]):
+    for command in (words, ["compare", "über", "--out", "ähnlich"], ["rerun", "über/run"]):
         done = subprocess.run(
             [sys.executable, "-m", "vqclip", *(word.encode() for word in command)],
             cwd=tmp_path,

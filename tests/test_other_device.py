@@ -12,7 +12,6 @@ from PIL import Image
 from vqclip import run
 
 pytest.importorskip("torch._lazy.ts_backend")
-pytestmark = pytest.mark.slow
 
 INPUTS = Path(__file__).parents[1] / "experiments/editing/inputs"
 FEW = ["logger=none", "callbacks.progress=null", "augmentations.crops.count=2", "size=[32,32]", "steps=2"]
