@@ -2,6 +2,8 @@
 
 import json
 import math
+import shlex
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +21,7 @@ from vqclip.io.regions import Region, box_of
 from vqclip.prompts import Prompt, parse, parse_prompts
 from vqclip.protocols import Targets
 from vqclip.runs.provenance import inputs
+from vqclip.runs.rerun import rerun
 from vqclip.schedules import Points
 from vqclip.targets import gated, targets_of
 
@@ -198,6 +201,23 @@ def test_the_mask_of_a_region_is_an_input_of_the_run(small_pair, tmp_path):
     entry = f"{{parts: [{{text: a fox, region: {tmp_path}/mask.png}}]}}"
     config = resolved(compose([*small_pair, f"prompts.include=[{entry}]"]))
     assert list(inputs(config)) == [str(tmp_path / "mask.png")]
+
+
+def test_a_mask_that_is_another_now_is_told_with_words_that_make_the_run_again(small_pair, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    mask = Path("a mask.png")
+    Image.new("L", (8, 8), 255).save(mask)
+    entries = '[{parts: [{text: "a fox: red, \\"old\\"", region: "a mask.png"}, "an owl"]}]'
+    folder = run(None, [*small_pair, "steps=2", f"prompts.include={entries}"], tmp_path / "run").folder
+    Image.new("L", (8, 8), 200).save(mask)
+    with pytest.raises(UserError, match=r"names the file a mask\.png, which is not here") as refused:
+        rerun(folder)
+    word = shlex.split(str(refused.value).partition("If it is yours: ")[2].removesuffix(" on the command line"))
+    lines, same = rerun(folder, word)
+    assert not same and not any("asked for" in line for line in lines)  # the prompts are the record's
+    with pytest.raises(UserError, match="would change what is past") as refused:
+        run(resume=folder, **{"prompts.include": ["a cat, black"]})
+    assert shlex.split(str(refused.value).partition("Try: ")[2])[-1] == 'prompts.include=["a cat, black"]'
 
 
 def test_a_wrong_template_is_told_before_models_load(small_pair):

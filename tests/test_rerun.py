@@ -226,7 +226,8 @@ def test_what_cannot_be_made_again_says_why(original, tmp_path, capsys):
     Image.new("RGB", (8, 8)).save(tmp_path / "bare.png")
     (tmp_path / "text.png").write_text("no picture")
     _with_record(original, tmp_path / "damaged.png", lambda record: {"config": "?"})
-    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / ".hydra").mkdir(parents=True)
+    (tmp_path / "empty" / ".hydra" / "config.yaml").write_text("")  # of a job that ended before it was a run
     expected = {
         "bare.png": "bare.png carries no vqclip record: it was made by something else, or a program that re-saved it "
         "dropped the metadata. The run folder's own PNGs and its config.yaml have it.",
@@ -236,7 +237,7 @@ def test_what_cannot_be_made_again_says_why(original, tmp_path, capsys):
         "gone.png": "gone.png: there is no such file or folder. Allowed: a run folder, or a PNG that vqclip made. Try: "
         "vqclip rerun outputs/DATE/TIME",
         "empty": "empty: not a run folder, it has no config.yaml. Allowed: a folder that vqclip wrote, such as "
-        "outputs/DATE/TIME or multirun/DATE/TIME/0",
+        "outputs/DATE/TIME or multirun/DATE/TIME/0\n",
     }
     for name, message in expected.items():
         code, _, err = said(capsys, tmp_path / name)

@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
-__all__ = ["NAME_LENGTH", "job_name", "quote", "quote_where_needed", "unquoted"]
+from vqclip.errors import UserError, shown
+
+__all__ = ["NAME_LENGTH", "PLAIN", "as_typed", "job_name", "nested", "quote", "quote_where_needed", "unquoted"]
+
+#: What a value of a config can be.
+PLAIN = "texts, numbers, true, false, null, lists and mappings"
 
 
 def quote(text: str) -> str:
@@ -27,6 +35,34 @@ def unquoted(value: str) -> str:
 
     meant = OverridesParser.create().parse_override(f"key={value}").value()
     return meant.replace(r"\${", "${") if isinstance(meant, str) else value
+
+
+def nested(value: Any) -> str:
+    """A value inside a list or a mapping of Hydra's override grammar.
+
+    Raises:
+        UserError: no config can hold it.
+    """
+    if hasattr(value, "tolist"):  # of NumPy or torch: a number, or an array
+        value = value.tolist()
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int | float):
+        return repr(value)
+    if isinstance(value, str | Path):
+        return quote(str(value))
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"{key}:{nested(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ",".join(map(nested, value)) + "]"
+    raise UserError(f"{shown(value)}: a {type(value).__name__}, which no config can hold. Allowed: {PLAIN}")
+
+
+def as_typed(key: str, value: Any) -> str:
+    """``key=value`` as a person types it in a shell, for a command in a message."""
+    return shlex.quote(f"{key}={quote_where_needed(value) if isinstance(value, str) else nested(value)}")
 
 
 #: W&B's limit on a run's name that its pages still show whole.

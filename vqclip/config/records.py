@@ -16,6 +16,7 @@ from typing import Any
 
 from vqclip.checkpoints.cards import shipped_files
 from vqclip.config.compose import compose
+from vqclip.config.grammar import as_typed
 from vqclip.config.resolve import leaves
 from vqclip.errors import UserError
 from vqclip.io.files import sha256
@@ -194,13 +195,13 @@ def _input_errors(config: Mapping[str, Any], what: str, known: Any) -> Iterator[
                 yield (
                     f"prompts.{word}",
                     f"prompts.{word}: {what} names the file {entry['file']}, and prompt files of a record are not "
-                    f"read. If it is yours: prompts.{word}=[{{file: {entry['file']}}}] on the command line",
+                    f"read. If it is yours: {as_typed(f'prompts.{word}', entries)} on the command line",
                 )
             elif isinstance(entry, Mapping):
                 named += [(f"prompts.{word}", path) for path in _files_of(entry)]
     for key, path in named:
         if isinstance(path, str) and not _is_known_input(key, path, init, known.get(path)):
-            typed = f"{key}={path}" if key.startswith("init") else f"{key}=[{{image: {path}}}]"
+            typed = as_typed(key, path if key.startswith("init") else prompts[key.removeprefix("prompts.")])
             yield (
                 key,
                 f"{key}: {what} names the file {path}, which is not here as that run read it (its sha256 is in the "

@@ -63,7 +63,9 @@ class OwnedFolder:
             return path.read_bytes()
         except FileNotFoundError:
             if path in (self.config_file, self.report_file) and not self.config_file.is_file():
-                inside = sorted(self.path.glob(f"*/**/{path.name}"), key=lambda file: file.stat().st_mtime)
+                # Not Hydra's own record of a job that ended before it was a run.
+                inside = [file for file in self.path.glob(f"*/**/{path.name}") if ".hydra" not in file.parts]
+                inside.sort(key=lambda file: file.stat().st_mtime)
                 helps = f". Try: {inside[-1].parent}" if inside else ""
                 raise UserError(
                     f"{self}: not a run folder, it has no {path.name}. Allowed: a folder that vqclip wrote, such as "

@@ -7,13 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vqclip.config.grammar import quote, quote_where_needed
+from vqclip.config.grammar import PLAIN, nested, quote, quote_where_needed
 from vqclip.errors import UserError, shown
 from vqclip.paths import can_name_a_folder
 
 __all__ = ["as_callbacks", "as_folder", "as_overrides"]
-
-_ALLOWED = "texts, numbers, true, false, null, lists and mappings"
 
 
 def as_overrides(
@@ -35,7 +33,7 @@ def as_overrides(
     try:
         words += [f"{key}={_choices(key, value) if swept else _value(value)}" for key, value in given.items()]
     except (RecursionError, ValueError) as error:  # a list in itself; a number of more digits than Python writes
-        raise UserError(f"overrides: a value that no config can hold ({error}). Allowed: {_ALLOWED}") from None
+        raise UserError(f"overrides: a value that no config can hold ({error}). Allowed: {PLAIN}") from None
     texts = _texts(prompt)
     words += [f"prompts.include=[{','.join(map(quote, texts))}]"] if texts else []
     if wrong := [word for word in words if word.encode("utf-8", "replace").decode() != word]:
@@ -130,7 +128,7 @@ def _value(value: Any) -> str:
     """A value in Hydra's grammar: a text is taken as it would be typed, texts inside lists and mappings are quoted."""
     if isinstance(value, str | Path):
         return str(value)
-    return _nested(value)
+    return nested(value)
 
 
 def _choices(key: str, value: Any) -> str:
@@ -139,22 +137,4 @@ def _choices(key: str, value: Any) -> str:
         return _value(value)
     if not value:
         raise UserError(f"{key}=[]: nothing to sweep over. Allowed: one value or more; () is an empty list")
-    return ",".join(quote_where_needed(item) if isinstance(item, str) else _nested(item) for item in value)
-
-
-def _nested(value: Any) -> str:
-    if hasattr(value, "tolist"):  # of NumPy or torch: a number, or an array
-        value = value.tolist()
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, int | float):
-        return repr(value)
-    if isinstance(value, str | Path):
-        return quote(str(value))
-    if isinstance(value, Mapping):
-        return "{" + ",".join(f"{key}:{_nested(item)}" for key, item in value.items()) + "}"
-    if isinstance(value, list | tuple):
-        return "[" + ",".join(map(_nested, value)) + "]"
-    raise UserError(f"{shown(value)}: a {type(value).__name__}, which no config can hold. Allowed: {_ALLOWED}")
+    return ",".join(quote_where_needed(item) if isinstance(item, str) else nested(item) for item in value)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
+from vqclip.config.grammar import as_typed
 from vqclip.config.overrides import with_overrides
 from vqclip.config.resolve import differences, picture_config, resolved, time_varying
 from vqclip.errors import UserError, shown
@@ -89,7 +90,7 @@ def _require_same_picture(run: RunFolder, past: Mapping[str, Any], now: Mapping[
             raise UserError(
                 f"{key}={after}: would change what is past; the run began with {before}. Allowed with resume: steps, "
                 f"and what is not the picture's (logger, callbacks, memory, tags). "
-                f"Try: {run.rerun_command} {key}={after}"
+                f"Try: {run.rerun_command} {as_typed(key, after)}"
             )
 
 
