@@ -13,6 +13,7 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file, save_file
+from ways import stands_break_and_rerun
 
 from vqclip import UserError, run
 from vqclip.cli import main
@@ -270,6 +271,10 @@ def test_a_config_that_was_changed_by_hand_is_refused(finished, tmp_path, key, v
     (copy / "config.yaml").write_text(yaml.safe_dump(config))
     with pytest.raises(UserError, match=rf"config.yaml: damaged: optimizer.{key} is .*{value}.*made with .*rerun "):
         run(resume=copy, steps=8)
+
+
+def test_mixed_precision_stands_a_break_after_a_snapshot(small_pair, tmp_path):
+    stands_break_and_rerun([*small_pair, "trainer.precision=bf16-mixed", "steps=4", "snapshot_every=1"], tmp_path)
 
 
 def test_a_folder_that_is_no_run_is_named(tmp_path, capsys):

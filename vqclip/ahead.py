@@ -14,16 +14,20 @@ class Ahead:
     """Keeps a snapshot's pictures with their graph, until the next step asks for them."""
 
     def __init__(self) -> None:
-        self._kept: tuple[int, Tensor, Tensor] | None = None  # version and copy of the latents, their pictures
+        #: version and copy of the latents, whether in mixed precision, their pictures
+        self._kept: tuple[int, Tensor, bool, Tensor] | None = None
 
     def __deepcopy__(self, memo: dict) -> Ahead:
         return Ahead()  # no graph can be copied: a copied module decodes for itself
 
     def take(self, latent: Tensor) -> Tensor | None:
-        """The pictures of the parameter ``latent`` [B,C,h,w] as it is now, [B,3,H,W]; once, and None where not kept."""
+        """The pictures of the parameter ``latent`` [B,C,h,w] as it is now, [B,3,H,W]; once, and None where not kept.
+
+        A snapshot is made in full precision: a step in mixed precision decodes anew, as it would after a resume.
+        """
         kept, self._kept = self._kept, None
-        if kept and kept[0] == latent._version and torch.equal(kept[1], latent):
-            return kept[2]
+        if kept and kept[0] == latent._version and kept[2] == _is_mixed(latent) and torch.equal(kept[1], latent):
+            return kept[3]
         return None
 
     def picture(self, run: Any, shown: Tensor, pictures: slice) -> Tensor:
@@ -35,5 +39,9 @@ class Ahead:
             return run.picture(shown[pictures])
         with torch.enable_grad():
             images = run.picture(run.latent[pictures])
-        self._kept = run.latent._version, run.latent.detach().clone(), images
+        self._kept = run.latent._version, run.latent.detach().clone(), _is_mixed(run.latent), images
         return images.detach()
+
+
+def _is_mixed(latent: Tensor) -> bool:
+    return torch.is_autocast_enabled(latent.device.type)
