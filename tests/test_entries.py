@@ -183,6 +183,11 @@ def test_a_mask_without_white_is_refused(mode, black, tmp_path):
         parse({"text": "a fox", "region": str(tmp_path / "mask.png")})
 
 
+def test_the_part_that_is_wrong_is_named():
+    with pytest.raises(ValueError, match=r"entry 2: part 2: its stop is 1\.5; it is a likeness"):
+        parse_prompts(["a fox", {"parts": ["an owl", {"text": "a cat", "stop": 1.5}]}])
+
+
 PARTS = (
     "[{parts: [{text: a fox, region: left, weight: {points: [[0, 1], [1, 2]]}, stop: .9}, "
     "{text: an owl, region: right, templates: ['a photo of {}']}]}]"

@@ -130,11 +130,18 @@ def _short_form(entry: str) -> Prompt:
 def _of_parts(entry: Mapping) -> Prompt:
     if set(entry) != {"parts"} or not isinstance(entry["parts"], list | tuple) or not entry["parts"]:
         raise ValueError("parts is a list of entries and stands alone; weights belong to the entries")
-    parts = [parse(part) for part in entry["parts"]]
+    parts = [_part(i, part) for i, part in enumerate(entry["parts"], start=1)]
     if any(part.parts for part in parts):
         raise ValueError("parts of parts: one list is enough")
     texts = [part.text for part in parts if part.text and max(part.weight_at(i / 20) for i in range(21)) > 0]
     return Prompt(text=", ".join(texts) or None, parts=tuple(parts))
+
+
+def _part(number: int, entry: Any) -> Prompt:
+    try:
+        return parse(entry)
+    except ValueError as error:
+        raise ValueError(f"part {number}: {error}") from None
 
 
 def parse_templates(value: Any) -> tuple[str, ...]:
