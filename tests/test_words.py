@@ -54,6 +54,7 @@ def test_a_run_says_so_and_goes_on(tmp_path, capsys):
     ("words", "said"),
     [
         (["experiment=drawing", "a cat and a red car"], True),
+        (["experiment=drawing", "a 'blue' cat and a \"red\" car"], True),
         (["experiment=drawing", "a black and white cat"], False),
         (["experiment=drawing", "loss.terms.denoised.guidance_scale=0", "a cat and a red car"], False),
         (["a cat and a red car"], False),  # the prior puts both where they belong
@@ -63,7 +64,7 @@ def test_two_things_out_of_noise_want_a_place_each(words, said, tmp_path, monkey
     monkeypatch.chdir(tmp_path)
     quick = ["steps=2", "augmentations.crops.count=1", "size=[32,32]", "logger=none", "callbacks=none"]
     main([*words, *quick])
-    found = re.findall(r"Try: (size=\[128,256\] '.*')", capsys.readouterr().err)
+    found = re.findall(r"Try: ('size=\[128,256\]' '.*')", capsys.readouterr().err)
     assert bool(found) == said
     if found:
         main(["experiment=drawing", *shlex.split(found[0]), *quick])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import re
-import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from torch import Tensor
 from vqclip.checkpoints.cards import make_card
 from vqclip.checkpoints.load import load_generator, load_perceptor
 from vqclip.checkpoints.words import known_words, unknown_words
+from vqclip.config.grammar import as_typed
 from vqclip.config.instantiate import instantiate
 from vqclip.config.parts import require_of
 from vqclip.config.targets import role_errors
@@ -205,9 +205,6 @@ def _say_what_wants_places(config: Mapping[str, Any], texts: Sequence[str]) -> N
     if not reads or config["init"]["_target_"] != "vqclip.init.Noise":
         return
     if two := next((found for text in texts if (found := re.fullmatch(r"(an? .+) and (an? .+)", text))), None):
-        parts = f'{{text: "{two[1]}", region: left}}, {{text: "{two[2]}", region: right}}'
-        keys = shlex.quote(f"prompts.include=[{{parts: [{parts}]}}]")
-        print(
-            f'prompts: "{two[0]}": two things are drawn where each has its place. Try: size=[128,256] {keys}',
-            file=sys.stderr,
-        )
+        parts = [{"text": text, "region": side} for text, side in zip(two.groups(), ("left", "right"), strict=True)]
+        keys = f"{as_typed('size', [128, 256])} {as_typed('prompts.include', [{'parts': parts}])}"
+        print(f'prompts: "{two[0]}": two things are drawn where each has its place. Try: {keys}', file=sys.stderr)

@@ -16,6 +16,7 @@ from vqclip.io.files import refuse_endless
 from vqclip.io.images import read_record
 from vqclip.paths import dated_folder
 from vqclip.runs.folder import RunFolder
+from vqclip.runs.resume import LIMITS
 from vqclip.runs.schema import problem_in, refuse_newer
 
 __all__ = ["rerun"]
@@ -100,7 +101,8 @@ def _further(ends: Sequence[int]) -> re.Pattern[str]:
     Args:
         ends: the steps at which it had ended: there it made pictures that a run in one go does not make.
     """
-    record = r".* another record \((config\.(steps|trainer\.(max_time|limit_train_batches))(, )?)+\)"
+    further = "|".join(re.escape(f"config.{key}") for key in ("steps", *LIMITS))
+    record = rf".* another record \((({further})(, )?)+\)"
     at_ends = [rf".*/{step:06d}\.png: not reproduced" for step in ends]
     with_them = [r".*/timelapse\.mp4: differs", f".*: {_OTHER_STEPS}"] if ends else []
     return re.compile("|".join([record, *at_ends, *with_them]))
