@@ -66,6 +66,17 @@ def test_a_long_run_says_what_it_will_cost_once_it_knows(small_pair, tmp_path, m
     assert len(re.findall(r"about \d+ s: \S+ s a step; \S+ GB at its peak", said)) == 1
 
 
+@pytest.mark.parametrize(
+    ("brief", "precision", "said"), [(True, "32-true", 1), (True, "bf16-mixed", 0), (False, "32-true", 0)]
+)
+def test_a_long_run_says_what_would_make_it_shorter(brief, precision, said, small_pair, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("vqclip.callbacks.LONG", 0)
+    monkeypatch.setattr("vqclip.models.vqgan_fast.BRIEF", brief)
+    words = [word for word in small_pair if not word.startswith(("callbacks", "steps"))]
+    run("a fox", [*words, "~callbacks.timelapse", "steps=5", f"trainer.precision={precision}"], folder=tmp_path / "run")
+    assert capsys.readouterr().err.count("with trainer.precision=bf16-mixed a step takes") == said
+
+
 def test_a_part_of_ones_own_without_crops_has_sizes_too():
     config = {
         "prompts": {"include": ["a", "b", "c", "d"]},
