@@ -17,7 +17,7 @@ FLOORS = [
     ["checkpoints", "models", "memory", "optimizer"],
     ["config"],
     [
-        "ahead",
+        "picture_cache",
         "augmentations",
         "effects",
         "noise",

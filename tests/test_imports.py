@@ -21,7 +21,7 @@ def test_a_run_imports_only_what_it_uses(tmp_path):
 import sys
 from vqclip.cli import main
 main(["a fox", *{words}, "hydra.run.dir={tmp_path}"])
-from vqclip.cli.deferred import WAITING, is_waiting
+from vqclip.cli.lazy_imports import WAITING, is_waiting
 woke = [name for name in WAITING if name in sys.modules and not is_waiting(name)]
 print([name for name in {UNUSED} if name in sys.modules], woke)
 """
@@ -89,7 +89,7 @@ ASKED = (
 
 
 def test_what_waits_answers_as_ever():
-    lines = ["from vqclip.cli.deferred import put_off", "put_off()", "import torch, pytorch_lightning"]
+    lines = ["from vqclip.cli.lazy_imports import defer_imports", "defer_imports()", "import torch, pytorch_lightning"]
     for asks, _ in ASKED:
         *imports, expression = asks.split("; ")
         lines += [*imports, f"print(repr({expression}))"]
@@ -98,8 +98,8 @@ def test_what_waits_answers_as_ever():
 
 def test_a_compiled_module_is_known_as_one():
     code = """
-from vqclip.cli.deferred import put_off
-put_off()
+from vqclip.cli.lazy_imports import defer_imports
+defer_imports()
 import torch, pytorch_lightning
 from lightning_fabric.wrappers import OptimizedModule
 weight = torch.nn.Parameter(torch.ones(2))

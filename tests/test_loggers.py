@@ -428,7 +428,7 @@ def test_wandb_lists_the_installed_packages_as_it_does_itself():
     # In a process of its own: setuptools, once imported, puts its vendored packages on the path of this one.
     code = """
 import wandb.util
-from vqclip.loggers.wandb_light import _installed
+from vqclip.loggers.wandb_startup import _installed
 ours, theirs = ([(one.key, one.version) for one in found] for found in (_installed(), wandb.util.working_set()))
 assert ours == theirs, (ours, theirs)
 """

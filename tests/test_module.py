@@ -160,7 +160,7 @@ def test_a_step_begins_with_the_picture_of_the_snapshot_before_it(make_module):
     optimizers = [module.configure_optimizers() for module in (looked, plain)]
     for step, moved in enumerate((0.0, 0.1)):  # the second time somebody moves the latents in between
         looked.snapshot()
-        assert copy.deepcopy(looked).ahead.take(looked.latent) is None
+        assert copy.deepcopy(looked).picture_cache.take(looked.latent) is None
         decoded.clear()
         for module, optimizer in zip((looked, plain), optimizers, strict=True):
             module.latent.data += moved

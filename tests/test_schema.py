@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 
 from vqclip.cli.arguments import parse_arguments, split
 from vqclip.cli.help import help_page
-from vqclip.cli.place import check_place
+from vqclip.cli.output_dir import check_output_dir
 from vqclip.config.check import errors_in
 from vqclip.config.compose import compose, compose_all, first_of_sweep
 from vqclip.config.kinds import Anything
@@ -22,11 +22,11 @@ from vqclip.config.nodes import Group, Key, Named, Target
 from vqclip.config.reference import groups, reference, rows
 from vqclip.config.resolve import resolved
 from vqclip.config.schema import CLASSES, ROOT
-from vqclip.config.typed import as_hydra_takes_it
+from vqclip.config.shorthand import expand_shorthand
 from vqclip.errors import UserError
 from vqclip.io.run_files import OwnedFolder
 from vqclip.paths import conf_dir
-from vqclip.sweeps.search import distributions_of
+from vqclip.sweeps.hparams_search import distributions_of
 
 WRONG = [None, [], ["x", 1], "much", math.nan, math.inf, -math.inf, 1e300, -(10**30), {"a": 1}, True, ""]
 
@@ -291,7 +291,7 @@ def test_slips_of_the_finger_are_answered_by_the_scan(argv, message):
 
 def test_a_class_of_ones_own_replaces_the_noise_whole():
     """The command line translates a word before and while it is composed."""
-    words = as_hydra_takes_it(["noise={_target_: mine.Noise, strength: 2}"])
+    words = expand_shorthand(["noise={_target_: mine.Noise, strength: 2}"])
     assert resolved(compose(words))["noise"] == {"_target_": "mine.Noise", "strength": 2}
 
 
@@ -378,7 +378,7 @@ def test_a_range_to_search_goes_from_low_to_high(word):
 @pytest.mark.parametrize("name", ["", "  ", "x" * 300, "a\0b", f"a/{'é' * 130}"])
 def test_a_run_folder_has_a_name_that_the_system_takes(name):
     with pytest.raises(UserError, match="no name of a folder"):
-        check_place(compose(), [f"hydra.run.dir={name}"], False, False)
+        check_output_dir(compose(), [f"hydra.run.dir={name}"], False, False)
 
 
 def test_what_hydras_grammar_cannot_read_is_shown_as_it_can():
@@ -493,17 +493,17 @@ def test_a_schedule_replaces_a_terms_schedule_whole():
 def test_a_sweep_over_choices_takes_keys_that_the_default_lacks():
     """Hydra composes the config without what is swept first, and that has no init.path."""
     for swept in ("experiment=edit,recolour", "init=image,run", "experiment=glob(e*)"):
-        assert as_hydra_takes_it([swept, "init.path=x.png", "steps=3"]) == [swept, "++init.path=x.png", "steps=3"]
+        assert expand_shorthand([swept, "init.path=x.png", "steps=3"]) == [swept, "++init.path=x.png", "steps=3"]
     for alone in ("experiment=edit", "noise=default,sfumato", "callbacks=[default,upscale]"):
-        assert as_hydra_takes_it([alone, "init.path=x.png"]) == [alone, "init.path=x.png"]
+        assert expand_shorthand([alone, "init.path=x.png"]) == [alone, "init.path=x.png"]
 
 
 def test_the_home_folder_is_a_tilde(monkeypatch):
     """The shell leaves it where the word begins with a key, and Hydra's grammar has no such letter."""
     for home, word in (("/home/me", "/home/me/x.png"), ("/home/m e", '"/home/m e/x.png"')):
         monkeypatch.setenv("HOME", home)
-        assert as_hydra_takes_it(["init.path=~/x.png"]) == [f"init.path={word}"]
-        assert as_hydra_takes_it(["prompts.extras=[{image: ~/x.png}, '~/y']"]) == [
+        assert expand_shorthand(["init.path=~/x.png"]) == [f"init.path={word}"]
+        assert expand_shorthand(["prompts.extras=[{image: ~/x.png}, '~/y']"]) == [
             f"prompts.extras=[{{image: {word}}}, '~/y']"
         ]
 

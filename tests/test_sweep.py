@@ -26,9 +26,9 @@ from vqclip.config.compose import compose
 from vqclip.config.grammar import NAME_LENGTH, job_name, quote, unquoted
 from vqclip.config.resolve import identity, resolved
 from vqclip.runs.arguments import as_overrides
+from vqclip.sweeps.hparams_search import plot, search
 from vqclip.sweeps.inert import inert_keys, inert_warnings
 from vqclip.sweeps.jobs import Job
-from vqclip.sweeps.search import plot, search
 
 
 def sweep(*words, pair):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from vqclip import run
-from vqclip.checkpoints.words import known_words, unknown_words
+from vqclip.checkpoints.vocabulary import known_words, unknown_words
 from vqclip.cli import main
 
 EMBEDDED = Path(__file__).parents[1] / "vqclip" / "embedded" / "perceptor.safetensors"

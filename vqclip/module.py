@@ -11,7 +11,6 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from vqclip.ahead import Ahead
 from vqclip.augmentations import Augmentations
 from vqclip.guidance import Guidance, Guide
 from vqclip.loss import Objective
@@ -19,6 +18,7 @@ from vqclip.memory import Chunks, bytes_kept, device_memory, is_out_of_memory, k
 from vqclip.models.vqgan import VQGAN
 from vqclip.noise import Noise
 from vqclip.optimizer import clip_gradients, step_with
+from vqclip.picture_cache import PictureCache
 from vqclip.protocols import View
 from vqclip.rng import StepRandom
 from vqclip.schedules import Schedule
@@ -111,7 +111,7 @@ class LatentOptimisation(pl.LightningModule):
         for name, kept in self.search.buffers(z0).items():
             self.register_buffer(name, kept)
         self._start_images: Tensor | None = None
-        self.ahead = Ahead()
+        self.picture_cache = PictureCache()
         #: of the last step: loss, terms, the lengths of the gradient and of the latent after it [B], lr, noise factor
         self.metrics: dict[str, Tensor | float] = {}
         self.scores: dict[str, float] = {}  #: of the newest snapshot, means over the pictures
@@ -162,7 +162,7 @@ class LatentOptimisation(pl.LightningModule):
     def _backward(self, step: int, pictures: slice) -> dict[str, Tensor]:
         """Add the gradient of ``pictures`` to the latents'; the objective's terms, each [n], detached."""
         t, latent = self.progress(step), self.latent[pictures]
-        image = self.ahead.take(self.latent)
+        image = self.picture_cache.take(self.latent)
         if image is None:
             image = self.search.picture(self, latent, t)  # [n,3,H,W] in [0,1]
         # The crops' gradient gathers on a leaf, so that one crop's graph can be freed before the next is built.
@@ -285,7 +285,7 @@ class LatentOptimisation(pl.LightningModule):
         return torch.cat(images), {"score": -self.objective.total(terms, 1.0), **terms}, torch.cat(crops)
 
     def _snapshot(self, shown: Tensor, pictures: slice) -> tuple[Tensor, dict[str, Tensor], Tensor]:
-        image = self.ahead.picture(self, shown, pictures)
+        image = self.picture_cache.picture(self, shown, pictures)
         terms = self.on_crops(image, self.rng(SCORE_STEP, pictures), 1.0, pictures, backward=False)
         rng, t = self.rng(self.global_step, pictures), self.progress(min(self.global_step, self.steps - 1))
         return image, terms, self.guidance.one_crop(image, rng, t)

@@ -59,7 +59,7 @@ from vqclip.checkpoints.load import load_generator, load_perceptor
 from vqclip.config.compose import compose
 from vqclip.config.instantiate import instantiate
 from vqclip.guidance import Guide
-from vqclip.loggers.wandb_light import lighten
+from vqclip.loggers.wandb_startup import speed_up_start
 from vqclip.models.clip import MEAN, STD, CLIPPerceptor
 from vqclip.models.vqgan import VQGAN
 from vqclip.module import LatentOptimisation, Networks
@@ -165,7 +165,7 @@ class Ours:
         clock.device = self.module.device.type
         recorder = Recorder(RunFolder(self.folder), [{}], snapshot_every=10**9, log_every=1, signals=Signals())
         recorder.on_train_start = lambda *_: None  # no snapshot of the start: it is no step
-        lighten()  # as before every run's logger: else W&B brings pandas, 50 MB
+        speed_up_start()  # as before every run's logger: else W&B brings pandas, 50 MB
         logger = WandbLogger(save_dir=self.folder, offline=True, settings={"silent": True, "console": "off"})
         callbacks = [recorder, Progress(), clock]
         trainer = pl.Trainer(**self.trainer, max_steps=steps + 1, callbacks=callbacks, logger=logger)

@@ -56,7 +56,7 @@ def card_errors(kind: str, name: str, card: Any) -> list[str]:
         return [f"{key}={card}: a card is a mapping of keys. Allowed: {', '.join(sorted(CARD_KEYS))}"]
     keys = CARD_KEYS - ({"weight"} if kind == "generator" else set())
     known = keys | {"status"}  # which records of before hold; whether a hash is known says the hash
-    has_class = "_target_" in card  # whose other keys are bound to its signature by vqclip.config.parts
+    has_class = "_target_" in card  # whose other keys are bound to its signature by vqclip.config.own_classes
     errors = [] if has_class else [_unknown(f"{key}.{word}", word, keys) for word in card if word not in known]
     for word, kinds, allowed in (
         ("path", str, "a path, in quotes where it is a number"),

@@ -14,7 +14,7 @@ from typing import NoReturn
 from vqclip.config.grammar import quote
 from vqclip.config.names import is_name, key_at, nearest
 from vqclip.config.schema import ROOT
-from vqclip.config.typed import as_hydra_takes_it
+from vqclip.config.shorthand import expand_shorthand
 from vqclip.errors import UserError, closest
 from vqclip.paths import conf_dir
 
@@ -115,7 +115,7 @@ def parse_arguments(argv: Sequence[str]) -> Command:
     if command.flags.pop("--offline", "") is None:
         os.environ["VQCLIP_OFFLINE"] = "1"
     _refuse(command)
-    command.overrides = as_hydra_takes_it(command.overrides)
+    command.overrides = expand_shorthand(command.overrides)
     if command.prompts:
         if twice := [word for word in command.overrides if word.startswith("prompts.include=")]:
             raise UserError(f"{twice[0]}: the prompt {command.prompts[0]!r} says it already. Allowed: one of the two")

@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vqclip.cli.arguments import Command, parse_arguments
-from vqclip.cli.deferred import look_again, look_away, put_off
-from vqclip.cli.ended import result_of
+from vqclip.cli.faults import result_of
 from vqclip.cli.launchers import bring_back, hold_back
+from vqclip.cli.lazy_imports import collect_as_usual, collect_rarely, defer_imports
 from vqclip.cli.streams import as_text, read_in_utf_8, set_up_streams
-from vqclip.cli.tell import job_line, tell
+from vqclip.cli.summary import job_line, print_result
 from vqclip.errors import NO_ROOM, UserError, explain_refusals
 from vqclip.paths import conf_dir
 from vqclip.runs.status import DIVERGED
@@ -69,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _main(argv: list[str]) -> None:
-    put_off()
+    defer_imports()
     try:
         with explain_refusals():
             _do([*map(as_text, argv)])
@@ -135,13 +135,13 @@ def _resume(run: Path, overrides: Sequence[str]) -> int:
     if result is None:
         print(f"{run} is finished. More steps: {RunFolder(run).resume_command} steps=N")
         return 0
-    tell(result)
+    print_result(result)
     return int(result.status == DIVERGED)
 
 
 def _hydra(command: Command) -> None:
     """Check what will run, then hand it to Hydra."""
-    look_away()
+    collect_rarely()
     if command.shows:
         gc.disable()  # it ends before there is much garbage
     _check_names(command)
@@ -171,7 +171,7 @@ def _hydra(command: Command) -> None:
 def _show(command: Command, run: Callable[[], None]) -> None:
     """What Hydra only shows; here whatever fails is a mistake in the command."""
     from vqclip.config.compose import COMPOSING
-    from vqclip.config.explain import explain
+    from vqclip.config.hydra_errors import explain
 
     try:
         try:
@@ -188,8 +188,8 @@ def _show(command: Command, run: Callable[[], None]) -> None:
 
 def _job(cfg: DictConfig) -> float:
     """One job, as Hydra calls it; its score."""
-    put_off()  # a launcher's worker begins here
-    look_away()
+    defer_imports()  # a launcher's worker begins here
+    collect_rarely()
     if logger := (cfg.logger or {}).get("wandb"):
         from vqclip.io.wandb_server import probe
 
@@ -202,7 +202,7 @@ def _job(cfg: DictConfig) -> float:
     from vqclip.runs.execute import execute
     from vqclip.runs.status import DIVERGED, Diverged
 
-    look_again()
+    collect_as_usual()
     logging.raiseExceptions = False  # a library's log that finds no room is no traceback
     sweep = HydraConfig.get().mode == RunMode.MULTIRUN
     folder = Path(HydraConfig.get().runtime.output_dir)
@@ -219,7 +219,7 @@ def _job(cfg: DictConfig) -> float:
         sys.exit(error.exit_status)
     if result.status == DIVERGED and sweep:
         raise Diverged(str(result.reason))  # Hydra counts it among the jobs that failed, and goes on
-    tell(result, sweep, HydraConfig.get().runtime.cwd)
+    print_result(result, sweep, HydraConfig.get().runtime.cwd)
     if result.status == DIVERGED:
         sys.exit(1)
     return result.score
@@ -261,17 +261,17 @@ def _check_names(command: Command) -> None:
 def _first_of_sweep(command: Command) -> None:
     """Leave the first value of every swept key: what ``--cfg`` can show of a sweep."""
     from vqclip.config.compose import first_of_sweep
-    from vqclip.config.typed import as_hydra_takes_it
+    from vqclip.config.shorthand import expand_shorthand
 
     first, jobs = first_of_sweep(command.overrides, command.flags.get("--config-dir"))
-    command.overrides = as_hydra_takes_it(first)
+    command.overrides = expand_shorthand(first)
     if jobs > 1:
         print(f"note: the first of {jobs} jobs", file=sys.stderr)
 
 
 def _check_before_hydra(command: Command) -> None:
     """Compose and check what will run, so that a mistake is answered before Hydra makes a folder."""
-    from vqclip.cli.place import check_place
+    from vqclip.cli.output_dir import check_output_dir
     from vqclip.config.check import check
     from vqclip.config.compose import compose, compose_all, first_of_sweep, refuse_sweeps
     from vqclip.config.resolve import resolved
@@ -292,7 +292,7 @@ def _check_before_hydra(command: Command) -> None:
             again = shlex.join(["vqclip", "-m", *command.words])
             raise UserError(f"hparams_search: a search runs many jobs. Try: {again}")
     if cfg is not None:
-        check_place(cfg, command.overrides, command.multirun, overwrite)
+        check_output_dir(cfg, command.overrides, command.multirun, overwrite)
 
 
 def _swept_elsewhere(overrides: Sequence[str]) -> bool:

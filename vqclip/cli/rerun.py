@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vqclip.cli.arguments import split
-from vqclip.cli.ended import faults_told
+from vqclip.cli.faults import explain_faults
 from vqclip.errors import UserError
 from vqclip.paths import dated_folder
 from vqclip.runs.rerun import rerun
@@ -32,7 +32,7 @@ def main(argv: Sequence[str]) -> int:
     if flags := [word for word in overrides if word.startswith("-")]:
         raise UserError(f"{flags[0]}: rerun takes overrides (key=value) and prompts, no flags. See vqclip rerun --help")
     folder = Path(dated_folder("outputs"))
-    with faults_told(folder):
+    with explain_faults(folder):
         lines, same = rerun(Path(argv[0]), overrides, folder)
     print("\n".join(lines))
     return 0 if same or overrides else 1

@@ -13,13 +13,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
+from vqclip.config.consistency import contradictions
 from vqclip.config.kinds import Kind, Number, Scheduled, Whole
-from vqclip.config.meaning import contradictions
 from vqclip.config.names import choice_of, owners_of
 from vqclip.config.nodes import Group, Key, Named, Node, Target
 from vqclip.config.schema import CLASSES, ROOT
 from vqclip.config.targets import PASSED_ON, argument_errors, choices_of, is_for, nested_errors, one_of
-from vqclip.config.trial import refusals
+from vqclip.config.trial_instantiation import instantiation_errors
 from vqclip.errors import UserError, closest, shown
 
 __all__ = ["check", "errors_in"]
@@ -35,14 +35,14 @@ def check(config: Mapping[str, Any]) -> None:
 def errors_in(config: Mapping[str, Any]) -> list[str]:
     """Every mistake in a resolved config, each as one message."""
     from vqclip.checkpoints.check import validate_cards
-    from vqclip.config.parts import class_errors
+    from vqclip.config.own_classes import class_errors
 
     errors = [*mistakes(config, ROOT), *nested_errors(config)]
     errors += [e for e in _not_plain(config) if not any(said.startswith(e.partition("=")[0]) for said in errors)]
     if isinstance(config.get("checkpoints"), Mapping) and not any(e.startswith("checkpoints") for e in errors):
         errors += [*validate_cards(config["checkpoints"]), *class_errors(config["checkpoints"])]
     # What contradicts what is asked only of values that are sound each on its own.
-    return list(dict.fromkeys(errors)) or list(contradictions(config)) or list(refusals(config))
+    return list(dict.fromkeys(errors)) or list(contradictions(config)) or list(instantiation_errors(config))
 
 
 def _not_plain(value: Any, path: str = "") -> Iterator[str]:

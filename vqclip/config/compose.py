@@ -22,9 +22,9 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from vqclip.config.explain import explain
+from vqclip.config.hydra_errors import explain
 from vqclip.config.own_files import endless_files, misplaced_keys
-from vqclip.config.typed import as_hydra_takes_it
+from vqclip.config.shorthand import expand_shorthand
 from vqclip.errors import UserError
 from vqclip.io import plain  # noqa: F401  the sum in it, for whoever resolves what is composed here
 from vqclip.paths import conf_dir
@@ -65,7 +65,7 @@ def compose(
     """
     if config_dir and (errors := list(endless_files(config_dir))):
         raise UserError("\n".join(errors))
-    overrides = as_hydra_takes_it(overrides)
+    overrides = expand_shorthand(overrides)
     try:
         with _hydra_of_ours(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that a search path is not there is said in our own words
@@ -145,7 +145,7 @@ def _refuse_too_many(jobs: int, what: str) -> None:
 
 def _parsed(overrides: Sequence[str]) -> list[Override]:
     try:
-        return OverridesParser.create().parse_overrides(as_hydra_takes_it(overrides))
+        return OverridesParser.create().parse_overrides(expand_shorthand(overrides))
     except HydraException as error:
         raise UserError(explain(error, overrides=overrides)) from None
 

@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from vqclip.config.compose import compose, line_of
-from vqclip.config.explain import explain
+from vqclip.config.hydra_errors import explain
 from vqclip.config.records import as_data, literal, own_loggers, record_errors
 from vqclip.errors import UserError, closest
 from vqclip.paths import conf_dir

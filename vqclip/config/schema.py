@@ -20,8 +20,8 @@ from vqclip.config.kinds import (
     Whole,
 )
 from vqclip.config.nodes import Group, Key, Named, Target
-from vqclip.config.starts import EVERY_START, STARTS
-from vqclip.config.step import OPTIMISER, STEP_CLASSES
+from vqclip.config.schema_init import EVERY_START, STARTS
+from vqclip.config.schema_step import OPTIMISER, STEP_CLASSES
 
 __all__ = ["CLASSES", "OURS", "ROOT", "TRAINER"]
 

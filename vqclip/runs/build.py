@@ -16,10 +16,10 @@ from torch import Tensor
 
 from vqclip.checkpoints.cards import make_card
 from vqclip.checkpoints.load import load_generator, load_perceptor
-from vqclip.checkpoints.words import known_words, unknown_words
+from vqclip.checkpoints.vocabulary import known_words, unknown_words
 from vqclip.config.grammar import as_typed
 from vqclip.config.instantiate import instantiate
-from vqclip.config.parts import require_of
+from vqclip.config.own_classes import require_of
 from vqclip.config.targets import role_errors
 from vqclip.errors import UserError
 from vqclip.guidance import Guide

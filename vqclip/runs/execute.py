@@ -25,7 +25,7 @@ from vqclip.runs.checkpoint import read_checkpoint
 from vqclip.runs.endings import is_pruned
 from vqclip.runs.evaluate import judge_guided, judge_pictures
 from vqclip.runs.folder import RunFolder
-from vqclip.runs.guard import clean_up, make_room
+from vqclip.runs.overwrite import clean_up, make_room
 from vqclip.runs.plan import RunPlan
 from vqclip.runs.provenance import Provenance
 from vqclip.runs.recorder import Recorder

@@ -15,7 +15,7 @@ import torch
 
 from vqclip.checkpoints.cards import local_path
 from vqclip.checkpoints.load import load_prior
-from vqclip.config.parts import terms_by_key
+from vqclip.config.own_classes import terms_by_key
 from vqclip.config.resolve import differences
 from vqclip.errors import UserError
 from vqclip.io.files import sha256

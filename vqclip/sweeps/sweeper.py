@@ -29,29 +29,29 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from vqclip.config.check import errors_in
 from vqclip.config.compose import COMPOSING
-from vqclip.config.explain import explain
 from vqclip.config.grammar import job_name, quote_where_needed, unquoted
+from vqclip.config.hydra_errors import explain
 from vqclip.config.resolve import resolved
-from vqclip.config.typed import as_hydra_takes_it
+from vqclip.config.shorthand import expand_shorthand
 from vqclip.errors import UserError
 from vqclip.io.plain import plain_dict
 from vqclip.runs.lock import lock_folder
+from vqclip.sweeps.hparams_search import distributions_of, plot, score_of, search
 from vqclip.sweeps.inert import inert_warnings
 from vqclip.sweeps.jobs import Job, group_name, is_done, job_folders, numbered_folders, read_report
 from vqclip.sweeps.launch import launch
 from vqclip.sweeps.progress import counted
-from vqclip.sweeps.search import distributions_of, plot, score_of, search
 
 if TYPE_CHECKING:
     from vqclip.loggers.sweep import SweepView
 
-__all__ = ["Sweep"]
+__all__ = ["SweepRunner"]
 
 
-class Sweep:
+class SweepRunner:
     """Every combination of the swept values, as Hydra's basic sweeper has it, less the jobs that are done already.
 
-    With ``hparams_search``, those combinations that a search proposes (:mod:`vqclip.sweeps.search`).
+    With ``hparams_search``, those combinations that a search proposes (:mod:`vqclip.sweeps.hparams_search`).
 
     Args:
         config: of the sweep, Hydra's own part included.
@@ -185,7 +185,7 @@ class Sweep:
         return jobs
 
     def _compose(self, values: Mapping[str, str], swept: Sequence[str]) -> Job:
-        overrides = as_hydra_takes_it([f"{key}={value}" for key, value in values.items()])
+        overrides = expand_shorthand([f"{key}={value}" for key, value in values.items()])
         try:
             cfg = self.loader.load_sweep_config(self.config, overrides)
         except COMPOSING as error:
@@ -264,3 +264,6 @@ class Sweep:
             from vqclip.loggers.sweep import end_sweep
 
             end_sweep(self.views, self.swept)
+
+
+Sweep = SweepRunner  # as the plugin of an editable install from before has it, which pip copies: pip install -e .

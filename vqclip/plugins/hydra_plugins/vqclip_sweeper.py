@@ -31,15 +31,15 @@ class VqclipSweeper(Sweeper):
         from hydra.core.plugins import Plugins
 
         from vqclip.sweeps.loader import SharedLoader
-        from vqclip.sweeps.sweeper import Sweep
+        from vqclip.sweeps.sweeper import SweepRunner
 
         # It has all of a ConfigLoader, by way of Hydra's own that it holds.
         loader = cast("ConfigLoader", SharedLoader(hydra_context.config_loader))
         launcher = Plugins.instance().instantiate_launcher(
             hydra_context=HydraContext(loader, hydra_context.callbacks), task_function=task_function, config=config
         )
-        self.sweep_of_jobs = Sweep(config, loader, launcher, self.max_batch_size, self.params)
+        self.runner = SweepRunner(config, loader, launcher, self.max_batch_size, self.params)
 
     def sweep(self, arguments: list[str]) -> None:
         """Run what is left of the sweep, then write the comparison; exit with 1 where a job did not finish."""
-        self.sweep_of_jobs.run(arguments)
+        self.runner.run(arguments)

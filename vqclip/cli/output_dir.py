@@ -11,13 +11,13 @@ from omegaconf import DictConfig, OmegaConf
 from vqclip.errors import UserError
 from vqclip.paths import can_name_a_folder
 from vqclip.runs.folder import RunFolder
-from vqclip.runs.guard import refuse_overwrite
 from vqclip.runs.lock import lock_folder
+from vqclip.runs.overwrite import refuse_overwrite
 
-__all__ = ["check_place"]
+__all__ = ["check_output_dir"]
 
 
-def check_place(cfg: DictConfig, overrides: Sequence[str], multirun: bool, overwrite: bool) -> None:
+def check_output_dir(cfg: DictConfig, overrides: Sequence[str], multirun: bool, overwrite: bool) -> None:
     """Refuse a folder that the user named and that cannot be written, is in use, or holds a run.
 
     Raises:

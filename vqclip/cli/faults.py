@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from vqclip.runs.folder import RunFolder
     from vqclip.runs.result import Result
 
-__all__ = ["faults_told", "result_of"]
+__all__ = ["explain_faults", "result_of"]
 
 R = TypeVar("R", bound="Result | None")
 
@@ -25,10 +25,10 @@ def result_of(work: Callable[[], R], folder: Path, study: bool) -> R | Result:
     """What ``work`` gives; of a run that was pruned where no study asks for it, the run as it is in ``folder``.
 
     Raises:
-        RunError: a part of the user's own raised something, see :func:`faults_told`.
+        RunError: a part of the user's own raised something, see :func:`explain_faults`.
     """
     try:
-        with faults_told(folder):
+        with explain_faults(folder):
             return work()
     except (UserError, Diverged):
         raise
@@ -42,7 +42,7 @@ def result_of(work: Callable[[], R], folder: Path, study: bool) -> R | Result:
 
 
 @contextmanager
-def faults_told(folder: Path) -> Iterator[None]:
+def explain_faults(folder: Path) -> Iterator[None]:
     """Within, what a part of the user's own raised in the run of ``folder`` is told in a line.
 
     Raises:

@@ -8,10 +8,10 @@ import sys
 from functools import cache
 from importlib.metadata import distributions
 
-__all__ = ["lighten"]
+__all__ = ["speed_up_start"]
 
 
-def lighten() -> None:
+def speed_up_start() -> None:
     """Once W&B is imported, before its runs begin."""
     import wandb.util
 

@@ -14,7 +14,7 @@ from vqclip.config.targets import choices_of, one_of
 from vqclip.errors import UserError
 from vqclip.paths import conf_dir
 
-__all__ = ["as_hydra_takes_it"]
+__all__ = ["expand_shorthand"]
 
 #: Not several of them, which a sweep takes one by one.
 _ONE_MAPPING = re.compile(r"(?s)\s*\{([^{}]|\{[^{}]*\})*\}\s*")
@@ -28,7 +28,7 @@ _NULL_IS_NONE = ("callbacks", "logger", "noise")
 _NULL_IS_NOTHING = ("debug", "experiment", "hparams_search", "search")
 
 
-def as_hydra_takes_it(overrides: Sequence[str]) -> list[str]:
+def expand_shorthand(overrides: Sequence[str]) -> list[str]:
     """Overrides as a user means them → as Hydra takes them.
 
     ``noise=null`` is ``noise=none``; ``optimizer={_target_: …}`` and a schedule replace what is there, whole; other

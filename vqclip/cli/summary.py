@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from vqclip.runs.result import Result
 
-__all__ = ["job_line", "tell"]
+__all__ = ["job_line", "print_result"]
 
 #: Pictures of a run that are shown in the terminal.
 SHOWN = 6
@@ -33,7 +33,7 @@ def job_line(folder: Path, sweep: DictConfig) -> str:
     return f"job {number} of {of}{left}: {', '.join(filter(None, [job_name(sweep.swept), str(folder)]))}"
 
 
-def tell(result: Result, job: bool = False, typed_in: str = ".") -> None:
+def print_result(result: Result, job: bool = False, typed_in: str = ".") -> None:
     """The pictures, which are the last of stdout, and the next command; of a sweep's job the former.
 
     Args:

@@ -25,7 +25,7 @@ from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 from typing import Any
 
-__all__ = ["WAITING", "Wait", "is_waiting", "look_again", "look_away", "put_off"]
+__all__ = ["WAITING", "Wait", "collect_as_usual", "collect_rarely", "defer_imports", "is_waiting"]
 
 
 @dataclass(frozen=True)
@@ -139,20 +139,20 @@ WAITING: dict[str, Wait] = {
 }
 
 
-def put_off() -> None:
+def defer_imports() -> None:
     """Let the packages wait, where nothing has imported them yet.  A second call changes nothing."""
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Finder())
 
 
 @cache
-def look_away() -> None:
+def collect_rarely() -> None:
     """Imports make a million objects that stay: let Python's collector not look for garbage among them meanwhile."""
     gc.set_threshold(50_000)
 
 
 @cache
-def look_again() -> None:
+def collect_as_usual() -> None:
     """Have it look again, never at what was imported until now.  Once a process."""
     gc.freeze()
     gc.set_threshold(700)

@@ -7,18 +7,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["Ahead"]
+__all__ = ["PictureCache"]
 
 
-class Ahead:
+class PictureCache:
     """Keeps a snapshot's pictures with their graph, until the next step asks for them."""
 
     def __init__(self) -> None:
         #: version and copy of the latents, whether in mixed precision, their pictures
         self._kept: tuple[int, Tensor, bool, Tensor] | None = None
 
-    def __deepcopy__(self, memo: dict) -> Ahead:
-        return Ahead()  # no graph can be copied: a copied module decodes for itself
+    def __deepcopy__(self, memo: dict) -> PictureCache:
+        return PictureCache()  # no graph can be copied: a copied module decodes for itself
 
     def take(self, latent: Tensor) -> Tensor | None:
         """The pictures of the parameter ``latent`` [B,C,h,w] as it is now, [B,3,H,W]; once, and None where not kept.

@@ -17,10 +17,10 @@ from vqclip.errors import shown
 from vqclip.io.quiet import logging_from
 from vqclip.schedules import schedule
 
-__all__ = ["refusals"]
+__all__ = ["instantiation_errors"]
 
 
-def refusals(config: Mapping[str, Any]) -> Iterator[str]:
+def instantiation_errors(config: Mapping[str, Any]) -> Iterator[str]:
     """What classes say against the values of a config without mistakes, each as one message."""
     optimizer = config["optimizer"]
     if _is_foreign(optimizer, "torch.optim."):
