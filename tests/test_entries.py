@@ -18,7 +18,7 @@ from vqclip.config.resolve import resolved, time_varying
 from vqclip.errors import UserError
 from vqclip.guidance import part_of
 from vqclip.io.regions import Region, box_of
-from vqclip.prompts import Prompt, parse, parse_prompts
+from vqclip.prompts import SEVERAL, Prompt, parse, parse_prompts
 from vqclip.protocols import Targets
 from vqclip.runs.provenance import inputs
 from vqclip.runs.rerun import rerun
@@ -60,12 +60,30 @@ def test_a_short_form_with_a_stop_is_the_other_programs_distance():
         ({"text": "a", "templates": ["a photo"]}, "a template is a sentence with {}"),
         ({"parts": ["a"], "weight": 2}, "parts is a list of entries and stands alone"),
         ({"parts": [{"parts": ["a"]}]}, "parts of parts"),
+        ({"row": [{"column": ["a"]}]}, "row of parts: one list is enough"),
+        ({"row": ["a"], "column": ["b"]}, "row is a list of entries and stands alone"),
+        ({"column": ["a", {"text": "b", "region": "left"}]}, "a column gives its entries their regions"),
     ],
 )
 def test_what_is_no_entry_says_why(entry, wrong):
     with pytest.raises(ValueError) as error:
         parse(entry)
     assert wrong in str(error.value)
+
+
+def test_a_row_and_a_column_are_parts_in_equal_regions():
+    halves = [{"text": "a fox", "region": "left"}, {"text": "an owl", "weight": 2, "region": "right"}]
+    assert parse({"row": ["a fox", "an owl:2"]}) == parse({"parts": halves})
+    column = parse({"column": ["a fox", "an owl", {"text": "a cat"}]})
+    assert [part.region.box for part in column.parts if part.region] == [
+        (0.0, 0.0, 1.0, 1 / 3),
+        (0.0, 1 / 3, 1.0, 2 / 3),
+        (0.0, 2 / 3, 1.0, 1.0),
+    ]
+    # Whatever the size, neighbours meet without a gap and without sharing a place.
+    for height in range(3, 40):
+        rows = [box_of(torch.zeros(1, 1, height, 4), part.region)[0][1] for part in column.parts]
+        assert [row.start for row in rows] == [0, *(row.stop for row in rows[:-1])] and rows[-1].stop == height
 
 
 def test_entries_without_time_or_place_are_one_target_for_the_whole_run(perceptor):
@@ -206,6 +224,18 @@ def test_the_mask_of_a_region_is_an_input_of_the_run(small_pair, tmp_path):
     entry = f"{{parts: [{{text: a fox, region: {tmp_path}/mask.png}}]}}"
     config = resolved(compose([*small_pair, f"prompts.include=[{entry}]"]))
     assert list(inputs(config)) == [str(tmp_path / "mask.png")]
+
+
+@pytest.mark.parametrize("key", SEVERAL)
+def test_a_picture_among_several_entries_is_refused_from_a_strangers_record(key, small_pair, tmp_path):
+    picture = tmp_path / "fox.png"
+    Image.new("RGB", (8, 8)).save(picture)
+    entry = f"{{{key}: [an owl, {{image: {picture}}}]}}"
+    folder = run(None, [*small_pair, "steps=1", "init=sine", f"prompts.include=[{entry}]"], tmp_path / "run").folder
+    assert rerun(folder)[1]
+    Image.new("RGB", (8, 8), "red").save(picture)
+    with pytest.raises(UserError, match=r"names the file .*fox\.png, which is not here"):
+        rerun(folder)
 
 
 def test_a_mask_that_is_another_now_is_told_with_words_that_make_the_run_again(small_pair, tmp_path, monkeypatch):

@@ -65,7 +65,7 @@ def plain(keys):
 
 # Prompts
 
-ENTRY_KEYS = ["text", "image", "parts", "weight", "stop", "region", "templates", "file", "points"]
+ENTRY_KEYS = ["text", "image", "parts", "row", "column", "weight", "stop", "region", "templates", "file", "points"]
 GRAMMAR = st.text(st.sampled_from("ab :;.\\\"'{}[]-+e019%\0\n٣") | st.characters(), max_size=20)
 ENTRIES = st.fixed_dictionaries(
     {"text": st.just("a fox") | GRAMMAR},

@@ -6,6 +6,7 @@
     {text: "a red fox", weight: 2}     a text as it stands
     {image: fox.png, weight: 0.5}      a picture
     {parts: [a fox, an owl]}           one picture of several entries
+    {row: [a fox, an owl]}             the same, side by side, each in its share of the width; column: of the height
     {file: prompts.txt}                every line of a file: an entry of the forms above; # begins a remark
 
 A long form may have more keys:
@@ -26,26 +27,31 @@ import math
 import re
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeGuard
 
 from vqclip.errors import closest
 from vqclip.io.files import refuse_endless
 from vqclip.io.images import open_picture
-from vqclip.io.regions import Region, parse_region
+from vqclip.io.regions import Region, equal_regions, parse_region
 from vqclip.io.yaml_text import read_yaml
 from vqclip.schedules import AnySchedule, ever, schedule
 
-__all__ = ["NUMBER", "Prompt", "expand_files", "parse", "parse_prompts", "parse_templates", "texts_of"]
+__all__ = ["NUMBER", "SEVERAL", "Prompt", "expand_files", "parse", "parse_prompts", "parse_templates", "texts_of"]
 
 NUMBER = r"([-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?)"
 _WEIGHED = re.compile(rf"(.*[^\d\s\\]):{NUMBER}(?::{NUMBER})?\s*", re.IGNORECASE | re.DOTALL)
 #: The spherical distance ``2 · arcsin(‖a − b‖ / 2)²`` of opposite vectors; a number beyond it is no stop but text.
 _FARTHEST = math.pi**2 / 2
 
-_FORMS = 'a text, {text: "…", weight: 2}, {image: PATH, weight: 2}, {parts: [ENTRY, ENTRY]} or {file: PATH}'
-_KEYS = {"text", "image", "parts", "weight", "stop", "region", "templates"}
+_FORMS = (
+    'a text, {text: "…", weight: 2}, {image: PATH, weight: 2}, {parts: [ENTRY, ENTRY]}, {row: [ENTRY, ENTRY]} '
+    "or {file: PATH}"
+)
+#: Keys whose value is a list of entries of one picture.
+SEVERAL = ("parts", "row", "column")
+_KEYS = {*SEVERAL, "text", "image", "weight", "stop", "region", "templates"}
 
 
 @dataclass(frozen=True)
@@ -94,8 +100,8 @@ def parse(entry: Any) -> Prompt:
     if unknown := sorted(map(str, set(entry) - _KEYS)):
         near = closest(unknown[0], sorted(_KEYS))
         raise ValueError(f"there is no {', '.join(unknown)} in a prompt{near and '.' + near}")
-    if "parts" in entry:
-        return _of_parts(entry)
+    if several := [key for key in SEVERAL if key in entry]:
+        return _of_several(entry, several[0])
     if len({"text", "image"} & set(entry)) != 1:
         raise ValueError("it needs a text or an image, and not both")
     kind = "text" if "text" in entry else "image"
@@ -127,12 +133,17 @@ def _short_form(entry: str) -> Prompt:
     return Prompt(text=text.replace(r"\:", ":"), weight=_weight(float(weight)), stop=stop)
 
 
-def _of_parts(entry: Mapping) -> Prompt:
-    if set(entry) != {"parts"} or not isinstance(entry["parts"], list | tuple) or not entry["parts"]:
-        raise ValueError("parts is a list of entries and stands alone; weights belong to the entries")
-    parts = [_part(i, part) for i, part in enumerate(entry["parts"], start=1)]
+def _of_several(entry: Mapping, key: str) -> Prompt:
+    if set(entry) != {key} or not isinstance(entry[key], list | tuple) or not entry[key]:
+        raise ValueError(f"{key} is a list of entries and stands alone; weights belong to the entries")
+    parts = [_part(i, part) for i, part in enumerate(entry[key], start=1)]
     if any(part.parts for part in parts):
-        raise ValueError("parts of parts: one list is enough")
+        raise ValueError(f"{key} of parts: one list is enough")
+    if key != "parts":
+        if any(part.region for part in parts):
+            raise ValueError(f"a {key} gives its entries their regions; regions of your own go with parts")
+        places = equal_regions(len(parts), across=key == "row")
+        parts = [replace(part, region=place) for part, place in zip(parts, places, strict=True)]
     texts = [part.text for part in parts if part.text and max(part.weight_at(i / 20) for i in range(21)) > 0]
     return Prompt(text=", ".join(texts) or None, parts=tuple(parts))
 

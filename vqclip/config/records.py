@@ -23,6 +23,7 @@ from vqclip.io.files import sha256
 from vqclip.io.latents import digest as latents_digest
 from vqclip.io.plain import plain_dict
 from vqclip.paths import conf_dir
+from vqclip.prompts import SEVERAL
 
 __all__ = ["as_data", "classes_in", "literal", "own_loggers", "record_errors", "trusting"]
 
@@ -222,9 +223,9 @@ def _files_of(entry: Mapping[str, Any]) -> Iterator[Any]:
     """Paths that a prompt entry reads, wrong ones too: pictures, masks, those of its parts."""
     region = entry.get("region")
     yield from (entry.get("image"), region if region not in ("left", "right", "top", "bottom") else None)
-    parts = entry.get("parts")
-    for part in parts if isinstance(parts, list) else []:
-        yield from _files_of(part) if isinstance(part, Mapping) else ()
+    for parts in map(entry.get, SEVERAL):
+        for part in parts if isinstance(parts, list) else []:
+            yield from _files_of(part) if isinstance(part, Mapping) else ()
 
 
 def _is_known(path: str, digest: Any) -> bool:

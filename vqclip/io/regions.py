@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from vqclip.errors import closest
@@ -13,7 +14,7 @@ from vqclip.io.images import open_picture
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Region", "box_of", "largest_first", "parse_region"]
+__all__ = ["Region", "box_of", "equal_regions", "largest_first", "parse_region"]
 
 T = TypeVar("T")
 _SIDES = {
@@ -62,6 +63,12 @@ def parse_region(value: Any) -> Region | None:
     if x0 >= x1 or y0 >= y1:
         raise ValueError(f"its region is {value}; x0 < x1 and y0 < y1, from the upper left corner")
     return Region((x0, y0, x1, y1))
+
+
+def equal_regions(count: int, across: bool) -> list[Region]:
+    """The picture in ``count`` equal regions, from left to right, or from top to bottom."""
+    edges = [i / count for i in range(count + 1)]
+    return [Region((a, 0.0, b, 1.0) if across else (0.0, a, 1.0, b)) for a, b in pairwise(edges)]
 
 
 def _of_mask(path: str) -> Region:

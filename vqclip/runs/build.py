@@ -205,6 +205,5 @@ def _say_what_wants_places(config: Mapping[str, Any], texts: Sequence[str]) -> N
     if not reads or config["init"]["_target_"] != "vqclip.init.Noise":
         return
     if two := next((found for text in texts if (found := re.fullmatch(r"(an? .+) and (an? .+)", text))), None):
-        parts = [{"text": text, "region": side} for text, side in zip(two.groups(), ("left", "right"), strict=True)]
-        keys = f"{as_typed('size', [128, 256])} {as_typed('prompts.include', [{'parts': parts}])}"
+        keys = f"{as_typed('size', [128, 256])} {as_typed('prompts.include', [{'row': list(two.groups())}])}"
         print(f'prompts: "{two[0]}": two things are drawn where each has its place. Try: {keys}', file=sys.stderr)
