@@ -1,4 +1,4 @@
-"""Callbacks: what is seen and kept of a run while it goes on."""
+"""Lightning callbacks of ours: the progress bar, the early stop, timelapses, interpolations, upscaling."""
 
 from __future__ import annotations
 

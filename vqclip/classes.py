@@ -1,4 +1,4 @@
-"""Classes and functions by their dotted names, and what they make."""
+"""Finds classes and functions by their dotted names, and makes objects from configs with ``_target_``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the perceptors see of a picture: its crops, place by place, and the crop terms of the objective on them."""
+"""Guidance: shows the crops of a picture to the perceptors, and computes the crop terms of the objective."""
 
 from __future__ import annotations
 

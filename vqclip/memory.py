@@ -1,4 +1,4 @@
-"""Memory: what a device has, what its allocator keeps, whether it is used up, and how much is worked on in one go."""
+"""Memory: how much a device has, out-of-memory errors, the allocator, and the size of chunks."""
 
 from __future__ import annotations
 

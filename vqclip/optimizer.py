@@ -1,4 +1,4 @@
-"""What a step asks of an optimiser, and does to a gradient, besides torch's own."""
+"""Optimisers besides torch's own, steps with a closure, and clipping of the gradient."""
 
 from __future__ import annotations
 

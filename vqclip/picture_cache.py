@@ -1,4 +1,4 @@
-"""The picture that a snapshot makes and the next step begins with: decoded once."""
+"""A cache for the picture that a snapshot decodes, so that the next step need not decode it again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Prompts: what an entry of ``prompts.include``, ``exclude`` and ``extras`` may be.
+"""Parses prompts: the entries of ``prompts.include``, ``exclude`` and ``extras``.
 
     a red fox                          a text
     a red fox:2                        a text that weighs 2

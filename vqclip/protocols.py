@@ -1,4 +1,4 @@
-"""What each part of a run is given and what it must do: whoever writes a part of their own reads this file.
+"""Protocols: what each part of a run is given and must do.  Whoever writes a part of their own reads this file.
 
 A part is any class with the methods below; nothing has to be inherited.  It is named by ``_target_`` in its group.
 """

@@ -1,4 +1,4 @@
-"""How the latent is sought, beside the optimiser's own step: coarse to fine, restarts, overlays, averages, clamps.
+"""The search beside the optimiser's own step: coarse to fine, restarts, overlays, averages, clamps.
 
 All of it happens between steps, on the latents of all pictures, and depends on nothing but the step: a resumed run goes
 on as an unbroken one would.

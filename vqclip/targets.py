@@ -1,4 +1,4 @@
-"""What a perceptor should see: prompts become vectors, mixed anew as weights change, and from place to place.
+"""Targets: prompts become the vectors that a perceptor should see, mixed anew as weights change, place by place.
 
     target of a place at t  =  unit(w1 · Σ weight(t) · include  +  w2 · Σ weight(t) · extras)
 

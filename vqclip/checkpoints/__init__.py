@@ -1,1 +1,1 @@
-"""Checkpoints: cards that say where weights are, and the models that come of them."""
+"""Checkpoints: cards that say where weights are, and the models that are loaded by them."""

@@ -1,4 +1,4 @@
-"""The architecture of a checkpoint, read from the shapes of its tensors, and whether they fit it."""
+"""Reads the architecture of a checkpoint from the shapes of its tensors, and checks that they fit it."""
 
 from __future__ import annotations
 

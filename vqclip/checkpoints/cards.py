@@ -1,4 +1,4 @@
-"""Cards: what is known of one checkpoint, as ``conf/checkpoints`` states it."""
+"""Cards: the facts about one checkpoint, as ``conf/checkpoints`` states them."""
 
 from __future__ import annotations
 

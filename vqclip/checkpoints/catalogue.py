@@ -1,4 +1,4 @@
-"""Every card and every pair of the shipped config and of a folder of the user's own."""
+"""Lists every card and every pair in the shipped config and in the user's own config folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Mistakes in cards that can be found before any model is loaded."""
+"""Checks cards before any model is loaded."""
 
 from __future__ import annotations
 

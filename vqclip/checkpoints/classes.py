@@ -1,4 +1,4 @@
-"""Models of other classes than the two that cards without ``_target_`` mean.
+"""Loads generators and perceptors of the classes that cards name by ``_target_``.
 
 A class is made from the keys of its card.  Where the card names a file (``path``, or ``urls`` that were fetched), its
 tensors are read as those of any checkpoint are, without running what else the file holds, and become the module's

@@ -1,4 +1,4 @@
-"""A checkpoint as it was published becomes the weights that synthesis needs.
+"""Converts published checkpoints to safetensors with only the weights that a run needs.
 
 Architecture is read from, in this order: the card, the file's own metadata, a taming ``model.yaml`` beside it, the
 shapes of its tensors.  What is kept goes into safetensors with the architecture and the source's hash as metadata;

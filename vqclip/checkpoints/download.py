@@ -1,4 +1,4 @@
-"""Files from the network: several mirrors in order, cut transfers resumed, nothing used before its hash agrees.
+"""Downloads files: several mirrors in order, cut transfers resumed, nothing used before its hash agrees.
 
 A transfer grows ``<file>.part`` beside its target and is renamed only when whole and proven, so that at every moment
 the target is absent or good.  What was got of a file with a known hash counts for every mirror, and for the next run.

@@ -1,4 +1,4 @@
-"""The models of cards: one object a process for cards that mean the same.
+"""Loads the models that cards describe: one object a process for cards that mean the same.
 
 A card is a mapping under ``checkpoints.generator`` or ``checkpoints.perceptors.<name>`` (``conf/checkpoints``).  It
 names a file of one's own (``path``) or an official one (``file``, ``urls``, ``sha256``), which is fetched on first

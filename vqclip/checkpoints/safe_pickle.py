@@ -1,4 +1,4 @@
-"""A pickle read without running it: see :mod:`vqclip.checkpoints.tensors`."""
+"""Reads a pickle without running it, for :mod:`vqclip.checkpoints.tensors`."""
 
 from __future__ import annotations
 

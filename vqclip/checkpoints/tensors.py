@@ -1,4 +1,4 @@
-"""Tensors out of checkpoint files, without running what else the files hold.
+"""Reads tensors out of checkpoint files without running what else the files hold.
 
 A ``.ckpt`` or ``.pt`` is a pickle, and a pickle is a program: it may call any function it names.  The reader here
 knows the handful of names that rebuild a tensor; nothing else is ever imported or called.  What a checkpoint of

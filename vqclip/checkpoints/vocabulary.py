@@ -1,4 +1,4 @@
-"""What a small perceptor was taught: words of a prompt that it never saw are drawn as something else, so it says so."""
+"""Finds words of a prompt that a small perceptor was never taught: they are drawn as something else."""
 
 from __future__ import annotations
 

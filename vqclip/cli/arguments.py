@@ -1,4 +1,4 @@
-"""Arguments as typed → one command: prompts, overrides, Hydra's flags, ours.  Scanned once, without Hydra."""
+"""Parses the command line into prompts, overrides, Hydra's flags and ours: one scan, without Hydra."""
 
 from __future__ import annotations
 

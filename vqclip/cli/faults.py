@@ -1,4 +1,4 @@
-"""How a run ended that somebody's own part ended: pruned, or by a fault in it."""
+"""Explains faults in a part of the user's own, and ends a run quietly that such a part has pruned."""
 
 from __future__ import annotations
 

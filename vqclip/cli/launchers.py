@@ -1,4 +1,4 @@
-"""The launchers' plugins, which Hydra imports at its start: a fifth of ``--cfg job``, which launches nothing."""
+"""Keeps Hydra from importing its launcher plugins where none is used: a fifth of ``--cfg job``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Imports of the command line that wait until somebody uses them.  Nothing here imports torch.
+"""Lazy imports: packages whose ``__init__`` runs only when something of it is used.  Nothing here imports torch.
 
 Some packages do far more when they are imported than a run needs: torchmetrics, of which Lightning wants two base
 classes, brings torchvision, SciPy and matplotlib; ``torch._dynamo``, which every optimiser imports to tell a compiler

@@ -1,4 +1,4 @@
-"""Where a command will write, looked at before Hydra writes its own record there."""
+"""Checks the folder that a command will write to, before Hydra writes its own record there."""
 
 from __future__ import annotations
 

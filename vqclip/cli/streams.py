@@ -1,4 +1,4 @@
-"""What a shell hands over, made fit for use: the words and the three streams."""
+"""Makes the command's words and the three standard streams safe to use, whatever the shell hands over."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is said of a run when it begins as a sweep's job, and when it has ended."""
+"""Prints a line when a sweep's job begins, and a run's pictures and the next command when it has ended."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The comparison of a sweep, or of any runs."""
+"""Compares the runs of a sweep, or any runs."""

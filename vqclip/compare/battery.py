@@ -1,4 +1,4 @@
-"""The battery: frozen prompts times seeds, over any config; how many of its pictures are known again, and how surely.
+"""The battery: frozen prompts times seeds, drawn by any config, and how many of the pictures judges recognise.
 
 ``battery.json`` beside the embedded weights holds the prompts and the captions among which each must be found.  A
 folder of a battery is a sweep's, with each judge's word on every picture in ``battery.csv``.

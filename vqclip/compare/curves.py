@@ -1,4 +1,4 @@
-"""The curves of pictures for the page, thinned: a screen has fewer points than a run has steps."""
+"""The curves on the page, thinned: a screen has fewer points than a run has steps."""
 
 from __future__ import annotations
 

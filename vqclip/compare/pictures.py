@@ -1,4 +1,4 @@
-"""The pictures of runs and the keys by which they differ."""
+"""Reads the pictures of runs, and finds the keys by which the runs differ."""
 
 from __future__ import annotations
 

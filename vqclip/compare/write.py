@@ -1,4 +1,4 @@
-"""The comparison of a sweep, or of any runs: ``compare.png``, ``compare.html`` and ``results.csv``.
+"""Writes the comparison of a sweep, or of any runs: ``compare.png``, ``compare.html`` and ``results.csv``.
 
 Pictures are laid out by what differs between their configs.  The keys of a sweep come first, in its order; the first
 makes the rows, the second the columns, and the others make blocks.  A job that failed leaves a marked gap.

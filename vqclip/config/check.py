@@ -1,4 +1,4 @@
-"""The config, checked as a whole before anything heavy is loaded: every mistake at once, each as one sentence.
+"""Checks the whole config before anything heavy is loaded: every mistake at once, each as one sentence.
 
 Nothing here imports torch: ``vqclip --help``, ``--cfg job`` and a mistyped key must answer at once.  Classes of other
 packages are imported only where a config names them (:mod:`vqclip.config.targets`).

@@ -1,4 +1,4 @@
-"""Composing the config without running Hydra's application: for the check before a run, and for Python."""
+"""Composes the config without running Hydra's application: for the check before a run, and for Python."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What contradicts what in a config whose values are sound each on its own, and what would not fit the machine."""
+"""Finds values that contradict each other, though each is valid alone, and runs too large for the machine."""
 
 from __future__ import annotations
 

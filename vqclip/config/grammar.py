@@ -1,4 +1,4 @@
-"""Texts in Hydra's override grammar, and names made of overrides."""
+"""Writes and reads texts in Hydra's override grammar, and names jobs by their overrides."""
 
 from __future__ import annotations
 

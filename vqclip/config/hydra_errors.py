@@ -1,4 +1,4 @@
-"""Hydra's errors in one sentence each, with the nearest key or choice and the command that fixes it."""
+"""Explains Hydra's errors in one sentence each, with the nearest key or choice and the command that fixes it."""
 
 from __future__ import annotations
 

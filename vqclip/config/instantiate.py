@@ -1,4 +1,4 @@
-"""From a config to objects: what ``_target_`` names, called with the keys beside it.
+"""Instantiates what a config names by ``_target_``.
 
 Hydra's own ``instantiate`` resolves what it is given once more, so that a text of a stranger's record which was
 escaped to mean itself comes to life there.  Here a config is resolved once, becomes plain data, and stays that.

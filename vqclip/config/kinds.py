@@ -1,4 +1,4 @@
-"""What a value of the config may be: one small class per kind, each of which can say what it allows.
+"""The kinds of values in the schema: a small class for each, which checks a value and says what is allowed.
 
 ``kind.check(value)`` returns nothing or raises ValueError; ``kind.allowed`` is the rest of the sentence "Allowed: …".
 Nothing here imports torch, Hydra or OmegaConf.

@@ -1,4 +1,4 @@
-"""Names of keys: which there are, and the nearest to one that there is not.  From the schema alone, without Hydra."""
+"""Knows the names of all keys, and suggests the nearest one.  From the schema alone, without Hydra."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the schema is made of: keys, groups of keys, and mappings whose names are the user's."""
+"""The building blocks of the schema: keys, groups of keys, and mappings whose names are the user's."""
 
 from __future__ import annotations
 

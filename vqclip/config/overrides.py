@@ -1,4 +1,4 @@
-"""Configs that runs left behind: read back without running anybody's code, and changed by overrides.
+"""Reads configs that runs left behind, without running anybody's code, and applies overrides to them.
 
 A record may come from a stranger, in a run folder or in a PNG.  So it is plain data (``vqclip.config.records``), and
 what the user types beside it is trusted.

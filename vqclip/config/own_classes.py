@@ -1,4 +1,4 @@
-"""Classes of one's own in cards, bound to their arguments before a model is loaded; what parts need of a generator."""
+"""Checks the user's own classes before a model is loaded, and that a generator has what the parts need."""
 
 from __future__ import annotations
 

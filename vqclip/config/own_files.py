@@ -1,4 +1,4 @@
-"""Config files of the user's own: found, read, and what is wrong with one in a sentence."""
+"""Finds and reads config files of the user's own, and explains what is wrong with one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a record may say: plain data, known classes, files that are known by their hash, cards that the user has too.
+"""Checks records: plain data, known classes, files that are known by their hash, cards that the user has too.
 
 A record is a config that came in a run folder or a PNG, maybe from a stranger.  It never chooses where something is
 written, fetched or read: links of cards and paths of files are the user's own or proven by their sha256.

@@ -1,4 +1,4 @@
-"""The reference of a config group as Markdown, and its keys as plain rows: from the schema and the shipped YAML."""
+"""Renders the reference of a config group, as Markdown and as plain rows, from the schema and the shipped YAML."""
 
 from __future__ import annotations
 

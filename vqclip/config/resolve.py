@@ -1,4 +1,4 @@
-"""The resolved config as plain data, and the part of it that decides the picture."""
+"""Resolves the config to plain data, and picks the part of it that decides the picture."""
 
 from __future__ import annotations
 

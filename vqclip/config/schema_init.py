@@ -1,4 +1,4 @@
-"""The schema's part about where the latent starts: the keys of every class of ``vqclip.init``."""
+"""The schema of ``init``: the keys of every class of ``vqclip.init``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The schema of what a step does: the keys of augmentations, noise, objective, search and optimiser."""
+"""The schema of a step: the keys of augmentations, noise, objective, search and optimiser."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Forms of an override that Hydra takes otherwise than a user means them: ``noise=null``, ``optimizer={…}``."""
+"""Expands what users may type to what Hydra needs: ``noise=null``, ``optimizer={…}``, keys without a ``+``."""
 
 from __future__ import annotations
 

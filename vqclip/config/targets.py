@@ -1,4 +1,4 @@
-"""Classes that a config names by ``_target_``: found, and their arguments bound, before a model is loaded.
+"""Checks classes that a config names by ``_target_``, and their arguments, before a model is loaded.
 
 What is in :data:`vqclip.config.schema.CLASSES` needs no import and is not asked here.
 """

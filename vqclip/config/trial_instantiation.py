@@ -1,4 +1,4 @@
-"""Values that a class refuses: made once, with nothing to work on, before a model is loaded.
+"""Instantiates classes once on trial, before a model is loaded, to find values that they refuse.
 
 Only torch's optimisers, Lightning's callbacks and its Trainer, which do nothing when they are made; what a class of the
 user's own does then is its own business.  None is imported where the schema knows every value.

@@ -1,4 +1,4 @@
-"""Bars of progress."""
+"""Progress bars."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files written whole or not at all, and their hashes."""
+"""Writes files whole or not at all, and hashes them."""
 
 from __future__ import annotations
 

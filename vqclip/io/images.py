@@ -1,4 +1,4 @@
-"""Pictures that carry their own record."""
+"""Reads and writes pictures that carry their own record."""
 
 from __future__ import annotations
 

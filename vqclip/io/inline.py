@@ -1,4 +1,4 @@
-"""A picture in the terminal, where it can: kitty's protocol, iTerm2's, or sixels.
+"""Shows a picture in the terminal, where it can: kitty's protocol, iTerm2's, or sixels.
 
 ``VQCLIP_INLINE`` is ``0`` for no picture, or ``kitty``, ``iterm`` or ``sixel`` for a terminal that is not known here.
 """

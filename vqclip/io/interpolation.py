@@ -1,4 +1,4 @@
-"""Frames between latents: how a video goes from one picture to the next."""
+"""Interpolates between latents: the frames of a video that goes from picture to picture."""
 
 from __future__ import annotations
 

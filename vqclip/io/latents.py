@@ -1,4 +1,4 @@
-"""Latents that runs left behind: read back as they were written, to the last bit."""
+"""Reads latents that runs left behind, exactly as they were written."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What of a picture may change, and what stays."""
+"""Masks: which part of a picture may change, and which stays."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Moving a picture in its plane: zoom, pan, turn, and what comes in from outside."""
+"""Moves a picture in its plane: zoom, pan, turn, and what fills the border."""
 
 from __future__ import annotations
 

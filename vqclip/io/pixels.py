@@ -1,4 +1,4 @@
-"""Pictures as tensors: read from a file, brought to a size; colours by name."""
+"""Reads pictures as tensors and brings them to a size; names of colours."""
 
 from __future__ import annotations
 

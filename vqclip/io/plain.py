@@ -1,4 +1,4 @@
-"""Configs as plain data, and the one sum that they may do: ``${vqclip.div:4.38,${steps}}``."""
+"""Turns configs into plain data, and registers the one resolver of ours: ``${vqclip.div:4.38,${steps}}``."""
 
 from __future__ import annotations
 

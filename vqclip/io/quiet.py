@@ -1,4 +1,4 @@
-"""How much a library says."""
+"""Limits what libraries log."""
 
 from __future__ import annotations
 

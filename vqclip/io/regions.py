@@ -1,4 +1,4 @@
-"""Where in a picture an entry of a prompt counts."""
+"""Regions: the part of a picture where an entry of a prompt counts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The files of a run folder one by one: how each is named, and read without following a link."""
+"""Names the files of a run folder, and reads them without following a link."""
 
 from __future__ import annotations
 

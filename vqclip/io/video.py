@@ -1,4 +1,4 @@
-"""Videos: H.264 in mp4, and GIF, frame by frame, so that memory does not grow with length."""
+"""Writes videos, H.264 in mp4 and GIF, frame by frame, so that memory does not grow with length."""
 
 from __future__ import annotations
 

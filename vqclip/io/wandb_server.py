@@ -1,4 +1,4 @@
-"""Whether W&B has an account and a server to log to: known before the heavy imports, so that waiting costs nothing."""
+"""Finds out whether W&B has a key and a server that answers, early, so that waiting for it costs nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""YAML of a stranger's, as plain data or refused."""
+"""Reads YAML from strangers as plain data, or refuses it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a logger is told of a run, and when."""
+"""The base of our loggers: what they are told of a run, and when."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The loggers of a config, from the start of a run to its end."""
+"""Opens the loggers of a config when a run starts, and closes them when it ends."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a logger shows of a whole sweep: one run with its table, sheet and page, beside the runs of the jobs."""
+"""Shows a whole sweep in a logger: one run with its table, sheet and page, beside the runs of the jobs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""W&B's records on disk: where a run's are, what they hold, which of them are not on its server yet."""
+"""Finds W&B's records on disk, and reads their last step and whether they are uploaded."""
 
 from __future__ import annotations
 

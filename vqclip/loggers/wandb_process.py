@@ -1,4 +1,4 @@
-"""W&B's own process, which writes its records: what a run does once it is gone.
+"""Lets a run go on when W&B's own process, which writes its records, has ended.
 
 It was out of memory, say, or a cluster sent its signal to every process of a job.
 """

@@ -1,4 +1,4 @@
-"""What W&B does at every run's start that is not worth its time, done in less.  The record is the same."""
+"""Speeds up the start of every W&B run.  The record is the same."""
 
 from __future__ import annotations
 

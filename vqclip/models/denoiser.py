@@ -1,4 +1,4 @@
-"""What drawings' latents look like: a network that takes the noise out of a latent, with or without words for it.
+"""The denoiser: a network that removes noise from the latents of drawings, with or without words for them.
 
 Trained by `experiments/embedded/train_denoiser.py` as the denoiser of Karras et al. 2022
 (https://arxiv.org/abs/2206.00364); `vqclip.terms.Denoised` leads a latent to what it says.

@@ -1,4 +1,4 @@
-"""Layers whose weights take no gradient, keeping for the backward only what the gradient of their input needs.
+"""Layers with frozen weights, which keep for the backward pass only what the gradient of their input needs.
 
 torch's convolution keeps its input, for the gradient of weights that are frozen here, and norm, SiLU and convolution in
 a row keep three tensors of a picture's size.  Here a convolution keeps none, the three together their input alone.

@@ -1,4 +1,4 @@
-"""The prior: a text's tokens become a starting latent.
+"""The prior: a network that predicts a starting latent from a text's tokens.
 
 Two halves, both trained on scenes whose parts are known (`experiments/embedded`):
 

@@ -1,4 +1,4 @@
-"""Texts become token ids, by openai-clip's own byte-pair encoding, over all of its vocabulary or a small part of it.
+"""The tokenizer: openai-clip's byte-pair encoding, over all of its vocabulary or a small part of it.
 
 A small model keeps only the tokens it needs: `token_ids` lists their openai-clip ids in ascending order, and a token's
 compact id is its place in that list. All single-byte tokens must be among them, so that any other token can be spelt

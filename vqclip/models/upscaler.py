@@ -1,4 +1,4 @@
-"""Super-resolution by a file of one's own (ESRGAN, Real-ESRGAN, SwinIR, …), as spandrel knows it, in tiles."""
+"""Super-resolution by a file of one's own (ESRGAN, Real-ESRGAN, SwinIR, …), read by spandrel, in tiles."""
 
 from __future__ import annotations
 

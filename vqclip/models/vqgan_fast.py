@@ -1,4 +1,4 @@
-"""taming's encoder and decoder, run in less time and memory: their own modules and weights, our order of operations.
+"""Runs taming's encoder and decoder in less time and memory: their modules and weights, our order of operations.
 
 SiLU is one kernel here (taming spells ``x * sigmoid(x)``, which is two and keeps an activation more), large layers keep
 less for the backward, a block may keep only its input, and attention over many places never holds the matrix of all

@@ -1,4 +1,4 @@
-"""taming's decoder, a strip of rows at a time: the same picture in a fraction of the memory, without seams.
+"""Runs taming's decoder on strips of rows: the same picture without seams, in a fraction of the memory.
 
 Tiles that are decoded one by one and blended differ from the whole: group normalisation and attention look at all of
 it.  Here every layer goes over the whole picture in strips, with the rows around them that a convolution reads and

@@ -1,4 +1,4 @@
-"""Settings of other programs → config lines of ours, and what has no equal."""
+"""Converts settings of other programs into config lines of ours, and lists what has no equal."""
 
 from __future__ import annotations
 

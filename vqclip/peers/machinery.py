@@ -1,4 +1,4 @@
-"""What other programs' settings say of models, crops, objective, optimiser and device.
+"""Converts other programs' settings of models, crops, objective, optimiser and device.
 
 Each function takes the value and all settings that were given, and returns config lines ``key=value``; a line that
 begins with ``note: `` is said to the user.

@@ -1,4 +1,4 @@
-"""What other programs' settings say of prompts, pictures, starts and sizes.
+"""Converts other programs' settings of prompts, pictures, starts and sizes.
 
 Each function takes the value and all settings that were given, and returns config lines ``key=value``; a line that
 begins with ``note: `` is said to the user.

@@ -1,4 +1,4 @@
-"""The prompts of other programs: ``a fox:2 | a forest:1:.5 | blurry:-1 ^ the next scene``."""
+"""Parses prompts of other programs: ``a fox:2 | a forest:1:.5 | blurry:-1 ^ the next scene``."""
 
 from __future__ import annotations
 

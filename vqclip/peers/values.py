@@ -1,4 +1,4 @@
-"""Values of other programs' settings, as our config lines have them."""
+"""Writes values of other programs' settings as config lines of ours have them."""
 
 from __future__ import annotations
 

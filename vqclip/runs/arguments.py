@@ -1,4 +1,4 @@
-"""Python values as overrides of the command line."""
+"""Converts Python values to overrides of the command line."""
 
 from __future__ import annotations
 

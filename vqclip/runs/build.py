@@ -1,4 +1,4 @@
-"""From the plan of a run to the module that is optimised."""
+"""Builds the module that is optimised from the plan of a run."""
 
 from __future__ import annotations
 

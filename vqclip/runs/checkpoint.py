@@ -1,4 +1,4 @@
-"""The resume point of a run: read as tensors and plain data only."""
+"""Reads the resume point of a run, as tensors and plain data only."""
 
 from __future__ import annotations
 

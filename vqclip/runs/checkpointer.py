@@ -1,4 +1,4 @@
-"""The point a run goes on from."""
+"""Writes the resume point of a run."""
 
 from __future__ import annotations
 

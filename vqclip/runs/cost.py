@@ -1,4 +1,4 @@
-"""What a run will cost: its sizes before it begins, seconds and memory as soon as a few steps are measured."""
+"""Estimates what a run costs: its sizes before it begins, seconds and memory once a few steps are measured."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Why a run ended before its last step: somebody asked for it, or its numbers are none any more."""
+"""Finds why a run ended before its last step: a callback or limit asked for it, or its numbers diverged."""
 
 from __future__ import annotations
 

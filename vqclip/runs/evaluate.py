@@ -1,4 +1,4 @@
-"""What judges that did not guide the runs say of their pictures."""
+"""Scores the pictures of runs by judges that did not guide them."""
 
 from __future__ import annotations
 

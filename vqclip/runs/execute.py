@@ -1,4 +1,4 @@
-"""One run, from a config to a folder of pictures."""
+"""Executes one run, from a config to a folder of pictures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A film: every frame is a few steps from the last one's picture, moved, or from a frame of another video.
+"""Makes a film: every frame is a few steps from the last one's picture, moved, or from a frame of another video.
 
 What is on disk is all a film needs to go on: its frames, and the newest one's latent.
 """

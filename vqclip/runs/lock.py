@@ -1,4 +1,4 @@
-"""A folder held by one process."""
+"""Locks a folder for one process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The curves of a run: rows on disk, numbers and pictures to every logger, numbers to every callback."""
+"""Writes the curves of a run: rows on disk, numbers and pictures to every logger, numbers to every callback."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is in the way of a run in its folder: a run that is there already; and what a mistake would leave behind."""
+"""Keeps a run from being overwritten, and cleans up after a run that failed before its first step."""
 
 from __future__ import annotations
 

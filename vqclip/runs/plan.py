@@ -1,4 +1,4 @@
-"""What a run will do, known before anything heavy is loaded."""
+"""The plan of a run: what it will do, known before anything heavy is loaded."""
 
 from __future__ import annotations
 

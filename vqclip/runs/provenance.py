@@ -1,4 +1,4 @@
-"""What had a say in a picture: versions, machine, weights, input files."""
+"""Provenance: the versions, machine, weights and input files that had a say in a picture."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run writes while it goes on: rows, snapshots, the point to go on from."""
+"""The callback that writes a run while it goes on: rows, snapshots, the point to go on from."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""run.json while a run goes on: kept true however the run ends."""
+"""Keeps run.json true while a run goes on, however it ends."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stop a run and go on with it.
+"""Resumes a run that was stopped.
 
 Random numbers are named by seed, purpose and step (``vqclip.rng``), so a checkpoint holds the latent, the optimiser
 and the counters, and nothing else is needed.  To go on, the run folder is rolled back to what it was when the

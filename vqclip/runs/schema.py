@@ -1,4 +1,4 @@
-"""The files of a run folder against their JSON schemas (``schemas/*.schema.json``), and the number of their format."""
+"""Checks the files of a run folder against JSON schemas (``schemas/*.schema.json``); the number of their format."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGHUP while a run goes on."""
+"""Handles Ctrl-C, SIGTERM and SIGHUP while a run goes on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Snapshots: every picture as it is now, its latent, a crop as the perceptor sees it, and the best so far."""
+"""Takes snapshots: every picture as it is now, its latent, a crop as the perceptor sees it, and the best so far."""
 
 from __future__ import annotations
 

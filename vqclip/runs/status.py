@@ -1,4 +1,4 @@
-"""How a run may stand, as ``status`` in run.json says it, with a ``reason`` where it did not simply finish.
+"""The statuses of a run: ``status`` in run.json, with a ``reason`` where it did not simply finish.
 
 ==============  ==========================================================  =====================  ==============
 status          meaning                                                     ``resume=RUN``         exit status

@@ -1,4 +1,4 @@
-"""Lightning's trainer as a run uses it."""
+"""Sets up Lightning's trainer for a run."""
 
 from __future__ import annotations
 

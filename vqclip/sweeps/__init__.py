@@ -1,1 +1,1 @@
-"""Many runs: combinations and searches."""
+"""Many runs: sweeps over combinations, and hyperparameter searches."""

@@ -1,4 +1,4 @@
-"""Search: not every combination of values but those that a sampler proposes, by the scores so far.
+"""Hyperparameter search: a sampler proposes values by the scores so far, in place of all combinations.
 
 The proposals follow from the seed and the scores alone.  So the same search again makes the same jobs, finds them
 done, and goes on behind them.

@@ -1,4 +1,4 @@
-"""Keys that cannot change a picture as the others stand."""
+"""Finds keys that cannot change a picture as the others stand."""
 
 from __future__ import annotations
 

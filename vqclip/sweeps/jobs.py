@@ -1,4 +1,4 @@
-"""The jobs of a sweep: what each is known by, where it stands, whether it is done."""
+"""The jobs of a sweep: their identity, their folders, and whether they are done."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Jobs to the launcher, whichever it is, and what it says of those that it could not bring to an end."""
+"""Hands jobs to the launcher, whichever it is, and reports those that it could not finish."""
 
 from __future__ import annotations
 

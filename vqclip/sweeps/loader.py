@@ -1,4 +1,4 @@
-"""Composing the jobs of a sweep: what they have in common once, what sets them apart each."""
+"""Composes the jobs of a sweep: what they share once, what sets them apart for each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How far a sweep is, told while it goes."""
+"""Reports the progress of a sweep while it goes."""
 
 from __future__ import annotations
 

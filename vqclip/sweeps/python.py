@@ -1,4 +1,4 @@
-"""A sweep from Python."""
+"""Runs a sweep from Python."""
 
 from __future__ import annotations
 

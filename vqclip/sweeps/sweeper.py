@@ -1,4 +1,4 @@
-"""Sweeps: which jobs there are, which of them are done, and what is left to run.
+"""Runs sweeps: which jobs there are, which of them are done, and what is left to run.
 
 A job is known by its config (:func:`vqclip.config.resolve.identity`), not by its number.  A sweep into a folder that
 holds an earlier one runs only what is missing, failed or cut there, and numbers new jobs after the old.  What no config
