@@ -17,17 +17,16 @@ from PIL import Image, ImageDraw, ImageFont
 from vqclip import run
 
 PLACE = HERE / "results" / "two_things"
-HALVES = {" and ": ("[128,256]", "left", "right"), " above ": ("[256,128]", "top", "bottom")}
+PLACES = {" and ": ("[128,256]", "row"), " above ": ("[256,128]", "column")}
 
 
 def drawn(folder):
     """Every prompt with its picture."""
     asked = json.loads((HERE / "results" / "naming_60" / "prompts.json").read_text())
     texts = [row["prompt"] for row in asked if row["kind"] == "two"]
-    for word, (size, *sides) in HALVES.items():
+    for word, (size, key) in PLACES.items():
         split = [text.split(word) for text in texts if word in text]
-        halves = [[f'{{text: "{t}", region: {side}}}' for t, side in zip(two, sides, strict=True)] for two in split]
-        include = ", ".join(f"{{parts: [{', '.join(two)}]}}" for two in halves)
+        include = ", ".join(f"{{{key}: [{', '.join(two)}]}}" for two in split)
         words = ["experiment=drawing", "logger=none", "callbacks=none", f"size={size}", f"prompts.include=[{include}]"]
         result = run(None, words, f"{folder}/{word.strip()}")
         yield from zip([word.join(two) for two in split], map(Image.open, result.pictures), strict=True)

@@ -196,7 +196,7 @@ def _say_what_is_not_read(name: str, perceptor: Any, texts: Sequence[str]) -> No
 
 
 def _say_what_wants_places(config: Mapping[str, Any], texts: Sequence[str]) -> None:
-    """One line about a text of two things, which are not both drawn out of noise in one place.
+    """One line about a text of several things, which are not all drawn out of noise in one place.
 
     Measured in experiments/embedded: none of twelve so, eleven of twelve with a region each.
     """
@@ -204,6 +204,15 @@ def _say_what_wants_places(config: Mapping[str, Any], texts: Sequence[str]) -> N
     reads = any(term and term.get("guidance_scale") for term in terms.values())
     if not reads or config["init"]["_target_"] != "vqclip.init.Noise":
         return
-    if two := next((found for text in texts if (found := re.fullmatch(r"(an? .+) and (an? .+)", text))), None):
-        keys = f"{as_typed('size', [128, 256])} {as_typed('prompts.include', [{'row': list(two.groups())}])}"
-        print(f'prompts: "{two[0]}": two things are drawn where each has its place. Try: {keys}', file=sys.stderr)
+    if found := next(((text, keys) for text in texts if (keys := _each_in_its_place(text))), None):
+        print(f'prompts: "{found[0]}": things are drawn where each has its place. Try: {found[1]}', file=sys.stderr)
+
+
+def _each_in_its_place(text: str) -> str:
+    """The size and the entry that give every thing of a text the room of a picture; empty where it names one thing."""
+    for between, key in ((r",? and |, | next to | beside ", "row"), (r" above | over ", "column")):
+        things = re.split(between, text)
+        if len(things) > 1 and all(re.match(r"an? \S", thing) for thing in things):
+            size = [128, 128 * len(things)] if key == "row" else [128 * len(things), 128]
+            return f"{as_typed('size', size)} {as_typed('prompts.include', [{key: things}])}"
+    return ""
