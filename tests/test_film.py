@@ -102,6 +102,18 @@ def test_scenes_follow_each_other_from_latent_to_latent(small_pair, tmp_path):
         assert sum(1 for _ in container.decode(video=0)) == 4
 
 
+def test_entries_of_the_config_are_scenes_and_what_a_film_lacks_may_be_set(small_pair, tmp_path):
+    parts = '{parts: [{text: "a fox", region: left}, {text: "an owl", region: right}]}'
+    keys = [f'prompts.include=[{parts}, "a castle"]', "callbacks.progress=null", "logger.wandb.mode=offline"]
+    words = [word for word in small_pair[:-2] if not word.startswith(("logger", "callbacks"))]
+    with pytest.raises(SystemExit) as exit:
+        main(["film", *words, "steps=1", *keys, "--frames", "2", "--to", str(tmp_path)])
+    assert exit.value.code == 0
+    first, second = (json.loads(Image.open(p).text["vqclip"])["config"] for p in sorted(tmp_path.glob("frames/*.png")))
+    assert [part["region"] for part in first["prompts"]["include"][0]["parts"]] == ["left", "right"]
+    assert second["prompts"]["include"] == ["a castle"]
+
+
 def test_a_film_that_was_stopped_goes_on_to_the_same_bytes(small_pair, tmp_path, monkeypatch, capsys):
     words = ["a fox", "an owl", "--frames", "5", "--each", "1", "--zoom", "{start: 1.02, end: 1.1}", "--turn", "3"]
     film(small_pair, tmp_path / "whole", *words)

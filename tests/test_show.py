@@ -45,6 +45,13 @@ def test_it_tells_the_cost_and_leaves_nothing(small_pair, tmp_path, monkeypatch,
     assert not list(tmp_path.iterdir())
 
 
+def test_a_cost_is_told_whatever_is_set_of_callbacks_and_loggers(small_pair, capsys):
+    words = [word for word in small_pair if not word.startswith(("logger", "callbacks"))]
+    with pytest.raises(SystemExit):
+        main(["show", "a fox", *words, "callbacks.progress=null", "logger.wandb.mode=offline"])
+    assert "s a step" in capsys.readouterr().out
+
+
 def test_what_is_not_here_is_not_fetched(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("VQCLIP_HOME", str(tmp_path))
     with pytest.raises(SystemExit):

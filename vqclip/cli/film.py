@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from vqclip.cli.arguments import ToolParser, parse_arguments
+from vqclip.cli.arguments import Command, ToolParser, parse_arguments
 from vqclip.errors import UserError
 from vqclip.io.yaml_text import read_yaml
 from vqclip.paths import dated_folder
@@ -89,10 +89,7 @@ def main(argv: Sequence[str]) -> int:
     """The tool."""
     args, words = _arguments(argv)
     command = parse_arguments(words)
-    scenes = [
-        _config([word for word in command.overrides if not word.startswith("prompts.include=")], prompt, command)
-        for prompt in command.prompts or [None]
-    ]
+    scenes = _scenes(command)
     from vqclip.io.bar import bar
     from vqclip.io.video import frame_rate
     from vqclip.runs.film import Camera, Film
@@ -109,15 +106,16 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def _config(overrides: Sequence[str], prompt: str | None, command: Any) -> dict[str, Any]:
-    """The checked config of a scene."""
+def _scenes(command: Command) -> list[dict[str, Any]]:
+    """The checked config of each scene, an entry of ``prompts.include`` each."""
     from vqclip.config.check import check
     from vqclip.config.compose import compose
-    from vqclip.config.grammar import quote
     from vqclip.config.resolve import resolved
 
-    include = [] if prompt is None else [f"prompts.include=[{quote(prompt)}]"]
-    cfg = compose([*overrides, *include, "logger=none", "callbacks=none"], command.flags.get("--config-dir"))
-    config = resolved(cfg)
+    config = resolved(compose(command.overrides, command.flags.get("--config-dir")))
+    config |= {"logger": None, "callbacks": None}  # a film has neither; what is set of them is no mistake
     check(config)
-    return config
+    prompts = config["prompts"]
+    if not isinstance(prompts["include"], list) or len(prompts["include"]) < 2:
+        return [config]
+    return [config | {"prompts": prompts | {"include": [entry]}} for entry in prompts["include"]]

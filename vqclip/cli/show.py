@@ -95,9 +95,10 @@ def measure(words: Sequence[str]) -> Cost:
     began = time.perf_counter()
     from vqclip.runs.execute import execute
 
-    quiet = ["logger=none", "callbacks=none", f"steps={TRIAL}", f"snapshot_every={TRIAL}"]
+    few = [f"steps={TRIAL}", f"snapshot_every={TRIAL}"]
     with tempfile.TemporaryDirectory() as name, _offline():
-        execute(compose([*split(words), *quiet], output_dir=name), Path(name))
+        config = resolved(compose([*split(words), *few], output_dir=name))
+        execute(config | {"logger": None, "callbacks": None}, Path(name))
         with open(Path(name) / "timing.csv", encoding="utf-8", newline="") as file:
             clock = [float(row["seconds"]) for row in csv.DictReader(file)]
     took = time.perf_counter() - began

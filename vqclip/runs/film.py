@@ -137,9 +137,10 @@ class Film:
         return read_frames(self.video, self.stride, begin) if self.video else itertools.repeat(np.empty(0))
 
     def _module(self, config: Mapping[str, Any]) -> LatentOptimisation:
-        module = build(RunPlan.of(config))
-        if len(module.seeds) != 1:
+        plan = RunPlan.of(config)
+        if len(plan.pictures) != 1:
             raise UserError("batch_size: a film is one picture a frame. Allowed: 1. Try: batch_size=1")
+        module = build(plan)
         with quiet_lightning():  # which devices there are is not asked for
             module.to_device(make_trainer(config, self.folder, [], []).strategy.root_device)
         return module
