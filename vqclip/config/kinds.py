@@ -190,7 +190,8 @@ class Listing:
 
     @property
     def allowed(self) -> str:
-        return f"a list{(self.least and f' of {self.least} or more') or ''}, each of them {self.of.allowed}"
+        count = f" of {self.least}{'' if self.least == self.most else ' or more'}" if self.least else ""
+        return f"a list{count}, each of them {self.of.allowed}"
 
     def check(self, value: Any) -> None:
         if not isinstance(value, list) or not self.least <= len(value) <= self.most:

@@ -175,7 +175,7 @@ OPTIMISER = {
 }
 _ADAM = {
     "lr": OPTIMISER["lr"],
-    "betas": Key(Listing(Number(0, 0.9999999999), 2), "[0.9,0.999]", "of the running means", needed=False),
+    "betas": Key(Listing(Number(0, 0.9999999999), 2, 2), "[0.9,0.999]", "of the running means", needed=False),
     "eps": Key(Number(0, 1e6), "1e-8", "added to the denominator", needed=False),
     "weight_decay": Key(Number(0, 1e6), "0.1", "decay of the latent a step, times lr", needed=False),
     "amsgrad": Key(Flag(), "true", "its variant with a maximum", needed=False),

@@ -31,7 +31,11 @@ _ONE_DEVICE = "one job uses one device; more devices are more jobs. Try: -m hydr
 _NO_DATA = "there is no data set: every step looks at the same latent. Try: steps=100"
 _ONE_EPOCH = "a run is one epoch, and a snapshot its validation. Try: snapshot_every=5"
 _RECORDED = "every run keeps its whole config and last.ckpt. Try: resume=RUN"
-_THE_LATENT = "it is the latent."
+_ADAM = {
+    "params": "it is the latent.",
+    "capturable": "no step goes into a CUDA graph. Try: '~optimizer.capturable'",
+    "differentiable": "nothing is differentiated through a step. Try: '~optimizer.differentiable'",
+}
 
 #: callable → argument → why vqclip decides it itself, and the key to use instead.
 OWNED: dict[str, dict[str, str]] = {
@@ -66,8 +70,8 @@ OWNED: dict[str, dict[str, str]] = {
         "settings": "vqclip sets them. Try: WANDB_SILENT=false vqclip …",
         "resume": "a resumed run goes on in its own W&B run. Try: resume=RUN",
     },
-    "torch.optim.Adam": {"params": _THE_LATENT},
-    "torch.optim.AdamW": {"params": _THE_LATENT},
+    "torch.optim.Adam": _ADAM,
+    "torch.optim.AdamW": _ADAM,
     "pytorch_lightning.callbacks.Timer": {"interval": _ONE_EPOCH},
     "pytorch_lightning.callbacks.ModelCheckpoint": {
         "every_n_epochs": "a run is one epoch, and a snapshot its validation. Try: every_n_train_steps=10",
@@ -87,6 +91,7 @@ _REFUSED = {
     "LearningRateFinder": "one latent has no data to try rates on. Try: -m optimizer.lr=0.03,0.1,0.3",
     "BatchSizeFinder": "as many pictures are worked on at once as fit. Try: memory.picture_chunk=null",
     "OnExceptionCheckpoint": "last.ckpt is the point to go on from. Try: resume=RUN, and snapshot_every=5",
+    "SpikeDetection": "a run whose numbers fail ends as diverged, and its best snapshot stays. Try: optimizer.clip=1",
     "ModelPruning": _NO_LAYERS,
     "BaseFinetuning": _NO_LAYERS,
     "BasePredictionWriter": "nothing is predicted; pictures are in the run folder. Try: vqclip compare RUN",

@@ -55,14 +55,23 @@ def _arguments(value: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _optimizer(value: Mapping[str, Any]) -> Any:
-    """One step on a latent of the real shape: some take no dense gradient, or only matrices."""
+    """Two steps on a latent of the real shape: some take no dense gradient, or only matrices, or trip over the past."""
     import torch
 
     arguments = {**_arguments(value), "lr": schedule(value["lr"])(0.0)}
     arguments.pop("clip", None)
     latent = torch.nn.Parameter(torch.zeros(1, 2, 2, 2))
-    latent.grad = gradient = torch.ones_like(latent)
-    find(value["_target_"])([latent], **arguments).step(lambda: (gradient * latent).sum())
+    made = find(value["_target_"])([latent], **arguments)
+
+    def closure() -> Any:
+        made.zero_grad()
+        loss = (latent - 1).square().sum()
+        loss.backward()
+        return loss
+
+    for _ in range(2):
+        closure()  # one that asks for none finds its gradients there
+        made.step(closure)
 
 
 def _trainer(make: Callable[..., Any], value: Mapping[str, Any]) -> Any:
