@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,26 +45,22 @@ class Guidance:
     objective: Objective
 
     def terms(
-        self,
-        image: Tensor,
-        rng: StepRandom,
-        view: View,
-        pictures: slice,
-        chunks: Callable[[int], list[slice]],
-        backward: bool,
+        self, image: Tensor, rng: StepRandom, view: View, chunks: Sequence[slice], backward: bool
     ) -> dict[str, Tensor]:
-        """Crop terms of ``pictures``: name → mean over crops and guides, sum over places, [n], detached.
+        """Crop terms of some pictures: name → mean over crops and guides, sum over places, [n], detached.
 
         Args:
             image: [n,3,H,W] in [0,1].
             view: what a term may look at, without crops.
-            chunks: from a number of pictures to slices of the crops, each looked at in one go.
+            chunks: of the crops of every picture, each looked at in one go.
             backward: add the gradient of their weighted sum to ``image.grad``, a chunk of crops at a time, with noise
                 on the crops; a score has neither.
         """
         totals: dict[str, Tensor] = {}
         for place in self.places(view.progress):
-            self._on_place(place, image, rng, view, pictures, chunks, backward, totals)
+            for terms in self._on_place(place, image, rng.of(place), view, chunks, backward):
+                for name, value in terms.items():
+                    totals[name] = totals.get(name, 0) + value
         return totals
 
     def places(self, t: float) -> list[Region | None]:
@@ -77,21 +73,20 @@ class Guidance:
         image: Tensor,
         rng: StepRandom,
         view: View,
-        pictures: slice,
-        chunks: Callable[[int], list[slice]],
+        chunks: Sequence[slice],
         backward: bool,
-        totals: dict[str, Tensor],
-    ) -> None:
-        part, rng = part_of(image, place), rng.of(place)
+    ) -> Iterator[dict[str, Tensor]]:
+        """Of each guide and chunk of crops the terms, [n], detached; after the last the gradient goes to the image."""
+        part = part_of(image, place)
         draw = self.augmentations.draw(rng, *part.shape[-2:])
         count, weights = self.augmentations.count, getattr(draw, "weights", None)
         padded = self.augmentations.transform(part, draw)
         leaf = padded.detach().requires_grad_(backward)  # as the image is: one transform, many chunks
-        for guide in self.guides.values():
+        for guide, (_, wanted) in zip(self.guides.values(), view.wanted, strict=True):
             size = guide.perceptor.input_size
             noise = self.noise.draw(rng, count, size, view.progress) if backward else None
-            targets = dict(guide.targets.at(view.progress))[place].of(pictures)
-            for chunk in chunks(len(image)):
+            targets = dict(wanted)[place]
+            for chunk in chunks:
                 vectors = guide.encode(self.crops(leaf, draw, noise, size, chunk))
                 unit = rearrange(F.normalize(vectors, dim=-1), "(b n) d -> b n d", b=len(image))
                 chunk_weights = None if weights is None else weights[:, chunk]
@@ -99,8 +94,7 @@ class Guidance:
                 terms = {name: value * (guide.weight / count) for name, value in terms.items()}
                 if backward:
                     self.objective.total(terms, view.progress).sum().backward()
-                for name, value in terms.items():
-                    totals[name] = totals.get(name, 0) + value.detach()
+                yield {name: value.detach() for name, value in terms.items()}
         if backward:
             padded.backward(leaf.grad)
 

@@ -178,7 +178,7 @@ class LatentOptimisation(pl.LightningModule):
     def on_crops(self, image: Tensor, rng: StepRandom, t: float, pictures: slice, backward: bool) -> dict[str, Tensor]:
         """Crop terms of ``image`` [n,3,H,W]: see :meth:`Guidance.terms`."""
         view = self.view(image.detach(), self.latent[pictures].detach(), t, pictures)
-        return self.guidance.terms(image, rng, view, pictures, self.chunks.crops, backward)
+        return self.guidance.terms(image, rng, view, self.chunks.crops(len(image)), backward)
 
     @property
     def guidance(self) -> Guidance:
