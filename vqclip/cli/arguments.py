@@ -7,7 +7,7 @@ import difflib
 import os
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NoReturn
 
@@ -18,7 +18,7 @@ from vqclip.config.shorthand import expand_shorthand
 from vqclip.errors import UserError, closest
 from vqclip.paths import conf_dir
 
-__all__ = ["FLAGS", "Command", "ToolParser", "parse_arguments", "split", "top_level"]
+__all__ = ["FLAGS", "Command", "ToolParser", "parse_arguments", "split", "top_level", "whole"]
 
 #: Flags with their short forms → the values that may follow; ``()`` for none, ``None`` for any word.
 FLAGS: dict[str, tuple[str, ...] | None] = {
@@ -60,6 +60,18 @@ class ToolParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{self.prog.removeprefix('vqclip ')}: {message}. Try: {self.prog} --help")
+
+
+def whole(low: int, high: int | None = None) -> Callable[[str], int]:
+    """The ``type`` of a tool's argument that is a whole number from ``low`` to ``high``, both included."""
+
+    def number(text: str) -> int:
+        if not text.isdecimal() or int(text) < low or (high is not None and int(text) > high):
+            bounds = f"from {low} up" if high is None else f"from {low} to {high:,}"
+            raise argparse.ArgumentTypeError(f"{text[:80]!r} is not a whole number {bounds}")
+        return int(text)
+
+    return number
 
 
 @dataclass

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from vqclip.cli.arguments import Command, ToolParser, parse_arguments
+from vqclip.cli.arguments import Command, ToolParser, parse_arguments, whole
 from vqclip.errors import UserError
 from vqclip.io.yaml_text import read_yaml
 from vqclip.paths import dated_folder
@@ -32,16 +32,17 @@ def _arguments(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     parser = ToolParser(
         prog="vqclip film", description=_ABOUT, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    parser.add_argument("--frames", type=_whole(1), default=60, help="length of the film (60); at most the video's")
-    parser.add_argument("--each", type=_whole(0), default=3, help="steps on every frame but the first (3)")
+    count = whole(1, _MOST)
+    parser.add_argument("--frames", type=count, default=60, help="length of the film (60); at most the video's")
+    parser.add_argument("--each", type=whole(0, _MOST), default=3, help="steps on every frame but the first (3)")
     parser.add_argument("--zoom", type=_zoom, default=1.0, help="how many times as large a frame, .01 to 100 (1)")
     parser.add_argument("--pan", type=_pair, default=(0.0, 0.0), metavar="X,Y", help="pixels right and down a frame")
     parser.add_argument("--turn", type=_number, default=0.0, help="degrees clockwise a frame (0)")
     parser.add_argument("--border", choices=("reflect", "wrap", "zeros"), default="reflect", help="what comes in")
     parser.add_argument("--video", type=Path, help="a video, or a folder of pictures, to restyle")
-    parser.add_argument("--stride", type=_whole(1), default=1, help="every how many of its frames one is taken (1)")
+    parser.add_argument("--stride", type=count, default=1, help="every how many of its frames one is taken (1)")
     parser.add_argument("--keep", type=float, default=0.0, help="how much of the last frame stays in it, 0 to 1 (0)")
-    parser.add_argument("--fps", type=_whole(1), help="frames a second (the video's; 24 without one)")
+    parser.add_argument("--fps", type=count, help="frames a second (the video's; 24 without one)")
     parser.add_argument("--to", type=Path, help="the film's folder (outputs/DATE/TIME)")
     args, words = parser.parse_known_args(argv)
     if not 0 <= args.keep <= 1:
@@ -49,15 +50,6 @@ def _arguments(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     if taken := [word for word in words if word.startswith("resume=")]:
         raise UserError(f"{taken[0]}: not allowed here. Allowed: the same command with --to, which goes on by itself")
     return args, words
-
-
-def _whole(low: int):
-    def whole(text: str) -> int:
-        if not text.isdecimal() or len(text) > 9 or not low <= int(text) <= _MOST:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {low} to {_MOST:,}")
-        return int(text)
-
-    return whole
 
 
 def _number(text: str, low: float = -1e6, high: float = 1e6) -> Any:

@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from vqclip.checkpoints.load import load_generator
-from vqclip.cli.arguments import ToolParser
+from vqclip.cli.arguments import ToolParser, whole
 from vqclip.config.instantiate import instantiate
 from vqclip.config.overrides import with_overrides
 from vqclip.errors import UserError
@@ -74,8 +74,8 @@ def stops_of(folder: Path) -> tuple[list[Keyframe], dict]:
 def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser = ToolParser(prog="vqclip interpolate", description=(__doc__ or "").partition(":")[2].strip())
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folders, in the order of the video")
-    parser.add_argument("--frames", type=_from(2), default=120, help="length of the whole video (120)")
-    parser.add_argument("--fps", type=_from(1), default=30, help="frames a second (30)")
+    parser.add_argument("--frames", type=whole(2), default=120, help="length of the whole video (120)")
+    parser.add_argument("--fps", type=whole(1), default=30, help="frames a second (30)")
     parser.add_argument("--mode", choices=MODES, default="spherical", help="the way between two latents (spherical)")
     parser.add_argument("--ease", action="store_true", help="slow down at every picture")
     parser.add_argument("--loop", action="store_true", help="go back to the first picture")
@@ -83,15 +83,6 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, help="the video (interpolation.mp4 in the first run's folder)")
     parser.add_argument("--show", action="store_true", help="open it when it is done")
     return parser.parse_args(argv)
-
-
-def _from(low: int) -> Callable[[str], int]:
-    def number(text: str) -> int:
-        if not text.isdecimal() or int(text) < low:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {low} up")
-        return int(text)
-
-    return number
 
 
 def main(argv: Sequence[str]) -> int:
