@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
@@ -17,7 +17,7 @@ from vqclip.io.plain import plain_dict
 from vqclip.io.yaml_text import read_yaml
 from vqclip.paths import cache_dir, conf_dir
 
-__all__ = ["CARD_KEYS", "Card", "arguments_of", "key_of", "local_path", "make_card", "shipped_files"]
+__all__ = ["CARD_KEYS", "Card", "arguments_of", "cards_of", "key_of", "local_path", "make_card", "shipped_files"]
 
 _PACKAGED = "pkg://vqclip/"
 
@@ -115,6 +115,15 @@ CARD_KEYS = set(Card.__dataclass_fields__) - {"kind", "key", "target", "argument
 def key_of(kind: str, name: str) -> str:
     """A card's place in the config."""
     return "checkpoints.generator" if kind == "generator" else f"checkpoints.perceptors.{name}"
+
+
+def cards_of(checkpoints: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
+    """Kind, name and content of every card that is chosen in a resolved ``checkpoints``, the generator's first."""
+    if generator := checkpoints.get("generator"):
+        yield "generator", generator.get("name") or "generator", generator
+    for name, card in (checkpoints.get("perceptors") or {}).items():
+        if card is not None:
+            yield "perceptor", name, card
 
 
 def make_card(kind: str, name: str, content: Mapping[str, Any]) -> Card:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from vqclip.checkpoints.cards import CARD_KEYS, Card, key_of, local_path, make_card
+from vqclip.checkpoints.cards import CARD_KEYS, Card, cards_of, key_of, local_path, make_card
 from vqclip.errors import closest
 from vqclip.io.files import refuse_endless
 from vqclip.paths import offline
@@ -31,16 +31,13 @@ _ARCHITECTURE = {
 
 def validate_cards(checkpoints: Mapping[str, Any]) -> list[str]:
     """Every mistake in a resolved ``checkpoints`` mapping, each as one message; loads and fetches nothing."""
-    errors = []
-    generator, perceptors = checkpoints.get("generator"), checkpoints.get("perceptors")
-    if not generator:
+    chosen, errors = list(cards_of(checkpoints)), []
+    if not checkpoints.get("generator"):
         errors.append("checkpoints.generator: none chosen. Try: checkpoints/generator=embedded")
-    cards = [card for card in (perceptors or {}).values() if card is not None]
-    if not any(not isinstance(card, Mapping) or card.get("weight", 1) for card in cards):
-        what = "all have weight 0, so that nothing guides" if cards else "none chosen"
+    perceptors = [card for kind, _, card in chosen if kind == "perceptor"]
+    if not any(not isinstance(card, Mapping) or card.get("weight", 1) for card in perceptors):
+        what = "all have weight 0, so that nothing guides" if perceptors else "none chosen"
         errors.append(f"checkpoints.perceptors: {what}. Try: 'checkpoints/perceptors=[embedded]'")
-    chosen = [("generator", (generator or {}).get("name") or "generator", generator)] if generator else []
-    chosen += [("perceptor", name, card) for name, card in (perceptors or {}).items() if card is not None]
     for kind, name, content in chosen:
         found = card_errors(kind, name, content)
         errors += found or _presence_errors(make_card(kind, name, content))

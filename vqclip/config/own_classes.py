@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from vqclip.checkpoints.cards import CARD_KEYS, arguments_of
+from vqclip.checkpoints.cards import CARD_KEYS, arguments_of, cards_of, key_of
 from vqclip.classes import find
 from vqclip.config.targets import argument_errors, role_errors
 from vqclip.errors import UserError
@@ -16,12 +16,9 @@ __all__ = ["class_errors", "require_of", "terms_by_key"]
 
 def class_errors(checkpoints: Mapping[str, Any]) -> Iterator[str]:
     """What is wrong with the classes that the cards of a resolved ``checkpoints`` name, each as one message."""
-    generator, perceptors = checkpoints.get("generator") or {}, checkpoints.get("perceptors") or {}
-    cards = [("generator", "checkpoints.generator", generator)]
-    cards += [("perceptor", f"checkpoints.perceptors.{name}", card or {}) for name, card in perceptors.items()]
-    for kind, key, card in cards:
+    for kind, name, card in cards_of(checkpoints):
         if "_target_" in card:
-            yield from _errors(kind, key, card)
+            yield from _errors(kind, key_of(kind, name), card)
 
 
 def _errors(kind: str, key: str, card: Mapping[str, Any]) -> Iterator[str]:
