@@ -37,24 +37,22 @@ def differences(one: Any, other: Any, path: str = "") -> Iterator[tuple[str, Any
         yield path, one, other
 
 
-def flatten(config: Mapping[str, Any], path: str = "") -> dict[str, Any]:
-    """Every value of a plain config that is no mapping, or an empty one, by its dotted key."""
-    found = {}
-    for key, value in config.items():
-        if isinstance(value, Mapping) and value:
-            found |= flatten(value, f"{path}{key}.")
-        else:
-            found[f"{path}{key}"] = value
-    return found
+def flatten(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Every value of a plain config that is no mapping, or an empty one, by its dotted key; a list is one value."""
+    return dict(leaves(config, inner=Mapping))
 
 
-def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Everything in plain data that is neither mapping nor list, with its dotted key; empty ones too."""
+def leaves(value: Any, path: str = "", inner: Any = Mapping | list) -> Iterator[tuple[str, Any]]:
+    """Everything in plain data that is neither mapping nor list, with its dotted key; empty ones too.
+
+    Args:
+        inner: what is walked into.
+    """
     items = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
     for key, item in items:
         dotted = f"{path}.{key}" if path else str(key)
-        if isinstance(item, Mapping | list) and item and key != "_target_":
-            yield from leaves(item, dotted)
+        if isinstance(item, inner) and item and key != "_target_":
+            yield from leaves(item, dotted, inner)
         else:
             yield dotted, item
 
