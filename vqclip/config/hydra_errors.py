@@ -5,7 +5,8 @@ from __future__ import annotations
 import difflib
 import re
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -42,25 +43,95 @@ def explain(error: Exception, config_dir: str | None = None, overrides: Sequence
         return f"{mark.name} line {mark.line + 1}: {error.problem}. Allowed: KEY: VALUE, line by line, each key once"
     if isinstance(error, MissingConfigException) or "Could not load '" in text:
         return _no_choice(error)
-    if found := re.search(r"Could not (?:override|find|append to|delete)[^']*'([^']+)'", text):
-        key = found[1]
-        if inner := re.search(rf"full_key: ({re.escape(key)}\.\S+)", str(error.__cause__)):  # of a mapping
-            key = inner[1]
-        if owners := owners_of(key):
-            return f"{key}: belongs to {' or '.join(owners)}, which is not chosen. Try: {owners[0]} {key}=…"
-        if "override" in found[0] and key in group_names():
-            return f"{key}: nothing is chosen of that group yet. Try: '+{key}=[NAME]'"
-        if "append" in found[0]:
-            return f"{key}: is there already, + is for what is not. Try: {key}=VALUE"
-        return unknown_key(key, group_names())
-    if found := re.search(r"Multiple values for (\S+)\. .* 'override \S+: (.+?)'", text):
-        return f"{found[1]}: is chosen already, + is for what is not. Try: {shlex.quote(f'{found[1]}={found[2]}')}"
-    if found := re.search(r"Key '([^']+)' is not in struct full_key: (\S+)", text):
-        return unknown_key(found[2], group_names())
-    if wrong := next(_no_choices(overrides), None):
-        return wrong
-    cause = str(error.__cause__).partition("\n")[0]
-    return _of_a_value(text, cause, overrides) or _of_a_file(error, text, config_dir)
+    failed = _Failed(text, error.__cause__, overrides)
+    return (
+        _by_message(_OF_KEYS, failed)
+        or next(_no_choices(overrides), "")
+        or _by_message(_OF_VALUES, failed)
+        or _of_a_file(error, text, config_dir)
+    )
+
+
+@dataclass(frozen=True)
+class _Failed:
+    """What Hydra says, in one line; the error behind it, of OmegaConf as a rule; what was asked for."""
+
+    text: str
+    cause: BaseException | None
+    overrides: Sequence[str]
+
+
+def _no_key(found: re.Match[str], failed: _Failed) -> str:
+    what, key = found[1], found[2]
+    inner = str(getattr(failed.cause, "full_key", ""))
+    key = inner if inner.startswith(f"{key}.") else key  # of a mapping
+    if owners := owners_of(key):
+        return f"{key}: belongs to {' or '.join(owners)}, which is not chosen. Try: {owners[0]} {key}=…"
+    if what == "override" and key in group_names():
+        return f"{key}: nothing is chosen of that group yet. Try: '+{key}=[NAME]'"
+    if what == "append to":
+        return f"{key}: is there already, + is for what is not. Try: {key}=VALUE"
+    return unknown_key(key, group_names())
+
+
+def _chosen_already(found: re.Match[str], failed: _Failed) -> str:
+    return f"{found[1]}: is chosen already, + is for what is not. Try: {shlex.quote(f'{found[1]}={found[2]}')}"
+
+
+def _several_values(found: re.Match[str], failed: _Failed) -> str:
+    line = found[1]
+    key, _, value = line.partition("=")
+    one, several = shlex.quote(f"{key}=[{value}]"), shlex.quote(line)
+    return f"{line}: several values. Allowed: one, a list, or a sweep. Try: {one}, or vqclip -m {several}"
+
+
+def _not_in_the_grammar(found: re.Match[str], failed: _Failed) -> str:
+    line = (re.search(r"override '(.*?)'", failed.text) or ["", ""])[1] or next(_unreadable(failed.overrides), "")
+    what = f"{line.removeprefix('++')}: " if line else "an override "
+    key, _, value = line.lstrip("+").partition("=")
+    strange = "LexerNo" in failed.text and value.isprintable() and not re.search(r"[][{}()\"',]", value)
+    known = None if key.startswith("prompts.") else key_at(key)  # of those quotes are the point
+    quoted = shlex.quote(f"{key}={quote(value)}" if strange else 'prompts.exclude="dark, blurry"')
+    quoted = example_of(key, known) if known and not strange else quoted
+    return (
+        f"{what}cannot be read. Allowed: KEY=VALUE with brackets and quotes closed, and a text with commas or "
+        f"brackets in quotes twice. Try: {quoted}"
+    )
+
+
+def _of_another_kind(found: re.Match[str], failed: _Failed) -> str:
+    cause = str(failed.cause).partition("\n")[0]
+    if key := key_at(found[2]):
+        fits = f"{key.allowed}. Try: {shlex.quote(f'{found[2]}={key.example}')}"
+    elif "subclass" in cause or not found[2].startswith("hydra."):
+        fits = f"its keys. Try: {found[2]}.KEY=VALUE"
+    else:  # of which OmegaConf knows what it may be
+        return f"{found[1]}: {cause}. Hydra's keys with their values: vqclip --cfg hydra"
+    return f"{found[1]}: not allowed here. Allowed: {fits}"
+
+
+_Messages = Sequence[tuple[str, Callable[[re.Match[str], _Failed], str]]]
+
+#: What Hydra says of keys → our sentence, the first that fits.
+_OF_KEYS: _Messages = (
+    (r"Could not (override|find|append to|delete)[^']*'([^']+)'", _no_key),
+    (r"Multiple values for (\S+)\. .* 'override \S+: (.+?)'", _chosen_already),
+    (r"Key '[^']+' is not in struct full_key: (\S+)", lambda found, failed: unknown_key(found[1], group_names())),
+)
+#: The same of values.
+_OF_VALUES: _Messages = (
+    (r"Ambiguous value for argument '(.*?)'", _several_values),
+    (r"parsing override|no viable alternative|mismatched input|LexerNo", _not_in_the_grammar),
+    (r"Error merging override [+~]*(([^=\s]+)=.*)", _of_another_kind),
+)
+
+
+def _by_message(messages: _Messages, failed: _Failed) -> str:
+    """The sentence of the first pattern that is found; empty where none is."""
+    for pattern, sentence in messages:
+        if found := re.search(pattern, failed.text):
+            return sentence(found, failed)
+    return ""
 
 
 def _unreadable(overrides: Sequence[str]) -> Iterator[str]:
@@ -83,36 +154,6 @@ def _no_choices(overrides: Sequence[str]) -> Iterator[str]:
         names = value if isinstance(value, list) else [value]
         if key in group_names() and not override.is_sweep_override() and not all(isinstance(n, str) for n in names):
             yield f"{line}: chooses nothing. {one_of(key, ', or your own in --config-dir DIR')}"
-
-
-def _of_a_value(text: str, cause: str, overrides: Sequence[str]) -> str:
-    """Hydra's grammar, ambiguous values, and values of another kind; empty where it is none of these."""
-    if found := re.search(r"Ambiguous value for argument '(.*?)'", text, re.DOTALL):
-        line = found[1]
-        key, _, value = line.partition("=")
-        one, several = shlex.quote(f"{key}=[{value}]"), shlex.quote(line)
-        return f"{line}: several values. Allowed: one, a list, or a sweep. Try: {one}, or vqclip -m {several}"
-    if any(word in text for word in ("parsing override", "no viable alternative", "mismatched input", "LexerNo")):
-        line = (re.search(r"override '(.*?)'", text) or ["", ""])[1] or next(_unreadable(overrides), "")
-        what = f"{line.removeprefix('++')}: " if line else "an override "
-        key, _, value = line.lstrip("+").partition("=")
-        strange = "LexerNo" in text and value.isprintable() and not re.search(r"[][{}()\"',]", value)
-        known = None if key.startswith("prompts.") else key_at(key)  # of those quotes are the point
-        quoted = shlex.quote(f"{key}={quote(value)}" if strange else 'prompts.exclude="dark, blurry"')
-        quoted = example_of(key, known) if known and not strange else quoted
-        return (
-            f"{what}cannot be read. Allowed: KEY=VALUE with brackets and quotes closed, and a text with commas or "
-            f"brackets in quotes twice. Try: {quoted}"
-        )
-    if found := re.search(r"Error merging override [+~]*(([^=\s]+)=.*)", text):
-        if key := key_at(found[2]):
-            fits = f"{key.allowed}. Try: {shlex.quote(f'{found[2]}={key.example}')}"
-        elif "subclass" in cause or not found[2].startswith("hydra."):
-            fits = f"its keys. Try: {found[2]}.KEY=VALUE"
-        else:  # of which OmegaConf knows what it may be
-            return f"{found[1]}: {cause}. Hydra's keys with their values: vqclip --cfg hydra"
-        return f"{found[1]}: not allowed here. Allowed: {fits}"
-    return ""
 
 
 def _of_a_file(error: Exception, text: str, config_dir: str | None) -> str:
