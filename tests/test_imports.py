@@ -6,7 +6,7 @@ import sys
 import pytest
 
 #: Each of these takes longer than our own code together.
-UNUSED = ("matplotlib", "pandas", "scipy", "sympy", "torchvision", "triton")
+UNUSED = ("matplotlib", "pandas", "requests", "scipy", "sympy", "torchvision", "triton")
 
 
 def run(code: str) -> str:
@@ -84,7 +84,6 @@ ASKED = (
     ("torch.export.Dim('x').__name__", "x"),
     ("from torch.utils.flop_counter import FlopCounterMode as F; F(display=False).get_total_flops()", 0),
     ("import clip; clip.available_models()[0]", "RN50"),
-    ("import requests.utils; import requests; requests.Session().max_redirects", 30),
 )
 
 

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import filelock
-import requests
 import urllib3
 from tqdm import tqdm
 
@@ -24,6 +23,8 @@ from vqclip.errors import NO_ROOM, UserError
 from vqclip.io.files import sha256 as sha256_of
 
 if TYPE_CHECKING:
+    import requests
+
     from vqclip.checkpoints.cards import Card
 
 __all__ = ["disk_full", "fetch", "lock_file"]
@@ -137,6 +138,8 @@ def _stream(url: str, part: Path, card: Card, version: str | None) -> tuple[str 
     Returns:
         The version, and why the transfer is not complete (None where it is).
     """
+    import requests  # only here and below: a run whose files are here needs no HTTP client
+
     have = _length(part)
     try:
         response = requests.get(url, headers=_headers(have, card, version), stream=True, timeout=TIMEOUT)
@@ -191,6 +194,8 @@ def _check(response: requests.Response, have: int) -> int:
 
 
 def _reason(error: Exception) -> str:
+    import requests
+
     if isinstance(error, requests.ConnectTimeout):
         return f"no connection within {TIMEOUT[0]:g} s"
     if isinstance(error, requests.ReadTimeout) or "Read timed out" in str(error):

@@ -1,13 +1,13 @@
 """Lazy imports: packages whose ``__init__`` runs only when something of it is used.  Nothing here imports torch.
 
-Some packages do far more when they are imported than a run needs: torchmetrics, of which Lightning wants two base
-classes, brings torchvision, SciPy and matplotlib; ``torch._dynamo``, which every optimiser imports to tell a compiler
-that may be there to look away, brings sympy and a thousand modules; ``clip`` brings torchvision for pictures that are
-read otherwise here; W&B's launch agents bring all of its public API.  Together that is more than torch itself.
+Some packages do far more when they are imported than a run needs (:data:`WAITING` says what and how long): together
+more than torch itself, and a command of one step would take two to three times as long.
 
-So their ``__init__`` waits: the module is made without running it, what most ask for stands there at once, and the
-first other name that anybody asks for runs the ``__init__``, in the module itself.  From then on it is as if it had
-never waited.  Only the command line does this: a program that imports vqclip keeps Python's own imports.
+So their ``__init__`` waits.  :class:`_Finder`, the first in ``sys.meta_path``, finds them as Python does and gives them
+the loader :class:`_Waiting`, which makes the module without running it and puts ``Wait.at_once`` into it.  The first
+other name that anybody asks for (:class:`_Package`) runs the ``__init__``, in the module itself (:func:`_wake`).  From
+then on it is as if it had never waited.  Only the command line does this: a program that imports vqclip keeps Python's
+own imports.
 """
 
 from __future__ import annotations
@@ -104,9 +104,10 @@ class _Later(type):
         return subclass is cls or (real is not cls and real is not None and issubclass(subclass, real))
 
 
-#: The packages that wait.
+#: The packages that wait.  Behind each: who imports it, what it brings, and the processor seconds that this takes where
+#: all others wait; what takes less than a few hundredths is not worth its place here.
 WAITING: dict[str, Wait] = {
-    "torchmetrics": Wait(
+    "torchmetrics": Wait(  # Lightning, for two base classes: torchvision, SciPy, matplotlib.  3.0
         at_once={"_logger": lambda module: logging.getLogger("torchmetrics")},
         elsewhere={
             "__version__": ("torchmetrics.__about__",),
@@ -114,14 +115,14 @@ WAITING: dict[str, Wait] = {
             "MetricCollection": ("torchmetrics.utilities", "torchmetrics.collections"),
         },
     ),
-    "torchmetrics.utilities.plot": Wait(
+    "torchmetrics.utilities.plot": Wait(  # those base classes: matplotlib.  .5
         at_once={
             "_AX_TYPE": lambda plot: object,  # as it has them where matplotlib is not installed
             "_PLOT_OUT_TYPE": lambda plot: tuple,
             "plot_single_or_multi_val": _in_part("plot_single_or_multi_val", lambda *how: None),
         }
     ),
-    "torch._dynamo": Wait(
+    "torch._dynamo": Wait(  # every optimiser, to have a compiler look away: sympy and a thousand modules.  1.8
         at_once={
             "disable": _look_away,
             "graph_break": lambda dynamo: lambda *args, **kwargs: None,
@@ -129,13 +130,14 @@ WAITING: dict[str, Wait] = {
         },
         submodules=False,
     ),
-    "torch.fx.experimental.symbolic_shapes": Wait(
+    "torch.fx.experimental.symbolic_shapes": Wait(  # torch.autograd, for sizes that are symbols: sympy.  .4
         at_once={"expect_true": _in_part("expect_true", _true), "sym_eq": _in_part("sym_eq", _equal)}
     ),
-    "torch.utils.flop_counter": Wait(at_once={"FlopCounterMode": _in_part("FlopCounterMode", lambda *how: None)}),
-    "clip": Wait(),
-    "requests": Wait(submodules=False),
-    "wandb.sdk.launch": Wait(),
+    "torch.utils.flop_counter": Wait(  # Lightning's summary of models: triton.  .1, and 75 MB
+        at_once={"FlopCounterMode": _in_part("FlopCounterMode", lambda *how: None)}
+    ),
+    "clip": Wait(),  # for its model's module: torchvision, for pictures that are read otherwise here.  1.6
+    "wandb.sdk.launch": Wait(),  # W&B's agents: all of its public API.  .4
 }
 
 
