@@ -152,6 +152,14 @@ def test_a_run_without_a_logger_needs_nothing_of_it(command, fault):
     assert command(fault, "a fox café 狐")[0] == 0
 
 
+def test_wandb_needs_no_home_folder(command, small_pair, tmp_path):
+    pair = [word for word in small_pair if not word.startswith("logger")]
+    status, err, _ = command(no_home, "a fox", "logger.wandb.mode=offline", pair=pair)
+    assert status == 0, err
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "finished"
+    assert list(tmp_path.glob("run/wandb/data/artifacts/staging/*"))
+
+
 #: What a shell may do to the three streams of a command, and the statuses that are right.
 STREAMS = {
     ">&-": (0,),

@@ -23,7 +23,7 @@ from vqclip.io.wandb_server import has_key, is_reachable, wandb_mode
 from vqclip.loggers.base import Media, RunView, mean_scores, run_name
 from vqclip.loggers.wandb_files import last_step, mark_uploaded, records_of
 from vqclip.loggers.wandb_process import forget, gone, while_it_lives
-from vqclip.loggers.wandb_startup import speed_up_start
+from vqclip.loggers.wandb_startup import keep_artifacts, speed_up_start
 
 __all__ = ["WandbRun", "wandb_logger"]
 
@@ -186,6 +186,7 @@ def _begin(folder: str, config: dict, mode: str, arguments: dict[str, Any]):
 
     speed_up_start()
     Path(folder).mkdir(parents=True, exist_ok=True)
+    keep_artifacts(Path(folder))
     # Where it is the one run of this process, it is wandb.run, which other people's callbacks log to.
     arguments = {"reinit": "create_new" if wandb.run else "default"} | arguments
     begin = partial(
