@@ -61,6 +61,8 @@ def test_any_text_arrives_as_it_was_typed(text):
         (["--cfg", "job", "a fox"], ["--cfg", "job", 'prompts.include=["a fox"]']),
         (["--", "seed=3", "-x"], ['prompts.include=["seed=3","-x"]']),
         (["prompts.exclude=a, b"], ["prompts.exclude=a, b"]),
+        (["prompts.exclude=[é, b]"], ['prompts.exclude=["é", b]']),
+        (["resume=l'été"], ["resume=l'été"]),
     ],
 )
 def test_prompts_and_overrides_are_told_apart(argv, expected):

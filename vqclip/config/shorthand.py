@@ -63,7 +63,9 @@ def _as_taken(override: str, swept: Sequence[str], added: Collection[str]) -> li
     match = ASSIGNED.fullmatch(override)
     if not match:
         return [override]
-    mark, key, value = match[1], match[2], _WORDS.sub(lambda word: _readable(word[0]), match[3])
+    mark, key, value = match[1], match[2], match[3]
+    if not re.search("[\"']", _WORDS.sub("", value)):  # a quote by itself, as in a folder's name, would meet ours
+        value = _WORDS.sub(lambda word: _readable(word[0]), value)
     override = f"{mark}{key}={value}"
     if mark:
         return [override]
