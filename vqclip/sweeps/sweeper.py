@@ -264,6 +264,3 @@ class SweepRunner:
             from vqclip.loggers.sweep import end_sweep
 
             end_sweep(self.views, self.swept)
-
-
-Sweep = SweepRunner  # as the plugin of an editable install from before has it, which pip copies: pip install -e .
