@@ -212,7 +212,7 @@ def _each_in_its_place(text: str) -> str:
     """The size and the entry that give every thing of a text the room of a picture; empty where it names one thing."""
     for between, key in ((r",? and |, | next to | beside ", "row"), (r" above | over ", "column")):
         things = re.split(between, text)
-        if len(things) > 1 and all(re.match(r"an? \S", thing) for thing in things):
+        if 1 < len(things) <= 6 and all(re.match(r"an? \S", thing) for thing in things):
             size = [128, 128 * len(things)] if key == "row" else [128 * len(things), 128]
             return f"{as_typed('size', size)} {as_typed('prompts.include', [{key: things}])}"
     return ""
