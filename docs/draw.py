@@ -1,4 +1,4 @@
-"""Draws docs/img/way.png, the way of the data, from the files of one run:  python docs/draw.py"""
+"""Draws docs/img/way.png, the data flow, from the files of one run:  python docs/draw.py"""
 
 from __future__ import annotations
 
