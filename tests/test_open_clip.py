@@ -80,11 +80,12 @@ def test_a_tower_of_another_kind_with_its_own_normalisation_and_tokenizer(small_
         assert torch.allclose(perceptor.encode_text(["a fox", "owls " * 40]), model.encode_text(tokens), atol=1e-5)
 
 
-def test_a_run_with_such_a_tower_in_an_ensemble(small_tower, small_pair, tmp_path, monkeypatch):
+def test_a_run_with_such_a_tower_in_an_ensemble(small_tower, small_pair, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("VQCLIP_HOME", str(tmp_path / "home"))
     tower = f"{{_target_: {OPEN_CLIP['_target_']}, model: small-tower, path: '{small_tower[1]}'}}"
-    run("a fox", [*small_pair, f"+checkpoints.perceptors.tower={tower}"], tmp_path / "run")
+    run("a fox " * 8, [*small_pair, f"+checkpoints.perceptors.tower={tower}"], tmp_path / "run")
     assert set(json.loads((tmp_path / "run/run.json").read_text())["weights"]) == {"generator", "embedded", "tower"}
+    assert "tower reads the first 14 tokens of a text" in capsys.readouterr().err
 
 
 def test_models_are_open_clips_own_and_nothing_from_outside():

@@ -83,7 +83,8 @@ def _value_mistakes(value: Any, key: Key, path: str) -> Iterator[str]:
             helps = "This is a text. Of an environment variable the number is ${oc.decode:${oc.env:NAME}}"
         if wants_number and isinstance(value, list) and _are_numbers_of(key.kind, value):
             helps = f"Each in a run of its own: vqclip -m {path}={','.join(map(shown, value))}"
-        yield f"{path}={shown(value)}: not allowed here. Allowed: {allowed}. {helps}"
+        end = "" if allowed.endswith("?") else "."  # of "Did you mean …?"
+        yield f"{path}={shown(value)}: not allowed here. Allowed: {allowed}{end} {helps}"
 
 
 def _are_numbers_of(kind: Kind, values: list[Any]) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -57,18 +58,24 @@ class OpenCLIP(nn.Module):
         for name, given in (("mean", mean), ("std", std)):
             colours = torch.tensor(given or published[name], dtype=torch.float32)
             self.register_buffer(name, colours.view(1, 3, 1, 1), persistent=False)
-        self._tokenize: Callable[[list[str]], Tensor] | None = None
 
     @staticmethod
     def tensor_names(names: Iterable[str]) -> dict[str, str]:
         """Files of open_clip's own training have ``module.`` before every name."""
         return {name: f"model.{name.removeprefix('module.')}" for name in names}
 
+    @cached_property
+    def tokenize(self) -> Callable[[list[str]], Tensor]:
+        """Texts → token ids [len(texts), L].
+
+        Raises:
+            UserError: it comes from elsewhere, and is not here.
+        """
+        return _tokenizer(self.name)
+
     def encode_text(self, texts: list[str]) -> Tensor:
         """Texts → vectors [len(texts), D], not normalised; a text that is too long loses its last tokens."""
-        if self._tokenize is None:
-            self._tokenize = _tokenizer(self.name)
-        tokens = self._tokenize(texts).to(self.mean.device)
+        tokens = self.tokenize(texts).to(self.mean.device)
         return torch.cat([self.model.encode_text(one).float() for one in tokens.split(1)])
 
     def encode_image(self, crops: Tensor) -> Tensor:

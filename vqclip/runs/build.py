@@ -25,7 +25,6 @@ from vqclip.errors import UserError
 from vqclip.guidance import Guide
 from vqclip.init import best_of
 from vqclip.memory import usable
-from vqclip.models.tokenizer import CompactTokenizer
 from vqclip.models.vqgan import VQGAN
 from vqclip.module import LatentOptimisation, Networks
 from vqclip.prompts import parse_prompts, texts_of
@@ -186,8 +185,8 @@ def _say_unknown_words(perceptors: Mapping[str, Mapping], texts: Sequence[str]) 
 
 def _say_what_is_not_read(name: str, perceptor: Any, texts: Sequence[str]) -> None:
     """One line about texts that are longer than a perceptor reads."""
-    tokenize = getattr(perceptor, "tokenize", None)
-    if not isinstance(tokenize, CompactTokenizer):
+    tokenize: Any = getattr(perceptor, "tokenize", None)
+    if not (hasattr(tokenize, "encode") and hasattr(tokenize, "context_length")):  # as openai-clip's and open_clip's
         return
     most = tokenize.context_length - 2  # without start and end
     if long := [f'"{text[:40]}…"' for text in texts if len(tokenize.encode(text)) > most]:
