@@ -262,15 +262,16 @@ def test_a_reader_that_went_away_loses_no_picture(command, tmp_path):
     assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "finished"
 
 
-@pytest.mark.parametrize("word", ["--help", "--version"])
-def test_a_reader_that_went_away_before_the_help(word):
+@pytest.mark.parametrize("words", [["--help"], ["--version"], ["--cfg", "job"], ["--info", "defaults-tree"]], ids=str)
+def test_a_reader_that_went_away_before_what_is_only_shown(words):
     read, write = os.pipe()
     os.close(read)
     done = subprocess.run(
-        [sys.executable, "-m", "vqclip", word], stdout=write, stderr=subprocess.PIPE, text=True, timeout=600
+        [sys.executable, "-m", "vqclip", *words], stdout=write, stderr=subprocess.PIPE, text=True, timeout=600
     )
     os.close(write)
-    assert (done.returncode, done.stderr) == (141, "")
+    assert done.returncode in ((0, 141) if "--info" in words else (141,))  # which Hydra writes by its log
+    assert done.stderr == ""
 
 
 def test_a_file_in_the_folders_place(command, tmp_path):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import gc
 import importlib
+import logging
 import os
 import shlex
 import sys
@@ -25,11 +26,10 @@ from vqclip.cli.streams import as_text, read_in_utf_8, set_up_streams
 from vqclip.cli.summary import job_line, print_result
 from vqclip.errors import NO_ROOM, UserError, explain_refusals
 from vqclip.paths import conf_dir
-from vqclip.runs.status import DIVERGED
+from vqclip.runs.status import DIVERGED, Diverged
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
-
 
 __all__ = ["main"]
 
@@ -142,6 +142,7 @@ def _resume(run: Path, overrides: Sequence[str]) -> int:
 def _hydra(command: Command) -> None:
     """Check what will run, then hand it to Hydra."""
     collect_rarely()
+    logging.raiseExceptions = False  # Hydra shows a config by its log: one that nobody reads on is no traceback
     if command.shows:
         gc.disable()  # it ends before there is much garbage
     _check_names(command)
@@ -169,7 +170,7 @@ def _hydra(command: Command) -> None:
 
 
 def _show(command: Command, run: Callable[[], None]) -> None:
-    """What Hydra only shows; here whatever fails is a mistake in the command."""
+    """What Hydra only shows; here whatever fails of a config is a mistake in the command."""
     from vqclip.config.compose import COMPOSING
     from vqclip.config.hydra_errors import explain
 
@@ -181,6 +182,8 @@ def _show(command: Command, run: Callable[[], None]) -> None:
                 raise
             run()
     except COMPOSING as error:
+        if isinstance(error, OSError) and not error.filename:
+            raise  # of stdout, as :func:`main` has it
         raise UserError(explain(error, command.flags.get("--config-dir"), command.overrides)) from None
     except SystemExit as end:
         sys.exit(2 if end.code else 0)
@@ -194,16 +197,13 @@ def _job(cfg: DictConfig) -> float:
         from vqclip.io.wandb_server import probe
 
         probe(logger.get("mode"))
-    import logging
-
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
     from vqclip.runs.execute import execute
-    from vqclip.runs.status import DIVERGED, Diverged
 
     collect_as_usual()
-    logging.raiseExceptions = False  # a library's log that finds no room is no traceback
+    logging.raiseExceptions = False  # in a launcher's worker too: a log that finds no room is no traceback
     sweep = HydraConfig.get().mode == RunMode.MULTIRUN
     folder = Path(HydraConfig.get().runtime.output_dir)
     if sweep and cfg.sweep:
