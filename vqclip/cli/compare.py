@@ -14,7 +14,9 @@ __all__ = ["main"]
 
 def main(argv: Sequence[str]) -> int:
     """The command line tool."""
-    parser = ToolParser(prog="vqclip compare", description=__doc__)
+    parser = ToolParser(
+        prog="vqclip compare", description="Make the contact sheet and page of a sweep, or of any runs."
+    )
     parser.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="sweeps, runs, or folders that hold some")
     parser.add_argument("--out", type=Path, help="where to write; default the one DIR, or the folder that holds all")
     arguments = parser.parse_args(argv)

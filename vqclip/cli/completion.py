@@ -22,6 +22,11 @@ from vqclip.paths import conf_dir
 
 __all__ = ["candidates", "install", "main"]
 
+_ABOUT = """\
+Complete tools, groups, choices, keys and flags with TAB.  Writes a script for the shell and, for bash and zsh, one line
+into the shell's start-up file that loads it.
+"""
+
 SCRIPTS = {
     # bash splits words at "=", so what is offered after one is the value alone.
     "bash": """# TAB for vqclip; written by `vqclip completion bash`
@@ -62,7 +67,7 @@ def main(argv: Sequence[str]) -> int:
     if argv and argv[0] == "query":
         print("\n".join(candidates(" ".join(argv[1:]))))
         return 0
-    parser = ToolParser(prog="vqclip completion", description=__doc__)
+    parser = ToolParser(prog="vqclip completion", description=_ABOUT)
     parser.add_argument("shell", choices=sorted(SCRIPTS), help="the shell to complete in")
     parser.add_argument("--print", action="store_true", help="print the script instead of installing it")
     arguments = parser.parse_args(argv)

@@ -16,7 +16,7 @@ __all__ = ["main"]
 
 def main(argv: Sequence[str]) -> int:
     """The command line tool."""
-    parser = ToolParser(prog="vqclip dashboard", description=__doc__)
+    parser = ToolParser(prog="vqclip dashboard", description="Create a saved W&B workspace for a sweep.")
     parser.add_argument("folders", nargs="+", type=Path, metavar="SWEEP", help="the folder of a sweep, or run folders")
     parser.add_argument("--print", action="store_true", dest="show", help="print it as JSON; needs no account")
     parser.add_argument("--entity", help="user or team; default as the runs have it, else your own")

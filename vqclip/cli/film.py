@@ -16,11 +16,12 @@ __all__ = ["main"]
 
 _MOST = 1_000_000  #: of frames and the like: more is a slip of the finger
 _ABOUT = """\
-Every frame is a few steps from the last one's picture: moved by --zoom, --pan and --turn, or taken from --video.
-Several prompts are scenes, one after the other.  Numbers of the camera may be schedules over the film:
---zoom '{start: 1, end: 1.05}'.  The first frame has the config's steps,
-every other one --each, and with --video all of them.  The same command
-with the same --to goes on where it stopped.
+Make a film.  Each frame is optimised for a few steps from the previous one,
+moved by --zoom, --pan and --turn, or from a frame of --video.  Several prompts
+are scenes, one after another.  --zoom, --pan and --turn may be schedules over
+the film: --zoom '{start: 1, end: 1.05}'.  The first frame has the config's
+steps, every other one (with --video, every one) --each.  The same command with
+the same --to continues an interrupted film.
 
   vqclip film "a castle" --zoom 1.03 --frames 120
   vqclip film "a fox" "an owl" "a cat" --frames 90 --each 4
@@ -33,16 +34,20 @@ def _arguments(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
         prog="vqclip film", description=_ABOUT, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     count = whole(1, _MOST)
-    parser.add_argument("--frames", type=count, default=60, help="length of the film (60); at most the video's")
-    parser.add_argument("--each", type=whole(0, _MOST), default=3, help="steps on every frame but the first (3)")
-    parser.add_argument("--zoom", type=_zoom, default=1.0, help="how many times as large a frame, .01 to 100 (1)")
-    parser.add_argument("--pan", type=_pair, default=(0.0, 0.0), metavar="X,Y", help="pixels right and down a frame")
-    parser.add_argument("--turn", type=_number, default=0.0, help="degrees clockwise a frame (0)")
-    parser.add_argument("--border", choices=("reflect", "wrap", "zeros"), default="reflect", help="what comes in")
+    parser.add_argument("--frames", type=count, default=60, help="number of frames (60); at most those of the video")
+    parser.add_argument("--each", type=whole(0, _MOST), default=3, help="steps per frame, but for the first (3)")
+    parser.add_argument("--zoom", type=_zoom, default=1.0, help="factor per frame, .01 to 100 (1)")
+    parser.add_argument(
+        "--pan", type=_pair, default=(0.0, 0.0), metavar="X,Y", help="pixels to the right and down, per frame"
+    )
+    parser.add_argument("--turn", type=_number, default=0.0, help="degrees clockwise per frame (0)")
+    parser.add_argument(
+        "--border", choices=("reflect", "wrap", "zeros"), default="reflect", help="what fills the border (reflect)"
+    )
     parser.add_argument("--video", type=Path, help="a video, or a folder of pictures, to restyle")
-    parser.add_argument("--stride", type=count, default=1, help="every how many of its frames one is taken (1)")
-    parser.add_argument("--keep", type=float, default=0.0, help="how much of the last frame stays in it, 0 to 1 (0)")
-    parser.add_argument("--fps", type=count, help="frames a second (the video's; 24 without one)")
+    parser.add_argument("--stride", type=count, default=1, help="take every Nth frame of the video (1)")
+    parser.add_argument("--keep", type=float, default=0.0, help="share of the previous frame that stays in, 0 to 1 (0)")
+    parser.add_argument("--fps", type=count, help="frames per second (those of the video; else 24)")
     parser.add_argument("--to", type=Path, help="the film's folder (outputs/DATE/TIME)")
     args, words = parser.parse_known_args(argv)
     if not 0 <= args.keep <= 1:

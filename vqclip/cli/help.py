@@ -13,7 +13,7 @@ from vqclip.errors import UserError, closest
 __all__ = ["help_page"]
 
 HEADER = """\
-vqclip: words become a picture by moving the latent of a VQGAN until CLIP agrees.
+vqclip: text to image by optimising the latent of a VQGAN under CLIP.
 
   vqclip "a red apple on a blue background"
   vqclip "a castle" prompts.exclude=blurry seed=3 size=[128,192]
@@ -21,31 +21,31 @@ vqclip: words become a picture by moving the latent of a VQGAN until CLIP agrees
   vqclip experiment=reference checkpoints=imagenet_f16_16384 "a castle"
 
 Tools (each has --help):
-  vqclip models                 checkpoints: what there is and what is here
+  vqclip models                 list, fetch and verify checkpoints
   vqclip show                   schedules and cost of a config, before it runs
-  vqclip resume=RUN             go on where a run stopped
-  vqclip rerun RUN|PNG          reproduce it from its record: the same bytes?
+  vqclip resume=RUN             continue a run where it stopped
+  vqclip rerun RUN|PNG          reproduce it from its record, compare bytes
   vqclip interpolate RUN...     a video from picture to picture
-  vqclip compare DIR...         the sheet and the page of a sweep, or of any runs
-  vqclip dashboard SWEEP        its W&B workspace, from code
-  vqclip sync SWEEP|RUN         upload to W&B what is not up yet
+  vqclip compare DIR...         contact sheet and page of a sweep or of runs
+  vqclip dashboard SWEEP        a W&B workspace for it
+  vqclip sync SWEEP|RUN         upload to W&B what it has not got yet
   vqclip evaluate RUN...        scores by a judge that did not guide the run
   vqclip evaluate --battery DIR key=value ...  frozen prompts by a config
-  vqclip film PROMPT...         a zoom, a story, a video in another style
-  vqclip import FILE            other programs' settings as an experiment
-  vqclip completion SHELL       TAB completes all of this
+  vqclip film PROMPT...         zooms, stories, videos in another style
+  vqclip import FILE            another program's settings as an experiment
+  vqclip completion SHELL       complete all of this with TAB
 """
 
 FOOTER = """\
 Flags, anywhere on the line:
   -m                            a sweep: every combination of KEY=A,B,C
   --cfg job                     the whole config as it would run
-  --info                        where Hydra found what
+  --info                        where Hydra found its files
   --config-dir DIR              groups of your own: DIR/GROUP/NAME.yaml
   --offline                     fetch nothing
   --version   --help [GROUP]   --hydra-help
 
-Bare words are prompts.  A prompt that looks like a key goes behind --:
+Bare words are prompts.  Put a prompt that looks like a key after --:
   vqclip -- seed=3"""
 
 

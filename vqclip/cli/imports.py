@@ -21,7 +21,9 @@ __all__ = ["experiment_of", "main"]
 
 def main(argv: Sequence[str]) -> int:
     """The tool."""
-    parser = ToolParser(prog="vqclip import", description=(__doc__ or "").partition(":")[2].strip())
+    parser = ToolParser(
+        prog="vqclip import", description="Turn settings of VQGAN-CLIP, pytti or pixray into an experiment file."
+    )
     parser.add_argument("source", metavar="FILE|COMMAND", help="a settings file, or a command line in quotes")
     parser.add_argument("--name", help="of the experiment (the file's, or imported)")
     parser.add_argument("--to", type=Path, default=Path("imported"), help="config folder it goes to (imported)")

@@ -72,7 +72,9 @@ def stops_of(folder: Path) -> tuple[list[Keyframe], dict]:
 
 
 def _arguments(argv: Sequence[str]) -> argparse.Namespace:
-    parser = ToolParser(prog="vqclip interpolate", description=(__doc__ or "").partition(":")[2].strip())
+    parser = ToolParser(
+        prog="vqclip interpolate", description="Make a video that interpolates between the latents of pictures."
+    )
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folders, in the order of the video")
     parser.add_argument("--frames", type=whole(2), default=120, help="length of the whole video (120)")
     parser.add_argument("--fps", type=whole(1), default=30, help="frames a second (30)")

@@ -26,18 +26,22 @@ def main(argv: Sequence[str]) -> int:
     """
     parser = ToolParser(
         prog="vqclip models",
-        description="Checkpoints: what there is, what is here, is it whole. Without a command: list.",
+        description="List, fetch and verify checkpoints. Without a command: list.",
     )
     common = ToolParser(add_help=False)
     common.add_argument(
         "--config-dir", metavar="FOLDER", help="cards of your own: FOLDER/checkpoints/generator/NAME.yaml"
     )
     commands = parser.add_subparsers(dest="command", metavar="{list,fetch,verify}")
-    commands.add_parser("list", parents=[common], help="every checkpoint and what is here of it")
-    fetch = commands.add_parser("fetch", parents=[common], help="bring checkpoints here, and fix damaged ones")
+    commands.add_parser("list", parents=[common], help="all checkpoints, and which files are on this machine")
+    fetch = commands.add_parser("fetch", parents=[common], help="download checkpoints, and replace damaged files")
     fetch.add_argument("names", nargs="+", metavar="NAME", help="a pair, generator/NAME or perceptors/NAME")
-    fetch.add_argument("--offline", action="store_true", help="use no network: convert what was put here by hand")
-    verify = commands.add_parser("verify", parents=[common], help="compare what is here with its hashes")
+    fetch.add_argument(
+        "--offline", action="store_true", help="use no network: convert files that you have put there by hand"
+    )
+    verify = commands.add_parser(
+        "verify", parents=[common], help="check the files on this machine against their hashes"
+    )
     verify.add_argument("names", nargs="*", metavar="NAME", help="as for fetch; default: all that is here")
     options = parser.parse_args([*argv] or ["list"])
 

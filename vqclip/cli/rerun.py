@@ -15,11 +15,11 @@ __all__ = ["main"]
 
 _USAGE = """vqclip rerun RUN|PNG [overrides]
 
-Makes a run, or the run a picture came from, again from its own record, in a folder of its own, and compares.
+Reproduces a run, or the run that a picture came from, from its record, in a new folder, and compares the pictures.
   vqclip rerun outputs/2026-01-31/12-00-00-000000
   vqclip rerun picture.png
-  vqclip rerun picture.png steps=200 logger=wandb      with a change: how far does it move the picture?
-A record holds numbers: experiment=drawing made optimizer.lr of steps, rerun keeps it.
+  vqclip rerun picture.png steps=200 logger=wandb      with a change: how much does it alter the picture?
+A record holds resolved values: where a recipe derives optimizer.lr from steps, steps=200 does not change it here.
 Exit status: 0 same bytes, or changes were asked for; 1 something differs; 2 it cannot be reproduced."""
 
 

@@ -48,11 +48,11 @@ def main(argv: Sequence[str]) -> int:
 def _parser() -> ToolParser:
     parser = ToolParser(
         prog="vqclip show",
-        description=__doc__,
+        description="Show the schedules of a config and estimate its cost, before it runs.",
         epilog='Prompts and KEY=VALUE as for a run:  vqclip show experiment=from_noise steps=300 "a castle"',
     )
-    parser.add_argument("--quick", action="store_true", help="do not run the few steps that tell seconds and memory")
-    parser.add_argument("--png", type=Path, help="also draw the schedules into this file")
+    parser.add_argument("--quick", action="store_true", help="skip the few steps that measure seconds and memory")
+    parser.add_argument("--png", type=Path, help="also plot the schedules into this file")
     return parser
 
 

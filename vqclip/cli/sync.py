@@ -15,7 +15,9 @@ __all__ = ["main"]
 
 def main(argv: Sequence[str]) -> int:
     """The command line tool; 1 where something could not be uploaded."""
-    parser = ToolParser(prog="vqclip sync", description=__doc__)
+    parser = ToolParser(
+        prog="vqclip sync", description="Upload to W&B the runs, or parts of resumed runs, that it has not got yet."
+    )
     parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="sweeps, run folders, or outputs/")
     parser.add_argument("--dry-run", action="store_true", help="name what would be uploaded; needs no account")
     arguments = parser.parse_args(argv)

@@ -14,9 +14,9 @@ __all__ = ["OPTIMISER", "STEP_CLASSES"]
 _TERM = {"weight": Key(Scheduled(-1e6, 1e6), "1", "weight in the sum")}
 
 AUGMENTATIONS = Group(
-    "How the picture is shown to the perceptor: padded, flipped and turned once a step, then cut into crops.",
+    "The crops that the perceptor sees: the picture is padded, flipped and rotated once per step, then cut into crops.",
     {
-        "pad": Key(Number(0, 4), "0.5", "added on all four sides", "shares of each side"),
+        "pad": Key(Number(0, 4), "0.5", "padding on all four sides", "shares of each side"),
         "border": Key(Choice(("zeros", "reflect", "wrap")), "reflect", "what pad and affine fill with", needed=False),
         "flip": Key(Number(0, 1), "0.5", "probability of a horizontal flip"),
         "affine": Group(
@@ -29,28 +29,40 @@ AUGMENTATIONS = Group(
             null="neither",
         ),
         "crops": Group(
-            "A crop's side is clip(N(mean, std), min, max) of the picture's shorter side, its place uniform.",
+            "A crop's side is clip(N(mean, std), min, max) of the picture's shorter side, its position uniform.",
             {
-                "count": Key(Whole(1), "32", "crops a step; more is slower and smoother"),
+                "count": Key(Whole(1), "32", "crops per step; more are slower and smoother"),
                 "mean": Key(Number(-100, 100), "1.2", "mean side", "shorter sides"),
-                "std": Key(Number(0, 100), "0.3", "its standard deviation", "shorter sides"),
+                "std": Key(Number(0, 100), "0.3", "standard deviation of the side", "shorter sides"),
                 "min": Key(Number(0, 100), "0.43", "smallest side", "shorter sides"),
                 "max": Key(Number(0, 100), "1.9", "largest side, at most 1 + 2 * pad", "shorter sides"),
-                "antialias": Key(Flag(), "true", "average where a crop is shrunk"),
-                "stratified": Key(Flag(), "true", "places spread evenly over the picture", needed=False),
-                "whole": Key(Number(0, 1), "0.25", "share of the crops that show all of it", needed=False),
-                "whole_weight": Key(Number(0, 1e3), "3", "what one of those counts", needed=False),
-                "by_size": Key(Number(-8, 8), "1", "a crop counts as its side to this power", needed=False),
+                "antialias": Key(Flag(), "true", "average over pixels where a crop is downscaled"),
+                "stratified": Key(Flag(), "true", "positions spread evenly over the picture", needed=False),
+                "whole": Key(Number(0, 1), "0.25", "share of crops that show the whole picture", needed=False),
+                "whole_weight": Key(Number(0, 1e3), "3", "weight of those crops in the loss", needed=False),
+                "by_size": Key(Number(-8, 8), "1", "weight of a crop is its side to this power", needed=False),
             },
         ),
         "effects": Group(
-            "What happens to every crop by itself; 0 is none.",
+            "Random effects on each crop; 0 is off.",
             {
-                "perspective": Key(Number(0, 0.9), "0.2", "corners move in", "shares of half a side", needed=False),
-                "jitter": Key(Number(0, 1), "0.1", "brightness, contrast, saturation, hue, ±", needed=False),
-                "sharpness": Key(Number(0, 20), "0.3", "of the crop, up to", needed=False),
-                "blur": Key(Number(0, 0.3), "0.02", "Gaussian, deviation up to", "shares of the side", needed=False),
-                "erase": Key(Number(0, 1), "0.3", "a black rectangle of up to", "shares of the area", needed=False),
+                "perspective": Key(
+                    Number(0, 0.9), "0.2", "how far corners move inwards, up to", "shares of half a side", needed=False
+                ),
+                "jitter": Key(
+                    Number(0, 1), "0.1", "change of brightness, contrast, saturation and hue, up to ±", needed=False
+                ),
+                "sharpness": Key(Number(0, 20), "0.3", "added sharpness, up to", needed=False),
+                "blur": Key(
+                    Number(0, 0.3),
+                    "0.02",
+                    "Gaussian blur, standard deviation up to",
+                    "shares of the side",
+                    needed=False,
+                ),
+                "erase": Key(
+                    Number(0, 1), "0.3", "size of a black rectangle, up to", "shares of the area", needed=False
+                ),
             },
             null="none",
             needed=False,
@@ -78,10 +90,15 @@ class Stages:
 
 
 SEARCH = Group(
-    "What is done to the latent between the optimiser's steps.",
+    "What happens to the latent between the optimizer's steps.",
     {
-        "clamp": Key(Flag(), "true", "into the range of the generator's codes", needed=False),
-        "average": Key(Number(0, 0.9999), "0.9", "running mean that pictures are made of, kept a step", needed=False),
+        "clamp": Key(Flag(), "true", "clamp the latent to the range of the generator's codes", needed=False),
+        "average": Key(
+            Number(0, 0.9999),
+            "0.9",
+            "decay per step of a running mean of the latent, from which pictures are made",
+            needed=False,
+        ),
         "stages": Key(
             Stages(),
             "[{size: [64,64], share: .4}]",
@@ -90,20 +107,20 @@ SEARCH = Group(
             needed=False,
         ),
         "restarts": Group(
-            "Several starts, of which the best goes on.",
+            "Try several starts and continue from the best.",
             {
                 "count": Key(Whole(2, 1000), "4", "starts"),
-                "steps": Key(Whole(1, 1_000_000), "10", "each runs before they are compared", "steps"),
+                "steps": Key(Whole(1, 1_000_000), "10", "of each start, before they are compared", "steps"),
             },
             null="one start",
             needed=False,
         ),
         "overlay": Group(
-            "The start's picture, laid over the picture every so many steps.",
+            "Blend the start's picture into the picture at regular steps.",
             {
-                "every": Key(Whole(1, 1_000_000), "10", "steps from one to the next", "steps"),
-                "strength": Key(Number(0, 1), "0.2", "of the start's picture in the mixture"),
-                "until": Key(Number(0, 1), "0.8", "the last one at this part of the run", needed=False),
+                "every": Key(Whole(1, 1_000_000), "10", "steps between two blends", "steps"),
+                "strength": Key(Number(0, 1), "0.2", "share of the start's picture in the blend"),
+                "until": Key(Number(0, 1), "0.8", "last blend, as a share of the run", needed=False),
             },
             null="none",
             needed=False,
@@ -136,28 +153,40 @@ _TERMS = {
     "Symmetry": _term(
         "symmetry",
         "Mean squared difference from the mirrored picture.",
-        {"axis": Key(Choice(("horizontal", "vertical")), "horizontal", "left is right, or top bottom", needed=False)},
+        {
+            "axis": Key(
+                Choice(("horizontal", "vertical")),
+                "horizontal",
+                "horizontal: left mirrors right; vertical: top mirrors bottom",
+                needed=False,
+            )
+        },
     ),
     "Edges": _term(
         "edges",
-        "Mean squared difference of the picture's rim from a colour.",
+        "Mean squared difference of the picture's border from a colour.",
         {
-            "width": Key(Number(0, 0.5), "0.1", "of the rim", "shares of the shorter side", needed=False),
-            "colour": Key(Colour(), "white", "of the rim", needed=False),
+            "width": Key(Number(0, 0.5), "0.1", "of the border", "shares of the shorter side", needed=False),
+            "colour": Key(Colour(), "white", "of the border", needed=False),
         },
     ),
     "Tiling": _term("tiling", "Mean squared difference of opposite edges: the picture repeats without a seam."),
-    "Sharpness": _term("sharpness", "1 / (1 + 100 * mean squared laplacian): asks for fine detail."),
+    "Sharpness": _term("sharpness", "1 / (1 + 100 * mean squared Laplacian): favours fine detail."),
     "LatentNorm": _term("latent_norm", "Mean square of the latent."),
     "CodebookDistance": _term("codebook", "Mean squared distance of the latent from the nearest code."),
     "LatentPrior": _term("latent_prior", "Mahalanobis distance of the latent from the generator's codes."),
     "Denoised": _term(
         "denoised",
-        "Mean squared distance of the latent from what a denoiser makes of it: holds it near to drawings.",
+        "Mean squared distance of the latent from its denoised version: keeps it near the latents of drawings.",
         {
             "path": Key(Text("a file of train_denoiser.py's"), "pkg://vqclip/embedded/denoiser.safetensors", "weights"),
-            "sigma": Key(Scheduled(1e-3, 100), "0.5", "noise that it looks for; 1 is as much as picture", needed=False),
-            "guidance_scale": Key(Scheduled(0, 100), "0", "how far it follows prompts; 0: not at all", needed=False),
+            "sigma": Key(Scheduled(1e-3, 100), "0.5", "noise level; 1 is as much noise as picture", needed=False),
+            "guidance_scale": Key(
+                Scheduled(0, 100),
+                "0",
+                "strength of classifier-free guidance by the prompt; 0: unconditional",
+                needed=False,
+            ),
         },
     ),
     "PixelAnchor": _term("pixels", "Mean squared difference from the picture of the start."),
@@ -171,20 +200,22 @@ _TERMS = {
 #: Of every optimiser, torch's and our own.
 OPTIMISER = {
     "lr": Key(Scheduled(0, 1e6), "0.1", "learning rate, over the run"),
-    "clip": Key(Number(1e-12, 1e6), "1", "longest gradient of a picture's latent", null="not clipped", needed=False),
+    "clip": Key(Number(1e-12, 1e6), "1", "maximum norm of the gradient, per picture", null="not clipped", needed=False),
 }
 _ADAM = {
     "lr": OPTIMISER["lr"],
-    "betas": Key(Listing(Number(0, 0.9999999999), 2, 2), "[0.9,0.999]", "of the running means", needed=False),
+    "betas": Key(
+        Listing(Number(0, 0.9999999999), 2, 2), "[0.9,0.999]", "decay rates of the running means", needed=False
+    ),
     "eps": Key(Number(0, 1e6), "1e-8", "added to the denominator", needed=False),
-    "weight_decay": Key(Number(0, 1e6), "0.1", "decay of the latent a step, times lr", needed=False),
-    "amsgrad": Key(Flag(), "true", "its variant with a maximum", needed=False),
+    "weight_decay": Key(Number(0, 1e6), "0.1", "decay of the latent per step, times lr", needed=False),
+    "amsgrad": Key(Flag(), "true", "the AMSGrad variant", needed=False),
 }
 _OPTIMISERS = {
     "torch.optim.Adam": Group("Adam, torch's own.", _ADAM, others="torch.optim.Adam"),
     "torch.optim.AdamW": Group("AdamW, torch's own.", _ADAM, others="torch.optim.AdamW"),
     "vqclip.optimizer.OneScaleAdam": Group(
-        "Adam with one second moment for a whole latent: an empty ground stays empty.",
+        "Adam with a single second moment for the whole latent: empty regions stay empty.",
         {
             **OPTIMISER,
             "betas": _ADAM["betas"],
@@ -194,7 +225,7 @@ _OPTIMISERS = {
     ),
     "vqclip.optimizer.PlainSteps": Group(
         "SGD whose steps do not shrink as pictures grow.",
-        {**OPTIMISER, "momentum": Key(Number(0, 0.999), "0", "as torch.optim.SGD has it", needed=False)},
+        {**OPTIMISER, "momentum": Key(Number(0, 0.999), "0", "as in torch.optim.SGD", needed=False)},
         title="optimizer=plain",
     ),
 }
@@ -203,7 +234,7 @@ STEP_CLASSES: dict[str, Group] = {
     "vqclip.search.Search": SEARCH,
     "vqclip.augmentations.Augmentations": AUGMENTATIONS,
     "vqclip.noise.Noise": Group(
-        "Noise on the crops: crop + factor * r * randn, with r one uniform(0,1) a crop.",
+        "Noise on the crops: crop + factor * r * randn, with r one uniform(0,1) per crop.",
         {
             "factor": Key(Scheduled(0, 1e3), "0.22", "standard deviation at r = 1; 0 for none"),
             "num_rands": Key(Whole(0, 64), "0", "r is multiplied by this many further uniforms"),
@@ -212,19 +243,21 @@ STEP_CLASSES: dict[str, Group] = {
     "vqclip.loss.Objective": Group(
         "loss = -alpha * cos(include) + beta * cos(exclude) + anchor * (z - z0)^2 + terms.",
         {
-            "alpha": Key(Scheduled(-1e6, 1e6), "1", "towards include and extras"),
-            "beta": Key(Scheduled(-1e6, 1e6), "0.5", "away from exclude"),
+            "alpha": Key(Scheduled(-1e6, 1e6), "1", "weight of the similarity to include and extras"),
+            "beta": Key(Scheduled(-1e6, 1e6), "0.5", "weight of the similarity to exclude"),
             "anchor": Key(Scheduled(0, 1e6), "0", "holds the latent near its start"),
             "distance": Key(
-                Choice(("cosine", "spherical")), "spherical", "of include and exclude; cosine if none", needed=False
+                Choice(("cosine", "spherical")), "spherical", "measure for include and exclude", needed=False
             ),
             "terms": Named(
-                Target("A term of the objective.", "terms", null="off", also=_TERM), "Further terms.", null="none"
+                Target("A term of the objective.", "terms", null="off", also=_TERM),
+                "Further terms, by name.",
+                null="none",
             ),
         },
     ),
     # One class has two names: it was the objective's own before there were others.
-    "vqclip.loss.TotalVariation": Group("The same by its older name.", _TERM, title="loss.terms.tv"),
+    "vqclip.loss.TotalVariation": Group("Total variation, by its older name.", _TERM, title="loss.terms.tv"),
     **{f"vqclip.terms.{name}": group for name, group in _TERMS.items()},
     **_OPTIMISERS,
 }
