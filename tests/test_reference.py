@@ -11,8 +11,9 @@ import torch
 import torch.nn.functional as F
 from torchvision.transforms.functional import InterpolationMode, affine, hflip
 
+from vqclip.classes import instantiate
 from vqclip.config.compose import compose
-from vqclip.config.instantiate import instantiate
+from vqclip.config.resolve import resolved
 from vqclip.guidance import Guide
 from vqclip.rng import StepRandom
 from vqclip.schedules import schedule
@@ -51,7 +52,7 @@ def original_step(generator, clip, z, include, extras, exclude, draw, r, field):
 
 @pytest.mark.parametrize("step", [0, 1, 2, 3])
 def test_reference_is_the_original_loop(make_module, generator, perceptor, step):
-    cfg = compose(["experiment=reference", f"size=[{SIZE},{SIZE}]"])
+    config = resolved(compose(["experiment=reference", f"size=[{SIZE},{SIZE}]"]))
     seed, shape = 3, generator.latent_shape(SIZE, SIZE)
     z0 = torch.sin(0.5 * StepRandom([seed], 0).normal("init", *shape))
     ours = make_module(
@@ -60,11 +61,11 @@ def test_reference_is_the_original_loop(make_module, generator, perceptor, step)
         exclude=["blurry"],
         seeds=[seed],
         z0=z0,
-        steps=cfg.steps,
-        augmentations=instantiate(cfg.augmentations),
-        noise=instantiate(cfg.noise),
-        objective=instantiate(cfg.loss),
-        lr=schedule(cfg.optimizer.lr),
+        steps=config["steps"],
+        augmentations=instantiate(config["augmentations"]),
+        noise=instantiate(config["noise"]),
+        objective=instantiate(config["loss"]),
+        lr=schedule(config["optimizer"]["lr"]),
     )
     guide = ours.guides["small"]
     quick = copy.deepcopy(guide.perceptor)

@@ -18,10 +18,10 @@ from ways import stands_break_and_rerun
 from vqclip import run
 from vqclip.checkpoints.cards import local_path
 from vqclip.checkpoints.load import load_generator, load_perceptor
+from vqclip.classes import instantiate
 from vqclip.cli import main
 from vqclip.config.check import errors_in
 from vqclip.config.compose import compose
-from vqclip.config.instantiate import instantiate
 from vqclip.config.resolve import resolved
 from vqclip.errors import UserError
 from vqclip.io.pixels import read_image
@@ -119,14 +119,14 @@ def preset(tmp_path_factory):
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_is_a_sound_config(name, preset):
-    cfg = compose(preset(name))
-    assert errors_in(resolved(cfg)) == []
-    assert list(instantiate(cfg.loss).terms)[3:] == [name]
+    config = resolved(compose(preset(name)))
+    assert errors_in(config) == []
+    assert list(instantiate(config["loss"]).terms)[3:] == [name]
 
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_reaches_the_latent(make_module, name, preset):
-    module = make_module(objective=instantiate(compose(preset(name)).loss))
+    module = make_module(objective=instantiate(resolved(compose(preset(name)))["loss"]))
     optimizer = module.configure_optimizers()
     module.optimise(0, optimizer)
     module.optimise(1, optimizer)
@@ -139,7 +139,8 @@ SHIPPED = "pkg://vqclip/embedded/denoiser.safetensors"
 @torch.no_grad()
 def test_the_denoiser_knows_a_drawing_from_noise():
     """A drawing's noisy latent comes back nearer to it, at every size; the term is small for it, not for its pieces."""
-    generator, inputs = load_generator(compose([]).checkpoints.generator), Path(__file__).parent.parent / "experiments"
+    generator = load_generator(resolved(compose([]))["checkpoints"]["generator"])
+    inputs = Path(__file__).parent.parent / "experiments"
     z = generator.encode(read_image(inputs / "editing/inputs/apple.png"))
     rng = torch.Generator().manual_seed(0)
     noise, level = torch.randn(z.shape, generator=rng), torch.tensor([0.5])
@@ -155,8 +156,8 @@ def test_the_denoiser_knows_a_drawing_from_noise():
 
 @torch.no_grad()
 def test_with_a_guidance_scale_the_denoiser_leads_to_what_is_asked_for():
-    cards = compose(["checkpoints/perceptors=[robust]"]).checkpoints
-    generator, reader = load_generator(cards.generator), load_perceptor("robust", cards.perceptors.robust)
+    cards = resolved(compose(["checkpoints/perceptors=[robust]"]))["checkpoints"]
+    generator, reader = load_generator(cards["generator"]), load_perceptor("robust", cards["perceptors"]["robust"])
     codes = generator.codebook
     noise = torch.randn(1, 16, 16, 16, generator=torch.Generator().manual_seed(0))
     latent = codes.mean(0).view(-1, 1, 1) + 8 * codes.std(0).view(-1, 1, 1) * noise
@@ -258,7 +259,7 @@ def test_what_a_term_refuses_is_told_by_the_name_that_the_config_has_for_it(tmp_
 
 
 def test_a_perceptual_anchor_is_nothing_at_the_start_and_hardly_minds_a_shift(preset, tmp_path):
-    term = instantiate(compose(preset("perceptual")).loss).terms["perceptual"]
+    term = instantiate(resolved(compose(preset("perceptual")))["loss"]).terms["perceptual"]
     picture = F.interpolate(NOISE, size=64, mode="bicubic").clamp(0, 1)
     assert torch.equal(term(view(picture, start_picture=lambda: picture)), torch.zeros(2))
     near, far = picture.roll(1, -1), 1 - picture

@@ -1,4 +1,8 @@
-"""Finds classes and functions by their dotted names, and makes objects from configs with ``_target_``."""
+"""Finds classes and functions by their dotted names, and instantiates what a config names by ``_target_``.
+
+Hydra's own ``instantiate`` resolves what it is given once more, so that a text of a stranger's record which was
+escaped to mean itself comes to life there.  Here a config is resolved once, becomes plain data, and stays that.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,7 @@ from typing import Any
 
 from vqclip.errors import UserError, closest
 
-__all__ = ["find", "make", "named"]
+__all__ = ["find", "instantiate", "named"]
 
 
 def find(target: str) -> Callable:
@@ -35,7 +39,7 @@ def find(target: str) -> Callable:
     return found
 
 
-def make(value: Any) -> Any:
+def instantiate(value: Any) -> Any:
     """The object of plain data with ``_target_``; other mappings and lists as they are, objects in them made.
 
     Args:
@@ -45,13 +49,13 @@ def make(value: Any) -> Any:
         UserError: what ``_target_`` names is not there.
     """
     if isinstance(value, list | tuple):
-        return [make(item) for item in value]
+        return [instantiate(item) for item in value]
     if not isinstance(value, Mapping):
         return value
     if "_target_" not in value:
-        return {key: make(item) for key, item in value.items()}
+        return {key: instantiate(item) for key, item in value.items()}
     keys = {"_target_", "_args_", "_partial_", "_recursive_", "_convert_"}
-    inner = make if value.get("_recursive_", True) else lambda item: item
+    inner = instantiate if value.get("_recursive_", True) else lambda item: item
     arguments = [inner(item) for item in value.get("_args_") or ()]
     keywords = {key: inner(item) for key, item in value.items() if key not in keys}
     target = named(value["_target_"])

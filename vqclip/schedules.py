@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from vqclip.classes import make
+from vqclip.classes import instantiate
 from vqclip.errors import UserError
 
 __all__ = ["SHAPES", "AnySchedule", "Points", "Schedule", "Scheduled", "ever", "negated", "sampled", "schedule"]
@@ -159,7 +159,7 @@ def _number(value: Any) -> float:
 
 def _from_mapping(value: Mapping) -> AnySchedule:
     if "_target_" in value:
-        return schedule(make(value))
+        return schedule(instantiate(value))
     if "points" in value:
         points = tuple((_number(t), _number(v)) for t, v in value["points"])
         return Points(**{**value, "points": points})

@@ -56,8 +56,9 @@ from torchvision.transforms.functional import hflip
 
 from vqclip.callbacks import Progress
 from vqclip.checkpoints.load import load_generator, load_perceptor
+from vqclip.classes import instantiate
 from vqclip.config.compose import compose
-from vqclip.config.instantiate import instantiate
+from vqclip.config.resolve import resolved
 from vqclip.guidance import Guide
 from vqclip.loggers.wandb_startup import speed_up_start
 from vqclip.models.clip import MEAN, STD, CLIPPerceptor
@@ -78,10 +79,8 @@ CONTENDERS = ("vqclip", "vqclip_bare", "original", "fork", "floor", "floor_ours"
 def networks(pair: str) -> tuple[VQGAN, CLIPPerceptor]:
     """The pair to time as a run loads it; ``official`` has the true architectures with random weights."""
     if pair == "embedded":
-        cfg = compose()
-        return load_generator(cfg.checkpoints.generator), load_perceptor(
-            "embedded", cfg.checkpoints.perceptors.embedded
-        )
+        cards = resolved(compose())["checkpoints"]
+        return load_generator(cards["generator"]), load_perceptor("embedded", cards["perceptors"]["embedded"])
     generator, perceptor = published(pair)
     perceptor.fuse_for_inference()
     return generator, perceptor
@@ -115,7 +114,7 @@ def our_module(
     generator: VQGAN, perceptor: CLIPPerceptor, size: int, crops: int, device: str, pictures: int = 1, guides: int = 1
 ) -> LatentOptimisation:
     """Our step with the reference preset's settings; ``guides`` times the same perceptor."""
-    cfg = compose(["experiment=reference", f"augmentations.crops.count={crops}"])
+    config = resolved(compose(["experiment=reference", f"augmentations.crops.count={crops}"]))
     shape = generator.latent_shape(size, size)
     with torch.no_grad():
         include, exclude = perceptor.encode_text(["a castle"]), perceptor.encode_text(["blurry"])
@@ -126,10 +125,10 @@ def our_module(
         z0=torch.sin(0.5 * StepRandom(range(pictures), 0).normal("init", *shape)),
         seeds=range(pictures),
         steps=10**6,
-        latent_kind=instantiate(cfg.latent),
-        augmentations=instantiate(cfg.augmentations),
-        noise=instantiate(cfg.noise),
-        objective=instantiate(cfg.loss),
+        latent_kind=instantiate(config["latent"]),
+        augmentations=instantiate(config["augmentations"]),
+        noise=instantiate(config["noise"]),
+        objective=instantiate(config["loss"]),
         optimizer=lambda parameters: torch.optim.AdamW(parameters, lr=0.5, weight_decay=0.1),
         lr=schedule(0.5),
     )

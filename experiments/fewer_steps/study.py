@@ -25,8 +25,8 @@ from torch import Tensor
 from torchvision.transforms.functional import to_pil_image
 from tqdm import tqdm
 
+from vqclip.classes import instantiate
 from vqclip.config.compose import compose
-from vqclip.config.instantiate import instantiate
 from vqclip.config.resolve import resolved
 from vqclip.guidance import Guide
 from vqclip.models.judge import Judge
@@ -54,7 +54,7 @@ class Scores:
 
     def __init__(self):
         self.judge = Judge.load(Path(str(resources.files("vqclip"))) / "embedded" / "judge.safetensors")
-        self.crops = instantiate(compose(REFERENCE).augmentations)
+        self.crops = instantiate(resolved(compose(REFERENCE))["augmentations"])
 
     @torch.no_grad()
     def __call__(self, images: Tensor, prompts: list[str], seeds: list[int], guide: Guide) -> Tensor:

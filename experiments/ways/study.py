@@ -24,6 +24,7 @@ from PIL import Image, ImageDraw
 from vqclip import run
 from vqclip.checkpoints.load import load_perceptor
 from vqclip.config.compose import compose
+from vqclip.config.resolve import resolved
 from vqclip.io.pixels import fit, read_image
 from vqclip.models.judge import Judge
 
@@ -38,7 +39,7 @@ class Eyes:
     """The guide and the judge, each on the whole picture: alike for all variants, whatever crops they were drawn by."""
 
     def __init__(self, base: list[str]):
-        ((name, card),) = compose(base).checkpoints.perceptors.items()
+        ((name, card),) = resolved(compose(base))["checkpoints"]["perceptors"].items()
         self.guide = load_perceptor(name, card)
         self.judge = Judge.load(Path(str(resources.files("vqclip"))) / "embedded" / "judge.safetensors")
 

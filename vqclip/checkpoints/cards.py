@@ -11,9 +11,6 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
-
-from vqclip.io.plain import plain_dict
 from vqclip.io.yaml_text import read_yaml
 from vqclip.paths import cache_dir, conf_dir
 
@@ -127,8 +124,6 @@ def cards_of(checkpoints: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
 
 
 def make_card(kind: str, name: str, content: Mapping[str, Any]) -> Card:
-    if isinstance(content, DictConfig):
-        content = plain_dict(content)
     known = {k: v for k, v in content.items() if k in CARD_KEYS and v is not None}
     if target := content.get("_target_"):
         known |= {"target": target, "arguments": arguments_of(content)}

@@ -7,18 +7,19 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from omegaconf import DictConfig
 from torch import Tensor
 
 from vqclip.checkpoints.load import load_generator
+from vqclip.classes import instantiate
 from vqclip.cli.arguments import ToolParser, whole
-from vqclip.config.instantiate import instantiate
 from vqclip.config.overrides import with_overrides
+from vqclip.config.resolve import resolved
 from vqclip.errors import UserError
 from vqclip.io.bar import bar
 from vqclip.io.interpolation import MODES, Keyframe, frames_between
@@ -37,7 +38,7 @@ class Decoder:
     """What a finished run makes of a latent.  Runs that make the same of it are equal."""
 
     generator: VQGAN
-    latent: DictConfig  #: the kind of latent
+    latent: Mapping[str, Any]  #: the kind of latent, a config with ``_target_``
     keep: MaskComposite | None
 
     def __call__(self, z: Tensor) -> Tensor:
@@ -53,20 +54,20 @@ def stops_of(folder: Path) -> tuple[list[Keyframe], dict]:
     """
     run = RunFolder(folder)
     config, report = run.config(), run.finished_report()
-    cfg = with_overrides(config, [], str(run.config_file), report)
+    config = resolved(with_overrides(config, [], str(run.config_file), report))
     latents = [run.picture(i).latent(picture["best"]["step"]) for i, picture in enumerate(report["pictures"])]
     # As a run has it; one of this process may have left it on a GPU.
-    generator = load_generator(cfg.checkpoints.generator).to("cpu").to(memory_format=torch.channels_last)
+    generator = load_generator(config["checkpoints"]["generator"]).to("cpu").to(memory_format=torch.channels_last)
     height, width = config["size"]
     for i in range(len(latents)):
         run.picture(i).require_shape(generator.latent_shape(height, width))
-    init = instantiate(cfg.init)
+    init = instantiate(config["init"])
     start = InitContext(generator, generator.latent_shape(height, width), [""], StepRandom([config["seed"]], 0), None)
     keep = init.keep(start) if hasattr(init, "keep") else None
 
-    decode = Decoder(generator, cfg.latent, keep)
+    decode = Decoder(generator, config["latent"], keep)
     size = tuple(side * generator.factor for side in latents[0].shape[1:])
-    name = cfg.checkpoints.generator.get("name") or "generator"
+    name = config["checkpoints"]["generator"].get("name") or "generator"
     facts = {"size": f"{size[0]}×{size[1]}", "generator": generator.sha256, "name": name}
     return [Keyframe(latent, decode) for latent in latents], facts
 

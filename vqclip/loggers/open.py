@@ -10,7 +10,7 @@ from typing import Any
 
 from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
 
-from vqclip.config.instantiate import instantiate
+from vqclip.classes import instantiate
 from vqclip.errors import UserError
 from vqclip.loggers.base import RunView
 

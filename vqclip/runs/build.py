@@ -17,8 +17,8 @@ from torch import Tensor
 from vqclip.checkpoints.cards import make_card
 from vqclip.checkpoints.load import load_generator, load_perceptor
 from vqclip.checkpoints.vocabulary import known_words, unknown_words
+from vqclip.classes import instantiate
 from vqclip.config.grammar import as_typed
-from vqclip.config.instantiate import instantiate
 from vqclip.config.own_classes import require_of
 from vqclip.config.targets import role_errors
 from vqclip.errors import UserError
@@ -35,7 +35,7 @@ from vqclip.schedules import schedule
 from vqclip.search import Search
 from vqclip.targets import targets_of
 
-__all__ = ["build", "made"]
+__all__ = ["build", "instantiate_part"]
 
 _log = logging.getLogger(__name__)
 
@@ -86,7 +86,7 @@ def build(plan: RunPlan) -> LatentOptimisation:
         return make(**start)
 
 
-def made(settings: Mapping[str, Any], group: str, path: str = "") -> Any:
+def instantiate_part(settings: Mapping[str, Any], group: str, path: str = "") -> Any:
     """The object of a group, or at ``path`` in it; what a function made is known only now."""
     part = instantiate(settings)
     if errors := list(role_errors(type(part), settings["_target_"], group, path or group)):
@@ -108,7 +108,7 @@ def _objective(settings: Mapping[str, Any]) -> Any:
     for name, term in (settings.get("terms") or {}).items():
         with _of_term(name):
             terms[name] = instantiate(term)
-    return made({**settings, **({"terms": terms} if terms else {})}, "loss")
+    return instantiate_part({**settings, **({"terms": terms} if terms else {})}, "loss")
 
 
 def _parts(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -117,14 +117,14 @@ def _parts(config: Mapping[str, Any]) -> dict[str, Any]:
     lr, clip = schedule(optimizer.pop("lr")), optimizer.pop("clip", None)
     return {
         "steps": config["steps"],
-        "latent_kind": made(config["latent"], "latent"),
-        "augmentations": made(config["augmentations"], "augmentations"),
-        "noise": made(config["noise"], "noise"),
+        "latent_kind": instantiate_part(config["latent"], "latent"),
+        "augmentations": instantiate_part(config["augmentations"], "augmentations"),
+        "noise": instantiate_part(config["noise"], "noise"),
         "objective": _objective(config["loss"]),
         "optimizer": instantiate({**optimizer, "lr": lr.start, "_partial_": True}),
         "lr": lr,
         "clip": clip,
-        "search": made(config["search"], "search") if config.get("search") else Search(),
+        "search": instantiate_part(config["search"], "search") if config.get("search") else Search(),
         "picture_chunk": config["memory"]["picture_chunk"],
         "crop_chunk": config["memory"]["crop_chunk"],
     }
@@ -154,7 +154,7 @@ def _start(config: Mapping[str, Any], context: InitContext) -> dict[str, Any]:
     """The latents that the run begins at, and what of a picture stays as it is."""
     settings = dict(config["init"])
     tries = settings.pop("best_of", 1)
-    init = made(settings, "init")
+    init = instantiate_part(settings, "init")
     keep = init.keep(context) if hasattr(init, "keep") else None
 
     def latents(start: InitContext) -> Tensor:

@@ -20,7 +20,7 @@ from vqclip.loggers.base import RunView
 from vqclip.loggers.open import open_loggers
 from vqclip.module import LatentOptimisation, optimisation
 from vqclip.prompts import parse
-from vqclip.runs.build import build, made
+from vqclip.runs.build import build, instantiate_part
 from vqclip.runs.checkpoint import read_checkpoint
 from vqclip.runs.endings import is_pruned
 from vqclip.runs.evaluate import judge_guided, judge_pictures
@@ -149,7 +149,10 @@ def _records(plan: RunPlan, provenance: Provenance) -> list[dict[str, Any]]:
 
 def _callbacks(plan: RunPlan) -> list[pl.Callback]:
     configured = {name: callback for name, callback in (plan.config["callbacks"] or {}).items() if callback}
-    return [*(made(one, "callbacks", f"callbacks.{name}") for name, one in configured.items()), *plan.callbacks]
+    return [
+        *(instantiate_part(one, "callbacks", f"callbacks.{name}") for name, one in configured.items()),
+        *plan.callbacks,
+    ]
 
 
 def _begin(report: Report, provenance: Provenance, trainer: pl.Trainer, loggers: Mapping[str, Logger]) -> None:

@@ -16,8 +16,8 @@ from pytorch_lightning.loggers import Logger
 from pytorch_lightning.plugins.io import CheckpointIO
 from pytorch_lightning.utilities import rank_zero_only
 
+from vqclip.classes import instantiate
 from vqclip.config.consistency import steps_within
-from vqclip.config.instantiate import instantiate
 from vqclip.config.schema import OURS
 from vqclip.errors import UserError, shown
 from vqclip.module import Networks
