@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from vqclip.cli.arguments import FLAGS, ToolParser
-from vqclip.config.targets import group_names
+from vqclip.config.choices import group_names
 from vqclip.io.files import refuse_endless
 from vqclip.paths import conf_dir
 

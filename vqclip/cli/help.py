@@ -6,8 +6,8 @@ import re
 import textwrap
 from collections.abc import Iterator, Sequence
 
+from vqclip.config.choices import choices_of, group_names
 from vqclip.config.reference import groups, rows, summary
-from vqclip.config.targets import choices_of, group_names
 from vqclip.errors import UserError, closest
 
 __all__ = ["help_page"]

@@ -1,7 +1,7 @@
 """Checks the whole config before anything heavy is loaded: every mistake at once, each as one sentence.
 
 Nothing here imports torch: ``vqclip --help``, ``--cfg job`` and a mistyped key must answer at once.  Classes of other
-packages are imported only where a config names them (:mod:`vqclip.config.targets`).
+packages are imported only where a config names them (:mod:`vqclip.config.signatures`).
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
+from vqclip.config.choices import choices_of, one_of
 from vqclip.config.consistency import contradictions
 from vqclip.config.kinds import Kind, Number, Scheduled, Whole
 from vqclip.config.names import choice_of, owners_of
 from vqclip.config.nodes import Group, Key, Named, Node, Target
 from vqclip.config.schema import CLASSES, ROOT
-from vqclip.config.targets import PASSED_ON, argument_errors, choices_of, is_for, nested_errors, one_of
+from vqclip.config.signatures import PASSED_ON, argument_errors, is_for, nested_errors
 from vqclip.config.trial_instantiation import instantiation_errors
 from vqclip.errors import UserError, closest, shown
 

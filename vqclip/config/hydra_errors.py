@@ -12,10 +12,10 @@ import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, MissingConfigException
 
+from vqclip.config.choices import choices_of, group_names, one_of
 from vqclip.config.grammar import quote
 from vqclip.config.names import example_of, key_at, owners_of, unknown_key
 from vqclip.config.own_files import broken_files
-from vqclip.config.targets import choices_of, group_names, one_of
 from vqclip.errors import closest
 from vqclip.paths import conf_dir
 

@@ -7,10 +7,11 @@ import re
 import shlex
 from collections.abc import Iterator, Sequence
 
+from vqclip.config.choices import choices_of, one_of
 from vqclip.config.kinds import Scheduled
 from vqclip.config.nodes import Group, Key, Named, Node, Target
 from vqclip.config.schema import CLASSES, ROOT
-from vqclip.config.targets import choices_of, is_for, one_of
+from vqclip.config.signatures import is_for
 
 __all__ = [
     "ASSIGNED",

@@ -61,7 +61,7 @@ class Target:
 
     Attributes:
         group: the config group, so that a message can name its choices.
-        also: keys that every class of the group has here; those in ``targets.PASSED_ON`` it is given too.
+        also: keys that every class of the group has here; those in ``signatures.PASSED_ON`` it is given too.
     """
 
     doc: str

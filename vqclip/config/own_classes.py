@@ -8,7 +8,7 @@ from typing import Any
 
 from vqclip.checkpoints.cards import CARD_KEYS, arguments_of, cards_of, key_of
 from vqclip.classes import find
-from vqclip.config.targets import argument_errors, role_errors
+from vqclip.config.signatures import argument_errors, role_errors
 from vqclip.errors import UserError
 
 __all__ = ["class_errors", "require_of", "terms_by_key"]

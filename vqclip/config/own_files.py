@@ -10,9 +10,9 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from vqclip.config.choices import group_names
 from vqclip.config.names import unknown_key
 from vqclip.config.schema import ROOT
-from vqclip.config.targets import group_names
 from vqclip.io.yaml_text import read_yaml
 from vqclip.paths import conf_dir
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from vqclip.config.choices import choices_of
 from vqclip.config.names import classes_of
 from vqclip.config.nodes import Group, Key, Named, Node, Target
 from vqclip.config.schema import ROOT
-from vqclip.config.targets import choices_of
 from vqclip.io.yaml_text import read_yaml
 from vqclip.paths import conf_dir
 

@@ -6,11 +6,11 @@ import os
 import re
 from collections.abc import Collection, Sequence
 
+from vqclip.config.choices import choices_of, one_of
 from vqclip.config.kinds import Scheduled
 from vqclip.config.names import ASSIGNED, choice_of, inside, key_at, outermost, takes_more
 from vqclip.config.nodes import Group, Key, Node, Target
 from vqclip.config.schema import ROOT
-from vqclip.config.targets import choices_of, one_of
 from vqclip.errors import UserError
 from vqclip.paths import conf_dir
 

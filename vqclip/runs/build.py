@@ -20,7 +20,7 @@ from vqclip.checkpoints.vocabulary import known_words, unknown_words
 from vqclip.classes import instantiate
 from vqclip.config.grammar import as_typed
 from vqclip.config.own_classes import require_of
-from vqclip.config.targets import role_errors
+from vqclip.config.signatures import role_errors
 from vqclip.errors import UserError
 from vqclip.guidance import Guide
 from vqclip.init import best_of

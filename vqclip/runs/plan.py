@@ -8,7 +8,7 @@ from typing import Any
 
 from vqclip.config.check import check
 from vqclip.config.resolve import identity
-from vqclip.config.targets import refusal
+from vqclip.config.signatures import refusal
 from vqclip.errors import UserError
 from vqclip.prompts import parse
 from vqclip.runs.schema import FORMAT

@@ -12,19 +12,8 @@ from typing import Any
 from vqclip.classes import find
 from vqclip.config.schema import CLASSES
 from vqclip.errors import closest, shown
-from vqclip.paths import conf_dir
 
-__all__ = [
-    "PASSED_ON",
-    "argument_errors",
-    "choices_of",
-    "group_names",
-    "is_for",
-    "nested_errors",
-    "one_of",
-    "refusal",
-    "role_errors",
-]
+__all__ = ["PASSED_ON", "argument_errors", "is_for", "nested_errors", "refusal", "role_errors"]
 
 _STEPS = "a run has as many steps as `steps` says. Try: steps=100"
 _ONE_DEVICE = "one job uses one device; more devices are more jobs. Try: -m hydra/launcher=workers seed=0,1,2"
@@ -99,33 +88,6 @@ _REFUSED = {
 
 #: Keys of ours that every class of a group is given as an argument of its own.
 PASSED_ON = ("lr", "weight")
-
-#: What vqclip gives itself when it makes one: role → names.
-_GIVEN = {"optimizer": 1, "wandb.init": 0}
-
-
-def group_names() -> list[str]:
-    """The config groups as shipped, those within others too, in the order of their names."""
-    return sorted(str(path.relative_to(conf_dir())) for path in conf_dir().rglob("*") if path.is_dir())
-
-
-def choices_of(group: str) -> list[str]:
-    """The choices of a config group as shipped."""
-    folder = conf_dir() / group.replace(".", "/")
-    return sorted(path.stem for path in folder.glob("*.yaml")) if folder.is_dir() else []
-
-
-def one_of(group: str, more: str = "", example: str = "") -> str:
-    """What may be chosen in a group and what to try, for messages.
-
-    Args:
-        more: what else may stand there.
-        example: to try, else a choice.
-    """
-    options = choices_of(group)
-    best = next((name for name in ("default", "embedded", *options) if name in options), "NAME")
-    choice = f"'+loss/terms=[{best}]'" if group == "loss.terms" else f"{group.replace('.', '/')}={best}"
-    return f"Allowed: one of {', '.join(options) or 'your own'}{more}. Try: {example or choice}"
 
 
 #: Group of the config → what its own classes' names begin with, where that is not ``vqclip.GROUP.``.
@@ -229,7 +191,7 @@ def _names_errors(
     target: str, accepted: Mapping[str, inspect.Parameter], arguments: Mapping, path: str, known: Sequence, group: str
 ) -> Iterator[str]:
     names = [p.name for p in accepted.values() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
-    given_by_us = names[: _GIVEN.get(group, 0)]
+    given_by_us = names[:1] if group == "optimizer" else []  # the parameters
     open_ended = any(p.kind is p.VAR_KEYWORD for p in accepted.values())
     for name, value in arguments.items():
         if name in OWNED.get(target, {}):

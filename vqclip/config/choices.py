@@ -1,0 +1,31 @@
+"""Lists the config groups and their choices as shipped, and says in messages what may be chosen."""
+
+from __future__ import annotations
+
+from vqclip.paths import conf_dir
+
+__all__ = ["choices_of", "group_names", "one_of"]
+
+
+def group_names() -> list[str]:
+    """The config groups as shipped, those within others too, in the order of their names."""
+    return sorted(str(path.relative_to(conf_dir())) for path in conf_dir().rglob("*") if path.is_dir())
+
+
+def choices_of(group: str) -> list[str]:
+    """The choices of a config group as shipped."""
+    folder = conf_dir() / group.replace(".", "/")
+    return sorted(path.stem for path in folder.glob("*.yaml")) if folder.is_dir() else []
+
+
+def one_of(group: str, more: str = "", example: str = "") -> str:
+    """What may be chosen in a group and what to try, for messages.
+
+    Args:
+        more: what else may stand there.
+        example: to try, else a choice.
+    """
+    options = choices_of(group)
+    best = next((name for name in ("default", "embedded", *options) if name in options), "NAME")
+    choice = f"'+loss/terms=[{best}]'" if group == "loss.terms" else f"{group.replace('.', '/')}={best}"
+    return f"Allowed: one of {', '.join(options) or 'your own'}{more}. Try: {example or choice}"
