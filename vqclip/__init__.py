@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vqclip.errors import UserError, explain_refusals
+from vqclip.machine import set_up_openmp
 from vqclip.paths import dated_folder
-from vqclip.threads import set_up_openmp
 
 if TYPE_CHECKING:
     from vqclip.runs.result import Result

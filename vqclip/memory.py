@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import ctypes
-import os
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from vqclip import machine
 from vqclip.errors import UserError
 
-__all__ = ["Chunks", "bytes_kept", "device_memory", "is_out_of_memory", "keep_freed_memory", "usable"]
+__all__ = ["Chunks", "bytes_kept", "device_memory", "existing", "is_out_of_memory", "keep_freed_memory"]
 
 
 def keep_freed_memory() -> None:
@@ -31,24 +30,15 @@ def keep_freed_memory() -> None:
 
 
 def device_memory(device: torch.device) -> int:
-    """Bytes of a GPU, or of this machine as far as its control group lets us have them."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_properties(device).total_memory
-    if sys.platform == "win32":
-        kilobytes = ctypes.c_ulonglong()
-        ctypes.windll.kernel32.GetPhysicallyInstalledSystemMemory(ctypes.byref(kilobytes))
-        return kilobytes.value * 1024
-    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    limit = Path("/sys/fs/cgroup/memory.max")
-    allowed = limit.read_text().strip() if limit.is_file() else "max"
-    return machine if allowed == "max" else min(machine, int(allowed))
+    """Bytes of a GPU, or of this machine."""
+    return torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else machine.memory()
 
 
-def usable(devices: Sequence[str] | None) -> list[str]:
-    """These devices, which are all here.
+def existing(devices: Sequence[str] | None) -> list[str]:
+    """The devices of ``memory.devices``; none where it is None.
 
     Raises:
-        UserError: one is not.
+        UserError: one is not on this machine.
     """
     for device in devices or ():
         try:

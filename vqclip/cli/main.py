@@ -229,7 +229,7 @@ def _as_in_the_sweep(cfg: DictConfig, hydra: Any) -> None:
     """The folder and the threads of the process that began the sweep: a cluster's worker has its own."""
     import torch
 
-    from vqclip.threads import job_threads
+    from vqclip.machine import job_threads
 
     if not hydra.job.chdir:
         with suppress(OSError):  # it is not there on this machine

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from vqclip import machine
 from vqclip.errors import UserError, shown
 from vqclip.prompts import parse_prompts
 from vqclip.schedules import ever, schedule
@@ -44,9 +44,7 @@ def _size(config: Mapping[str, Any]) -> Iterator[str]:
 
 def _memory(config: Mapping[str, Any]) -> Iterator[str]:
     """Where even the least that a run must hold at once is more than the machine has."""
-    have = _machine_bytes()
-    if have is None:
-        return
+    have = machine.memory()
     pixels = config["size"][0] * config["size"][1]
     entries = config["prompts"]["include"]
     pictures = config["batch_size"] * (len(entries) if isinstance(entries, list) else 1)
@@ -79,14 +77,6 @@ def _at(config: Any, key: str) -> Any:
     for part in key.split("."):
         config = config[part]
     return config
-
-
-def _machine_bytes() -> int | None:
-    """Memory of this machine; None where the system does not say."""
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):
-        return None
 
 
 def _prompts(config: Mapping[str, Any]) -> Iterator[str]:
@@ -232,7 +222,7 @@ def _monitors(config: Mapping[str, Any]) -> Iterator[str]:
     loss = config["loss"]
     known = ["loss", "score", "include", "lr", "noise", "grad_norm", "latent_norm"]
     known += ["exclude"] if parse_prompts(config["prompts"]["exclude"]) else []
-    known += [name for name in ("anchor",) if ever(schedule(loss.get(name) or 0))]
+    known += ["anchor"] if ever(schedule(loss.get("anchor") or 0)) else []
     known += [name for name, term in (loss.get("terms") or {}).items() if term]
     for name, callback in callbacks.items():
         watched = callback.get("monitor")

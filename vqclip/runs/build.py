@@ -24,7 +24,7 @@ from vqclip.config.signatures import role_errors
 from vqclip.errors import UserError
 from vqclip.guidance import Guide
 from vqclip.init import best_of
-from vqclip.memory import usable
+from vqclip.memory import existing
 from vqclip.models.vqgan import VQGAN
 from vqclip.module import LatentOptimisation, Networks
 from vqclip.prompts import parse_prompts, texts_of
@@ -72,7 +72,7 @@ def build(plan: RunPlan) -> LatentOptimisation:
         _say_what_is_not_read(name, perceptor, said)
         targets = targets_of(perceptor, include, extras, exclude, prompts)
         guides[name] = Guide(perceptor, card.get("weight", 1) / total, targets)
-    networks = Networks(generator, guides, usable(config["memory"].get("devices")))
+    networks = Networks(generator, guides, existing(config["memory"].get("devices")))
     if hasattr(parts["search"], "require_of"):
         parts["search"].require_of(networks)
     for name, term in getattr(parts["objective"], "terms", {}).items():

@@ -1,4 +1,4 @@
-"""Threads: how OpenMP waits, and how many cores a run counts on."""
+"""The machine: how OpenMP's threads wait, how many cores and how much memory a run counts on."""
 
 import os
 import subprocess
@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from vqclip import threads
+from vqclip import machine
 
 SHOW = "import vqclip, os; print(os.environ.get('OMP_WAIT_POLICY'), os.environ.get('GOMP_SPINCOUNT'))"
 
@@ -35,24 +35,35 @@ def test_an_apples_gpu_may_leave_to_the_cpu_what_it_cannot(given, shown):
 
 @pytest.mark.parametrize(("quota", "expected"), [(float("inf"), 2), (1.5, 2), (1.0, 1), (0.2, 1)])
 def test_cores_are_those_of_the_mask_and_the_quota(quota, expected, monkeypatch):
-    monkeypatch.setattr(threads, "_affinity", lambda: {0, 1})
-    monkeypatch.setattr(threads, "_quota", lambda: quota)
-    assert threads.cores() == expected
+    monkeypatch.setattr(machine, "_affinity", lambda: {0, 1})
+    monkeypatch.setattr(machine, "_quota", lambda: quota)
+    assert machine.cores() == expected
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    threads.set_up_openmp()
+    machine.set_up_openmp()
     assert os.environ.pop("OMP_NUM_THREADS", None) == (None if expected == 2 else "1")
 
 
 def test_a_job_takes_no_more_threads_than_its_machine_has_cores(monkeypatch):
-    monkeypatch.setattr(threads, "_affinity", lambda: set(range(16)))
-    monkeypatch.setattr(threads, "_quota", lambda: float("inf"))
-    assert [threads.job_threads(sweep, own=1) for sweep in (2, 64)] == [2, 16]
+    monkeypatch.setattr(machine, "_affinity", lambda: set(range(16)))
+    monkeypatch.setattr(machine, "_quota", lambda: float("inf"))
+    assert [machine.job_threads(sweep, own=1) for sweep in (2, 64)] == [2, 16]
     monkeypatch.setenv("SLURM_CPUS_PER_TASK", "4")
-    assert [threads.job_threads(sweep, own=1) for sweep in (2, 64)] == [2, 4]
-    assert threads.job_threads(8, own=8) == 8  # the user's OMP_NUM_THREADS, which a plain run obeys
+    assert [machine.job_threads(sweep, own=1) for sweep in (2, 64)] == [2, 4]
+    assert machine.job_threads(8, own=8) == 8  # the user's OMP_NUM_THREADS, which a plain run obeys
 
 
 def test_torch_never_comes_with_vqclip_itself():
     subprocess.run(
         [sys.executable, "-c", "import vqclip, sys; assert 'torch' not in sys.modules"], check=True, timeout=600
     )
+
+
+@pytest.mark.parametrize(("limit", "expected"), [("1000000\n", 10**6), ("max\n", None), (None, None)])
+def test_memory_is_the_machines_or_what_the_control_group_leaves_of_it(limit, expected, monkeypatch):
+    def read(path):
+        if limit is None:
+            raise FileNotFoundError(path)
+        return limit
+
+    monkeypatch.setattr(machine.Path, "read_text", read)
+    assert machine.memory() == (expected or os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))

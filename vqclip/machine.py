@@ -1,12 +1,14 @@
-"""Threads: how many a run may have, and how they wait for each other.  Nothing here imports torch."""
+"""What this process may use of its machine: cores, threads and memory.  Nothing here imports torch."""
 
 from __future__ import annotations
 
+import ctypes
 import math
 import os
+import sys
 from pathlib import Path
 
-__all__ = ["cores", "job_threads", "set_up_openmp"]
+__all__ = ["cores", "job_threads", "memory", "set_up_openmp"]
 
 #: Variables by which a user says how OpenMP's threads wait.
 _WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
@@ -38,6 +40,19 @@ def job_threads(sweep: int, own: int) -> int:
         own: threads that this process has begun with.
     """
     return min(sweep, max(own, cores()))
+
+
+def memory() -> int:
+    """Bytes of memory: the machine's, or fewer where the control group says so."""
+    if sys.platform == "win32":
+        kilobytes = ctypes.c_ulonglong()
+        ctypes.windll.kernel32.GetPhysicallyInstalledSystemMemory(ctypes.byref(kilobytes))
+        return kilobytes.value * 1024
+    installed = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    try:
+        return min(installed, int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    except (OSError, ValueError):  # no control group; "max"
+        return installed
 
 
 def _affinity() -> set[int]:
