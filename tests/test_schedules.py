@@ -1,6 +1,6 @@
 import pytest
 
-from vqclip.schedules import ever, negated, schedule
+from vqclip.schedules import ever_nonzero, negated, schedule
 
 
 def test_a_number_is_constant():
@@ -26,7 +26,7 @@ def test_schedules_of_points_steps_exponentials_and_warm_up():
     warm = schedule({"start": 2, "end": 2, "warmup": 0.5})
     assert [warm(t) for t in (0, 0.25, 0.5, 1)] == [0, 1, 2, 2]
     assert negated(points)(0.6) == pytest.approx(-3)
-    assert ever(schedule({"points": [[0, 0], [0.5, 1], [1, 0]]})) and not ever(schedule(0))
+    assert ever_nonzero(schedule({"points": [[0, 0], [0.5, 1], [1, 0]]})) and not ever_nonzero(schedule(0))
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from vqclip.errors import UserError
 from vqclip.protocols import CropView, Term, View
-from vqclip.schedules import ever, negated, schedule
+from vqclip.schedules import ever_nonzero, negated, schedule
 from vqclip.targets import gated
 from vqclip.terms import TotalVariation  # by this module's name in older records
 
@@ -134,7 +134,7 @@ class Objective:
 
     def _counts(self, name: str) -> bool:
         # A schedule that passes through 0 keeps its term: a run has the same columns in every row.
-        return name in ("include", "exclude") or ever(self.weights[name])
+        return name in ("include", "exclude") or ever_nonzero(self.weights[name])
 
     def total(self, terms: Mapping[str, Tensor], progress: float) -> Tensor:
         """The weighted sum of ``terms``, [B]."""

@@ -36,7 +36,7 @@ from vqclip.io.files import refuse_endless
 from vqclip.io.images import open_picture
 from vqclip.io.regions import Region, equal_regions, parse_region
 from vqclip.io.yaml_text import read_yaml
-from vqclip.schedules import AnySchedule, ever, schedule
+from vqclip.schedules import AnySchedule, ever_nonzero, schedule
 
 __all__ = ["NUMBER", "SEVERAL", "Prompt", "expand_files", "parse", "parse_prompts", "parse_templates", "texts_of"]
 
@@ -230,7 +230,7 @@ def _weight(value: Any) -> float | AnySchedule:
             numbers = [made(i / 20) for i in range(21)]
         except (TypeError, ValueError, KeyError, IndexError, OverflowError, ZeroDivisionError) as error:
             raise ValueError(f"its weight is no schedule: {error}. One is {{points: [[0, 1], [.5, 0]]}}") from None
-        if not all(map(math.isfinite, numbers)) or not ever(made):
+        if not all(map(math.isfinite, numbers)) or not ever_nonzero(made):
             raise ValueError("its weight is 0 all the time, or no finite number")
         return made
     if isinstance(value, bool) or not isinstance(value, int | float) or not _is_finite(value) or value == 0:

@@ -19,10 +19,7 @@ from typing import Any
 from vqclip.classes import instantiate
 from vqclip.errors import UserError
 
-__all__ = ["SHAPES", "AnySchedule", "Points", "Schedule", "Scheduled", "ever", "negated", "sampled", "schedule"]
-
-#: What every schedule is: from progress t in [0,1] to a number.
-Scheduled = Callable[[float], float]
+__all__ = ["SHAPES", "AnySchedule", "Points", "Schedule", "ever_nonzero", "negated", "sampled", "schedule"]
 
 #: From t in [0,1] to how much of the way from one value to the next is done.  Exponential: a constant ratio.
 SHAPES = {
@@ -178,8 +175,9 @@ def negated(value: AnySchedule) -> AnySchedule:
     )
 
 
-def ever(value: AnySchedule) -> bool:
-    """Whether it is other than 0 at some time of a run."""
+def ever_nonzero(value: float | Mapping | Callable[[float], float]) -> bool:
+    """Whether a number or schedule is other than 0 at some time of a run."""
+    value = schedule(value)
     if isinstance(value, Points):
         return any(v for _, v in value.points)
     return bool(value.start or value.end) or (isinstance(value, _Own) and any(value(i / 100) for i in range(101)))

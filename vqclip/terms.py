@@ -19,7 +19,7 @@ from vqclip.errors import UserError
 from vqclip.io.pixels import rgb
 from vqclip.io.regions import box_of, largest_first
 from vqclip.protocols import View
-from vqclip.schedules import ever, schedule
+from vqclip.schedules import ever_nonzero, schedule
 
 if TYPE_CHECKING:
     from vqclip.models.denoiser import Denoiser
@@ -273,7 +273,7 @@ class Denoised:
                 f"{channels}. Try: checkpoints=embedded"
             )
         readers = [getattr(guide.perceptor, "sha256", None) for guide in networks.guides.values()]
-        if ever(self.guidance_scale) and self.denoiser.reader not in readers:
+        if ever_nonzero(self.guidance_scale) and self.denoiser.reader not in readers:
             raise UserError(
                 "guidance_scale: its denoiser knows texts by the vectors of another perceptor than "
                 f"{', '.join(networks.guides)}. Try: 'checkpoints/perceptors=[robust]'"

@@ -9,7 +9,7 @@ from typing import Any
 from vqclip import machine
 from vqclip.errors import UserError, shown
 from vqclip.prompts import parse_prompts
-from vqclip.schedules import ever, schedule
+from vqclip.schedules import ever_nonzero
 
 __all__ = ["contradictions", "steps_within"]
 
@@ -222,7 +222,7 @@ def _monitors(config: Mapping[str, Any]) -> Iterator[str]:
     loss = config["loss"]
     known = ["loss", "score", "include", "lr", "noise", "grad_norm", "latent_norm"]
     known += ["exclude"] if parse_prompts(config["prompts"]["exclude"]) else []
-    known += ["anchor"] if ever(schedule(loss.get("anchor") or 0)) else []
+    known += ["anchor"] if ever_nonzero(loss.get("anchor") or 0) else []
     known += [name for name, term in (loss.get("terms") or {}).items() if term]
     for name, callback in callbacks.items():
         watched = callback.get("monitor")

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vqclip.prompts import parse_prompts
-from vqclip.schedules import ever, schedule
+from vqclip.schedules import ever_nonzero
 from vqclip.sweeps.jobs import Job
 
 __all__ = ["inert_keys", "inert_warnings"]
@@ -20,10 +20,10 @@ def inert_keys(config: Mapping[str, Any]) -> dict[str, str]:
     loss, noise, prompts, optimizer, init = (
         config.get(group) or {} for group in ("loss", "noise", "prompts", "optimizer", "init")
     )
-    extras, exclude = _has_text(prompts.get("extras")), _has_text(prompts.get("exclude"))
-    beta, anchor = (_ever(loss.get(name, 0)) for name in ("beta", "anchor"))
+    extras, exclude = parse_prompts(prompts.get("extras")), parse_prompts(prompts.get("exclude"))
+    beta, anchor = (ever_nonzero(loss.get(name, 0)) for name in ("beta", "anchor"))
     found = {"snapshot_every": "the latent goes the same way, only other steps of it are kept"}
-    if not _ever(noise.get("factor", 0)):
+    if not ever_nonzero(noise.get("factor", 0)):
         found["noise.num_rands"] = "noise.factor is 0"
     if init.get("mask") is None and init.get("ground") is None:
         found["init.feather"] = "init.mask and init.ground are null"
@@ -59,12 +59,3 @@ def inert_warnings(jobs: Sequence[Job]) -> list[str]:
             where = "" if len(reasons) == len(jobs) else f" in {len(reasons)} of {len(jobs)} jobs"
             lines.append(f"{key} cannot change the picture{where}: {'; '.join(dict.fromkeys(reasons))}")
     return lines
-
-
-def _has_text(value: Any) -> bool:
-    return bool(parse_prompts(value))
-
-
-def _ever(weight: Any) -> bool:
-    """Whether a number or schedule is ever other than 0."""
-    return ever(schedule(weight))
