@@ -69,11 +69,11 @@ def run(
     from vqclip.config.compose import compose
     from vqclip.runs.arguments import as_callbacks, as_folder, as_overrides
     from vqclip.runs.execute import execute
-    from vqclip.runs.resume import asked, resume
+    from vqclip.runs.resume import resume, run_to_resume
 
     keys |= {} if overwrite is False else {"overwrite": overwrite}
     words, callbacks = as_overrides(prompt, overrides, keys), as_callbacks(callbacks)
-    if found := asked(words):
+    if found := run_to_resume(words):
         return resume(*found, callbacks=callbacks) or load(found[0])
     place = as_folder("folder", dated_folder("outputs") if folder is None else folder)
     directory = None if config_dir is None else str(as_folder("config_dir", config_dir, there=True))

@@ -122,9 +122,9 @@ def _at_once(command: Command) -> str:
 def _asked_to_resume(command: Command) -> tuple[Path, list[str]] | None:
     if not any(word.startswith("resume=") for word in command.overrides):
         return None
-    from vqclip.runs.resume import asked
+    from vqclip.runs.resume import run_to_resume
 
-    return asked(command.words)
+    return run_to_resume(command.words)
 
 
 def _resume(run: Path, overrides: Sequence[str]) -> int:

@@ -37,8 +37,8 @@ def as_text(word: str) -> str:
             raise UserError(f"{text}: not in UTF-8. Allowed: words and prompts in UTF-8. Try: LC_ALL=C.UTF-8") from None
 
 
-class _Told(io.FileIO):
-    """Where what is only told goes: progress, notes; nowhere, once nobody can hear it."""
+class _Stderr(io.FileIO):
+    """stderr, whose errors end nothing: what is written to a full disk or a closed pipe is dropped."""
 
     def write(self, data: Any) -> int:
         try:
@@ -48,7 +48,7 @@ class _Told(io.FileIO):
 
 
 def set_up_streams() -> None:
-    """Nothing in the place of a stream that was closed; of one that has no é its escape; stderr that cannot fail."""
+    """The null device for a closed stream; backslash escapes where the encoding lacks a letter; :class:`_Stderr`."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         stream = getattr(sys, name)
         if stream is None:  # the lowest free number is its own: no file that is opened later gets what is printed
@@ -57,5 +57,5 @@ def set_up_streams() -> None:
             with suppress(OSError):  # what is no stream any more cannot be set up
                 stream.reconfigure(errors="backslashreplace")
     if sys.stderr is sys.__stderr__:
-        told = io.BufferedWriter(_Told(2, "w", closefd=False))
-        sys.stderr = io.TextIOWrapper(told, sys.stderr.encoding, "backslashreplace", line_buffering=True)
+        buffer = io.BufferedWriter(_Stderr(2, "w", closefd=False))
+        sys.stderr = io.TextIOWrapper(buffer, sys.stderr.encoding, "backslashreplace", line_buffering=True)

@@ -15,7 +15,7 @@ __all__ = ["POINTS", "curves_of"]
 POINTS = 80
 
 
-def curves_of(picture: Picture, points: int = POINTS) -> dict[str, list[Any]]:
+def curves_of(picture: Picture, points: int) -> dict[str, list[Any]]:
     """Columns of a run's metrics.csv for one of its pictures, thinned to ``points`` rows; the first and the last stay.
 
     A run of several pictures has a column for each; the picture's own is taken where there is one.  A number that is

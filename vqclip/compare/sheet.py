@@ -23,7 +23,7 @@ Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 INK, FAINT, PAPER, GAP = "#1c1c1c", "#707070", "#ffffff", "#f3dcdc"
 
 
-def draw_sheet(pictures: Sequence[Picture], keys: Sequence[str], folders: Sequence[Path] = ()) -> bytes:
+def draw_sheet(pictures: Sequence[Picture], keys: Sequence[str], folders: Sequence[Path]) -> bytes:
     """The contact sheet as PNG; over the pictures and in the file's own text: prompt, seed, steps and folder."""
     # A large sheet is looked at from further away: smaller pictures, larger letters.
     side, text = (256, 15) if len(pictures) <= 16 else (192, 17) if len(pictures) <= 48 else (160, 21)

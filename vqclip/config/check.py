@@ -100,15 +100,11 @@ def _are_numbers_of(kind: Kind, values: list[Any]) -> bool:
 
 def _not_a_mapping(value: Any, node: Group | Named | Target, path: str) -> str:
     what = "null chooses nothing" if value is None else f"{_kind_of(value)}, where keys belong"
-    keys = f"Allowed: keys: {', '.join(_names(node)) or 'NAME: {…}'}."
+    keys = f"Allowed: keys: {', '.join(node.keys if isinstance(node, Group) else ()) or 'NAME: {…}'}."
     if isinstance(node, Group) and node.null and value is not None:  # elsewhere its keys stand in the config
         example = ", ".join(f"{name}: {key.example}" for name, key in node.keys.items() if isinstance(key, Key))
         keys += f" Try: {shlex.quote(f'{path}={{{example}}}')}"
     return f"{path}={shown(value)}: {what}. {one_of(path) if choices_of(path) else keys}"
-
-
-def _names(node: Node) -> list[str]:
-    return list(node.keys) if isinstance(node, Group) else []
 
 
 def _group_mistakes(value: Mapping, group: Group, path: str, skip: frozenset[str] = frozenset()) -> Iterator[str]:
@@ -120,12 +116,12 @@ def _group_mistakes(value: Mapping, group: Group, path: str, skip: frozenset[str
             yield _missing(node, f"{dot}{name}")
     added = {str(name): item for name, item in value.items() if name not in group.keys and name not in skip}
     if not group.others:
-        yield from (unknown(f"{dot}{name}", name, list(group.keys), path) for name in added)
+        yield from (_unknown(f"{dot}{name}", name, list(group.keys), path) for name in added)
     elif group.others != "*" and added:
         yield from argument_errors(group.others, added, path, list(group.keys))
 
 
-def unknown(key: str, name: str, known: list[str], where: str = "") -> str:
+def _unknown(key: str, name: str, known: list[str], where: str) -> str:
     """That there is no such key, with the nearest one, else with those that there are."""
     if owners := " or ".join(owners_of(key)):
         return (

@@ -28,7 +28,7 @@ def with_overrides(
     config: Mapping[str, Any],
     overrides: Sequence[str],
     what: str,
-    made_with: Mapping[str, Any] | None = None,
+    made_with: Mapping[str, Any],
 ) -> DictConfig:
     """``config``, plain data from anywhere, changed by overrides that the user typed.
 
@@ -50,7 +50,7 @@ def with_overrides(
     trusted = set()
     for override in sorted(parsed, key=lambda o: not _is_group(o.key_or_group)):
         trusted.add(_apply(cfg, override, config, what))
-    if errors := record_errors(config, trusted, what, made_with or {}):
+    if errors := record_errors(config, trusted, what, made_with):
         raise UserError("\n".join(errors))
     return cfg
 

@@ -53,7 +53,7 @@ _PROMPTS = ("include", "exclude", "extras")
 
 
 def as_data(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A record without what is none of its business: Hydra's own part, and who is trusted."""
+    """A record's config without Hydra's part, ``trust``, and every path but ``output_dir``."""
     kept = {key: value for key, value in config.items() if key not in ("hydra", "trust")}
     paths = kept.get("paths")
     if isinstance(paths, Mapping):

@@ -44,7 +44,7 @@ def append(path: Path, text: str) -> None:
 
 @contextmanager
 def _naming(path: Path) -> Iterator[None]:
-    """What the system refuses is of this file: it names none where the disk is full."""
+    """Name ``path`` in every OSError within: the system names no file where the disk is full."""
     try:
         yield
     except OSError as error:

@@ -28,7 +28,7 @@ __all__ = ["Prior"]
 class _Film(nn.Module):
     """A residual pair of convolutions, scaled and shifted by a condition."""
 
-    def __init__(self, width: int, condition: int, kernel: int = 3):
+    def __init__(self, width: int, condition: int, kernel: int):
         super().__init__()
         self.first = nn.Conv2d(width, width, kernel, padding=kernel // 2)
         self.second = nn.Conv2d(width, width, kernel, padding=kernel // 2)

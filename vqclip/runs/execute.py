@@ -25,7 +25,7 @@ from vqclip.runs.checkpoint import read_checkpoint
 from vqclip.runs.endings import is_pruned
 from vqclip.runs.evaluate import judge_guided, judge_pictures
 from vqclip.runs.folder import RunFolder
-from vqclip.runs.overwrite import clean_up, make_room
+from vqclip.runs.overwrite import clean_up, refuse_overwrite
 from vqclip.runs.plan import RunPlan
 from vqclip.runs.provenance import Provenance
 from vqclip.runs.recorder import Recorder
@@ -81,7 +81,9 @@ def execute(
     with quiet_lightning(), one_process(), Signals() as signals, clean_up(run, plan), run.open():
         past = _past(run) if resume else None
         if past is None:
-            make_room(run, bool(config.get("overwrite")))
+            if not config.get("overwrite"):
+                refuse_overwrite(run)
+            run.rollback()  # to nothing
         with threads(past.report["machine"]["threads"] if past else None):
             return _execute(plan, run, past, signals)
 

@@ -12,7 +12,7 @@ from vqclip.runs.folder import RunFolder
 from vqclip.runs.plan import RunPlan
 from vqclip.runs.status import DIVERGED, RunError
 
-__all__ = ["clean_up", "make_room", "refuse_overwrite"]
+__all__ = ["clean_up", "refuse_overwrite"]
 
 
 def refuse_overwrite(run: RunFolder) -> None:
@@ -27,17 +27,6 @@ def refuse_overwrite(run: RunFolder) -> None:
             f"{run}: a run is in it already ({status or 'its run.json is missing'}), and it is kept. "
             f"Allowed: another folder, or {run.resume_command}. To start over in it: overwrite=true"
         )
-
-
-def make_room(run: RunFolder, overwrite: bool) -> None:
-    """Take away what an earlier run left.
-
-    Raises:
-        UserError: it has pictures, and ``overwrite`` is not said.
-    """
-    if not overwrite:
-        refuse_overwrite(run)
-    run.rollback()
 
 
 @contextmanager

@@ -36,7 +36,7 @@ class Report:
         seconds: of the sittings before.
     """
 
-    def __init__(self, run: RunFolder, first: Mapping[str, Any], seconds: float = 0.0):
+    def __init__(self, run: RunFolder, first: Mapping[str, Any], seconds: float):
         self.run, self.content = run, dict(first)
         self._began = time.perf_counter() - seconds
 
@@ -65,9 +65,7 @@ def first_report(plan: RunPlan, past: Mapping[str, Any], resumed_at: int | None)
 
 
 @contextmanager
-def keep_report(
-    run: RunFolder, plan: RunPlan, past: Mapping[str, Any], resumed_at: int | None = None
-) -> Iterator[Report]:
+def keep_report(run: RunFolder, plan: RunPlan, past: Mapping[str, Any], resumed_at: int | None) -> Iterator[Report]:
     """The report of a run that begins or goes on; whatever ends it is written there.
 
     Raises:

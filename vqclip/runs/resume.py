@@ -25,13 +25,13 @@ from vqclip.runs.status import DIVERGED, FINISHED
 if TYPE_CHECKING:
     from vqclip.runs.result import Result
 
-__all__ = ["LIMITS", "asked", "prepare", "resume"]
+__all__ = ["LIMITS", "prepare", "resume", "run_to_resume"]
 
 #: What ends a run before its steps are done; another one, or null, takes it further.
 LIMITS = ("trainer.max_time", "trainer.limit_train_batches")
 
 
-def asked(overrides: Sequence[str]) -> tuple[Path, list[str]] | None:
+def run_to_resume(overrides: Sequence[str]) -> tuple[Path, list[str]] | None:
     """The run folder and the other overrides, where one of ``overrides`` is ``resume=RUN``; else None."""
     runs = [word.partition("=")[2] for word in overrides if word.startswith("resume=")]
     if not runs or runs == ["null"]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +13,7 @@ from vqclip.config.resolve import identity
 from vqclip.runs.folder import RunFolder
 from vqclip.runs.status import WITH_PICTURES
 
-__all__ = ["Job", "group_name", "in_batches", "is_done", "job_folders", "numbered_folders", "read_report"]
+__all__ = ["Job", "group_name", "is_done", "job_folders", "numbered_folders", "read_report"]
 
 
 @dataclass(frozen=True)
@@ -59,12 +59,6 @@ def read_report(folder: Path) -> dict[str, Any]:
     """``run.json`` of a job's folder: empty where there is none, one that says so where it is damaged."""
     run = RunFolder(folder)
     return run.try_report() if run.report_file.exists() else {}
-
-
-def in_batches(commands: list, size: int | None) -> Iterator[tuple[list, int]]:
-    size = size or max(1, len(commands))
-    for start in range(0, len(commands), size):
-        yield commands[start : start + size], start
 
 
 def group_name(folder: Path) -> str:

@@ -15,7 +15,7 @@ from hydra.plugins.launcher import Launcher
 from vqclip.config.grammar import quote
 from vqclip.errors import NO_ROOM, UserError
 from vqclip.runs.status import INTERRUPTED, RUNNING
-from vqclip.sweeps.jobs import Job, in_batches, read_report
+from vqclip.sweeps.jobs import Job, read_report
 from vqclip.sweeps.progress import watched
 
 __all__ = ["launch"]
@@ -40,12 +40,12 @@ def launch(
             shutil.rmtree(place, ignore_errors=True)
     # In this process one job follows another in any case, and in one go the configs of all would be kept.
     here = isinstance(launcher, BasicLauncher)
-    size = 1 if here else size
-    before = [read_report(place) for place in places]
-    for batch, start in in_batches(_commands(jobs, places, group, here), size):
+    size = 1 if here else size or max(1, len(jobs))
+    commands, before = _commands(jobs, places, group, here), [read_report(place) for place in places]
+    for start in range(0, len(commands), size):
         try:
             with watched(lambda: _state(places)) if _is_silent(launcher) else nullcontext():
-                done = launcher.launch(batch, initial_job_idx=start)
+                done = launcher.launch(commands[start : start + size], initial_job_idx=start)
         except UserError:
             raise
         except Exception as error:

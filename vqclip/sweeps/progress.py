@@ -15,7 +15,7 @@ __all__ = ["counted", "time_left", "watched"]
 
 T = TypeVar("T")
 
-#: Seconds between two words about the same thing: where the line changes in place, and in a log.
+#: Seconds between two lines of progress: in a terminal, where the line is overwritten, and in a log.
 _LIVE, _LOG = 0.5, 10.0
 
 
