@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,20 @@ __all__ = ["rerun"]
 
 #: Files of a run that are the same whenever the run is.
 _KINDS = ("*.png", "latents.safetensors", "metrics.csv", "*.mp4")
+_NOT_REPRODUCED, _DIFFERS = "not reproduced", "differs"
 #: What is said of latents that are the same as far as both files have them.
 _OTHER_STEPS = "the same latents, of other steps"
+#: Keys of a record that say how far a run was to go.
+_LENGTH = {f"config.{key}" for key in ("steps", *LIMITS)}
+
+
+@dataclass(frozen=True)
+class _Difference:
+    """How a file differs from the one reproduced."""
+
+    name: str  #: of the file, in the run folder
+    text: str
+    record: tuple[str, ...] = ()  #: of a picture with the same pixels, the keys of its record that differ
 
 
 def rerun(source: Path, overrides: Sequence[str] = (), folder: Path | None = None) -> tuple[list[str], bool]:
@@ -70,16 +82,10 @@ def _verdict(
     source: Path, folder: Path, made_with: Mapping[str, Any], now: Mapping[str, Any], asked: Sequence[tuple]
 ) -> tuple[list[str], bool]:
     """What differs between the two, and why."""
-    lines, same = [f"reproduced in {folder}"], True
-    for name, one, other in _pairs(source, folder):
-        difference = _compare(one, other)
-        same &= not difference
-        if difference:
-            lines.append(f"  {name}: {difference}")
-    for name in _lost(source, made_with):
-        lines.append(f"  {name}: in run.json, but not in the folder any more")
-        same = False
-    if same:
+    found = [difference for pair in _pairs(source, folder) if (difference := _compare(*pair))]
+    lost = [_Difference(name, "in run.json, but not in the folder any more") for name in _lost(source, made_with)]
+    lines = [f"reproduced in {folder}", *(f"  {one.name}: {one.text}" for one in found + lost)]
+    if not found and not lost:
         return [*lines, "same bytes"], True
     lines += [f"  asked for: {key} {_short(before)} → {_short(after)}" for key, before, after in asked]
     causes = [
@@ -88,24 +94,26 @@ def _verdict(
         if kind in made_with
         for name, before, after in differences(made_with[kind], now[kind])
     ]
-    if not causes and all(map(_further(made_with.get("resumed", ())).fullmatch, lines[1:])):
+    ends = made_with.get("resumed", ())
+    if not causes and not asked and not lost and all(_is_of_more_steps(one, ends) for one in found):
         causes = ["  all pixels agree: the run was given more steps after these pictures"]
     elif not causes and not asked:
         causes = ["  versions, machine, weights and inputs agree; the difference is not in the record"]
     return [*lines, *causes, "not the same bytes"], False
 
 
-def _further(ends: Sequence[int]) -> re.Pattern[str]:
-    """What is said of files whose run was taken further than was asked for at first.
+def _is_of_more_steps(difference: _Difference, ends: Sequence[int]) -> bool:
+    """Whether a file differs only because its run was taken further than was asked for at first.
 
     Args:
         ends: the steps at which it had ended: there it made pictures that a run in one go does not make.
     """
-    further = "|".join(re.escape(f"config.{key}") for key in ("steps", *LIMITS))
-    record = rf".* another record \((({further})(, )?)+\)"
-    at_ends = [rf".*/{step:06d}\.png: not reproduced" for step in ends]
-    with_them = [r".*/timelapse\.mp4: differs", f".*: {_OTHER_STEPS}"] if ends else []
-    return re.compile("|".join([record, *at_ends, *with_them]))
+    if difference.record:
+        return _LENGTH.issuperset(difference.record)
+    path, text = Path(difference.name), difference.text
+    if text == _NOT_REPRODUCED:
+        return path.suffix == ".png" and path.stem.isdecimal() and int(path.stem) in ends
+    return bool(ends) and (text == _OTHER_STEPS or (text == _DIFFERS and path.name == "timelapse.mp4"))
 
 
 def _config_of_picture(path: Path, folder: Path) -> tuple[dict[str, Any], dict[str, Any], int]:
@@ -159,40 +167,44 @@ def _is_own(path: Path, source: Path) -> bool:
     return "wandb" not in path.relative_to(source).parts and not path.is_symlink()
 
 
-def _compare(one: Path, other: Path) -> str:
-    """How two files differ; empty where they do not."""
+def _compare(name: str, one: Path, other: Path) -> _Difference | None:
+    """How two files differ; None where they do not."""
     try:
         if not other.exists():
-            return "not reproduced"
+            return _Difference(name, _NOT_REPRODUCED)
         refuse_endless(one)
-        return "" if one.read_bytes() == other.read_bytes() else _describe(one, other)
+        if one.read_bytes() == other.read_bytes():
+            return None
+        if one.suffix == ".png":
+            return _Difference(name, *_between_pictures(one, other))
+        return _Difference(name, _between_latents(one, other) if one.suffix == ".safetensors" else _DIFFERS)
     except Exception as error:  # the old file may be anything at all
-        return f"damaged, it cannot be compared ({error})"
+        return _Difference(name, f"damaged, it cannot be compared ({error})")
 
 
-def _describe(one: Path, other: Path) -> str:
-    """What of two files with different bytes differs."""
-    if one.suffix == ".png":
-        import numpy as np
-        from PIL import Image
+def _between_pictures(one: Path, other: Path) -> tuple[str, tuple[str, ...]]:
+    """What differs, and where the pixels do not, the keys of the record that do."""
+    import numpy as np
+    from PIL import Image
 
-        a, b = (np.asarray(Image.open(path).convert("RGB"), dtype=np.int16) for path in (one, other))
-        if a.shape != b.shape:
-            return f"another size, {a.shape[1]}×{a.shape[0]} → {b.shape[1]}×{b.shape[0]} pixels"
-        if (a == b).all():
-            keys = [key for key, *_ in differences(read_record(one), read_record(other))]
-            return f"same pixels, another record ({', '.join(keys)})" if keys else "same pixels, packed differently"
-        apart = abs(a - b)
-        return f"pixels differ by {apart.mean():.3g} on average, {apart.max()} at most, of 255"
-    if one.suffix == ".safetensors":
-        from safetensors.torch import load_file
+    a, b = (np.asarray(Image.open(path).convert("RGB"), dtype=np.int16) for path in (one, other))
+    if a.shape != b.shape:
+        return f"another size, {a.shape[1]}×{a.shape[0]} → {b.shape[1]}×{b.shape[0]} pixels", ()
+    if (a == b).all():
+        keys = tuple(key for key, *_ in differences(read_record(one), read_record(other)))
+        return f"same pixels, another record ({', '.join(keys)})" if keys else "same pixels, packed differently", keys
+    apart = abs(a - b)
+    return f"pixels differ by {apart.mean():.3g} on average, {apart.max()} at most, of 255", ()
 
-        a, b = load_file(one), load_file(other)
-        apart = [(a[key] - b[key]).abs().max().item() for key in a if key in b and a[key].shape == b[key].shape]
-        if not apart:
-            return "latents of another size, or of other steps"
-        return f"latents differ by {max(apart):.3g} at most" if max(apart) else _OTHER_STEPS
-    return "differs"
+
+def _between_latents(one: Path, other: Path) -> str:
+    from safetensors.torch import load_file
+
+    a, b = load_file(one), load_file(other)
+    apart = [(a[key] - b[key]).abs().max().item() for key in a if key in b and a[key].shape == b[key].shape]
+    if not apart:
+        return "latents of another size, or of other steps"
+    return f"latents differ by {max(apart):.3g} at most" if max(apart) else _OTHER_STEPS
 
 
 def _short(value: Any) -> str:
