@@ -31,15 +31,14 @@ def _errors(kind: str, key: str, card: Mapping[str, Any]) -> Iterator[str]:
     except LookupError as error:
         yield f"{key}._target_={target}: {error}"
         return
-    reads_itself = "path" in _parameters(found)
-    arguments = arguments_of(card) | ({"path": card["path"]} if reads_itself and card.get("path") else {})
-    reads_shapes = hasattr(found, "arguments_from") and (card.get("path") or card.get("urls"))
-    fetched = ["path"] if card.get("urls") else []
+    has_file = bool(card.get("path") or card.get("urls"))
+    arguments = arguments_of(card)
+    if has_file and "path" in _parameters(found):  # it reads the file itself, once that is here
+        arguments |= {"path": card.get("path")}
+    reads_shapes = has_file and hasattr(found, "arguments_from")
     if reads_shapes:
         yield from role_errors(found, target, kind, key)
-    for error in argument_errors(target, arguments, key, fetched, group="" if reads_shapes else kind):
-        if not (fetched and error.startswith(f"{key}.path: missing")):
-            yield error
+    yield from argument_errors(target, arguments, key, [], group="" if reads_shapes else kind)
     for word in sorted(set(_parameters(found)) & CARD_KEYS - {"path"}):
         yield f"{key}.{word}: the card's own word, which {target} cannot take as an argument. Try: another name for it"
 

@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 from vqclip.config.choices import group_names
 from vqclip.config.names import unknown_key
 from vqclip.config.schema import ROOT
-from vqclip.io.yaml_text import read_yaml
+from vqclip.io.yaml_text import TooManyValues, read_yaml
 from vqclip.paths import conf_dir
 
 __all__ = ["broken_files", "endless_files", "misplaced_keys"]
@@ -34,11 +34,10 @@ def endless_files(config_dir: str) -> Iterator[str]:
                     yield f"{path}: no file. Allowed: KEY: VALUE, line by line. Try: ls -l {shlex.quote(str(path))}"
                 elif path.is_file() and "&" in (text := path.read_text(encoding="utf-8")):
                     read_yaml(text)
-            except (OSError, UnicodeDecodeError):
+            except TooManyValues as error:
+                yield f"{path}: {error}. Allowed: KEY: VALUE, line by line, each value once"
+            except (OSError, ValueError):
                 continue  # Hydra says so where the file is chosen
-            except ValueError as error:
-                if "aliases" in str(error):
-                    yield f"{path}: {error}. Allowed: KEY: VALUE, line by line, each value once"
 
 
 def broken_files(config_dir: str | None) -> Iterator[str]:

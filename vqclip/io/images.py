@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
 
-__all__ = ["open_picture", "pixels", "png_bytes", "read_record"]
+__all__ = ["PictureError", "open_picture", "pixels", "png_bytes", "read_record"]
 
 #: Keyword of the PNG text chunk that holds the record.
 RECORD_KEY = "vqclip"
@@ -39,17 +39,25 @@ def png_bytes(image: Tensor, record: dict | None) -> bytes:
     return out.getvalue()
 
 
+class PictureError(ValueError):
+    """A picture cannot be read.  Its text is the rest of the sentence "Allowed: …", with the file and the reason."""
+
+    def __init__(self, path: object, reason: str):
+        super().__init__(f"the path of a picture file; {path}: {reason}")
+        self.reason = reason
+
+
 def open_picture(path: str | Path) -> Image:
     """A picture file of any format and mode → 8-bit RGBA, upright; of an animation the first frame.
 
     Raises:
-        ValueError: it cannot be read, with the reason.
+        PictureError: it cannot be read.
     """
     import numpy as np
     from PIL import Image, ImageOps
 
     if not isinstance(path, str | Path):
-        raise ValueError(f"the path of a picture file; {path}: it is not a path")
+        raise PictureError(path, "it is not a path")
     try:
         refuse_endless(Path(path))
         with Image.open(path) as file:
@@ -61,8 +69,7 @@ def open_picture(path: str | Path) -> Image:
                 picture = Image.fromarray(grey.clip(0, 255).round().astype("uint8"))
             return picture.convert("RGBA")
     except Exception as error:
-        reason = _why_not(error)
-    raise ValueError(f"the path of a picture file; {path}: {reason}")
+        raise PictureError(path, _why_not(error)) from None
 
 
 def _why_not(error: Exception) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from vqclip.errors import UserError
 from vqclip.io.files import refuse_endless
+from vqclip.io.images import PictureError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -123,8 +124,8 @@ class PictureFolder:
         self.run.read(path)
         try:
             return read_image(path)
-        except ValueError as error:
-            raise self.run.damaged(path, str(error).rpartition(f"{path}: ")[2]) from None
+        except PictureError as error:
+            raise self.run.damaged(path, error.reason) from None
 
     def latents(self) -> dict[str, Tensor]:
         """The latents [C,h,w] of its snapshots, by step (``000100``).

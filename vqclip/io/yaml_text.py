@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["read_yaml"]
+__all__ = ["TooManyValues", "read_yaml"]
 
 #: Values of the largest file that is read, each counted wherever an alias repeats it; a config has some hundred.
 _MOST = 200_000
@@ -12,11 +12,16 @@ _MOST = 200_000
 _LARGEST = 10**400
 
 
+class TooManyValues(ValueError):
+    """Aliases of aliases make so many values of a text that no copy of it would fit into memory."""
+
+
 def read_yaml(text: str) -> Any:
     """Plain data.
 
     Raises:
-        ValueError: no YAML, or so many values by aliases of aliases that no copy of it would fit.
+        TooManyValues: by aliases of aliases.
+        ValueError: no YAML.
     """
     import yaml
 
@@ -39,7 +44,7 @@ def _check_extent(value: Any) -> None:
         item = waiting.pop()
         seen += 1
         if seen + len(waiting) > _MOST:
-            raise ValueError(f"it has more than {_MOST} values, by aliases of aliases")
+            raise TooManyValues(f"it has more than {_MOST} values, by aliases of aliases")
         if isinstance(item, int) and abs(item) > _LARGEST:
             raise ValueError("it has a number of more than 400 digits")
         if isinstance(item, dict):

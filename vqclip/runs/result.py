@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vqclip.errors import UserError
-from vqclip.io.images import open_picture
+from vqclip.io.images import PictureError, open_picture
 from vqclip.runs.folder import RunFolder
 from vqclip.runs.status import DIVERGED, WITH_PICTURES
 
@@ -137,6 +137,5 @@ class Result:
 def _open(path: Path) -> Image:
     try:
         return open_picture(path).convert("RGB")
-    except ValueError as error:
-        reason = str(error).rpartition(f"{path}: ")[2]
-        raise UserError(f"{path}: not a picture that can be opened ({reason})") from None
+    except PictureError as error:
+        raise UserError(f"{path}: not a picture that can be opened ({error.reason})") from None
