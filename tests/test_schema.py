@@ -24,7 +24,7 @@ from vqclip.config.resolve import resolved
 from vqclip.config.schema import CLASSES, ROOT
 from vqclip.config.shorthand import expand_shorthand
 from vqclip.errors import UserError
-from vqclip.io.run_files import OwnedFolder
+from vqclip.io.run_files import RunFiles
 from vqclip.paths import conf_dir
 from vqclip.sweeps.hparams_search import distributions_of
 
@@ -450,7 +450,7 @@ def test_a_pipe_among_the_users_own_files_is_not_waited_for(tmp_path):
 def test_a_pipe_is_no_picture_no_prompts_and_no_file_of_a_run(tmp_path):
     os.mkfifo(tmp_path / "run.json")
     with pytest.raises(UserError, match="a pipe or a device"):
-        OwnedFolder(tmp_path).read(tmp_path / "run.json")
+        RunFiles(tmp_path).read(tmp_path / "run.json")
     for wrong in (
         ["init=image", f"init.path={tmp_path}/run.json"],
         [f"prompts.include=[{{file: {tmp_path}/run.json}}]"],

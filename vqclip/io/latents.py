@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from vqclip.errors import UserError
 from vqclip.io.files import read_text, refuse_endless
-from vqclip.io.run_files import OwnedFolder, PictureFolder
+from vqclip.io.run_files import PictureFolder, RunFiles
 
 if TYPE_CHECKING:
     import numpy as np
@@ -85,7 +85,7 @@ def digest(init: Mapping[str, Any]) -> str:
 
 def _report(run: Path) -> dict[str, Any]:
     try:
-        report = json.loads(read_text(OwnedFolder(run).report_file))
+        report = json.loads(read_text(RunFiles(run).report_file))
         report["pictures"][0]
         [picture.get("best", {}).get("step") for picture in report["pictures"]]
     except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
@@ -99,7 +99,7 @@ def _report(run: Path) -> dict[str, Any]:
 def _saved(run: Path, report: Mapping[str, Any], index: int, step: int | str) -> SavedLatent:
     from safetensors import SafetensorError, safe_open
 
-    picture = PictureFolder(OwnedFolder(run), index)
+    picture = PictureFolder(RunFiles(run), index)
     try:
         refuse_endless(picture.latents_file)
         with safe_open(picture.latents_file, framework="np") as file:

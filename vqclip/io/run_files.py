@@ -14,10 +14,10 @@ from vqclip.io.images import PictureError
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["OwnedFolder", "PictureFolder"]
+__all__ = ["PictureFolder", "RunFiles"]
 
 
-class OwnedFolder:
+class RunFiles:
     """A run folder by its names.
 
     Args:
@@ -99,7 +99,7 @@ class OwnedFolder:
 class PictureFolder:
     """One picture of a run: prompt by prompt, seed by seed."""
 
-    def __init__(self, run: OwnedFolder, index: int):
+    def __init__(self, run: RunFiles, index: int):
         self.run, self.index = run, index
         self.path = run.path / f"picture-{index:02d}"
         self.best, self.final = self.path / "best.png", self.path / "final.png"

@@ -13,7 +13,7 @@ from pytorch_lightning.loggers import MLFlowLogger
 from vqclip.config.resolve import flatten, picture_config
 from vqclip.errors import UserError
 from vqclip.io.images import pixels
-from vqclip.io.run_files import OwnedFolder, PictureFolder
+from vqclip.io.run_files import PictureFolder, RunFiles
 from vqclip.io.wandb_server import is_reachable
 from vqclip.loggers.base import Media, RunView, mean_scores, run_name
 from vqclip.loggers.sweep import SweepReport, SweepView
@@ -48,7 +48,7 @@ class MlflowRun(RunView, MLFlowLogger):
         """The scores that the run came to, and its files."""
         for name, mean in mean_scores(report).items():
             self.experiment.log_metric(self.run_id, name, mean, step=report["steps"])
-        run = OwnedFolder(folder)
+        run = RunFiles(folder)
         for picture in (PictureFolder(run, i) for i in range(len(report["pictures"]))):
             self._files(run, picture.best, picture.final, picture.latents_file, picture.timelapse)
         self._files(run, run.config_file, run.metrics_file, run.checkpoint_file, run.interpolation)
@@ -60,7 +60,7 @@ class MlflowRun(RunView, MLFlowLogger):
         stopped = isinstance(error, KeyboardInterrupt | SystemExit)
         self.experiment.set_terminated(self.run_id, "KILLED" if stopped else "FAILED" if error else "FINISHED")
 
-    def _files(self, run: OwnedFolder, *paths: Path) -> None:
+    def _files(self, run: RunFiles, *paths: Path) -> None:
         """Those that are there, each where it lies in the run folder."""
         for path in paths:
             if path.is_file():

@@ -18,7 +18,7 @@ from pytorch_lightning.loggers import WandbLogger
 
 from vqclip.config.resolve import picture_config
 from vqclip.errors import UserError
-from vqclip.io.run_files import OwnedFolder, PictureFolder
+from vqclip.io.run_files import PictureFolder, RunFiles
 from vqclip.io.wandb_server import has_key, is_reachable, wandb_mode
 from vqclip.loggers.base import Media, RunView, mean_scores, run_name
 from vqclip.loggers.wandb_files import last_step, mark_uploaded, records_of
@@ -86,7 +86,7 @@ class WandbRun(RunView, WandbLogger):
         self._log({**self._media(folder, report), "step": report["steps"]})
         for name, mean in mean_scores(report).items():
             self.experiment.summary[name.replace(".", "/")] = mean
-        run = OwnedFolder(folder)
+        run = RunFiles(folder)
         latents = [PictureFolder(run, i).latents_file for i in range(len(pictures))]
         self._made("latents", run, [run.config_file, *latents], {"pictures": pictures})
         if run.checkpoint_file.is_file():  # not where a run was stopped before its first step
@@ -104,7 +104,7 @@ class WandbRun(RunView, WandbLogger):
         """A table with a row a picture, the best pictures, the videos."""
         import wandb
 
-        config, pictures, run = self.experiment.config.as_dict(), report["pictures"], OwnedFolder(folder)
+        config, pictures, run = self.experiment.config.as_dict(), report["pictures"], RunFiles(folder)
         swept = (config.get("sweep") or {}).get("swept", {})
         scores = list(pictures[0]["best"])
         table = wandb.Table(["picture", "prompt", "seed", "settings", *swept, "judge", *scores, "seconds"])
@@ -123,7 +123,7 @@ class WandbRun(RunView, WandbLogger):
             shown["interpolation"] = wandb.Video(str(video))
         return shown
 
-    def _made(self, kind: str, run: OwnedFolder, files: list[Path], metadata: dict[str, Any]) -> None:
+    def _made(self, kind: str, run: RunFiles, files: list[Path], metadata: dict[str, Any]) -> None:
         import wandb
 
         artifact = wandb.Artifact(f"{kind}-{self.experiment.id}", kind, metadata=metadata)

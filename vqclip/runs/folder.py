@@ -24,7 +24,7 @@ from typing import Any
 
 from vqclip.errors import UserError
 from vqclip.io.files import append, atomic_write, write_json
-from vqclip.io.run_files import OwnedFolder, PictureFolder
+from vqclip.io.run_files import PictureFolder, RunFiles
 from vqclip.io.yaml_text import read_yaml
 from vqclip.runs.lock import lock_folder
 from vqclip.runs.schema import FORMAT, problem_in, refuse_newer
@@ -33,7 +33,7 @@ from vqclip.runs.status import DIVERGED, FAILED, RUNNING, WITH_PICTURES
 __all__ = ["RunFolder"]
 
 
-class RunFolder(OwnedFolder):
+class RunFolder(RunFiles):
     """A run folder, there already or to be.
 
     Args:
