@@ -86,7 +86,7 @@ def test_a_value_that_no_config_holds(value, swept):
 @pytest.mark.parametrize("name", ["a\0b", "x" * 256, "/".join(["x" * 200] * 21), "", " "])
 def test_a_folder_has_a_name_that_the_system_takes(name):
     for call in (lambda: as_folder("folder", name), lambda: vqclip.load(name), lambda: vqclip.run(resume=name)):
-        with pytest.raises(UserError, match="no name of a folder"):
+        with pytest.raises(UserError, match="not a folder name"):
             call()
 
 

@@ -53,7 +53,7 @@ def test_a_short_form_with_a_stop_is_the_other_programs_distance():
         ({"text": "a", "wieght": 2}, "there is no wieght in a prompt. Did you mean weight?"),
         ({"text": "a", "weight": {"points": []}}, "its weight is no schedule"),
         ({"text": "a", "weight": {"start": 0, "end": 0}}, "its weight is 0 all the time"),
-        ({"text": "a", "stop": 3}, "its stop is 3; it is a likeness, a number from -1 to 1"),
+        ({"text": "a", "stop": 3}, "its stop is 3; it is a cosine similarity, a number from -1 to 1"),
         ({"text": "a", "region": "lift"}, "Did you mean left?"),
         ({"text": "a", "region": [0, 0, 2, 1]}, "a box is [x0, y0, x1, y1], each from 0 to 1"),
         ({"text": "a", "region": [0.5, 0, 0.5, 1]}, "x0 < x1 and y0 < y1"),
@@ -202,7 +202,7 @@ def test_a_mask_without_white_is_refused(mode, black, tmp_path):
 
 
 def test_the_part_that_is_wrong_is_named():
-    with pytest.raises(ValueError, match=r"entry 2: part 2: its stop is 1\.5; it is a likeness"):
+    with pytest.raises(ValueError, match=r"entry 2: part 2: its stop is 1\.5; it is a cosine similarity"):
         parse_prompts(["a fox", {"parts": ["an owl", {"text": "a cat", "stop": 1.5}]}])
 
 
@@ -250,7 +250,7 @@ def test_a_mask_that_is_another_now_is_told_with_words_that_make_the_run_again(s
     word = shlex.split(str(refused.value).partition("If it is yours: ")[2].removesuffix(" on the command line"))
     lines, same = rerun(folder, word)
     assert not same and not any("asked for" in line for line in lines)  # the prompts are the record's
-    with pytest.raises(UserError, match="would change what is past") as refused:
+    with pytest.raises(UserError, match="would change steps that are done") as refused:
         run(resume=folder, **{"prompts.include": ["a cat, black"]})
     assert shlex.split(str(refused.value).partition("Try: ")[2])[-1] == 'prompts.include=["a cat, black"]'
 

@@ -302,7 +302,7 @@ def test_a_busy_folder_is_left_as_it_is(command, small_pair, tmp_path, words):
     with FileLock(folder / ".lock"):
         status, err, _ = command(nothing, *words)
     assert status == 2
-    assert "another vqclip process is at work" in err
+    assert "another vqclip process is running" in err
     assert (folder / ".hydra" / "overrides.yaml").read_text() == "- mine\n"
 
 

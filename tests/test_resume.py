@@ -189,7 +189,7 @@ def test_a_stopped_run_names_the_command_that_goes_on(small_pair, tmp_path):
     wait_for_rows(process, folder, 2)
     os.kill(process.pid, signal.SIGINT)
     process.join(600)
-    assert f"stopped. To go on: vqclip resume='{folder}'\n" in (tmp_path / "a run.err").read_text()
+    assert f"stopped. To continue: vqclip resume='{folder}'\n" in (tmp_path / "a run.err").read_text()
 
 
 def test_more_steps_are_the_steps_of_a_longer_run(small_pair, tmp_path):
@@ -237,10 +237,10 @@ def test_a_finished_run_says_so(finished, capsys):
 
 
 WRONG = {
-    "seed=1": "seed=1: would change what is past; the run began with 0. Allowed with resume: steps, and what is not "
-    "the picture's (logger, callbacks, memory, tags). Try: vqclip rerun {run} seed=1",
-    "loss.beta=2": "loss.beta=2: would change what is past; the run began with 3. Allowed with resume: steps, and "
-    "what is not the picture's (logger, callbacks, memory, tags). Try: vqclip rerun {run} loss.beta=2",
+    "seed=1": "seed=1: would change steps that are done; the run began with 0. Allowed with resume: steps, and what is "
+    "not the picture's (logger, callbacks, memory, tags). Try: vqclip rerun {run} seed=1",
+    "loss.beta=2": "loss.beta=2: would change steps that are done; the run began with 3. Allowed with resume: steps, "
+    "and what is not the picture's (logger, callbacks, memory, tags). Try: vqclip rerun {run} loss.beta=2",
     "steps=8": "steps=8: loss.anchor changes over the whole run, so its past values depend on the number of steps (4). "
     "Allowed: steps=4. Try: vqclip rerun {run} steps=8",
     "steps=2": "steps=2: 4 steps are done. Allowed: 4 and more. Try: steps=8",
@@ -295,7 +295,7 @@ def test_a_second_process_on_the_folder_is_refused(small_pair, tmp_path):
         with pytest.raises(UserError) as refused:
             run(None, overrides, folder)
         assert str(refused.value) == (
-            f"{folder}: another vqclip process is at work in this folder. Wait until it ends, or stop it"
+            f"{folder}: another vqclip process is running in this folder. Wait until it ends, or stop it"
         )
     process.kill()
     process.join(600)

@@ -387,7 +387,7 @@ def test_a_range_to_search_goes_from_low_to_high(word):
 
 @pytest.mark.parametrize("name", ["", "  ", "x" * 300, "a\0b", f"a/{'é' * 130}"])
 def test_a_run_folder_has_a_name_that_the_system_takes(name):
-    with pytest.raises(UserError, match="no name of a folder"):
+    with pytest.raises(UserError, match="not a folder name"):
         check_output_dir(compose(), [f"hydra.run.dir={name}"], False, False)
 
 

@@ -286,7 +286,7 @@ def test_two_sweeps_do_not_meet_in_one_folder(small_pair, tmp_path, capsys):
 
     with lock_folder(tmp_path):
         assert sweep(f"hydra.sweep.dir={tmp_path}", "seed=0,1", pair=small_pair) == 2
-    assert "another vqclip process is at work in this folder" in capsys.readouterr().err
+    assert "another vqclip process is running in this folder" in capsys.readouterr().err
 
 
 def test_a_launcher_that_is_not_installed_is_named(small_pair, tmp_path, capsys):

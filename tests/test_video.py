@@ -199,7 +199,7 @@ def test_what_cannot_be_joined_is_named(four, small_pair, tmp_path, capsys):
     shutil.copytree(single, cut)
     (cut / "picture-00/latents.safetensors").unlink()
     assert said(capsys, single) == (
-        f"vqclip: {single}: one picture, and a video goes between two. Try: vqclip interpolate RUN RUN\n"
+        f"vqclip: {single}: one picture; a video needs two. Try: vqclip interpolate RUN RUN\n"
     )
     assert said(capsys, single, large) == (
         f"vqclip: {large}: its pictures are of 64×32 pixels, those of {single} of 32×32. Allowed: runs of one size\n"
@@ -225,7 +225,7 @@ def test_what_cannot_be_joined_is_named(four, small_pair, tmp_path, capsys):
         (["RUN", "--mode", "cubic"], "argument --mode: invalid choice: 'cubic' (choose from "),
         (["RUN", "--speed", "3"], "unrecognized arguments: --speed 3"),
         ([], "the following arguments are required: RUN"),
-        (["RUN", "--out", "a.avi"], "--out=a.avi: not a name of a video. Allowed: a name that ends in .mp4"),
+        (["RUN", "--out", "a.avi"], "--out=a.avi: not a video name. Allowed: a name that ends in .mp4"),
     ],
 )
 def test_wrong_arguments_say_what_is_allowed(arguments, message, capsys):

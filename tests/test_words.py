@@ -47,7 +47,7 @@ def test_a_run_says_so_and_goes_on(tmp_path, capsys):
     said = capsys.readouterr().err
     assert '"castel" (nearest: castle), "blurri" (nearest: blurry)' in said
     run("a castle", quiet[:3], tmp_path / "quiet")
-    assert "no word" not in capsys.readouterr().err
+    assert "does not know" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -231,8 +231,8 @@ class Image:
             white = white * off_ground(picture, self.ground, start.generator.factor // 2)
             if not white.any():
                 raise UserError(
-                    f"init.ground={self.ground}: all that may change is as near as this to the colour of the picture's "
-                    "rim, so nothing would change. Allowed: less, or null. Try: init.ground=null"
+                    f"init.ground={self.ground}: every pixel that may change is closer than this to the colour of "
+                    "the picture's border, so nothing would change. Allowed: less, or null. Try: init.ground=null"
                 )
         return MaskComposite(picture, feather(white, self.feather))
 

@@ -54,7 +54,7 @@ class Exclude(Include):
             dot = gated(view.vectors, targets.exclude_parts, targets.exclude_stops, -1.0)
             return _of_dot(dot, view.weights, self.distance)
         if targets.exclude is None:
-            raise ValueError("nothing is excluded: a view without such targets has no such term")
+            raise ValueError("nothing is excluded: a view without exclude targets has no such term")
         return _likeness(view, F.normalize(targets.exclude, dim=-1), self.distance)
 
 

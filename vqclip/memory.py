@@ -104,7 +104,7 @@ class Chunks:
             self.crop_chunk = after = crops // 2
         else:
             raise UserError(
-                "out of memory with one crop of one picture at a time. Allowed: what the device holds. "
+                "out of memory with one crop of one picture at a time. Allowed: what fits into the device's memory. "
                 "Try: a smaller size, or memory.checkpoint_decoder=true"
             ) from None
         torch.cuda.empty_cache()

@@ -247,7 +247,7 @@ def _stop(value: Any) -> float | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float) or not -1 <= value <= 1:
-        raise ValueError(f"its stop is {value}; it is a likeness, a number from -1 to 1")
+        raise ValueError(f"its stop is {value}; it is a cosine similarity, a number from -1 to 1")
     return float(value)
 
 

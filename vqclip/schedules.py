@@ -41,7 +41,7 @@ def _check_shape(shape: str, values: Sequence[float]) -> None:
     if shape not in SHAPES:
         raise ValueError(f"shape {shape!r} is not one of {', '.join(SHAPES)}")
     if shape == "exponential" and not (all(v > 0 for v in values) or all(v < 0 for v in values)):
-        raise ValueError("an exponential goes between numbers of one sign, none of them 0")
+        raise ValueError("an exponential needs numbers of one sign, none of them 0")
 
 
 @dataclass

@@ -179,7 +179,8 @@ def _beside(card: Card, path: Path) -> dict[str, Any] | None:
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(
                 f"{beside}, beside {path.name}, is not a taming config ({type(error).__name__}: {error}). "
-                "Allowed: model.params with ddconfig, n_embed and embed_dim. Without the file the tensors' shapes tell"
+                "Allowed: model.params with ddconfig, n_embed and embed_dim. Without the file, the architecture is "
+                "inferred from the tensors' shapes"
             ) from None
     return None
 

@@ -65,7 +65,7 @@ def disk_full(path: Path) -> Iterator[None]:
         free = shutil.disk_usage(path.parent).free
         raise UserError(
             f"{path} cannot be written: {error.strerror} ({free / 1e6:,.0f} MB free). "
-            "Make room, or put the cache elsewhere: VQCLIP_HOME=FOLDER; what has come so far is used again"
+            "Make room, or put the cache elsewhere: VQCLIP_HOME=FOLDER; what has been fetched so far is used again"
         ) from None
 
 
@@ -99,7 +99,8 @@ def fetch(card: Card) -> Path:
         return target
     raise UserError(
         f"{card.key}: {card.name} could not be fetched; no mirror delivered it.\n" + "\n".join(reasons) + "\n"
-        f"Try again later (what has come is kept), or put the file at {target}, or name your own: {card.key}.path=FILE"
+        f"Try again later (what has been fetched is kept), or put the file at {target}, or name your own: "
+        f"{card.key}.path=FILE"
     )
 
 

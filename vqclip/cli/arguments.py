@@ -148,7 +148,9 @@ def _flag(word: str, rest: list[str]) -> tuple[str, str | None]:
             near = (
                 f" Try: {key}={value}, in a W&B sweep ${{args_no_hyphens}}." if equals and key_at(key) else nearest(key)
             )
-            raise UserError(f"{word}: a key has no dashes, and = before its value.{near} A prompt: vqclip -- '{word}'")
+            raise UserError(
+                f"{word}: a key has no dashes, and takes = before its value.{near} A prompt: vqclip -- '{word}'"
+            )
         near = closest(name, [*FLAGS, *_SHORT])
         raise UserError(f"{word}: there is no such flag.{near} All flags: vqclip --help. A prompt: vqclip -- '{word}'")
     allowed = FLAGS[name]
@@ -189,17 +191,17 @@ def _is_override(word: str) -> bool:
 def _not_a_key(word: str) -> str:
     """A prompt; ``noise.factor`` alone, ``=``, a picture's name and a run folder are slips of the finger."""
     if word == "=":
-        raise UserError("=: with spaces around it a prompt. Allowed: KEY=VALUE in one word. Try: seed=3")
+        raise UserError("=: no spaces around it. Allowed: KEY=VALUE in one word. Try: seed=3")
     if os.path.splitext(word)[1] in (".png", ".jpg", ".jpeg", ".webp") and os.path.isfile(word):
         path, shows = shlex.quote(word), shlex.quote(f"prompts.extras=[{{image: {word}}}]")
         raise UserError(
-            f"{word}: a picture, not a text. Its change: vqclip experiment=edit init.path={path} 'a fox'. "
-            f"What it shows: {shows}. The text: vqclip -- {path}"
+            f"{word}: a picture, not a text. To edit it: vqclip experiment=edit init.path={path} 'a fox'. "
+            f"As a prompt: {shows}. As a text: vqclip -- {path}"
         )
     if os.sep in word and os.path.isfile(os.path.join(word, "run.json")):
         raise UserError(
-            f"{word}: a run folder, not a text. To see it: vqclip compare RUN. To go on: vqclip resume=RUN. The same "
-            f"again: vqclip rerun RUN. The text: vqclip -- {shlex.quote(word)}"
+            f"{word}: a run folder, not a text. To see it: vqclip compare RUN. To continue it: vqclip resume=RUN. To "
+            f"reproduce it: vqclip rerun RUN. As a text: vqclip -- {shlex.quote(word)}"
         )
     if word.startswith('{"') and word.endswith("}"):
         raise UserError(
@@ -230,7 +232,7 @@ def _refuse(command: Command) -> None:
     """What Hydra would take and we have no use for."""
     for flag in ("--resolve", "--package"):
         if flag in command.flags and "--cfg" not in command.flags:
-            raise UserError(f"{flag}: it is of a config that is shown. Try: vqclip --cfg job {flag}")
+            raise UserError(f"{flag}: only for a config that is shown. Try: vqclip --cfg job {flag}")
     for override in command.overrides:
         if override.startswith("hydra.sweep.subdir="):
             raise UserError(

@@ -35,6 +35,6 @@ def main(argv: Sequence[str]) -> int:
     if not has_key(known_settings()):
         raise UserError("vqclip dashboard: no W&B key is known. Try: wandb login, or vqclip dashboard --print")
     if not (entity := entity or wandb.Api().default_entity):
-        raise UserError("vqclip dashboard: whose it is, is not known. Try: --entity NAME")
+        raise UserError("vqclip dashboard: no W&B user or team is known. Try: --entity NAME")
     print(build(pictures, entity, project).save().url)
     return 0

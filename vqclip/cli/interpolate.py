@@ -93,7 +93,7 @@ def main(argv: Sequence[str]) -> int:
     args = _arguments(argv)
     path = args.out or args.runs[0] / "interpolation.mp4"
     if path.suffix != ".mp4":
-        raise UserError(f"--out={path}: not a name of a video. Allowed: a name that ends in .mp4; --gif adds a GIF")
+        raise UserError(f"--out={path}: not a video name. Allowed: a name that ends in .mp4; --gif adds a GIF")
     stops, first = stops_of(args.runs[0])
     for run in args.runs[1:]:
         more, facts = stops_of(run)
@@ -109,7 +109,7 @@ def main(argv: Sequence[str]) -> int:
             )
         stops += more
     if len(stops) < 2:
-        raise UserError(f"{args.runs[0]}: one picture, and a video goes between two. Try: vqclip interpolate RUN RUN")
+        raise UserError(f"{args.runs[0]}: one picture; a video needs two. Try: vqclip interpolate RUN RUN")
     if args.frames < len(stops):
         raise UserError(
             f"--frames={args.frames}: fewer than the {len(stops)} pictures. Allowed: {len(stops)} and more. "

@@ -86,9 +86,7 @@ def _list(known: list[Card]) -> int:
                 note = "" if card.sha256 or card.local or not card.urls else "  [unverified: no hash is known]"
                 print(f"  {card.name:<20} {_state(card):<24} {card.about or ''}{note}")
                 print(f"  {'':<45} {card.licence or 'licence not stated'}")
-    print(
-        "\nA pair has its generator's name: checkpoints=NAME. To have one before it is needed: vqclip models fetch NAME"
-    )
+    print("\nA pair has its generator's name: checkpoints=NAME. To fetch one in advance: vqclip models fetch NAME")
     return 0
 
 
@@ -151,7 +149,7 @@ def _fetch(chosen: list[Card]) -> int:
                 for path in _files(card):
                     cause = integrity_error(path, card)
                     if cause:
-                        print(f"{card.name}: {path.name} is not whole and goes: {cause}")
+                        print(f"{card.name}: {path.name} is damaged and is removed: {cause}")
                         path.unlink()
         weights = ensure_weights(card)
         print(f"{card.name}: {weights.path} is whole")

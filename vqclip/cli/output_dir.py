@@ -31,7 +31,7 @@ def check_output_dir(cfg: DictConfig, overrides: Sequence[str], multirun: bool, 
         _check_names(f"{key}{named[-1]}", cfg)
         return
     if not can_name_a_folder(named[-1]):
-        raise UserError(f"{key}{named[-1][:80]}: no name of a folder. Allowed: a path. Try: {key}outputs/mine")
+        raise UserError(f"{key}{named[-1][:80]}: not a folder name. Allowed: a path. Try: {key}outputs/mine")
     run = RunFolder(named[-1])
     try:
         created = [path for path in [run.path, *run.path.parents] if not path.exists()]

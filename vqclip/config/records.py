@@ -87,7 +87,7 @@ def own_loggers(loggers: Any) -> dict[str, Any]:
                 words["mode"] = logger["mode"]
             found[name] = {**configured, **literal(words)}
         else:
-            print(f"note: logger.{name} of the record is left out: it is none of yours", file=sys.stderr)
+            print(f"note: logger.{name} of the record is left out: it is not one of yours", file=sys.stderr)
     return found
 
 

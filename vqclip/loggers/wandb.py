@@ -248,7 +248,7 @@ def finish(run: Any, status: int) -> None:
     try:
         run.finish(exit_code=status)
     except TimeoutError:
-        print(f"W&B: not all is uploaded. Later: vqclip sync {shlex.quote(str(record.parent))}", file=sys.stderr)
+        print(f"W&B: not everything is uploaded. Later: vqclip sync {shlex.quote(str(record.parent))}", file=sys.stderr)
         return
     if online and record.exists():
         mark_uploaded(record)

@@ -37,7 +37,9 @@ def as_overrides(
     texts = _texts(prompt)
     words += [f"prompts.include=[{','.join(map(quote, texts))}]"] if texts else []
     if wrong := [word for word in words if word.encode("utf-8", "replace").decode() != word]:
-        raise UserError(f"{shown(wrong[0])}: half a character, which no file can hold. Allowed: whole ones")
+        raise UserError(
+            f"{shown(wrong[0])}: half a surrogate pair, which no file can hold. Allowed: complete characters"
+        )
     return words
 
 
@@ -53,7 +55,7 @@ def as_folder(name: str, value: Any, there: bool = False) -> Path:
     text = str(value) if isinstance(value, str | Path) else ""
     if not can_name_a_folder(text):
         raise UserError(
-            f"{name}={shown(value)}: no name of a folder. Allowed: a text or a Path. Try: {name}='outputs/mine'"
+            f"{name}={shown(value)}: not a folder name. Allowed: a text or a Path. Try: {name}='outputs/mine'"
         )
     if there and not Path(text).is_dir():
         raise UserError(f"{name}={text}: there is no such folder. Try: ls {shlex.quote(str(Path(text).parent))}")

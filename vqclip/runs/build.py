@@ -179,7 +179,10 @@ def _say_unknown_words(perceptors: Mapping[str, Mapping], texts: Sequence[str]) 
         path = None if "_target_" in card else make_card("perceptor", name, card).local
         if missing := unknown_words(texts, known_words(path)) if path else None:
             near = (f'"{word}"' + (f" (nearest: {other})" if other else "") for word, other in missing.items())
-            print(f"prompts: no word that {name} knows, it may draw something else: {', '.join(near)}", file=sys.stderr)
+            print(
+                f"prompts: {name} may draw something else for words it does not know: {', '.join(near)}",
+                file=sys.stderr,
+            )
             return
 
 

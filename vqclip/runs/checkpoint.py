@@ -72,9 +72,7 @@ def _never_had_one(run: RunFolder) -> None:
     had_one = len(snapshots) > 2 or (len(snapshots) == 2 and _newest_row(run) > snapshots[-1])
     report = run.try_report()
     if had_one or (report["status"] in (FINISHED, STOPPED_EARLY) and report["steps"]):
-        raise UserError(
-            f"{run.checkpoint_file}: missing, so this run cannot go on from where it was. Try: {run.rerun_command}"
-        )
+        raise UserError(f"{run.checkpoint_file}: missing, so this run cannot be resumed. Try: {run.rerun_command}")
     if snapshots:
         print(f"note: {run} was stopped before its first checkpoint, so it begins at its first step", file=sys.stderr)
 

@@ -47,7 +47,7 @@ class Checkpointer(pl.Callback):
         if key not in self.left_out:
             self.left_out.add(key)
             what = f"note: last.ckpt is without the state of {key}, which is more than tensors and plain data"
-            print(f"{what} ({reason}). A resumed run begins that anew", file=sys.stderr)
+            print(f"{what} ({reason}). A resumed run starts without it", file=sys.stderr)
 
     def save(self, trainer: pl.Trainer) -> None:
         trainer.save_checkpoint(self.run.checkpoint_file)

@@ -32,8 +32,8 @@ class Cost:
         return cls(median(after - before for before, after in pairwise(clock)), start, _peak())
 
     def line(self, steps: int) -> str:
-        """What so many steps will cost: ``about 2 min: 5 s to begin, 1.2 s a step; 0.8 GB at its peak``."""
-        begin = f"{self.start:.0f} s to begin, " if self.start else ""
+        """What so many steps will cost: ``about 2 min: 5 s to start, 1.2 s a step; 0.8 GB at its peak``."""
+        begin = f"{self.start:.0f} s to start, " if self.start else ""
         total = duration(self.start + self.step * steps)
         peak = f"; {self.memory:.1f} GB at its peak" if self.memory else ""
         return f"about {total}: {begin}{self.step:.2g} s a step{peak}"

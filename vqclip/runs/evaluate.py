@@ -129,7 +129,7 @@ def _judges() -> Mapping[str, Judge | PhotoJudge]:
     try:
         photo_weights()
     except ImportError as error:
-        print(f"note: one judge of two: {error}", file=sys.stderr)
+        print(f"note: only one of the two judges: {error}", file=sys.stderr)
         return {"judge": _judge()}
     return {"judge": _judge(), "photo_judge": PhotoJudge.load(_EMBEDDED / "photo_judge.safetensors")}
 
@@ -158,7 +158,7 @@ def refuse_own_guide(folder: Path, weights: Mapping[str, str]) -> None:
     """
     if judge_guided(weights):
         raise UserError(
-            f"{folder}: the judge guided this run, so what it says of it is no judgement. Allowed: runs by other "
+            f"{folder}: the judge guided this run, so its score would not be independent. Allowed: runs by other "
             f"perceptors. Try: vqclip rerun {shlex.quote(str(folder))} checkpoints=embedded, and evaluate that"
         )
 

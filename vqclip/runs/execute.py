@@ -125,7 +125,9 @@ def _require_fit(run: RunFolder, past: Past, plan: RunPlan, module: LatentOptimi
     provenance.require_same(run, past.report)
     before, now = ([(p["prompt"], p["seed"]) for p in part] for part in (past.report["pictures"], plan.pictures))
     if before != now:
-        raise run.damaged(run.report_file, f"it is of {before[0]}, and config.yaml of {now[0]}: one is of another run")
+        raise run.damaged(
+            run.report_file, f"it is of {before[0]}, and config.yaml of {now[0]}: one belongs to another run"
+        )
     kept = past.checkpoint["state_dict"]["latent"]
     other = None
     if tuple(kept.shape) != tuple(module.latent.shape):
@@ -133,7 +135,7 @@ def _require_fit(run: RunFolder, past: Past, plan: RunPlan, module: LatentOptimi
     if past.step > module.steps:
         other = f"it is of step {past.step}, and the config has {module.steps} steps"
     if other:
-        raise UserError(f"{run.checkpoint_file}: {other}: it is of another run. Try: {run.rerun_command}")
+        raise UserError(f"{run.checkpoint_file}: {other}: it belongs to another run. Try: {run.rerun_command}")
     for i in range(len(kept)):
         run.picture(i).require_shape(kept.shape[1:])
 

@@ -154,7 +154,7 @@ class RunFolder(RunFiles):
             if path.exists() and not path.is_file():
                 what = "a folder" if path.is_dir() else "a pipe or a device"
                 raise UserError(
-                    f"{path}: {what}, where a file of the run's is to be. Try: mv {shlex.quote(str(path))} elsewhere"
+                    f"{path}: {what}, where a file of the run should be. Try: mv {shlex.quote(str(path))} elsewhere"
                 )
 
     @property
@@ -243,10 +243,10 @@ class RunFolder(RunFiles):
         kept = [row for row in rows if _is_whole(row) and _step(row) <= step]
         last = rows[-1] if rows else b""
         if re.match(rb"\d+,", last) and not last.endswith(b"\n") and _step(last) <= step:
-            raise self.damaged(path, "it is cut in a line")  # which was whole when the checkpoint was written
+            raise self.damaged(path, "it ends within a line")  # which was whole when the checkpoint was written
         # The first step has a row always.
         if not header.startswith(b"step,") or not kept or any(row.count(b",") != header.count(b",") for row in kept):
-            raise self.damaged(path, "it is no table of a row a step")
+            raise self.damaged(path, "it is not a table with one row per step")
         return [header, *kept]
 
     def _rollback_picture(self, picture: PictureFolder, step: int, best_step: int) -> None:

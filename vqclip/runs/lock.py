@@ -30,7 +30,7 @@ def lock_folder(folder: Path) -> Iterator[None]:
         held = FileLock(lock, timeout=0).acquire()
     except Timeout:
         raise UserError(
-            f"{folder}: another vqclip process is at work in this folder. Wait until it ends, or stop it"
+            f"{folder}: another vqclip process is running in this folder. Wait until it ends, or stop it"
         ) from None
     except OSError as error:
         raise UserError(

@@ -99,7 +99,7 @@ class Provenance:
                     f"it began with (their sha256 is in run.json). Try: {run.rerun_command}"
                 )
         for changed in differences(past["versions"], self.versions):
-            _log.warning("%s was %s and is %s: what follows may differ from a run that was not stopped", *changed)
+            _log.warning("%s was %s and is %s: the rest may differ from an uninterrupted run", *changed)
 
 
 def _weights(module: LatentOptimisation, config: Mapping[str, Any]) -> dict[str, str]:

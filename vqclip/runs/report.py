@@ -84,7 +84,7 @@ def keep_report(run: RunFolder, plan: RunPlan, past: Mapping[str, Any], resumed_
             report.write()
     except (KeyboardInterrupt, SystemExit):
         _end(report, status=INTERRUPTED)
-        _log.warning("stopped. To go on: %s%s", trusting(plan.config), run.resume_command)
+        _log.warning("stopped. To continue: %s%s", trusting(plan.config), run.resume_command)
         raise
 
 
@@ -139,5 +139,5 @@ def _explained(error: BaseException, run: RunFolder, plan: RunPlan) -> BaseExcep
         return RunError(f"{run}: the folder was removed while the run went on. Try: the same command again")
     where, go_on = error.filename or run, f"{trusting(plan.config)}{run.resume_command}"
     if error.errno in NO_ROOM:
-        return RunError(f"{where}: no space left. What was written is kept; with space, go on: {go_on}")
-    return RunError(f"{where}: {error.strerror}. What was written is kept. To go on: {go_on}")
+        return RunError(f"{where}: no space left. What was written is kept; with space, continue: {go_on}")
+    return RunError(f"{where}: {error.strerror}. What was written is kept. To continue: {go_on}")

@@ -42,7 +42,7 @@ def run_to_resume(overrides: Sequence[str]) -> tuple[Path, list[str]] | None:
     if flags := [word for word in rest if word.startswith("-")]:
         raise UserError(f"{flags[0]}: not with resume. A resumed run has its own config. Try: vqclip resume={runs[0]}")
     if not can_name_a_folder(run := runs[0].strip("\"'")):
-        raise UserError(f"resume={shown(run)}: no name of a folder. Allowed: a run folder. Try: vqclip resume=RUN")
+        raise UserError(f"resume={shown(run)}: not a folder name. Allowed: a run folder. Try: vqclip resume=RUN")
     return Path(run), rest
 
 
@@ -88,8 +88,8 @@ def _require_same_picture(run: RunFolder, past: Mapping[str, Any], now: Mapping[
     for key, before, after in differences(picture_config(past), picture_config(now)):
         if not _may_change(key):
             raise UserError(
-                f"{key}={after}: would change what is past; the run began with {before}. Allowed with resume: steps, "
-                f"and what is not the picture's (logger, callbacks, memory, tags). "
+                f"{key}={after}: would change steps that are done; the run began with {before}. Allowed with resume: "
+                f"steps, and what is not the picture's (logger, callbacks, memory, tags). "
                 f"Try: {run.rerun_command} {as_typed(key, after)}"
             )
 
@@ -110,7 +110,7 @@ def _require_unedited(run: RunFolder, past: Mapping[str, Any]) -> None:
         same = None in (before, after) or str(after).startswith(str(run))
         if not same and not _may_change(key):
             what = f"{key} is {shown(after)}, and the pictures were made with {shown(before)}"
-            raise run.damaged(run.config_file, f"{what}: it was changed, or is of another run")
+            raise run.damaged(run.config_file, f"{what}: it was changed, or belongs to another run")
 
 
 def _require_possible_steps(run: RunFolder, past: Mapping[str, Any], now: Mapping[str, Any]) -> None:

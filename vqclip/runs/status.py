@@ -3,13 +3,13 @@
 ==============  ==========================================================  =====================  ==============
 status          meaning                                                     ``resume=RUN``         exit status
 ==============  ==========================================================  =====================  ==============
-running         at work, or killed before it could say                      goes on                –
+running         still running, or killed without warning                    continues              –
 finished        every step done                                             only to more steps     0
-stopped early   a callback or limit of Lightning's ended it, as asked       goes on                0
-diverged        the loss or the latent is no number any more                refused: the same      1
+stopped early   a callback or limit of Lightning's ended it, as asked       continues              0
+diverged        the loss or the latent is NaN or infinite                   refused: the same      1
                                                                             steps end the same way
-failed          an error; the traceback is in vqclip.log                    goes on                1
-interrupted     Ctrl-C or SIGTERM                                           goes on                130, 143
+failed          an error; the traceback is in vqclip.log                    continues              1
+interrupted     Ctrl-C or SIGTERM                                           continues              130, 143
 ==============  ==========================================================  =====================  ==============
 
 A recorder raises :class:`Diverged` from the step at fault.  It sets its ``stopped_early`` to the reason where Lightning

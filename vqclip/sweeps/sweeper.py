@@ -93,15 +93,15 @@ class SweepRunner:
                     self._compare(folder)
                     self._show()
         except (KeyboardInterrupt, SystemExit):  # the latter from a job in this process
-            elsewhere = "" if isinstance(self.launcher, BasicLauncher) else " What a cluster has of it goes on there."
-            print(f"vqclip: stopped.{elsewhere} To go on: {again}", file=sys.stderr)
+            elsewhere = "" if isinstance(self.launcher, BasicLauncher) else " Jobs that a cluster has go on there."
+            print(f"vqclip: stopped.{elsewhere} To continue: {again}", file=sys.stderr)
             raise
         except UserError as error:  # Hydra would print its traceback
             print(f"vqclip: {error}", file=sys.stderr)
             sys.exit(2)
         except OSError as error:
             what = f"{error.filename or folder}: {error.strerror or error}"
-            print(f"vqclip: {what}. To go on: {again}", file=sys.stderr)
+            print(f"vqclip: {what}. To continue: {again}", file=sys.stderr)
             sys.exit(1)
         if unfinished:
             print(f"vqclip: {unfinished} did not finish. Try: {again}", file=sys.stderr)
