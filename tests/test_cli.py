@@ -7,6 +7,7 @@ import sys
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
+import vqclip
 from vqclip.cli import main
 from vqclip.cli.arguments import split
 from vqclip.cli.main import TOOLS
@@ -230,6 +231,20 @@ def test_offline_asks_for_nothing_and_says_where_to_put_it(capsys, tmp_path, mon
     )
     assert status == 2 and left == []
     assert str(tmp_path / "home" / "imagenet_f16_16384.ckpt") in message and "vqclip models fetch" in message
+
+
+@pytest.mark.parametrize("more", [[], ["-m", "seed=1,2"]], ids=str)
+def test_names_and_values_that_are_wrong_are_told_at_once(more, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = ["sed=3", "loss.alfa=2", "steps=x", "size=4"]
+    with pytest.raises(SystemExit):
+        main([*words, *more])
+    told = capsys.readouterr().err.removeprefix("vqclip: ").splitlines()
+    assert [line.partition(":")[0] for line in told] == ["sed", "loss.alfa", "steps='x'", "size=4"]
+    if not more:
+        with pytest.raises(UserError) as error:
+            vqclip.run("a fox", words)
+        assert str(error.value).splitlines() == told
 
 
 def test_all_mistakes_at_once(capsys, tmp_path, monkeypatch):

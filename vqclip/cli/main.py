@@ -249,13 +249,13 @@ def _announce(cfg: DictConfig, folder: Path, sweep: bool) -> None:
 
 
 def _check_names(command: Command) -> None:
-    """Answer a mistyped key before Hydra is imported."""
-    if "--config-dir" in command.flags or (conf_dir() / "local").is_dir():
-        return  # it may be a key or group of the user's own
+    """Refuse a mistyped key; Hydra is imported only where there is one, or for what is run."""
     from vqclip.config.names import unknown_overrides
 
-    if errors := unknown_overrides(command.overrides):
-        raise UserError("\n".join(errors))
+    if unknown_overrides(command.overrides):
+        from vqclip.config.compose import refuse_unknown
+
+        refuse_unknown(command.overrides, command.flags.get("--config-dir"))
 
 
 def _first_of_sweep(command: Command) -> None:

@@ -23,13 +23,14 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from vqclip.config.hydra_errors import explain
+from vqclip.config.names import unknown_overrides
 from vqclip.config.own_files import endless_files, misplaced_keys
 from vqclip.config.shorthand import expand_shorthand
 from vqclip.errors import UserError
 from vqclip.io import plain  # noqa: F401  the sum in it, for whoever resolves what is composed here
 from vqclip.paths import conf_dir
 
-__all__ = ["COMPOSING", "compose", "compose_all", "first_of_sweep", "refuse_sweeps"]
+__all__ = ["COMPOSING", "compose", "compose_all", "first_of_sweep", "refuse_sweeps", "refuse_unknown"]
 
 #: What Hydra and OmegaConf raise about files and overrides, their own errors and those that pass through them.
 COMPOSING = (
@@ -66,6 +67,7 @@ def compose(
     if config_dir and (errors := list(endless_files(config_dir))):
         raise UserError("\n".join(errors))
     overrides = expand_shorthand(overrides)
+    refuse_unknown(overrides, config_dir)
     try:
         with _hydra_of_ours(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that a search path is not there is said in our own words
@@ -79,6 +81,28 @@ def compose(
     if OmegaConf.is_dict(cfg.get("paths")):
         OmegaConf.update(cfg, "paths.output_dir", output_dir)
     return cfg
+
+
+def refuse_unknown(overrides: Sequence[str], config_dir: str | None = None) -> None:
+    """Raise UserError where some of ``overrides`` name no key, with what is wrong in the others too.
+
+    With a folder of the user's own nothing is refused here: it may be a key or group of theirs.
+    """
+    own = config_dir or (conf_dir() / "local").is_dir()
+    unknown = {} if own else unknown_overrides(overrides)
+    if not unknown:
+        return
+    errors = [error for found in unknown.values() for error in found]
+    rest = [override for override in overrides if override not in unknown]
+    if any(not override.startswith("prompts.include=") for override in rest):
+        from vqclip.config.check import errors_in
+        from vqclip.config.resolve import resolved
+
+        try:
+            errors += errors_in(resolved(compose(first_of_sweep(rest)[0])))
+        except UserError as error:
+            errors.append(str(error))
+    raise UserError("\n".join(errors))
 
 
 @contextmanager

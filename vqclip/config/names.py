@@ -209,30 +209,28 @@ def _without_name(key: str) -> str:
     return f" Did you mean {group}.{re.split('[=.]', titles[0])[-1]}.{rest}?" if titles else ""
 
 
-def unknown_overrides(overrides: Sequence[str]) -> list[str]:
-    """What can be said against the names in ``overrides`` without composing anything."""
-    errors = []
-    for override in overrides:
-        match = ASSIGNED.fullmatch(override) or _TAKEN_AWAY.fullmatch(override)
-        if not match or re.search(r"[/@]", match[2]):
-            continue
-        mark, key, value = match.groups()
-        first = key.partition(".")[0]
-        if first in _BESIDE:
-            continue
-        if first not in ROOT.keys:
-            said = unknown_key(key)
-            errors.append(said if "Did you mean" in said else f"{said}. A prompt: vqclip -- {shlex.quote(override)}")
-        elif mark == "+" and _is_there(key):
-            errors.append(
-                f"{override}: {key} is there already, + is for what is not. Try: {shlex.quote(f'{key}={value}')}"
-            )
-        elif not mark and not _may_be(key):
-            errors.append(unknown_key(key))
-        else:
-            inner = (f"{key}.{name}" for name in _keys_in(value))
-            errors += [unknown_key(name) for name in inner if not _may_be(name)]
-    return errors
+def unknown_overrides(overrides: Sequence[str]) -> dict[str, list[str]]:
+    """Those of ``overrides`` whose names are mistakes, as far as that is known without composing → what is wrong."""
+    found = {override: _wrong_names(override) for override in overrides}
+    return {override: errors for override, errors in found.items() if errors}
+
+
+def _wrong_names(override: str) -> list[str]:
+    match = ASSIGNED.fullmatch(override) or _TAKEN_AWAY.fullmatch(override)
+    if not match or re.search(r"[/@]", match[2]):
+        return []
+    mark, key, value = match.groups()
+    first = key.partition(".")[0]
+    if first in _BESIDE:
+        return []
+    if first not in ROOT.keys:
+        said = unknown_key(key)
+        return [said if "Did you mean" in said else f"{said}. A prompt: vqclip -- {shlex.quote(override)}"]
+    if mark == "+" and _is_there(key):
+        return [f"{override}: {key} is there already, + is for what is not. Try: {shlex.quote(f'{key}={value}')}"]
+    if not mark and not _may_be(key):
+        return [unknown_key(key)]
+    return [unknown_key(f"{key}.{name}") for name in _keys_in(value) if not _may_be(f"{key}.{name}")]
 
 
 def outermost(value: str) -> str:
