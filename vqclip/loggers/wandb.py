@@ -118,9 +118,9 @@ class WandbRun(RunView, WandbLogger):
             table.add_data(best, *values, report["seconds"])
             shown[f"best/{i:02d}"] = best
             if (video := place.timelapse).is_file():
-                shown[f"timelapse/{i:02d}"] = wandb.Video(str(video))
+                shown[f"timelapse/{i:02d}"] = wandb.Video(str(video), format="mp4")
         if (video := run.interpolation).is_file():
-            shown["interpolation"] = wandb.Video(str(video))
+            shown["interpolation"] = wandb.Video(str(video), format="mp4")
         return shown
 
     def _made(self, kind: str, run: RunFiles, files: list[Path], metadata: dict[str, Any]) -> None:
