@@ -232,6 +232,26 @@ def test_wrong_arguments_say_what_is_allowed(small_pair, tmp_path, capsys, words
     assert message in capsys.readouterr().err
 
 
+class Faulty:
+    """A latent of one's own that fails at its second frame."""
+
+    calls = 0
+
+    def __call__(self, z, generator):
+        type(self).calls += 1
+        if self.calls > 4:
+            raise ValueError("what is that?")
+        return z
+
+
+def test_a_fault_in_an_own_part_is_a_line_and_costs_no_frame(small_pair, tmp_path, capsys):
+    own = f"latent={{_target_: {__name__}.Faulty}}"
+    assert film(small_pair, tmp_path / "film", "a fox", own, "--frames", "9", "--each", "1") == 1
+    told = capsys.readouterr().err.strip().splitlines()[-1]
+    assert f"{__file__}, line " in told and "in __call__: ValueError: what is that?" in told
+    assert told.endswith(f"the same command with --to {tmp_path / 'film'}") and frames(tmp_path / "film")
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("chromium"), reason="no chromium here")
 def test_a_browser_plays_a_zoom_to_its_last_frame(small_pair, tmp_path):

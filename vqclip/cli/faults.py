@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from vqclip.runs.folder import RunFolder
     from vqclip.runs.result import Result
 
-__all__ = ["explain_faults", "result_of"]
+__all__ = ["explain_faults", "own_line", "result_of"]
 
 R = TypeVar("R", bound="Result | None")
 
@@ -59,7 +59,7 @@ def explain_faults(folder: Path) -> Iterator[None]:
         if is_pruned(error):
             raise
         run = RunFolder(folder)
-        where, (trust, parts) = _own_line(error), _own_parts(run)
+        where, (trust, parts) = own_line(error), _own_parts(run)
         if not (where or parts):
             raise
         what = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(".")
@@ -83,7 +83,7 @@ def _own_parts(run: RunFolder) -> tuple[str, list[str]]:
     return trusting(config), [f"{key}={name}" for key, name in classes_in(config) if not name.startswith(theirs)]
 
 
-def _own_line(error: Exception) -> str:
+def own_line(error: Exception) -> str:
     """The innermost line of the traceback in a file that nobody installed; empty where there is none."""
     ours = str(Path(__file__).parents[1])
     installed = (ours, *(sysconfig.get_path(kind) for kind in ("stdlib", "purelib", "platlib")), "<")

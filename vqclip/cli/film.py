@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from vqclip.cli.arguments import Command, ToolParser, parse_arguments, whole
+from vqclip.cli.faults import own_line
 from vqclip.errors import UserError
 from vqclip.io.yaml_text import read_yaml
 from vqclip.paths import dated_folder
+from vqclip.runs.status import RunError
 
 __all__ = ["main"]
 
@@ -97,8 +100,18 @@ def main(argv: Sequence[str]) -> int:
     folder = args.to or Path(dated_folder("outputs"))
     options = {key: getattr(args, key) for key in ("frames", "each", "video", "stride", "keep", "fps")}
     film = Film(folder, scenes, camera=Camera(args.zoom, args.pan, args.turn, args.border), **options)
-    for _ in bar(film.run(), desc="frames", total=args.frames, initial=len(film.paths())):
-        pass
+    try:
+        for _ in bar(film.run(), desc="frames", total=args.frames, initial=len(film.paths())):
+            pass
+    except UserError:
+        raise
+    except Exception as error:
+        if not (where := own_line(error)):
+            raise
+        raise RunError(
+            f"{where}: {type(error).__name__}: {error}. Its frames until then are kept. Once it is fixed: the same "
+            f"command with --to {shlex.quote(str(folder))}"
+        ) from error
     print(folder / "film.mp4")
     return 0
 
