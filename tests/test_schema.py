@@ -335,6 +335,7 @@ def test_the_nearest_key():
     sound = ["seed=1", "init.std=2", "optimizer.momentum=1", "loss.alpha.start=1", "hydra.run.dir=x"]
     assert unknown_overrides(sound) == {}
     assert "Try: seed=3" in unknown_overrides(["+seed=3"])["+seed=3"][0]
+    assert "seed is one value here" in unknown_overrides(["seed.start=3"])["seed.start=3"][0]
 
 
 def test_the_keys_of_a_mapping_are_known_too():
@@ -346,6 +347,7 @@ def test_the_keys_of_a_mapping_are_known_too():
         "loss.alpha={start: 1, end: 0}",
         "loss.terms={mine: {_target_: a.B, foo: 2}}",
         "vars={a: 1}",
+        "sweep={group: x, swept: {seed: 1}}",
         "hydra={run: {dir: x}}",
     ]
     assert unknown_overrides(sound) == {}

@@ -18,7 +18,6 @@ __all__ = [
     "choice_of",
     "classes_of",
     "example_of",
-    "inside",
     "is_name",
     "key_at",
     "nearest",
@@ -27,6 +26,7 @@ __all__ = [
     "takes_more",
     "unknown_key",
     "unknown_overrides",
+    "walk",
 ]
 
 #: Mark, key and value of an override.
@@ -74,14 +74,21 @@ def key_at(path: str) -> Key | None:
     return next((node for node in _nodes_at(path) if isinstance(node, Key)), None)
 
 
-def _nodes_at(path: str) -> list[Node]:
+def walk(key: str) -> Iterator[tuple[str, list[Node], list[Node]]]:
+    """Part by part of a dotted key: the part, the nodes that it may be in, and the nodes that it may name there."""
     nodes: list[Node] = [ROOT]
-    for part in path.split("."):
-        nodes = [inner for node in nodes for inner in inside(node, part)]
+    for part in key.split("."):
+        inner = [found for node in nodes for found in _inside(node, part)]
+        yield part, nodes, inner
+        nodes = inner
+
+
+def _nodes_at(key: str) -> list[Node]:
+    *_, (_, _, nodes) = walk(key)
     return nodes
 
 
-def inside(node: Node, part: str) -> Iterator[Node]:
+def _inside(node: Node, part: str) -> Iterator[Node]:
     """What a node holds under one part of a dotted key: several where several classes may stand there."""
     if isinstance(node, Group) and part in node.keys:
         yield node.keys[part]
@@ -89,7 +96,7 @@ def inside(node: Node, part: str) -> Iterator[Node]:
         yield node.of
     elif isinstance(node, Target):
         for group in _classes(node):
-            yield from inside(group, part)
+            yield from _inside(group, part)
 
 
 def _classes(node: Target) -> list[Group]:
@@ -230,7 +237,8 @@ def _wrong_names(override: str) -> list[str]:
         return [f"{override}: {key} is there already, + is for what is not. Try: {shlex.quote(f'{key}={value}')}"]
     if not mark and not _may_be(key):
         return [unknown_key(key)]
-    return [unknown_key(f"{key}.{name}") for name in _keys_in(value) if not _may_be(f"{key}.{name}")]
+    inner = [] if key_at(key) else _keys_in(value)  # a mapping as one value, a schedule say, is checked as such
+    return [unknown_key(f"{key}.{name}") for name in inner if not _may_be(f"{key}.{name}")]
 
 
 def outermost(value: str) -> str:
@@ -267,17 +275,14 @@ def takes_more(node: Node) -> bool:
 
 def _may_be(key: str) -> bool:
     """Whether some config may have the key."""
-    nodes: list[Node] = [ROOT]
-    for part in key.split("."):
+    for part, nodes, inner in walk(key):
         if part.startswith("_") or any(map(takes_more, nodes)):
             return True
-        inner = [found for node in nodes for found in inside(node, part)]
         if not inner:
             return any(isinstance(node, Key) and not part for node in nodes) or _in_schedule(nodes, part)
-        nodes = inner
     return True
 
 
 def _in_schedule(nodes: Sequence[Node], part: str) -> bool:
     """``loss.alpha.start``: a part of a value that may be a schedule."""
-    return any(isinstance(node, Key) and hasattr(node.kind, "low") for node in nodes) and part.isidentifier()
+    return any(isinstance(node, Key) and isinstance(node.kind, Scheduled) for node in nodes) and part.isidentifier()

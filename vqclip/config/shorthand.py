@@ -8,8 +8,8 @@ from collections.abc import Collection, Sequence
 
 from vqclip.config.choices import choices_of, one_of
 from vqclip.config.kinds import Scheduled
-from vqclip.config.names import ASSIGNED, choice_of, inside, key_at, outermost, takes_more
-from vqclip.config.nodes import Group, Key, Node, Target
+from vqclip.config.names import ASSIGNED, choice_of, key_at, outermost, takes_more, walk
+from vqclip.config.nodes import Group, Key, Target
 from vqclip.config.schema import ROOT
 from vqclip.errors import UserError
 from vqclip.paths import conf_dir
@@ -103,14 +103,12 @@ def _may_lack(key: str) -> bool:
     """
     if re.match(r"(callbacks|logger|loss\.terms)\.\w+\.", key) and not choice_of(key):
         return True  # of a part of one's own, whose class has keys that no schema knows, or that one of ours has too
-    nodes: list[Node] = [ROOT]
     path, lacks = "", False
-    for part in key.split("."):
-        inner = [found for node in nodes for found in inside(node, part)]
+    for part, nodes, inner in walk(key):
         if not inner:
             return any(map(takes_more, nodes))
-        nodes, path = inner, f"{path}.{part}".lstrip(".")
-        known = [node for node in nodes if isinstance(node, Key | Group)]
+        path = f"{path}.{part}".lstrip(".")
+        known = [node for node in inner if isinstance(node, Key | Group)]
         lacks |= bool(known) and (not known[0].needed or (path != key and bool(known[0].null))) and not choices_of(path)
     return lacks
 
