@@ -195,6 +195,12 @@ def test_absurd_sizes_are_refused_before_anything_is_made(override):
         ("+trainer.gradient_clip_val=1", "optimizer.clip=1"),
         ("+trainer.enable_checkpointing=false", "resume=RUN"),
         ("+trainer.enable_progress_bar=false", "callbacks.progress=null"),
+        (
+            "trainer.max_time=10",
+            "Allowed: DD:HH:MM:SS, or {hours: 1, minutes: 30}, or null (no limit). Try: trainer.max_time=",
+        ),
+        ("trainer.max_time='00:10:00'", "Allowed: DD:HH:MM:SS"),
+        ("trainer.max_time={minute: 5}", "Allowed: DD:HH:MM:SS"),
         ("+trainer.devicse=1", "Did you mean devices?"),
         ("+logger.wandb.notse=x", "Did you mean notes?"),
         ("optimizer._target_=torch.optim.SDG", "Did you mean SGD?"),

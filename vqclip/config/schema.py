@@ -22,8 +22,9 @@ from vqclip.config.kinds import (
 from vqclip.config.nodes import Group, Key, Named, Target
 from vqclip.config.schema_init import EVERY_START, STARTS
 from vqclip.config.schema_step import OPTIMISER, STEP_CLASSES
+from vqclip.config.schema_trainer import TRAINER
 
-__all__ = ["CLASSES", "OURS", "ROOT", "TRAINER"]
+__all__ = ["CLASSES", "ROOT"]
 
 PROMPTS = Group(
     "What the pictures should show, and what they should not.",
@@ -81,39 +82,6 @@ CHECKPOINTS = Group(
         "perceptors": Named(PERCEPTOR, "Perceptors by name; several make an ensemble."),
     },
 )
-
-TRAINER = Group(
-    "Device and precision.  Any argument of Lightning's Trainer that does not change the step can be added with +.",
-    {
-        "accelerator": Key(Choice(("auto", "cpu", "gpu", "cuda", "mps", "tpu")), "auto", "kind of device"),
-        "devices": Key(Anything(), "1", "one per job; [2] is the third device"),
-        "precision": Key(
-            Choice(("32-true", "bf16-mixed", "32", 32, "bf16")),
-            "32-true",
-            "of the networks; bf16-mixed where the device has it",
-        ),
-        "log_every_n_steps": Key(Whole(1), "1", "steps between rows of metrics.csv", "steps", needed=False),
-        "detect_anomaly": Key(Flag(), "true", "report the operation that produced a nan; slow", needed=False),
-        "tf32": Key(Flag(), "true", "float32 matrix products on a GPU in TF32", null="torch's default", needed=False),
-        "compile": Group(
-            "torch.compile for the networks: costs a minute before the first step, gains on GPUs.",
-            {
-                "mode": Key(
-                    Choice(("default", "reduce-overhead", "max-autotune")),
-                    "reduce-overhead",
-                    "reduce-overhead is CUDA graphs",
-                    needed=False,
-                )
-            },
-            others="torch.compile",
-            null="not compiled",
-            needed=False,
-        ),
-    },
-    others="pytorch_lightning.Trainer",
-)
-#: Keys of ``trainer`` that are not Lightning's.
-OURS = ("tf32", "compile")
 
 MEMORY = Group(
     "Fits a run into memory; the picture does not change.",

@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from vqclip.classes import find
-from vqclip.config.schema import CLASSES, OURS, TRAINER
+from vqclip.config.schema import CLASSES
+from vqclip.config.schema_trainer import OURS, TRAINER
 from vqclip.errors import shown
 from vqclip.io.quiet import logging_from
 from vqclip.schedules import schedule

@@ -18,7 +18,7 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from vqclip.classes import instantiate
 from vqclip.config.consistency import steps_within
-from vqclip.config.schema import OURS
+from vqclip.config.schema_trainer import OURS
 from vqclip.errors import UserError, shown
 from vqclip.module import Networks
 from vqclip.runs.checkpointer import WholeFiles
