@@ -30,16 +30,16 @@ class PictureCache:
             return kept[3]
         return None
 
-    def picture(self, run: Any, shown: Tensor, pictures: slice) -> Tensor:
+    def picture(self, module: Any, shown: Tensor, pictures: slice) -> Tensor:
         """Some of the pictures that a run shows, [n,3,H,W]; kept where its next step will decode the very same."""
-        ends = run.global_step >= run.steps
+        ends = module.global_step >= module.steps
         # A GPU may be too small for a step, which then goes on with smaller parts: there it decodes within that.
-        apart = run.device.type != "cpu" or run.generator.strip or len(run.chunks.pictures()) > 1
-        if ends or apart or run.search.stages or run.search.average:
-            return run.picture(shown[pictures])
+        apart = module.device.type != "cpu" or module.generator.strip or len(module.chunks.pictures()) > 1
+        if ends or apart or module.search.stages or module.search.average:
+            return module.picture(shown[pictures])
         with torch.enable_grad():
-            images = run.picture(run.latent[pictures])
-        self._kept = run.latent._version, run.latent.detach().clone(), _is_mixed(run.latent), images
+            images = module.picture(module.latent[pictures])
+        self._kept = module.latent._version, module.latent.detach().clone(), _is_mixed(module.latent), images
         return images.detach()
 
 

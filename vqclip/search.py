@@ -21,6 +21,8 @@ __all__ = ["Search"]
 class Search:
     """What is done to the latents before and after every step of the optimiser; by default nothing.
 
+    ``module`` is everywhere the :class:`vqclip.module.LatentOptimisation` that imports this one.
+
     Args:
         clamp: after every step, hold each channel within the range of the generator's codes.
         average: pictures are made of the latent's running mean, ``m ← d · m + (1 − d) · z`` with this d, smaller in the
@@ -91,80 +93,82 @@ class Search:
                 return i
         return len(self.stages)
 
-    def picture(self, run: Any, z: Tensor, t: float) -> Tensor:
+    def picture(self, module: Any, z: Tensor, t: float) -> Tensor:
         """Latents [n,C,h,w] → pictures [n,3,H,W] in [0,1] of the stage at ``t``, stretched to the full size."""
         stage = self.stage(t)
         if stage == len(self.stages):
-            return run.picture(z)
-        _, h, w = run.generator.latent_shape(*self.stages[stage][0])
+            return module.picture(z)
+        _, h, w = module.generator.latent_shape(*self.stages[stage][0])
         small = F.interpolate(z, (min(h, z.shape[-2]), min(w, z.shape[-1])), mode="nearest-exact")
-        image = run.generator.decode(run.latent_kind(small, run.generator))
-        full = [side * run.generator.factor for side in z.shape[-2:]]
+        image = module.generator.decode(module.latent_kind(small, module.generator))
+        full = [side * module.generator.factor for side in z.shape[-2:]]
         image = F.interpolate(image, full, mode="bilinear", align_corners=False)
-        return run.keep(image) if run.keep else image
+        return module.keep(image) if module.keep else image
 
-    def encode(self, run: Any, images: Tensor, t: float) -> Tensor:
+    def encode(self, module: Any, images: Tensor, t: float) -> Tensor:
         """Pictures [B,3,H,W] → latents [B,C,h,w] that the stage at ``t`` makes them of."""
         stage = self.stage(t)
         if stage == len(self.stages):
-            return torch.cat([run.generator.encode(one) for one in images.split(1)])
-        _, h, w = run.generator.latent_shape(*self.stages[stage][0])
-        full = [side // run.generator.factor for side in images.shape[-2:]]
-        side = [min(part, whole) * run.generator.factor for part, whole in zip((h, w), full, strict=True)]
+            return torch.cat([module.generator.encode(one) for one in images.split(1)])
+        _, h, w = module.generator.latent_shape(*self.stages[stage][0])
+        full = [side // module.generator.factor for side in images.shape[-2:]]
+        side = [min(part, whole) * module.generator.factor for part, whole in zip((h, w), full, strict=True)]
         small = F.interpolate(images, side, mode="bilinear", antialias=True)
-        codes = torch.cat([run.generator.encode(one) for one in small.split(1)])
+        codes = torch.cat([module.generator.encode(one) for one in small.split(1)])
         return F.interpolate(codes, full, mode="nearest-exact")  # each place of the stage is one of its own again
 
     @torch.no_grad()
-    def shown(self, run: Any, z: Tensor, step: int) -> Tensor:
+    def shown(self, module: Any, z: Tensor, step: int) -> Tensor:
         """Of latents ``z`` after ``step`` steps, the full latents that the next stage would start at."""
-        t = run.progress(max(0, step - 1))
+        t = module.progress(max(0, step - 1))
         if self.stage(t) == len(self.stages):
             return z
-        return torch.cat([run.generator.encode(self.picture(run, one, t)) for one in z.split(1)]).contiguous()
+        return torch.cat([module.generator.encode(self.picture(module, one, t)) for one in z.split(1)]).contiguous()
 
     @torch.no_grad()
-    def before(self, run: Any, step: int, optimizer: torch.optim.Optimizer) -> None:
+    def before(self, module: Any, step: int, optimizer: torch.optim.Optimizer) -> None:
         """What happens before step ``step`` (from 0) of the run."""
         if self.count > 1 and 0 < step <= self.trial_steps and step % self.trial == 0:
-            self._next_trial(run, step // self.trial)
+            self._next_trial(module, step // self.trial)
             optimizer.state.clear()
-        now, past = (self.stage(run.progress(s)) for s in (step, max(0, step - 1)))
+        now, past = (self.stage(module.progress(s)) for s in (step, max(0, step - 1)))
         if now > past:
-            self._go_on_from(run, run.shown())
-            run.start.copy_(run.latent)
-            run.forget_start()
+            self._go_on_from(module, module.shown())
+            module.start.copy_(module.latent)
+            module.forget_start()
             optimizer.state.clear()
         o = self.overlay
-        if o and step and step % o["every"] == 0 and run.progress(step) <= o["until"]:
-            start, t = run.start_images(), run.progress(step)
-            current = torch.cat([self.picture(run, z, t) for z in run.made_of.split(1)])
-            self._go_on_from(run, self.encode(run, (1 - o["strength"]) * current + o["strength"] * start, t))
+        if o and step and step % o["every"] == 0 and module.progress(step) <= o["until"]:
+            start, t = module.start_images(), module.progress(step)
+            current = torch.cat([self.picture(module, z, t) for z in module.made_of.split(1)])
+            self._go_on_from(module, self.encode(module, (1 - o["strength"]) * current + o["strength"] * start, t))
 
     @torch.no_grad()
-    def after(self, run: Any, step: int) -> None:
+    def after(self, module: Any, step: int) -> None:
         """What happens after step ``step`` (from 0) of the run."""
         if self.clamp:
-            codes = run.generator.codebook.to(run.latent)
+            codes = module.generator.codebook.to(module.latent)
             low, high = (codes.amin(0).view(1, -1, 1, 1), codes.amax(0).view(1, -1, 1, 1))
-            run.latent.copy_(run.latent.clamp(low, high))
+            module.latent.copy_(module.latent.clamp(low, high))
         if self.average:
             done = step % self.trial if step < self.trial_steps else step
-            run.average.lerp_(run.latent, 1 - min(self.average, (1 + done) / (10 + done)))
+            module.average.lerp_(module.latent, 1 - min(self.average, (1 + done) / (10 + done)))
 
-    def _next_trial(self, run: Any, number: int) -> None:
+    def _next_trial(self, module: Any, number: int) -> None:
         """Keep the best of the trials so far; go on with the next start, after the last trial with the best."""
-        score = run.snapshot()[1]["score"]
-        better = score > run.best_score  # of equals the first, the seed's own start, as init.best_of has it
-        for best, current in ((run.best, run.made_of), (run.best_start, run.start)):
+        score = module.snapshot()[1]["score"]
+        better = score > module.best_score  # of equals the first, the seed's own start, as init.best_of has it
+        for best, current in ((module.best, module.made_of), (module.best_start, module.start)):
             best.copy_(torch.where(better.view(-1, 1, 1, 1), current, best))
-        run.best_score.copy_(torch.where(better, score, run.best_score))
-        z, start = (run.best, run.best_start) if number == self.count else (run.starts(number).to(run.latent),) * 2
-        self._go_on_from(run, z)
-        run.start.copy_(start)
-        run.forget_start()
+        module.best_score.copy_(torch.where(better, score, module.best_score))
+        z, start = (
+            (module.best, module.best_start) if number == self.count else (module.starts(number).to(module.latent),) * 2
+        )
+        self._go_on_from(module, z)
+        module.start.copy_(start)
+        module.forget_start()
 
-    def _go_on_from(self, run: Any, z: Tensor) -> None:
-        run.latent.copy_(z)
+    def _go_on_from(self, module: Any, z: Tensor) -> None:
+        module.latent.copy_(z)
         if self.average:
-            run.average.copy_(z)
+            module.average.copy_(z)
