@@ -21,7 +21,7 @@ _DRAWS = {"perspective": 8, "jitter": 4, "sharpness": 1, "blur": 1, "erase": 4}
 
 
 class Effects:
-    """What happens to every crop, by itself.
+    """Random effects on each crop.
 
     Args:
         perspective: the crop's corners move inwards by uniform shares of its side, up to half of this.

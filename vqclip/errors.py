@@ -17,7 +17,7 @@ NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 class UserError(Exception):
-    """Something the user can fix.
+    """A mistake that the user can fix.
 
     The message says what failed, the full key, what was given, what is allowed and the command that fixes it.  The
     command line prints it without a traceback and exits with its ``exit_status``.

@@ -37,7 +37,7 @@ class Guide:
 
 @dataclass(frozen=True)
 class Guidance:
-    """How the perceptors of a run guide it."""
+    """The perceptors of a run, and the crop terms of the objective that they compute."""
 
     guides: Mapping[str, Guide]
     augmentations: Augmentation

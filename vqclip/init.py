@@ -151,7 +151,7 @@ def _encoded(start: InitContext, pictures: Tensor) -> Tensor:
 
 
 class Codebook:
-    """A random code at every place."""
+    """A random code of the codebook at every position."""
 
     needs = ("codebook",)
 
@@ -262,7 +262,7 @@ class Run:
         return start.place(torch.stack([torch.from_numpy(latent.read()) for latent in saved]))
 
     def _check(self, latent: SavedLatent, start: InitContext) -> None:
-        """That the generator is the one the latent belongs to."""
+        """Refuse a latent that belongs to another generator."""
         ours = getattr(start.generator, "sha256", None)
         if latent.shape == start.shape and (latent.generator in (None, ours)):
             return

@@ -46,7 +46,7 @@ class Include:
 
 
 class Exclude(Include):
-    """Likeness of the crops to what should not be there."""
+    """Similarity of the crops to the exclude target."""
 
     def __call__(self, view: CropView) -> Tensor:
         targets = view.targets

@@ -17,7 +17,7 @@ __all__ = ["Chunks", "bytes_kept", "device_memory", "existing", "is_out_of_memor
 
 
 def keep_freed_memory() -> None:
-    """Let a step use again what the last one freed.
+    """Have the allocator keep freed memory, so that the next step reuses it.
 
     By default, glibc gives large blocks back to the system, and asking for them again costs a step a tenth of its time.
     Blocks above 64 MiB, which only pictures of 512² and more have, still go back: kept, they lie between others in

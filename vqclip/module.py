@@ -202,7 +202,7 @@ class LatentOptimisation(pl.LightningModule):
         )
 
     def forget_start(self) -> None:
-        """The start is another one from here on."""
+        """Drop the cached start pictures, because the start has changed."""
         self._start_images = None
 
     @torch.no_grad()
@@ -217,7 +217,7 @@ class LatentOptimisation(pl.LightningModule):
         return StepRandom(self.seeds[pictures], step, self.device)
 
     def progress(self, step: int) -> float:
-        """How far ``step`` (from 0) is into the run, in [0,1]."""
+        """Progress at ``step`` (from 0) of the run, in [0,1]."""
         return self.search.progress(step, self.steps)
 
     def _pictures_that_fit(self) -> int:
@@ -252,7 +252,7 @@ class LatentOptimisation(pl.LightningModule):
         self.log_dict(self.scores, logger=False, batch_size=1)
 
     def to_device(self, device: torch.device | str) -> None:
-        """Move everything to ``device``, the networks too."""
+        """Move the latents and the networks to ``device``."""
         if torch.device(device).type == "cpu":
             keep_freed_memory()
         self.to(device)

@@ -36,7 +36,7 @@ def combine_texts(include: Tensor, extras: Tensor | None, include_weight: float,
 
 @dataclass(frozen=True)
 class Entry:
-    """One prompt as a perceptor knows it."""
+    """A prompt's vector, with its weight, stop and region."""
 
     vector: Tensor  #: [D], not normalised
     weight: AnySchedule
@@ -179,7 +179,7 @@ def _share(subset: Sequence[Entry], entries: Sequence[Entry], t: float) -> float
 
 
 def _sign(entry: Entry, t: float) -> float:
-    """1 where it attracts, −1 where it repels."""
+    """1 for an entry that attracts, −1 for one that repels."""
     return math.copysign(1.0, entry.weight(t))
 
 
@@ -223,7 +223,7 @@ def gated(vectors: Tensor, parts: Tensor, stops: Tensor, sign: float = 1.0) -> T
 
 
 def _encoded(perceptor: Any, prompts: Sequence[Prompt], sentences: Sequence[str]) -> list[Entry]:
-    """The prompts as the perceptor knows them.
+    """Encode prompts into entries.
 
     Pictures' vectors take the length of the empty text's, so that a weight means the same for texts and pictures.
     """

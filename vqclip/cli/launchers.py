@@ -17,13 +17,13 @@ _LAUNCHERS = {
 
 
 def hold_back() -> None:
-    """Keep them from being imported, as Python has it: ``None`` for a module, which Hydra passes over."""
+    """Keep the launcher plugins from being imported: ``sys.modules[name] = None``, which Hydra skips."""
     for name in _LAUNCHERS:
         sys.modules.setdefault(name, None)  # pyright: ignore[reportArgumentType]
 
 
 def bring_back() -> bool:
-    """Have their choices after all, where a config names one.
+    """Import the launcher plugins after all, for a config that names one.
 
     Returns:
         whether any was held back.

@@ -142,7 +142,7 @@ WAITING: dict[str, Wait] = {
 
 
 def defer_imports() -> None:
-    """Let the packages wait, where nothing has imported them yet.  A second call changes nothing."""
+    """Make the packages lazy, unless they are imported already.  A second call changes nothing."""
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Finder())
 
@@ -155,13 +155,13 @@ def collect_rarely() -> None:
 
 @cache
 def collect_as_usual() -> None:
-    """Have it look again, never at what was imported until now.  Once a process."""
+    """Turn the collector on again, never for what was imported until now.  Once per process."""
     gc.freeze()
     gc.set_threshold(700)
 
 
 def is_waiting(name: str) -> bool:
-    """Whether a package is there whose ``__init__`` did not run."""
+    """Whether a package is imported lazily and its ``__init__`` has not run yet."""
     return isinstance(sys.modules.get(name), _Package)
 
 
@@ -215,7 +215,7 @@ class _Finder(MetaPathFinder):
 
 
 class _Waiting(Loader):
-    """A loader around the real one; everything else about a module is asked of that."""
+    """A loader around the real one, to which all other attributes are delegated."""
 
     def __init__(self, real: Loader, wait: Wait):
         self.real, self.wait = real, wait

@@ -95,7 +95,7 @@ def _do(argv: list[str]) -> None:
 
 
 def _refuse_slip(argv: Sequence[str]) -> None:
-    """Refuse a mistyped tool before a file, which would make pictures of both words."""
+    """Refuse a mistyped tool name before a file name; both words would be taken for prompts."""
     if list(argv) == ["resume"]:
         raise UserError("resume: a key. Try: vqclip resume=RUN, with a run folder. A prompt: vqclip -- resume")
     near = difflib.get_close_matches(argv[0], [*TOOLS, "resume"], n=1, cutoff=0.75) if argv else []
@@ -107,7 +107,7 @@ def _refuse_slip(argv: Sequence[str]) -> None:
 
 
 def _at_once(command: Command) -> str:
-    """What needs neither Hydra nor a config: the version, the help."""
+    """The answer to what needs neither Hydra nor a config: ``--version``, ``--help``; else empty."""
     if "--version" in command.flags:
         from importlib.metadata import version
 
@@ -226,7 +226,7 @@ def _job(cfg: DictConfig) -> float:
 
 
 def _as_in_the_sweep(cfg: DictConfig, hydra: Any) -> None:
-    """The folder and the threads of the process that began the sweep: a cluster's worker has its own."""
+    """Take the working directory and threads of the process that began the sweep; a cluster's worker has others."""
     import torch
 
     from vqclip.machine import job_threads
@@ -238,7 +238,7 @@ def _as_in_the_sweep(cfg: DictConfig, hydra: Any) -> None:
 
 
 def _announce(cfg: DictConfig, folder: Path, sweep: bool) -> None:
-    """What begins: a sweep's job by number, and what a run will make, once where the jobs are alike."""
+    """Print which job of a sweep begins, and what the run will make (for a sweep, of the first job)."""
     from vqclip.config.resolve import resolved
     from vqclip.runs.cost import sizes
 
@@ -259,7 +259,7 @@ def _check_names(command: Command) -> None:
 
 
 def _first_of_sweep(command: Command) -> None:
-    """Leave the first value of every swept key: what ``--cfg`` can show of a sweep."""
+    """Keep only the first value of every swept key, since ``--cfg`` shows one config."""
     from vqclip.config.compose import first_of_sweep
     from vqclip.config.shorthand import expand_shorthand
 
@@ -296,5 +296,5 @@ def _check_before_hydra(command: Command) -> None:
 
 
 def _swept_elsewhere(overrides: Sequence[str]) -> bool:
-    """Whether a search or another sweeper than ours makes the jobs."""
+    """Whether a search, or a sweeper other than ours, creates the jobs."""
     return any(word.lstrip("+~").startswith(("hydra/sweeper", "hparams_search")) for word in overrides)

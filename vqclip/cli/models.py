@@ -16,7 +16,7 @@ __all__ = ["main"]
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run the tool.
+    """The command line tool.
 
     Returns:
         Exit status: 0, or 1 where ``verify`` found a file that is not whole.
@@ -57,7 +57,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _choose(names: Sequence[str], known: list[Card], config_dir: str | None) -> list[Card]:
-    """Cards by the names that a user types; all of them for no name."""
+    """Cards by the names that a user types; without names, all cards."""
     if not names:
         return known
     by_name = {f"{card.group.split('/')[1]}/{card.name}": [card] for card in known}
@@ -130,7 +130,7 @@ def _verify(chosen: list[Card], own: bool) -> int:
 
 
 def _files(card: Card) -> list[Path]:
-    """What is here of a card."""
+    """The files of a card on this machine."""
     places = [card.local] if card.local is not None else [card.kept, card.source]
     return [path for path in places if path.is_file()]
 

@@ -58,7 +58,7 @@ def _check_names(line: str, cfg: DictConfig) -> None:
 
 
 def _remove(folder: Path, created: Sequence[Path], had_lock: bool) -> None:
-    """What looking left behind."""
+    """Remove what the check created: its lock, and folders that are still empty."""
     if not had_lock and folder.is_dir():
         (folder / ".lock").unlink(missing_ok=True)
     for path in created:

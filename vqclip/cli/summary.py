@@ -34,7 +34,7 @@ def job_line(folder: Path, sweep: DictConfig) -> str:
 
 
 def print_result(result: Result, job: bool = False, typed_in: str = ".") -> None:
-    """The pictures, which are the last of stdout, and the next command; of a sweep's job the former.
+    """Print the paths of the pictures and, unless in a sweep, the next command.
 
     Args:
         typed_in: where the command was typed, which ``hydra.job.chdir=true`` has left.

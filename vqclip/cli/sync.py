@@ -39,7 +39,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _records(folders: Sequence[Path]) -> tuple[list[Path], list[Path]]:
-    """All W&B records in the folders, and those that are not on the server.
+    """All W&B records in the folders, and those not uploaded yet.
 
     Raises:
         UserError: a folder that is not there, or no record at all.

@@ -34,7 +34,7 @@ def curves_of(picture: Picture, points: int) -> dict[str, list[Any]]:
 
 
 def _short(value: float | None) -> float | None:
-    """Four digits: a curve is looked at, and a page holds thousands of them."""
+    """Round to four digits, to keep the page small."""
     if value is None or not math.isfinite(value):
         return None
     return float(f"{value:.4g}")

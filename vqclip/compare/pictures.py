@@ -33,7 +33,7 @@ class Picture:
 
     @property
     def entry(self) -> dict[str, Any]:
-        """Its part of run.json: prompt, seed, scores."""
+        """Its entry in run.json: prompt, seed, scores."""
         pictures = self.report.get("pictures")
         entry = pictures[self.index] if isinstance(pictures, list) and self.index < len(pictures) else {}
         return entry if isinstance(entry, dict) else {}

@@ -52,7 +52,7 @@ def draw_sheet(pictures: Sequence[Picture], keys: Sequence[str], folders: Sequen
 
 
 def _facts(pictures: Sequence[Picture], folders: Sequence[Path]) -> dict[str, str]:
-    """What the pictures have in common, or how many there are of it."""
+    """Prompts, seeds and steps of the pictures, or how many of them there are; and the folders."""
 
     def all_of(values: Iterable[Any], many: str) -> str:
         found = list(dict.fromkeys(str(value) for value in values if value is not None))
@@ -162,7 +162,7 @@ def _block(block: _Block, width: int, height: int, letters: int) -> Image.Image:
 
 
 def _caption(picture: Picture) -> str:
-    """That a run stopped early, and a score."""
+    """The caption of a picture: whether the run stopped early, and its score."""
     parts = [picture.report["status"]] if picture.file and picture.report.get("status") != FINISHED else []
     parts += [f"{name} {picture.scores[name]:.3f}" for name in ("judge", "include") if name in picture.scores][:1]
     return "  ".join(parts)
@@ -179,7 +179,7 @@ def _fitted(path: Path, width: int, height: int) -> Image.Image:
 
 
 def _gap(draw: ImageDraw.ImageDraw, x: int, y: int, width: int, height: int, picture: Picture, font) -> None:
-    """A cell without a picture, and why."""
+    """Draw a cell without a picture, with the reason."""
     draw.rectangle((x, y, x + width - 1, y + height - 1), fill=GAP, outline="#a33c3c")
     draw.line((x, y, x + width - 1, y + height - 1), "#d9a3a3")
     draw.line((x, y + height - 1, x + width - 1, y), "#d9a3a3")

@@ -47,7 +47,7 @@ def errors_in(config: Mapping[str, Any]) -> list[str]:
 
 
 def _not_plain(value: Any, path: str = "") -> Iterator[str]:
-    """What no record can hold: YAML has bytes, and infinite numbers, JSON has not."""
+    """Values that JSON records cannot hold, such as bytes and infinite numbers, each as one message."""
     if isinstance(value, Mapping | list):
         for key, item in value.items() if isinstance(value, Mapping) else enumerate(value):
             yield from _not_plain(item, f"{path}.{key}" if path else str(key))
@@ -89,7 +89,7 @@ def _value_mistakes(value: Any, key: Key, path: str) -> Iterator[str]:
 
 
 def _are_numbers_of(kind: Kind, values: list[Any]) -> bool:
-    """Whether a list has numbers that a key would take, one at a time."""
+    """Whether every item of a list would be a valid value of the key."""
     try:
         for value in values:
             kind.check(value)
@@ -122,7 +122,7 @@ def _group_mistakes(value: Mapping, group: Group, path: str, skip: frozenset[str
 
 
 def _unknown(key: str, name: str, known: list[str], where: str) -> str:
-    """That there is no such key, with the nearest one, else with those that there are."""
+    """The message that there is no such key, with the nearest one or the existing ones."""
     if owners := " or ".join(owners_of(key)):
         return (
             f"{key}: belongs to {owners}, and another is chosen. Allowed: {owners}, or not this key; where a sweep has "
@@ -170,7 +170,7 @@ def _target_mistakes(value: Mapping, node: Target, path: str) -> Iterator[str]:
 
 
 def _choose(node: Target, path: str) -> str:
-    """What may stand in the place of a class."""
+    """The part of a message that says which classes are allowed."""
     own = "a class by its dotted name"
     chosen = path == node.group and choices_of(path)
     return one_of(path, f", or {own}") if chosen else f"Allowed: {own}"

@@ -43,7 +43,7 @@ def _size(config: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _memory(config: Mapping[str, Any]) -> Iterator[str]:
-    """Where even the least that a run must hold at once is more than the machine has."""
+    """Messages about a run whose minimum memory exceeds the machine's."""
     have = machine.memory()
     pixels = config["size"][0] * config["size"][1]
     entries = config["prompts"]["include"]
@@ -66,7 +66,7 @@ def _memory(config: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _fitting(key: str, value: Any, share: float) -> str:
-    """A value that fits with room to spare."""
+    """A value that fits comfortably into memory."""
     if key == "size":
         side = max(64, int(min(value) * (share / 8) ** 0.5) // 64 * 64)
         return f"[{min(side, 1024)},{min(side, 1024)}]"
@@ -213,7 +213,7 @@ def steps_within(limit: float | None, steps: int) -> int:
 
 
 def _monitors(config: Mapping[str, Any]) -> Iterator[str]:
-    """Numbers that callbacks of Lightning's watch, and that no run has."""
+    """Messages about Lightning callbacks that monitor metrics which no run has."""
     callbacks = {name: callback for name, callback in (config["callbacks"] or {}).items() if callback}
     if any(
         "monitor" not in callback and not callback["_target_"].startswith("vqclip.") for callback in callbacks.values()

@@ -135,7 +135,7 @@ def _by_message(messages: _Messages, failed: _Failed) -> str:
 
 
 def _unreadable(overrides: Sequence[str]) -> Iterator[str]:
-    """Those that Hydra's grammar has no reading for."""
+    """The overrides that Hydra's grammar cannot parse."""
     for line in overrides:
         try:
             OverridesParser.create().parse_override(line)
@@ -144,7 +144,7 @@ def _unreadable(overrides: Sequence[str]) -> Iterator[str]:
 
 
 def _no_choices(overrides: Sequence[str]) -> Iterator[str]:
-    """Groups that are given something else than names of choices."""
+    """Messages about groups whose value is not the name of a choice."""
     for line in overrides:
         try:
             override = OverridesParser.create().parse_override(line)

@@ -172,7 +172,7 @@ class Text:
 
 @dataclass
 class Anything:
-    """Whatever the class behind it takes; it has checked its arguments itself."""
+    """Any value; the class that receives it checks it."""
 
     allowed: str = "any value"
 
@@ -219,7 +219,7 @@ class Size:
 
 @dataclass
 class Snapshot:
-    """A step of which a run has a snapshot."""
+    """The step of a snapshot, or ``best`` or ``final``."""
 
     allowed: str = "best, final, or a step that the run has a snapshot of"
 
@@ -284,7 +284,7 @@ class Templates:
 
 @dataclass
 class SweepRecord:
-    """What a sweep writes into its jobs."""
+    """The record that a sweep writes into the configs of its jobs."""
 
     allowed: str = "null; a sweep fills it in"
 

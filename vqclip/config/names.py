@@ -100,7 +100,7 @@ def _inside(node: Node, part: str) -> Iterator[Node]:
 
 
 def _classes(node: Target) -> list[Group]:
-    """What may stand in the place of a class."""
+    """The part of a message that says which classes are allowed."""
     return [*classes_of(node.group).values(), Group("", node.also)]
 
 
@@ -242,7 +242,7 @@ def _wrong_names(override: str) -> list[str]:
 
 
 def outermost(value: str) -> str:
-    """What of a value stands in no quotes, brackets or braces."""
+    """The parts of a value outside quotes, brackets and braces."""
     outside, left = re.sub(r""""(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'""", "", value), ""
     while left != outside:
         left, outside = outside, re.sub(r"\[[^][{}]*\]|\{[^][{}]*\}", "", outside)

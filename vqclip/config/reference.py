@@ -20,7 +20,7 @@ __all__ = ["Row", "groups", "reference", "rows", "summary"]
 
 @dataclass(frozen=True)
 class Row:
-    """A key with all that is known of it."""
+    """A key of the reference, with its path, default and file."""
 
     path: str  #: dotted
     key: Key

@@ -160,7 +160,7 @@ def picture_config(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def identity(config: Mapping[str, Any]) -> str:
-    """What a job is known by: a hash of the config that decides its picture.  1 and 1.0 are one number."""
+    """The identity of a job: a hash of the config that decides its picture.  1 and 1.0 are the same number."""
 
     def plain(value: Any) -> Any:
         if isinstance(value, Mapping):

@@ -121,7 +121,7 @@ def is_for(target: str, group: str) -> bool:
 
 
 def role_errors(part: Any, target: str, group: str, path: str) -> Iterator[str]:
-    """That a class lacks what its place needs; nothing of a function, which may make anything."""
+    """Messages about methods that a class lacks for its place; none for a function, which may return anything."""
     needed = _METHODS.get(group, ()) if isinstance(part, type) else ()
     if lacks := [name for name in needed if not any(name in vars(base) for base in part.__mro__)]:
         what = group if group in ("generator", "perceptor") else f"class for {path}"

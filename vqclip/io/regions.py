@@ -41,7 +41,7 @@ class Region:
 
     @property
     def share(self) -> float:
-        """How much of the picture it is."""
+        """Its share of the picture's area, in [0,1]."""
         x0, y0, x1, y1 = self.box
         return (x1 - x0) * (y1 - y0) if self.white is None else self.white.mean().item()
 
@@ -103,7 +103,7 @@ def box_of(maps: Tensor, place: Region | None) -> tuple[Any, Tensor | None]:
 
 
 def largest_first(places: Mapping[Region, T]) -> list[tuple[Region, T]]:
-    """What belongs to regions, in an order in which a smaller one is laid over a larger.
+    """Items by region, largest region first, so that smaller regions end up on top.
 
     It does not depend on who named them first: in a batch a picture is what it is alone.
     """

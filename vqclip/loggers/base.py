@@ -25,7 +25,7 @@ _WITHOUT_PICTURES: WeakSet[Logger] = WeakSet()
 
 @dataclass(frozen=True)
 class Media:
-    """What there is to see of a step."""
+    """The pictures and crops of a step, for loggers."""
 
     images: Tensor  #: [B,3,H,W] in [0,1]
     crops: Tensor  #: one of each picture as a perceptor sees it, [B,3,S,S] in [0,1]
@@ -47,20 +47,20 @@ class RunView:
     """A logger that has a place for more than numbers; each method where it has none does nothing."""
 
     def begin(self, report: Mapping[str, Any]) -> None:
-        """What is known when the models are loaded: ``run.json`` so far."""
+        """Called when the models are loaded, with ``run.json`` as it is so far."""
 
     def show(self, step: int, numbers: Mapping[str, float], media: Media | None) -> None:
         """A step's numbers, and its pictures where a snapshot was taken."""
 
     def result(self, folder: Path, report: Mapping[str, Any]) -> None:
-        """What a finished run came to, from its folder and ``run.json`` as it will be."""
+        """Called with the folder and the final ``run.json`` of a run that has ended."""
 
     def close(self, error: BaseException | None) -> None:
-        """The run has ended, with an error or without."""
+        """Called when the run has ended, with or without an error."""
 
 
 def log_step(logger: Logger, step: int, numbers: Mapping[str, float], media: Media | None) -> None:
-    """Numbers and pictures of one step to one logger, in one call where it can take both."""
+    """Log the numbers and pictures of one step to one logger, in one call if it takes both."""
     if isinstance(logger, RunView):
         logger.show(step, numbers, media)
         return

@@ -45,7 +45,7 @@ class MlflowRun(RunView, MLFlowLogger):
                 self.experiment.set_tag(self.run_id, f"vqclip.{name}", caption)
 
     def result(self, folder: Path, report: Mapping[str, Any]) -> None:
-        """The scores that the run came to, and its files."""
+        """Log the final scores of the run, and its files."""
         for name, mean in mean_scores(report).items():
             self.experiment.log_metric(self.run_id, name, mean, step=report["steps"])
         run = RunFiles(folder)
@@ -61,7 +61,7 @@ class MlflowRun(RunView, MLFlowLogger):
         self.experiment.set_terminated(self.run_id, "KILLED" if stopped else "FAILED" if error else "FINISHED")
 
     def _files(self, run: RunFiles, *paths: Path) -> None:
-        """Those that are there, each where it lies in the run folder."""
+        """Log the files that exist, each under its folder in the run folder."""
         for path in paths:
             if path.is_file():
                 below = path.parent.relative_to(run.path)
@@ -151,7 +151,7 @@ def _uri(asked: str | None) -> str:
 
 
 def _ask(uri: str, what: Any) -> Any:
-    """What MLflow answers; its complaint in a line."""
+    """Call MLflow; its error becomes a UserError of one line."""
     from mlflow.exceptions import MlflowException
 
     try:
@@ -164,7 +164,7 @@ def _ask(uri: str, what: Any) -> Any:
 
 
 def _parent(uri: str, experiment: str, group: str) -> str:
-    """The run of a whole sweep; the sweep itself makes it, before its jobs look for it."""
+    """The parent run of a sweep's jobs, which the sweep itself creates first."""
     from mlflow.tracking import MlflowClient
 
     client = MlflowClient(uri)
@@ -176,5 +176,5 @@ def _parent(uri: str, experiment: str, group: str) -> str:
 
 
 def _plain(name: str) -> str:
-    """A name that MLflow takes."""
+    """A name with only the characters that MLflow allows."""
     return "".join(letter if letter.isalnum() or letter in "-_./ " else "_" for letter in name)

@@ -23,7 +23,7 @@ _VIEWS = {
 
 @dataclass(frozen=True)
 class SweepReport:
-    """What a sweep came to."""
+    """The result of a sweep."""
 
     folder: Path
     swept: list[str]  #: its keys
@@ -52,7 +52,7 @@ class SweepView:
         self.name, self.settings, self.folder, self.group = name, settings, folder, group
 
     def begin(self, id: str | None) -> str | None:
-        """Before the jobs; the id that they may look for.
+        """Called before the jobs; returns the id of the sweep's run.
 
         Args:
             id: what an earlier part of the same sweep had.
@@ -60,7 +60,7 @@ class SweepView:
         return id
 
     def end(self, report: SweepReport) -> None:
-        """After the jobs, whatever became of them."""
+        """Called after the jobs, however they ended."""
 
 
 def begin_sweep(loggers: Mapping[str, Any], folder: Path, group: str) -> list[SweepView]:

@@ -262,7 +262,7 @@ def _went_offline(reason: str) -> str:
 
 
 def _plain(name: str) -> str:
-    """A name that W&B takes for an artifact."""
+    """A name with only the characters that W&B allows in an artifact's."""
     return "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in name)
 
 

@@ -48,7 +48,7 @@ def is_uploaded(record: Path) -> bool:
 
 
 def mark_uploaded(record: Path) -> None:
-    """As ``wandb sync`` itself marks a record."""
+    """Mark a record as uploaded, as ``wandb sync`` does."""
     record.with_suffix(".wandb.synced").touch()
 
 

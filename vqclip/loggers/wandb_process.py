@@ -23,7 +23,7 @@ P = ParamSpec("P")
 
 
 def while_it_lives(tell: Callable[Concatenate[R, P], None]) -> Callable[Concatenate[R, P], None]:
-    """Tell W&B nothing more once its process is gone: a run's files are there without it."""
+    """Decorates a method that tells W&B something: it does nothing once W&B's process has ended."""
 
     @wraps(tell)
     def told(self: R, *args: P.args, **kwargs: P.kwargs) -> None:
@@ -40,14 +40,14 @@ def while_it_lives(tell: Callable[Concatenate[R, P], None]) -> Callable[Concaten
 
 
 def gone() -> tuple[type[Exception], ...]:
-    """What W&B raises where its process is gone."""
+    """The exceptions that W&B raises once its process has ended."""
     from wandb.sdk.mailbox import HandleAbandonedError, MailboxClosedError
 
     return ConnectionError, HandleAbandonedError, MailboxClosedError
 
 
 def forget() -> None:
-    """Let W&B's next run have a new process, and the exit of this one not wait for the old."""
+    """Forget W&B's ended process: the next run starts a new one, and exiting does not wait for the old one."""
     import wandb
 
     with suppress(*gone()):

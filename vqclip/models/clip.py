@@ -65,7 +65,7 @@ class CLIPPerceptor(nn.Module):
         self.register_buffer("std", torch.tensor(STD).view(1, 3, 1, 1), persistent=False)
 
     def fuse_for_inference(self) -> None:
-        """For good: the same vectors, to rounding, by less arithmetic.  Only for weights that stay as they are.
+        """Fuse layers, irreversibly: the same vectors, up to rounding, by less arithmetic.  Only for frozen weights.
 
         Batch norms go into the convolutions before them; QuickGELU's constant goes into the weights around it; of the
         last attention, only the vector that is read is computed.

@@ -112,7 +112,7 @@ class Denoiser(nn.Module):
         return (z - self.mean.view(-1, 1, 1)) / self.std.view(-1, 1, 1)
 
     def original(self, x: Tensor) -> Tensor:
-        """The other way."""
+        """The inverse of :meth:`standard`."""
         return x * self.std.view(-1, 1, 1) + self.mean.view(-1, 1, 1)
 
     def forward(self, x: Tensor, sigma: Tensor, words: Tensor | None = None) -> Tensor:

@@ -24,7 +24,7 @@ PROGRAMS = ("vqgan_clip", "pytti", "pixray", "engine")
 
 @dataclass
 class Imported:
-    """What settings became."""
+    """The converted settings."""
 
     lines: list[str] = field(default_factory=list)  #: ``key=value``, in the order they are laid over the default
     tools: list[str] = field(default_factory=list)  #: commands of ours, for what is no part of a run
@@ -58,7 +58,7 @@ def lines_of(option: Mapping[str, Any], value: Any, given: Mapping[str, Any]) ->
 
 
 def translate(name: str, given: Mapping[str, Any]) -> Imported:
-    """Settings, by the names the program has for them → config lines of ours."""
+    """Settings by the other program's option names → config lines of vqclip."""
     table, result = program(name), Imported()
     result.lines += table["base"]
     for key, value in given.items():

@@ -68,7 +68,7 @@ def _cpu() -> str:
 
 @dataclass(frozen=True)
 class Provenance:
-    """All of it for one run."""
+    """The provenance of one run: versions, processor, device, weights, inputs."""
 
     versions: dict[str, str]
     machine: dict[str, Any]

@@ -1,4 +1,4 @@
-"""The callback that writes a run while it goes on: rows, snapshots, the point to go on from."""
+"""The callback that writes a run's folder: metrics, snapshots, the resume point."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ class Report:
         self._began = time.perf_counter() - seconds
 
     def add(self, **parts: Any) -> None:
-        """Take up what has become known, and the seconds so far."""
+        """Add entries to the report, and update the seconds."""
         seconds = round(time.perf_counter() - self._began, 3)
         self.content = {**self.content, **parts, "seconds": seconds}
 
@@ -50,7 +50,7 @@ class Report:
 
 
 def first_report(plan: RunPlan, past: Mapping[str, Any], resumed_at: int | None) -> dict[str, Any]:
-    """What is known before models are loaded."""
+    """The entries of the report that are known before models are loaded."""
     return {
         "status": RUNNING,
         "identity": plan.identity,

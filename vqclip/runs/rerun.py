@@ -40,7 +40,7 @@ class _Difference:
 
 
 def rerun(source: Path, overrides: Sequence[str] = (), folder: Path | None = None) -> tuple[list[str], bool]:
-    """Make a run folder or a PNG again.
+    """Reproduce a run folder or a PNG from its record, and compare.
 
     Args:
         folder: where to; default ``outputs/<date>/<time>``.
@@ -81,7 +81,7 @@ def _source(source: Path, folder: Path) -> tuple[dict[str, Any], dict[str, Any],
 def _verdict(
     source: Path, folder: Path, made_with: Mapping[str, Any], now: Mapping[str, Any], asked: Sequence[tuple]
 ) -> tuple[list[str], bool]:
-    """What differs between the two, and why."""
+    """Lines that say what differs between the two runs and why, and whether they are the same."""
     found = [difference for pair in _pairs(source, folder) if (difference := _compare(*pair))]
     lost = [_Difference(name, "in run.json, but not in the folder any more") for name in _lost(source, made_with)]
     lines = [f"reproduced in {folder}", *(f"  {one.name}: {one.text}" for one in found + lost)]
@@ -158,7 +158,7 @@ def _snapshot_of(best: Path, picture: Path) -> Path:
 
 
 def _lost(source: Path, report: Mapping[str, Any]) -> list[str]:
-    """Pictures that a run folder once had."""
+    """Pictures that a run's record names and its folder lacks."""
     run = RunFolder(source)
     return [name for name in report.get("sha256", {}) if not run.holds(source / name)] if source.is_dir() else []
 
@@ -208,6 +208,6 @@ def _between_latents(one: Path, other: Path) -> str:
 
 
 def _short(value: Any) -> str:
-    """A value for a message; a hash by its beginning."""
+    """A value for a message; of a hash, the first digits."""
     text = str(value)
     return text[:12] if len(text) == 64 else text

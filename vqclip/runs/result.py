@@ -69,7 +69,7 @@ class Result:
 
     @property
     def score(self) -> float:
-        """Mean of the best scores; NaN where a run diverged before it had any."""
+        """Mean of the pictures' best scores; NaN if the run diverged before the first snapshot."""
         return sum(picture.get("best", {}).get("score", float("nan")) for picture in self.scores) / len(self.scores)
 
     @property

@@ -130,6 +130,6 @@ def _require_possible_steps(run: RunFolder, past: Mapping[str, Any], now: Mappin
 
 
 def _half(config: Mapping[str, Any]) -> str:
-    """Half of the learning rate, where that is a number."""
+    """Half the learning rate, if it is a number."""
     lr = (config.get("optimizer") or {}).get("lr")
     return f"{lr / 2:g}" if isinstance(lr, int | float) else "SMALLER"

@@ -31,7 +31,7 @@ def search(
     start: Mapping[str, Any],
     run: Callable[[list[dict[str, str]]], list[float | None]],
 ) -> optuna.Study:
-    """Propose, run and tell until all trials are done.
+    """Propose values, run them and report the scores, until all trials are done.
 
     Args:
         settings: ``conf/hparams_search``.

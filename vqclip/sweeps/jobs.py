@@ -30,7 +30,7 @@ class Job:
 
 
 def is_done(folder: Path, identity: str) -> bool:
-    """Whether ``folder`` holds this job, finished, with every picture that it wrote."""
+    """Whether ``folder`` holds this job, finished and with all its pictures."""
     report = read_report(folder)
     return (
         report.get("identity") == identity

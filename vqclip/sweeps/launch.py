@@ -24,7 +24,7 @@ __all__ = ["launch"]
 def launch(
     launcher: Launcher, name: str, jobs: Sequence[Job], places: Sequence[Path], group: str, size: int | None
 ) -> Iterator[JobReturn]:
-    """Run jobs in their folders; what comes of each, with its error.
+    """Run jobs in their folders, and yield what became of each.
 
     Args:
         name: of the launcher, for its errors.

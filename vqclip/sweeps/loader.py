@@ -56,7 +56,7 @@ class SharedLoader:
         return cfg
 
     def _split(self, overrides: Sequence[Override]) -> tuple[list[Override], list[Override]]:
-        """What decides which files are read, with all that came before the last that is not plain; and the rest."""
+        """Split overrides into those up to the last one that may choose config files, and the plain values after it."""
         self.groups = self.groups or set(self.real.list_groups(""))
         plain = [self._is_plain(override) for override in overrides]
         odd = [i for i, o in enumerate(overrides) if not plain[i] and not self._is_group(o)]
@@ -69,7 +69,7 @@ class SharedLoader:
         return "/" in name or override.package is not None or name in self.groups
 
     def _is_plain(self, override: Override) -> bool:
-        """Whether it gives a value to a key that is there, and no more."""
+        """Whether an override only gives a plain value to an existing key."""
         adds = override.is_add() or override.is_force_add() or override.is_delete()
         return not (adds or self._is_group(override) or override.key_or_group == "hydra.searchpath")
 
@@ -83,7 +83,7 @@ class SharedLoader:
 
 
 def _record(cfg: DictConfig, master: DictConfig, overrides: Sequence[Override]) -> None:
-    """What Hydra keeps of the overrides it was given."""
+    """Hydra's own record of the overrides."""
     by_kind: Mapping[bool, list[str]] = {True: list(master.hydra.overrides.hydra), False: []}
     for override in overrides:
         by_kind[override.is_hydra_override()].append(override.input_line or "")

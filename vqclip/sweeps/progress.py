@@ -20,7 +20,7 @@ _LIVE, _LOG = 0.5, 10.0
 
 
 def counted(items: Iterable[T], of: int, what: str) -> Iterator[T]:
-    """The items as they come; on stderr ``what``, how many of them were there, and of how many."""
+    """Yield the items, with a counter on stderr."""
     live = sys.stderr.isatty()
     shown_at = time.monotonic() - (_LOG if not live else 0) + _LIVE  # a short one says nothing
     shown = ""

@@ -196,7 +196,7 @@ class SweepRunner:
         return Job(overrides, {key.lstrip("+"): unquoted(values[key]) for key in swept}, resolved(cfg))
 
     def _run(self, folder: Path, jobs: Sequence[Job]) -> list[Job]:
-        """Run the jobs that are not done; those that are not done even then."""
+        """Run the jobs that are not done; returns those still unfinished."""
         places = job_folders(folder, jobs)
         jobs = list({job.identity: job for job in reversed(jobs)}.values())[::-1]
         left = [job for job in jobs if not is_done(places[job.identity], job.identity)]
@@ -237,7 +237,7 @@ class SweepRunner:
             self._take_fault(done)
 
     def _take_fault(self, job: JobReturn) -> None:
-        """What a job failed of; its traceback too where it failed before its run began."""
+        """Print why a job failed, with the traceback if its run had not begun."""
         error = job._return_value
         if not isinstance(error, Exception) or job.hydra_cfg is None:
             return
@@ -259,7 +259,7 @@ class SweepRunner:
         show(written[:1])
 
     def _show(self) -> None:
-        """The comparison to the loggers that have a place for it."""
+        """Log the comparison to the loggers that support sweeps."""
         if self.views:
             from vqclip.loggers.sweep import end_sweep
 
