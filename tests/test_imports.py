@@ -21,8 +21,8 @@ def test_a_run_imports_only_what_it_uses(tmp_path):
 import sys
 from vqclip.cli import main
 main(["a fox", *{words}, "hydra.run.dir={tmp_path}"])
-from vqclip.cli.lazy_imports import WAITING, is_waiting
-woke = [name for name in WAITING if name in sys.modules and not is_waiting(name)]
+from vqclip.cli.lazy_imports import DEFERRED, is_deferred
+woke = [name for name in DEFERRED if name in sys.modules and not is_deferred(name)]
 print([name for name in {UNUSED} if name in sys.modules], woke)
 """
     assert run(code).splitlines()[-1] == "[] []"

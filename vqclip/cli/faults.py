@@ -43,7 +43,7 @@ def result_of(work: Callable[[], R], folder: Path, study: bool) -> R | Result:
 
 @contextmanager
 def explain_faults(folder: Path) -> Iterator[None]:
-    """Within, what a part of the user's own raised in the run of ``folder`` is told in a line.
+    """Turn what a part of the user's own raises within, in the run of ``folder``, into one line.
 
     Raises:
         RunError: that line; the traceback is in the folder.
@@ -84,7 +84,7 @@ def _own_parts(run: RunFolder) -> tuple[str, list[str]]:
 
 
 def own_line(error: Exception) -> str:
-    """The innermost line of the traceback in a file that nobody installed; empty where there is none."""
+    """The innermost frame outside of Python, site-packages and vqclip, for a message; empty where there is none."""
     ours = str(Path(__file__).parents[1])
     installed = (ours, *(sysconfig.get_path(kind) for kind in ("stdlib", "purelib", "platlib")), "<")
     own = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(installed)]

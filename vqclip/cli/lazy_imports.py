@@ -1,12 +1,12 @@
 """Lazy imports: packages whose ``__init__`` runs only when something of it is used.  Nothing here imports torch.
 
-Some packages do far more when they are imported than a run needs (:data:`WAITING` says what and how long): together
+Some packages do far more when they are imported than a run needs (:data:`DEFERRED` says what and how long): together
 more than torch itself, and a command of one step would take two to three times as long.
 
-So their ``__init__`` waits.  :class:`_Finder`, the first in ``sys.meta_path``, finds them as Python does and gives them
-the loader :class:`_Waiting`, which makes the module without running it and puts ``Wait.at_once`` into it.  The first
-other name that anybody asks for (:class:`_Package`) runs the ``__init__``, in the module itself (:func:`_wake`).  From
-then on it is as if it had never waited.  Only the command line does this: a program that imports vqclip keeps Python's
+How it works: :class:`_Finder`, the first in ``sys.meta_path``, finds these packages as Python does, but gives them
+:class:`_DeferringLoader`, which creates the module, puts ``Deferral.stand_ins`` into it and does not run it.  The first
+access to any other name (:class:`_DeferredModule`) runs the ``__init__`` in the same module object (:func:`_run_init`),
+from then on an ordinary module.  Only the command line does this: a program that imports vqclip keeps Python's
 own imports.
 """
 
@@ -25,32 +25,32 @@ from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 from typing import Any
 
-__all__ = ["WAITING", "Wait", "collect_as_usual", "collect_rarely", "defer_imports", "is_waiting"]
+__all__ = ["DEFERRED", "Deferral", "collect_as_usual", "collect_rarely", "defer_imports", "is_deferred"]
 
 
 @dataclass(frozen=True)
-class Wait:
-    """How a package waits.
+class Deferral:
+    """What of a package can be used before its ``__init__`` runs.
 
     Attributes:
-        at_once: names that stand there before the ``__init__`` ran → what makes their value, given the module.
-        elsewhere: names that are had without the ``__init__`` → submodules to import in this order, the last has it.
+        stand_ins: names that are there from the beginning → what makes their value, given the module.
+        in_submodules: names that a submodule defines → the submodules to import, in this order; the last has the name.
         submodules: whether submodules can be imported without the ``__init__``.
     """
 
-    at_once: Mapping[str, Callable[[ModuleType], Any]] = field(default_factory=dict)
-    elsewhere: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    stand_ins: Mapping[str, Callable[[ModuleType], Any]] = field(default_factory=dict)
+    in_submodules: Mapping[str, Sequence[str]] = field(default_factory=dict)
     submodules: bool = True
 
 
-def _look_away(dynamo: ModuleType) -> Callable[..., Callable]:
-    """``torch._dynamo.disable`` while there is no compiler: the function as it is, asking each time."""
+def _dynamo_disable(dynamo: ModuleType) -> Callable[..., Callable]:
+    """A ``torch._dynamo.disable`` that calls the function as it is until the compiler is imported."""
 
     def disable(function: Callable, *how: Any, **named: Any) -> Callable:
         real: list[Callable] = []
 
         def call(*args: Any, **kwargs: Any) -> Any:
-            if not real and not is_waiting(dynamo.__name__):
+            if not real and not is_deferred(dynamo.__name__):
                 real.append(dynamo.disable(function, *how, **named))
             return (real or [function])[0](*args, **kwargs)
 
@@ -59,19 +59,15 @@ def _look_away(dynamo: ModuleType) -> Callable[..., Callable]:
     return disable
 
 
-def _in_part(name: str, answers: Callable[..., Any]) -> Callable[[ModuleType], Callable[..., Any]]:
-    """A function of a module that waits: its answer where the ``__init__`` is not needed for it, else the real one's.
-
-    Args:
-        answers: takes the arguments; None where it cannot say.
-    """
+def _unless_answered(name: str, answers: Callable[..., Any]) -> Callable[[ModuleType], Callable[..., Any]]:
+    """A stand-in for the function ``name``: ``answers`` of the arguments; where that is None, the real function."""
 
     def make(module: ModuleType) -> Callable[..., Any]:
         def function(*args: Any, **kwargs: Any) -> Any:
             found = None if kwargs else answers(*args)
             if found is not None:
                 return found
-            _wake(module)
+            _run_init(module)
             return getattr(module, name)(*args, **kwargs)
 
         return function
@@ -80,18 +76,18 @@ def _in_part(name: str, answers: Callable[..., Any]) -> Callable[[ModuleType], C
 
 
 def _true(condition: Any, *skip: int) -> bool | None:
-    """A condition is what it is, where it is no symbol of a compiler."""
+    """``expect_true`` of a plain bool; None for a symbolic one."""
     return condition if isinstance(condition, bool) else None
 
 
 def _equal(one: Any, other: Any) -> bool | None:
-    """Sizes are equal or not, where they hold no symbols."""
+    """``sym_eq`` of tuples of plain ints; None for others."""
     both = isinstance(one, tuple) and isinstance(other, tuple) and all(type(n) is int for n in (*one, *other))
     return tuple(one) == tuple(other) if both else None
 
 
-class _Later(type):
-    """The class of a package that waits: nothing is an instance of it before the package has run."""
+class _ClassStandIn(type):
+    """The metaclass of a class stand-in: it has no instances until its module is run, then those of the real class."""
 
     home: ModuleType
 
@@ -104,77 +100,77 @@ class _Later(type):
         return subclass is cls or (real is not cls and real is not None and issubclass(subclass, real))
 
 
-#: The packages that wait.  Behind each: who imports it, what it brings, and the processor seconds that this takes where
-#: all others wait; what takes less than a few hundredths is not worth its place here.
-WAITING: dict[str, Wait] = {
-    "torchmetrics": Wait(  # Lightning, for two base classes: torchvision, SciPy, matplotlib.  3.0
-        at_once={"_logger": lambda module: logging.getLogger("torchmetrics")},
-        elsewhere={
+#: The deferred packages.  Behind each: who imports it, what it brings, and the processor seconds that this takes where
+#: all others are deferred; what takes less than a few hundredths is not worth its place here.
+DEFERRED: dict[str, Deferral] = {
+    "torchmetrics": Deferral(  # Lightning, for two base classes: torchvision, SciPy, matplotlib.  3.0
+        stand_ins={"_logger": lambda module: logging.getLogger("torchmetrics")},
+        in_submodules={
             "__version__": ("torchmetrics.__about__",),
             "Metric": ("torchmetrics.utilities", "torchmetrics.metric"),
             "MetricCollection": ("torchmetrics.utilities", "torchmetrics.collections"),
         },
     ),
-    "torchmetrics.utilities.plot": Wait(  # those base classes: matplotlib.  .5
-        at_once={
+    "torchmetrics.utilities.plot": Deferral(  # those base classes: matplotlib.  .5
+        stand_ins={
             "_AX_TYPE": lambda plot: object,  # as it has them where matplotlib is not installed
             "_PLOT_OUT_TYPE": lambda plot: tuple,
-            "plot_single_or_multi_val": _in_part("plot_single_or_multi_val", lambda *how: None),
+            "plot_single_or_multi_val": _unless_answered("plot_single_or_multi_val", lambda *how: None),
         }
     ),
-    "torch._dynamo": Wait(  # every optimiser, to have a compiler look away: sympy and a thousand modules.  1.8
-        at_once={
-            "disable": _look_away,
+    "torch._dynamo": Deferral(  # every optimiser, to have a compiler look away: sympy and a thousand modules.  1.8
+        stand_ins={
+            "disable": _dynamo_disable,
             "graph_break": lambda dynamo: lambda *args, **kwargs: None,
-            "OptimizedModule": lambda dynamo: _Later("OptimizedModule", (), {"home": dynamo}),
+            "OptimizedModule": lambda dynamo: _ClassStandIn("OptimizedModule", (), {"home": dynamo}),
         },
         submodules=False,
     ),
-    "torch.fx.experimental.symbolic_shapes": Wait(  # torch.autograd, for sizes that are symbols: sympy.  .4
-        at_once={"expect_true": _in_part("expect_true", _true), "sym_eq": _in_part("sym_eq", _equal)}
+    "torch.fx.experimental.symbolic_shapes": Deferral(  # torch.autograd, for sizes that are symbols: sympy.  .4
+        stand_ins={"expect_true": _unless_answered("expect_true", _true), "sym_eq": _unless_answered("sym_eq", _equal)}
     ),
-    "torch.utils.flop_counter": Wait(  # Lightning's summary of models: triton.  .1, and 75 MB
-        at_once={"FlopCounterMode": _in_part("FlopCounterMode", lambda *how: None)}
+    "torch.utils.flop_counter": Deferral(  # Lightning's summary of models: triton.  .1, and 75 MB
+        stand_ins={"FlopCounterMode": _unless_answered("FlopCounterMode", lambda *how: None)}
     ),
-    "clip": Wait(),  # for its model's module: torchvision, for pictures that are read otherwise here.  1.6
-    "wandb.sdk.launch": Wait(),  # W&B's agents: all of its public API.  .4
+    "clip": Deferral(),  # for its model's module: torchvision, for pictures that are read otherwise here.  1.6
+    "wandb.sdk.launch": Deferral(),  # W&B's agents: all of its public API.  .4
 }
 
 
 def defer_imports() -> None:
-    """Make the packages lazy, unless they are imported already.  A second call changes nothing."""
+    """Defer the packages that nothing has imported yet.  A second call changes nothing."""
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Finder())
 
 
 @cache
 def collect_rarely() -> None:
-    """Imports make a million objects that stay: let Python's collector not look for garbage among them meanwhile."""
+    """Run Python's garbage collector less often: imports make a million objects, all of which stay."""
     gc.set_threshold(50_000)
 
 
 @cache
 def collect_as_usual() -> None:
-    """Turn the collector on again, never for what was imported until now.  Once per process."""
+    """Run it as often as Python does, without the objects that exist now.  Once a process."""
     gc.freeze()
     gc.set_threshold(700)
 
 
-def is_waiting(name: str) -> bool:
-    """Whether a package is imported lazily and its ``__init__`` has not run yet."""
-    return isinstance(sys.modules.get(name), _Package)
+def is_deferred(name: str) -> bool:
+    """Whether a package is imported and its ``__init__`` has not run."""
+    return isinstance(sys.modules.get(name), _DeferredModule)
 
 
-class _Package(ModuleType):
-    """A package whose ``__init__`` waits."""
+class _DeferredModule(ModuleType):
+    """A package whose ``__init__`` has not run."""
 
     def __getattr__(self, name: str) -> Any:
-        wait: Wait = self.__dict__["_vqclip_wait"]
-        if name in wait.elsewhere:
-            return getattr([importlib.import_module(part) for part in wait.elsewhere[name]][-1], name)
+        deferral: Deferral = self.__dict__["_vqclip_deferral"]
+        if name in deferral.in_submodules:
+            return getattr([importlib.import_module(part) for part in deferral.in_submodules[name]][-1], name)
         if name.startswith("__") and name != "__all__":
-            raise AttributeError(name)  # what looks through all modules, as warnings and inspect do, wakes nobody
-        _wake(self)
+            raise AttributeError(name)  # warnings and inspect ask every module for these
+        _run_init(self)
         return getattr(self, name)
 
 
@@ -186,13 +182,13 @@ def _spec_of(module: ModuleType) -> Any:
     return module.__spec__
 
 
-def _wake(module: ModuleType) -> None:
-    """Run the ``__init__`` that waits."""
+def _run_init(module: ModuleType) -> None:
+    """Run the ``__init__`` of a deferred package."""
     with _LOCK:
-        if not isinstance(module, _Package):
+        if not isinstance(module, _DeferredModule):
             return
-        wait = module.__dict__.pop("_vqclip_wait")
-        for name in wait.at_once:
+        deferral = module.__dict__.pop("_vqclip_deferral")
+        for name in deferral.stand_ins:
             del module.__dict__[name]
         module.__class__ = ModuleType  # pyright: ignore[reportAttributeAccessIssue]  # Python allows a base there
         _spec_of(module).loader.exec_module(module)
@@ -201,24 +197,24 @@ def _wake(module: ModuleType) -> None:
 class _Finder(MetaPathFinder):
     def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
         parent = sys.modules.get(name.rpartition(".")[0])
-        if isinstance(parent, _Package) and not parent.__dict__["_vqclip_wait"].submodules:
-            _wake(parent)
+        if isinstance(parent, _DeferredModule) and not parent.__dict__["_vqclip_deferral"].submodules:
+            _run_init(parent)
             if name in sys.modules:
-                return ModuleSpec(name, _There(sys.modules[name]))
-        if name not in WAITING:
+                return ModuleSpec(name, _ImportedLoader(sys.modules[name]))
+        if name not in DEFERRED:
             return None
         spec = PathFinder.find_spec(name, path, target)
         if spec is None or spec.loader is None:
             return None
-        spec.loader = _Waiting(spec.loader, WAITING[name])
+        spec.loader = _DeferringLoader(spec.loader, DEFERRED[name])
         return spec
 
 
-class _Waiting(Loader):
-    """A loader around the real one, to which all other attributes are delegated."""
+class _DeferringLoader(Loader):
+    """Creates a module by the real loader and does not run it; other attributes are the real loader's."""
 
-    def __init__(self, real: Loader, wait: Wait):
-        self.real, self.wait = real, wait
+    def __init__(self, real: Loader, deferral: Deferral):
+        self.real, self.deferral = real, deferral
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.__dict__["real"], name)
@@ -228,14 +224,14 @@ class _Waiting(Loader):
 
     def exec_module(self, module: ModuleType) -> None:
         module.__loader__ = _spec_of(module).loader = self.real
-        for name, make in self.wait.at_once.items():
+        for name, make in self.deferral.stand_ins.items():
             setattr(module, name, make(module))
-        module.__dict__["_vqclip_wait"] = self.wait
-        module.__class__ = _Package
+        module.__dict__["_vqclip_deferral"] = self.deferral
+        module.__class__ = _DeferredModule
 
 
-class _There(Loader):
-    """Of a submodule that its package's ``__init__`` has imported meanwhile."""
+class _ImportedLoader(Loader):
+    """The loader of a submodule that its package's ``__init__`` has imported meanwhile."""
 
     def __init__(self, module: ModuleType):
         self.module, self.spec = module, module.__spec__

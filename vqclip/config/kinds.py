@@ -160,7 +160,7 @@ class Flag:
 
 @dataclass
 class Text:
-    """A text that is not blank, and where told of one form."""
+    """A text that is not blank; with another ``pattern``, one that matches it."""
 
     allowed: str = "a text"
     pattern: str = r"(?s).*\S.*"

@@ -78,7 +78,7 @@ def log_step(logger: Logger, step: int, numbers: Mapping[str, float], media: Med
 
 
 def mean_scores(report: Mapping[str, Any]) -> dict[str, float]:
-    """What a run came to, over its pictures: ``judge`` where all have one, and each score of ``best`` and ``final``."""
+    """Means over a run's pictures: ``judge`` where all have one, and each score of ``best`` and ``final``."""
     pictures = report["pictures"]
     found = {
         f"{kind}.{name}": [picture[kind][name] for picture in pictures]

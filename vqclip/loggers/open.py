@@ -27,7 +27,7 @@ _LIGHTNINGS = "pytorch_lightning.loggers.WandbLogger"
 def open_loggers(
     config: Mapping[str, Any], recorded: Mapping[str, Any], past: Mapping[str, Any]
 ) -> Iterator[dict[str, Logger]]:
-    """The loggers of a run by name.  Each ends with it and is told of an error: the next job gets its own.
+    """Open the loggers of a run, by name, and close them when it ends, with the error if there was one.
 
     Args:
         config: the whole config.

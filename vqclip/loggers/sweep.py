@@ -78,7 +78,7 @@ def begin_sweep(loggers: Mapping[str, Any], folder: Path, group: str) -> list[Sw
 
 
 def end_sweep(views: Sequence[SweepView], swept: Sequence[str]) -> None:
-    """Tell every view what the sweep came to, from the files in its folder."""
+    """Give every view the outcome of the sweep, read from the files in its folder."""
     for view in views:
         folder = view.folder
         names = ("compare.png", "compare.html", "results.csv", "search.png")

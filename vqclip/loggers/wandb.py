@@ -94,7 +94,7 @@ class WandbRun(RunView, WandbLogger):
 
     @while_it_lives
     def close(self, error: BaseException | None) -> None:
-        """Marked failed where the run failed; one that diverged says so to whoever asked W&B for its alerts."""
+        """Mark the run failed where there was an error; of a divergence also send an alert of W&B's."""
         if reason := getattr(error, "reason", None):
             self.experiment.summary["reason"] = reason
             self.experiment.alert("vqclip: a run diverged", f"{self.experiment.name}: {reason}", level="ERROR")

@@ -41,7 +41,7 @@ __all__ = ["execute", "threads"]
 
 @dataclass(frozen=True)
 class Past:
-    """Where an earlier sitting of the run came to."""
+    """A run that is resumed: its report and its last checkpoint."""
 
     report: Mapping[str, Any]
     checkpoint: Mapping[str, Any]
@@ -170,7 +170,7 @@ def _begin(report: Report, provenance: Provenance, trainer: pl.Trainer, loggers:
 
 
 def _views(loggers: Mapping[str, Logger]) -> list[RunView]:
-    """The loggers that are told of more than numbers."""
+    """Those of the loggers that take more than numbers."""
     return [logger for logger in loggers.values() if isinstance(logger, RunView)]
 
 

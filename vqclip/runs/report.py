@@ -33,7 +33,7 @@ class Report:
 
     Args:
         first: what is known when the run begins.
-        seconds: of the sittings before.
+        seconds: that the run has taken before it was resumed.
     """
 
     def __init__(self, run: RunFolder, first: Mapping[str, Any], seconds: float):

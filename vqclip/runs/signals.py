@@ -37,7 +37,7 @@ class Signals:
             signal.signal(signum, handler)
 
     def listen(self) -> None:
-        """Take the signals, also back from whoever took them meanwhile (Lightning does when it starts)."""
+        """Install the handlers, again after Lightning has replaced them at its start."""
         for signum in self._before:
             signal.signal(signum, self._handle)
 
@@ -50,6 +50,6 @@ class Signals:
 
 
 def _hang_up() -> list[signal.Signals]:
-    """That a terminal was closed, where the system has it and nobody (nohup) said to go on."""
+    """SIGHUP, where the system has it and it is not ignored (nohup); else none."""
     found = getattr(signal, "SIGHUP", None)
     return [found] if found and signal.getsignal(found) is not signal.SIG_IGN else []

@@ -42,7 +42,7 @@ class Snapshots:
         self.best: list[dict] = [{} for _ in records]  #: of each picture: step and scores of its best snapshot
         self.last: list[dict] = [{} for _ in records]  #: of each picture: step and scores of its newest snapshot
         self.digests: dict[str, str] = {}  #: sha256 of every picture written, by path in the folder
-        self.newest: Snapshot | None = None  #: of this sitting
+        self.newest: Snapshot | None = None  #: since the run began or was resumed
         self._latents: list[dict[str, Tensor]] = [{} for _ in records]
 
     @property
