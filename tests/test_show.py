@@ -89,8 +89,9 @@ def test_a_part_of_ones_own_without_crops_has_sizes_too():
         "prompts": {"include": ["a", "b", "c", "d"]},
         "batch_size": 2,
         "augmentations": {"_target_": "mine.Whole"},
+        "checkpoints": {"generator": {"architecture": {"ddconfig": {"ch_mult": [1, 1, 1, 1]}}}},  # 8 pixels a code
     }
-    line = sizes(config | {"steps": 7, "snapshot_every": 3, "size": [32, 64]})
+    line = sizes(config | {"steps": 7, "snapshot_every": 3, "size": [35, 64]})
     assert line == '8 pictures of 32×64, 7 steps, 4 snapshots each: "a", "b", "c", …'
 
 

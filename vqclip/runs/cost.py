@@ -9,6 +9,7 @@ from itertools import pairwise
 from statistics import median
 from typing import Any
 
+from vqclip.checkpoints.check import factor_of
 from vqclip.prompts import parse
 
 __all__ = ["TRIAL", "Cost", "duration", "quicker", "sizes"]
@@ -46,7 +47,9 @@ def sizes(config: Mapping[str, Any]) -> str:
     pictures = len(prompts) * config["batch_size"]
     shown = ", ".join(f'"{label}"' for label in prompts[:_SHOWN]) + ", …" * (len(prompts) > _SHOWN)
     crops = (config["augmentations"].get("crops") or {}).get("count")  # a class of one's own may have none
-    (height, width), steps = config["size"], config["steps"]
+    factor = factor_of(config["checkpoints"]["generator"]) or 1
+    height, width = (side // factor * factor for side in config["size"])  # as they will be made
+    steps = config["steps"]
     return (
         f"{pictures} picture{'s' * (pictures > 1)} of {height}×{width}, {steps} step{'s' * (steps > 1)}"
         f"{f' of {crops * pictures} crops' if crops else ''}, "
