@@ -34,6 +34,8 @@ AWKWARD = [
     "+added",
     "a=b",
     "emoji 🦊",
+    r"\${oc.env:HOME}",
+    r"a \\${oc.env:HOME} fox",
 ]
 
 

@@ -176,6 +176,11 @@ STRANGE = {
     "a seed by a resolver": ("scenes: a fox\nseed: ${now:%f}", {"seed": 0}, "another seed every time"),
     "python's None": ("scenes: a fox\nwidth: 64  # small\nheight: None\nViTB32: True", {"size": [512, 64]}, ""),
     "a resolver in a text": ("scenes: a ${oc.env:HOME} fox", {"prompts.include": ["a ${oc.env:HOME} fox"]}, ""),
+    "one behind a backslash": (
+        r"scenes: a \${oc.env:HOME} fox",
+        {"prompts.include": [r"a \${oc.env:HOME} fox"]},
+        "",
+    ),
     "a formula": ("scenes: 'a castle:2*sin(t) | fog'", {}, "'a castle:2*sin(t)': a formula or a mask"),
     "a mask": ("scenes: 'a whale:2_[mask.png]'", {}, "'a whale:2_[mask.png]': a formula or a mask"),
     "one side": ("prompts: [a fox, an owl]\nsize: [100]", {"steps": 500}, "size=[100]: no value that VQGAN-CLIP takes"),

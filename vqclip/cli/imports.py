@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from vqclip.cli.arguments import ToolParser
+from vqclip.config.records import literal
 from vqclip.io.files import atomic_write
 from vqclip.io.yaml_text import read_yaml
 from vqclip.paths import conf_dir
@@ -81,16 +82,7 @@ def experiment_of(result: Imported, heading: str) -> str:
 def _put(keys: dict[str, Any], path: Sequence[str], value: Any) -> None:
     for part in path[:-1]:
         keys = keys.setdefault(part, {})
-    keys[path[-1]] = _plain(value)
-
-
-def _plain(value: Any) -> Any:
-    """A stranger's value as data: ``${…}`` in it is text."""
-    if isinstance(value, str):
-        return value.replace("${", r"\${")
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    return {key: _plain(item) for key, item in value.items()} if isinstance(value, dict) else value
+    keys[path[-1]] = literal(value)  # a stranger's
 
 
 def _check(folder: Path, name: str) -> None:

@@ -10,7 +10,17 @@ from typing import Any
 
 from vqclip.errors import UserError, shown
 
-__all__ = ["NAME_LENGTH", "PLAIN", "as_typed", "job_name", "nested", "quote", "quote_where_needed", "unquoted"]
+__all__ = [
+    "NAME_LENGTH",
+    "PLAIN",
+    "as_typed",
+    "job_name",
+    "nested",
+    "quote",
+    "quote_where_needed",
+    "unquoted",
+    "without_interpolations",
+]
 
 #: What a value of a config can be.
 PLAIN = "texts, numbers, true, false, null, lists and mappings"
@@ -21,7 +31,12 @@ def quote(text: str) -> str:
     # In a quoted value a run of backslashes is an escape only where a quote follows, or the end.
     escaped = re.sub(r'(\\*)"', lambda m: m[1] * 2 + r"\"", text)
     escaped = re.sub(r"(\\+)$", lambda m: m[1] * 2, escaped)
-    return '"' + escaped.replace("${", r"\${") + '"'
+    return f'"{without_interpolations(escaped)}"'
+
+
+def without_interpolations(text: str) -> str:
+    """A text in which ``${`` means itself to OmegaConf, whatever backslashes stand before it."""
+    return re.sub(r"(\\*)\$\{", lambda m: m[1] * 2 + r"\${", text)
 
 
 def quote_where_needed(text: str) -> str:
@@ -34,7 +49,7 @@ def unquoted(value: str) -> str:
     from hydra.core.override_parser.overrides_parser import OverridesParser  # quote() is asked before Hydra is there
 
     meant = OverridesParser.create().parse_override(f"key={value}").value()
-    return meant.replace(r"\${", "${") if isinstance(meant, str) else value
+    return re.sub(r"(\\+)\$\{", lambda m: m[1][: len(m[1]) // 2] + "${", meant) if isinstance(meant, str) else value
 
 
 def nested(value: Any) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 
 from vqclip.checkpoints.cards import shipped_files
 from vqclip.config.compose import compose
-from vqclip.config.grammar import as_typed
+from vqclip.config.grammar import as_typed, without_interpolations
 from vqclip.config.resolve import leaves
 from vqclip.errors import UserError
 from vqclip.io.files import sha256
@@ -64,7 +64,7 @@ def as_data(config: Mapping[str, Any]) -> dict[str, Any]:
 def literal(value: Any) -> Any:
     """Plain data in which ``${`` means itself, so that nothing in a record is resolved."""
     if isinstance(value, str):
-        return re.sub(r"(\\*)\$\{", lambda m: m[1] * 2 + r"\${", value)
+        return without_interpolations(value)
     if isinstance(value, Mapping):
         return {key: literal(item) for key, item in value.items()}
     return [literal(item) for item in value] if isinstance(value, list) else value
