@@ -1,6 +1,6 @@
-"""Protocols: what each part of a run is given and must do.  Whoever writes a part of their own reads this file.
+"""Protocols: what each part of a run is called with and must return.  Read this to write a part of your own.
 
-A part is any class with the methods below; nothing has to be inherited.  It is named by ``_target_`` in its group.
+A part is any class with the methods below; there is no base class.  A config names it by ``_target_`` in its group.
 """
 
 from __future__ import annotations
@@ -32,51 +32,51 @@ __all__ = [
 class Generator(Protocol):
     """Turns latents into pictures.
 
-    Where it can, also: ``encode`` (pictures [B,3,H,W] in [0,1] → latents) for ``init=image``; ``quantise`` (latents →
+    Optional: ``encode`` (pictures [B,3,H,W] in [0,1] → latents) for ``init=image``; ``quantise`` (latents →
     the nearest codes) for ``latent=quantised``; ``codebook`` [n,C] for ``init=codebook`` and ``init=blank``.
     A card names its class by ``_target_``, with its arguments beside it (``vqclip/checkpoints/classes.py``).
     """
 
-    factor: int  #: pixels a place of the latent covers, a side
+    factor: int  #: pixels per position of the latent, along a side
 
     def decode(self, z: Tensor) -> Tensor:
         """Latents [B,C,h,w] → pictures [B,3,H,W] in [0,1], with a gradient."""
         ...
 
     def latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
-        """(C, h, w) of the latent of a picture asked for at ``height`` × ``width`` pixels."""
+        """(C, h, w) of the latent for a picture of ``height`` × ``width`` pixels, sizes rounded down as needed."""
         ...
 
 
 @runtime_checkable
 class Perceptor(Protocol):
-    """Turns texts and pictures into vectors of one space.  Its normalisation and its tokenizer are its own."""
+    """Turns texts and pictures into vectors of one space.  Normalisation and tokenizer are internal to it."""
 
-    input_size: int  #: side S of the squares it looks at, in pixels
+    input_size: int  #: side S of its square inputs, in pixels
 
     def encode_text(self, texts: list[str]) -> Tensor:
-        """Texts → vectors [len(texts), D], of any length."""
+        """Texts → vectors [len(texts), D]; they need not be normalised."""
         ...
 
     def encode_image(self, crops: Tensor) -> Tensor:
-        """Crops [M,3,S,S], nominally in [0,1], not normalised → vectors [M,D], with a gradient."""
+        """Crops [M,3,S,S], nominally in [0,1] → vectors [M,D], differentiable."""
         ...
 
 
 @dataclass(frozen=True)
 class InitContext:
-    """What a start may look at."""
+    """What a start is called with."""
 
-    generator: Any  #: a Generator, with whatever else it has
+    generator: Any  #: a Generator, with its optional attributes
     shape: tuple[int, int, int]  #: (C, h, w) of one latent
-    texts: list[str]  #: one a picture, extras joined
-    rng: StepRandom  #: step 0
-    prior: str | None  #: the pair's prior, a path
-    #: what latents [B,C,h,w] would score as the run's first snapshot, [B]; higher is better
+    texts: list[str]  #: one per picture, extras appended
+    rng: StepRandom  #: random numbers of step 0
+    prior: str | None  #: path of the pair's prior
+    #: the score [B] that latents [B,C,h,w] would have as the run's first snapshot; higher is better
     score: Callable[[Tensor], Tensor] | None = None
 
     def place(self, x: Tensor) -> Tensor:
-        """``x`` with the device and precision of the generator, where it has a codebook to tell."""
+        """``x`` on the device and in the precision of the generator's codebook, if it has one."""
         return x.to(getattr(self.generator, "codebook", x))
 
 
@@ -84,8 +84,8 @@ class InitContext:
 class Init(Protocol):
     """Where the latent starts.
 
-    What it uses of the generator beside ``decode`` may be named in a class attribute ``needs``, as a latent and a term
-    may: ``needs = ("encode", "codebook")``.  Another generator is then refused before the first step, by a sentence.
+    A class attribute ``needs = ("encode", "codebook")`` may list what the part uses of the generator besides
+    ``decode``, also in latents and terms.  A generator without it is then refused before the first step.
     """
 
     def __call__(self, start: InitContext) -> Tensor:
@@ -98,26 +98,26 @@ class Latent(Protocol):
     """How the trainable parameter reaches the decoder."""
 
     def __call__(self, z: Tensor, generator: Generator) -> Tensor:
-        """[B,C,h,w] → what the generator decodes, with a gradient."""
+        """Latents [B,C,h,w] → the latents that the generator decodes, differentiable."""
         ...
 
 
 @runtime_checkable
 class Augmentation(Protocol):
-    """How a picture becomes crops.  Drawn apart from applied, so that crops can be cut in chunks."""
+    """How a picture becomes crops.  Random parameters are drawn first, so that crops can be cut in chunks later."""
 
-    count: int  #: N, crops of a picture
+    count: int  #: N, crops per picture
 
     def draw(self, rng: StepRandom, height: int, width: int) -> Any:
-        """What was drawn for B pictures; anything, it comes back to the two methods below."""
+        """Random parameters for B pictures, in any form; they are passed to the two methods below."""
         ...
 
     def transform(self, image: Tensor, draw: Any) -> Tensor:
-        """What happens to the whole picture: [B,3,H,W] → [B,3,H',W']."""
+        """Transform whole pictures, once per step: [B,3,H,W] → [B,3,H',W']."""
         ...
 
     def cut(self, padded: Tensor, draw: Any, input_size: int, chunk: slice) -> Tensor:
-        """A chunk of the crops of every picture, picture by picture: [B·n,3,S,S]."""
+        """Cut a chunk of n crops from every picture: [B·n,3,S,S], picture by picture."""
         ...
 
 
@@ -126,11 +126,11 @@ class Noise(Protocol):
     """Noise on the crops."""
 
     def factor(self, t: float) -> float:
-        """Its strength at progress ``t``, for the curves."""
+        """Its strength at progress ``t``, for metrics.csv."""
         ...
 
     def draw(self, rng: StepRandom, count: int, input_size: int, progress: float) -> Tensor | None:
-        """[B,N,3,S,S] to add to the crops, or None for none."""
+        """Noise [B,N,3,S,S] to add to the crops, or None."""
         ...
 
 
@@ -139,11 +139,11 @@ class Targets:
     """What B pictures should and should not look like, in one perceptor's space."""
 
     include: Tensor  #: unit vectors [B,D]
-    exclude: Tensor | None  #: [B,D]; None where nothing is excluded
-    share: Tensor | None = None  #: of the place among the places looked at [B]; None where it is the only one
-    exclude_share: float = 1.0  #: the same among the places where something is excluded
+    exclude: Tensor | None  #: [B,D]; None if nothing is excluded
+    share: Tensor | None = None  #: this region's share of the loss [B]; None if there is only one
+    exclude_share: float = 1.0  #: the same among the regions where something is excluded
     parts: Tensor | None = None  #: what each entry adds to ``include`` [B,K,D], where one has a stop
-    stops: Tensor | None = None  #: likeness to its part from which on an entry no longer pulls [B,K]
+    stops: Tensor | None = None  #: similarity to its part above which an entry no longer pulls [B,K]
     exclude_parts: Tensor | None = None  #: as ``parts``, of the excluded entries
     exclude_stops: Tensor | None = None  #: as ``stops``, of the excluded entries, times -1
 
@@ -151,11 +151,11 @@ class Targets:
         return self._each(lambda tensor: tensor.to(device))
 
     def of(self, pictures: slice) -> Targets:
-        """Those of some of the pictures."""
+        """The targets of some of the pictures."""
         return self._each(lambda tensor: tensor[pictures])
 
     def at(self, t: float) -> list[tuple[Any, Targets]]:
-        """The targets of every place at progress ``t``: these, of the whole picture (None), always."""
+        """Regions with their targets at progress ``t``: here always the whole picture (None) with these."""
         return [(None, self)]
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> Targets:
@@ -165,19 +165,19 @@ class Targets:
 
 @dataclass(frozen=True)
 class View:
-    """What a term of the objective may look at, of B pictures at one step."""
+    """What a term of the objective is called with: B pictures at one step."""
 
-    progress: float  #: 0 at the first step, 1 at the last
-    image: Tensor  #: [B,3,H,W] in [0,1]; with a gradient for terms on the picture
-    latent: Tensor  #: [B,C,h,w]; with a gradient for terms on the picture
+    progress: float  #: 0 at the first step, 1 at the last one
+    image: Tensor  #: [B,3,H,W] in [0,1]; differentiable for terms on the picture
+    latent: Tensor  #: [B,C,h,w]; differentiable for terms on the picture
     start: Tensor  #: the latent that the run began at [B,C,h,w]
-    generator: Any  #: the Generator, with its codebook where it has one
+    generator: Any  #: the Generator, with its optional attributes
     start_picture: Callable[[], Tensor]  #: decodes the start once, [B,3,H,W]; see :attr:`start_image`
-    #: every perceptor with what it should see, place by place; None is the whole picture
+    #: every perceptor with its targets by region; None is the whole picture
     wanted: Sequence[tuple[Perceptor, Sequence[tuple[Any, Targets]]]] = ()
-    vectors: Tensor | None = None  #: unit vectors of crops [B,n,D], with a gradient; for terms on crops
-    targets: Targets | None = None  #: of the perceptor that gave the vectors
-    weights: Tensor | None = None  #: of the crops, mean 1 over all of a picture's [B,n]; None where all count alike
+    vectors: Tensor | None = None  #: unit vectors of crops [B,n,D], differentiable; for terms on crops
+    targets: Targets | None = None  #: of the perceptor that encoded the vectors
+    weights: Tensor | None = None  #: of the crops [B,n], with mean 1 over all crops of a picture; None if all are equal
 
     @property
     def start_image(self) -> Tensor:
@@ -185,12 +185,12 @@ class View:
         return self.start_picture()
 
     def on_crops(self, vectors: Tensor, targets: Targets, weights: Tensor | None) -> CropView:
-        """The same with crops."""
+        """This view with crops."""
         return CropView(**{**vars(self), "vectors": vectors, "targets": targets, "weights": weights})
 
 
 class CropView(View):
-    """What a term on crops may look at: a view whose crops and targets are there."""
+    """What a term on crops is called with: a view with vectors and targets."""
 
     vectors: Tensor
     targets: Targets
@@ -200,9 +200,9 @@ class CropView(View):
 class Term(Protocol):
     """One term of the objective: ``Term(weight)(view) → [B]``.
 
-    A term whose ``on_crops`` is true is called with some of the crops at a time and gives the *sum* over them; the
-    objective divides by how many there are.  Without the attribute a term looks at the picture and the latent, once
-    a step.  The value is reported as it is; the sign of what is minimised is in the weight.
+    A term whose attribute ``on_crops`` is true is called with a chunk of crops at a time and returns the *sum* over
+    them; the objective divides by their number.  Without the attribute a term is called once per step, for the picture
+    and the latent.  The value is reported as it is; the loss adds ``weight`` times it.
     """
 
     weight: Any  #: a number or a schedule (``vqclip.schedules``)
