@@ -305,6 +305,32 @@ PIXEL = """i => {
 }"""
 
 
+def test_runs_that_each_differ_in_a_key_of_their_own(sweep, tmp_path):
+    """One change a run: the grid of all changes would have a billion cells."""
+    for i in range(30):
+        folder = shutil.copytree(sweep / "0", tmp_path / str(i))
+        config = yaml.safe_load((folder / "config.yaml").read_text())
+        (folder / "config.yaml").write_text(
+            yaml.safe_dump(config | {"changes": {f"of{n:02d}": n == i for n in range(30)}})
+        )
+    compare([tmp_path], tmp_path)
+    with Image.open(tmp_path / "compare.png") as sheet:
+        assert sheet.width < 4000 and sheet.height < 8000
+
+
+@pytest.mark.parametrize("text", ["x" * 300_000, "x " * 150_000], ids=["a word", "words"])
+def test_a_text_of_any_length_is_cut(sweep, tmp_path, text):
+    """Letter by letter it would take an hour."""
+    for name, changes in (("0", {"status": "failed", "error": text}), ("1", {})):
+        folder = shutil.copytree(sweep / "0", tmp_path / name)
+        report = json.loads((folder / "run.json").read_text()) | changes
+        report["pictures"][0]["prompt"] = text + name
+        (folder / "run.json").write_text(json.dumps(report))
+    compare([tmp_path], tmp_path)
+    with Image.open(tmp_path / "compare.png") as sheet:
+        assert sheet.width < 4000
+
+
 @pytest.fixture(scope="module")
 def many(sweep, tmp_path_factory):
     """500 runs: ten alphas by five betas by ten seeds, with curves that are known."""

@@ -92,9 +92,9 @@ class _Block:
 
 
 def _blocks(pictures: Sequence[Picture], keys: Sequence[str]) -> list[_Block]:
-    grid = list(itertools.product(*(distinct_values(pictures, key) for key in keys)))
-    wide = len(keys) == 1 and len(grid) > 8
-    if not keys or wide or len(grid) > 2 * len(pictures):
+    grid = math.prod(len(distinct_values(pictures, key)) for key in keys)  # not made: thirty keys have a billion
+    wide = len(keys) == 1 and grid > 8
+    if not keys or wide or grid > 2 * len(pictures):
         across = _across(len(pictures), 1, 1)
         cells = {divmod(i, across): picture for i, picture in enumerate(pictures)}
         return [_Block("", [], [""] * across, ("", ""), cells, True)]
@@ -187,7 +187,7 @@ def _gap(draw: ImageDraw.ImageDraw, x: int, y: int, width: int, height: int, pic
     lost = picture.flaw if status in WITH_PICTURES else None
     words = (lost or f"{status}: {picture.report.get('error', '')}".rstrip(": ")).split()
     lines = [""]
-    for word in words:
+    for word in words[: width * height]:  # no word is smaller than a pixel
         longer = f"{lines[-1]} {word}".strip()
         if _wide(font, longer) <= width - 12 or not lines[-1]:
             lines[-1] = longer
@@ -204,8 +204,9 @@ def _wide(font: Font, text: str) -> int:
 
 def _cut(font: Font, text: str, width: int) -> str:
     """``text``, shortened to ``width`` pixels."""
-    if _wide(font, text) <= width:
+    if len(text) <= width and _wide(font, text) <= width:  # no letter is narrower than a pixel
         return text
+    text = text[: max(0, width)]
     while text and _wide(font, text + "…") > width:
         text = text[:-1]
     return text + "…"
