@@ -5,12 +5,13 @@ from __future__ import annotations
 import difflib
 import errno
 import os
+import re
 import shlex
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-__all__ = ["NO_ROOM", "UserError", "closest", "explain_refusals", "shown"]
+__all__ = ["NO_ROOM", "UserError", "closest", "explain_refusals", "is_text", "printable", "shown"]
 
 #: What a full disk, a quota and a limit of a file's size are told by.
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -24,6 +25,26 @@ class UserError(Exception):
     """
 
     exit_status = 2  #: a mistake; 1 where a run began and could not go on
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
+
+
+def printable(text: str) -> str:
+    """A text as a terminal may have it: what would steer the terminal is escaped, lines and tabs stay.
+
+    A name or a prompt may be a stranger's.
+    """
+    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", lambda found: repr(found[0])[1:-1], text)
+
+
+def is_text(value: str) -> bool:
+    """Whether a file can hold it: JSON and YAML can spell half a character (``\\ud800``), UTF-8 cannot."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 @contextmanager

@@ -256,7 +256,9 @@ class Run:
     def __call__(self, start: InitContext) -> Tensor:
         saved = saved_latents(self.run, self.picture, self.step, len(start.texts))
         if self.via == "picture":
-            return _encoded(start, torch.cat([fit(read_image(latent.png), *_pixels(start)) for latent in saved]))
+            return _encoded(
+                start, torch.cat([fit(latent.picture.image(latent.png), *_pixels(start)) for latent in saved])
+            )
         for latent in saved:
             self._check(latent, start)
         return start.place(torch.stack([torch.from_numpy(latent.read()) for latent in saved]))

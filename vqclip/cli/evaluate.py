@@ -12,7 +12,7 @@ import yaml
 
 from vqclip.cli.arguments import ToolParser
 from vqclip.compare.pictures import find_runs
-from vqclip.errors import UserError
+from vqclip.errors import UserError, printable
 from vqclip.io.files import atomic_write, csv_bytes, read_text
 from vqclip.io.yaml_text import read_yaml
 from vqclip.runs.evaluate import Verdict, judge_runs, scored_pictures
@@ -53,7 +53,7 @@ def _print(verdicts: Sequence[Verdict]) -> None:
             f"{_spoken(name)} {opinion.similarity:.3f}" + (f" rank {opinion.rank}" if several else "")
             for name, opinion in v.opinions.items()
         )
-        print(f"{scores}  guide {v.guide:.3f}  {v.prompt}  {v.picture}")
+        print(f"{scores}  guide {v.guide:.3f}  {printable(v.prompt)}  {v.picture}")
     for name in verdicts[0].opinions:
         opinions = [verdict.opinions[name] for verdict in verdicts]
         mean = sum(opinion.similarity for opinion in opinions) / len(opinions)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from vqclip.cli.arguments import split
 from vqclip.cli.faults import explain_faults
-from vqclip.errors import UserError
+from vqclip.errors import UserError, printable
 from vqclip.paths import dated_folder
 from vqclip.runs.rerun import rerun
 
@@ -34,5 +34,5 @@ def main(argv: Sequence[str]) -> int:
     folder = Path(dated_folder("outputs"))
     with explain_faults(folder):
         lines, same = rerun(Path(argv[0]), overrides, folder)
-    print("\n".join(lines))
+    print(printable("\n".join(lines)))
     return 0 if same or overrides else 1

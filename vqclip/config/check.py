@@ -21,7 +21,7 @@ from vqclip.config.nodes import Group, Key, Named, Node, Target
 from vqclip.config.schema import CLASSES, ROOT
 from vqclip.config.signatures import PASSED_ON, argument_errors, is_for, nested_errors
 from vqclip.config.trial_instantiation import instantiation_errors
-from vqclip.errors import UserError, closest, shown
+from vqclip.errors import UserError, closest, is_text, shown
 
 __all__ = ["check", "errors_in"]
 
@@ -47,10 +47,14 @@ def errors_in(config: Mapping[str, Any]) -> list[str]:
 
 
 def _not_plain(value: Any, path: str = "") -> Iterator[str]:
-    """Values that JSON records cannot hold, such as bytes and infinite numbers, each as one message."""
+    """Values that JSON records cannot hold: bytes, infinite numbers, halves of characters, each as one message."""
     if isinstance(value, Mapping | list):
         for key, item in value.items() if isinstance(value, Mapping) else enumerate(value):
+            if isinstance(key, str) and not is_text(key):
+                yield f"{path}: its key {key!r} has half a character. Allowed: whole ones"
             yield from _not_plain(item, f"{path}.{key}" if path else str(key))
+    elif isinstance(value, str) and not is_text(value):
+        yield f"{path}={shown(value)}: half a character, which no file can hold. Allowed: whole ones"
     elif not (value is None or isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value))):
         kind = "" if isinstance(value, float) else f", of type {type(value).__name__}"
         yield f"{path}={shown(value)}: not allowed here{kind}. Allowed: texts, finite numbers, true, false, null"

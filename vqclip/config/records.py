@@ -18,7 +18,7 @@ from vqclip.checkpoints.cards import shipped_files
 from vqclip.config.compose import compose
 from vqclip.config.grammar import as_typed, without_interpolations
 from vqclip.config.resolve import leaves
-from vqclip.errors import UserError
+from vqclip.errors import UserError, printable
 from vqclip.io.files import sha256
 from vqclip.io.latents import digest as latents_digest
 from vqclip.io.plain import plain_dict
@@ -87,7 +87,8 @@ def own_loggers(loggers: Any) -> dict[str, Any]:
                 words["mode"] = logger["mode"]
             found[name] = {**configured, **literal(words)}
         else:
-            print(f"note: logger.{name} of the record is left out: it is not one of yours", file=sys.stderr)
+            left_out = printable(f"logger.{name}")
+            print(f"note: {left_out} of the record is left out: it is not one of yours", file=sys.stderr)
     return found
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from vqclip.errors import UserError
 from vqclip.io.files import refuse_endless
+from vqclip.io.yaml_text import read_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -106,8 +107,8 @@ def read_record(path: Path) -> dict:
             "the metadata. The run folder's own PNGs and its config.yaml have it."
         )
     try:
-        record = json.loads(text[RECORD_KEY])
-    except (ValueError, RecursionError):
+        record = read_json(text[RECORD_KEY])
+    except ValueError:
         record = None
     if not isinstance(record, dict):
         raise UserError(f"{path}: its vqclip record is damaged. The run folder's config.yaml has it too")

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from vqclip.errors import UserError
 from vqclip.io.files import read_text, refuse_endless
 from vqclip.io.run_files import PictureFolder, RunFiles
+from vqclip.io.yaml_text import read_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -84,11 +84,14 @@ def digest(init: Mapping[str, Any]) -> str:
 
 
 def _report(run: Path) -> dict[str, Any]:
+    folder = RunFiles(run)
+    folder.refuse_link(folder.report_file)
     try:
-        report = json.loads(read_text(RunFiles(run).report_file))
-        report["pictures"][0]
-        [picture.get("best", {}).get("step") for picture in report["pictures"]]
-    except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
+        report = read_json(read_text(folder.report_file))
+        if not report["pictures"] or not _are_steps(_best(picture) for picture in report["pictures"]):
+            raise ValueError("no steps of its pictures")
+        (report.get("weights") or {}).get("generator")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise UserError(
             f"init.run={run}: not a run folder, it has no run.json that vqclip wrote. Allowed: a folder that vqclip "
             "wrote, such as outputs/DATE/TIME or multirun/DATE/TIME/0"
@@ -96,17 +99,30 @@ def _report(run: Path) -> dict[str, Any]:
     return report
 
 
+def _best(picture: Mapping[str, Any]) -> Any:
+    """The step of its best snapshot, as its report has it; None where that is not known yet."""
+    return picture.get("best", {}).get("step")
+
+
+def _are_steps(values: Iterable[Any]) -> bool:
+    return all(value is None or type(value) is int for value in values)
+
+
 def _saved(run: Path, report: Mapping[str, Any], index: int, step: int | str) -> SavedLatent:
     from safetensors import SafetensorError, safe_open
 
     picture = PictureFolder(RunFiles(run), index)
+    picture.run.refuse_link(picture.latents_file)
     try:
         refuse_endless(picture.latents_file)
         with safe_open(picture.latents_file, framework="np") as file:
-            shapes = {int(name): tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError, ValueError):
+            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+            kinds = {name: (one.get_dtype(), tuple(one.get_shape())) for name, one in slices.items()}
+    except (OSError, SafetensorError):
         raise UserError(f"init.run={run}: it has no latents of picture {index} yet. Try: vqclip resume={run}") from None
-    best = report["pictures"][index].get("best", {}).get("step")
+    picture.require_latents(kinds, "F32")
+    shapes = {int(name): shape for name, (_, shape) in kinds.items()}
+    best = _best(report["pictures"][index])
     if step == "best" and best not in shapes:
         raise UserError(f"init.step=best: {run} is not finished, its best is not known. Try: init.step=final")
     at = best if step == "best" else max(shapes) if step == "final" else int(step)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vqclip.errors import UserError
 from vqclip.io.files import refuse_endless
@@ -133,6 +134,7 @@ class PictureFolder:
         Raises:
             UserError: the file is missing or damaged.
         """
+        import torch
         from safetensors import SafetensorError
         from safetensors.torch import load
 
@@ -141,9 +143,22 @@ class PictureFolder:
             latents = load(content)
         except (SafetensorError, ValueError, KeyError) as error:
             raise self.run.damaged(self.latents_file, str(error)) from None
-        if wrong := [name for name in latents if not name.isdecimal()]:
-            raise self.run.damaged(self.latents_file, f"{wrong[0]!r} is no latent of a step")
+        self.require_latents({name: (z.dtype, z.shape) for name, z in latents.items()}, torch.float32)
         return latents
+
+    def require_latents(self, kinds: Mapping[str, tuple[Any, Sequence[int]]], single: Any) -> None:
+        """Refuse what a file has in the place of latents [C,h,w] of a step, in single precision.
+
+        Args:
+            kinds: type and shape of each tensor in it, by its name.
+            single: what single precision is called among those types.
+        """
+        if not kinds:
+            raise self.run.damaged(self.latents_file, "it has no latent")
+        for name, (kind, shape) in kinds.items():
+            if not re.fullmatch("[0-9]{6,}", name) or kind != single or len(shape) != 3:
+                what = f"{name[:40]!r}, {kind} of {list(shape)}, is no latent of a step"
+                raise self.run.damaged(self.latents_file, what)
 
     def require_shape(self, shape: Sequence[int]) -> None:
         """Refuse latents of another shape than ``shape``, (C, h, w)."""

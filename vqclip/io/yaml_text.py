@@ -1,15 +1,20 @@
-"""Reads YAML from strangers as plain data, or refuses it."""
+"""Reads YAML and JSON from strangers as plain data, or refuses it."""
 
 from __future__ import annotations
 
+import json
+import math
+import sys
 from typing import Any
 
-__all__ = ["TooManyValues", "read_yaml"]
+from vqclip.errors import is_text
+
+__all__ = ["TooManyValues", "read_json", "read_yaml"]
 
 #: Values of the largest file that is read, each counted wherever an alias repeats it; a config has some hundred.
 _MOST = 200_000
-#: A whole number beyond it is no value of ours, and Python prints none of more than 4,300 digits.
-_LARGEST = 10**400
+#: Levels of lists and mappings; a config has eight, and whoever walks a hundred ends Python's stack.
+_DEEPEST = 40
 
 
 class TooManyValues(ValueError):
@@ -37,17 +42,35 @@ def read_yaml(text: str) -> Any:
     return found
 
 
-def _check_extent(value: Any) -> None:
-    """Refuse what is without end, or as good as."""
-    waiting, seen = [value], 0
+def read_json(text: str | bytes) -> Any:
+    """Plain data.
+
+    Raises:
+        ValueError: no JSON, or what :func:`read_yaml` refuses too.
+    """
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"no JSON ({error})") from None
+    _check_extent(found, most=math.inf)  # it has no aliases: its values are those of the file
+    return found
+
+
+def _check_extent(value: Any, most: float = _MOST) -> None:
+    """Refuse what is without end, or as good as, and what nobody can write down or compute with."""
+    waiting, seen = [(value, 0)], 0
     while waiting:
-        item = waiting.pop()
+        item, depth = waiting.pop()
         seen += 1
-        if seen + len(waiting) > _MOST:
+        if seen + len(waiting) > most:
             raise TooManyValues(f"it has more than {_MOST} values, by aliases of aliases")
-        if isinstance(item, int) and abs(item) > _LARGEST:
-            raise ValueError("it has a number of more than 400 digits")
+        if depth > _DEEPEST:
+            raise ValueError(f"it has more than {_DEEPEST} levels")
+        if isinstance(item, int) and abs(item) > sys.float_info.max:
+            raise ValueError("it has a number that is too large for any use")
+        if isinstance(item, str) and not is_text(item):
+            raise ValueError(f"it has half a character, {item[:40]!r}")
         if isinstance(item, dict):
-            waiting += [*item, *item.values()]
+            waiting += [(inner, depth + 1) for inner in (*item, *item.values())]
         elif isinstance(item, list | tuple | set):
-            waiting += item
+            waiting += [(inner, depth + 1) for inner in item]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from vqclip.io.files import read_text, write_json
+from vqclip.io.yaml_text import read_json
 
 __all__ = ["SweepReport", "SweepView", "begin_sweep", "end_sweep"]
 
@@ -92,7 +92,7 @@ def end_sweep(views: Sequence[SweepView], swept: Sequence[str]) -> None:
 
 def _ids(folder: Path) -> dict[str, str | None]:
     try:
-        found = json.loads(read_text(folder / "sweep.json"))
-    except (OSError, ValueError, RecursionError):
+        found = read_json(read_text(folder / "sweep.json"))
+    except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}

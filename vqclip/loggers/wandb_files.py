@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import struct
@@ -10,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from vqclip.io.files import read_text
-from vqclip.io.yaml_text import read_yaml
+from vqclip.io.yaml_text import read_json, read_yaml
 
 __all__ = ["is_uploaded", "last_step", "mark_uploaded", "records_in", "records_of"]
 
@@ -87,10 +86,10 @@ def _pieces(content: bytes) -> Iterator[bytes]:
 def _elsewhere(report: Path) -> list[Path]:
     """Records of the run that a report names, where the environment or the run's config says W&B keeps its files."""
     try:
-        run = json.loads(read_text(report)).get("wandb")
+        run = read_json(read_text(report)).get("wandb")
         config = read_yaml(read_text(report.parent / "config.yaml")) if run else {}
         key = ((config.get("logger") or {}).get("wandb") or {}).get("save_dir")
-    except (OSError, ValueError, AttributeError, RecursionError):
+    except (OSError, ValueError, AttributeError):
         return []
     places = [place for place in (key, os.environ.get("WANDB_DIR")) if isinstance(place, str) and place]
     if not isinstance(run, str) or not re.fullmatch(r"[\w-]+", run):  # W&B's ids, and no pattern of a stranger's

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vqclip.config.grammar import PLAIN, nested, quote, quote_where_needed
-from vqclip.errors import UserError, shown
+from vqclip.errors import UserError, is_text, shown
 from vqclip.paths import can_name_a_folder
 
 __all__ = ["as_callbacks", "as_folder", "as_overrides"]
@@ -36,7 +36,7 @@ def as_overrides(
         raise UserError(f"overrides: a value that no config can hold ({error}). Allowed: {PLAIN}") from None
     texts = _texts(prompt)
     words += [f"prompts.include=[{','.join(map(quote, texts))}]"] if texts else []
-    if wrong := [word for word in words if word.encode("utf-8", "replace").decode() != word]:
+    if wrong := [word for word in words if not is_text(word)]:
         raise UserError(
             f"{shown(wrong[0])}: half a surrogate pair, which no file can hold. Allowed: complete characters"
         )

@@ -27,6 +27,7 @@ from vqclip.io.motion import moved
 from vqclip.io.pixels import fit
 from vqclip.io.quiet import quiet_lightning
 from vqclip.io.video import read_frames, write_video
+from vqclip.io.yaml_text import read_json
 from vqclip.module import LatentOptimisation
 from vqclip.runs.build import build
 from vqclip.runs.plan import RunPlan
@@ -191,6 +192,6 @@ class Film:
 def _begun_as(path: Path) -> Any:
     """What a film's folder was begun with; nothing that equals a film where the file cannot be read."""
     try:
-        return json.loads(read_text(path))
-    except (OSError, ValueError, RecursionError):
+        return read_json(read_text(path))
+    except (OSError, ValueError):
         return None

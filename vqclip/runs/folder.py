@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import os
 import re
 import shlex
@@ -25,7 +24,7 @@ from typing import Any
 from vqclip.errors import UserError
 from vqclip.io.files import append, atomic_write, write_json
 from vqclip.io.run_files import PictureFolder, RunFiles
-from vqclip.io.yaml_text import read_yaml
+from vqclip.io.yaml_text import read_json, read_yaml
 from vqclip.runs.lock import lock_folder
 from vqclip.runs.schema import FORMAT, problem_in, refuse_newer
 from vqclip.runs.status import DIVERGED, FAILED, RUNNING, WITH_PICTURES
@@ -58,9 +57,9 @@ class RunFolder(RunFiles):
         """
         content = self.read(self.report_file)
         try:
-            found = json.loads(content)
-        except (ValueError, RecursionError) as error:
-            raise self.damaged(self.report_file, f"no JSON ({error})" if content else "it is empty") from None
+            found = read_json(content)
+        except ValueError as error:
+            raise self.damaged(self.report_file, str(error) if content else "it is empty") from None
         refuse_newer(found, self.report_file)
         if problem := problem_in(found, "run"):
             raise self.damaged(self.report_file, problem)
@@ -221,6 +220,9 @@ class RunFolder(RunFiles):
             UserError: a file that is needed is damaged, or one of ours is a symbolic link.
         """
         self.refuse_links()
+        # All is read before anything is written: one that lacks a file changes nothing.
+        tables = {} if step < 0 else {p: self._rows_until(p, step) for p in (self.metrics_file, self.timing_file)}
+        kept = [self._kept(self.picture(i), step, best_step) for i, best_step in enumerate(best)]
         for path in self.path.glob(".*"):
             if path.name != ".lock" and path.name[1:].startswith(self._names):  # half written
                 path.unlink()
@@ -230,10 +232,8 @@ class RunFolder(RunFiles):
                 shutil.rmtree(picture.path)
             for path in (self.metrics_file, self.timing_file, self.checkpoint_file):
                 path.unlink(missing_ok=True)
-            return
-        tables = {path: self._rows_until(path, step) for path in (self.metrics_file, self.timing_file)}
-        for i, best_step in enumerate(best):
-            self._rollback_picture(self.picture(i), step, best_step)
+        for i, files in enumerate(kept):
+            self._rollback_picture(self.picture(i), step, files)
         for path, rows in tables.items():
             atomic_write(path, b"".join(rows))
 
@@ -249,21 +249,26 @@ class RunFolder(RunFiles):
             raise self.damaged(path, "it is not a table with one row per step")
         return [header, *kept]
 
-    def _rollback_picture(self, picture: PictureFolder, step: int, best_step: int) -> None:
-        latents = picture.latents()
+    def _kept(self, picture: PictureFolder, step: int, best_step: int) -> dict[Path, bytes]:
+        """The files of a picture that were others at ``step``, as they were."""
+        from safetensors.torch import save
+
+        taken = [path for path in picture.steps.glob("*.png") if path.stem.isdecimal() and int(path.stem) <= step]
+        last = max(taken, key=lambda path: int(path.stem), default=picture.snapshot(step))
+        return {
+            picture.latents_file: save({k: v for k, v in picture.latents().items() if int(k) <= step}),
+            picture.final: self.read(last),
+            picture.best: self.read(picture.snapshot(best_step)),
+        }
+
+    def _rollback_picture(self, picture: PictureFolder, step: int, files: Mapping[Path, bytes]) -> None:
         for path in [*picture.path.glob(".*"), *picture.path.glob("*/.*")]:
             path.unlink()
         for path in [*picture.steps.glob("*.png"), *picture.crops.glob("*.png")]:
             if path.stem.isdecimal() and int(path.stem) > step:
                 path.unlink()
-        last = max((p for p in picture.steps.glob("*.png") if p.stem.isdecimal()), default=picture.snapshot(step))
-        # Read before anything is written: a rollback that lacks a file changes nothing more.
-        final, best = self.read(last), self.read(picture.snapshot(best_step))
-        from safetensors.torch import save
-
-        atomic_write(picture.latents_file, save({k: v for k, v in latents.items() if int(k) <= step}))
-        atomic_write(picture.final, final)
-        atomic_write(picture.best, best)
+        for path, content in files.items():
+            atomic_write(path, content)
         picture.timelapse.unlink(missing_ok=True)
         picture.upscaled.unlink(missing_ok=True)
 

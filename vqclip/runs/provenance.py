@@ -17,7 +17,7 @@ from vqclip.checkpoints.cards import local_path
 from vqclip.checkpoints.load import load_prior
 from vqclip.config.own_classes import terms_by_key
 from vqclip.config.resolve import differences
-from vqclip.errors import UserError
+from vqclip.errors import UserError, printable
 from vqclip.io.files import sha256
 from vqclip.io.latents import digest
 from vqclip.module import LatentOptimisation
@@ -99,7 +99,8 @@ class Provenance:
                     f"it began with (their sha256 is in run.json). Try: {run.rerun_command}"
                 )
         for changed in differences(past["versions"], self.versions):
-            _log.warning("%s was %s and is %s: the rest may differ from an uninterrupted run", *changed)
+            name, before, now = (printable(str(part)) for part in changed)
+            _log.warning("%s was %s and is %s: the rest may differ from an uninterrupted run", name, before, now)
 
 
 def _weights(module: LatentOptimisation, config: Mapping[str, Any]) -> dict[str, str]:

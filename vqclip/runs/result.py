@@ -80,12 +80,19 @@ class Result:
     @property
     def best(self) -> list[Image]:
         """The best snapshot of each picture."""
-        return [_open(path) for path in self.pictures]
+        return [self._open(path) for path in self.pictures]
 
     @property
     def final(self) -> list[Image]:
         """The last snapshot of each picture."""
-        return [_open(self._run.picture(i).final) for i in range(len(self.scores))]
+        return [self._open(self._run.picture(i).final) for i in range(len(self.scores))]
+
+    def _open(self, path: Path) -> Image:
+        self._run.refuse_link(path)
+        try:
+            return open_picture(path).convert("RGB")
+        except PictureError as error:
+            raise UserError(f"{path}: not a picture that can be opened ({error.reason})") from None
 
     @cached_property
     def images(self) -> Tensor:
@@ -125,17 +132,10 @@ class Result:
         for path, picture in zip(self.pictures, self.scores, strict=True):
             score = f", score {picture['best']['score']:.3f}" if "best" in picture else ""
             caption = html.escape(f"{picture['prompt']} (seed {picture['seed']}{score})")
-            content = base64.b64encode(path.read_bytes()).decode() if path.is_file() else ""
+            content = base64.b64encode(path.read_bytes()).decode() if self._run.holds(path) else ""
             figures.append(
                 f'<figure style="display:inline-block;margin:4px"><img src="data:image/png;base64,{content}">'
                 f"<figcaption>{caption}</figcaption></figure>"
             )
         where = html.escape(str(self.folder)) + (f": {html.escape(self.reason)}" if self.reason else "")
         return f"<div>{''.join(figures)}<br>{self.status}, <code>{where}</code></div>"
-
-
-def _open(path: Path) -> Image:
-    try:
-        return open_picture(path).convert("RGB")
-    except PictureError as error:
-        raise UserError(f"{path}: not a picture that can be opened ({error.reason})") from None
