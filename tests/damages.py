@@ -6,6 +6,7 @@ import io
 import json
 import os
 import shutil
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -124,6 +125,20 @@ def _bomb() -> bytes:
     return whole[:8] + struct.pack(">I", 13) + head + struct.pack(">I", zlib.crc32(head)) + whole[33:]
 
 
+def _recorded(**parts: Any) -> Damage:
+    return _checkpoint(lambda c: c["callbacks"]["Recorder"].update(parts))
+
+
+def _latent(change: Callable[[torch.Tensor], torch.Tensor]) -> Damage:
+    return _checkpoint(lambda c: c["state_dict"].update(latent=change(c["state_dict"]["latent"])))
+
+
+def _packed(run: Path, outside: Path) -> None:
+    """A zip bomb: records that expand to a thousand times their size."""
+    with zipfile.ZipFile(run / "last.ckpt", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("last/data.pkl", bytes(10**6))
+
+
 DEEP = b"[" * 100_000
 _PICTURE = "picture-00/"
 _LATENTS = _PICTURE + "latents.safetensors"
@@ -165,6 +180,9 @@ REPORT: dict[str, Damage] = {
     "report sha256 a list": _json("sha256", value=["a"]),
     "report seed true": _json("seed", value=True),
     "report huge number": _put("run.json", b"9" * 10_000),
+    "report score no float holds": _json("pictures", 0, "best", "score", value=10**400),
+    "report half a character": _json("pictures", 0, "prompt", value="\ud800"),
+    "report of many levels": _json("tags", value=json.loads("[" * 60 + "]" * 60)),
 }
 
 #: config.yaml cannot be used.
@@ -190,6 +208,10 @@ CONFIG: dict[str, Damage] = {
     "config no checkpoints": _yaml("checkpoints", value={}),
     "config perceptor a number": _yaml("checkpoints", "perceptors", "embedded", value=4),
     "config seed text": _yaml("seed", value="zero"),
+    "config one side": _yaml("size", value=[32]),
+    "config no side": _yaml("size", value=[0, 0]),
+    "config half a character": _put("config.yaml", b'prompts: "\\ud800"'),
+    "config of many levels": _yaml("prompts", "include", value=json.loads("[" * 60 + "]" * 60)),
     "config laughs": _put(
         "config.yaml",
         b"a: &a [x, x, x, x, x, x, x, x, x]\n"
@@ -227,6 +249,24 @@ CHECKPOINT: dict[str, Damage] = {
     "checkpoint no version": _checkpoint(lambda c: c.pop("pytorch-lightning_version") and None),
 }
 
+CHECKPOINT |= {
+    "checkpoint packed": _packed,
+    "checkpoint version text": _checkpoint(lambda c: c.update({"pytorch-lightning_version": "x"})),
+    "checkpoint best a text": _recorded(best=["x", "y"]),
+    "checkpoint best of a text": _recorded(best=[{"step": "x", "score": 1.0}] * 2),
+    "checkpoint best of one": _recorded(best=[{"step": 0, "score": 1.0}]),
+    "checkpoint last a tensor": _recorded(last=[{"step": 0, "score": torch.ones(3)}] * 2),
+    "checkpoint digest outside": _recorded(digests={"../outside/steps/000000.png": "0" * 64}),
+    "checkpoint digest absolute": _recorded(digests={"/etc/steps/000000.png": "0" * 64}),
+    "checkpoint digest a number": _recorded(digests={5: "0" * 64}),
+    "checkpoint latent sparse": _latent(torch.Tensor.to_sparse),
+    "checkpoint latent of whole numbers": _latent(torch.Tensor.long),
+    "checkpoint more than a latent": _checkpoint(lambda c: c["state_dict"].update(other=torch.zeros(3))),
+    "checkpoint loops of text": _checkpoint(lambda c: c["loops"]["fit_loop"].update(epoch_progress="x")),
+    "checkpoint loops empty": _checkpoint(lambda c: c["loops"]["fit_loop"].clear()),
+    "checkpoint optimiser of no groups": _checkpoint(lambda c: c["optimizer_states"][0].update(param_groups=[])),
+}
+
 #: The latents cannot be used.
 LATENTS: dict[str, Damage] = {
     "latents missing": _remove(_LATENTS),
@@ -239,6 +279,8 @@ LATENTS: dict[str, Damage] = {
     "latents a loop": _loop(_LATENTS),
     "latents of another": _put(_LATENTS, save({"weight": torch.zeros(2)})),
     "latents of another size": _put(_LATENTS, save({f"{i:06d}": torch.zeros(1, 1, 1) for i in range(9)})),
+    "latents of whole numbers": _put(_LATENTS, save({f"{i:06d}": torch.zeros(8, 8, 8).long() for i in range(9)})),
+    "latents of one axis": _put(_LATENTS, save({f"{i:06d}": torch.zeros(8) for i in range(9)})),
     "latents a long header": _put(_LATENTS, b"\xff" * 7 + b"\x7f" + b"{}"),
     "picture folder missing": _remove(_PICTURE[:-1]),
     "picture folder a link": _link(_PICTURE[:-1]),

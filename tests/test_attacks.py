@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import shutil
 from contextlib import suppress
@@ -11,8 +13,9 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
-from vqclip import UserError, run
+from vqclip import UserError, load, run
 from vqclip.cli import main
 from vqclip.io.images import png_bytes, read_record
 from vqclip.runs.rerun import rerun
@@ -280,3 +283,78 @@ def test_a_logger_writes_into_no_folder_behind_a_link(original, tmp_path, logger
     (folder / logger).symlink_to(tmp_path / "outside")
     tried(resume, folder, ["steps=6", f"logger={logger}"])
     assert not list((tmp_path / "outside").iterdir())
+
+
+def test_a_result_shows_nothing_behind_a_link(original, tmp_path):
+    (tmp_path / "private").write_text("tell nobody")
+    Image.new("RGB", (32, 32), "#123456").save(tmp_path / "private.png")
+    folder = shutil.copytree(original, tmp_path / "run")
+    for target in ("private", "private.png"):
+        for name in ("best.png", "final.png"):
+            (folder / "picture-00" / name).unlink()
+            (folder / "picture-00" / name).symlink_to(tmp_path / target)
+        result = load(folder)
+        assert base64.b64encode((tmp_path / target).read_bytes()).decode() not in result._repr_html_()
+        for part in ("best", "final", "images"):
+            with pytest.raises(UserError, match="a symbolic link"):
+                getattr(result, part)
+
+
+@pytest.mark.parametrize("name", ["run.json", "picture-00", "picture-00/latents.safetensors"])
+def test_a_start_from_a_run_reads_nothing_behind_a_link(original, small_pair, tmp_path, name):
+    folder = shutil.copytree(original, tmp_path / "theirs")
+    (folder / name).rename(tmp_path / "private")
+    (folder / name).symlink_to(tmp_path / "private")
+    words = [word for word in small_pair if word != "init=sine"]
+    with pytest.raises(UserError, match="a symbolic link"):
+        run(["a fox", "an owl"], [*words, "init=run", f"init.run={folder}"], tmp_path / "run")
+
+
+def test_a_start_by_way_of_a_picture_reads_none_behind_a_link(original, small_pair, tmp_path):
+    folder = shutil.copytree(original, tmp_path / "theirs")
+    Image.new("RGB", (32, 32)).save(tmp_path / "private.png")
+    for path in folder.glob("picture-00/steps/*"):
+        path.unlink()
+        path.symlink_to(tmp_path / "private.png")
+    words = [*(word for word in small_pair if word != "init=sine"), "init=run", "init.via=picture"]
+    with pytest.raises(UserError, match="a symbolic link"):
+        run(["a fox", "an owl"], [*words, f"init.run={folder}"], tmp_path / "run")
+
+
+def test_a_checkpoint_names_no_file_outside(original, tmp_path):
+    """Its sha256 was compared, so the file was read."""
+    folder = shutil.copytree(original, tmp_path / "run")
+    (tmp_path / "steps").mkdir()
+    (tmp_path / "steps" / "000000.png").write_bytes(b"mine")
+    checkpoint = torch.load(folder / "last.ckpt", weights_only=True)
+    digest = hashlib.sha256(b"mine").hexdigest()
+    checkpoint["callbacks"]["Recorder"]["digests"]["../steps/000000.png"] = digest
+    torch.save(checkpoint, folder / "last.ckpt")
+    with pytest.raises(UserError, match="it has no digests"):
+        resume(folder, ["steps=6"])
+
+
+def test_a_stranger_does_not_steer_the_terminal(original, tmp_path, capsys):
+    folder = shutil.copytree(original, tmp_path / "run")
+    report = json.loads((folder / "run.json").read_text())
+    report["pictures"][0]["prompt"] = "a fox \x1b]0;mine\x07\x9b2J"
+    report["versions"]["torch"] = "\x1b[2J"
+    (folder / "run.json").write_text(json.dumps(report))
+    with pytest.raises(SystemExit):
+        main(["evaluate", str(folder)])
+    with pytest.raises(UserError) as refused:
+        rerun(folder, ["~\x1b[2J"])
+    shown = capsys.readouterr().out + str(refused.value)
+    assert "a fox \\x1b]0;mine\\x07\\x9b2J" in shown
+    assert not [letter for letter in shown if letter != "\n" and not letter.isprintable()]
+
+
+@pytest.mark.parametrize("text", ["\\ud800", "[" * 60 + "]" * 60])
+def test_a_record_that_no_file_can_hold_is_refused(original, tmp_path, text):
+    record = read_record(original / "picture-00" / "final.png")
+    record["config"]["prompts"]["include"] = ["HERE"]
+    words = PngInfo()
+    words.add_itxt("vqclip", json.dumps(record).replace("HERE", text).replace('"[[', "[[").replace(']]"', "]]"))
+    Image.new("RGB", (32, 32)).save(tmp_path / "a.png", pnginfo=words)
+    with pytest.raises(UserError, match="its vqclip record is damaged"):
+        rerun(tmp_path / "a.png", folder=tmp_path / "again")

@@ -115,6 +115,16 @@ def test_a_stopped_run_does_not_go_on_from_damage(damaged, call, name):
     assert call(f"resume={damaged(name, 'interrupted')}")[0] == 2
 
 
+@pytest.mark.parametrize("name", thinned({**CHECKPOINT, **LATENTS, **METRICS}))
+def test_a_finished_run_that_may_not_go_on_is_left_as_it_was(damaged, call, name):
+    run = damaged(name)
+    (run / "interpolation.mp4").write_bytes(b"a video of before")
+    before = contents(run)
+    assert call(*argv("more", run))[0] == 2
+    (run / "vqclip.log").unlink(missing_ok=True)
+    assert contents(run) == before
+
+
 @pytest.mark.parametrize("name", SWAPPED)
 def test_a_run_does_not_go_on_with_a_file_of_another_run(damaged, call, name):
     status, message = call(*argv("more", damaged(name)))

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import io
+import re
 import sys
+import zipfile
 from collections.abc import Mapping
 from typing import Any
 
-from vqclip.errors import UserError
+from vqclip.config.resolve import leaves
+from vqclip.errors import UserError, shown
 from vqclip.runs.folder import RunFolder
+from vqclip.runs.schema import problem_in
 from vqclip.runs.status import FINISHED, STOPPED_EARLY
 
-__all__ = ["read_checkpoint"]
+__all__ = ["no_checkpoint", "read_checkpoint"]
 
 _PARTS = {
     "global_step": int,
@@ -21,6 +25,8 @@ _PARTS = {
     "loops": Mapping,
     "pytorch-lightning_version": str,
 }
+#: Names of a run's pictures; any other might lie outside of its folder.
+_OF_A_PICTURE = re.compile(r"picture-[0-9]+/((steps|crops)/[0-9]+|[a-z]+)\.png")
 _SNAPSHOTS = {"best": list, "last": list, "digests": Mapping}
 
 
@@ -36,28 +42,55 @@ def read_checkpoint(run: RunFolder) -> dict[str, Any] | None:
         return _never_had_one(run)
     content = run.read(run.checkpoint_file)
     try:
+        _refuse_packed(content)
         found = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises whatever its readers and the pickle's own bytes come upon
         what = str(error).splitlines()[0] if content and str(error) else "it is empty"
-        raise _no_checkpoint(run, what) from None
+        raise no_checkpoint(run, what) from None
     if lacks := _lacks(found):
-        raise _no_checkpoint(run, f"it has no {lacks}")
+        raise no_checkpoint(run, f"it has no {lacks}")
     return found
+
+
+def _refuse_packed(content: bytes) -> None:
+    """Refuse an archive that holds more than its bytes: torch stores its records as they are."""
+    if not zipfile.is_zipfile(io.BytesIO(content)):
+        return
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        records = archive.infolist()
+    packed = any(record.compress_type != zipfile.ZIP_STORED for record in records)
+    if packed or sum(record.file_size for record in records) > len(content):
+        raise ValueError("its records are packed, which torch never does: it looks like a zip bomb")
 
 
 def _lacks(found: Any) -> str | None:
     """What a checkpoint must have, and this has not."""
+    import torch
     from torch import Tensor
 
     if missing := _missing(found, _PARTS):
         return missing
     if found["global_step"] < 1:
         return "global_step"
-    if not isinstance(found["state_dict"].get("latent"), Tensor):
+    latent = found["state_dict"].get("latent")
+    if not isinstance(latent, Tensor) or (latent.dtype, latent.layout) != (torch.float32, torch.strided):
         return "latent"
     if not found["optimizer_states"] or not all(isinstance(state, Mapping) for state in found["optimizer_states"]):
         return "optimizer_states"
-    return _missing(found["callbacks"].get("Recorder"), _SNAPSHOTS)
+    if not all(isinstance(count, int) and count >= 0 for _, count in leaves(found["loops"]) if count):
+        return "loops"
+    recorder = found["callbacks"].get("Recorder")
+    return _missing(recorder, _SNAPSHOTS) or _no_snapshots(recorder, len(latent))
+
+
+def _no_snapshots(recorder: Mapping[str, Any], count: int) -> str | None:
+    """What of the scores and digests of the snapshots is none, of so many pictures."""
+    for name in ("best", "last"):
+        scores = recorder[name]
+        if len(scores) != count or any(problem_in(one, "run", "scores") for one in scores):
+            return name
+    named = all(isinstance(name, str) and _OF_A_PICTURE.fullmatch(name) for name in recorder["digests"])
+    return None if named else "digests"
 
 
 def _missing(found: Any, parts: Mapping[str, type]) -> str | None:
@@ -84,5 +117,7 @@ def _newest_row(run: RunFolder) -> float:
         return 0
 
 
-def _no_checkpoint(run: RunFolder, what: str) -> UserError:
-    return UserError(f"{run.checkpoint_file}: not a checkpoint of vqclip ({what}). Try: {run.rerun_command}")
+def no_checkpoint(run: RunFolder, what: str) -> UserError:
+    """The error of a checkpoint that cannot be used."""
+    said = shown(" ".join(what.split())).strip("'\"")
+    return UserError(f"{run.checkpoint_file}: not a checkpoint of vqclip ({said}). Try: {run.rerun_command}")

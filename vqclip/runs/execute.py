@@ -206,6 +206,7 @@ def _kept_outcome(report: Report, recorder: Recorder, trainer: pl.Trainer) -> It
         report.add(status=STOPPED_EARLY, reason=f"pruned {done}: {error}")
         recorder.pruned = error
     finally:
+        report.began = recorder.began
         taken = recorder.snapshots
         scored = zip(report.content["pictures"], taken.best, taken.last, strict=True)
         report.add(

@@ -38,7 +38,7 @@ class Recorder(pl.Callback):
         self.snapshot_every, self.log_every = snapshot_every, log_every
         self.metrics = Metrics(run, [record.get("prompt", "") for record in records])
         self.snapshots, self.checkpointer = Snapshots(run, records), Checkpointer(run)
-        self.began = False  #: whether Lightning came to the steps
+        self.began = False  #: whether Lightning came to the steps, and the folder is written
         self.stopped_early: str | None = None  #: why the run ended before its last step
         self.pruned: Exception | None = None  #: Optuna's, which is for whoever runs the study
 
@@ -48,6 +48,7 @@ class Recorder(pl.Callback):
         return next(callback for callback in callbacks_of(trainer) if isinstance(callback, cls))
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.snapshots.roll_back(trainer.global_step)  # only now is all of the checkpoint known to be whole
         self.began = True
         self.metrics.start_clock()
         self.signals.listen()
@@ -92,7 +93,7 @@ class Recorder(pl.Callback):
         return self.snapshots.state_dict()
 
     def on_load_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict) -> None:
-        """Bring the folder back to the checkpoint's step."""
+        """Know what was known at the checkpoint's step."""
         self.snapshots.load_state_dict(checkpoint["callbacks"][self.state_key], checkpoint["global_step"])
 
     def _record(

@@ -9,12 +9,15 @@ import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 
 from vqclip.config.records import trusting
 from vqclip.errors import NO_ROOM, UserError
+from vqclip.io.files import atomic_write
+from vqclip.runs.checkpoint import no_checkpoint
 from vqclip.runs.folder import RunFolder
 from vqclip.runs.plan import RunPlan
 from vqclip.runs.provenance import inputs, machine, own_weights, versions
@@ -38,6 +41,7 @@ class Report:
 
     def __init__(self, run: RunFolder, first: Mapping[str, Any], seconds: float):
         self.run, self.content = run, dict(first)
+        self.began = False  #: whether steps were made, so that the folder is another one
         self._began = time.perf_counter() - seconds
 
     def add(self, **parts: Any) -> None:
@@ -72,12 +76,13 @@ def keep_report(run: RunFolder, plan: RunPlan, past: Mapping[str, Any], resumed_
         RunError: the folder could not be written, or went away.
     """
     report = Report(run, first_report(plan, past, resumed_at), past.get("seconds", 0.0))
+    before = {} if resumed_at is None else {path: run.read(path) for path in (run.config_file, run.report_file)}
     try:
         if resumed_at is None:
             # Before the config that names the files: a resumed record reads only files whose hashes it has.
             run.write_report({**report.content, "weights": own_weights(plan.config), "inputs": inputs(plan.config)})
         run.write_config(plan.recorded)
-        with _failures(report, plan):
+        with _failures(report, plan, before):
             yield report
             if not run.is_there():
                 raise RunError(f"{run}: the folder was removed while the run went on. Try: the same command again")
@@ -89,8 +94,12 @@ def keep_report(run: RunFolder, plan: RunPlan, past: Mapping[str, Any], resumed_
 
 
 @contextmanager
-def _failures(report: Report, plan: RunPlan) -> Iterator[None]:
-    """Whatever ends a run that has begun, except for signals, in its report and its log."""
+def _failures(report: Report, plan: RunPlan, before: Mapping[Path, bytes]) -> Iterator[None]:
+    """Whatever ends a run that has begun, except for signals, in its report and its log.
+
+    Args:
+        before: files of a run that goes on, which has them back where that is refused: it is what it was.
+    """
     run = report.run
     try:
         yield
@@ -98,7 +107,10 @@ def _failures(report: Report, plan: RunPlan) -> Iterator[None]:
         raise
     except BaseException as error:
         explained = _explained(error, run, plan)
-        _end(report, status=FAILED, error=str(explained) if isinstance(explained, UserError) else _named(explained))
+        if before and not report.began:
+            _put_back(run, before)
+        else:
+            _end(report, status=FAILED, error=str(explained) if isinstance(explained, UserError) else _named(explained))
         with suppress(OSError):
             if run.is_there():
                 run.log("".join(traceback.format_exception(error)))
@@ -118,6 +130,12 @@ def _end(report: Report, **ending: Any) -> None:
             report.run.mark_failed()
 
 
+def _put_back(run: RunFolder, files: Mapping[Path, bytes]) -> None:
+    with suppress(OSError):  # what cannot be written now has not been written
+        for path, content in files.items() if run.is_there() else ():
+            atomic_write(path, content)
+
+
 def _named(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"
 
@@ -129,8 +147,24 @@ def _is_lightnings(error: BaseException) -> bool:
     return isinstance(error, RuntimeError | ValueError) and frame.f_globals["__name__"].startswith(refuse)
 
 
+def _is_of_checkpoint(error: BaseException) -> bool:
+    """Whether Lightning or torch trips over what a checkpoint holds; what a part of the user's own does is its own."""
+    names = [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)]
+    theirs = names[-1].partition(".")[0] in (
+        "torch",
+        "pytorch_lightning",
+        "lightning_fabric",
+        "vqclip",
+        "copy",
+        "packaging",
+    )
+    return theirs and "pytorch_lightning.trainer.connectors.checkpoint_connector" in names
+
+
 def _explained(error: BaseException, run: RunFolder, plan: RunPlan) -> BaseException:
     """What the system or Lightning refuses, in a sentence; anything else as it is."""
+    if isinstance(error, Exception) and not isinstance(error, UserError | OSError) and _is_of_checkpoint(error):
+        return no_checkpoint(run, f"{type(error).__name__}: {error}")
     if isinstance(error, MisconfigurationException) or _is_lightnings(error):
         return UserError(f"callbacks or trainer: Lightning refuses it: {' '.join(str(error).split())}")
     if not isinstance(error, OSError) or error.errno not in NO_ROOM | _NO_ENTRY:

@@ -39,9 +39,14 @@ def refuse_newer(value: Any, path: Path) -> None:
         )
 
 
-def problem_in(value: Any, name: str) -> str | None:
-    """What is wrong with the content of a file, in a few words; None where it is as the schema ``name`` says."""
-    return next(_problems(value, _schema(name), _schema(name), ""), None)
+def problem_in(value: Any, name: str, part: str = "") -> str | None:
+    """What is wrong with the content of a file, in a few words; None where it is as the schema ``name`` says.
+
+    Args:
+        part: of the schema's definitions, where ``value`` is no whole file.
+    """
+    root = _schema(name)
+    return next(_problems(value, root["$defs"][part] if part else root, root, ""), None)
 
 
 @cache
@@ -63,8 +68,8 @@ def _problems(value: Any, schema: Mapping[str, Any], root: Mapping[str, Any], pa
     if isinstance(value, int | float) and not schema.get("minimum", value) <= value <= schema.get("maximum", value):
         yield f"{path} is {_short(value)}, out of range"
     if isinstance(value, list):
-        if len(value) < schema.get("minItems", 0):
-            yield f"{path} is empty"
+        if not schema.get("minItems", 0) <= len(value) <= schema.get("maxItems", len(value)):
+            yield f"{path} has {len(value) or 'no'} items"
         for i, item in enumerate(value):
             yield from _problems(item, schema.get("items", {}), root, f"{path}[{i}]")
     elif isinstance(value, Mapping):

@@ -14,6 +14,7 @@ from torch import Tensor
 from vqclip.io.files import atomic_write
 from vqclip.io.images import png_bytes
 from vqclip.module import LatentOptimisation
+from vqclip.runs.checkpoint import no_checkpoint
 from vqclip.runs.folder import RunFolder
 
 __all__ = ["Snapshot", "Snapshots"]
@@ -44,6 +45,7 @@ class Snapshots:
         self.digests: dict[str, str] = {}  #: sha256 of every picture written, by path in the folder
         self.newest: Snapshot | None = None  #: since the run began or was resumed
         self._latents: list[dict[str, Tensor]] = [{} for _ in records]
+        self._resumed_at: int | None = None
 
     @property
     def step(self) -> int:
@@ -67,17 +69,29 @@ class Snapshots:
         return {"best": self.best, "last": self.last, "digests": self.digests}
 
     def load_state_dict(self, state: Mapping[str, Any], step: int) -> None:
-        """Bring the folder back to the snapshots it had at ``step``.
+        """Take up what was known at ``step``; the folder is as it was before, until :meth:`roll_back`.
 
         Raises:
-            UserError: one of them is missing, or has changed since.
+            UserError: a snapshot is missing, or has changed since.
         """
         self.best, self.last, self.digests = state["best"], state["last"], state["digests"]
         for name, digest in self.digests.items():
             path = self.run.path / name
             if path.parent.name == "steps" and hashlib.sha256(self.run.read(path)).hexdigest() != digest:
                 raise self.run.damaged(path, "it is not as it was written")
-        self.run.rollback(step, [best["step"] for best in self.best])
+        self._resumed_at = step
+
+    def roll_back(self, step: int) -> None:
+        """Bring the folder of a resumed run back to the snapshots it had then.
+
+        Raises:
+            UserError: Lightning goes on from another ``step`` than the checkpoint's; or a file is missing or damaged.
+        """
+        if self._resumed_at is None:
+            return
+        if step != self._resumed_at:
+            raise no_checkpoint(self.run, f"it is of step {self._resumed_at}, and its loops of {step}")
+        self.run.rollback(self._resumed_at, [best["step"] for best in self.best])
         for i in range(len(self.records)):
             self._latents[i] = self.run.picture(i).latents()
 
