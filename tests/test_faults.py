@@ -19,6 +19,7 @@ from test_resume import bytes_of
 
 from vqclip import run
 from vqclip.cli import main
+from vqclip.loggers.wandb_startup import keep_artifacts
 
 
 def _child(argv, folder, fault):
@@ -158,6 +159,29 @@ def test_wandb_needs_no_home_folder(command, small_pair, tmp_path):
     assert status == 0, err
     assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "finished"
     assert list(tmp_path.glob("run/wandb/data/artifacts/staging/*"))
+
+
+def test_each_job_of_a_sweep_without_a_home_keeps_its_own_artifacts(command, small_pair, tmp_path):
+    pair = [word for word in small_pair if not word.startswith("logger")]
+    words = ["-m", "a fox", "seed=0,1", f"hydra.sweep.dir={tmp_path}/sweep", "logger.wandb.mode=offline"]
+    status, err, _ = command(no_home, *words, pair=pair)
+    assert status == 0, err
+    for place in ("sweep/0", "sweep/1", "sweep"):
+        assert list(tmp_path.glob(f"{place}/wandb/data/artifacts/staging/*")), place
+
+
+def test_a_folder_for_artifacts_of_the_users_own_is_kept(tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_DATA_DIR", str(tmp_path / "mine"))
+    keep_artifacts(tmp_path / "run")
+    assert os.environ["WANDB_DATA_DIR"] == str(tmp_path / "mine")
+    (tmp_path / "mine").rmdir()
+    (tmp_path / "mine").write_text("a file")  # in its place, so that W&B would end the run
+    keep_artifacts(tmp_path / "first")
+    keep_artifacts(tmp_path / "second")
+    assert os.environ["WANDB_DATA_DIR"] == str(tmp_path / "second" / "wandb" / "data")
+    (tmp_path / "mine").unlink()
+    keep_artifacts(tmp_path / "third")
+    assert os.environ["WANDB_DATA_DIR"] == str(tmp_path / "mine")
 
 
 #: What a shell may do to the three streams of a command, and the statuses that are right.

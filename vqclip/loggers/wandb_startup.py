@@ -13,20 +13,30 @@ from pathlib import Path
 __all__ = ["keep_artifacts", "speed_up_start"]
 
 
+#: Folders of runs that W&B was given for its artifacts → what the user had set then, if anything.
+_given: dict[str, str | None] = {}
+
+
 def keep_artifacts(folder: Path) -> None:
     """Have W&B keep its artifacts beside the run in ``folder`` where it cannot in the home folder, as in a container.
 
-    It would refuse the first one, and end the run.
+    It would refuse the first one, and end the run.  W&B knows one such folder a process, so each run of a sweep decides
+    anew.
     """
     from wandb.env import DATA_DIR, get_data_dir
 
+    asked = os.environ.pop(DATA_DIR, None)
+    asked = _given.get(asked, asked) if asked else None
+    if asked:
+        os.environ[DATA_DIR] = asked
     usual = get_data_dir()
     try:
         os.makedirs(usual, exist_ok=True)
     except OSError:
         usual = ""
     if not os.access(usual, os.W_OK):
-        os.environ[DATA_DIR] = str(folder.absolute() / "wandb" / "data")
+        os.environ[DATA_DIR] = place = str(folder.absolute() / "wandb" / "data")
+        _given[place] = asked
 
 
 def speed_up_start() -> None:
