@@ -2,18 +2,27 @@
 
 import csv
 import hashlib
+import io
 import json
+import random
 import resource
+import signal
+import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
+import numpy
 import pytest
 import pytorch_lightning as pl
 import torch
+from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 from safetensors.torch import load_file
 
 from vqclip import UserError, run
+from vqclip.config.compose import compose
 from vqclip.io.images import read_record
 
 
@@ -222,3 +231,63 @@ def test_a_disk_without_room_for_the_first_file_is_a_sentence(small_pair, tmp_pa
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     run("a fox", [*small_pair, "steps=1"], tmp_path / "run")  # the same command, with room
+
+
+@contextmanager
+def double_precision():
+    torch.set_default_dtype(torch.float64)
+    yield
+    assert torch.get_default_dtype() == torch.float64
+    torch.set_default_dtype(torch.float32)
+
+
+#: What a notebook may have set for all that it does.
+AROUND = {
+    "default dtype": double_precision,
+    "default device": lambda: torch.device("meta"),
+    "no_grad": torch.no_grad,
+    "inference_mode": torch.inference_mode,
+    "autocast": lambda: torch.autocast("cpu"),
+}
+
+
+@pytest.mark.parametrize("around", AROUND)
+def test_what_a_notebook_has_set_of_torch_does_not_reach_a_run(small_pair, tmp_path, around):
+    alone = run("a fox", small_pair, tmp_path / "alone").folder
+    with AROUND[around]():
+        inside = run("a fox", small_pair, tmp_path / "inside").folder
+    assert digests(alone) == digests(inside)
+    assert digests(run("a fox", small_pair, tmp_path / "after").folder) == digests(alone)
+
+
+def test_a_run_leaves_the_users_random_numbers_alone(small_pair, tmp_path):
+    before = torch.get_rng_state(), numpy.random.get_state()[1].tolist(), random.getstate()
+    run("a fox", small_pair, tmp_path / "run")
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert (numpy.random.get_state()[1].tolist(), random.getstate()) == before[1:]
+
+
+def test_ctrl_c_is_what_python_has_for_it(small_pair, tmp_path):
+    class Press(pl.Callback):
+        def on_train_batch_end(self, *args):
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        run("a fox", small_pair, tmp_path / "run", callbacks=[Press()])
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "interrupted"
+    assert run(resume=tmp_path / "run").status == "finished"
+
+
+def test_threads_leave_hydra_as_they_found_it(small_pair, tmp_path):
+    with ThreadPoolExecutor(4) as pool:
+        configs = [*pool.map(lambda i: compose([f"seed={i}"]), range(12))]
+    assert [config.seed for config in configs] == [*range(12)]
+    assert not GlobalHydra.instance().is_initialized()
+
+
+@pytest.mark.parametrize("stream", [None, "closed"])
+def test_a_program_without_a_console_has_no_bar(small_pair, tmp_path, monkeypatch, stream):
+    closed = io.StringIO()
+    closed.close()
+    monkeypatch.setattr(sys, "stderr", stream and closed)
+    assert run("a fox", [*small_pair, "callbacks=default"], tmp_path / "run").status == "finished"

@@ -1,6 +1,7 @@
 """Starts: another run's latent to the last bit, pictures of colours and noise, the best of several."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -121,8 +122,7 @@ def test_what_cannot_be_started_from_is_told_before_a_model_loads(small_pair, fi
 def test_the_latent_of_another_generator_is_refused_its_picture_is_not(small_pair, first, tmp_path):
     report = json.loads((first / "run.json").read_text())
     theirs = tmp_path / "theirs"
-    theirs.mkdir()
-    (theirs / "picture-00").symlink_to(first / "picture-00")
+    shutil.copytree(first / "picture-00", theirs / "picture-00")
     report["weights"]["generator"], report["pictures"] = "f" * 64, report["pictures"][:1]
     (theirs / "run.json").write_text(json.dumps(report))
     with pytest.raises(UserError, match=r"belong to another generator \(ffffffffffff\).*Try: init.via=picture"):

@@ -430,3 +430,20 @@ def test_two_starts_of_which_one_has_the_key_are_told_the_way_out(small_pair, tm
     assert sweep("a fox", "init=codebook", "steps=1", folder, pair=pair) == 0
     rows = list(csv.DictReader((tmp_path / "both" / "results.csv").open()))
     assert [row["status"] for row in rows] == ["finished"] * 2
+
+
+def test_a_sweep_from_python_that_is_interrupted_ends_its_step(small_pair, tmp_path):
+    """A notebook and a terminal tell the whole group of processes."""
+    overrides = {**dict(word.split("=", 1) for word in small_pair), "steps": 100_000, "seed": [0, 1]}
+    code = f"import vqclip; vqclip.sweep('a fox', {overrides!r}, {str(tmp_path / 'sweep')!r})"
+    with open(tmp_path / "err", "w") as err:
+        process = subprocess.Popen([sys.executable, "-c", code], stderr=err, start_new_session=True)
+    rows = tmp_path / "sweep" / "0" / "metrics.csv"
+    while not (rows.exists() and len(rows.read_text().splitlines()) > 3):
+        assert process.poll() is None, (tmp_path / "err").read_text()
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.wait(300) != 0
+    assert json.loads((rows.parent / "run.json").read_text())["status"] == "interrupted"
+    told = (tmp_path / "err").read_text()
+    assert "KeyboardInterrupt" in told and "To go on: vqclip -m" in told

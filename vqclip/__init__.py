@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from vqclip.errors import UserError, explain_refusals
 from vqclip.machine import set_up_openmp
 from vqclip.paths import dated_folder
+from vqclip.runs.signals import interrupts
 
 if TYPE_CHECKING:
     from vqclip.runs.result import Result
@@ -37,6 +38,7 @@ def __getattr__(name: str) -> str:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
+@interrupts()
 @explain_refusals()
 def run(
     prompt: str | Sequence[str] | None = None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -45,6 +46,9 @@ COMPOSING = (
     AssertionError,
     RecursionError,
 )
+
+#: One thread at a time has Hydra; another would take ours for the user's own, and leave it behind.
+_ALONE = threading.RLock()
 
 #: A sweep of more is a slip of the finger: its jobs would not fit into memory.
 _MOST_JOBS = 100_000
@@ -108,14 +112,15 @@ def refuse_unknown(overrides: Sequence[str], config_dir: str | None = None) -> N
 @contextmanager
 def _hydra_of_ours() -> Iterator[None]:
     """Hydra is one a process: where a program of the user's own is Hydra's already, it is again afterwards."""
-    theirs, name = GlobalHydra.instance().hydra, JobRuntime.instance().get("name")
-    GlobalHydra.instance().clear()
-    try:
-        with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
-            yield
-    finally:
-        GlobalHydra.instance().hydra = theirs
-        JobRuntime.instance().set("name", name)
+    with _ALONE:
+        theirs, name = GlobalHydra.instance().hydra, JobRuntime.instance().get("name")
+        GlobalHydra.instance().clear()
+        try:
+            with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
+                yield
+        finally:
+            GlobalHydra.instance().hydra = theirs
+            JobRuntime.instance().set("name", name)
 
 
 def _search_too(config_dir: str) -> None:

@@ -34,7 +34,7 @@ from vqclip.runs.result import Result
 from vqclip.runs.schema import FORMAT
 from vqclip.runs.signals import Signals
 from vqclip.runs.status import DIVERGED, FINISHED, STOPPED_EARLY, Diverged
-from vqclip.runs.trainer import callbacks_of, hastened, make_trainer, one_process
+from vqclip.runs.trainer import callbacks_of, hastened, make_trainer, one_process, usual_torch
 
 __all__ = ["execute", "threads"]
 
@@ -78,7 +78,7 @@ def execute(
     recorded = without_secrets(cfg, config) if isinstance(cfg, DictConfig) else config
     plan = RunPlan.of(config, callbacks, record_format, recorded)
     run = RunFolder(folder)
-    with quiet_lightning(), one_process(), Signals() as signals, clean_up(run, plan), run.open():
+    with quiet_lightning(), one_process(), usual_torch(), Signals() as signals, clean_up(run, plan), run.open():
         past = _past(run) if resume else None
         if past is None:
             if not config.get("overwrite"):

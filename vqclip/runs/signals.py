@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
-__all__ = ["Signals", "Stopped"]
+__all__ = ["Signals", "Stopped", "interrupts"]
 
 
 class Stopped(SystemExit):
@@ -16,6 +17,17 @@ class Stopped(SystemExit):
 
     def __init__(self, signum: int):
         super().__init__(128 + signum)
+
+
+@contextmanager
+def interrupts() -> Iterator[None]:
+    """Within, Ctrl-C is Python's own: a notebook would take a ``SystemExit`` for the wish to leave it."""
+    try:
+        yield
+    except Stopped as stop:
+        if stop.code == 128 + signal.SIGINT:
+            raise KeyboardInterrupt from None
+        raise
 
 
 class Signals:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from vqclip.errors import UserError, shown
 from vqclip.module import Networks
 from vqclip.runs.checkpointer import WholeFiles
 
-__all__ = ["callbacks_of", "hastened", "make_trainer", "one_process"]
+__all__ = ["callbacks_of", "hastened", "make_trainer", "one_process", "usual_torch"]
 
 
 def callbacks_of(trainer: pl.Trainer) -> list[pl.Callback]:
@@ -78,6 +78,24 @@ def one_process() -> Iterator[None]:
         yield
     finally:
         lightning.rank = before
+
+
+@contextmanager
+def usual_torch() -> Iterator[None]:
+    """torch as a process of our own has it, whatever the notebook around a run has set: its bytes are the config's."""
+    dtype, device = torch.get_default_dtype(), torch.get_default_device()
+    torch.set_default_dtype(torch.float32)
+    try:
+        with (
+            torch.device("cpu") if device.type != "cpu" else nullcontext(),
+            torch.inference_mode(False),
+            torch.enable_grad(),
+            torch.autocast("cpu", enabled=False),
+            torch.autocast("cuda", enabled=False),
+        ):
+            yield
+    finally:
+        torch.set_default_dtype(dtype)
 
 
 @contextmanager

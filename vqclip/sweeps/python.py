@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import html
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -22,6 +23,9 @@ from vqclip.runs.status import WITH_PICTURES
 from vqclip.sweeps.jobs import numbered_folders
 
 __all__ = ["Sweep", "run_sweep"]
+
+#: Seconds in which a sweep that is interrupted ends by itself; after them it is asked to.
+PATIENCE = 20
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,22 @@ class Sweep:
         return f'<div><img src="data:image/png;base64,{sheet}"><br>{len(self.runs)} runs, <code>{where}</code></div>'
 
 
+def _said_by(process: subprocess.Popen[str]) -> str:
+    """What a sweep has written to stderr, once it has ended; one that is interrupted ends its step, as ``-m`` does."""
+    try:
+        return process.communicate()[1]
+    except KeyboardInterrupt:
+        try:
+            said = process.communicate(timeout=PATIENCE)[1]  # a terminal and a notebook have told it too
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGINT)
+            said = process.communicate()[1]
+        print(said, end="", file=sys.stderr)
+        raise
+    finally:
+        process.kill()  # where somebody did not want to wait
+
+
 def run_sweep(
     prompt: str | Sequence[str] | None,
     overrides: Sequence[str] | Mapping[str, Any],
@@ -72,14 +92,15 @@ def run_sweep(
     words = [*as_overrides(prompt, overrides, keys, swept=True), f"hydra.sweep.dir={quote(str(folder))}"]
     command = [sys.executable, "-m", "vqclip", "-m", *directory, *words]
     try:
-        done = subprocess.run(command, stderr=subprocess.PIPE, text=True, errors="replace")
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, errors="replace")
     except (OSError, ValueError) as error:  # too long, or a text that no command line can hold
         raise UserError(
             f"sweep: {error}. Allowed: texts without \\0, long ones in a file: {{'file': 'prompts.txt'}}"
         ) from None
-    if done.returncode not in (0, 1) or not folder.is_dir():
-        raise UserError(done.stderr.strip().removeprefix("vqclip: ") or f"the sweep ended with {done.returncode}")
-    sys.stderr.write(done.stderr)
+    said = _said_by(process)
+    if process.returncode not in (0, 1) or not folder.is_dir():
+        raise UserError(said.strip().removeprefix("vqclip: ") or f"the sweep ended with {process.returncode}")
+    print(said, end="", file=sys.stderr)
     reports = {path: RunFolder(path).try_report() for path in numbered_folders(folder)}
     unfinished = {
         path: report.get("reason") or report.get("error") or report["status"]
