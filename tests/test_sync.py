@@ -65,3 +65,33 @@ def test_what_is_missing_is_said_in_a_line(tmp_path, pair):  # noqa: F811
         sync.main([str(tmp_path / "none")])
     with pytest.raises(UserError, match=r"no W&B record in it.* WANDB_DIR=FOLDER vqclip sync"):
         sync.main([str(tmp_path)])
+
+
+THEIRS = """
+import wandb
+run = wandb.init(mode="offline", dir={folder!r}, settings=wandb.Settings(silent=True))
+artifact = wandb.Artifact("latents", "latents")
+artifact.add_file({file!r}, "latents.txt", policy="immutable")
+run.log_artifact(artifact)
+run.log({{"x": 1}})
+run.finish()
+"""
+
+
+@pytest.mark.parametrize("link", [False, True])
+def test_a_strangers_record_sends_no_file_of_ones_own(tmp_path, server, link):
+    """W&B uploads what its record names, whatever is there now."""
+    private, theirs = tmp_path / "private.txt", tmp_path / "theirs"
+    theirs.mkdir()
+    named = theirs / "latents.txt" if link else private
+    named.write_text("theirs")
+    subprocess.run([sys.executable, "-c", THEIRS.format(folder=str(theirs), file=str(named))], check=True, timeout=600)
+    private.write_text("tell nobody")
+    if link:
+        named.unlink()
+        named.symlink_to(private)
+    account = {"WANDB_BASE_URL": server.url, "WANDB_API_KEY": "x" * 40}
+    command = [sys.executable, "-m", "vqclip", "sync", str(theirs)]
+    done = subprocess.run(command, env=os.environ | account, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 1 and f"would send {named}" in done.stderr and "0 uploaded" in done.stdout
+    assert not server.files and not server.artifacts

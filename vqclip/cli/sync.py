@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from vqclip.cli.arguments import ToolParser
-from vqclip.errors import UserError
+from vqclip.errors import UserError, printable
 
 __all__ = ["main"]
 
@@ -28,14 +29,31 @@ def main(argv: Sequence[str]) -> int:
     if arguments.dry_run or not left:
         return 0
     _refuse_without_server()
-    subprocess.run([sys.executable, "-m", "wandb", "sync", "--include-online", *map(str, left)], check=False)
-    from vqclip.loggers.wandb_files import is_uploaded
+    from vqclip.loggers.wandb_files import files_outside, is_uploaded
+
+    sent = []
+    for path in left:
+        if outside := files_outside(path, arguments.folders):
+            print(_refusal(path, outside), file=sys.stderr)
+        else:
+            sent.append(path)
+    if sent:
+        subprocess.run([sys.executable, "-m", "wandb", "sync", "--include-online", *map(str, sent)], check=False)
 
     failed = [path for path in left if not is_uploaded(path)]
     for path in failed:
         print(f"vqclip sync: not uploaded: {path}", file=sys.stderr)
     print(f"{len(left) - len(failed)} uploaded")
     return 1 if failed else 0
+
+
+def _refusal(record: Path, outside: Sequence[str]) -> str:
+    """Why a record is not uploaded that would send files from elsewhere."""
+    more = f" and {len(outside) - 1} more" if len(outside) > 1 else ""
+    return printable(
+        f"vqclip sync: {record}: would send {outside[0]}{more}, which is not of this run, and a record may come from a "
+        f"stranger. If it is yours: wandb sync {shlex.quote(str(record))}"
+    )
 
 
 def _records(folders: Sequence[Path]) -> tuple[list[Path], list[Path]]:

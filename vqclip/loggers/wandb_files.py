@@ -7,11 +7,12 @@ import re
 import struct
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from vqclip.io.files import read_text
 from vqclip.io.yaml_text import read_json, read_yaml
 
-__all__ = ["is_uploaded", "last_step", "mark_uploaded", "records_in", "records_of"]
+__all__ = ["files_outside", "is_uploaded", "last_step", "mark_uploaded", "records_in", "records_of"]
 
 #: A log of LevelDB's kind: blocks of this many bytes, in them pieces with a header of checksum, length and kind.
 _BLOCK, _HEADER = 32768, struct.Struct("<IHB")
@@ -53,15 +54,47 @@ def mark_uploaded(record: Path) -> None:
 
 def last_step(record: Path) -> int:
     """The last of W&B's own steps in a record, -1 where it has no row; what a crash cut off is not counted."""
+    return max((found.history.step.num for kind, found in _entries(record) if kind == "history"), default=-1)
+
+
+def files_outside(record: Path, folders: Sequence[Path]) -> list[str]:
+    """What an upload of a record would send that is neither in ``folders``, nor beside it, nor staged by W&B.
+
+    A record may come from a stranger, and W&B sends any file that it names, whatever is in it now.
+    """
+    from google.protobuf.message import DecodeError
+    from wandb.env import get_data_dir
+
+    own = [*folders, record.parent.parent.parent, Path(get_data_dir()) / "artifacts"]
+    own = [folder.resolve() for folder in own]
+    try:
+        named = [path for kind, found in _entries(record) for path in _files_of(kind, found, record.parent / "files")]
+    except DecodeError as error:
+        return [f"{record}: {error}"]
+    return [str(path) for path in named if not any(path.resolve().is_relative_to(folder) for folder in own)]
+
+
+def _files_of(kind: str, found: Any, folder: Path) -> Iterator[Path]:
+    """The files that W&B reads when it uploads an entry of a record whose own are in ``folder``."""
+    if kind == "files":
+        yield from (folder / item.path for item in found.files.files)
+    if kind == "artifact":
+        manifest = found.artifact.manifest
+        yield from (Path(entry.local_path) for entry in manifest.contents if entry.local_path)
+        if manifest.manifest_file_path:
+            yield Path("/a manifest in a file of its own")
+    if kind in ("request", "tbrecord"):  # of ours no record has one
+        yield Path(f"/a {kind} of W&B's")
+
+
+def _entries(record: Path) -> Iterator[tuple[str, Any]]:
+    """The entries of a record, each with its kind."""
     from wandb.proto import wandb_internal_pb2
 
-    last = -1
     for data in _pieces(record.read_bytes()):
         # protobuf makes its classes when they are imported.
         found = wandb_internal_pb2.Record.FromString(data)  # pyright: ignore[reportAttributeAccessIssue]
-        if found.WhichOneof("record_type") == "history":
-            last = max(last, found.history.step.num)
-    return last
+        yield found.WhichOneof("record_type") or "", found
 
 
 def _pieces(content: bytes) -> Iterator[bytes]:
