@@ -12,7 +12,7 @@ from wandb_server import WandbServer
 
 from vqclip import UserError, run
 from vqclip.cli import sync
-from vqclip.loggers.wandb_files import records_in
+from vqclip.loggers.wandb_files import files_outside, records_in
 
 
 @pytest.fixture
@@ -95,3 +95,8 @@ def test_a_strangers_record_sends_no_file_of_ones_own(tmp_path, server, link):
     done = subprocess.run(command, env=os.environ | account, capture_output=True, text=True, timeout=600)
     assert done.returncode == 1 and f"would send {named}" in done.stderr and "0 uploaded" in done.stdout
     assert not server.files and not server.artifacts
+    # W&B's own reader goes on behind a block of zeros.
+    [record] = records_in([theirs])
+    content = record.read_bytes()
+    record.write_bytes(content[:7] + bytes(32768 - 7) + content[7:])
+    assert files_outside(record, [theirs]) == [str(named)]

@@ -16,8 +16,8 @@ __all__ = ["files_outside", "is_uploaded", "last_step", "mark_uploaded", "record
 
 #: A log of LevelDB's kind: blocks of this many bytes, in them pieces with a header of checksum, length and kind.
 _BLOCK, _HEADER = 32768, struct.Struct("<IHB")
-#: Kinds of a piece that end a record: the whole of it, or its last.
-_ENDS = (1, 4)
+#: Kinds of a piece that begin a record, and that end one: the whole of it, its first, its last.
+_BEGINS, _ENDS = (1, 2), (1, 4)
 
 
 def records_of(folder: Path, run: str) -> list[Path]:
@@ -107,9 +107,12 @@ def _pieces(content: bytes) -> Iterator[bytes]:
             continue
         _, length, kind = _HEADER.unpack_from(content, at)
         start = at + _HEADER.size
-        if start + length > len(content) or not kind:
+        if not kind or length > left - _HEADER.size:  # as W&B's own reader, which goes on in the next block
+            at, whole = at + left, b""
+            continue
+        if start + length > len(content):
             return
-        whole += content[start : start + length]
+        whole = content[start : start + length] if kind in _BEGINS else whole + content[start : start + length]
         if kind in _ENDS:
             yield whole
             whole = b""
