@@ -446,4 +446,4 @@ def test_a_sweep_from_python_that_is_interrupted_ends_its_step(small_pair, tmp_p
     assert process.wait(300) != 0
     assert json.loads((rows.parent / "run.json").read_text())["status"] == "interrupted"
     told = (tmp_path / "err").read_text()
-    assert "KeyboardInterrupt" in told and "To go on: vqclip -m" in told
+    assert "KeyboardInterrupt" in told and "To continue: vqclip -m" in told

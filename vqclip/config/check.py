@@ -51,10 +51,10 @@ def _not_plain(value: Any, path: str = "") -> Iterator[str]:
     if isinstance(value, Mapping | list):
         for key, item in value.items() if isinstance(value, Mapping) else enumerate(value):
             if isinstance(key, str) and not is_text(key):
-                yield f"{path}: its key {key!r} has half a character. Allowed: whole ones"
+                yield f"{path}: its key {key!r} has half a surrogate pair. Allowed: complete characters"
             yield from _not_plain(item, f"{path}.{key}" if path else str(key))
     elif isinstance(value, str) and not is_text(value):
-        yield f"{path}={shown(value)}: half a character, which no file can hold. Allowed: whole ones"
+        yield f"{path}={shown(value)}: half a surrogate pair, which no file can hold. Allowed: complete characters"
     elif not (value is None or isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value))):
         kind = "" if isinstance(value, float) else f", of type {type(value).__name__}"
         yield f"{path}={shown(value)}: not allowed here{kind}. Allowed: texts, finite numbers, true, false, null"

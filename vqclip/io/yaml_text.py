@@ -65,11 +65,11 @@ def _check_extent(value: Any, most: float = _MOST) -> None:
         if seen + len(waiting) > most:
             raise TooManyValues(f"it has more than {_MOST} values, by aliases of aliases")
         if depth > _DEEPEST:
-            raise ValueError(f"it has more than {_DEEPEST} levels")
+            raise ValueError(f"it is nested too deep: more than {_DEEPEST} levels, or aliases of themselves")
         if isinstance(item, int) and abs(item) > sys.float_info.max:
             raise ValueError("it has a number that is too large for any use")
         if isinstance(item, str) and not is_text(item):
-            raise ValueError(f"it has half a character, {item[:40]!r}")
+            raise ValueError(f"it has half a surrogate pair, {item[:40]!r}")
         if isinstance(item, dict):
             waiting += [(inner, depth + 1) for inner in (*item, *item.values())]
         elif isinstance(item, list | tuple | set):
