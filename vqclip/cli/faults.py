@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from vqclip.runs.folder import RunFolder
     from vqclip.runs.result import Result
 
-__all__ = ["explain_faults", "own_line", "result_of"]
+__all__ = ["explain_faults", "in_a_line", "own_line", "result_of"]
 
 R = TypeVar("R", bound="Result | None")
 
@@ -62,7 +62,7 @@ def explain_faults(folder: Path) -> Iterator[None]:
         where, (trust, parts) = own_line(error), _own_parts(run)
         if not (where or parts):
             raise
-        what = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(".")
+        what = in_a_line(error)
         # An own part that takes other arguments than it is given, or gives what nobody can use, has no line in it.
         whose = "" if where else f". The run has parts of your own: {', '.join(parts)}"
         raise RunError(
@@ -81,6 +81,11 @@ def _own_parts(run: RunFolder) -> tuple[str, list[str]]:
         return "", []
     theirs = ("vqclip.", "torch.", "pytorch_lightning.")
     return trusting(config), [f"{key}={name}" for key, name in classes_in(config) if not name.startswith(theirs)]
+
+
+def in_a_line(error: Exception) -> str:
+    """The type and text of an error, as the part of a sentence."""
+    return " ".join(f"{type(error).__name__}: {error}".split()).rstrip(".")
 
 
 def own_line(error: Exception) -> str:

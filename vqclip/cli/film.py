@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vqclip.cli.arguments import Command, ToolParser, parse_arguments, whole
-from vqclip.cli.faults import own_line
+from vqclip.cli.faults import in_a_line, own_line
 from vqclip.errors import UserError
 from vqclip.io.yaml_text import read_yaml
 from vqclip.paths import dated_folder
@@ -109,7 +109,7 @@ def main(argv: Sequence[str]) -> int:
         if not (where := own_line(error)):
             raise
         raise RunError(
-            f"{where}: {type(error).__name__}: {error}. Its frames until then are kept. Once it is fixed: the same "
+            f"{where}: {in_a_line(error)}. Its frames until then are kept. Once it is fixed: the same "
             f"command with --to {shlex.quote(str(folder))}"
         ) from error
     print(folder / "film.mp4")

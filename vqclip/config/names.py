@@ -100,7 +100,7 @@ def _inside(node: Node, part: str) -> Iterator[Node]:
 
 
 def _classes(node: Target) -> list[Group]:
-    """The part of a message that says which classes are allowed."""
+    """The classes with a schema that may stand in the place of ``node``."""
     return [*classes_of(node.group).values(), Group("", node.also)]
 
 
