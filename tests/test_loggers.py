@@ -194,6 +194,14 @@ def test_a_run_goes_on_without_wandbs_process(pair, tmp_path, capsys):
         assert "exit" in found
 
 
+def test_wandbs_process_of_another_program_may_have_ended(pair, tmp_path, monkeypatch):
+    """A terminal, or the server of these tests' processes, keeps its address."""
+    wandb.teardown()
+    monkeypatch.setenv("WANDB_SERVICE", "3-1-unix-/nowhere")
+    assert run("a fox", pair, tmp_path / "one").status == "finished"
+    assert "exit" in records(tmp_path / "one")
+
+
 def test_one_run_id_of_the_environment_is_an_id_a_job(monkeypatch):
     monkeypatch.setenv("WANDB_RUN_ID", "mine")
     job = resolved(compose(["+sweep={group:g,threads:1,job:1,of:3,swept:{seed:1}}"], output_dir="grown/2"))

@@ -33,8 +33,13 @@ def known_settings() -> wandb.Settings:
         UserError: a ``WANDB_…`` variable says what it does not take.
     """
     import wandb
+    from wandb.sdk.lib.service.service_token import WandbServiceConnectionError
 
     try:
+        with suppress(WandbServiceConnectionError):
+            return wandb.setup().settings
+        # W&B's process of the program that started this one, which has ended: a terminal or a server keeps its address.
+        os.environ.pop("WANDB_SERVICE", None)
         return wandb.setup().settings
     except (ValueError, wandb.Error) as error:
         what = " ".join(str(error).split())

@@ -19,7 +19,7 @@ from pytorch_lightning.loggers import WandbLogger
 from vqclip.config.resolve import picture_config
 from vqclip.errors import UserError
 from vqclip.io.run_files import PictureFolder, RunFiles
-from vqclip.io.wandb_server import has_key, is_reachable, wandb_mode
+from vqclip.io.wandb_server import has_key, is_reachable, known_settings, wandb_mode
 from vqclip.loggers.base import Media, RunView, mean_scores, run_name
 from vqclip.loggers.wandb_files import last_step, mark_uploaded, records_of
 from vqclip.loggers.wandb_process import forget, gone, while_it_lives
@@ -157,9 +157,7 @@ def wandb_logger(config: dict, mode: str | None = None, save_dir: str | None = N
     Raises:
         UserError: online, without a key.
     """
-    import wandb
-
-    known = wandb.setup().settings
+    known = known_settings()
     mode = wandb_mode(mode, known)
     if mode == "online" and not has_key(known):
         raise UserError(
