@@ -183,7 +183,7 @@ WRONG = {
     "Try: 'size=[64,64]'",
     "loss.alpha=much": "loss.alpha='much': not allowed here. Allowed: a number, or a schedule "
     "{start: NUMBER, end: NUMBER, shape: constant|linear|cosine|exponential|steps}. Try: loss.alpha=1",
-    "loss.anchor={start: 1, end: 0, shape: wavy}": "loss.anchor={'start': 1, 'end': 0, 'shape': 'wavy'}: "
+    "loss.anchor={start: 1, end: 0, shape: wavy}": "loss.anchor={start: 1, end: 0, shape: 'wavy'}: "
     "not allowed here. "
     "Allowed: a number from 0 up, or a schedule {start: NUMBER, end: NUMBER, "
     "shape: constant|linear|cosine|exponential|steps}. Try: loss.anchor=0",

@@ -56,7 +56,7 @@ WRONG = {
     '{"weight": 2}': "it needs a text or an image, and not both",
     '{"text": "a", "image": "b.png"}': "it needs a text or an image, and not both",
     '{"text": " "}': "its text is ' '",
-    '{"text": "a", "weight": "much"}': "its weight is much; it may be any number but 0",
+    '{"text": "a", "weight": "much"}': "its weight is 'much'; it may be any number but 0",
     '{"image": "gone.png"}': "the path of a picture file; gone.png: there is no such file",
 }
 

@@ -7,7 +7,7 @@ import errno
 import os
 import re
 import shlex
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -68,11 +68,16 @@ def closest(word: str, known: Iterable[str]) -> str:
 
 
 def shown(value: Any) -> str:
-    """A value for a message, as it is typed: a text in quotes, all of them short."""
+    """A value for a message, as it is typed: texts in quotes, and none of it long."""
     if value is None or isinstance(value, bool):
         return "null" if value is None else str(value).lower()
     try:
-        text = repr(value) if isinstance(value, str) else str(value)
+        if isinstance(value, Mapping):
+            text = f"{{{', '.join(f'{name}: {shown(item)}' for name, item in value.items())}}}"
+        elif isinstance(value, list):
+            text = f"[{', '.join(map(shown, value))}]"
+        else:
+            text = repr(value) if isinstance(value, str) else str(value)
     except (RecursionError, ValueError):  # a list in a list in a list …; a number of more digits than Python writes
         text = f"a {type(value).__name__} too deep or long to show"
     return text if len(text) <= 200 else f"{text[:199]}…"

@@ -31,7 +31,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from vqclip.errors import closest
+from vqclip.errors import closest, shown
 from vqclip.io.files import refuse_endless
 from vqclip.io.images import open_picture
 from vqclip.io.regions import Region, equal_regions, parse_region
@@ -106,7 +106,7 @@ def parse(entry: Any) -> Prompt:
         raise ValueError("it needs a text or an image, and not both")
     kind = "text" if "text" in entry else "image"
     if not isinstance(entry[kind], str) or not entry[kind].strip():
-        raise ValueError(f"its {kind} is {entry[kind]!r}")
+        raise ValueError(f"its {kind} is {shown(entry[kind])}")
     if kind == "image":
         open_picture(entry["image"])
         if entry.get("templates"):
@@ -234,7 +234,7 @@ def _weight(value: Any) -> float | AnySchedule:
             raise ValueError("its weight is 0 all the time, or no finite number")
         return made
     if isinstance(value, bool) or not isinstance(value, int | float) or not _is_finite(value) or value == 0:
-        raise ValueError(f"its weight is {value}; it may be any number but 0")
+        raise ValueError(f"its weight is {shown(value)}; it may be any number but 0")
     return float(value)
 
 
@@ -247,7 +247,7 @@ def _stop(value: Any) -> float | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float) or not -1 <= value <= 1:
-        raise ValueError(f"its stop is {value}; it is a cosine similarity, a number from -1 to 1")
+        raise ValueError(f"its stop is {shown(value)}; it is a cosine similarity, a number from -1 to 1")
     return float(value)
 
 

@@ -8,7 +8,7 @@ from functools import cached_property
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from vqclip.errors import closest
+from vqclip.errors import closest, shown
 from vqclip.io.images import open_picture
 
 if TYPE_CHECKING:
@@ -58,10 +58,10 @@ def parse_region(value: Any) -> Region | None:
         return Region(_SIDES[value]) if value in _SIDES else _of_mask(value)
     numbers = isinstance(value, list | tuple) and len(value) == 4
     if not numbers or not all(isinstance(v, int | float) and not isinstance(v, bool) and 0 <= v <= 1 for v in value):
-        raise ValueError(f"its region is {value}; a box is [x0, y0, x1, y1], each from 0 to 1")
+        raise ValueError(f"its region is {shown(value)}; a box is [x0, y0, x1, y1], each from 0 to 1")
     x0, y0, x1, y1 = map(float, value)
     if x0 >= x1 or y0 >= y1:
-        raise ValueError(f"its region is {value}; x0 < x1 and y0 < y1, from the upper left corner")
+        raise ValueError(f"its region is {shown(value)}; x0 < x1 and y0 < y1, from the upper left corner")
     return Region((x0, y0, x1, y1))
 
 
