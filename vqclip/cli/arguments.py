@@ -123,7 +123,7 @@ def parse_arguments(argv: Sequence[str]) -> Command:
         elif _is_override(word):
             command.overrides.append(word)
         else:
-            command.prompts.append(_not_a_key(word))
+            command.prompts.append(word if "--help" in command.flags else _not_a_key(word))
     if command.flags.pop("--offline", "") is None:
         os.environ["VQCLIP_OFFLINE"] = "1"
     _refuse(command)

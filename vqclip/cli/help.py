@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Iterator, Sequence
 
 from vqclip.config.choices import choices_of, group_names
-from vqclip.config.reference import groups, rows, summary
+from vqclip.config.reference import Row, groups, rows, summary
 from vqclip.errors import UserError, closest
 
 __all__ = ["help_page"]
@@ -29,10 +29,10 @@ Tools (each has --help):
   vqclip compare DIR...         contact sheet and page of a sweep or of runs
   vqclip dashboard SWEEP        a W&B workspace for it
   vqclip sync SWEEP|RUN         upload to W&B what it has not got yet
-  vqclip evaluate RUN...        scores by a judge that did not guide the run
+  vqclip evaluate RUN...        scores by judges that did not guide the runs
   vqclip evaluate --battery DIR key=value ...  frozen prompts by a config
   vqclip film PROMPT...         zooms, stories, videos in another style
-  vqclip import FILE            another program's settings as an experiment
+  vqclip import FILE|COMMAND    another program's settings as an experiment
   vqclip completion SHELL       complete all of this with TAB
 """
 
@@ -62,7 +62,7 @@ def help_page(about: Sequence[str] = ()) -> str:
     lines = [HEADER, "Groups (GROUP=CHOICE; vqclip --help GROUP has its keys):"]
     for group in _chosen_groups():
         lines += _wrapped(group, ", ".join(choices_of(group)))
-    lines += ["", "Keys (KEY=VALUE):"]
+    lines += ["", "Keys, with examples (--cfg job shows the defaults):"]
     for group in ("", "prompts", "loss", "noise", "optimizer", "augmentations", "memory"):
         for _, found in rows(group)[:1]:
             lines += [
@@ -93,15 +93,23 @@ def _wrapped(name: str, text: str) -> Iterator[str]:
 
 
 def _group_page(name: str) -> str:
+    if keys := [row for group in groups() for _, found in rows(group) for row in found if row.path == name]:
+        return "\n".join(_told(keys[0]))
     if name not in groups():
-        near = closest(name, groups())
-        raise UserError(f"--help {name}: there is no such group.{near} All groups: vqclip --help")
+        if choices_of(name):  # of choices alone, or of a part of a group
+            return "\n".join(_wrapped(f"{name}=", ", ".join(choices_of(name))))
+        near = closest(name, _chosen_groups())
+        raise UserError(f"--help {name}: there is no such group or key.{near} All of them: vqclip --help")
     lines = [summary(name)]
     if options := choices_of(name):
         lines += ["", *_wrapped(f"{name}=", ", ".join(options))]
     for title, found in rows(name):
         lines += ["", *([textwrap.fill(title, 80)] if title else [])]
-        for row in found:
-            default = f" [{row.default}]" if row.default else ""
-            lines += _wrapped(f"{row.path}={row.key.example}", f"{row.key.doc}{default}. {row.key.allowed}")
+        lines += [line for row in found for line in _told(row)]
     return "\n".join(lines)
+
+
+def _told(row: Row) -> Iterator[str]:
+    """A key with an example, what it does, its default and what is allowed."""
+    default = f" [default: {row.default}]" if row.default else ""
+    yield from _wrapped(f"{row.path}={row.key.example}", f"{row.key.doc}{default}. Allowed: {row.key.allowed}")

@@ -35,7 +35,7 @@ def main(argv: Sequence[str]) -> int:
     commands = parser.add_subparsers(dest="command", metavar="{list,fetch,verify}")
     commands.add_parser("list", parents=[common], help="all checkpoints, and which files are on this machine")
     fetch = commands.add_parser("fetch", parents=[common], help="download checkpoints, and replace damaged files")
-    fetch.add_argument("names", nargs="+", metavar="NAME", help="a pair, generator/NAME or perceptors/NAME")
+    fetch.add_argument("names", nargs="+", metavar="NAME", help="a pair, or NAME, generator/NAME, perceptors/NAME")
     fetch.add_argument(
         "--offline", action="store_true", help="use no network: convert files that you have put there by hand"
     )

@@ -52,7 +52,9 @@ def _parts(node: Node, path: str) -> Iterator[tuple[str, Group, str, str]]:
     role = node.of if isinstance(node, Named) else node
     if isinstance(role, Target):
         terms = classes_of("terms") if role.group == "loss" else {}
-        for target, group in (classes_of(role.group) | terms).items():
+        classes = (classes_of(role.group) | terms).items()
+        titled = {group.title or target: (target, group) for target, group in classes}  # of a class's names the newer
+        for target, group in titled.values():
             name = group.title.rpartition("=")[2] or target.rpartition(".")[2]
             inside = group.title if "." in group.title else f"{path}.{name.lower()}" if role is not node else path
             keys = {**group.keys, **(role.also if role.group == "optimizer" else {})}

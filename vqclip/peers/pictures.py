@@ -159,7 +159,7 @@ def semantic_init_weight(value: Any, given: Given) -> list[str]:
 def anchor_edges(value: Any, given: Given) -> list[str]:
     if value in ("", None):
         return []
-    raise NoEqual("no term of edges alone; pixels holds them with the rest. Try: +loss/terms=[pixels]")
+    raise NoEqual("no term of outlines alone; pixels holds them with the rest. Try: +loss/terms=[pixels]")
 
 
 def target_images(value: Any, given: Given) -> list[str]:
