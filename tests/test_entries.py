@@ -104,6 +104,17 @@ def test_a_prompt_comes_and_goes(perceptor):
         torch.testing.assert_close(now.include[0], expected)
 
 
+def test_constant_weights_that_warm_up_or_step_are_schedules_too(perceptor):
+    for weight in ({"start": 1, "end": 1, "shape": "constant", "warmup": 0.2}, {"points": [[0, 1], [0.5, 0.1]]}):
+        made = targets(perceptor, [{"parts": [{"text": "a fox", "weight": weight | {"shape": "constant"}}, "an owl"]}])
+        (_, first), (_, last) = made.at(0.0)[0], made.at(1.0)[0]
+        assert not torch.allclose(first.include, last.include)
+    held = {"start": 2, "end": 0, "shape": "constant"}
+    assert torch.equal(
+        targets(perceptor, [{"text": "a fox", "weight": held}]).include, targets(perceptor, "a fox").include
+    )
+
+
 def test_a_schedule_of_an_entry_is_one_of_the_run(small_pair):
     entry = "{text: a fox, weight: {points: [[0, 1], [1, 2]]}}"
     config = resolved(compose([*small_pair, f"prompts.include=[{entry}, a cat]"]))

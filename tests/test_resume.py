@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import os
 import random
+import re
 import shutil
 import signal
 import sys
@@ -17,6 +18,7 @@ from ways import stands_break_and_rerun
 
 from vqclip import UserError, run
 from vqclip.cli import main
+from vqclip.cli.summary import print_result
 from vqclip.runs.checkpoint import read_checkpoint
 from vqclip.runs.folder import RunFolder
 from vqclip.runs.lock import lock_folder
@@ -260,6 +262,32 @@ def test_what_would_change_the_past_is_refused(finished, word, capsys):
         main([f"resume={finished}", word])
     assert exit.value.code == 2
     assert capsys.readouterr().err == "vqclip: " + WRONG[word].format(run=finished) + "\n"
+
+
+class Wave:
+    """A schedule of one's own."""
+
+    def __call__(self, t):
+        return 1 - t / 2
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "optimizer.lr={start: .1, end: .1, warmup: .9}",
+        f"loss.alpha={{_target_: {__name__}.Wave}}",
+        f"prompts.extras=[{{text: paper, weight: {{_target_: {__name__}.Wave}}}}]",
+    ],
+)
+def test_more_steps_of_any_schedule_over_the_run_are_refused_and_not_advised(
+    small_pair, tmp_path, override, monkeypatch, capsys
+):
+    monkeypatch.setenv("VQCLIP_TRUST", __name__)
+    key = override.partition("=")[0]
+    print_result(run("a fox", [*small_pair, "steps=2", override], tmp_path / "run"))
+    assert re.search("next: .*vqclip rerun", capsys.readouterr().err)
+    with pytest.raises(UserError, match=f"steps=4: {key}.* changes over the whole run"):
+        run(None, [f"resume={tmp_path}/run", "steps=4"])
 
 
 @pytest.mark.parametrize("key,value", [("lr", 5), ("_target_", "torch.optim.SGD")])

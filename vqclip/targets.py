@@ -100,7 +100,7 @@ class MovingTargets:
     @property
     def constant(self) -> bool:
         """Whether there is one target for all of the run and of the picture."""
-        plain = all(entry.weight.shape == "constant" and entry.stop is None for entry in self._everything)
+        plain = all(entry.weight.constant and entry.stop is None for entry in self._everything)
         return plain and self.places == [None]
 
     def to(self, device: Any) -> MovingTargets:

@@ -11,6 +11,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
+from vqclip.config.kinds import Scheduled
 from vqclip.config.names import key_at
 from vqclip.errors import UserError
 from vqclip.io.plain import plain_dict
@@ -64,12 +65,21 @@ def time_varying(config: Any, path: str = "") -> Iterator[str]:
             yield path
             return
         if {"start", "end"} <= set(config):
-            if config["start"] != config["end"]:
+            if config["start"] != config["end"] or config.get("warmup"):
                 yield path
+            return
+        if "_target_" in config and _takes_schedule(path):
+            yield path
             return
     items = config.items() if isinstance(config, Mapping) else enumerate(config) if isinstance(config, list) else ()
     for key, value in items:
         yield from time_varying(value, f"{path}.{key}" if path else str(key))
+
+
+def _takes_schedule(path: str) -> bool:
+    """Whether a class at a key is a schedule: of a prompt or of a term of one's own no schema lists the weight."""
+    known = key_at(path)
+    return isinstance(known.kind, Scheduled) if known else path.endswith(".weight")
 
 
 #: Config that says how a run is watched, where it is kept and how it is fitted into memory, but not what picture it
