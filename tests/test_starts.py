@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 
 from vqclip import run
 from vqclip.cli import main
+from vqclip.cli.interpolate import main as interpolate
 from vqclip.errors import UserError
 from vqclip.init import Gradient, PixelNoise, Sine, best_of
 from vqclip.protocols import InitContext
@@ -184,6 +185,7 @@ def test_the_best_of_n_is_the_first_snapshot_with_the_best_score(small_pair, tmp
     assert torch.equal(latents(plain)["000000"], latents(tmp_path / "1")["000000"])
     two = run(["an owl", "a fox"], [*small_pair, "init.best_of=6"], tmp_path / "two").folder
     assert torch.equal(latents(two, 1)["000000"], latents(tmp_path / "6")["000000"])
+    assert interpolate([str(two), "--frames", "2"]) == 0
 
 
 @pytest.mark.parametrize("name", ["gradient", "fractal", "pixels"])

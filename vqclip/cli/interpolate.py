@@ -28,6 +28,7 @@ from vqclip.io.video import write_video
 from vqclip.models.vqgan import VQGAN
 from vqclip.protocols import InitContext
 from vqclip.rng import StepRandom
+from vqclip.runs.build import start_of
 from vqclip.runs.folder import RunFolder
 
 __all__ = ["main"]
@@ -61,7 +62,7 @@ def stops_of(folder: Path) -> tuple[list[Keyframe], dict]:
     height, width = config["size"]
     for i in range(len(latents)):
         run.picture(i).require_shape(generator.latent_shape(height, width))
-    init = instantiate(config["init"])
+    init, _ = start_of(config)
     start = InitContext(generator, generator.latent_shape(height, width), [""], StepRandom([config["seed"]], 0), None)
     keep = init.keep(start) if hasattr(init, "keep") else None
 

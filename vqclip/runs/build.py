@@ -35,7 +35,7 @@ from vqclip.schedules import schedule
 from vqclip.search import Search
 from vqclip.targets import targets_of
 
-__all__ = ["build", "instantiate_part"]
+__all__ = ["build", "instantiate_part", "start_of"]
 
 _log = logging.getLogger(__name__)
 
@@ -150,11 +150,16 @@ def _init_context(plan: RunPlan, generator: VQGAN, texts: list[str], score: Call
     )
 
 
-def _start(config: Mapping[str, Any], context: InitContext) -> dict[str, Any]:
-    """The latents that the run begins at, and what of a picture stays as it is."""
+def start_of(config: Mapping[str, Any]) -> tuple[Any, int]:
+    """The start that a config names, and of how many the best is taken."""
     settings = dict(config["init"])
     tries = settings.pop("best_of", 1)
-    init = instantiate_part(settings, "init")
+    return instantiate_part(settings, "init"), tries
+
+
+def _start(config: Mapping[str, Any], context: InitContext) -> dict[str, Any]:
+    """The latents that the run begins at, and what of a picture stays as it is."""
+    init, tries = start_of(config)
     keep = init.keep(context) if hasattr(init, "keep") else None
 
     def latents(start: InitContext) -> Tensor:
@@ -162,7 +167,9 @@ def _start(config: Mapping[str, Any], context: InitContext) -> dict[str, Any]:
         z, wanted = init(start), (len(start.texts), *start.shape)
         if not isinstance(z, Tensor) or z.shape != wanted:
             what = list(z.shape) if isinstance(z, Tensor) else type(z).__name__
-            raise UserError(f"init: {settings['_target_']} gave {what}. Allowed: latents of {list(wanted)}, [B,C,h,w]")
+            raise UserError(
+                f"init: {config['init']['_target_']} gave {what}. Allowed: latents of {list(wanted)}, [B,C,h,w]"
+            )
         return z
 
     return {
