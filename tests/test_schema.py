@@ -5,6 +5,7 @@ import math
 import os
 import re
 import shlex
+import time
 
 import pytest
 import yaml
@@ -522,6 +523,20 @@ def test_the_home_folder_is_a_tilde(monkeypatch):
         assert expand_shorthand(["prompts.extras=[{image: ~/x.png}, '~/y']"]) == [
             f"prompts.extras=[{{image: {word}}}, '~/y']"
         ]
+
+
+@pytest.mark.parametrize(
+    "value,path",
+    [
+        ("~/runs/${seed}", "/home/me/runs/3"),
+        ("[a é, ~/${now:%Y-%m-%d}/x]", ["a é", f"/home/me/{time.strftime('%Y-%m-%d')}/x"]),
+        ("été-${seed}", "été-3"),
+        ('~/${oc.env:"HOME"}', "/home/me//home/me"),
+    ],
+)
+def test_an_interpolation_in_a_path_stays_one(monkeypatch, value, path):
+    monkeypatch.setenv("HOME", "/home/me")
+    assert compose(["seed=3", f"tags={value}"]).tags == path
 
 
 class Broken:

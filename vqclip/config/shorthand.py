@@ -18,10 +18,11 @@ __all__ = ["expand_shorthand"]
 
 #: Not several of them, which a sweep takes one by one.
 _ONE_MAPPING = re.compile(r"(?s)\s*\{([^{}]|\{[^{}]*\})*\}\s*")
-#: What stands in quotes; or bare words, up to what ends them in a list or a mapping.
+#: What stands in quotes; or bare words, up to what ends them in a list or a mapping, with their interpolations.
 _WORDS = re.compile(
     r"""(?x) "(?:[^"\\]|\\.)*" | '(?:[^'\\]|\\.)*'
-    | [^\s,:()\[\]{}"'] (?: (?:[^,:()\[\]{}"'] | :(?!\s))* [^\s,:()\[\]{}"'] )?"""
+    | (?: INNER | [^\s,:()\[\]{}"'] ) (?: (?: INNER | [^,:()\[\]{}"'] | :(?!\s))* (?: INNER | [^\s,:()\[\]{}"'] ) )?
+    """.replace("INNER", r"\$\{(?:[^{}]|\$\{[^{}]*\})*\}")
 )
 #: Groups where null means the choice of that name, and those where it means that nothing is chosen.
 _NULL_IS_NONE = ("callbacks", "logger", "noise")
@@ -93,7 +94,8 @@ def _readable(word: str) -> str:
     if word[0] in "\"'" or (word.isascii() and not word.startswith("~/")):
         return word
     word = os.path.expanduser(word)
-    return word if re.fullmatch(r"[\w./-]+", word, re.ASCII) else f'"{word}"'
+    quote = "'" if '"' in word else '"'  # which an interpolation may have
+    return word if re.fullmatch(r"[\w./-]+", word, re.ASCII) else f"{quote}{word}{quote}"
 
 
 def _may_lack(key: str) -> bool:
