@@ -2,6 +2,7 @@
 
 import pytest
 
+from vqclip import UserError
 from vqclip.cli.evaluate import main
 from vqclip.compare.battery import Found, battery, interval, read_battery, trend
 from vqclip.runs.evaluate import JUDGES
@@ -44,3 +45,18 @@ def test_a_folder_keeps_to_its_settings(tmp_path):
     (tmp_path / "battery.yaml").write_text("[steps=1, seed=0]")
     with pytest.raises(Exception, match="drawn with steps=1 seed=0"):
         main(["--battery", str(tmp_path), "steps=2"])
+
+
+def test_what_is_refused_leaves_the_folder_free(tmp_path):
+    folder = tmp_path / "one"
+    with pytest.raises(SystemExit):
+        main(["--battery", str(folder), "stpes=4"])
+    assert not (folder / "battery.yaml").exists()
+
+
+def test_seeds_are_not_dropped(tmp_path):
+    (tmp_path / "battery.yaml").write_text("[steps=1, seed=0]")
+    with pytest.raises(UserError, match=r"drawn with steps=1 seed=0.* Try: .*-2 steps=1 --seeds 0,1"):
+        main(["--battery", str(tmp_path), "--seeds", "0,1"])
+    with pytest.raises(UserError, match=r"seed=5: not with --battery\. Try: --seeds 5"):
+        main(["--battery", str(tmp_path), "seed=5"])

@@ -1,6 +1,8 @@
 """The command line: what is a prompt, what is an override, and what a slip of the finger gets for an answer."""
 
 import os
+import re
+import shlex
 import subprocess
 import sys
 
@@ -162,6 +164,7 @@ WRONG = {
     "steeps=3": "steeps: there is no such key. Did you mean steps? All keys with their values: vqclip --cfg job",
     "prompts.exlude=blurry": "prompts.exlude: there is no such key. Did you mean prompts.exclude? "
     "All keys with their values: vqclip --cfg job",
+    "checkpoints.perceptors.vit-l.weight=.5": "checkpoints.perceptors.vit-l",
     "a=b": "a: there is no such key. All keys with their values: vqclip --cfg job. A prompt: vqclip -- a=b",
     "~fox": "fox: there is no such key. All keys with their values: vqclip --cfg job. A prompt: vqclip -- '~fox'",
     "resume": "resume: a key. Try: vqclip resume=RUN, with a run folder. A prompt: vqclip -- resume",
@@ -212,6 +215,20 @@ def test_an_unreadable_picture_is_named_before_anything_loads(capsys, tmp_path, 
         assert status == 2 and f"init.path='{path}'" in message and reason in message and left == ["notes.jpg"]
     status, message, _ = run(capsys, tmp_path, monkeypatch, "init=image")
     assert status == 2 and "init.path" in message
+
+
+def test_another_file_is_not_blamed_for_a_mistyped_choice(capsys, tmp_path, monkeypatch):
+    (tmp_path / "notes.yaml").write_text("- milk\n")
+    status, message, _ = run(capsys, tmp_path, monkeypatch, "--config-dir", ".", "experiment=drawign", "a fox")
+    assert status == 2 and "experiment=drawign: there is no such choice. Did you mean drawing?" in message
+
+
+def test_what_is_offered_for_a_picture_can_be_pasted(capsys, tmp_path, monkeypatch):
+    (tmp_path / "photo (1).png").write_bytes(b"")
+    status, message, _ = run(capsys, tmp_path, monkeypatch, "photo (1).png")
+    offered = re.findall(r"(?:experiment=edit|prompt:) ('.*?')(?: 'a fox')?\. As a", message)
+    keys = [split(shlex.split(word))[0] for word in offered]
+    assert status == 2 and keys == ['init.path="photo (1).png"', 'prompts.extras=[{image:"photo (1).png"}]']
 
 
 def test_an_unknown_checkpoint_is_answered_with_what_there_is(capsys, tmp_path, monkeypatch):

@@ -49,11 +49,11 @@ def test_choices_of_a_folder_of_ones_own(tmp_path):
 def test_installing_twice_is_installing_once(tmp_path, monkeypatch):
     for name in ("XDG_DATA_HOME", "XDG_CONFIG_HOME", "ZDOTDIR"):
         monkeypatch.delenv(name, raising=False)
-    (tmp_path / ".bashrc").write_text("alias ll='ls -l'")
+    (tmp_path / ".bashrc").write_bytes(b"alias ll='ls -l'  # \xe9 of latin-1")
     for _ in range(2):
         install("bash", tmp_path)
-    lines = (tmp_path / ".bashrc").read_text().splitlines()
-    assert len(lines) == 2 and lines[0] == "alias ll='ls -l'"
+    lines = (tmp_path / ".bashrc").read_bytes().splitlines()
+    assert len(lines) == 2 and lines[0] == b"alias ll='ls -l'  # \xe9 of latin-1"
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -327,6 +327,8 @@ def config_dir(tmp_path, card):
 
 def test_corrupted_cache_is_found_and_mended(make_card, server, cache, tmp_path, capsys):
     with config_dir(tmp_path, make_card("good")) as mine:
+        assert models(["verify", "net", *mine]) == 1
+        assert "net: not on this machine. Try: vqclip models fetch generator/net" in capsys.readouterr().out
         assert models(["fetch", "net", *mine]) == 0
         assert models(["verify", *mine]) == 0
         assert "all whole" in capsys.readouterr().out

@@ -19,6 +19,8 @@ def test_a_falling_schedule_falls_and_a_constant_is_a_number():
     assert line.startswith("3 █") and line.endswith("▁ 0.1  cosine")
     assert list(bars) == sorted(bars, reverse=True)
     assert text_plot(schedule(0.5)) == "0.5"
+    there_and_back = text_plot(schedule({"points": [[0, 0], [0.5, 1], [1, 0]]}))
+    assert there_and_back.startswith("0 ▁") and "█" in there_and_back
 
 
 def test_schedules_are_found_wherever_they_are():
@@ -98,3 +100,26 @@ def test_a_part_of_ones_own_without_crops_has_sizes_too():
 def test_a_system_that_does_not_tell_its_memory(monkeypatch):
     monkeypatch.setitem(sys.modules, "resource", None)  # as on Windows
     assert Cost.of([0.0, 1.0, 2.0]).line(10) == "about 10 s: 1 s a step"
+
+
+def test_a_folder_of_ones_own_is_searched_and_other_flags_are_refused(tmp_path, capsys):
+    (tmp_path / "noise").mkdir()
+    (tmp_path / "noise/smoky.yaml").write_text(
+        "_target_: vqclip.noise.Noise\nfactor: {start: .3, end: 0}\nnum_rands: 0\n"
+    )
+    with pytest.raises(SystemExit):
+        main(["show", "--quick", "--config-dir", str(tmp_path), "noise=smoky", "a fox"])
+    assert re.search(r"noise.factor +0.3 █", capsys.readouterr().out)
+    for words, said in {
+        ("--cfg", "job"): "--cfg: not with show",
+        ("--png", "curves"): "its name ends in .png",
+    }.items():
+        with pytest.raises(SystemExit):
+            main(["show", "--quick", *words, "a fox"])
+        assert said in capsys.readouterr().err
+
+
+def test_the_cost_of_several_tries_is_told(small_pair, capsys):
+    with pytest.raises(SystemExit):
+        main(["show", *small_pair, "steps=20", "search.restarts={count: 4, steps: 4}", "a fox"])
+    assert "measured just now" in capsys.readouterr().out

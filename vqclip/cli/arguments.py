@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NoReturn
 
-from vqclip.config.grammar import quote
+from vqclip.config.grammar import as_typed, quote
 from vqclip.config.names import is_name, key_at, nearest
 from vqclip.config.schema import ROOT
 from vqclip.config.shorthand import expand_shorthand
@@ -52,7 +52,7 @@ _ELSEWHERE = {
     **dict.fromkeys(("-cp", "--config-path"), "groups and configs of your own lie beside ours. Try: --config-dir DIR"),
     "--experimental-rerun": "a run folder knows how it was made. Try: vqclip rerun RUN",
 }
-_OVERRIDE = re.compile(r"[~+]{0,2}(?P<key>[a-z_][\w.@/]*)(=|$)")
+_OVERRIDE = re.compile(r"[~+]{0,2}(?P<key>[a-z_][\w.@/-]*)(=|$)")
 
 
 class ToolParser(argparse.ArgumentParser):
@@ -193,10 +193,10 @@ def _not_a_key(word: str) -> str:
     if word == "=":
         raise UserError("=: no spaces around it. Allowed: KEY=VALUE in one word. Try: seed=3")
     if os.path.splitext(word)[1] in (".png", ".jpg", ".jpeg", ".webp") and os.path.isfile(word):
-        path, shows = shlex.quote(word), shlex.quote(f"prompts.extras=[{{image: {word}}}]")
+        edited, shows = as_typed("init.path", word), as_typed("prompts.extras", [{"image": word}])
         raise UserError(
-            f"{word}: a picture, not a text. To edit it: vqclip experiment=edit init.path={path} 'a fox'. "
-            f"As a prompt: {shows}. As a text: vqclip -- {path}"
+            f"{word}: a picture, not a text. To edit it: vqclip experiment=edit {edited} 'a fox'. "
+            f"As a prompt: {shows}. As a text: vqclip -- {shlex.quote(word)}"
         )
     if os.sep in word and os.path.isfile(os.path.join(word, "run.json")):
         raise UserError(

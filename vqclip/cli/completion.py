@@ -93,7 +93,7 @@ def install(shell: str, home: Path) -> list[Path]:
     start_up = Path(os.environ.get("ZDOTDIR") or home) / ".zshrc" if shell == "zsh" else home / ".bashrc"
     line = f'[ -f "{script}" ] && . "{script}"  # vqclip completion'
     refuse_endless(start_up)
-    text = start_up.read_text() if start_up.is_file() else ""
+    text = start_up.read_text(errors="surrogateescape") if start_up.is_file() else ""
     if line not in text.splitlines():
         with start_up.open("a") as file:
             file.write(f"{'' if text.endswith(chr(10)) or not text else chr(10)}{line}\n")

@@ -30,7 +30,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folders")
     parser.add_argument("--final", action="store_true", help="judge the last picture instead of the best")
     parser.add_argument("--battery", action="store_true", help=_BATTERY)
-    parser.add_argument("--seeds", default="0", help="of the battery: 0,1,2 (default 0)")
+    parser.add_argument("--seeds", help="of the battery: 0,1,2 (default 0)")
     arguments = parser.parse_intermixed_args(argv)
     if arguments.battery:
         return _battery([str(word) for word in arguments.runs], arguments.seeds)
@@ -75,7 +75,7 @@ def _row(v: Verdict, folder: Path) -> dict[str, Any]:
     return row
 
 
-def _battery(words: Sequence[str], seeds: str) -> int:
+def _battery(words: Sequence[str], seeds: str | None) -> int:
     """Draw a battery, or what is missing of it, and judge it; several folders are only compared."""
     from vqclip.compare.battery import judge_battery, trend
 
@@ -93,24 +93,32 @@ def _battery(words: Sequence[str], seeds: str) -> int:
     return 0
 
 
-def _draw_battery(folder: Path, overrides: Sequence[str], seeds: str) -> None:
+def _draw_battery(folder: Path, overrides: Sequence[str], seeds: str | None) -> None:
     """The sweep of a battery, which runs what is not done yet.  A folder keeps to its first settings."""
     from vqclip.cli.main import main as vqclip
     from vqclip.compare.battery import battery
     from vqclip.config.grammar import quote
 
+    if taken := [word for word in overrides if word.lstrip("+").startswith("seed=")]:
+        raise UserError(f"{taken[0]}: not with --battery. Try: --seeds {taken[0].partition('=')[2]}")
     settings = folder / "battery.yaml"
-    asked = [*overrides, f"seed={seeds}"]
-    if settings.is_file():
-        asked, given = _first_settings(settings), asked
-        if overrides and given != asked:
-            raise UserError(
-                f"{folder}: drawn with {' '.join(asked)}. Allowed: the same, or no overrides. "
-                f"Try: vqclip evaluate --battery {folder}-2 {' '.join(overrides)}"
-            )
+    first = _first_settings(settings) if settings.is_file() else []
+    seed = f"seed={seeds}" if seeds else (first or ["seed=0"])[-1]
+    asked = [*(overrides or first[:-1]), seed]
+    if first and asked != first:
+        another = f"{folder}-2"
+        while Path(another).exists():
+            another += "-2"
+        again = shlex.join(["vqclip", "evaluate", "--battery", another, *asked[:-1], "--seeds", seed[len("seed=") :]])
+        raise UserError(f"{folder}: drawn with {' '.join(first)}. Allowed: the same, or neither. Try: {again}")
     atomic_write(settings, yaml.safe_dump(asked).encode())
     prompts = ",".join(f"[{quote(prompt)}]" for prompt in battery()["prompts"])
-    vqclip(["-m", *asked, f"prompts.include={prompts}", f"hydra.sweep.dir={quote(str(folder))}"])
+    try:
+        vqclip(["-m", *asked, f"prompts.include={prompts}", f"hydra.sweep.dir={quote(str(folder))}"])
+    except SystemExit:
+        if not (folder / "multirun.yaml").exists():  # refused, so nothing is drawn with these
+            settings.unlink()
+        raise
 
 
 def _first_settings(settings: Path) -> list[str]:

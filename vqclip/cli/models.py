@@ -120,6 +120,9 @@ def _verify(chosen: list[Card], own: bool) -> int:
     ]
     for path in sorted((cache_dir() / "own").glob("*.safetensors")) if own else []:
         files.append((path, None, f"remove it: it is converted again from your own file ({path})"))
+    if not files and not own:
+        print(f"{', '.join(card.name for card in chosen)}: not on this machine. Try: {chosen[0].fetch_command}")
+        return 1
     broken = 0
     for path, card, fix in files:
         cause = integrity_error(path, card)

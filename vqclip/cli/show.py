@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import csv
 import os
 import tempfile
@@ -11,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from vqclip.cli.arguments import ToolParser, split
+from vqclip.cli.arguments import ToolParser, parse_arguments
 from vqclip.config.check import check
 from vqclip.config.compose import compose
 from vqclip.config.resolve import resolved
@@ -30,7 +31,11 @@ _COLUMNS = 32
 def main(argv: Sequence[str]) -> int:
     """The command line tool."""
     arguments, words = _parser().parse_known_args(argv)
-    config = resolved(compose(split(words)))
+    command = parse_arguments(words)
+    config_dir = command.flags.pop("--config-dir", None)
+    if command.flags:
+        raise UserError(f"{next(iter(command.flags))}: not with show. Allowed: prompts, KEY=VALUE, --config-dir DIR")
+    config = resolved(compose(command.overrides, config_dir))
     check(config)
     lines = dict(schedules_of(config))
     width = max(map(len, lines))
@@ -41,7 +46,7 @@ def main(argv: Sequence[str]) -> int:
         draw(lines, arguments.png)
         print(arguments.png)
     if not arguments.quick:
-        print(_cost_line(config, words))
+        print(_cost_line(config, command.overrides, config_dir))
     return 0
 
 
@@ -52,8 +57,14 @@ def _parser() -> ToolParser:
         epilog='Prompts and KEY=VALUE as for a run:  vqclip show experiment=from_noise steps=300 "a castle"',
     )
     parser.add_argument("--quick", action="store_true", help="skip the few steps that measure seconds and memory")
-    parser.add_argument("--png", type=Path, help="also plot the schedules into this file")
+    parser.add_argument("--png", type=_png, metavar="FILE.png", help="also plot the schedules into this file")
     return parser
+
+
+def _png(text: str) -> Path:
+    if not text.lower().endswith(".png"):
+        raise argparse.ArgumentTypeError(f"{text!r}: its name ends in .png")
+    return Path(text)
 
 
 def schedules_of(config: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, AnySchedule]]:
@@ -70,23 +81,23 @@ def schedules_of(config: Mapping[str, Any], path: str = "") -> Iterator[tuple[st
 
 def text_plot(line: AnySchedule) -> str:
     """A schedule in one line of text: ``3 ████▇▇▆▅▄▃▂▁ 0.1  cosine``."""
-    if line.start == line.end:
-        return f"{line.start:g}"
     values = [line(i / (_COLUMNS - 1)) for i in range(_COLUMNS)]
     low, high = min(values), max(values)
+    if low == high:
+        return f"{low:g}"
     bars = "".join(_LEVELS[round((value - low) / ((high - low) or 1) * (len(_LEVELS) - 1))] for value in values)
     return f"{line.start:g} {bars} {line.end:g}  {line.shape}"
 
 
-def _cost_line(config: Mapping[str, Any], words: Sequence[str]) -> str:
+def _cost_line(config: Mapping[str, Any], overrides: Sequence[str], config_dir: str | None) -> str:
     try:
-        cost = measure(words)
+        cost = measure(overrides, config_dir)
     except UserError as error:
         return f"  seconds and memory cannot be told: {str(error).splitlines()[0]}"
     return f"  {cost.line(config['steps'])} (measured just now, {TRIAL} steps)"
 
 
-def measure(words: Sequence[str]) -> Cost:
+def measure(overrides: Sequence[str], config_dir: str | None = None) -> Cost:
     """Run the first steps of a config in a folder that is thrown away.
 
     Raises:
@@ -97,7 +108,9 @@ def measure(words: Sequence[str]) -> Cost:
 
     few = [f"steps={TRIAL}", f"snapshot_every={TRIAL}"]
     with tempfile.TemporaryDirectory() as name, _offline():
-        config = resolved(compose([*split(words), *few], output_dir=name))
+        config = resolved(compose([*overrides, *few], config_dir, name))
+        if "restarts" in (config["search"] or {}):
+            config["search"]["restarts"] = None  # tries that would not fit into these steps
         execute(config | {"logger": None, "callbacks": None}, Path(name))
         with open(Path(name) / "timing.csv", encoding="utf-8", newline="") as file:
             clock = [float(row["seconds"]) for row in csv.DictReader(file)]
