@@ -16,10 +16,12 @@ from player import played
 from safetensors import safe_open
 
 from vqclip.cli import main
+from vqclip.cli.film import _arguments
 from vqclip.errors import UserError
 from vqclip.io.motion import moved
 from vqclip.io.video import read_frames, write_video
 from vqclip.runs.film import Film
+from vqclip.schedules import schedule
 
 BORDERS = ("reflect", "wrap", "zeros")
 
@@ -212,6 +214,13 @@ def test_a_video_of_no_frame_of_one_and_of_varying_rate(small_pair, tmp_path, ca
     assert film(small_pair, tmp_path / "out", "a fox", "--video", f"{tmp_path}/in.mkv", "--each", "0") == code
     assert len(frames(tmp_path / "out")) == len(times)
     assert times or "Allowed: a video, or a folder of pictures" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("typed", [["--pan", "-2,-.5"], ["--pan=-2,-.5"], ["--pan", "{start: -2, end: -2},-.5"]])
+def test_a_camera_moves_to_the_left_too(typed):
+    args, words = _arguments(["a fox", *typed, "--turn", "-1", "--keep", ".5"])
+    x, y = args.pan
+    assert (schedule(x)(0), y, args.turn, args.keep, words) == (-2, -0.5, -1, 0.5, ["a fox"])
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -52,7 +53,7 @@ def _arguments(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--keep", type=float, default=0.0, help="share of the previous frame that stays in, 0 to 1 (0)")
     parser.add_argument("--fps", type=count, help="frames per second (those of the video; else 24)")
     parser.add_argument("--to", type=Path, help="the film's folder (outputs/DATE/TIME)")
-    args, words = parser.parse_known_args(argv)
+    args, words = parser.parse_known_args(_joined(argv))
     if not 0 <= args.keep <= 1:
         raise UserError(f"--keep {args.keep}: not allowed here. Allowed: 0 to 1. Try: --keep 0.3")
     if taken := [word for word in words if word.startswith("resume=")]:
@@ -60,12 +61,22 @@ def _arguments(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     return args, words
 
 
+def _joined(argv: Sequence[str]) -> list[str]:
+    """The words, ``--pan -2,0`` as ``--pan=-2,0``: argparse takes a word that begins with a minus for an option."""
+    words: list[str] = []
+    for word in argv:
+        if words and words[-1] == "--pan" and re.match(r"-[\d.]", word):
+            word = f"{words.pop()}={word}"
+        words.append(word)
+    return words
+
+
 def _number(text: str, low: float = -1e6, high: float = 1e6) -> Any:
     """A number or a schedule."""
     from vqclip.config.kinds import Scheduled
 
     try:
-        value = read_yaml(text)
+        value = float(text) if re.fullmatch(r"[-+]?\.\d+", text) else read_yaml(text)  # which YAML takes for a text
         Scheduled(low, high).check(value)
     except ValueError:
         allowed = f"a number nor a schedule {{start: 1, end: 2}} from {low:g} to {high:g}"
