@@ -1,6 +1,9 @@
 """Settings of other programs become experiments that compose and run; what has no equal is said."""
 
 # ruff: noqa: E501
+import math
+import shlex
+
 import pytest
 import yaml
 from PIL import Image
@@ -11,6 +14,7 @@ from vqclip.config.compose import compose
 from vqclip.config.resolve import resolved
 from vqclip.peers.importer import PROGRAMS, converter, program, read_settings, translate
 from vqclip.peers.prompts import Part, override_of, scenes
+from vqclip.prompts import parse
 from vqclip.runs.execute import execute
 
 # As people write them: by the options that each program's own help lists.
@@ -116,7 +120,7 @@ def test_what_has_no_equal_is_listed_with_what_comes_nearest(here, capsys):
     said = capsys.readouterr().out
     assert "image_model=Limited Palette: 'Limited Palette' is another kind of picture" in said
     assert "direct_stabilization_weight=1-t: a formula (1-t)" in said and "palette_size=5" in said
-    assert "a tool of its own:\n  vqclip film --pan 2*sin(t),0" in said and "depth" not in said
+    assert "translate_x=2*sin(t): a formula (2*sin(t))" in said and "depth" not in said
     text = (here / "imported" / "experiment" / "mine.yaml").read_text()
     assert "# No equal here: image_model=Limited Palette" in text
 
@@ -157,6 +161,23 @@ def test_their_prompts():
     assert override_of([Part("a fox")]) == ("a fox", [])
 
 
+@pytest.mark.parametrize(
+    "theirs,ours",
+    [
+        ("blade runner 2049:2 | neon:.5", [("blade runner 2049", 2, None), ("neon", 0.5, None)]),
+        ("level 3:2:.5", [("level 3", 2, math.cos(1))]),
+        ("a fox:2:.5", [("a fox", 2, math.cos(1))]),
+        ("16:9", [("16", 9, None)]),
+        ("a C:\\\\ drive:2", [("a C:\\\\ drive", 2, None)]),
+    ],
+)
+def test_a_weight_counts_whatever_its_text_ends_in(theirs, ours):
+    ((parts),) = scenes(theirs)
+    read = parse({"parts": [part.entry for part in parts]}).parts
+    assert [(one.text, one.weight) for one in read] == [(text, weight) for text, weight, _ in ours]
+    assert [one.stop for one in read] == [stop and pytest.approx(stop, abs=1e-6) for _, _, stop in ours]
+
+
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_every_option_of_the_tables_says_what_it_does_and_has_one_answer(name):
     for key, option in program(name)["options"].items():
@@ -166,6 +187,7 @@ def test_every_option_of_the_tables_says_what_it_does_and_has_one_answer(name):
         assert answers & {"never", "none"} or "example" in option, key
 
 
+LABEL = [f"a {kind} of a {{}}" for kind in ("photo", "picture", "close-up", "good photo")]
 STRANGE = {
     "quotes inside": ("""python generate.py -p 'it is a "fox":1.5 | blurry:-0.5'""",
         {"prompts.include": ['it is a "fox":1.5'], "prompts.exclude": ["blurry:0.5"]}, ""),
@@ -185,6 +207,30 @@ STRANGE = {
     "a mask": ("scenes: 'a whale:2_[mask.png]'", {}, "'a whale:2_[mask.png]': a formula or a mask"),
     "one side": ("prompts: [a fox, an owl]\nsize: [100]", {"steps": 500}, "size=[100]: no value that VQGAN-CLIP takes"),
     "no quality": ("prompts: a fox\nquality: excellent", {"prompts.include": ["a fox"]}, "quality=excellent: no quality"),
+    "a long command": ("python generate.py -p '" + "a fox and an owl " * 20 + "'", {"steps": 500}, ""),
+    "a division by nothing": ("python generate.py -p 'a fox' -vl 0", {}, "video_length=0: no value that VQGAN-CLIP takes"),
+    "crops of no size": ("scenes: a fox\ncut_pow: -1", {}, "cut_pow=-1: no value that pytti takes. One is 2"),
+    "infinity": ("scenes: a fox\nwidth: 64\ncutouts: 8\npixel_size: .inf", {}, "pixel_size=inf: no value that pytti takes"),
+    "texts before and after": (
+        "scenes: 'a fox | text:-1'\nscene_prefix: 'oil |'\nscene_suffix: '| canvas | blurry:-2'",
+        {"prompts.extras": ["oil", "canvas"], "prompts.exclude": ["text", "blurry:2"]}, ""),
+    "a spot and a picture": (
+        "prompts: a fox\nspot: an owl\nimage_prompts: photo.png\nlabels: cat\nquality: draft",
+        {"prompts.include": ["a fox"],
+         "prompts.extras": [{"text": "an owl", "region": [0.25, 0.25, 0.75, 0.75]}, {"image": "photo.png"},
+                            {"text": "cat", "templates": LABEL}]}, ""),
+    "one key of two options": ("python generate.py -p 'a fox' -vl 10 -ofps 30", {"callbacks.timelapse.fps": 30},
+        "output_video_fps: callbacks.timelapse.fps=30 counts, and callbacks.timelapse.fps=1 of video_length does not"),
+    "a rate that drops": ("prompts: a fox\nlearning_rate_drops: [50]\nlearning_rate: 0.4\nquality: draft",
+        {"optimizer.lr": {"points": [[0, 0.4], [0.5, 0.04]], "shape": "steps"}}, ""),
+    "switched off": ("scenes: a fox\nrandom_initial_palette: false\nlock_camera: false\nrotate_2d: false", {"init._target_": "vqclip.init.Codebook"}, ""),
+    "a start and another": (
+        "scenes: a fox\ninit_image: photo.png\ninit_spectrum_falloff: 1.2\nrandom_initial_palette: true",
+        {"init._target_": "vqclip.init.Image", "init.path": "photo.png"}, ""),
+    "two starts": ("scenes: a fox\ninit_spectrum: other\ninit_spectrum_falloff: 1.2", {"init.slope": 1.2},
+        "init_spectrum_falloff: init=fractal counts, and init=blank of init_spectrum does not"),
+    "a canvas and a model": ("scenes: a fox\nimage_model: Unlimited Palette\nvqgan_model: sflckr", {"checkpoints.generator.name": "pixels"}, ""),
+    "only away": ("python generate.py -p 'blurry:-1'", {}, "prompts=blurry:-1: no text that attracts"),
     "a notebook": (
         "!pip install x\nimport pixray\npixray.add_settings(prompts='a fox', size=[64, 32])\npixray.do_init(pixray.apply_settings())",
         {"prompts.include": ["a fox"], "size": [32, 64]}, ""),
@@ -201,6 +247,33 @@ def test_what_people_have_in_their_files(here, capsys, name):
     assert errors_in(config) == []
     assert {key: at(config, key) for key in expected} == expected
     assert said in capsys.readouterr().out
+
+
+def test_what_is_switched_off_lacks_nothing():
+    result = translate("pytti", {"lock_camera": False, "random_initial_palette": False, "rotate_2d": False})
+    assert not (result.missing or result.notes or result.tools)
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["scenes: a fox\ncoarse_to_fine: true\nwidth: 512\nheight: 512", "python generate.py -p 'a fox' -ckpt mine.ckpt"],
+)
+def test_the_command_without_a_download_is_one(here, capsys, source):
+    imported(source, here)
+    command = shlex.split(capsys.readouterr().out.splitlines()[-1])
+    assert command[:2] == ["vqclip", "--config-dir"]
+    assert errors_in(resolved(compose(command[3:], config_dir=command[2]))) == []
+
+
+def test_commands_of_tools_are_quoted_and_take_what_is_negative():
+    given = {"translate_x": -1.5, "translate_y": -2, "video_path": "my video.mp4", "rotate_2d": "1.7*sin(t)"}
+    result = translate("pytti", given)
+    assert result.tools == [
+        "vqclip film --pan=-1.5,0",
+        "vqclip film --pan=0,-2",
+        "vqclip film --video 'my video.mp4'",
+    ]
+    assert result.missing[0].startswith("rotate_2d=1.7*sin(t): a formula")
 
 
 @pytest.mark.parametrize(

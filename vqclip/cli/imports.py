@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ from vqclip.config.records import literal
 from vqclip.io.files import atomic_write
 from vqclip.io.yaml_text import read_yaml
 from vqclip.paths import conf_dir
-from vqclip.peers.importer import Imported, program, read_settings, translate
+from vqclip.peers.importer import JOINED, Imported, program, read_settings, translate
 
 __all__ = ["experiment_of", "main"]
 
@@ -31,7 +32,7 @@ def main(argv: Sequence[str]) -> int:
     args = parser.parse_args(argv)
     peer, given = read_settings(args.source)
     result = translate(peer, given)
-    name = args.name or (Path(args.source).stem if Path(args.source).is_file() else "imported")
+    name = args.name or (Path(args.source).stem if os.path.isfile(args.source) else "imported")
     name = re.sub(r"[^\w-]+", "_", name)
     again = f"vqclip --config-dir {shlex.quote(str(args.to))} experiment={name}"
     path = args.to / "experiment" / f"{name}.yaml"
@@ -53,7 +54,12 @@ def _say(path: Path, result: Imported, again: str) -> None:
             print(heading)
             print("\n".join(f"  {line}" for line in lines))
     print(f"to run it:\n  {again}\nwith the models that come along, which need no download:")
-    print(f"  {again} checkpoints/generator=embedded checkpoints/perceptors=[embedded] 'size=[128,128]'")
+    embedded = ["checkpoints/generator=embedded", "checkpoints/perceptors=[embedded]", "'size=[128,128]'"]
+    if "checkpoints.generator.path" in result.last:  # an experiment's keys are laid over its choices
+        embedded.append("checkpoints.generator.path=pkg://vqclip/embedded/generator.safetensors")
+    if "search.stages" in result.last:  # of another size
+        embedded.append("search.stages=null")
+    print(f"  {again} {' '.join(embedded)}")
 
 
 def experiment_of(result: Imported, heading: str) -> str:
@@ -67,6 +73,8 @@ def experiment_of(result: Imported, heading: str) -> str:
         key, _, text = line.removeprefix("+").partition("=")
         if "." not in key and (conf_dir() / key).is_dir():
             value = parser.parse_override(line.removeprefix("+")).value()
+            if key == "init" and groups.get(key) != value:
+                keys.pop(key, None)  # the keys of another start
             groups[key] = [*groups.get(key, []), *value] if key == "loss/terms" and isinstance(value, list) else value
         else:
             _put(keys, key.split("."), read_yaml(text))
@@ -80,9 +88,12 @@ def experiment_of(result: Imported, heading: str) -> str:
 
 
 def _put(keys: dict[str, Any], path: Sequence[str], value: Any) -> None:
-    for part in path[:-1]:
+    joined = ".".join(path) in JOINED
+    *parts, last = path
+    for part in parts:
         keys = keys.setdefault(part, {})
-    keys[path[-1]] = literal(value)  # a stranger's
+    value = literal(value)  # a stranger's
+    keys[last] = keys.get(last, []) + [entry for entry in value if entry not in keys.get(last, [])] if joined else value
 
 
 def _check(folder: Path, name: str) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import math
+import os
 import re
 import shlex
 from collections.abc import Callable, Mapping
@@ -14,12 +16,14 @@ from typing import Any
 from vqclip.errors import UserError, closest
 from vqclip.io.yaml_text import read_yaml
 from vqclip.peers import machinery, pictures
-from vqclip.peers.values import NoEqual, value_of
+from vqclip.peers.values import NoEqual, number, value_of
 
-__all__ = ["PROGRAMS", "Imported", "converter", "lines_of", "program", "read_settings", "translate"]
+__all__ = ["JOINED", "PROGRAMS", "Imported", "converter", "lines_of", "program", "read_settings", "translate"]
 
 #: Programs whose settings are known, each a table beside this file.
 PROGRAMS = ("vqgan_clip", "pytti", "pixray", "engine")
+#: Lists of ours to which several of their options add; of any other key the last one counts.
+JOINED = ("loss/terms", "prompts.exclude", "prompts.extras")
 
 
 @dataclass
@@ -30,6 +34,7 @@ class Imported:
     tools: list[str] = field(default_factory=list)  #: commands of ours, for what is no part of a run
     missing: list[str] = field(default_factory=list)  #: what has no equal, each with what comes nearest
     notes: list[str] = field(default_factory=list)
+    last: dict[str, tuple[str, str]] = field(default_factory=dict)  #: by key of ours: the line and the option it is of
 
 
 @cache
@@ -49,10 +54,12 @@ def lines_of(option: Mapping[str, Any], value: Any, given: Mapping[str, Any]) ->
     Raises:
         NoEqual: nothing here does it.
     """
-    if "none" in option:
-        raise NoEqual(option["none"])
     if "by" in option:
         return converter(option["by"])(value, given)
+    if value is False:  # what is switched off needs no equal
+        return []
+    if "none" in option:
+        raise NoEqual(option["none"])
     here = option.get("here", [])
     return [line.replace("{}", value_of(value)) for line in ([here] if isinstance(here, str) else here)]
 
@@ -68,9 +75,6 @@ def translate(name: str, given: Mapping[str, Any]) -> Imported:
             continue
         if option.get("never"):
             result.notes.append(f"{key}: nothing to set; {option['never']}")
-        elif option.get("tool"):
-            if value not in (None, False, "", "0", 0):
-                result.tools.append(option["tool"].replace("{}", str(value)))
         else:
             _add(result, table["name"], key, option, value, given)
     return result
@@ -82,15 +86,39 @@ def _add(
     if value in (None, ""):
         return
     try:
+        if "tool" in option:
+            result.tools += _commands(option["tool"], value)
+            return
         for line in lines_of(option, value, given):
             if line.startswith("note: "):
                 result.notes.append(f"{key}: {line.removeprefix('note: ')}")
-            elif line not in result.lines:
-                result.lines.append(line)
+            else:
+                _lay(result, key, line)
     except NoEqual as error:
         result.missing.append(f"{key}={value}: {error}")
-    except (ValueError, TypeError, KeyError, AttributeError):  # settings are a stranger's: any value may stand there
+    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError):  # any value may stand there
         result.missing.append(f"{key}={value}: no value that {program_name} takes. One is {option.get('example')!r}")
+
+
+def _lay(result: Imported, option: str, line: str) -> None:
+    """Lay a line over those before it; a note where another option set its key to something else."""
+    key = line.removeprefix("+").partition("=")[0]
+    before, other = result.last.get(key, ("", option))
+    if before == line:
+        return
+    if other != option and key not in JOINED:
+        result.notes.append(f"{option}: {line} counts, and {before} of {other} does not")
+    result.lines.append(line)
+    result.last[key] = line, option
+
+
+def _commands(tool: str, value: Any) -> list[str]:
+    """The command of a tool of ours for a value: a path as a shell reads it, or a number."""
+    if value in (False, "0", 0):
+        return []
+    if "{}" in tool and "--video" not in tool and (isinstance(value, bool) or not math.isfinite(number(value))):
+        raise ValueError(value)
+    return [tool.replace("{}", shlex.quote(str(value)))]
 
 
 def read_settings(source: str) -> tuple[str, dict[str, Any]]:
@@ -99,9 +127,10 @@ def read_settings(source: str) -> tuple[str, dict[str, Any]]:
     Raises:
         UserError: neither.
     """
-    path = Path(source).expanduser()
-    text = _text(path) if len(source) < 1000 and path.is_file() else source
-    settings = path.suffix in (".yaml", ".yml", ".json") and path.is_file()
+    path = Path(os.path.expanduser(source))
+    is_file = os.path.isfile(path)  # Path's own raises where a command is longer than any name
+    text = _text(path) if is_file else source
+    settings = is_file and path.suffix in (".yaml", ".yml", ".json")
     if not settings and "\n" not in text.strip() and not re.search(r"(^|\s)--?[a-z]|\.py\b|pytti|pixray", text):
         raise UserError(
             f"import: {source!r} is neither a file nor a command line. Allowed: settings of VQGAN-CLIP, pytti or "

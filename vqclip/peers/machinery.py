@@ -58,6 +58,8 @@ _GENERATORS = {
 
 
 def generator(value: str, given: Given) -> list[str]:
+    if given.get("image_model") in (*_CANVASES, "LlamaGen"):
+        return []
     stem = re.sub(r"\.(ckpt|pt|pth)$", "", Path(str(value)).name.lower())
     for card, pattern in _GENERATORS.items():
         if re.search(pattern, stem):
@@ -79,7 +81,8 @@ def drawer(value: str, given: Given) -> list[str]:
     if value.lower() == "vqgan":
         return []
     if value in _CANVASES:
-        return [f"checkpoints/generator={_CANVASES[value]}", "init=sine", "latent=continuous"]
+        start = [] if given.get("init_image") else ["init=sine"]
+        return [f"checkpoints/generator={_CANVASES[value]}", *start, "latent=continuous"]
     raise NoEqual(f"{value!r} is another kind of picture. Here a VQGAN draws, or a generator of your own")
 
 
@@ -115,8 +118,7 @@ def accumulation(value: int, given: Given) -> list[str]:
 
 
 def pixray_cuts(value: int, given: Given) -> list[str]:
-    count = int(given.get("num_cuts") or 48)
-    batches = int(given.get("batches") or 1)
+    count, batches = int(given.get("num_cuts") or 48), int(given.get("batches") or 1)
     lines = [f"augmentations.crops.count={count * batches}"]
     return lines + ([f"memory.crop_chunk={count}"] if batches > 1 else [])
 
@@ -124,9 +126,10 @@ def pixray_cuts(value: int, given: Given) -> list[str]:
 def cut_power(value: float, given: Given) -> list[str]:
     """A crop's side there is ``u^power`` of the way from the smallest to the largest, u uniform: its mean and std."""
     power = float(value)
-    mean = 1 / (1 + power)
+    if power < 0:
+        raise ValueError(power)
+    mean, low = 1 / (1 + power), 0.4
     spread = (1 / (1 + 2 * power) - mean**2) ** 0.5
-    low = 0.4
     return [
         f"augmentations.crops.mean={low + (1 - low) * mean:.3g}",
         f"augmentations.crops.std={(1 - low) * spread:.3g}",
@@ -151,8 +154,7 @@ def losses(value: str, given: Given) -> list[str]:
     found = [known[name] for name, _, _ in names if name in known]
     lines = [f"loss/terms=[{','.join(found)}]"] if found else []
     lines += [f"loss.terms.{known[name]}.weight={number(w)}" for name, _, w in names if name in known and w]
-    other = [name for name, _, _ in names if name not in known]
-    if other and not found:
+    if (other := [name for name, _, _ in names if name not in known]) and not found:
         raise NoEqual(f"{', '.join(other)}: no such term. Allowed: {', '.join(known)}, or a class of your own")
     return lines + [f"note: no term {name} here; a class of your own: docs/your_own_parts.md" for name in other]
 
@@ -195,7 +197,11 @@ def drops(value: Any, given: Given) -> list[str]:
     )
     lr = float(given.get("learning_rate") or 0.2)
     points = [[0, lr], *[[share, lr / 10 ** (i + 1)] for i, share in enumerate(shares) if 0 < share < 1]]
-    return [f"optimizer.lr={value_of({'points': points, 'shape': 'steps'})}"] if len(points) > 1 else []
+    return [f"optimizer.lr={value_of({'points': points, 'shape': 'steps'}) if len(points) > 1 else lr}"]
+
+
+def learning_rate(value: float, given: Given) -> list[str]:
+    return drops(given.get("learning_rate_drops"), {**given, "learning_rate": value})
 
 
 def phase_scheduling(value: bool, given: Given) -> list[str]:

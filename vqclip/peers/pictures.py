@@ -6,11 +6,11 @@ begins with ``note: `` is said to the user.
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Any
 
+from vqclip.config.grammar import as_typed
 from vqclip.peers.prompts import NOT_READ, override_of, scenes
 from vqclip.peers.values import Given, NoEqual, number, value_of
 
@@ -26,12 +26,12 @@ def prompts(value: Any, given: Given) -> list[str]:
             f"note: {part.text!r}: a formula or a mask behind a colon is taken as text. Here: {{text: TEXT, "
             "weight: {points: [[0, 1], [1, 0]]}, region: left or MASK.png}"
         )
-    if unwanted := [text for texts in away for text in texts]:
+    if unwanted := [entry for entries in away for entry in entries]:
         lines += [f"prompts.exclude={value_of(unwanted)}", "loss.beta=1"]
     if len(entries) > 1:
         lines.append(
             f"note: {len(entries)} scenes became {len(entries)} pictures of one run; as a film, each from the last: "
-            f"vqclip film {' '.join(json.dumps(e, ensure_ascii=False) for e in entries if isinstance(e, str))}"
+            f"vqclip film {as_typed('prompts.include', list(entries))}"
         )
     return lines
 
@@ -61,9 +61,13 @@ def image_prompt_weight(value: float, given: Given) -> list[str]:
 
 
 def labels(value: str, given: Given) -> list[str]:
-    words = [word.strip() for word in value.split("|")]
     templates = ["a photo of a {}", "a picture of a {}", "a close-up of a {}", "a good photo of a {}"]
-    return [f"prompts.include={value_of([{'text': word, 'templates': templates} for word in words][:1])}"]
+    entries = [{"text": word.strip(), "templates": templates} for word in value.split("|") if word.strip()]
+    if not entries:
+        raise NoEqual("an empty text")
+    if given.get("prompts"):  # in the same picture as theirs
+        return [f"prompts.extras={value_of(entries)}"]
+    return [f"prompts.include={value_of(entries if len(entries) == 1 else [{'parts': entries}])}"]
 
 
 def spot(value: str, given: Given) -> list[str]:
@@ -83,7 +87,9 @@ def spot_off(value: str, given: Given) -> list[str]:
 
 
 def spot_file(value: str, given: Given) -> list[str]:
-    return [] if given.get("spot") else spot("a fox", {"spot_file": value})
+    if not given.get("spot") and not given.get("spot_off"):
+        raise NoEqual("a mask without a text. Try: prompts.extras=[{text: TEXT, region: MASK.png}]")
+    return []
 
 
 def vector_prompts(value: str, given: Given) -> list[str]:
@@ -132,6 +138,14 @@ def init_spectrum(value: str, given: Given) -> list[str]:
         return []
     lines = {"white": ["init=pixels"], "pink": ["init=fractal"], "fractal": ["init=fractal"]}
     return lines.get(value) or ["init=blank", "init.colour=grey", "init.noise=0.05", "init.spot=10"]
+
+
+def init_falloff(value: float, given: Given) -> list[str]:
+    return [] if given.get("init_image") else ["init=fractal", f"init.slope={float(value)}"]
+
+
+def random_palette(value: bool, given: Given) -> list[str]:
+    return ["init=gradient"] if value and not given.get("init_image") else []
 
 
 def init_weight(value: float, given: Given) -> list[str]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Any
 
-from vqclip.prompts import NUMBER
+from vqclip.peers.values import NoEqual
+from vqclip.prompts import NUMBER, Prompt, parse
 
 __all__ = ["NOT_READ", "Part", "override_of", "scenes"]
 
@@ -24,12 +26,17 @@ class Part:
     stop: float | None = None  #: a spherical distance, below which it no longer pulls
 
     @property
-    def entry(self) -> str:
-        """As an entry of ``prompts.include``, the weight positive."""
-        text = re.sub(r":(?=[-+.\d])", r"\\:", self.text)
+    def entry(self) -> str | dict[str, Any]:
+        """As an entry of ``prompts.include``, the weight positive: in short, where our short form reads it so."""
+        text, weight = re.sub(r":(?=[-+.\d])", r"\\:", self.text), f"{abs(self.weight):g}"
+        short = text if weight == "1" else f"{text}:{weight}"
+        stop = None
         if self.stop is not None:
-            return f"{text}:{abs(self.weight):g}:{self.stop:g}"
-        return text if self.weight in (1, -1) else f"{text}:{abs(self.weight):g}"
+            short = f"{text}:{weight}:{self.stop:g}"
+            stop = parse(f"a:1:{self.stop:g}").stop
+        if parse(short) == Prompt(text=self.text, weight=float(weight), stop=stop):
+            return short
+        return {"text": self.text, "weight": float(weight)} | ({} if stop is None else {"stop": round(stop, 6)})
 
 
 def scenes(prompt: str) -> list[list[Part]]:
@@ -53,8 +60,14 @@ def _part(word: str) -> Part:
     return Part(text, float(found[2]), None if stop is None or stop < 0 else stop)
 
 
-def override_of(parts: list[Part]) -> tuple[object, list[str]]:
-    """One scene as an entry of ``prompts.include``, and the texts it stays away from."""
+def override_of(parts: list[Part]) -> tuple[object, list[str | dict[str, Any]]]:
+    """One scene as an entry of ``prompts.include``, and the texts it stays away from.
+
+    Raises:
+        NoEqual: it only stays away.
+    """
     towards = [part.entry for part in parts if part.weight > 0]
     away = [part.entry for part in parts if part.weight < 0]
+    if not towards:
+        raise NoEqual("no text that attracts. Try: prompts.include=TEXT, and prompts.exclude for what is not wanted")
     return (towards[0] if len(towards) == 1 else {"parts": towards}), away
