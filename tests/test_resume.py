@@ -13,6 +13,7 @@ import time
 import pytest
 import torch
 import yaml
+from PIL import Image
 from safetensors.torch import load_file, save_file
 from ways import stands_break_and_rerun
 
@@ -175,6 +176,34 @@ def test_a_signal_between_the_first_files_of_a_run_is_told_in_its_report(small_p
     assert json.loads((folder / "run.json").read_text())["status"] == "interrupted"
 
 
+#: A run opens its perceptor for its hash before config.yaml is written, and the second time to load it.
+LOADING = ("open", "perceptor.safetensors", 2, signal.SIGTERM)
+
+
+def test_a_signal_before_a_resumed_run_makes_a_step_leaves_it_as_it_was(small_pair, tmp_path):
+    folder = run("a fox", small_pair, tmp_path / "run").folder
+    before = {name: (folder / name).read_bytes() for name in ("run.json", "config.yaml")}
+    process = _in_a_process(None, [f"resume={folder}", "steps=6"], folder, LOADING)
+    process.join(600)
+    assert process.exitcode == 128 + signal.SIGTERM
+    assert before == {name: (folder / name).read_bytes() for name in before}
+    assert f"stopped before another step was made: {folder} is what it was\n" in (tmp_path / "run.err").read_text()
+    _resumed(folder, "steps=6")
+    assert json.loads((folder / "run.json").read_text())["steps"] == 6
+
+
+def test_a_run_that_was_stopped_while_it_loaded_its_models_begins_again(small_pair, tmp_path):
+    """Its own files are known by their hashes before: a record's are read only where they are the same."""
+    folder, picture = tmp_path / "run", tmp_path / "start.png"
+    Image.new("RGB", (32, 32), "red").save(picture)
+    words = [*(word for word in small_pair if word != "init=sine"), "init=image", f"init.path={picture}"]
+    process = _in_a_process(["a fox"], words, folder, LOADING)
+    process.join(600)
+    assert process.exitcode == 128 + signal.SIGTERM
+    _resumed(folder)
+    assert json.loads((folder / "run.json").read_text())["steps"] == 4
+
+
 def test_a_second_signal_ends_at_once(small_pair, tmp_path):
     folder = tmp_path / "run"
     process = _in_a_process(["a fox"], [*small_pair, "steps=100000", "snapshot_every=100000"], folder)
@@ -290,14 +319,17 @@ def test_more_steps_of_any_schedule_over_the_run_are_refused_and_not_advised(
         run(None, [f"resume={tmp_path}/run", "steps=4"])
 
 
-@pytest.mark.parametrize("key,value", [("lr", 5), ("_target_", "torch.optim.SGD")])
-def test_a_config_that_was_changed_by_hand_is_refused(finished, tmp_path, key, value):
+@pytest.mark.parametrize(
+    "group,key,value",
+    [("optimizer", "lr", 5), ("optimizer", "_target_", "torch.optim.SGD"), ("prompts", "templates", "a {}")],
+)  # the last was null
+def test_a_config_that_was_changed_by_hand_is_refused(finished, tmp_path, group, key, value):
     """On the command line it is; the pictures until now would be of another config than those that follow."""
     copy = shutil.copytree(finished, tmp_path / "run")
     config = yaml.safe_load((copy / "config.yaml").read_text())
-    config["optimizer"][key] = value
+    config[group][key] = value
     (copy / "config.yaml").write_text(yaml.safe_dump(config))
-    with pytest.raises(UserError, match=rf"config.yaml: damaged: optimizer.{key} is .*{value}.*made with .*rerun "):
+    with pytest.raises(UserError, match=rf"config.yaml: damaged: {group}.{key} is .*{value}.*made with .*rerun "):
         run(resume=copy, steps=8)
 
 

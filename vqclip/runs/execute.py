@@ -162,7 +162,10 @@ def _callbacks(plan: RunPlan) -> list[pl.Callback]:
 def _begin(report: Report, provenance: Provenance, trainer: pl.Trainer, loggers: Mapping[str, Logger]) -> None:
     """All that is known now, on disk and to the loggers before the first step."""
     ids = {name: one.version for name, one in loggers.items() if isinstance(one, WandbLogger | MLFlowLogger)}
-    report.add(wandb=ids.pop("wandb", None), mlflow=ids.pop("mlflow", None), **({"loggers": ids} if ids else {}))
+    known = report.content  # of a run that goes on, those of before
+    report.add(**{name: ids.pop(name, known.get(name)) for name in ("wandb", "mlflow")})
+    if others := {**known.get("loggers", {}), **ids}:
+        report.add(loggers=others)
     report.add(**provenance.record(), device=str(trainer.strategy.root_device))
     report.write()
     for view in _views(loggers):

@@ -60,6 +60,7 @@ def first_report(plan: RunPlan, past: Mapping[str, Any], resumed_at: int | None)
         "identity": plan.identity,
         "started": past.get("started", datetime.now().astimezone().isoformat(timespec="seconds")),
         "resumed": past.get("resumed", []) + ([] if resumed_at is None else [resumed_at]),
+        **{key: past[key] for key in ("wandb", "mlflow", "loggers") if key in past},  # also where they are off now
         "seed": plan.config["seed"],
         "steps": 0,
         "pictures": plan.pictures,
@@ -80,7 +81,8 @@ def keep_report(run: RunFolder, plan: RunPlan, past: Mapping[str, Any], resumed_
     try:
         if resumed_at is None:
             # Before the config that names the files: a resumed record reads only files whose hashes it has.
-            run.write_report({**report.content, "weights": own_weights(plan.config), "inputs": inputs(plan.config)})
+            report.add(weights=own_weights(plan.config), inputs=inputs(plan.config))
+            report.write()
         run.write_config(plan.recorded)
         with _failures(report, plan, before):
             yield report
@@ -88,8 +90,12 @@ def keep_report(run: RunFolder, plan: RunPlan, past: Mapping[str, Any], resumed_
                 raise RunError(f"{run}: the folder was removed while the run went on. Try: the same command again")
             report.write()
     except (KeyboardInterrupt, SystemExit):
-        _end(report, status=INTERRUPTED)
-        _log.warning("stopped. To continue: %s%s", trusting(plan.config), run.resume_command)
+        if before and not report.began:
+            _put_back(run, before)
+            _log.warning("stopped before another step was made: %s is what it was", run)
+        else:
+            _end(report, status=INTERRUPTED)
+            _log.warning("stopped. To continue: %s%s", trusting(plan.config), run.resume_command)
         raise
 
 

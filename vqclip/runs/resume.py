@@ -7,6 +7,7 @@ checkpoint was written, and the steps after it are taken again: the same bytes a
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,7 +41,8 @@ def run_to_resume(overrides: Sequence[str]) -> tuple[Path, list[str]] | None:
     if len(runs) > 1 or any(word in ("-m", "--multirun") for word in rest):
         raise UserError("resume: one run at a time, and no sweep. Try: vqclip resume=RUN for each of them")
     if flags := [word for word in rest if word.startswith("-")]:
-        raise UserError(f"{flags[0]}: not with resume. A resumed run has its own config. Try: vqclip resume={runs[0]}")
+        again = shlex.quote(f"resume={runs[0]}")
+        raise UserError(f"{flags[0]}: not with resume. A resumed run has its own config. Try: vqclip {again}")
     if not can_name_a_folder(run := runs[0].strip("\"'")):
         raise UserError(f"resume={shown(run)}: not a folder name. Allowed: a run folder. Try: vqclip resume=RUN")
     return Path(run), rest
@@ -107,10 +109,22 @@ def _require_unedited(run: RunFolder, past: Mapping[str, Any]) -> None:
         return
     for key, before, after in differences(made, picture_config(past)):
         # What one of the two lacks, another version has put in; what lies in the folder may have been moved with it.
-        same = None in (before, after) or str(after).startswith(str(run))
+        same = not (_has(made, key) and _has(past, key)) or str(after).startswith(str(run))
         if not same and not _may_change(key):
             what = f"{key} is {shown(after)}, and the pictures were made with {shown(before)}"
             raise run.damaged(run.config_file, f"{what}: it was changed, or belongs to another run")
+
+
+def _has(config: Mapping[str, Any], key: str) -> bool:
+    """Whether a config says something of a dotted key, also where that is null, for it or for what it is a part of."""
+    value: Any = config
+    for part in key.split("."):
+        if not isinstance(value, Mapping):
+            return True
+        if part not in value:
+            return False
+        value = value[part]
+    return True
 
 
 def _require_possible_steps(run: RunFolder, past: Mapping[str, Any], now: Mapping[str, Any]) -> None:
