@@ -41,6 +41,15 @@ def test_a_battery_is_drawn_goes_on_and_is_compared(tmp_path, monkeypatch, capsy
     assert capsys.readouterr().out == trend([tmp_path / "one, (x)", tmp_path / "two"]) + "\n"
 
 
+def test_a_command_to_paste_has_its_folder_in_quotes(tmp_path):
+    folder = tmp_path / "my battery"
+    folder.mkdir()
+    (folder / "battery.csv").write_text("no,table\n1,2\n")
+    with pytest.raises(UserError) as refused:
+        read_battery(folder)
+    assert f"Try: rm '{folder}/battery.csv'" in str(refused.value)
+
+
 def test_a_folder_keeps_to_its_settings(tmp_path):
     (tmp_path / "battery.yaml").write_text("[steps=1, seed=0]")
     with pytest.raises(Exception, match="drawn with steps=1 seed=0"):

@@ -22,7 +22,11 @@ from vqclip import UserError, run
 from vqclip.config.compose import compose
 from vqclip.config.resolve import resolved
 from vqclip.loggers import wandb_logger
+from vqclip.loggers.base import RunView
+from vqclip.loggers.open import open_loggers
+from vqclip.loggers.sweep import SweepView, end_sweep
 from vqclip.loggers.wandb import _arguments
+from vqclip.loggers.wandb_sweep import _column
 from vqclip.runs.checkpoint import read_checkpoint
 from vqclip.runs.folder import RunFolder
 
@@ -95,6 +99,70 @@ def test_every_job_of_a_sweep_is_a_run_of_its_own(pair, tmp_path, capsys):
     assert row["sheet._type"] == "image-file" and row["page._type"] == "html-file"
     [made] = [artifact for artifact in whole["artifact"] if artifact["type"] == "comparison"]
     assert {c["path"] for c in made["manifest"]["contents"]} == {"compare.png", "compare.html", "results.csv"}
+
+
+def test_a_table_of_a_sweep_over_null_and_a_number_has_its_column_as_text(pair, tmp_path, capsys):
+    """W&B's table takes no column of both: the sweep ended in a traceback, its jobs done."""
+    assert sweep(f"hydra.sweep.dir={tmp_path}", "optimizer.clip=null,1", "a fox", pair=pair) == 0
+    said = capsys.readouterr().err
+    assert "next: vqclip" in said and "the comparison is not there" not in said
+    assert [record["item"]["comparison.nrows"] for record in records(tmp_path)["history"]] == [2]
+    assert _column(["1984", "", "-.5"]) == [1984, None, -0.5] and _column(["1984", "", "a"]) == ["1984", None, "a"]
+
+
+class Refusing(SweepView):
+    def end(self, report):
+        raise TypeError("no such table")
+
+
+def test_what_a_logger_makes_of_a_finished_sweep_fails_nothing(tmp_path, capsys):
+    end_sweep([Refusing("mine", {}, tmp_path, "group")], [])
+    assert capsys.readouterr().err == "logger.mine: the comparison is not there: no such table\n"
+
+
+def test_a_run_from_another_one_and_a_file_of_a_long_name_are_artifacts(pair, small_pair, tmp_path):
+    first = run("a fox", small_pair, tmp_path / "first").folder
+    long = tmp_path / f"{'x' * 150}.png"
+    long.write_bytes((first / "picture-00/best.png").read_bytes())
+    extra, start = f"prompts.extras={{image: '{long}'}}", ["init=run", f"init.run={first}"]
+    words = [*(word for word in pair if not word.startswith("init=")), *start, extra]
+    folder = run("a fox", words, tmp_path / "second").folder
+    used = {one["name"]: one for one in records(folder)["artifact"]}
+    assert [one["path"] for one in used["input-first"]["manifest"]["contents"]] == ["sha256.json"]
+    digest = json.loads((folder / "run.json").read_text())["inputs"][str(long)]
+    [name] = [name for name in used if name.startswith("input-xxx")]
+    assert name == f"input-{'x' * 100}-{digest[:8]}"
+    known = json.loads((folder / "run.json").read_text())["wandb"]
+    run(None, [f"resume={folder}", "steps=6", "logger=none"])
+    assert json.loads((folder / "run.json").read_text())["wandb"] == known  # where the next resume goes on
+
+
+class Stubborn(RunView, Logger):
+    closed: ClassVar = []
+    name, version = "stubborn", 0
+
+    def __init__(self, fails):
+        self.fails = fails
+
+    def log_hyperparams(self, params, *args, **kwargs):
+        pass
+
+    def log_metrics(self, metrics, step=None):
+        pass
+
+    def close(self, error):
+        self.closed.append(self.fails)
+        if self.fails:
+            raise OSError("the server is gone")
+
+
+def test_a_logger_that_cannot_be_closed_keeps_no_other_open(tmp_path):
+    Stubborn.closed.clear()
+    own = {name: {"_target_": f"{__name__}.Stubborn", "fails": name == "one"} for name in ("one", "two")}
+    config = {"logger": own, "paths": {"output_dir": str(tmp_path)}}
+    with pytest.raises(OSError, match="the server is gone"), open_loggers(config, config, {}):
+        pass
+    assert Stubborn.closed == [True, False]
 
 
 def test_a_sweep_has_a_run_where_one_of_its_jobs_has(pair, tmp_path):
@@ -245,6 +313,23 @@ def _with_a_server(port, folder, overrides):
     experiment.finish()
     Path(f"{folder}.txt").write_text(str(time.perf_counter() - began))
     run("a fox", overrides, folder)
+
+
+def test_a_server_is_asked_once_whether_it_answers(pair, tmp_path):
+    """In the background while a command starts; the logger waits for that answer."""
+    code = (
+        "from vqclip.io.wandb_server import is_reachable, known_settings, probe; probe('online');"
+        "print(is_reachable(known_settings().base_url))"
+    )
+    with socket.create_server(("127.0.0.1", 0)) as listening:  # never answers
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        known = {**os.environ, "WANDB_API_KEY": "x" * 40, "WANDB_BASE_URL": url}
+        asked = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=known, timeout=600)
+        assert asked.stdout == "False\n"
+        listening.setblocking(False)
+        listening.accept()
+        with pytest.raises(BlockingIOError):
+            listening.accept()
 
 
 @pytest.mark.parametrize("server", ["dead", "silent"])

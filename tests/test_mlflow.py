@@ -15,6 +15,7 @@ import pytest
 from test_sweep import sweep
 
 from vqclip import UserError, run
+from vqclip.config.grammar import quote
 
 mlflow = pytest.importorskip("mlflow")
 
@@ -97,8 +98,8 @@ def test_a_resumed_run_goes_on_in_the_one_it_had(pair, client, tmp_path):
 
 
 def test_a_sweep_is_a_run_above_its_jobs(pair, client, tmp_path):
-    folder = tmp_path / "multirun" / "birds"
-    assert sweep(f"hydra.sweep.dir={folder}", "seed=0,1", "an owl", pair=pair) == 0
+    folder = tmp_path / "multirun" / "it's birds"
+    assert sweep(f"hydra.sweep.dir={quote(str(folder))}", "seed=0,1", "an owl", pair=pair) == 0
     known = json.loads((folder / "sweep.json").read_text())
     parent = client.get_run(known["mlflow"])
     place = [parent.info.experiment_id]
@@ -108,7 +109,7 @@ def test_a_sweep_is_a_run_above_its_jobs(pair, client, tmp_path):
     assert {"compare.png", "compare.html", "results.csv", "results.json"} <= set(files(client, parent.info.run_id))
     judged = [job.data.metrics["judge"] for job in jobs]
     assert parent.data.metrics["judge.best"] == pytest.approx(max(judged)) and parent.data.metrics["finished"] == 2
-    assert sweep(f"hydra.sweep.dir={folder}", "seed=0,1,2", "an owl", pair=pair) == 0
+    assert sweep(f"hydra.sweep.dir={quote(str(folder))}", "seed=0,1,2", "an owl", pair=pair) == 0
     assert len(client.search_runs(place, f"tags.mlflow.parentRunId = '{parent.info.run_id}'")) == 3
 
 

@@ -28,7 +28,7 @@ from vqclip.config.resolve import identity, resolved
 from vqclip.runs.arguments import as_overrides
 from vqclip.sweeps.hparams_search import plot, search
 from vqclip.sweeps.inert import inert_keys, inert_warnings
-from vqclip.sweeps.jobs import Job
+from vqclip.sweeps.jobs import Job, numbered_folders
 
 
 def sweep(*words, pair):
@@ -162,6 +162,7 @@ def test_idle_knobs_are_known(overrides, key, said):
         (["loss.anchor=0", "+loss.terms.tv={_target_: vqclip.loss.TotalVariation, weight: .1}"], "loss.alpha"),
         (["loss.anchor=0", "optimizer._target_=torch.optim.SGD"], "loss.alpha"),
         (["loss.anchor=0", "+optimizer.weight_decay=.1"], "loss.alpha"),  # Adam's decay is part of the gradient
+        (["loss.anchor=0", "+optimizer.clip=1"], "loss.alpha"),  # the longest gradient is of a length
         (["loss.anchor=0", "loss.alpha={start: 1, end: 2, shape: linear}"], "loss.alpha"),
         (["prompts.exclude=blurry"], "loss.beta"),
         (["noise.factor={start: 0, end: .2, shape: linear}"], "noise.num_rands"),
@@ -180,6 +181,12 @@ def test_notices_say_where_and_why():
         for n in ("0", "1")
     ]
     assert inert_warnings(jobs) == ["noise.num_rands cannot change the picture in 2 of 4 jobs: noise.factor is 0"]
+
+
+def test_only_numbers_are_jobs(tmp_path):
+    for name in ("10", "2", "²", "one"):
+        (tmp_path / name).mkdir()
+    assert [path.name for path in numbered_folders(tmp_path)] == ["2", "10"]
 
 
 # Whole sweeps.

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from pathlib import Path
+from shlex import quote
 from statistics import fmean
 from typing import Any
 
@@ -64,7 +65,9 @@ def judge_battery(folder: Path) -> list[Found]:
         for name, opinion in bench.opinions(read_image(picture.file), prompt).items():
             rows.append(Found(run, prompt, seed, name, opinion.similarity, opinion.rank))
     if not rows:
-        raise UserError(f"{folder}: no finished picture of the battery. Try: vqclip evaluate --battery {folder}")
+        raise UserError(
+            f"{folder}: no finished picture of the battery. Try: vqclip evaluate --battery {quote(str(folder))}"
+        )
     atomic_write(folder / "battery.csv", csv_bytes([vars(row) for row in rows]))
     return rows
 
@@ -82,7 +85,8 @@ def read_battery(folder: Path) -> list[Found]:
             for r in rows
         ]
     except (KeyError, TypeError, ValueError):
-        raise UserError(f"{folder}/battery.csv: no table of a battery. Try: rm {folder}/battery.csv") from None
+        path = folder / "battery.csv"
+        raise UserError(f"{path}: no table of a battery. Try: rm {quote(str(path))}") from None
 
 
 def interval(rows: Sequence[Found], value: Any) -> tuple[float, float, float]:

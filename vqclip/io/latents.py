@@ -119,7 +119,9 @@ def _saved(run: Path, report: Mapping[str, Any], index: int, step: int | str) ->
             slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
             kinds = {name: (one.get_dtype(), tuple(one.get_shape())) for name, one in slices.items()}
     except (OSError, SafetensorError):
-        raise UserError(f"init.run={run}: it has no latents of picture {index} yet. Try: vqclip resume={run}") from None
+        raise UserError(
+            f"init.run={run}: it has no latents of picture {index} yet. Try: {RunFiles(run).resume_command}"
+        ) from None
     picture.require_latents(kinds, "F32")
     shapes = {int(name): shape for name, (_, shape) in kinds.items()}
     best = _best(report["pictures"][index])

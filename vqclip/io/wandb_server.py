@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["has_key", "is_reachable", "known_settings", "probe", "wandb_mode"]
 
+_PATIENCE = 1.0  #: seconds
+
 
 def wandb_mode(asked: str | None, settings: wandb.Settings) -> str:
     """``asked`` (online, offline, disabled), or where it is None, online if a key is known, else offline."""
@@ -67,16 +69,16 @@ def probe(asked: str | None) -> None:
     except UserError:  # said when the logger is opened
         return
     if wandb_mode(asked, settings) == "online" and has_key(settings):
-        _asked(settings.base_url)
+        _asked(settings.base_url, _PATIENCE)
 
 
-def is_reachable(url: str, patience: float = 1) -> bool:
-    """Whether a server says anything at all within ``patience`` seconds; asked once a process."""
+def is_reachable(url: str, patience: float = _PATIENCE) -> bool:
+    """Whether a server says anything at all within ``patience`` seconds; asked once a process, maybe by ``probe``."""
     return _asked(url, patience).result()
 
 
 @cache
-def _asked(url: str, patience: float = 1) -> Future[bool]:
+def _asked(url: str, patience: float) -> Future[bool]:
     return ThreadPoolExecutor(1).submit(_ask, url, patience)
 
 

@@ -167,11 +167,11 @@ def _parent(uri: str, experiment: str, group: str) -> str:
     """The parent run of a sweep's jobs, which the sweep itself creates first."""
     from mlflow.tracking import MlflowClient
 
-    client = MlflowClient(uri)
+    client, name = MlflowClient(uri), group.replace("'", "_")  # its filters have no way to write a quote
     found = client.get_experiment_by_name(experiment)
     place = found.experiment_id if found else client.create_experiment(experiment)
-    runs = client.search_runs([place], f"tags.`{_SWEEP}` = '{group}'", max_results=1)
-    run = runs[0] if runs else client.create_run(place, tags={_SWEEP: group}, run_name=group)
+    runs = client.search_runs([place], f"tags.`{_SWEEP}` = '{name}'", max_results=1)
+    run = runs[0] if runs else client.create_run(place, tags={_SWEEP: name}, run_name=group)
     return run.info.run_id
 
 

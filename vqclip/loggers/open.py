@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -52,11 +52,16 @@ def open_loggers(
         error = raised
         raise
     finally:
-        for logger in loggers.values():
-            if isinstance(logger, RunView):
-                logger.close(error)
-            elif isinstance(logger, WandbLogger) and logger.experiment is not theirs:
-                logger.experiment.finish(exit_code=1 if error else 0)  # else the next job goes on in it
+        with ExitStack() as closing:  # all of them, also where one fails to
+            for logger in reversed(loggers.values()):
+                closing.callback(_close, logger, error, theirs)
+
+
+def _close(logger: Logger, error: BaseException | None, theirs: Any) -> None:
+    if isinstance(logger, RunView):
+        logger.close(error)
+    elif isinstance(logger, WandbLogger) and logger.experiment is not theirs:
+        logger.experiment.finish(exit_code=1 if error else 0)  # else the next job goes on in it
 
 
 def _more(node: Mapping[str, Any], recorded: Mapping[str, Any], id: str | None, beside: bool) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -78,7 +79,10 @@ def begin_sweep(loggers: Mapping[str, Any], folder: Path, group: str) -> list[Sw
 
 
 def end_sweep(views: Sequence[SweepView], swept: Sequence[str]) -> None:
-    """Give every view the outcome of the sweep, read from the files in its folder."""
+    """Give every view the outcome of the sweep, read from the files in its folder.
+
+    The jobs are done then, and their pictures and tables are written: what a logger makes of them fails none.
+    """
     for view in views:
         folder = view.folder
         names = ("compare.png", "compare.html", "results.csv", "search.png")
@@ -87,7 +91,11 @@ def end_sweep(views: Sequence[SweepView], swept: Sequence[str]) -> None:
         if (folder / "results.csv").is_file():
             with open(folder / "results.csv", encoding="utf-8", newline="") as file:
                 rows = list(csv.DictReader(file))
-        view.end(SweepReport(folder, list(swept), rows, files))
+        try:
+            view.end(SweepReport(folder, list(swept), rows, files))
+        except Exception as error:  # a server that is gone, a limit of the logger's
+            what = " ".join(str(error).split()) or type(error).__name__
+            print(f"logger.{view.name}: the comparison is not there: {what}", file=sys.stderr)
 
 
 def _ids(folder: Path) -> dict[str, str | None]:

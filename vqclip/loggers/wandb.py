@@ -57,13 +57,16 @@ class WandbRun(RunView, WandbLogger):
         self.experiment.config.update(known, allow_val_change=True)
         for name, digest in report["weights"].items():
             weight = {"name": name, "sha256": digest}
-            weights = wandb.Artifact(f"weights-{_plain(name)}", "weights", metadata=weight)
-            with weights.new_file("sha256.json") as file:  # W&B takes two artifacts without files for the same
-                json.dump(weight, file)
+            weights = wandb.Artifact(_artifact_name("weights", name, digest), "weights", metadata=weight)
+            _add_note(weights, weight)
             self._use(weights)
         for path, digest in report["inputs"].items():
-            used = wandb.Artifact(f"input-{_plain(Path(path).name)}", "picture", metadata={"sha256": digest})
-            used.add_file(path)
+            name = _artifact_name("input", Path(path).name, digest)
+            used = wandb.Artifact(name, "picture", metadata={"sha256": digest})
+            if Path(path).is_dir():  # the run that ``init=run`` starts from: its latents, by their sha256
+                _add_note(used, {"name": path, "sha256": digest})
+            else:
+                used.add_file(path)
             self._use(used)
 
     @while_it_lives
@@ -259,9 +262,16 @@ def _went_offline(reason: str) -> str:
     return "offline"
 
 
-def _plain(name: str) -> str:
-    """A name with only the characters that W&B allows in an artifact's."""
-    return "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in name)
+def _artifact_name(kind: str, name: str, digest: str) -> str:
+    """A name with only the characters that W&B allows in an artifact's, and of no more than its 128."""
+    plain = "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in name)
+    return f"{kind}-{plain if len(plain) <= 100 else f'{plain[:100]}-{digest[:8]}'}"
+
+
+def _add_note(artifact: Any, note: Mapping[str, str]) -> None:
+    """A file that says what an artifact is: W&B takes two artifacts without files for the same."""
+    with artifact.new_file("sha256.json") as file:
+        json.dump(note, file)
 
 
 def _shown(picture: Mapping[str, Any]) -> str:

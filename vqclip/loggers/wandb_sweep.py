@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ class WandbSweep(SweepView):
     """Beside the jobs' runs, in their group, as job type ``comparison``."""
 
     def begin(self, id: str | None) -> str:
-        self.earlier, self.id = bool(id), id or secrets.token_hex(4)
+        self.id = id or secrets.token_hex(4)
         return self.id
 
     def end(self, report: SweepReport) -> None:
@@ -51,15 +52,17 @@ def _table(report: SweepReport) -> Any:
     import wandb
 
     columns = list(report.rows[0]) if report.rows else []
+    values = zip(*(_column([row[name] for row in report.rows]) for name in columns), strict=True)
     table = wandb.Table(["shown", *columns])
-    for row in report.rows:
+    for row, shown in zip(report.rows, values, strict=True):
         path = report.folder / row["file"] if row.get("file") else Path()
-        table.add_data(wandb.Image(str(path)) if path.is_file() else None, *map(_value, row.values()))
+        table.add_data(wandb.Image(str(path)) if path.is_file() else None, *shown)
     return table
 
 
-def _value(text: str) -> float | str | None:
+def _column(texts: Sequence[str]) -> list[float | None] | list[str | None]:
+    """A column's values, None where it is empty: numbers if all of them are, since W&B takes no mixture."""
     try:
-        return float(text)
+        return [float(text) if text else None for text in texts]
     except ValueError:
-        return text or None
+        return [text or None for text in texts]

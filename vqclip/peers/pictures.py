@@ -196,7 +196,7 @@ def output(value: str, given: Given) -> list[str]:
 
 
 def seed(value: Any, given: Given) -> list[str]:
-    if str(value).isdigit():
+    if str(value).isdecimal():
         return [f"seed={int(value)}"]
     if "${" in str(value) or str(value).startswith("-"):
         return ["note: another seed every time. Here a run without one has seed 0; for several: vqclip -m seed=0,1,2"]

@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import numpy as np
@@ -111,7 +112,7 @@ class Film:
         if path.exists() and _begun_as(path) != known:
             raise UserError(
                 f"--to {self.folder}: another film is there, with other settings. Allowed: the same command, which "
-                f"goes on where it stopped, or another folder. Try: --to {self.folder}-2"
+                f"goes on where it stopped, or another folder. Try: --to {quote(f'{self.folder}-2')}"
             )
         write_json(path, known)
         newest = self.folder / "latent.safetensors"
@@ -122,7 +123,7 @@ class Film:
             with safe_open(newest, framework="pt") as file:
                 return int(file.metadata()["frame"]) + 1, file.get_tensor("latent")
         except (SafetensorError, OSError, TypeError, KeyError, ValueError) as error:
-            raise UserError(f"{newest}: damaged: {error}. Try: --to {self.folder}-2") from None
+            raise UserError(f"{newest}: damaged: {error}. Try: --to {quote(f'{self.folder}-2')}") from None
 
     def _record(self) -> dict[str, Any]:
         options = {key: getattr(self, key) for key in ("frames", "each", "stride", "keep", "fps")}

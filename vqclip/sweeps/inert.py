@@ -38,7 +38,7 @@ def inert_keys(config: Mapping[str, Any]) -> dict[str, str]:
     kind = str(optimizer.get("_target_")).rsplit(".", 1)[-1]
     scale_free = kind in SCALE_FREE and (kind == "AdamW" or not optimizer.get("weight_decay"))
     alpha = loss.get("alpha", 0)
-    if alone and scale_free and not isinstance(alpha, Mapping) and alpha > 0:
+    if alone and scale_free and optimizer.get("clip") is None and not isinstance(alpha, Mapping) and alpha > 0:
         found["loss.alpha"] = f"it is the only term of the loss, and {kind} cancels a common factor"
     return found
 

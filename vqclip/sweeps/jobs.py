@@ -52,7 +52,7 @@ def job_folders(folder: Path, jobs: Sequence[Job]) -> dict[str, Path]:
 
 
 def numbered_folders(folder: Path) -> list[Path]:
-    return sorted((path for path in folder.iterdir() if path.name.isdigit()), key=lambda path: int(path.name))
+    return sorted((path for path in folder.iterdir() if path.name.isdecimal()), key=lambda path: int(path.name))
 
 
 def read_report(folder: Path) -> dict[str, Any]:
