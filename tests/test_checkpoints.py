@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+import shutil
 import time
 
 import clip
@@ -28,9 +29,10 @@ from taming.modules.vqvae.quantize import VectorQuantizer
 from torch import nn
 
 from vqclip import run
+from vqclip.checkpoints.cards import local_path
 from vqclip.checkpoints.catalogue import cards, pairs
 from vqclip.checkpoints.check import factor_of, validate_cards
-from vqclip.checkpoints.load import load_generator, load_perceptor
+from vqclip.checkpoints.load import load_generator, load_perceptor, load_prior
 from vqclip.checkpoints.tensors import digest
 from vqclip.errors import UserError
 from vqclip.io.files import sha256
@@ -217,6 +219,34 @@ def test_equal_cards_share_one_model(tmp_path):
     )
     mine = card(path=str(tmp_path / "g.safetensors"))
     assert load_generator(mine) is load_generator(dict(mine))
+
+
+def test_other_weights_of_a_file_are_loaded_anew(tmp_path):
+    """In one process a training may save one after another to it."""
+    path = tmp_path / "g.safetensors"
+    made = []
+    for seed in (0, 1):
+        vqgan = random_vqgan(SMALL_VQGAN, seed)
+        save_file({name: value.contiguous() for name, value in vqgan.state_dict().items()}, path)
+        made.append(load_generator(card(path=str(path))))
+        assert made[-1].sha256 == sha256(path)
+        torch.testing.assert_close(made[-1].codebook, vqgan.quantize.embedding.weight)
+    assert made[0].sha256 != made[1].sha256
+
+
+def test_another_prior_of_a_file_is_loaded_anew(tmp_path):
+    path = shutil.copy(local_path("pkg://vqclip/embedded/prior.safetensors"), tmp_path / "prior.safetensors")
+    first = load_prior(str(path))
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata()
+    save_file(
+        {name: 2 * value if value.is_floating_point() else value for name, value in load_file(path).items()},
+        path,
+        metadata,
+    )
+    second = load_prior(str(path))
+    assert first.sha256 != second.sha256 == sha256(path)
+    assert load_prior(str(path)) is second
 
 
 def test_loading_leaves_the_random_numbers_alone(tmp_path):

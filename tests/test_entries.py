@@ -47,11 +47,20 @@ def test_a_short_form_with_a_stop_is_the_other_programs_distance():
     assert parse(f"a fox:1:{distance:.6f}").stop == pytest.approx((a @ b).item(), abs=1e-4)
 
 
+class Lacking:
+    """A schedule of one's own that fails."""
+
+    def __call__(self, t):
+        return self.height
+
+
 @pytest.mark.parametrize(
     "entry,wrong",
     [
         ({"text": "a", "wieght": 2}, "there is no wieght in a prompt. Did you mean weight?"),
         ({"text": "a", "weight": {"points": []}}, "its weight is no schedule"),
+        ({"text": "a", "weight": {"start": 0, "end": 1, "shape": "bumpy"}}, "shape 'bumpy' is not one of"),
+        ({"text": "a", "weight": {"_target_": f"{__name__}.Lacking"}}, f"{__name__}.Lacking raised AttributeError: "),
         ({"text": "a", "weight": {"start": 0, "end": 0}}, "its weight is 0 all the time"),
         ({"text": "a", "stop": 3}, "its stop is 3; it is a cosine similarity, a number from -1 to 1"),
         ({"text": "a", "region": "lift"}, "Did you mean left?"),

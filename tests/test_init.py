@@ -151,7 +151,7 @@ def edit(small_pair, folder, picture, *overrides):
 
 def test_the_first_run_of_a_process_is_as_every_later_one(small_pair, tmp_path, photo):
     """The models are shared between the jobs of a process; how one job left them must not reach the next."""
-    load._load.cache_clear()
+    load._LOADED.clear()
     one, two = (edit(small_pair, tmp_path / name, photo).folder for name in ("one", "two"))
     for name in ("metrics.csv", "picture-00/latents.safetensors", "picture-00/final.png"):
         assert (one / name).read_bytes() == (two / name).read_bytes()
@@ -243,7 +243,7 @@ WRONG = {
                    "is 32×32: of another shape. Allowed: a mask of the picture's proportions"),
     "mask black": (["init.path=photo.png", "init.mask=black.png"], "init.mask='black.png': black all over, so nothing "
                    "may change. Allowed: white where it may"),
-    "anchor": (["init.path=photo.png", "loss.anchor={start: 1}"], "loss.anchor={'start': 1}: not allowed here. "
+    "anchor": (["init.path=photo.png", "loss.anchor={start: 1}"], "loss.anchor={start: 1}: not allowed here. "
                "Allowed: a number from 0 up, or a schedule {start: NUMBER, end: NUMBER, shape: "
                "constant|linear|cosine|exponential|steps}. Try: loss.anchor=0"),
 }  # fmt: skip

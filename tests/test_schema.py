@@ -553,6 +553,19 @@ def test_what_is_wrong_with_a_schedule_of_ones_own_is_said():
     assert wrong.endswith(f"there is no Brokn in {__name__}. Did you mean Broken?")
 
 
+@pytest.mark.parametrize(
+    "value,what",
+    [
+        ("{points: [[0, 1], [.51, 1], [.52, -5], [.53, 1]]}", "-5"),
+        ("{start: -1, end: -1, warmup: .02, shape: constant}", "-1"),
+        ("{points: [[0, 1], [.52, 5], [1, 0]]}", None),
+    ],
+)
+def test_the_corners_of_a_schedule_are_in_its_bounds_too(value, what):
+    errors = errors_in(resolved(compose([f"noise.factor={value}"])))
+    assert len(errors) == bool(what) and all("from 0 to 1000" in error for error in errors)
+
+
 def test_a_mapping_that_a_config_may_lack_needs_no_plus():
     assert resolved(compose(["trainer.compile={mode: default}"]))["trainer"]["compile"] == {"mode": "default"}
 

@@ -142,7 +142,7 @@ WRONG = {
     "search.stages=[{size: [64,64], share: 1}]": "the shares together below 1",
     "search.stages=[{size: [640,64], share: .5}]": "larger than the picture",
     "search.stages=[{size: [64,64]}]": "{size: [height, width], share: NUMBER}",
-    "search.restarts={count: 4, steps: 5}": "leave none of steps=20. Try: steps=40",
+    "search.restarts={count: 4, steps: 5}": "{count: 4, steps: 5}: 4 starts of 5 steps leave none of steps=20.",
     "search.restarts={count: 4}": "search.restarts.steps: missing",
     "search.average=1": "a number from 0 to 0.9999",
 }

@@ -36,7 +36,7 @@ from vqclip.io.files import refuse_endless
 from vqclip.io.images import open_picture
 from vqclip.io.regions import Region, equal_regions, parse_region
 from vqclip.io.yaml_text import read_yaml
-from vqclip.schedules import AnySchedule, ever_nonzero, schedule
+from vqclip.schedules import AnySchedule, ever_nonzero, sampled, schedule
 
 __all__ = ["NUMBER", "SEVERAL", "Prompt", "expand_files", "parse", "parse_prompts", "parse_templates", "texts_of"]
 
@@ -226,13 +226,13 @@ def _is_file(entry: Any) -> TypeGuard[Mapping[str, str]]:
 def _weight(value: Any) -> float | AnySchedule:
     if isinstance(value, Mapping):
         try:
-            made = schedule(value)
-            numbers = [made(i / 20) for i in range(21)]
-        except (TypeError, ValueError, KeyError, IndexError, OverflowError, ZeroDivisionError) as error:
-            raise ValueError(f"its weight is no schedule: {error}. One is {{points: [[0, 1], [.5, 0]]}}") from None
-        if not all(map(math.isfinite, numbers)) or not ever_nonzero(made):
+            numbers = sampled(value)
+        except ValueError as error:
+            why = str(error) or error.__cause__
+            raise ValueError(f"its weight is no schedule: {why}. One is {{points: [[0, 1], [.5, 0]]}}") from None
+        if not all(map(math.isfinite, numbers)) or not (any(numbers) or ever_nonzero(value)):
             raise ValueError("its weight is 0 all the time, or no finite number")
-        return made
+        return schedule(value)
     if isinstance(value, bool) or not isinstance(value, int | float) or not _is_finite(value) or value == 0:
         raise ValueError(f"its weight is {shown(value)}; it may be any number but 0")
     return float(value)

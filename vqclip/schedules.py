@@ -138,20 +138,21 @@ def schedule(value: float | Mapping | Callable[[float], float]) -> AnySchedule:
 
 
 def sampled(value: Any) -> list[float]:
-    """The values of a number or schedule at 21 moments of a run.
+    """The values of a number or schedule at 21 moments of a run, and where it has a corner between them.
 
     Raises:
         UserError: a class that is not there.
-        ValueError: neither of the two; of a class of one's own with what it did.
+        ValueError: neither of the two; of a class of one's own with what it did, else blank, and its cause tells.
     """
     try:
         made = schedule(value)
-        return [made(step / 20) for step in range(21)]
+        corners = [t for t, _ in made.points] if isinstance(made, Points) else [getattr(made, "warmup", 0.0)]
+        return [made(t) for t in (*(step / 20 for step in range(21)), *corners)]
     except UserError:
         raise
     except Exception as error:  # whatever a class of the user's own raises, or one that cannot be made
         own = value.get("_target_") if isinstance(value, Mapping) else None
-        raise ValueError(f"{own} raised {type(error).__name__}: {error}" if own else "") from None
+        raise ValueError(f"{own} raised {type(error).__name__}: {error}" if own else "") from error
 
 
 def _number(value: Any) -> float:

@@ -8,8 +8,7 @@ use and kept in the cache folder as safetensors that hold just what synthesis ne
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from functools import cache
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +19,7 @@ from vqclip.checkpoints.cards import Card, local_path, make_card
 from vqclip.checkpoints.classes import build_class, takes_path
 from vqclip.checkpoints.tensors import Weights
 from vqclip.io.files import sha256 as sha256_of
+from vqclip.io.files import version_of
 from vqclip.paths import cache_dir
 
 if TYPE_CHECKING:
@@ -58,42 +58,53 @@ def load_generator(card: Mapping[str, Any]) -> VQGAN:
     Raises:
         UserError: the file is missing, cannot be had, is not a checkpoint, or does not fit.
     """
-    return _load(_key(make_card("generator", card.get("name") or "generator", card)))
+    return _load(make_card("generator", card.get("name") or "generator", card))
 
 
 def load_perceptor(name: str, card: Mapping[str, Any]) -> CLIPPerceptor:
     """The perceptor of a card, as :func:`load_generator`."""
-    return _load(_key(make_card("perceptor", name, card)))
+    return _load(make_card("perceptor", name, card))
 
 
 def load_prior(path: str) -> Prior:
     """The prior of a pair, with ``sha256`` of its file."""
-    return _load_prior(str(local_path(path)))
+    local = local_path(path)
+    return _once(f"prior {local}", local, lambda: _prior(local))
 
 
-@cache
-def _load_prior(path: str) -> Prior:
+#: What is loaded in this process: the version of the file it was read from, and the object.
+_LOADED: dict[str, tuple[tuple[int, ...], Any]] = {}
+
+
+def _once(key: str, path: Path | None, load: Callable[[], Any]) -> Any:
+    """What ``load`` gives, kept until the file changes: in one's own Python the next weights may be saved to it."""
+    version = version_of(path) if path and path.exists() else ()
+    if key in _LOADED and _LOADED[key][0] != version:
+        del _LOADED[key]  # before the next one takes memory too
+    if key not in _LOADED:
+        _LOADED[key] = version, load()
+    return _LOADED[key][1]
+
+
+def _prior(path: Path) -> Prior:
     from vqclip.models.prior import Prior
 
     with torch.random.fork_rng(devices=[]):
-        prior = Prior.load(path)
-    prior.sha256 = sha256_of(Path(path))
+        prior = Prior.load(str(path))
+    prior.sha256 = sha256_of(path)
     return prior
 
 
-def _key(card: Card) -> str:
-    # The weight is the objective's business: cards that differ in it share a model.
-    return json.dumps({**card.__dict__, "weight": 1, "home": str(cache_dir())}, sort_keys=True)
-
-
-@cache
-def _load(key: str) -> Any:
+def _load(card: Card) -> Any:
     """A VQGAN or a CLIPPerceptor, as the card's kind is, or what its class makes in the place of one."""
+    # The weight is the objective's business: cards that differ in it share a model.
+    key = json.dumps({**card.__dict__, "weight": 1, "home": str(cache_dir())}, sort_keys=True)
+    return _once(key, card.local, lambda: _read(card))
+
+
+def _read(card: Card) -> Any:
     from vqclip.checkpoints.convert import ensure_weights
 
-    known = json.loads(key)
-    known.pop("home")
-    card = Card(**known)
     if card.target:
         reads_itself = takes_path(card.target) and card.local is not None
         return build_class(

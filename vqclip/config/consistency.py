@@ -174,8 +174,8 @@ def _search(config: Mapping[str, Any]) -> Iterator[str]:
     restarts, steps, stages = search.get("restarts"), config["steps"], search.get("stages") or []
     if restarts and restarts["count"] * restarts["steps"] >= steps:
         yield (
-            f"search.restarts={restarts}: {restarts['count']} starts of {restarts['steps']} steps leave none of steps="
-            f"{steps}. Try: steps={2 * restarts['count'] * restarts['steps']}, or fewer of either"
+            f"search.restarts={shown(restarts)}: {restarts['count']} starts of {restarts['steps']} steps leave none of "
+            f"steps={steps}. Try: steps={2 * restarts['count'] * restarts['steps']}, or fewer of either"
         )
     for stage in stages:
         if any(side > most for side, most in zip(stage["size"], config["size"], strict=True)):

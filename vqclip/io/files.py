@@ -15,7 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-__all__ = ["append", "atomic_write", "csv_bytes", "read_text", "refuse_endless", "sha256", "write_json"]
+__all__ = ["append", "atomic_write", "csv_bytes", "read_text", "refuse_endless", "sha256", "version_of", "write_json"]
 
 
 def atomic_write(path: Path, content: bytes) -> None:
@@ -89,8 +89,13 @@ def read_text(path: Path) -> str:
 
 def sha256(path: Path) -> str:
     """Hex digest of a file, read again only where it changed: a run asks twice, a sweep each job."""
+    return _sha256(path, *version_of(path))
+
+
+def version_of(path: Path) -> tuple[int, ...]:
+    """What tells a file from the one that lay there before it, without reading it."""
     now = path.stat()
-    return _sha256(path, now.st_dev, now.st_ino, now.st_size, now.st_ctime_ns)
+    return now.st_dev, now.st_ino, now.st_size, now.st_ctime_ns
 
 
 @lru_cache(maxsize=256)
