@@ -232,6 +232,7 @@ def test_a_camera_moves_to_the_left_too(typed):
         (["resume=there"], "resume=there: not allowed here. Allowed: the same command with --to"),
         (["--pan", "3"], "argument --pan: '3' is not X,Y"),
         (["--keep", "2"], "--keep 2.0: not allowed here. Allowed: 0 to 1"),
+        (["--cfg", "job"], "--cfg: not with film. Allowed: prompts, KEY=VALUE, --config-dir DIR"),
         (["batch_size=2"], "batch_size: a film is one picture a frame"),
         (["loss.betta=1"], "Did you mean"),
     ],

@@ -18,7 +18,7 @@ from vqclip.config.shorthand import expand_shorthand
 from vqclip.errors import UserError, closest
 from vqclip.paths import conf_dir
 
-__all__ = ["FLAGS", "Command", "ToolParser", "parse_arguments", "split", "top_level", "whole"]
+__all__ = ["FLAGS", "Command", "ToolParser", "parse_arguments", "parse_config", "split", "top_level", "whole"]
 
 #: Flags with their short forms → the values that may follow; ``()`` for none, ``None`` for any word.
 FLAGS: dict[str, tuple[str, ...] | None] = {
@@ -103,6 +103,18 @@ class Command:
 def split(argv: Sequence[str]) -> list[str]:
     """Arguments as typed → arguments for Hydra, the prompts among them as one override."""
     return parse_arguments(argv).words
+
+
+def parse_config(argv: Sequence[str], tool: str) -> Command:
+    """What a tool is given of a config: prompts, overrides and a folder of groups, and no other flag of a run's.
+
+    Raises:
+        UserError: another flag, or what :func:`parse_arguments` refuses.
+    """
+    command = parse_arguments(argv)
+    if others := [flag for flag in command.flags if flag != "--config-dir"]:
+        raise UserError(f"{others[0]}: not with {tool}. Allowed: prompts, KEY=VALUE, --config-dir DIR")
+    return command
 
 
 def parse_arguments(argv: Sequence[str]) -> Command:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from vqclip.cli.arguments import Command, ToolParser, parse_arguments, whole
+from vqclip.cli.arguments import Command, ToolParser, parse_config, whole
 from vqclip.cli.faults import in_a_line, own_line
 from vqclip.errors import UserError
 from vqclip.io.yaml_text import read_yaml
@@ -99,7 +99,7 @@ def _pair(text: str) -> tuple[Any, Any]:
 def main(argv: Sequence[str]) -> int:
     """The tool."""
     args, words = _arguments(argv)
-    command = parse_arguments(words)
+    command = parse_config(words, "film")
     scenes = _scenes(command)
     from vqclip.io.bar import bar
     from vqclip.io.video import frame_rate

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from vqclip.cli.arguments import ToolParser, parse_arguments
+from vqclip.cli.arguments import ToolParser, parse_config
 from vqclip.config.check import check
 from vqclip.config.compose import compose
 from vqclip.config.resolve import resolved
@@ -31,10 +31,8 @@ _COLUMNS = 32
 def main(argv: Sequence[str]) -> int:
     """The command line tool."""
     arguments, words = _parser().parse_known_args(argv)
-    command = parse_arguments(words)
-    config_dir = command.flags.pop("--config-dir", None)
-    if command.flags:
-        raise UserError(f"{next(iter(command.flags))}: not with show. Allowed: prompts, KEY=VALUE, --config-dir DIR")
+    command = parse_config(words, "show")
+    config_dir = command.flags.get("--config-dir")
     config = resolved(compose(command.overrides, config_dir))
     check(config)
     lines = dict(schedules_of(config))
