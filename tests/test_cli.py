@@ -217,6 +217,18 @@ def test_an_unreadable_picture_is_named_before_anything_loads(capsys, tmp_path, 
     assert status == 2 and "init.path" in message
 
 
+def test_a_folder_that_a_file_names_is_kept_as_well(small_pair, capsys, tmp_path, monkeypatch):
+    (tmp_path / "experiment").mkdir()
+    own = "# @package _global_\nhydra: {run: {dir: mine}}\n"
+    (tmp_path / "experiment/mine.yaml").write_text(own)
+    words = ("--config-dir", ".", "experiment=mine", *small_pair, "callbacks=none", "a fox")
+    monkeypatch.chdir(tmp_path)
+    main(words)
+    record = (tmp_path / "mine/.hydra/overrides.yaml").read_text()
+    status, message, _ = run(capsys, tmp_path, monkeypatch, *words, "seed=1")
+    assert status == 2 and "mine" in message and (tmp_path / "mine/.hydra/overrides.yaml").read_text() == record
+
+
 def test_another_file_is_not_blamed_for_a_mistyped_choice(capsys, tmp_path, monkeypatch):
     (tmp_path / "notes.yaml").write_text("- milk\n")
     status, message, _ = run(capsys, tmp_path, monkeypatch, "--config-dir", ".", "experiment=drawign", "a fox")

@@ -17,14 +17,21 @@ from vqclip.runs.overwrite import refuse_overwrite
 __all__ = ["check_output_dir"]
 
 
-def check_output_dir(cfg: DictConfig, overrides: Sequence[str], multirun: bool, overwrite: bool) -> None:
+def check_output_dir(
+    cfg: DictConfig, overrides: Sequence[str], multirun: bool, overwrite: bool, in_file: str = ""
+) -> None:
     """Refuse a folder that the user named and that cannot be written, is in use, or holds a run.
+
+    Args:
+        in_file: the folder that a config file of the user's own names, where there is one.
 
     Raises:
         UserError: one of these.
     """
     key = "hydra.sweep.dir=" if multirun else "hydra.run.dir="
     named = [word.partition("=")[2].strip("\"'") for word in overrides if word.lstrip("+").startswith(key)]
+    if not named and in_file and "${" not in in_file:
+        named = [in_file]
     if not named:
         return
     if "${" in named[-1]:

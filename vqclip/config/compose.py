@@ -31,7 +31,7 @@ from vqclip.errors import UserError
 from vqclip.io import plain  # noqa: F401  the sum in it, for whoever resolves what is composed here
 from vqclip.paths import conf_dir
 
-__all__ = ["COMPOSING", "compose", "compose_all", "first_of_sweep", "refuse_sweeps", "refuse_unknown"]
+__all__ = ["COMPOSING", "compose", "compose_all", "first_of_sweep", "refuse_sweeps", "refuse_unknown", "run_dir"]
 
 #: What Hydra and OmegaConf raise about files and overrides, their own errors and those that pass through them.
 COMPOSING = (
@@ -72,19 +72,31 @@ def compose(
         raise UserError("\n".join(errors))
     overrides = expand_shorthand(overrides)
     refuse_unknown(overrides, config_dir)
-    try:
-        with _hydra_of_ours(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that a search path is not there is said in our own words
-            if config_dir:
-                _search_too(config_dir)
-            cfg = hydra_compose(config_name, overrides=overrides)
-    except COMPOSING as error:
-        raise UserError(explain(error, config_dir, overrides)) from None
+    cfg = _composed(overrides, config_dir, config_name)
     if errors := misplaced_keys(cfg, config_dir):
         raise UserError("\n".join(errors))
     if OmegaConf.is_dict(cfg.get("paths")):
         OmegaConf.update(cfg, "paths.output_dir", output_dir)
     return cfg
+
+
+def run_dir(overrides: Sequence[str], config_dir: str | None, config_name: str) -> str:
+    """Hydra's folder for a run, ``hydra.run.dir`` as the files have it, with its interpolations."""
+    hydra = _composed(expand_shorthand(overrides), config_dir, config_name, with_hydra=True)["hydra"]
+    return str(OmegaConf.to_container(hydra.run, resolve=False)["dir"])
+
+
+def _composed(
+    overrides: Sequence[str], config_dir: str | None, config_name: str, with_hydra: bool = False
+) -> DictConfig:
+    try:
+        with _hydra_of_ours(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that a search path is not there is said in our own words
+            if config_dir:
+                _search_too(config_dir)
+            return hydra_compose(config_name, overrides=list(overrides), return_hydra_config=with_hydra)
+    except COMPOSING as error:
+        raise UserError(explain(error, config_dir, overrides)) from None
 
 
 def refuse_unknown(overrides: Sequence[str], config_dir: str | None = None) -> None:
