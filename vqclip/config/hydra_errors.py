@@ -37,12 +37,12 @@ _EXTRAS = {
 def explain(error: Exception, config_dir: str | None = None, overrides: Sequence[str] = ()) -> str:
     """One sentence for what went wrong while a config was composed of ``overrides``."""
     text = " ".join(str(error).split())
-    if isinstance(error, yaml.MarkedYAMLError) and (mark := error.problem_mark):
-        return f"{mark.name} line {mark.line + 1}: {error.problem}. Allowed: KEY: VALUE, line by line, each key once"
     if isinstance(error, MissingConfigException) or "Could not load '" in text:
         return _no_choice(error)
     if broken := "".join(broken_files(config_dir)):
         return broken
+    if isinstance(error, yaml.MarkedYAMLError) and (mark := error.problem_mark):
+        return f"{mark.name} line {mark.line + 1}: {error.problem}. Allowed: KEY: VALUE, line by line, each key once"
     failed = _Failed(text, error.__cause__, overrides)
     return (
         _by_message(_OF_KEYS, failed)
