@@ -273,7 +273,7 @@ def _check_before_hydra(command: Command) -> None:
     """Compose and check what will run, so that a mistake is answered before Hydra makes a folder."""
     from vqclip.cli.output_dir import check_output_dir
     from vqclip.config.check import check
-    from vqclip.config.compose import compose, compose_all, first_of_sweep, refuse_sweeps, run_dir
+    from vqclip.config.compose import compose, compose_all, first_of_sweep, refuse_sweeps
     from vqclip.config.resolve import resolved
 
     if not command.multirun:
@@ -292,8 +292,7 @@ def _check_before_hydra(command: Command) -> None:
             again = shlex.join(["vqclip", "-m", *command.words])
             raise UserError(f"hparams_search: a search runs many jobs. Try: {again}")
     if cfg is not None:
-        in_file = run_dir(command.overrides, config_dir, name) if config_dir and not command.multirun else ""
-        check_output_dir(cfg, command.overrides, command.multirun, overwrite, in_file)
+        check_output_dir(cfg, command, overwrite)
 
 
 def _swept_elsewhere(overrides: Sequence[str]) -> bool:

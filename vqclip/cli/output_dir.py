@@ -8,6 +8,8 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
+from vqclip.cli.arguments import Command
+from vqclip.config.compose import run_dir
 from vqclip.errors import UserError
 from vqclip.paths import can_name_a_folder
 from vqclip.runs.folder import RunFolder
@@ -17,21 +19,17 @@ from vqclip.runs.overwrite import refuse_overwrite
 __all__ = ["check_output_dir"]
 
 
-def check_output_dir(
-    cfg: DictConfig, overrides: Sequence[str], multirun: bool, overwrite: bool, in_file: str = ""
-) -> None:
+def check_output_dir(cfg: DictConfig, command: Command, overwrite: bool) -> None:
     """Refuse a folder that the user named and that cannot be written, is in use, or holds a run.
-
-    Args:
-        in_file: the folder that a config file of the user's own names, where there is one.
 
     Raises:
         UserError: one of these.
     """
-    key = "hydra.sweep.dir=" if multirun else "hydra.run.dir="
-    named = [word.partition("=")[2].strip("\"'") for word in overrides if word.lstrip("+").startswith(key)]
-    if not named and in_file and "${" not in in_file:
-        named = [in_file]
+    key = "hydra.sweep.dir=" if command.multirun else "hydra.run.dir="
+    named = [word.partition("=")[2].strip("\"'") for word in command.overrides if word.lstrip("+").startswith(key)]
+    if not named and not command.multirun and (config_dir := command.flags.get("--config-dir")):
+        in_file = run_dir(command.overrides, config_dir, command.flags.get("--config-name") or "config")
+        named = [] if "${" in in_file else [in_file]
     if not named:
         return
     if "${" in named[-1]:
@@ -49,7 +47,7 @@ def check_output_dir(
     had_lock = (run.path / ".lock").exists()
     try:
         with lock_folder(run.path):
-            if not multirun and not overwrite:
+            if not command.multirun and not overwrite:
                 refuse_overwrite(run)
     finally:
         _remove(run.path, created, had_lock)

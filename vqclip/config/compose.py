@@ -28,7 +28,7 @@ from vqclip.config.names import unknown_overrides
 from vqclip.config.own_files import endless_files, misplaced_keys
 from vqclip.config.shorthand import expand_shorthand
 from vqclip.errors import UserError
-from vqclip.io import plain  # noqa: F401  the sum in it, for whoever resolves what is composed here
+from vqclip.io.plain import plain_dict  # with the sum, for whoever resolves what is composed here
 from vqclip.paths import conf_dir
 
 __all__ = ["COMPOSING", "compose", "compose_all", "first_of_sweep", "refuse_sweeps", "refuse_unknown", "run_dir"]
@@ -83,7 +83,7 @@ def compose(
 def run_dir(overrides: Sequence[str], config_dir: str | None, config_name: str) -> str:
     """Hydra's folder for a run, ``hydra.run.dir`` as the files have it, with its interpolations."""
     hydra = _composed(expand_shorthand(overrides), config_dir, config_name, with_hydra=True)["hydra"]
-    return str(OmegaConf.to_container(hydra.run, resolve=False)["dir"])
+    return str(plain_dict(hydra.run, resolve=False)["dir"])
 
 
 def _composed(
