@@ -17,6 +17,7 @@ from vqclip.latent import Quantised
 from vqclip.loss import Objective, TotalVariation
 from vqclip.module import Networks
 from vqclip.noise import Noise
+from vqclip.terms import PixelAnchor
 
 
 def many_crops() -> Augmentations:
@@ -102,6 +103,16 @@ def test_as_many_pictures_in_one_go_as_half_of_the_memory_holds(make_module, mon
     monkeypatch.undo()
     roomy.snapshot()[0]
     assert roomy.chunks.picture_chunk >= 4 and roomy.latent.grad is None
+
+
+def test_terms_that_look_at_the_start_go_with_as_many_pictures_as_fit(make_module):
+    objective = Objective(1, 0.5, 0, {"pixels": PixelAnchor(1.0)})
+    module = make_module(prompts=["a fox", "an owl"], seeds=range(2), objective=objective)
+    gradient(module, step=1)
+    alone = make_module(prompts=["an owl"], seeds=[1], objective=objective)
+    gradient(alone, step=1)
+    assert module.chunks.picture_chunk >= 2
+    assert torch.equal(module.start_images()[1], alone.start_images()[0])
 
 
 def test_quantised_decodes_codes_and_passes_the_gradient_straight_through(make_module, generator):

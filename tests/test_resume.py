@@ -244,6 +244,18 @@ def test_a_moved_folder_goes_on_where_it_is(small_pair, tmp_path):
     assert yaml.safe_load((tmp_path / "new/config.yaml").read_text())["paths"]["output_dir"] == str(tmp_path / "new")
 
 
+def test_words_stay_where_a_folder_of_their_name_moves(small_pair, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    entry = {"parts": ["a fox", {"text": "a fox", "region": "left"}]}
+    typed = "prompts.include=[a fox, {parts: [a fox, {text: a fox, region: left}]}]"
+    run(None, [*small_pair, "steps=1", "tags=[a fox]", typed], "a fox")
+    (tmp_path / "a fox").rename("new")
+    monkeypatch.chdir("/")
+    config = RunFolder(tmp_path / "new").config()
+    assert config["prompts"]["include"] == ["a fox", entry] and config["tags"] == ["a fox"]
+    assert config["paths"]["output_dir"] == str(tmp_path / "new")
+
+
 def test_the_logger_may_change_on_the_way(small_pair, tmp_path):
     folder = run("a fox", small_pair, tmp_path / "run").folder
     run(None, [f"resume={folder}", "steps=6", "logger=tensorboard"])

@@ -209,7 +209,8 @@ class LatentOptimisation(pl.LightningModule):
     def start_images(self) -> Tensor:
         """The pictures that the run began at, [B,3,H,W] in [0,1]; decoded once, when a term first asks for them."""
         if self._start_images is None:
-            self._start_images = torch.cat([self.picture(self.start[chunk]) for chunk in self.chunks.pictures()])
+            size = self.chunks.picture_chunk or 1  # what fits is measured by a step, and that step may ask for these
+            self._start_images = torch.cat([self.picture(z) for z in self.start.split(size)])
         return self._start_images
 
     def rng(self, step: int, pictures: slice = slice(None)) -> StepRandom:

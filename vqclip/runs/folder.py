@@ -25,11 +25,17 @@ from vqclip.errors import UserError
 from vqclip.io.files import append, atomic_write, write_json
 from vqclip.io.run_files import PictureFolder, RunFiles
 from vqclip.io.yaml_text import read_json, read_yaml
+from vqclip.prompts import SEVERAL
 from vqclip.runs.lock import lock_folder
 from vqclip.runs.schema import FORMAT, problem_in, refuse_newer
 from vqclip.runs.status import DIVERGED, FAILED, RUNNING, WITH_PICTURES
 
 __all__ = ["RunFolder"]
+
+#: Keys whose texts are no paths, whatever they say.
+_TEXTS = ("include", "exclude", "extras", *SEVERAL, "text", "templates", "tags")
+#: Keys that may name a folder.
+_A_FOLDER = re.compile("dir|folder|path|^run$")
 
 
 class RunFolder(RunFiles):
@@ -281,11 +287,13 @@ def _step(row: bytes) -> int:
     return int(row.partition(b",")[0])
 
 
-def _moved(value: Any, was: str, now: str) -> Any:
-    """Paths at or in the folder ``was``, at or in ``now``."""
+def _moved(value: Any, was: str, now: str, key: str = "") -> Any:
+    """Paths in the folder ``was``, in ``now``, and the folder itself where a key names one: words may be its name."""
     if isinstance(value, Mapping):
-        return {key: _moved(item, was, now) for key, item in value.items()}
+        return {name: _moved(item, was, now, str(name)) for name, item in value.items()}
     if isinstance(value, list):
-        return [_moved(item, was, now) for item in value]
-    inside = isinstance(value, str) and (value == was or value.startswith(f"{was}/"))
+        return [_moved(item, was, now, key) for item in value]
+    if not isinstance(value, str) or key in _TEXTS:
+        return value
+    inside = value.startswith(f"{was}/") or (value == was and _A_FOLDER.search(key))
     return now + value[len(was) :] if inside else value
