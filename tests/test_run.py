@@ -148,6 +148,20 @@ def test_what_hastens_a_gpu_runs_here_too_and_ends_with_the_job(small_pair, tmp_
     assert digests(run("a fox", small_pair, tmp_path / "again").folder) == digests(plain.folder)
 
 
+@pytest.mark.skipif(not hasattr(torch.backends.cuda.matmul, "fp32_precision"), reason="this torch has one way only")
+@pytest.mark.parametrize("words", [[], ["+trainer.tf32=true"], ["+trainer.tf32=false"]])
+@pytest.mark.parametrize("precision", ["tf32", "ieee", "none"])
+def test_either_way_to_ask_torch_for_tf32_stands_around_a_run(small_pair, tmp_path, words, precision):
+    matmul, conv = torch.backends.cuda.matmul, torch.backends.cudnn.conv
+    before = matmul.fp32_precision, conv.fp32_precision
+    matmul.fp32_precision, conv.fp32_precision = precision, "ieee"
+    try:
+        assert run("a fox", [*small_pair, "steps=1", *words], tmp_path / "run").status == "finished"
+        assert (matmul.fp32_precision, conv.fp32_precision) == (precision, "ieee")
+    finally:
+        matmul.fp32_precision, conv.fp32_precision = before
+
+
 def test_a_compiler_is_given_the_shapes_of_the_run_and_no_symbols_for_them(small_pair, tmp_path):
     """torch's own compiler fails on these networks with symbolic shapes, which it goes over to at a second shape."""
     from torch._dynamo import register_backend
@@ -276,6 +290,14 @@ def test_ctrl_c_is_what_python_has_for_it(small_pair, tmp_path):
         run("a fox", small_pair, tmp_path / "run", callbacks=[Press()])
     assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "interrupted"
     assert run(resume=tmp_path / "run").status == "finished"
+
+
+def test_a_signal_that_a_program_around_python_handles_stays_its_own(small_pair, tmp_path, monkeypatch):
+    ours, before = signal.getsignal, signal.getsignal(signal.SIGHUP)
+    # As Python says it of a handler that it did not install.
+    monkeypatch.setattr(signal, "getsignal", lambda s: None if s == signal.SIGHUP else ours(s))
+    assert run("a fox", [*small_pair, "steps=1"], tmp_path / "run").status == "finished"
+    assert ours(signal.SIGHUP) == before
 
 
 def test_threads_leave_hydra_as_they_found_it(small_pair, tmp_path):

@@ -40,7 +40,9 @@ class Signals:
 
     def __enter__(self) -> Signals:
         if threading.current_thread() is threading.main_thread():
-            self._before = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM, *_hang_up())}
+            handlers = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM, *_hang_up())}
+            # None is one that Python has not installed, of a program around it: nobody could put it back.
+            self._before = {s: handler for s, handler in handlers.items() if handler is not None}
             self.listen()
         return self
 

@@ -101,11 +101,6 @@ def usual_torch() -> Iterator[None]:
 @contextmanager
 def hastened(networks: Networks, trainer: Mapping[str, Any]) -> Iterator[None]:
     """Compute as ``trainer.tf32`` and ``trainer.compile`` ask; afterwards as before, since jobs share the networks."""
-    flags: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn)
-    before = [flag.allow_tf32 for flag in flags]
-    if trainer.get("tf32") is not None:
-        for flag in flags:
-            flag.allow_tf32 = trainer["tf32"]
     compiled: dict[Any, str] = {}
     if trainer.get("compile") is not None:
         compiled = {networks.generator: "decode"} | {g.perceptor: "encode_image" for g in networks.guides.values()}
@@ -113,7 +108,8 @@ def hastened(networks: Networks, trainer: Mapping[str, Any]) -> Iterator[None]:
         for network, name in compiled.items():
             # A run has few shapes; for a symbolic one the compiler fails on these networks (torch 2.14, on a CPU).
             setattr(network, name, torch.compile(getattr(network, name), **{"dynamic": False, **trainer["compile"]}))
-        yield
+        with nullcontext() if trainer.get("tf32") is None else _tf32(trainer["tf32"]):
+            yield
     except RuntimeError as error:
         if not (compiled and type(error).__module__.startswith(("torch._dynamo", "torch._inductor"))):
             raise
@@ -125,5 +121,24 @@ def hastened(networks: Networks, trainer: Mapping[str, Any]) -> Iterator[None]:
     finally:
         for network, name in compiled.items():
             vars(network).pop(name, None)
-        for flag, was in zip(flags, before, strict=True):
-            flag.allow_tf32 = was
+
+
+@contextmanager
+def _tf32(wanted: bool) -> Iterator[None]:
+    """Have torch use it or not.
+
+    torch has an older and a newer way to say so.  The older sets both, but cannot be read once somebody has used the
+    newer, so that is what is kept where torch has it (from 2.9).
+    """
+    backends: Any = torch.backends
+    matmul, cudnn = backends.cuda.matmul, backends.cudnn
+    newer = [matmul, cudnn.conv, cudnn.rnn] if hasattr(matmul, "fp32_precision") else []
+    precisions = [part.fp32_precision for part in newer]
+    older = [precision == "tf32" for precision in precisions[:2]] or [matmul.allow_tf32, cudnn.allow_tf32]
+    matmul.allow_tf32 = cudnn.allow_tf32 = wanted
+    try:
+        yield
+    finally:
+        matmul.allow_tf32, cudnn.allow_tf32 = older
+        for part, precision in zip(newer, precisions, strict=True):
+            part.fp32_precision = precision
