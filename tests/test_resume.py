@@ -11,6 +11,7 @@ import sys
 import time
 
 import pytest
+import pytorch_lightning as pl
 import torch
 import yaml
 from PIL import Image
@@ -221,6 +222,42 @@ def test_a_stopped_run_names_the_command_that_goes_on(small_pair, tmp_path):
     os.kill(process.pid, signal.SIGINT)
     process.join(600)
     assert f"stopped. To continue: vqclip resume='{folder}'\n" in (tmp_path / "a run.err").read_text()
+
+
+class Cut(pl.Callback):
+    """Stops a run after a step, as a signal within it does, or as a kill after it."""
+
+    def __init__(self, step, kill):
+        self.step, self.kill = step, kill
+
+    def on_train_batch_end(self, trainer, module, *_):
+        if not self.kill and trainer.global_step == self.step:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def on_train_batch_start(self, trainer, module, *_):
+        if self.kill and trainer.global_step == self.step:
+            raise KeyboardInterrupt
+
+
+_EARLY = "{_target_: pytorch_lightning.callbacks.EarlyStopping, monitor: score, mode: max, min_delta: 9, patience: 2}"
+STOPS = {
+    "loss": (["callbacks=auto_stop", "callbacks.auto_stop.window=4", "callbacks.auto_stop.threshold=9"], 8),
+    "validation": ([f"+callbacks.stop={_EARLY}"], 9),  # the third of the snapshots of steps 3, 6, 9
+}
+
+
+@pytest.mark.parametrize("kill", [False, True], ids=["signal", "kill"])
+@pytest.mark.parametrize("step", [3, 4, 6])
+@pytest.mark.parametrize("watched", STOPS)
+def test_a_resumed_run_stops_early_where_an_unbroken_one_does(small_pair, tmp_path, watched, step, kill):
+    """Whoever watches the loss or the scores has seen the checkpoint's own step, too."""
+    stop, end = STOPS[watched]
+    words = [*small_pair, *stop, "steps=20", "snapshot_every=3"]
+    with pytest.raises(SystemExit):
+        run("a fox", words, tmp_path / "run", callbacks=[Cut(step, kill)])
+    assert run(resume=tmp_path / "run").status == "stopped early"
+    report = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert report["steps"] == end and report["resumed"] == [3 if kill and step == 4 else step]
 
 
 def test_more_steps_are_the_steps_of_a_longer_run(small_pair, tmp_path):

@@ -12,7 +12,9 @@ import torch
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from vqclip.io.files import atomic_write
+from vqclip.module import optimisation
 from vqclip.runs.folder import RunFolder
+from vqclip.runs.signals import Signals, Stopped
 
 __all__ = ["Checkpointer", "WholeFiles"]
 
@@ -27,13 +29,33 @@ class Checkpointer(pl.Callback):
     A checkpoint is read as tensors and plain data.  What others' callbacks put into it and is more than that, is left
     out: else the whole run could not be resumed.
 
+    A step's is written when the others have seen the step, and once more when those that watch the validation have: a
+    resumed run stops early where an unbroken one does.
+
     Args:
         run: the run folder.
+        signals: asks after each step whether to stop there.
     """
 
-    def __init__(self, run: RunFolder):
-        self.run = run
+    def __init__(self, run: RunFolder, signals: Signals):
+        self.run, self.signals = run, signals
+        self.due = False  #: whether the step at hand ends in a snapshot, and so in a checkpoint
         self.left_out: set[str] = set()
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if self.due or self.signals.received:
+            self.save(trainer)
+        validated = self.due and trainer.enable_validation and trainer.global_step < optimisation(pl_module).steps
+        if self.signals.received and not validated:
+            raise Stopped(self.signals.received)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self.due:
+            self.save(trainer)
+        if self.signals.received:
+            raise Stopped(self.signals.received)
 
     def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict) -> None:
         states = checkpoint["callbacks"]

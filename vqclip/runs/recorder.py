@@ -12,7 +12,7 @@ from vqclip.runs.checkpointer import Checkpointer
 from vqclip.runs.endings import divergence, early_reason
 from vqclip.runs.folder import RunFolder
 from vqclip.runs.metrics import Metrics, step_numbers
-from vqclip.runs.signals import Signals, Stopped
+from vqclip.runs.signals import Signals
 from vqclip.runs.snapshots import Snapshots
 from vqclip.runs.status import Diverged
 from vqclip.runs.trainer import callbacks_of
@@ -30,14 +30,14 @@ class Recorder(pl.Callback):
         records: what the PNGs of each picture carry, one a picture.
         snapshot_every: steps between snapshots; the start and the end are snapshots too.
         log_every: steps between rows of ``metrics.csv``.
-        signals: asks after each step whether to stop there.
+        signals: told when steps begin and end.
     """
 
     def __init__(self, run: RunFolder, records: list[dict], snapshot_every: int, log_every: int, signals: Signals):
         self.run, self.records, self.signals = run, records, signals
         self.snapshot_every, self.log_every = snapshot_every, log_every
         self.metrics = Metrics(run, [record.get("prompt", "") for record in records])
-        self.snapshots, self.checkpointer = Snapshots(run, records), Checkpointer(run)
+        self.snapshots, self.checkpointer = Snapshots(run, records), Checkpointer(run, signals)
         self.began = False  #: whether Lightning came to the steps, and the folder is written
         self.stopped_early: str | None = None  #: why the run ended before its last step
         self.pruned: Exception | None = None  #: Optuna's, which is for whoever runs the study
@@ -70,10 +70,7 @@ class Recorder(pl.Callback):
                 raise Diverged(reason)
         if row:
             self._record(trainer, module, step, numbers, snapshot)
-        if snapshot or self.signals.received:
-            self.checkpointer.save(trainer)
-        if self.signals.received:
-            raise Stopped(self.signals.received)
+        self.checkpointer.due = snapshot
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         module = optimisation(pl_module)
