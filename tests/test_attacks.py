@@ -255,14 +255,14 @@ def test_a_secret_in_a_cards_link_is_written_nowhere(small_pair, tmp_path, monke
     assert json.loads((made / "run.json").read_text())["steps"] == 6
 
 
-@pytest.mark.parametrize("name", ["interpolation.mp4", ".interpolation.mp4", "interpolation.gif", ".interpolation.gif"])
+@pytest.mark.parametrize("name", ["interpolate.mp4", ".interpolate.mp4", "interpolate.gif", ".interpolate.gif"])
 def test_a_video_is_not_written_through_a_link(original, tmp_path, name):
     folder = shutil.copytree(original, tmp_path / "run")
     (tmp_path / "private").write_text("mine")
     (folder / name).symlink_to(tmp_path / "private")
     with suppress(SystemExit):
         main(["interpolate", str(folder), "--frames", "2", "--gif"])
-    assert (tmp_path / "private").read_text() == "mine" and (folder / "interpolation.gif").is_file()
+    assert (tmp_path / "private").read_text() == "mine" and (folder / "interpolate.gif").is_file()
 
 
 @pytest.mark.parametrize("name", ["csv", "none", "theirs", "../trainer/default"])

@@ -12,6 +12,7 @@ from PIL import Image
 from vqclip import UserError, run
 from vqclip.cli.compare import main
 from vqclip.compare.pictures import axes, find_runs, read_pictures
+from vqclip.compare.sheet import _blocks
 from vqclip.compare.write import compare
 
 
@@ -90,6 +91,15 @@ def _place(sheet, picture):
                 assert (whole[y : y + h, x : x + w] == part).all()
                 return x, y
     raise AssertionError("the picture is not in the sheet")
+
+
+def test_pictures_that_share_all_keys_have_a_cell_each(small_pair, tmp_path):
+    for n in range(4):
+        run(("a fox", "an owl")[n // 2], [*small_pair, "steps=1", "snapshot_every=1"], tmp_path / str(n))
+    pictures = read_pictures(find_runs([tmp_path]))
+    assert axes(pictures) == ["prompts.include"]
+    [block] = _blocks(pictures, axes(pictures))
+    assert {picture.run.name for picture in block.cells.values()} == set("0123")
 
 
 @pytest.mark.parametrize("shape,largest", [((3, 3, 1), 1100), ((8, 8, 3), 4000)])

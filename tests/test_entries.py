@@ -17,7 +17,7 @@ from vqclip.config.compose import compose
 from vqclip.config.resolve import resolved, time_varying
 from vqclip.errors import UserError
 from vqclip.guidance import part_of
-from vqclip.io.regions import Region, box_of
+from vqclip.io.regions import Region, box_of, parse_region
 from vqclip.prompts import SEVERAL, Prompt, parse, parse_prompts
 from vqclip.protocols import Targets
 from vqclip.runs.provenance import inputs
@@ -171,6 +171,20 @@ def test_regions_share_the_loss_by_their_weights(perceptor):
     assert list(found) == [None, Region((0.0, 0.0, 0.5, 1.0)), Region((0.5, 0.0, 1.0, 1.0))]
     shares = torch.stack([own.share for own in found.values()])
     torch.testing.assert_close(shares, torch.tensor([[0.0, 1.0], [0.75, 0.0], [0.25, 0.0]]))
+
+
+def test_regions_are_looked_at_in_one_order_and_the_crop_shown_is_of_a_pictures_own(make_module, perceptor):
+    """In a batch as alone, whatever the others' regions are and in whatever order they are named."""
+    halves = {"parts": [{"text": "an owl", "region": "right"}, {"text": "a fox", "region": "left"}]}
+
+    def module(entries, seeds):
+        made = make_module(prompts=["a"] * len(seeds), seeds=seeds)
+        made.guides["small"] = type(made.guides["small"])(perceptor, 1.0, targets(perceptor, entries))
+        return made
+
+    both, alone = module(["a cat", halves], [0, 1]), module([halves], [1])
+    assert alone.guidance.places(0.0) == both.guidance.places(0.0)[1:] == list(map(parse_region, ("left", "right")))
+    torch.testing.assert_close(both.snapshot()[2][1:], alone.snapshot()[2])
 
 
 def test_the_crops_of_a_region_lie_in_it(make_module, perceptor):

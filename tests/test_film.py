@@ -116,6 +116,12 @@ def test_entries_of_the_config_are_scenes_and_what_a_film_lacks_may_be_set(small
     assert second["prompts"]["include"] == ["a castle"]
 
 
+def test_only_the_first_frame_of_a_film_is_looked_for_among_several_starts(small_pair, tmp_path):
+    still = ["optimizer.lr=1e-9", "search.restarts={count: 2, steps: 1}", "--frames", "3", "--each", "2"]
+    assert film(small_pair, tmp_path, "a fox", *still) == 0
+    assert all((own == frames(tmp_path)[0]).all() for own in frames(tmp_path))
+
+
 def test_a_film_that_was_stopped_goes_on_to_the_same_bytes(small_pair, tmp_path, monkeypatch, capsys):
     words = ["a fox", "an owl", "--frames", "5", "--each", "1", "--zoom", "{start: 1.02, end: 1.1}", "--turn", "3"]
     film(small_pair, tmp_path / "whole", *words)

@@ -76,6 +76,23 @@ def test_where_the_extra_is_missing_one_judge_speaks_and_says_so(small_pair, tmp
     assert "mean judge" in said.out and "photo judge" not in said.out
 
 
+def test_a_picture_that_was_asked_for_by_a_picture_is_not_judged_by_its_path(small_pair, tmp_path):
+    from PIL import Image
+
+    from vqclip import UserError, run
+    from vqclip.cli.evaluate import main
+
+    Image.new("RGB", (32, 32), "red").save(tmp_path / "red.png")
+    image = f"{{image: '{tmp_path}/red.png'}}"
+    run(None, [*small_pair, f"prompts.include=[{image}, {{parts: [{image}, a fox]}}]"], tmp_path / "both")
+    run(None, [*small_pair, f"prompts.include=[{image}]"], tmp_path / "alone")
+    main([str(tmp_path)])  # the other one is left out
+    said = (tmp_path / "judge.csv").read_text()
+    assert "both,picture-01,a fox," in said and len(said.splitlines()) == 2
+    with pytest.raises(UserError, match="its prompts are pictures"):
+        main([str(tmp_path / "alone")])
+
+
 def test_what_cannot_be_judged_is_named_and_the_rest_is_judged(small_pair, tmp_path, capsys):
     """As of a folder with a run that was cut off; a single error where nothing is left to judge."""
     from vqclip import UserError, run

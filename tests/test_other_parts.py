@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import os
 import re
 import shlex
@@ -25,8 +26,11 @@ from wandb_records import records, rows_of
 
 from vqclip import UserError, load, run
 from vqclip.cli import main
+from vqclip.loss import Objective
 from vqclip.module import optimisation
+from vqclip.runs.endings import divergence
 from vqclip.runs.rerun import rerun
+from vqclip.terms import TotalVariation
 
 HABITS = Path(__file__).parents[1] / "experiments" / "habits"
 sys.path.insert(0, str(HABITS))
@@ -107,6 +111,15 @@ def test_a_run_that_diverges_keeps_its_last_good_picture(small_pair, tmp_path):
     assert found["status"] == "diverged" and "Try: loss.anchor=1" in found["reason"]
     kept = sorted(path.stem for path in (tmp_path / "run/picture-00/steps").glob("*.png"))
     assert kept[0] == "000000" and int(kept[-1]) < found["steps"]
+
+
+@pytest.mark.parametrize("term,said", [("include", "Try: optimizer.lr="), ("tv", "Try: '~loss.terms.tv'")])
+def test_the_advice_of_a_run_that_diverged_names_a_key_that_there_is(make_module, term, said):
+    module = make_module(objective=Objective(1, 0.5, 0.1, {"tv": TotalVariation(1.0)}))
+    trainer = pl.Trainer(barebones=True, max_steps=1, accelerator="cpu")
+    trainer.fit(module, range(1))
+    numbers = {**dict.fromkeys(module.objective.weights, 1.0), "lr": 0.1, "noise": 0.1, term: math.nan}
+    assert said in divergence(module, 1, numbers)
 
 
 def test_the_clip_bounds_the_gradient_of_a_picture(small_pair, tmp_path):

@@ -15,6 +15,8 @@ from torchvision.transforms.functional import pil_to_tensor
 from vqclip import UserError, run
 from vqclip.cli import main
 from vqclip.cli.arguments import split
+from vqclip.cli.compare import main as compare_tool
+from vqclip.cli.interpolate import main as interpolate_tool
 from vqclip.config.check import errors_in
 from vqclip.config.overrides import with_overrides
 from vqclip.config.resolve import resolved
@@ -44,6 +46,20 @@ def test_a_run_folder_gives_the_same_bytes(original, tmp_path, monkeypatch, caps
     (made,) = Path("outputs").glob("*/*")
     assert out.splitlines()[0] == f"reproduced in {made}"
     assert (made / "picture-01/final.png").read_bytes() == (original / "picture-01/final.png").read_bytes()
+
+
+def test_what_was_made_of_a_run_later_is_no_part_of_it(original, tmp_path):
+    """A comparison, a video by ``vqclip interpolate``, a logger's table; the run's own video stays as it was."""
+    folder = shutil.copytree(original, tmp_path / "run")
+    assert compare_tool([str(folder)]) == 0 and interpolate_tool([str(folder), "--frames", "3"]) == 0
+    (folder / "csv").mkdir()
+    (folder / "csv" / "metrics.csv").write_text("step,loss\n")
+    assert {"compare.png", "interpolate.mp4", "interpolation.mp4"} <= {path.name for path in folder.iterdir()}
+    lines, same = rerun(folder, folder=tmp_path / "again")
+    assert same, lines
+    (folder / "interpolation.mp4").write_bytes(b"another")
+    lines, same = rerun(folder, folder=tmp_path / "once more")
+    assert not same and "  interpolation.mp4: differs" in lines
 
 
 def test_a_run_that_was_given_more_steps_says_why_its_earlier_pictures_differ(original, tmp_path):

@@ -306,6 +306,12 @@ def finished(small_pair, tmp_path_factory):
     return run("a fox", [*small_pair, anchor], tmp_path_factory.mktemp("finished") / "run").folder
 
 
+@pytest.mark.parametrize("argument", ["folder", "config_dir"])
+def test_what_a_resumed_run_would_not_heed_is_refused(finished, tmp_path, argument):
+    with pytest.raises(UserError, match=f"{argument}=.*: not with resume"):
+        run(resume=finished, **{argument: tmp_path})
+
+
 def test_a_finished_run_says_so(finished, capsys):
     before = {p: p.stat().st_mtime_ns for p in finished.rglob("*") if p.is_file()}
     with pytest.raises(SystemExit) as exit:

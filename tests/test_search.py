@@ -16,6 +16,7 @@ from vqclip.config.check import errors_in
 from vqclip.config.compose import compose
 from vqclip.config.resolve import resolved, time_varying
 from vqclip.errors import UserError
+from vqclip.noise import Noise
 from vqclip.rng import StepRandom
 from vqclip.search import Search
 
@@ -120,6 +121,24 @@ def test_the_run_goes_on_from_the_best_of_its_starts(make_module):
         assert torch.equal(module.best[picture], at[best][picture])
         first = module.best_start[picture]
         assert best == 0 or torch.equal(first, starts(int(best))[picture])
+
+
+@pytest.mark.parametrize("restarts", [None, {"count": 2, "steps": 2}])
+def test_a_search_is_the_same_without_a_trainer(make_module, restarts):
+    """A frame of a film has none, and its steps are told by their number."""
+    stages = [{"size": [8, 8], "share": 0.3}, {"size": [16, 16], "share": 0.3}]
+
+    def starts(number):
+        return torch.sin(0.5 * StepRandom([0], -number).normal("init", 8, 8, 8))
+
+    modules = [
+        make_module(steps=9, starts=starts, search=Search(stages=stages, restarts=restarts), noise=Noise(0, 0))
+        for _ in range(2)
+    ]
+    alone, optimizer = modules[0], modules[0].configure_optimizers()
+    for step in range(alone.steps):
+        alone.optimise(step, optimizer)
+    assert torch.equal(alone.latent, fit(modules[1]).latent)
 
 
 def test_an_overlay_brings_the_start_back(make_module):

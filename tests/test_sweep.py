@@ -349,6 +349,15 @@ def test_a_search_starts_from_the_config_and_goes_on_where_it_stopped(small_pair
     assert report(tmp_path / "3")["status"] == "finished"
 
 
+def test_a_search_by_the_judge_needs_a_text(small_pair, tmp_path, capsys):
+    pytest.importorskip("optuna")
+    Image.new("RGB", (32, 32), "red").save(tmp_path / "red.png")
+    words = ["hparams_search=optuna", f"prompts.include=[{{image: '{tmp_path}/red.png'}}]"]
+    assert sweep(f"hydra.sweep.dir={tmp_path}/search", *words, pair=small_pair) == 2
+    assert "hparams_search.score=judge: the judge compares with a text" in capsys.readouterr().err
+    assert not (tmp_path / "search" / "0").exists()
+
+
 def config_of(folder):
     return yaml.safe_load((folder / "config.yaml").read_text())
 

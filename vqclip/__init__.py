@@ -75,7 +75,7 @@ def run(
 
     keys |= {} if overwrite is False else {"overwrite": overwrite}
     words, callbacks = as_overrides(prompt, overrides, keys), as_callbacks(callbacks)
-    if found := run_to_resume(words):
+    if found := run_to_resume(words, folder, config_dir):
         return resume(*found, callbacks=callbacks) or load(found[0])
     place = as_folder("folder", dated_folder("outputs") if folder is None else folder)
     directory = None if config_dir is None else str(as_folder("config_dir", config_dir, there=True))

@@ -103,9 +103,18 @@ class Guidance:
         crops = self.augmentations.cut(padded, draw, input_size, chunk)
         return crops if noise is None else crops + noise[:, chunk].flatten(0, 1)
 
-    def one_crop(self, image: Tensor, rng: StepRandom, t: float) -> Tensor:
-        """The first crop of each picture as the first perceptor sees it, [B,3,S,S] in [0,1]."""
-        place = self.places(t)[0]
+    def one_crop(self, image: Tensor, rng: StepRandom, t: float, pictures: slice) -> Tensor:
+        """The first crop of each of ``pictures`` as the first perceptor sees it, [n,3,S,S] in [0,1].
+
+        It is of the first place that counts in the picture: in a batch there are those of the others too.
+        """
+        looked = next(iter(self.guides.values())).targets.at(t)
+        counts = [[share > 0 for share in own.share[pictures].tolist()] for _, own in looked if own.share is not None]
+        first = [own.index(True) if True in own else 0 for own in zip(*counts, strict=True)] or [0] * len(image)
+        crops = {i: self._first_crop(image, looked[i][0], rng, t) for i in set(first)}
+        return torch.stack([crops[i][picture] for picture, i in enumerate(first)])
+
+    def _first_crop(self, image: Tensor, place: Region | None, rng: StepRandom, t: float) -> Tensor:
         part, rng = part_of(image, place), rng.of(place)
         size = next(iter(self.guides.values())).perceptor.input_size
         noise = self.noise.draw(rng, self.augmentations.count, size, t)

@@ -266,12 +266,12 @@ class LatentOptimisation(pl.LightningModule):
         """The latents [B,C,h,w] that pictures are made of: those that move, or their running mean."""
         return self.average if self.search.average else self.latent.detach()
 
-    def shown(self) -> Tensor:
-        """The latents [B,C,h,w] of the pictures as they are now, at full size."""
-        return self.search.shown(self, self.made_of, self.global_step)
+    def shown(self, step: int | None = None) -> Tensor:
+        """The latents [B,C,h,w] of the pictures as they are now, after ``step`` steps (the trainer's), at full size."""
+        return self.search.shown(self, self.made_of, self.global_step if step is None else step)
 
     @torch.no_grad()
-    def snapshot(self) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+    def snapshot(self, step: int | None = None) -> tuple[Tensor, dict[str, Tensor], Tensor]:
         """The pictures now, what they score, and one crop of each.
 
         The scores are the crop terms on the same crops at every snapshot, without noise, and ``score`` =
@@ -280,7 +280,7 @@ class LatentOptimisation(pl.LightningModule):
         Returns:
             pictures [B,3,H,W] in [0,1]; scores by name, each [B]; crops [B,3,S,S], with this step's noise.
         """
-        shown = self.shown()
+        shown = self.shown(step)
         images, terms, crops = zip(*(self._snapshot(shown, chunk) for chunk in self.chunks.pictures()), strict=True)
         terms = {name: torch.cat([chunk[name] for chunk in terms]) for name in terms[0]}
         return torch.cat(images), {"score": -self.objective.total(terms, 1.0), **terms}, torch.cat(crops)
@@ -289,4 +289,4 @@ class LatentOptimisation(pl.LightningModule):
         image = self.picture_cache.picture(self, shown, pictures)
         terms = self.on_crops(image, self.rng(SCORE_STEP, pictures), 1.0, pictures, backward=False)
         rng, t = self.rng(self.global_step, pictures), self.progress(min(self.global_step, self.steps - 1))
-        return image, terms, self.guidance.one_crop(image, rng, t)
+        return image, terms, self.guidance.one_crop(image, rng, t, pictures)

@@ -7,6 +7,7 @@ on as an unbroken one would.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from typing import Any
 
 import torch
@@ -70,6 +71,12 @@ class Search:
                 off = "false" if key == "clamp" else "null"
                 raise UserError(f"search.{key}: needs the generator's {need}, which it lacks. Try: search.{key}={off}")
 
+    def without_restarts(self) -> Search:
+        """The same from the one start that there is."""
+        one = copy(self)
+        one.count, one.trial = 1, 0
+        return one
+
     def buffers(self, z0: Tensor) -> dict[str, Tensor]:
         """What a run must keep to go on, by name, from its start [B,C,h,w]."""
         z0 = z0.clone(memory_format=torch.contiguous_format)  # as the latent is: safetensors keeps no other
@@ -129,11 +136,11 @@ class Search:
     def before(self, module: Any, step: int, optimizer: torch.optim.Optimizer) -> None:
         """What happens before step ``step`` (from 0) of the run."""
         if self.count > 1 and 0 < step <= self.trial_steps and step % self.trial == 0:
-            self._next_trial(module, step // self.trial)
+            self._next_trial(module, step)
             optimizer.state.clear()
         now, past = (self.stage(module.progress(s)) for s in (step, max(0, step - 1)))
         if now > past:
-            self._go_on_from(module, module.shown())
+            self._go_on_from(module, self.shown(module, module.made_of, step))
             module.start.copy_(module.latent)
             module.forget_start()
             optimizer.state.clear()
@@ -154,9 +161,9 @@ class Search:
             done = step % self.trial if step < self.trial_steps else step
             module.average.lerp_(module.latent, 1 - min(self.average, (1 + done) / (10 + done)))
 
-    def _next_trial(self, module: Any, number: int) -> None:
+    def _next_trial(self, module: Any, step: int) -> None:
         """Keep the best of the trials so far; go on with the next start, after the last trial with the best."""
-        score = module.snapshot()[1]["score"]
+        number, score = step // self.trial, module.snapshot(step)[1]["score"]
         better = score > module.best_score  # of equals the first, the seed's own start, as init.best_of has it
         for best, current in ((module.best, module.made_of), (module.best_start, module.start)):
             best.copy_(torch.where(better.view(-1, 1, 1, 1), current, best))

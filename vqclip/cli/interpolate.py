@@ -84,7 +84,7 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--ease", action="store_true", help="slow down at every picture")
     parser.add_argument("--loop", action="store_true", help="go back to the first picture")
     parser.add_argument("--gif", action="store_true", help="also write a .gif beside the .mp4")
-    parser.add_argument("--out", type=Path, help="the video (interpolation.mp4 in the first run's folder)")
+    parser.add_argument("--out", type=Path, help="the video (interpolate.mp4 in the first run's folder)")
     parser.add_argument("--show", action="store_true", help="open it when it is done")
     return parser.parse_args(argv)
 
@@ -92,7 +92,7 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
 def main(argv: Sequence[str]) -> int:
     """The tool."""
     args = _arguments(argv)
-    path = args.out or args.runs[0] / "interpolation.mp4"
+    path = args.out or args.runs[0] / "interpolate.mp4"  # interpolation.mp4 is the run's own
     if path.suffix != ".mp4":
         raise UserError(f"--out={path}: not a video name. Allowed: a name that ends in .mp4; --gif adds a GIF")
     stops, first = stops_of(args.runs[0])

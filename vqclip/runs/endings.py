@@ -17,6 +17,8 @@ __all__ = ["divergence", "early_reason", "is_pruned"]
 
 #: A latent this many times as long as the start's, noise this strong, a weight this large: no run works with it.
 FAR = 1e3
+#: The keys of the terms that every objective has; others are under ``loss.terms``.
+_KEYS = {"include": "loss.alpha", "exclude": "loss.beta", "anchor": "loss.anchor"}
 
 
 def early_reason(trainer: pl.Trainer, steps: int) -> str | None:
@@ -63,13 +65,14 @@ def _cause(module: LatentOptimisation, numbers: Mapping[str, float]) -> str:
     weights: dict[str, Any] = {name: weight(t) for name, weight in module.objective.weights.items()}
     largest = max(weights, key=lambda name: abs(weights[name]))
     if not abs(weights[largest]) < FAR:
-        key = {"include": "loss.alpha", "exclude": "loss.beta", "anchor": "loss.anchor"}.get(
-            largest, f"loss.terms.{largest}.weight"
-        )
+        key = _KEYS.get(largest, f"loss.terms.{largest}.weight")
         return f"Likely cause: a weight. Try: {key}=1 (it is {abs(weights[largest]):g})"
     fine = [name for name in weights if math.isfinite(numbers.get(name, math.nan))]
     broken = [name for name in weights if name in numbers and name not in fine]
-    if fine and broken:
+    if fine and broken and _KEYS.keys().isdisjoint(broken):
         return f"Likely cause: the term {', '.join(broken)}. Try: '~loss.terms.{broken[0]}'"
+    precision = str(module.trainer.precision)
+    if fine and broken and "16" in precision:
+        return f"Likely cause: the precision. Try: trainer.precision=32-true (it is {precision})"
     lr = numbers.get("lr", math.nan)
     return f"Likely cause: the rate. Try: optimizer.lr={lr / 10:g} (it is {lr:g}), or optimizer.clip=1"

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vqclip.errors import UserError
 from vqclip.io.files import sha256
 from vqclip.io.run_files import PictureFolder
+from vqclip.prompts import SEVERAL
 from vqclip.runs.folder import RunFolder
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ __all__ = [
     "judge_runs",
     "refuse_own_guide",
     "scored_pictures",
+    "with_text",
 ]
 
 #: The judges, as tables and files name them.  The second needs the extra ``judge``.
@@ -98,20 +100,46 @@ def judge_runs(folders: Sequence[Path], file: str = "best.png") -> list[Verdict]
 
 
 def scored_pictures(folder: Path, file: str = "best.png") -> list[tuple[PictureFolder, str, float]]:
-    """Every picture of a finished run, with its prompt and its guide's score of ``file``.
+    """Every picture of a finished run that has a text, with that and its guide's score of ``file``.
 
     Raises:
-        UserError: no finished run, one that a judge guided, or a picture that is not there.
+        UserError: no finished run, one that a judge guided, one without a text, or a picture that is not there.
     """
     run = RunFolder(folder)
     report = run.finished_report()
     refuse_own_guide(folder, report.get("weights") or {})
+    judged = with_text(run.config())
+    if not any(judged):
+        raise UserError(
+            f"{folder}: its prompts are pictures, and the judges compare with texts. Allowed: runs with a text"
+        )
     found = []
     for i, entry in enumerate(report["pictures"]):
+        if not judged[i]:
+            continue
         picture = run.picture(i)
         picture.image(picture.path / file)
         found.append((picture, entry["prompt"], entry[file.removesuffix(".png")]["score"]))
     return found
+
+
+def with_text(config: Mapping[str, Any]) -> list[bool]:
+    """Of each picture of a config whether its prompt has a text, with which a judge can compare it."""
+    include = config["prompts"]["include"]
+    return [
+        _has_text(entry)
+        for entry in (include if isinstance(include, list) else [include])
+        for _ in range(config["batch_size"])
+    ]
+
+
+def _has_text(entry: Any) -> bool:
+    """Whether an entry seeks a text, told by its form: of a stranger's record no file is looked at."""
+    if not isinstance(entry, Mapping):
+        return True
+    parts = [part for key in SEVERAL for part in entry.get(key, ())]
+    repels = isinstance(weight := entry.get("weight", 1), int | float) and weight < 0
+    return any(map(_has_text, parts)) if parts else "text" in entry and not repels
 
 
 @cache

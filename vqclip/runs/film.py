@@ -155,13 +155,15 @@ class Film:
         module.forget_start()
         for name, kept in module.search.buffers(start).items():
             getattr(module, name).copy_(kept)
-        seed, steps = module.seeds[0], module.steps
+        seed, steps, search = module.seeds[0], module.steps, module.search
         # Crops and noise of its own for every frame, and a schedule of its own: each is a short run.
         module.seeds, module.steps = [seed + 1_000_003 * i], self.each if i or self.video else steps
+        if i or self.video:  # it has its start, and begins at no other
+            module.search = search.without_restarts()
         optimizer = module.configure_optimizers()
         for step in range(module.steps):
             module.optimise(step, optimizer)
-        module.seeds, module.steps = [seed], steps
+        module.seeds, module.steps, module.search = [seed], steps, search
         return module.made_of.clone()
 
     @torch.no_grad()

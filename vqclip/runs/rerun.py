@@ -21,8 +21,8 @@ from vqclip.runs.schema import problem_in, refuse_newer
 
 __all__ = ["rerun"]
 
-#: Files of a run that are the same whenever the run is.
-_KINDS = ("*.png", "latents.safetensors", "metrics.csv", "*.mp4")
+#: Files of a picture that are the same whenever the run is.
+_KINDS = ("*.png", "latents.safetensors", "*.mp4")
 _NOT_REPRODUCED, _DIFFERS = "not reproduced", "differs"
 #: What is said of latents that are the same as far as both files have them.
 _OTHER_STEPS = "the same latents, of other steps"
@@ -141,7 +141,10 @@ def _pairs(source: Path, folder: Path) -> Iterator[tuple[str, Path, Path]]:
             RunFolder(folder).picture(record["picture"]).path / kind / f"{record['step']:06d}.png",
         )
         return
-    for path in sorted(path for kind in _KINDS for path in source.rglob(kind) if _is_own(path, source)):
+    # A comparison, a logger's table and what else lies in the folder are of later, or of others.
+    run = RunFolder(source)
+    own = [path for picture in run.pictures() for kind in _KINDS for path in picture.path.rglob(kind)]
+    for path in sorted(path for path in [*own, run.metrics_file, run.interpolation] if run.holds(path)):
         name = path.relative_to(source)
         yield str(name), path, _snapshot_of(path, folder / name.parent) if path.name == "best.png" else folder / name
 
@@ -161,10 +164,6 @@ def _lost(source: Path, report: Mapping[str, Any]) -> list[str]:
     """Pictures that a run's record names and its folder lacks."""
     run = RunFolder(source)
     return [name for name in report.get("sha256", {}) if not run.holds(source / name)] if source.is_dir() else []
-
-
-def _is_own(path: Path, source: Path) -> bool:
-    return "wandb" not in path.relative_to(source).parts and not path.is_symlink()
 
 
 def _compare(name: str, one: Path, other: Path) -> _Difference | None:

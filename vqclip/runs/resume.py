@@ -20,6 +20,7 @@ from vqclip.config.resolve import differences, picture_config, resolved, time_va
 from vqclip.errors import UserError, shown
 from vqclip.io.images import read_record
 from vqclip.paths import can_name_a_folder
+from vqclip.runs.arguments import as_folder
 from vqclip.runs.folder import RunFolder
 from vqclip.runs.status import DIVERGED, FINISHED
 
@@ -32,8 +33,14 @@ __all__ = ["LIMITS", "prepare", "resume", "run_to_resume"]
 LIMITS = ("trainer.max_time", "trainer.limit_train_batches")
 
 
-def run_to_resume(overrides: Sequence[str]) -> tuple[Path, list[str]] | None:
-    """The run folder and the other overrides, where one of ``overrides`` is ``resume=RUN``; else None."""
+def run_to_resume(
+    overrides: Sequence[str], folder: str | Path | None = None, config_dir: str | Path | None = None
+) -> tuple[Path, list[str]] | None:
+    """The run folder and the other overrides, where one of ``overrides`` is ``resume=RUN``; else None.
+
+    Args:
+        folder, config_dir: as :func:`vqclip.run` was given them; a run that is resumed has its own.
+    """
     runs = [word.partition("=")[2] for word in overrides if word.startswith("resume=")]
     if not runs or runs == ["null"]:
         return None
@@ -45,6 +52,10 @@ def run_to_resume(overrides: Sequence[str]) -> tuple[Path, list[str]] | None:
         raise UserError(f"{flags[0]}: not with resume. A resumed run has its own config. Try: vqclip {again}")
     if not can_name_a_folder(run := runs[0].strip("\"'")):
         raise UserError(f"resume={shown(run)}: not a folder name. Allowed: a run folder. Try: vqclip resume=RUN")
+    if folder is not None and Path(as_folder("folder", folder)).absolute() != Path(run).absolute():
+        raise UserError(f"folder={folder}: not with resume. A run goes on where it is, in {run}. Try: no folder")
+    if config_dir is not None:
+        raise UserError(f"config_dir={config_dir}: not with resume. A resumed run has its own config. Try: none")
     return Path(run), rest
 
 

@@ -22,7 +22,7 @@ from vqclip.io.files import atomic_write
 if TYPE_CHECKING:
     import optuna
 
-__all__ = ["distributions_of", "plot", "score_of", "search"]
+__all__ = ["distributions_of", "plot", "require_score", "score_of", "search"]
 
 
 def search(
@@ -71,6 +71,21 @@ def distributions_of(space: Mapping[str, Override]) -> dict[str, optuna.distribu
     if not space:
         raise UserError("hparams_search: no key has a range. Try: 'loss.beta=interval(0,1)'")
     return {key: _distribution(override) for key, override in space.items()}
+
+
+def require_score(kind: str, configs: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse trials that would have no such score, before any of them runs.
+
+    Raises:
+        UserError: the judge's, of pictures that were asked for by pictures.
+    """
+    from vqclip.runs.evaluate import with_text
+
+    if kind == "judge" and not all(any(with_text(config)) for config in configs):
+        raise UserError(
+            "hparams_search.score=judge: the judge compares with a text, and prompts.include has pictures only. "
+            "Allowed: a text, or the guide's own score. Try: hparams_search.score=score"
+        )
 
 
 def score_of(folder: Path, report: Mapping[str, Any], kind: str) -> float:

@@ -36,7 +36,7 @@ from vqclip.config.shorthand import expand_shorthand
 from vqclip.errors import UserError
 from vqclip.io.plain import plain_dict
 from vqclip.runs.lock import lock_folder
-from vqclip.sweeps.hparams_search import distributions_of, plot, score_of, search
+from vqclip.sweeps.hparams_search import distributions_of, plot, require_score, score_of, search
 from vqclip.sweeps.inert import inert_warnings
 from vqclip.sweeps.jobs import Job, group_name, is_done, job_folders, numbered_folders, read_report
 from vqclip.sweeps.launch import launch
@@ -139,6 +139,7 @@ class SweepRunner:
 
         def run(proposed: list[dict[str, str]]) -> list[float | None]:
             jobs = self._checked([{**fixed, **values} for values in proposed], list(space))
+            require_score(settings["score"], [job.config for job in jobs])
             self._run(folder, jobs)
             found = job_folders(folder, jobs)
             scores = []
