@@ -281,7 +281,8 @@ def test_a_mask_that_is_another_now_is_told_with_words_that_make_the_run_again(s
     Image.new("L", (8, 8), 200).save(mask)
     with pytest.raises(UserError, match=r"names the file a mask\.png, which is not here") as refused:
         rerun(folder)
-    word = shlex.split(str(refused.value).partition("If it is yours: ")[2].removesuffix(" on the command line"))
+    typed = str(refused.value).partition("If it is yours: ")[2]
+    word = shlex.split(typed.removesuffix(" on the command line of rerun or resume"))
     lines, same = rerun(folder, word)
     assert not same and not any("asked for" in line for line in lines)  # the prompts are the record's
     with pytest.raises(UserError, match="would change steps that are done") as refused:

@@ -20,6 +20,7 @@ from ways import stands_break_and_rerun
 
 from vqclip import UserError, run
 from vqclip.cli import main
+from vqclip.cli.interpolate import main as interpolate
 from vqclip.cli.summary import print_result
 from vqclip.runs.checkpoint import read_checkpoint
 from vqclip.runs.folder import RunFolder
@@ -291,6 +292,25 @@ def test_words_stay_where_a_folder_of_their_name_moves(small_pair, tmp_path, mon
     config = RunFolder(tmp_path / "new").config()
     assert config["prompts"]["include"] == ["a fox", entry] and config["tags"] == ["a fox"]
     assert config["paths"]["output_dir"] == str(tmp_path / "new")
+
+
+def test_files_may_lie_elsewhere_now(small_pair, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (32, 32), "red").save("fox.png")
+    shutil.copy(small_pair[0].partition("=")[2], "generator.safetensors")
+    mine = ["init=image", "init.path=fox.png", "checkpoints.generator.path=generator.safetensors", "prompts.extras="]
+    mine[-1] += "[{image: fox.png}]"
+    run("a fox", [*small_pair, *mine, "steps=2"], "run")
+    for name in ("fox.png", "generator.safetensors"):
+        shutil.copy(name, tmp_path / f"moved-{name}")
+    os.remove("generator.safetensors")
+    moved = ["checkpoints.generator.path=moved-generator.safetensors", "steps=4"]
+    Image.new("RGB", (32, 32), "blue").save("other.png")
+    with pytest.raises(UserError, match=r"init\.path=other\.png: not what the run began with, fox\.png"):
+        run(resume="run", overrides=["init.path=other.png", *moved])
+    assert run(resume="run", overrides=["init.path=moved-fox.png", *moved]).status == "finished"
+    os.remove("moved-fox.png")  # which only steps read
+    assert interpolate(["run", "run", "--frames", "2"]) == 0
 
 
 def test_the_logger_may_change_on_the_way(small_pair, tmp_path):

@@ -55,14 +55,14 @@ def stops_of(folder: Path) -> tuple[list[Keyframe], dict]:
     """
     run = RunFolder(folder)
     config, report = run.config(), run.finished_report()
-    config = resolved(with_overrides(config, [], str(run.config_file), report))
+    config = resolved(with_overrides(_read_of(config), [], str(run.config_file), report))
     latents = [run.picture(i).latent(picture["best"]["step"]) for i, picture in enumerate(report["pictures"])]
     # As a run has it; one of this process may have left it on a GPU.
     generator = load_generator(config["checkpoints"]["generator"]).to("cpu").to(memory_format=torch.channels_last)
     height, width = config["size"]
     for i in range(len(latents)):
         run.picture(i).require_shape(generator.latent_shape(height, width))
-    init, _ = start_of(config)
+    init = start_of(config)[0] if "init" in config else None
     start = InitContext(generator, generator.latent_shape(height, width), [""], StepRandom([config["seed"]], 0), None)
     keep = init.keep(start) if hasattr(init, "keep") else None
 
@@ -71,6 +71,15 @@ def stops_of(folder: Path) -> tuple[list[Keyframe], dict]:
     name = config["checkpoints"]["generator"].get("name") or "generator"
     facts = {"size": f"{size[0]}×{size[1]}", "generator": generator.sha256, "name": name}
     return [Keyframe(latent, decode) for latent in latents], facts
+
+
+def _read_of(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a config that latents are decoded by; files that only its steps read may be gone."""
+    init = config["init"]
+    keeps = any(init.get(key) is not None for key in ("mask", "ground"))
+    keeps |= not str(init.get("_target_")).startswith("vqclip.")  # a class of one's own may always keep something
+    wanted = {key: config[key] for key in ("size", "seed", "latent", *(["init"] if keeps else []))}
+    return {**wanted, "checkpoints": {"generator": config["checkpoints"]["generator"]}}
 
 
 def _arguments(argv: Sequence[str]) -> argparse.Namespace:

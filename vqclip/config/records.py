@@ -25,7 +25,7 @@ from vqclip.io.plain import plain_dict
 from vqclip.paths import conf_dir
 from vqclip.prompts import SEVERAL
 
-__all__ = ["as_data", "classes_in", "literal", "own_loggers", "record_errors", "trusting"]
+__all__ = ["as_data", "classes_in", "is_known_input", "literal", "own_loggers", "record_errors", "trusting"]
 
 #: Modules whose public classes a record may name: the parts of a picture, and what watches it from inside the folder.
 _OWN = (
@@ -50,6 +50,9 @@ _LOGGER_WORDS = ("project", "name", "group", "job_type", "notes")
 
 #: Where a record's texts say anything, ``${`` and file names included: they are read as texts.
 _PROMPTS = ("include", "exclude", "extras")
+
+#: Where the user says that a file is his own.
+_TYPED = "on the command line of rerun or resume"
 
 
 def as_data(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -197,21 +200,22 @@ def _input_errors(config: Mapping[str, Any], what: str, known: Any) -> Iterator[
                 yield (
                     f"prompts.{word}",
                     f"prompts.{word}: {what} names the file {entry['file']}, and prompt files of a record are not "
-                    f"read. If it is yours: {as_typed(f'prompts.{word}', entries)} on the command line",
+                    f"read. If it is yours: {as_typed(f'prompts.{word}', entries)} {_TYPED}",
                 )
             elif isinstance(entry, Mapping):
                 named += [(f"prompts.{word}", path) for path in _files_of(entry)]
     for key, path in named:
-        if isinstance(path, str) and not _is_known_input(key, path, init, known.get(path)):
+        if isinstance(path, str) and not is_known_input(key, path, init, known.get(path)):
             typed = as_typed(key, path if key.startswith("init") else prompts[key.removeprefix("prompts.")])
             yield (
                 key,
                 f"{key}: {what} names the file {path}, which is not here as that run read it (its sha256 is in the "
-                f"record), and a record may come from a stranger. If it is yours: {typed} on the command line",
+                f"record), and a record may come from a stranger. If it is yours: {typed} {_TYPED}",
             )
 
 
-def _is_known_input(key: str, path: str, init: Mapping[str, Any], digest: Any) -> bool:
+def is_known_input(key: str, path: str, init: Mapping[str, Any], digest: Any) -> bool:
+    """Whether a config's file, or the run at ``init.run``, is there with this digest."""
     if key != "init.run":
         return _is_known(path, digest)
     try:
@@ -250,8 +254,8 @@ def _card_errors(config: Mapping[str, Any], what: str, known: Any) -> Iterator[t
                 yield (
                     f"{key}.path",
                     f"{key}.path={path}: {what} names this file, which is not here as that run read it (its sha256 is "
-                    f"in the record), and a record may come from a stranger. If it is yours: {key}.path={path} on the "
-                    "command line",
+                    "in the record), and a record may come from a stranger. If it is yours: "
+                    f"{key}.path={path} {_TYPED}",
                 )
         elif card.get("urls") and not _is_ours(name, card):
             yield (

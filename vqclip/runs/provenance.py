@@ -93,7 +93,10 @@ class Provenance:
             UserError: some are others.
         """
         for kind, now in (("weights", self.weights), ("inputs", self.inputs)):
-            if other := [name for name, *_ in differences(past.get(kind, {}), now)]:
+            before = past.get(kind, {})
+            # The file that a key names may lie elsewhere now: see vqclip.runs.resume.
+            moved = kind == "inputs" and set(before.values()) == set(now.values())
+            if not moved and (other := [name for name, *_ in differences(before, now)]):
                 raise UserError(
                     f"{run.resume_command}: {kind} changed since the run began: {', '.join(other)}. Allowed: the files "
                     f"it began with (their sha256 is in run.json). Try: {run.rerun_command}"

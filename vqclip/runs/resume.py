@@ -7,6 +7,7 @@ checkpoint was written, and the steps after it are taken again: the same bytes a
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from omegaconf import DictConfig
 
 from vqclip.config.grammar import as_typed
 from vqclip.config.overrides import with_overrides
+from vqclip.config.records import is_known_input
 from vqclip.config.resolve import differences, picture_config, resolved, time_varying
 from vqclip.errors import UserError, shown
 from vqclip.io.images import read_record
@@ -31,6 +33,11 @@ __all__ = ["LIMITS", "prepare", "resume", "run_to_resume"]
 
 #: What ends a run before its steps are done; another one, or null, takes it further.
 LIMITS = ("trainer.max_time", "trainer.limit_train_batches")
+
+#: What the start reads; the same file, or run, may lie elsewhere now.
+_INPUTS = ("init.path", "init.mask", "init.run")
+#: Where weights come from, which a run that goes on compares by their sha256.
+_WEIGHTS = re.compile(r"checkpoints\..+\.(urls|path)|loss\.terms\.\w+\.path")
 
 
 def run_to_resume(
@@ -83,7 +90,7 @@ def prepare(run: RunFolder, overrides: Sequence[str]) -> DictConfig | None:
     past = run.config()
     cfg = with_overrides(past, overrides, str(run.config_file), run.report())
     now = resolved(cfg)
-    _require_same_picture(run, past, now)
+    _require_same_picture(run, past, now, run.report().get("inputs", {}))
     _require_unedited(run, past)
     status = run.status()
     if status == DIVERGED:
@@ -97,8 +104,17 @@ def prepare(run: RunFolder, overrides: Sequence[str]) -> DictConfig | None:
     return None if status == FINISHED else cfg
 
 
-def _require_same_picture(run: RunFolder, past: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+def _require_same_picture(
+    run: RunFolder, past: Mapping[str, Any], now: Mapping[str, Any], inputs: Mapping[str, str]
+) -> None:
     for key, before, after in differences(picture_config(past), picture_config(now)):
+        if key in _INPUTS and before and isinstance(after, str):
+            if not is_known_input(key, after, now["init"], inputs.get(before)):
+                raise UserError(
+                    f"{key}={after}: not what the run began with, {before}, by its sha256 in run.json. Allowed with "
+                    f"resume: the same at another place. Try: {run.rerun_command} {as_typed(key, after)}"
+                )
+            continue
         if not _may_change(key):
             raise UserError(
                 f"{key}={after}: would change steps that are done; the run began with {before}. Allowed with resume: "
@@ -109,7 +125,7 @@ def _require_same_picture(run: RunFolder, past: Mapping[str, Any], now: Mapping[
 
 def _may_change(key: str) -> bool:
     """Whether a key says how far a run goes; or where weights come from, which are known by their sha256."""
-    return key == "steps" or key.startswith(LIMITS) or key.endswith(".urls")
+    return key == "steps" or key.startswith(LIMITS) or bool(_WEIGHTS.fullmatch(key))
 
 
 def _require_unedited(run: RunFolder, past: Mapping[str, Any]) -> None:
@@ -121,7 +137,7 @@ def _require_unedited(run: RunFolder, past: Mapping[str, Any]) -> None:
     for key, before, after in differences(made, picture_config(past)):
         # What one of the two lacks, another version has put in; what lies in the folder may have been moved with it.
         same = not (_has(made, key) and _has(past, key)) or str(after).startswith(str(run))
-        if not same and not _may_change(key):
+        if not same and not _may_change(key) and key not in _INPUTS:  # files are known by their sha256
             what = f"{key} is {shown(after)}, and the pictures were made with {shown(before)}"
             raise run.damaged(run.config_file, f"{what}: it was changed, or belongs to another run")
 
