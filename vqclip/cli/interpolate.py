@@ -62,7 +62,7 @@ def stops_of(folder: Path) -> tuple[list[Keyframe], dict]:
     height, width = config["size"]
     for i in range(len(latents)):
         run.picture(i).require_shape(generator.latent_shape(height, width))
-    init = start_of(config)[0] if "init" in config else None
+    init: Any = start_of(config)[0] if "init" in config else None
     start = InitContext(generator, generator.latent_shape(height, width), [""], StepRandom([config["seed"]], 0), None)
     keep = init.keep(start) if hasattr(init, "keep") else None
 
