@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -144,7 +145,7 @@ def _pairs(source: Path, folder: Path) -> Iterator[tuple[str, Path, Path]]:
     # A comparison, a logger's table and what else lies in the folder are of later, or of others.
     run = RunFolder(source)
     own = [path for picture in run.pictures() for kind in _KINDS for path in picture.path.rglob(kind)]
-    for path in sorted(path for path in [*own, run.metrics_file, run.interpolation] if run.holds(path)):
+    for path in sorted(path for path in [*own, run.metrics_file, run.interpolation] if _is_there(run, path)):
         name = path.relative_to(source)
         yield str(name), path, _snapshot_of(path, folder / name.parent) if path.name == "best.png" else folder / name
 
@@ -164,6 +165,14 @@ def _lost(source: Path, report: Mapping[str, Any]) -> list[str]:
     """Pictures that a run's record names and its folder lacks."""
     run = RunFolder(source)
     return [name for name in report.get("sha256", {}) if not run.holds(source / name)] if source.is_dir() else []
+
+
+def _is_there(run: RunFolder, path: Path) -> bool:
+    """Whether there is something in the place of a file, other than a link or what is behind one."""
+    with suppress(UserError):
+        run.refuse_link(path)
+        return path.exists()
+    return False
 
 
 def _compare(name: str, one: Path, other: Path) -> _Difference | None:
