@@ -21,6 +21,7 @@ from vqclip.errors import UserError
 from vqclip.io.motion import moved
 from vqclip.io.video import read_frames, write_video
 from vqclip.runs.film import Film
+from vqclip.runs.rerun import rerun
 from vqclip.schedules import schedule
 
 BORDERS = ("reflect", "wrap", "zeros")
@@ -120,6 +121,17 @@ def test_only_the_first_frame_of_a_film_is_looked_for_among_several_starts(small
     still = ["optimizer.lr=1e-9", "search.restarts={count: 2, steps: 1}", "--frames", "3", "--each", "2"]
     assert film(small_pair, tmp_path, "a fox", *still) == 0
     assert all((own == frames(tmp_path)[0]).all() for own in frames(tmp_path))
+
+
+def test_a_films_records_have_no_secret_and_a_frame_is_no_run(small_pair, tmp_path, monkeypatch):
+    monkeypatch.setenv("MY_SECRET", "hunter2-hunter2")
+    link = "checkpoints.generator.urls=['http://127.0.0.1:9/x?token=${oc.env:MY_SECRET}']"
+    assert film(small_pair, tmp_path / "film", "a fox", "an owl", link, "--frames", "2") == 0
+    assert b"${oc.env:MY_SECRET}" in (tmp_path / "film/film.json").read_bytes()
+    for path in [p for p in (tmp_path / "film").rglob("*") if p.is_file()]:
+        assert b"hunter2" not in path.read_bytes(), path
+    with pytest.raises(UserError, match=r"000001\.png: frame 1 of a film, .* vqclip film .* --to"):
+        rerun(tmp_path / "film/frames/000001.png", folder=tmp_path / "again")
 
 
 def test_a_film_that_was_stopped_goes_on_to_the_same_bytes(small_pair, tmp_path, monkeypatch, capsys):

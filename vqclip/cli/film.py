@@ -100,7 +100,7 @@ def main(argv: Sequence[str]) -> int:
     """The tool."""
     args, words = _arguments(argv)
     command = parse_config(words, "film")
-    scenes = _scenes(command)
+    scenes, recorded = _scenes(command)
     from vqclip.io.bar import bar
     from vqclip.io.video import frame_rate
     from vqclip.runs.film import Camera, Film
@@ -110,7 +110,8 @@ def main(argv: Sequence[str]) -> int:
         args.fps = max(1, round(rate / args.stride)) if rate else 24
     folder = args.to or Path(dated_folder("outputs"))
     options = {key: getattr(args, key) for key in ("frames", "each", "video", "stride", "keep", "fps")}
-    film = Film(folder, scenes, camera=Camera(args.zoom, args.pan, args.turn, args.border), **options)
+    camera = Camera(args.zoom, args.pan, args.turn, args.border)
+    film = Film(folder, scenes, camera=camera, recorded=recorded, **options)
     try:
         for _ in bar(film.run(), desc="frames", total=args.frames, initial=len(film.paths())):
             pass
@@ -127,15 +128,22 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def _scenes(command: Command) -> list[dict[str, Any]]:
-    """The checked config of each scene, an entry of ``prompts.include`` each."""
+def _scenes(command: Command) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The checked config of each scene, an entry of ``prompts.include`` each; and as records have it."""
     from vqclip.config.check import check
     from vqclip.config.compose import compose
-    from vqclip.config.resolve import resolved
+    from vqclip.config.resolve import resolved, without_secrets
 
-    config = resolved(compose(command.overrides, command.flags.get("--config-dir")))
-    config |= {"logger": None, "callbacks": None}  # a film has neither; what is set of them is no mistake
+    cfg = compose(command.overrides, command.flags.get("--config-dir"))
+    config = resolved(cfg)
+    neither = {"logger": None, "callbacks": None}  # a film has neither; what is set of them is no mistake
+    recorded = without_secrets(cfg, config) | neither
+    config |= neither
     check(config)
+    return _each_alone(config), _each_alone(recorded)
+
+
+def _each_alone(config: dict[str, Any]) -> list[dict[str, Any]]:
     prompts = config["prompts"]
     if not isinstance(prompts["include"], list) or len(prompts["include"]) < 2:
         return [config]

@@ -67,6 +67,7 @@ class Film:
         stride: every how many of its frames one is taken.
         keep: how much of the last frame's picture stays where there is a video, 0 to 1.
         fps: frames a second.
+        recorded: the scenes without secrets, as the film's records have them; none where they have none.
     """
 
     folder: Path
@@ -78,6 +79,7 @@ class Film:
     stride: int = 1
     keep: float = 0.0
     fps: int = 24
+    recorded: Sequence[Mapping[str, Any]] = ()
 
     def run(self) -> Iterator[int]:
         """Make the frames that are not there yet, one at a time, then the video; the index of each frame made.
@@ -132,7 +134,7 @@ class Film:
             **options,
             "video": video,
             "camera": asdict(self.camera),
-            "scenes": [picture_config(c) for c in self.scenes],
+            "scenes": [picture_config(c) for c in self.recorded or self.scenes],
         }
 
     def _source(self, begin: int) -> Iterator[np.ndarray]:
@@ -183,7 +185,7 @@ class Film:
 
     def _write(self, i: int, module: LatentOptimisation, latent: Tensor) -> None:
         """The frame, then its latent: a film that is killed between the two makes the frame again, the same."""
-        scene = self.scenes[i * len(self.scenes) // self.frames]
+        scene = (self.recorded or self.scenes)[i * len(self.scenes) // self.frames]
         record = {"config": picture_config(scene), "frame": i, "film": self._record() | {"scenes": len(self.scenes)}}
         with torch.no_grad():
             image = module.picture(latent)[0]

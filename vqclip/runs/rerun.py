@@ -121,6 +121,11 @@ def _config_of_picture(path: Path, folder: Path) -> tuple[dict[str, Any], dict[s
     """A PNG's config, with what its record leaves out as we have it; what it was made with; its format."""
     record = read_record(path)
     refuse_newer(record, path)
+    if isinstance(record.get("film"), Mapping):
+        raise UserError(
+            f"{path}: frame {record.get('frame')} of a film, which is made from the frame before it. Allowed: pictures "
+            "of a run. Try: vqclip film … --to ANOTHER_FOLDER, as it was made; its settings are in film.json"
+        )
     if problem := problem_in(record, "record"):
         raise UserError(f"{path}: its vqclip record is damaged: {problem}. The run folder's config.yaml has it too")
     base = resolved(compose(["logger=none"], output_dir=str(folder)))
