@@ -16,6 +16,8 @@ import yaml
 from PIL import Image
 from safetensors.torch import save
 
+from vqclip.runs.checkpoint import RECORDER
+
 Damage = Callable[[Path, Path], None]  #: takes the run folder and a folder outside of it
 
 
@@ -126,7 +128,7 @@ def _bomb() -> bytes:
 
 
 def _recorded(**parts: Any) -> Damage:
-    return _checkpoint(lambda c: c["callbacks"]["Recorder"].update(parts))
+    return _checkpoint(lambda c: c["callbacks"][RECORDER].update(parts))
 
 
 def _latent(change: Callable[[torch.Tensor], torch.Tensor]) -> Damage:
@@ -233,9 +235,7 @@ CHECKPOINT: dict[str, Damage] = {
     "checkpoint of another": lambda run, outside: torch.save({"model": torch.zeros(3)}, run / "last.ckpt"),
     "checkpoint a list": lambda run, outside: torch.save([1, 2], run / "last.ckpt"),
     "checkpoint of another run": _checkpoint(
-        lambda c: c["callbacks"]["Recorder"].update(
-            digests=dict.fromkeys(c["callbacks"]["Recorder"]["digests"], "0" * 64)
-        )
+        lambda c: c["callbacks"][RECORDER].update(digests=dict.fromkeys(c["callbacks"][RECORDER]["digests"], "0" * 64))
     ),
     "checkpoint other size": _checkpoint(lambda c: c["state_dict"].update(latent=torch.zeros(1, 2, 3, 3))),
     "checkpoint latent a text": _checkpoint(lambda c: c["state_dict"].update(latent="fox")),

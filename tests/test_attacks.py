@@ -18,6 +18,7 @@ from PIL.PngImagePlugin import PngInfo
 from vqclip import UserError, load, run
 from vqclip.cli import main
 from vqclip.io.images import png_bytes, read_record
+from vqclip.runs.checkpoint import RECORDER
 from vqclip.runs.rerun import rerun
 from vqclip.runs.resume import resume
 
@@ -328,7 +329,7 @@ def test_a_checkpoint_names_no_file_outside(original, tmp_path):
     (tmp_path / "steps" / "000000.png").write_bytes(b"mine")
     checkpoint = torch.load(folder / "last.ckpt", weights_only=True)
     digest = hashlib.sha256(b"mine").hexdigest()
-    checkpoint["callbacks"]["Recorder"]["digests"]["../steps/000000.png"] = digest
+    checkpoint["callbacks"][RECORDER]["digests"]["../steps/000000.png"] = digest
     torch.save(checkpoint, folder / "last.ckpt")
     with pytest.raises(UserError, match="it has no digests"):
         resume(folder, ["steps=6"])

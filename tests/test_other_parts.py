@@ -285,6 +285,63 @@ def test_a_callbacks_state_that_cannot_be_read_costs_no_resume(small_pair, tmp_p
     assert report(tmp_path / "run")["steps"] == 6 and again.resumed_with == (3 if state == 3 else None)
 
 
+class Recorder(UnreadableState):
+    """By the name of the class that writes our folders."""
+
+
+@pytest.mark.parametrize("written", ["now", "of old"])
+def test_a_callback_may_be_called_as_ours_is(small_pair, tmp_path, written):
+    mine = [] if written == "of old" else [Recorder(3)]
+    folder = run("a fox", small_pair, tmp_path / "run", callbacks=mine).folder
+    if written == "of old":
+        checkpoint = torch.load(folder / "last.ckpt", weights_only=True)
+        checkpoint["callbacks"]["Recorder"] = checkpoint["callbacks"].pop("vqclip.Recorder")
+        torch.save(checkpoint, folder / "last.ckpt")
+    again = [Recorder(None) for _ in mine]
+    result = run(overrides=[f"resume={folder}", "steps=6"], callbacks=again)
+    assert report(folder)["steps"] == 6 and [one.resumed_with for one in again] == [3 for _ in mine]
+    torch.testing.assert_close(result.images, run("a fox", [*small_pair, "steps=6"], tmp_path / "whole").images)
+
+
+class Exhausted(pl.Callback):
+    """Asks an iterator that is exhausted for more, in one hook, as a term or a callback of one's own may."""
+
+    def __init__(self, hook="", at=0, weight=1.0):
+        self.hook, self.at, self.weight = hook, at, weight
+
+    def __call__(self, view):
+        return next(iter(()))
+
+    def on_train_batch_start(self, trainer, *_):
+        self._ask("on_train_batch_start", trainer)
+
+    def on_train_batch_end(self, trainer, *_):
+        self._ask("on_train_batch_end", trainer)
+
+    def on_validation_end(self, trainer, *_):
+        self._ask("on_validation_end", trainer)
+
+    def _ask(self, hook, trainer):
+        if (hook, trainer.global_step) == (self.hook, self.at):
+            next(iter(()))
+
+
+def test_an_iterator_of_a_term_that_is_exhausted_ends_the_run_by_its_line(small_pair, tmp_path, capsys):
+    own = f"+loss.terms.mine={{_target_: {__name__}.Exhausted, weight: 1}}"
+    with pytest.raises(SystemExit):
+        main([*small_pair, own, f"hydra.run.dir={tmp_path}/run", "a fox"])
+    assert re.search(f"{__file__}, line .*, in __call__: RuntimeError: StopIteration", capsys.readouterr().err)
+
+
+@pytest.mark.parametrize("at", [2, 4])
+@pytest.mark.parametrize("hook", ["on_train_batch_start", "on_train_batch_end", "on_validation_end"])
+def test_an_iterator_of_a_callback_that_is_exhausted_ends_the_run(small_pair, tmp_path, hook, at):
+    at -= hook == "on_train_batch_start"
+    with pytest.raises(RuntimeError, match=f"a callback raised StopIteration at step {at} of 4"):
+        run("a fox", small_pair, tmp_path / "run", callbacks=[Exhausted(hook, at)])
+    assert report(tmp_path / "run")["status"] == "failed"
+
+
 class LogsMeans(pl.Callback):
     def on_train_batch_end(self, trainer, pl_module, *_):
         pl_module.log("mine", torch.tensor(float(trainer.global_step)), on_step=True, on_epoch=True)
@@ -389,6 +446,7 @@ def test_an_own_part_that_takes_other_arguments_is_told_by_its_name(small_pair, 
         ("+callbacks.p._target_=NAME.nothing", r"callbacks.p._target_=.*nothing: no class for callbacks.p"),
         ("init={_target_: NAME.Blank, shape: [3]}", r"init: .*Blank gave \[3\]. Allowed: latents of \[1, 8, 8, 8\]"),
         ("init={_target_: NAME.Blank, shape: null}", "init: .*Blank gave NoneType. Allowed: latents"),
+        ("init={_target_: NAME.Blank, shape: [1,8,8,8], dtype: int64}", r"gave \[1, 8, 8, 8\] of torch.int64. Allowed"),
     ],
 )
 def test_what_an_own_part_gives_is_looked_at(small_pair, tmp_path, own, words):
@@ -397,11 +455,16 @@ def test_what_an_own_part_gives_is_looked_at(small_pair, tmp_path, own, words):
 
 
 class Blank:
-    def __init__(self, shape):
-        self.shape = shape
+    def __init__(self, shape, dtype="float32"):
+        self.shape, self.dtype = shape, getattr(torch, dtype)
 
     def __call__(self, start):
-        return self.shape and torch.zeros(self.shape)
+        return self.shape and torch.zeros(self.shape, dtype=self.dtype)
+
+
+def test_a_start_of_numpys_numbers_is_taken(small_pair, tmp_path):
+    own = f"init={{_target_: {__name__}.Blank, shape: [1,8,8,8], dtype: float64}}"
+    assert run("a fox", [*small_pair, own], tmp_path / "run").latents.dtype == torch.float32
 
 
 def test_the_next_command_of_a_run_with_own_parts_works(small_pair, tmp_path, monkeypatch, capsys):

@@ -1,5 +1,6 @@
 """Generators and perceptors of one's own: classes that a card names, from a folder outside the package."""
 
+import importlib
 import json
 import sys
 
@@ -26,6 +27,13 @@ class Blocks:
         return 3, height // self.factor, width // self.factor
     def decode(self, z):
         return torch.sigmoid(self.gain * z).repeat_interleave(self.factor, -1).repeat_interleave(self.factor, -2)
+
+class Deep(Blocks, nn.Module):
+    """Has a weight of five dimensions, which modulates as StyleGAN2's, and one of four."""
+    def __init__(self, side):
+        nn.Module.__init__(self)
+        Blocks.__init__(self, side)
+        self.modulated, self.plain = nn.Parameter(torch.ones(1, 3, 3, 2, 2)), nn.Conv2d(3, 3, 2)
 
 class Linear(nn.Module):
     """A decoder of one layer, whose width its file tells."""
@@ -89,6 +97,25 @@ def test_a_run_of_two_classes_of_ones_own_moves_towards_its_text(tmp_path):
     report = json.loads((tmp_path / "run" / "run.json").read_text())
     assert result.folder == tmp_path / "run" and report["pictures"][0]["final"]["include"] > 0.9
     assert set(report["weights"]) == {"generator", "mine"} and all(len(v) == 64 for v in report["weights"].values())
+
+
+def test_weights_of_any_dimensions_are_taken_and_those_of_four_are_channels_last(tmp_path, monkeypatch):
+    monkeypatch.setenv("VQCLIP_TRUST", "outsider")
+    card = {"_target_": "outsider.Deep", "side": 4}
+    assert run("rrrr", [*RUN, "checkpoints.generator._target_=outsider.Deep"], tmp_path / "run").status == "finished"
+    plain = load_generator(card).plain.weight
+    assert plain.is_contiguous(memory_format=torch.channels_last) and not plain.is_contiguous()
+    assert interpolate([str(tmp_path / "run"), str(tmp_path / "run"), "--frames", "4"]) == 0
+
+
+def test_a_class_that_was_defined_anew_is_loaded_anew(outside):
+    card = {"_target_": "outsider.Blocks", "side": 4}
+    first = load_generator(card)
+    assert load_generator(card) is first
+    (outside / "outsider.py").write_text(MINE.replace("torch.sigmoid(self.gain * z)", "(0 * z)"))
+    importlib.reload(sys.modules["outsider"])
+    second = load_generator(card)
+    assert second.decode(torch.ones(1, 3, 2, 2)).sum() == 0 < first.decode(torch.ones(1, 3, 2, 2)).sum()
 
 
 def test_resume_and_rerun_work_once_the_package_is_trusted(tmp_path, monkeypatch):

@@ -14,7 +14,7 @@ from torch import Tensor
 from vqclip.augmentations import Augmentations
 from vqclip.guidance import Guidance, Guide
 from vqclip.loss import Objective
-from vqclip.memory import Chunks, bytes_kept, device_memory, is_out_of_memory, keep_freed_memory
+from vqclip.memory import Chunks, bytes_kept, device_memory, is_out_of_memory, keep_freed_memory, moved
 from vqclip.models.vqgan import VQGAN
 from vqclip.noise import Noise
 from vqclip.optimizer import clip_gradients, step_with
@@ -43,11 +43,10 @@ class Networks:
     devices: Sequence[str] = ()  #: where the perceptors go, in turn; by default to the pictures
 
     def to_device(self, device: torch.device | str) -> None:
-        """Move them, weights channels-last: convolutions are faster so, on CPUs and GPUs (experiments/benchmarks)."""
-        # torch's overloads leave the memory order out.
-        self.generator.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        """Move them, see :func:`vqclip.memory.moved`."""
+        moved(self.generator, device)
         for (name, guide), there in zip(self.guides.items(), cycle(self.devices or [device]), strict=False):
-            perceptor = guide.perceptor.to(there, memory_format=torch.channels_last)
+            perceptor = moved(guide.perceptor, there)
             self.guides[name] = replace(guide, perceptor=perceptor, targets=guide.targets.to(device), device=there)
 
 
@@ -239,7 +238,11 @@ class LatentOptimisation(pl.LightningModule):
 
     def training_step(self, batch: Tensor, batch_idx: int) -> None:
         # The one of configure_optimizers, in Lightning's wrapper, which counts its steps and else acts as torch's.
-        self.optimise(self.global_step, cast("torch.optim.Optimizer", self.optimizers()))
+        try:
+            self.optimise(self.global_step, cast("torch.optim.Optimizer", self.optimizers()))
+        except StopIteration as error:  # of a part of one's own; Lightning would take it for the end of the epoch
+            what = RuntimeError("StopIteration, as next() raises it on an iterator that is exhausted")
+            raise what.with_traceback(error.__traceback__) from None
         # For callbacks that watch the trainer; the loggers have it from the recorder, in one row with the pictures.
         # Lightning's ``log_dict`` does the same in 3 ms, a twentieth of a small pair's step.
         numbers = {name: torch.as_tensor(v).mean() for name, v in self.metrics.items()}

@@ -18,6 +18,7 @@ from vqclip.checkpoints.architecture import fill, quiet_construction
 from vqclip.checkpoints.cards import Card, local_path, make_card
 from vqclip.checkpoints.classes import build_class, takes_path
 from vqclip.checkpoints.tensors import Weights
+from vqclip.classes import named
 from vqclip.io.files import sha256 as sha256_of
 from vqclip.io.files import version_of
 from vqclip.paths import cache_dir
@@ -72,13 +73,13 @@ def load_prior(path: str) -> Prior:
     return _once(f"prior {local}", local, lambda: _prior(local))
 
 
-#: What is loaded in this process: the version of the file it was read from, and the object.
-_LOADED: dict[str, tuple[tuple[int, ...], Any]] = {}
+#: What is loaded in this process: the version of the file it was read from, the class it is of, and the object.
+_LOADED: dict[str, tuple[Any, Any]] = {}
 
 
-def _once(key: str, path: Path | None, load: Callable[[], Any]) -> Any:
-    """What ``load`` gives, kept until the file changes: in one's own Python the next weights may be saved to it."""
-    version = version_of(path) if path and path.exists() else ()
+def _once(key: str, path: Path | None, load: Callable[[], Any], of: Any = None) -> Any:
+    """What ``load`` gives, kept until the file or the class ``of`` it changes: a notebook may make them anew."""
+    version = version_of(path) if path and path.exists() else (), of
     if key in _LOADED and _LOADED[key][0] != version:
         del _LOADED[key]  # before the next one takes memory too
     if key not in _LOADED:
@@ -99,7 +100,7 @@ def _load(card: Card) -> Any:
     """A VQGAN or a CLIPPerceptor, as the card's kind is, or what its class makes in the place of one."""
     # The weight is the objective's business: cards that differ in it share a model.
     key = json.dumps({**card.__dict__, "weight": 1, "home": str(cache_dir())}, sort_keys=True)
-    return _once(key, card.local, lambda: _read(card))
+    return _once(key, card.local, lambda: _read(card), named(card.target) if card.target else None)
 
 
 def _read(card: Card) -> Any:

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from vqclip.checkpoints.load import load_generator
@@ -25,6 +24,7 @@ from vqclip.io.bar import bar
 from vqclip.io.interpolation import MODES, Keyframe, frames_between
 from vqclip.io.masks import MaskComposite
 from vqclip.io.video import write_video
+from vqclip.memory import moved
 from vqclip.models.vqgan import VQGAN
 from vqclip.protocols import InitContext
 from vqclip.rng import StepRandom
@@ -58,7 +58,7 @@ def stops_of(folder: Path) -> tuple[list[Keyframe], dict]:
     config = resolved(with_overrides(_read_of(config), [], str(run.config_file), report))
     latents = [run.picture(i).latent(picture["best"]["step"]) for i, picture in enumerate(report["pictures"])]
     # As a run has it; one of this process may have left it on a GPU.
-    generator = load_generator(config["checkpoints"]["generator"]).to("cpu").to(memory_format=torch.channels_last)
+    generator = moved(load_generator(config["checkpoints"]["generator"]), "cpu")
     height, width = config["size"]
     for i in range(len(latents)):
         run.picture(i).require_shape(generator.latent_shape(height, width))

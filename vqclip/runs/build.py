@@ -24,7 +24,7 @@ from vqclip.config.signatures import role_errors
 from vqclip.errors import UserError
 from vqclip.guidance import Guide
 from vqclip.init import best_of
-from vqclip.memory import existing
+from vqclip.memory import existing, moved
 from vqclip.models.vqgan import VQGAN
 from vqclip.module import LatentOptimisation, Networks
 from vqclip.prompts import parse_prompts, texts_of
@@ -39,10 +39,6 @@ __all__ = ["build", "instantiate_part", "start_of"]
 
 _log = logging.getLogger(__name__)
 
-#: The jobs of a process share the networks.  Texts and starts are computed on the CPU and channels-last, however the
-#: last job left them: the first picture of a process is the same bytes as it would be as its tenth.
-_CANONICAL = {"device": "cpu", "memory_format": torch.channels_last}
-
 
 @torch.no_grad()
 def build(plan: RunPlan) -> LatentOptimisation:
@@ -52,7 +48,8 @@ def build(plan: RunPlan) -> LatentOptimisation:
         UserError: weights are missing, or do not fit.
     """
     config = plan.config
-    generator = load_generator(config["checkpoints"]["generator"]).to(**_CANONICAL)
+    # However the last job of the process left them: its first picture is the same bytes as it would be as its tenth.
+    generator = moved(load_generator(config["checkpoints"]["generator"]), "cpu")
     require_of(generator, config)
     parts = _parts(config)
     generator.checkpointed = config["memory"]["checkpoint_decoder"]
@@ -68,7 +65,7 @@ def build(plan: RunPlan) -> LatentOptimisation:
     total = sum(card.get("weight", 1) for card in cards.values())
     guides = {}
     for name, card in cards.items():
-        perceptor = load_perceptor(name, card).to(**_CANONICAL)
+        perceptor = moved(load_perceptor(name, card), "cpu")
         _say_what_is_not_read(name, perceptor, said)
         targets = targets_of(perceptor, include, extras, exclude, prompts)
         guides[name] = Guide(perceptor, card.get("weight", 1) / total, targets)
@@ -165,12 +162,14 @@ def _start(config: Mapping[str, Any], context: InitContext) -> dict[str, Any]:
     def latents(start: InitContext) -> Tensor:
         """Of the start, which one's own may have got wrong."""
         z, wanted = init(start), (len(start.texts), *start.shape)
-        if not isinstance(z, Tensor) or z.shape != wanted:
+        if not isinstance(z, Tensor) or z.shape != wanted or not z.is_floating_point():
             what = list(z.shape) if isinstance(z, Tensor) else type(z).__name__
+            if isinstance(z, Tensor) and not z.is_floating_point():
+                what = f"{what} of {z.dtype}"
             raise UserError(
                 f"init: {config['init']['_target_']} gave {what}. Allowed: latents of {list(wanted)}, [B,C,h,w]"
             )
-        return z
+        return z.to(torch.float32)  # numpy's are float64
 
     return {
         "z0": best_of(latents, context, tries) if tries > 1 else latents(context),

@@ -15,7 +15,11 @@ from vqclip.runs.folder import RunFolder
 from vqclip.runs.schema import problem_in
 from vqclip.runs.status import FINISHED, STOPPED_EARLY
 
-__all__ = ["no_checkpoint", "read_checkpoint"]
+__all__ = ["RECORDER", "no_checkpoint", "read_checkpoint", "recorder_state"]
+
+#: Under which name a checkpoint has what the recorder knows; of old it was the name of its class alone, which a
+#: callback of one's own may have too.
+RECORDER = "vqclip.Recorder"
 
 _PARTS = {
     "global_step": int,
@@ -52,6 +56,12 @@ def read_checkpoint(run: RunFolder) -> dict[str, Any] | None:
     return found
 
 
+def recorder_state(checkpoint: Mapping[str, Any]) -> Any:
+    """What the recorder knew at the checkpoint."""
+    states = checkpoint["callbacks"]
+    return states[RECORDER] if RECORDER in states else states.get("Recorder")
+
+
 def _refuse_packed(content: bytes) -> None:
     """Refuse an archive that holds more than its bytes: torch stores its records as they are."""
     if not zipfile.is_zipfile(io.BytesIO(content)):
@@ -79,7 +89,7 @@ def _lacks(found: Any) -> str | None:
         return "optimizer_states"
     if not all(isinstance(count, int) and count >= 0 for _, count in leaves(found["loops"]) if count):
         return "loops"
-    recorder = found["callbacks"].get("Recorder")
+    recorder = recorder_state(found)
     return _missing(recorder, _SNAPSHOTS) or _no_snapshots(recorder, len(latent))
 
 

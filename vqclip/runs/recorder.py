@@ -8,6 +8,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.profilers import PassThroughProfiler
 
 from vqclip.module import LatentOptimisation, optimisation
+from vqclip.runs.checkpoint import RECORDER, recorder_state
 from vqclip.runs.checkpointer import Checkpointer
 from vqclip.runs.endings import divergence, early_reason
 from vqclip.runs.folder import RunFolder
@@ -42,6 +43,10 @@ class Recorder(pl.Callback):
         self.stopped_early: str | None = None  #: why the run ended before its last step
         self.pruned: Exception | None = None  #: Optuna's, which is for whoever runs the study
 
+    @property
+    def state_key(self) -> str:
+        return RECORDER
+
     @classmethod
     def of(cls, trainer: pl.Trainer) -> Recorder:
         """The recorder of a run."""
@@ -72,6 +77,16 @@ class Recorder(pl.Callback):
             self._record(trainer, module, step, numbers, snapshot)
         self.checkpointer.due = snapshot
 
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """The only epoch holds all the steps; Lightning takes a StopIteration for its end, and begins another."""
+        loop = trainer.fit_loop.epoch_loop
+        steps = loop.batch_progress.current
+        if not loop.done or trainer.validating or steps.completed < steps.ready:
+            raise RuntimeError(
+                f"a callback raised StopIteration at step {trainer.global_step} of {optimisation(pl_module).steps}, "
+                "as next() does on an iterator that is exhausted"
+            )
+
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         module = optimisation(pl_module)
         self.signals.stepping = False
@@ -91,7 +106,7 @@ class Recorder(pl.Callback):
 
     def on_load_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict) -> None:
         """Know what was known at the checkpoint's step."""
-        self.snapshots.load_state_dict(checkpoint["callbacks"][self.state_key], checkpoint["global_step"])
+        self.snapshots.load_state_dict(recorder_state(checkpoint), checkpoint["global_step"])
 
     def _record(
         self, trainer: pl.Trainer, module: LatentOptimisation, step: int, numbers: dict[str, float], snapshot: bool
