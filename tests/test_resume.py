@@ -9,6 +9,7 @@ import shutil
 import signal
 import sys
 import time
+from importlib.resources import files
 
 import pytest
 import pytorch_lightning as pl
@@ -311,6 +312,14 @@ def test_files_may_lie_elsewhere_now(small_pair, tmp_path, monkeypatch):
     assert run(resume="run", overrides=["init.path=moved-fox.png", *moved]).status == "finished"
     os.remove("moved-fox.png")  # which only steps read
     assert interpolate(["run", "run", "--frames", "2"]) == 0
+
+
+def test_a_prior_that_this_start_does_not_ask_is_no_hindrance(small_pair, tmp_path):
+    shutil.copy(files("vqclip") / "embedded/prior.safetensors", tmp_path / "prior.safetensors")
+    mine = f"checkpoints.prior={{path: {tmp_path}/prior.safetensors}}"
+    keys = [mine if word == "checkpoints.prior=null" else word for word in small_pair]
+    made = run("a fox", [*keys, "init=sine"], tmp_path / "run").folder
+    assert run(resume=made, overrides=["steps=6"]).status == "finished"
 
 
 def test_the_logger_may_change_on_the_way(small_pair, tmp_path):

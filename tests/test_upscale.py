@@ -51,6 +51,21 @@ def test_a_run_and_its_resume_leave_a_larger_picture(esrgan, small_pair, tmp_pat
     assert (made.folder / "picture-00" / "upscaled.png").read_bytes()[:8] == before[:8]
 
 
+def test_weights_that_are_others_now_are_not_read_for_a_record(esrgan, small_pair, tmp_path):
+    mine = tmp_path / "mine.pth"
+    mine.write_bytes(esrgan.read_bytes())
+    keys = [*small_pair, "callbacks=[default,upscale]", f"callbacks.upscale.path={mine}", "logger=none"]
+    made = run("a fox", overrides=keys, folder=tmp_path / "run").folder
+    lines, same = rerun(made, folder=tmp_path / "again")
+    assert same, lines
+    assert rerun(made / "picture-00/final.png", folder=tmp_path / "of_a_picture")[1]
+    mine.write_bytes(b"no weights")
+    for again in (lambda: rerun(made, folder=tmp_path / "no"), lambda: resume(made, ["steps=8"])):
+        with pytest.raises(UserError, match=r"callbacks\.upscale\.path=.*mine\.pth: .*names this file, which is not"):
+            again()
+    assert resume(made, ["steps=8", "callbacks=none"]).status == "finished"
+
+
 @pytest.mark.parametrize(
     "content,message",
     [

@@ -245,6 +245,10 @@ def _card_errors(config: Mapping[str, Any], what: str, known: Any) -> Iterator[t
     cards += [(f"checkpoints.perceptors.{n}", n, card) for n, card in _mapping(checkpoints.get("perceptors")).items()]
     terms = _mapping(_mapping(config.get("loss")).get("terms"))
     cards += [(f"loss.terms.{n}", f"loss.terms.{n}", term) for n, term in terms.items()]
+    callbacks = {n: c for n, c in _mapping(config.get("callbacks")).items() if isinstance(c, Mapping)}
+    # One of a package that the user trusts may have a path that it writes to.
+    read = {n: callback for n, callback in callbacks.items() if not _is_trusted(callback.get("_target_"))}
+    cards += [(f"callbacks.{n}", f"callbacks.{n}", callback) for n, callback in read.items()]
     for key, name, card in cards:
         if not isinstance(card, Mapping):
             continue

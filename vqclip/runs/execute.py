@@ -27,7 +27,7 @@ from vqclip.runs.evaluate import judge_guided, judge_pictures
 from vqclip.runs.folder import RunFolder
 from vqclip.runs.overwrite import clean_up, refuse_overwrite
 from vqclip.runs.plan import RunPlan
-from vqclip.runs.provenance import Provenance
+from vqclip.runs.provenance import Provenance, callback_weights
 from vqclip.runs.recorder import Recorder
 from vqclip.runs.report import Report, keep_report
 from vqclip.runs.result import Result
@@ -105,7 +105,7 @@ def _execute(plan: RunPlan, run: RunFolder, past: Past | None, signals: Signals)
         recorder = Recorder(run, _records(plan, provenance), plan.config["snapshot_every"], log_every, signals)
         callbacks_of(trainer).insert(0, recorder)  # it writes before others look; only now is its device known
         callbacks_of(trainer).append(recorder.checkpointer)
-        _begin(report, provenance, trainer, loggers)
+        _begin(report, plan.config, provenance, trainer, loggers)
         with _kept_outcome(report, recorder, trainer), hastened(module.networks, plan.config["trainer"]):
             _optimise(run, trainer, module, past)
         report.add(pictures=_judged(plan, run, report.content))
@@ -159,14 +159,22 @@ def _callbacks(plan: RunPlan) -> list[pl.Callback]:
     ]
 
 
-def _begin(report: Report, provenance: Provenance, trainer: pl.Trainer, loggers: Mapping[str, Logger]) -> None:
+def _begin(
+    report: Report,
+    config: Mapping[str, Any],
+    provenance: Provenance,
+    trainer: pl.Trainer,
+    loggers: Mapping[str, Logger],
+) -> None:
     """All that is known now, on disk and to the loggers before the first step."""
     ids = {name: one.version for name, one in loggers.items() if isinstance(one, WandbLogger | MLFlowLogger)}
     known = report.content  # of a run that goes on, those of before
     report.add(**{name: ids.pop(name, known.get(name)) for name in ("wandb", "mlflow")})
     if others := {**known.get("loggers", {}), **ids}:
         report.add(loggers=others)
-    report.add(**provenance.record(), device=str(trainer.strategy.root_device))
+    made_with = provenance.record()
+    made_with["weights"] |= callback_weights(config)
+    report.add(**made_with, device=str(trainer.strategy.root_device))
     report.write()
     for view in _views(loggers):
         view.begin(report.content)

@@ -24,7 +24,7 @@ from vqclip.module import LatentOptimisation
 from vqclip.prompts import parse_prompts
 from vqclip.runs.folder import RunFolder
 
-__all__ = ["Provenance", "inputs", "machine", "own_weights", "versions"]
+__all__ = ["Provenance", "callback_weights", "inputs", "machine", "own_weights", "versions"]
 
 _log = logging.getLogger(__name__)
 
@@ -93,7 +93,7 @@ class Provenance:
             UserError: some are others.
         """
         for kind, now in (("weights", self.weights), ("inputs", self.inputs)):
-            before = past.get(kind, {})
+            before = {name: known for name, known in past.get(kind, {}).items() if not name.startswith("callbacks.")}
             # The file that a key names may lie elsewhere now: see vqclip.runs.resume.
             moved = kind == "inputs" and set(before.values()) == set(now.values())
             if not moved and (other := [name for name, *_ in differences(before, now)]):
@@ -111,6 +111,8 @@ def _weights(module: LatentOptimisation, config: Mapping[str, Any]) -> dict[str,
     found |= {name: guide.perceptor.sha256 for name, guide in module.guides.items()}
     if config["init"]["_target_"] == "vqclip.init.Prior" and config["checkpoints"].get("prior"):
         found["prior"] = load_prior(config["checkpoints"]["prior"]["path"]).sha256
+    elif card := config["checkpoints"].get("prior"):
+        found |= _digests({"prior": card["path"]})  # one's own, not asked here: records need its sha256
     return found | {name: sha256(local_path(path)) for name, path in _of_terms(config).items()}
 
 
@@ -123,9 +125,20 @@ def own_weights(config: Mapping[str, Any]) -> dict[str, str]:
     """sha256 of the weight files of the user's own that a config names, known before any model is loaded."""
     checkpoints = config["checkpoints"]
     cards = {"generator": checkpoints["generator"], "prior": checkpoints.get("prior"), **checkpoints["perceptors"]}
-    paths = {name: str((card or {}).get("path") or "") for name, card in cards.items()} | _of_terms(config)
+    return _digests({name: str((card or {}).get("path") or "") for name, card in cards.items()} | _of_terms(config))
+
+
+def callback_weights(config: Mapping[str, Any]) -> dict[str, str]:
+    """The same of callbacks of ours, which do not decide the picture: in run.json, and in no picture's record."""
+    callbacks = {name: callback for name, callback in (config.get("callbacks") or {}).items() if callback}
+    ours = {name: callback for name, callback in callbacks.items() if callback["_target_"].startswith("vqclip.")}
+    return _digests({f"callbacks.{name}": str(callback.get("path") or "") for name, callback in ours.items()})
+
+
+def _digests(paths: Mapping[str, str]) -> dict[str, str]:
+    """sha256 of those of the files that are there and not of the package; what asks for one says that it is missing."""
     own = {name: Path(path).expanduser() for name, path in paths.items() if path and not path.startswith("pkg://")}
-    return {name: sha256(path) for name, path in own.items() if path.is_file()}  # its term says that one is missing
+    return {name: sha256(path) for name, path in own.items() if path.is_file()}
 
 
 def inputs(config: Mapping[str, Any]) -> dict[str, str]:

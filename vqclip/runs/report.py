@@ -20,7 +20,7 @@ from vqclip.io.files import atomic_write
 from vqclip.runs.checkpoint import no_checkpoint
 from vqclip.runs.folder import RunFolder
 from vqclip.runs.plan import RunPlan
-from vqclip.runs.provenance import inputs, machine, own_weights, versions
+from vqclip.runs.provenance import callback_weights, inputs, machine, own_weights, versions
 from vqclip.runs.status import FAILED, INTERRUPTED, RUNNING, RunError
 
 __all__ = ["Report", "keep_report"]
@@ -81,7 +81,8 @@ def keep_report(run: RunFolder, plan: RunPlan, past: Mapping[str, Any], resumed_
     try:
         if resumed_at is None:
             # Before the config that names the files: a resumed record reads only files whose hashes it has.
-            report.add(weights=own_weights(plan.config), inputs=inputs(plan.config))
+            weights = own_weights(plan.config) | callback_weights(plan.config)
+            report.add(weights=weights, inputs=inputs(plan.config))
             report.write()
         run.write_config(plan.recorded)
         with _failures(report, plan, before):
