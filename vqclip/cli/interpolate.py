@@ -93,15 +93,21 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--ease", action="store_true", help="slow down at every picture")
     parser.add_argument("--loop", action="store_true", help="go back to the first picture")
     parser.add_argument("--gif", action="store_true", help="also write a .gif beside the .mp4")
-    parser.add_argument("--out", type=Path, help="the video (interpolate.mp4 in the first run's folder)")
+    parser.add_argument("--out", type=Path, help="the video (in the first run's folder, beside the run's own)")
     parser.add_argument("--show", action="store_true", help="open it when it is done")
     return parser.parse_args(argv)
+
+
+def _beside(folder: Path) -> Path:
+    """Where the video goes: not over the one that a run of several pictures makes itself."""
+    run = RunFolder(folder)
+    return folder / "interpolate.mp4" if len(run.pictures()) > 1 else run.interpolation
 
 
 def main(argv: Sequence[str]) -> int:
     """The tool."""
     args = _arguments(argv)
-    path = args.out or args.runs[0] / "interpolate.mp4"  # interpolation.mp4 is the run's own
+    path = args.out or _beside(args.runs[0])
     if path.suffix != ".mp4":
         raise UserError(f"--out={path}: not a video name. Allowed: a name that ends in .mp4; --gif adds a GIF")
     stops, first = stops_of(args.runs[0])
