@@ -5,11 +5,13 @@ import multiprocessing
 import os
 import random
 import re
+import shlex
 import shutil
 import signal
 import sys
 import time
 from importlib.resources import files
+from pathlib import Path
 
 import pytest
 import pytorch_lightning as pl
@@ -21,11 +23,13 @@ from ways import stands_break_and_rerun
 
 from vqclip import UserError, run
 from vqclip.cli import main
+from vqclip.cli.arguments import parse_arguments
 from vqclip.cli.interpolate import main as interpolate
 from vqclip.cli.summary import print_result
 from vqclip.runs.checkpoint import read_checkpoint
 from vqclip.runs.folder import RunFolder
 from vqclip.runs.lock import lock_folder
+from vqclip.runs.resume import run_to_resume
 
 #: The imports are paid once; every process forked from there starts at once, and has not used autograd before.
 FORKS = multiprocessing.get_context("forkserver")
@@ -320,6 +324,17 @@ def test_a_prior_that_this_start_does_not_ask_is_no_hindrance(small_pair, tmp_pa
     keys = [mine if word == "checkpoints.prior=null" else word for word in small_pair]
     made = run("a fox", [*keys, "init=sine"], tmp_path / "run").folder
     assert run(resume=made, overrides=["steps=6"]).status == "finished"
+
+
+@pytest.mark.parametrize("name", ["é a=1, b", "é [1]", "a (é)", "猫, 'old'"])
+def test_the_printed_command_names_the_folder_whatever_it_is_called(name):
+    word = shlex.split(RunFolder(Path(name)).resume_command)[1]
+    assert run_to_resume(parse_arguments([word, "steps=6"]).words) == (Path(name), ["steps=6"])
+
+
+def test_the_home_folder_is_known_to_resume(monkeypatch):
+    monkeypatch.setenv("HOME", "/at/é home")
+    assert run_to_resume(parse_arguments(["resume=~/run"]).words) == (Path("/at/é home/run"), [])
 
 
 def test_the_logger_may_change_on_the_way(small_pair, tmp_path):

@@ -62,7 +62,7 @@ def _as_taken(override: str, swept: Sequence[str], added: Collection[str]) -> li
     if override[:1] == "~" and override[1:] in _NULL_IS_NONE and f"+{override[1:]}" not in added:
         return [_without(override[1:])]
     match = ASSIGNED.fullmatch(override)
-    if not match:
+    if not match or override.startswith("resume="):  # whose folder is no value of Hydra's, and taken as it stands
         return [override]
     mark, key, value = match[1], match[2], match[3]
     if not re.search("[\"']", _WORDS.sub("", value)):  # a quote by itself, as in a folder's name, would meet ours

@@ -7,6 +7,7 @@ checkpoint was written, and the steps after it are taken again: the same bytes a
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 from collections.abc import Mapping, Sequence
@@ -57,7 +58,7 @@ def run_to_resume(
     if flags := [word for word in rest if word.startswith("-")]:
         again = shlex.quote(f"resume={runs[0]}")
         raise UserError(f"{flags[0]}: not with resume. A resumed run has its own config. Try: vqclip {again}")
-    if not can_name_a_folder(run := runs[0].strip("\"'")):
+    if not can_name_a_folder(run := os.path.expanduser(re.sub(r"""(?s)^(["'])(.*)\1$""", r"\2", runs[0]))):
         raise UserError(f"resume={shown(run)}: not a folder name. Allowed: a run folder. Try: vqclip resume=RUN")
     if folder is not None and Path(as_folder("folder", folder)).absolute() != Path(run).absolute():
         raise UserError(f"folder={folder}: not with resume. A run goes on where it is, in {run}. Try: no folder")
