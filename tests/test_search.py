@@ -160,6 +160,7 @@ def test_what_a_generator_lacks_is_told():
 WRONG = {
     "search.stages=[{size: [64,64], share: 1}]": "the shares together below 1",
     "search.stages=[{size: [640,64], share: .5}]": "larger than the picture",
+    "search.stages=[{size: [4,8], share: .5}]": "smaller than one code of the generator. Allowed: sides of at least 8",
     "search.stages=[{size: [64,64]}]": "{size: [height, width], share: NUMBER}",
     "search.restarts={count: 4, steps: 5}": "{count: 4, steps: 5}: 4 starts of 5 steps leave none of steps=20.",
     "search.restarts={count: 4}": "search.restarts.steps: missing",

@@ -170,6 +170,8 @@ def _crops(augmentations: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _search(config: Mapping[str, Any]) -> Iterator[str]:
+    from vqclip.checkpoints.check import factor_of
+
     search = config.get("search") or {}
     restarts, steps, stages = search.get("restarts"), config["steps"], search.get("stages") or []
     if restarts and restarts["count"] * restarts["steps"] >= steps:
@@ -177,7 +179,13 @@ def _search(config: Mapping[str, Any]) -> Iterator[str]:
             f"search.restarts={shown(restarts)}: {restarts['count']} starts of {restarts['steps']} steps leave none of "
             f"steps={steps}. Try: steps={2 * restarts['count'] * restarts['steps']}, or fewer of either"
         )
+    factor = factor_of(config["checkpoints"]["generator"])
     for stage in stages:
+        if factor and min(stage["size"]) < factor:
+            yield (
+                f"search.stages: a stage of {stage['size']} is smaller than one code of the generator. Allowed: sides "
+                f"of at least {factor} pixels"
+            )
         if any(side > most for side, most in zip(stage["size"], config["size"], strict=True)):
             yield (
                 f"search.stages: a stage of {stage['size']} is larger than the picture, size={config['size']}. "
