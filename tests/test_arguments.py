@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from omegaconf import OmegaConf
 
 import vqclip
 from vqclip import UserError
+from vqclip.config.compose import compose
 from vqclip.runs.arguments import as_callbacks, as_folder, as_overrides
 
 DEEP: list = []
@@ -96,6 +98,22 @@ def test_numbers_of_numpy_and_torch_are_numbers():
         *("steps=3", "lr=0.5", "size=[64,96]", "seed=3", "ema=true"),
     ]
     assert as_overrides(None, {"seed": [np.int64(0), np.int64(1)]}, {}, swept=True) == ["seed=0,1"]
+
+
+PATH = Path('my pics, (1)/it\'s "a".png')
+
+
+@pytest.mark.parametrize("swept", [False, True])
+def test_a_path_means_itself(swept):
+    (word,) = as_overrides(None, {"init.path": PATH}, {}, swept=swept)
+    assert compose(["init=image", word]).init.path == str(PATH)
+    assert as_overrides(None, {}, {"resume": PATH}) == [f"resume={PATH}"]
+
+
+def test_lists_of_omegaconf_are_lists():
+    values = OmegaConf.create({"size": [32, 64], "init": {"size": [1, 2]}})
+    assert as_overrides(None, {}, dict(values)) == ["size=[32,64]", "init={size:[1,2]}"]
+    assert as_overrides(None, {}, {"seed": values.size}, swept=True) == ["seed=32,64"]
 
 
 def test_any_iterable_of_texts_is_prompts(tmp_path):

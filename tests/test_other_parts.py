@@ -78,6 +78,12 @@ def test_a_resumed_run_that_is_stopped_before_a_step_is_not_finished(small_pair,
     assert found["status"] == "stopped early" and "limit_train_batches" in found["reason"] and found["steps"] == 2
 
 
+def test_lightnings_bar_ends_a_resumed_run_that_has_no_step_left(small_pair, tmp_path):
+    run("a fox", [*small_pair, "+trainer.limit_train_batches=2"], tmp_path / "run")
+    again = run(overrides=[f"resume={tmp_path}/run"], callbacks=[pl.callbacks.TQDMProgressBar()])
+    assert again.status == "stopped early" and again.report["steps"] == 2
+
+
 @pytest.mark.parametrize("limit", ["limit_train_batches=2", "max_time=00:00:00:00"])
 def test_the_next_command_of_a_run_at_its_limit_takes_the_steps_that_are_left(small_pair, tmp_path, capsys, limit):
     main([*small_pair, f"trainer.{limit}", f"hydra.run.dir={tmp_path}/run", "a fox"])

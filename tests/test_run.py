@@ -9,6 +9,7 @@ import resource
 import signal
 import sys
 import tempfile
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -305,6 +306,31 @@ def test_threads_leave_hydra_as_they_found_it(small_pair, tmp_path):
         configs = [*pool.map(lambda i: compose([f"seed={i}"]), range(12))]
     assert [config.seed for config in configs] == [*range(12)]
     assert not GlobalHydra.instance().is_initialized()
+
+
+class Noted(pl.Callback):
+    """Notes every step of a run, and lets other threads have a go there."""
+
+    def __init__(self, name, noted):
+        self.name, self.noted = name, noted
+
+    def on_train_batch_end(self, *_):
+        self.noted.append(self.name)
+        time.sleep(0.01)
+
+
+def test_runs_in_threads_wait_for_each_other_and_one_within_a_run_does_not(small_pair, tmp_path):
+    class Within(pl.Callback):
+        def on_train_end(self, *_):
+            run("a fox", small_pair, tmp_path / "within")
+
+    noted: list[int] = []
+    with ThreadPoolExecutor(2) as pool:
+        work = [pool.submit(run, "a fox", small_pair, tmp_path / str(i), callbacks=[Noted(i, noted)]) for i in range(2)]
+    assert all(one.result().status == "finished" for one in work)
+    assert noted == sorted(noted, key=noted.index) and len(noted) == 8
+    run("a fox", small_pair, tmp_path / "around", callbacks=[Within()])
+    assert digests(tmp_path / "within") == digests(tmp_path / "around") == digests(tmp_path / "0")
 
 
 @pytest.mark.parametrize("stream", [None, "closed"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ __all__ = [
     "NAME_LENGTH",
     "PLAIN",
     "as_typed",
+    "is_list",
     "job_name",
     "nested",
     "quote",
@@ -52,6 +53,11 @@ def unquoted(value: str) -> str:
     return re.sub(r"(\\+)\$\{", lambda m: m[1][: len(m[1]) // 2] + "${", meant) if isinstance(meant, str) else value
 
 
+def is_list(value: Any) -> bool:
+    """Whether a value is a list, a tuple or OmegaConf's list."""
+    return isinstance(value, Sequence) and not isinstance(value, str | bytes | bytearray)
+
+
 def nested(value: Any) -> str:
     """A value inside a list or a mapping of Hydra's override grammar.
 
@@ -70,7 +76,7 @@ def nested(value: Any) -> str:
         return quote(str(value))
     if isinstance(value, Mapping):
         return "{" + ",".join(f"{key}:{nested(item)}" for key, item in value.items()) + "}"
-    if isinstance(value, list | tuple):
+    if is_list(value):
         return "[" + ",".join(map(nested, value)) + "]"
     raise UserError(f"{shown(value)}: a {type(value).__name__}, which no config can hold. Allowed: {PLAIN}")
 

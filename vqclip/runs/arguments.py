@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vqclip.config.grammar import PLAIN, nested, quote, quote_where_needed
+from vqclip.config.grammar import PLAIN, is_list, nested, quote, quote_where_needed
 from vqclip.errors import UserError, is_text, shown
 from vqclip.paths import can_name_a_folder
 
@@ -30,6 +30,8 @@ def as_overrides(
     """
     given = {**_mapping(overrides), **keys} if isinstance(overrides, Mapping) else keys
     words = [] if isinstance(overrides, Mapping) else _lines(overrides)
+    if isinstance(given.get("resume"), Path):  # a folder, which is never read as grammar
+        given = {**given, "resume": str(given["resume"])}
     try:
         words += [f"{key}={_choices(key, value) if swept else _value(value)}" for key, value in given.items()]
     except (RecursionError, ValueError) as error:  # a list in itself; a number of more digits than Python writes
@@ -127,15 +129,13 @@ def _texts(prompt: Any) -> list[str]:
 
 
 def _value(value: Any) -> str:
-    """A value in Hydra's grammar: a text is taken as it would be typed, texts inside lists and mappings are quoted."""
-    if isinstance(value, str | Path):
-        return str(value)
-    return nested(value)
+    """A value in Hydra's grammar: a text is taken as it would be typed; a path, and texts inside, mean themselves."""
+    return value if isinstance(value, str) else nested(value)
 
 
 def _choices(key: str, value: Any) -> str:
     """A list as Hydra's choices, anything else as one value."""
-    if not isinstance(value, list):
+    if not is_list(value) or isinstance(value, tuple):
         return _value(value)
     if not value:
         raise UserError(f"{key}=[]: nothing to sweep over. Allowed: one value or more; () is an empty list")

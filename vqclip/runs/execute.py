@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -38,6 +39,9 @@ from vqclip.runs.trainer import callbacks_of, hastened, make_trainer, one_proces
 
 __all__ = ["execute", "threads"]
 
+#: One thread at a time runs: torch's settings are the process's, and so are the networks that runs share.
+_ALONE = threading.RLock()
+
 
 @dataclass(frozen=True)
 class Past:
@@ -58,7 +62,7 @@ def execute(
     callbacks: Sequence[pl.Callback] = (),
     record_format: int = FORMAT,
 ) -> Result:
-    """Run a config and write everything into ``folder``.
+    """Run a config and write everything into ``folder``; while another thread does so, wait for it.
 
     Args:
         resume: go on from the folder's last checkpoint, where it has one.
@@ -78,7 +82,7 @@ def execute(
     recorded = without_secrets(cfg, config) if isinstance(cfg, DictConfig) else config
     plan = RunPlan.of(config, callbacks, record_format, recorded)
     run = RunFolder(folder)
-    with quiet_lightning(), one_process(), usual_torch(), Signals() as signals, clean_up(run, plan), run.open():
+    with _ALONE, quiet_lightning(), one_process(), usual_torch(), Signals() as signals, clean_up(run, plan), run.open():
         past = _past(run) if resume else None
         if past is None:
             if not config.get("overwrite"):
@@ -195,7 +199,8 @@ def _optimise(run: RunFolder, trainer: pl.Trainer, module: LatentOptimisation, p
     if not recorder.began:
         # Nothing is left to train, or somebody ended it before a step: Lightning called nobody.
         module.to_device(trainer.strategy.root_device)  # from where it is taken after a fit
-        recorder.on_train_start(trainer, module)
+        for callback in callbacks_of(trainer):
+            callback.on_train_start(trainer, module)  # Lightning's bars cannot end what they did not begin
         for callback in callbacks_of(trainer):
             callback.on_train_end(trainer, module)
 
