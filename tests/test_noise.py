@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from vqclip import run
 from vqclip.noise import Noise
 from vqclip.rng import StepRandom
 
@@ -19,6 +20,19 @@ def test_more_uniforms_pull_it_to_zero():
     means = [strength(n).mean().item() for n in range(4)]
     for n, mean in enumerate(means):
         assert mean == pytest.approx(0.5 ** (n + 1), rel=0.15)
+
+
+class Tensorial:
+    """A schedule of one's own that gives a tensor."""
+
+    def __call__(self, t):
+        return torch.tensor(0.1) * (1 - t)
+
+
+def test_a_factor_may_be_a_tensor(small_pair, tmp_path):
+    factor = f"noise.factor={{_target_: {__name__}.Tensorial}}"
+    rows = run("a fox", [*small_pair, factor], tmp_path / "run").history
+    assert [row["noise"] for row in rows] == pytest.approx([0.1, 0.2 / 3, 0.1 / 3, 0], abs=1e-6)
 
 
 def test_factor_zero_draws_nothing_and_a_schedule_is_followed():

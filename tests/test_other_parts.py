@@ -69,6 +69,7 @@ def test_a_run_that_is_stopped_before_its_first_step_is_whole(small_pair, tmp_pa
     found = report(result.folder)
     assert found["status"] == "stopped early" and "max_time" in found["reason"] and found["steps"] == 0
     assert found["pictures"][0]["best"]["step"] == 0 and result.images.shape == (1, 3, 32, 32)
+    assert result.history == load(result.folder).history == []
 
 
 def test_a_resumed_run_that_is_stopped_before_a_step_is_not_finished(small_pair, tmp_path):

@@ -88,7 +88,11 @@ def test_vqgan_clip_4_nothing_is_written_over_nor_beside_the_run_folder(small_pa
     one, two = run("a fox", small_pair), run("a fox", small_pair)
     assert one.folder != two.folder
     assert {path.name for path in tmp_path.iterdir()} == {"outputs"}
-    assert all(path.is_relative_to("outputs") for path in one.folder.parents if path.name == "picture-00")
+    outputs = tmp_path / "outputs"
+    written = {path for path in outputs.rglob("*") if path.is_file()}
+    folders = {one.folder.resolve(), two.folder.resolve()}
+    assert folders == {path.parent for path in outputs.rglob("run.json")}
+    assert written and all(folders & set(path.parents) for path in written)
 
 
 def test_vqgan_clip_4_a_value_behind_a_switch_is_read():

@@ -205,6 +205,12 @@ def test_a_run_at_rest_stops_says_so_and_its_last_picture_is_there(small_pair, t
     assert (result.folder / "picture-00" / "steps" / "000004.png").is_file()
 
 
+def test_one_stop_serves_several_runs(small_pair, tmp_path):
+    stop = AutoStop(2, 100.0)
+    reports = [run("a fox", [*small_pair, "steps=9"], tmp_path / str(i), callbacks=[stop]).report for i in range(2)]
+    assert [report["steps"] for report in reports] == [4, 4] and reports[0]["reason"] == reports[1]["reason"]
+
+
 def test_a_stop_remembers_its_losses():
     stop, again = AutoStop(3, 0.0), AutoStop(3, 0.0)
     stop.losses = [3.0, math.pi]

@@ -29,6 +29,12 @@ from vqclip.runs.arguments import as_overrides
 from vqclip.sweeps.hparams_search import plot, search
 from vqclip.sweeps.inert import inert_keys, inert_warnings
 from vqclip.sweeps.jobs import Job, numbered_folders
+from vqclip.sweeps.python import Sweep
+
+
+def test_the_best_of_a_sweep_without_a_finished_job_says_what_became_of_them(tmp_path):
+    with pytest.raises(UserError, match=r"no job of this sweep has pictures \(.*/0: the rate\)"):
+        _ = Sweep(tmp_path, {tmp_path / "0": "the rate"}).best
 
 
 def sweep(*words, pair):

@@ -76,7 +76,9 @@ def test_a_term_is_small_where_the_picture_is_as_it_says(term, small, large):
     assert (term(view(small)) < term(view(large))).all()
 
 
-@pytest.mark.parametrize("value, what", [(torch.zeros(()), "[]"), (torch.zeros(2, 3), "[2, 3]"), (0.5, "float")])
+@pytest.mark.parametrize(
+    "value, what", [(torch.zeros(()), "[]"), (torch.zeros(2, 3), "[2, 3]"), (torch.zeros(7), "[7]"), (0.5, "float")]
+)
 def test_a_term_that_gives_something_else_than_a_value_a_picture_is_named(value, what):
     def own(view):
         return value

@@ -71,8 +71,14 @@ class AutoStop(pl.Callback):
 
     def __init__(self, window: int, threshold: float):
         self.window, self.threshold = window, threshold
+        self._forget()
+
+    def _forget(self) -> None:
         self.losses: list[float] = []
         self.ended_because = ""
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        self._forget()  # those of another run; of a resumed one its own are read after this
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int

@@ -111,7 +111,7 @@ class Objective:
         """Terms on crops: name → sum over the view's crops, [B], unweighted."""
         targets = view.targets
         found = {
-            name: _of_each_picture(name, term(view))
+            name: _of_each_picture(name, term(view), len(view.image))
             for name, term in self.terms.items()
             if getattr(term, "on_crops", False)
             and (name != "exclude" or targets.exclude is not None)
@@ -127,7 +127,7 @@ class Objective:
     def on_picture(self, view: View) -> dict[str, Tensor]:
         """Terms on the picture and the latent: name → [B], unweighted."""
         return {
-            name: _of_each_picture(name, term(view))
+            name: _of_each_picture(name, term(view), len(view.image))
             for name, term in self.terms.items()
             if not getattr(term, "on_crops", False) and self._counts(name)
         }
@@ -161,11 +161,12 @@ def _uniform(term: Any) -> Term:
     return _OfImageAndLatent(term) if len(needed) == 2 else term
 
 
-def _of_each_picture(name: str, value: Tensor) -> Tensor:
+def _of_each_picture(name: str, value: Tensor, pictures: int) -> Tensor:
     """A term's value, which a term of one's own may have got wrong."""
-    if getattr(value, "ndim", None) != 1:
+    if getattr(value, "shape", None) != (pictures,):
         what = list(value.shape) if isinstance(value, Tensor) else type(value).__name__
         raise UserError(
-            f"loss.terms.{name}: it gave {what}. Allowed: one value a picture, [B]. Try: value.flatten(1).mean(1)"
+            f"loss.terms.{name}: it gave {what}. Allowed: one value a picture, [{pictures}]. "
+            "Try: value.flatten(1).mean(1)"
         )
     return value

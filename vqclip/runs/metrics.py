@@ -63,7 +63,7 @@ def step_numbers(module: LatentOptimisation) -> dict[str, float]:
     """Loss and terms of the last step as means over the pictures, and each picture's own where there are several."""
     numbers = {}
     for name, value in module.metrics.items():
-        values = value.tolist() if isinstance(value, Tensor) else [value]
+        values = value.flatten().tolist() if isinstance(value, Tensor) else [value]
         numbers[name] = sum(values) / len(values)
         if len(values) > 1:
             numbers |= {f"{name}/{i:02d}": v for i, v in enumerate(values)}

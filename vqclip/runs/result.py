@@ -125,7 +125,7 @@ class Result:
     @property
     def history(self) -> list[dict[str, float]]:
         """The rows of metrics.csv: step, loss, every term; ``pandas.DataFrame(result.history)`` is a table."""
-        return self._run.history()
+        return self._run.history() if self.report.get("steps") != 0 else []  # no step made, no file
 
     def _repr_html_(self) -> str:
         figures = []

@@ -42,7 +42,14 @@ class Sweep:
 
     @property
     def best(self) -> Result:
-        """The run of the highest score; where alpha or beta are swept, their scores are of different scales."""
+        """The run of the highest score; where alpha or beta are swept, their scores are of different scales.
+
+        Raises:
+            UserError: no job has finished.
+        """
+        if not self.runs:
+            why = "; ".join(f"{path}: {reason}" for path, reason in self.unfinished.items()) or "it has no jobs"
+            raise UserError(f"{self.folder}: no job of this sweep has pictures ({why})")
         return max(self.runs, key=lambda run: run.score)
 
     @property
