@@ -2,6 +2,8 @@
 
 import json
 import math
+import os
+import shlex
 from types import SimpleNamespace
 
 import pytest
@@ -10,14 +12,16 @@ import torch
 from safetensors.torch import load_file
 from ways import stands_break_and_rerun
 
-from vqclip import run
+from vqclip import load, run
 from vqclip.callbacks import AutoStop
+from vqclip.cli.summary import print_result
 from vqclip.config.check import errors_in
 from vqclip.config.compose import compose
 from vqclip.config.resolve import resolved, time_varying
 from vqclip.errors import UserError
 from vqclip.noise import Noise
 from vqclip.rng import StepRandom
+from vqclip.runs.rerun import rerun
 from vqclip.search import Search
 
 
@@ -209,6 +213,18 @@ def test_one_stop_serves_several_runs(small_pair, tmp_path):
     stop = AutoStop(2, 100.0)
     reports = [run("a fox", [*small_pair, "steps=9"], tmp_path / str(i), callbacks=[stop]).report for i in range(2)]
     assert [report["steps"] for report in reports] == [4, 4] and reports[0]["reason"] == reports[1]["reason"]
+
+
+def test_a_run_at_rest_is_made_again_from_its_picture_and_goes_on_without_the_stop(small_pair, tmp_path, capsys):
+    stop = ["callbacks=auto_stop", "callbacks.auto_stop.window=3", "callbacks.auto_stop.threshold=100"]
+    folder = run("a fox", [*small_pair, *stop, "steps=9", "snapshot_every=4"], tmp_path / "run").folder
+    print_result(load(folder))
+    told = shlex.split(capsys.readouterr().err.partition("next: vqclip ")[2].partition("   (")[0])
+    for name in ("final.png", "best.png", "crops/000006.png"):
+        lines, same = rerun(folder / "picture-00" / name, folder=tmp_path / name)
+        assert same, lines
+    assert told == [f"resume={os.path.relpath(folder)}", "callbacks.auto_stop=null"]
+    assert run(overrides=told).status == "finished"
 
 
 def test_a_stop_remembers_its_losses():

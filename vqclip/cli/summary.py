@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -61,9 +62,17 @@ def _next(result: Result, typed_in: str) -> str:
 
     near = RunFolder(Path(os.path.relpath(result.folder, typed_in)))
     limits = [key for key in LIMITS if result.config["trainer"].get(key.partition(".")[2]) is not None]
-    if limits and result.reason:
-        lifted = " ".join(f"{key}=null" for key in limits)
+    ended = [*limits, *_that_ended_it(result)] if result.reason else []
+    if ended:  # each would end it again
+        lifted = " ".join(f"{key}=null" for key in ended)
         return f"{trusting(result.config)}{near.resume_command} {lifted}   (the steps that are left)"
     if any(time_varying(result.config)):  # more steps would be other ones
         return f"{trusting(result.config)}{near.rerun_command}"
     return f"{trusting(result.config)}{near.resume_command} steps={2 * result.config['steps']}   (more steps)"
+
+
+def _that_ended_it(result: Result) -> list[str]:
+    """Keys of the callbacks that the reason of an early end names."""
+    who = re.findall(r"\w+", str(result.reason).partition(" after step ")[0])
+    callbacks = {name: callback for name, callback in (result.config.get("callbacks") or {}).items() if callback}
+    return [f"callbacks.{name}" for name, callback in callbacks.items() if callback["_target_"].split(".")[-1] in who]
