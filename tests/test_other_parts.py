@@ -59,6 +59,31 @@ def test_a_run_that_ends_early_says_who_ended_it(small_pair, tmp_path, what, mon
     assert (result.folder / "picture-00" / "final.png").is_file() and (result.folder / "last.ckpt").is_file()
 
 
+class EndsAt(pl.Callback):
+    """Asks for the end after a step, and notes what every validation finds."""
+
+    def __init__(self, step):
+        self.step, self.seen = step, {}
+
+    def on_train_batch_end(self, trainer, *_):
+        trainer.should_stop = trainer.should_stop or trainer.global_step == self.step
+
+    def on_validation_end(self, trainer, pl_module):
+        self.seen[trainer.global_step] = dict(pl_module.scores), trainer.callback_metrics["score"].item()
+
+
+@pytest.mark.parametrize("step", [1, 3, 4])
+def test_whoever_ends_a_run_between_snapshots_finds_the_scores_of_its_last_picture(small_pair, tmp_path, step):
+    words, ends = [*small_pair, "steps=6"], EndsAt(step)
+    result = run("a fox", words, tmp_path / "run", callbacks=[ends])
+    last = result.report["pictures"][0]["final"]
+    assert last.pop("step") == step == max(ends.seen) and set(ends.seen) == {*range(2, step, 2), step}
+    assert ends.seen[step] == (last, pytest.approx(last["score"]))
+    assert (result.folder / f"picture-00/steps/{step:06d}.png").is_file()
+    resumed, whole = run(resume=result.folder), run("a fox", words, tmp_path / "whole")
+    assert torch.equal(resumed.images, whole.images) and resumed.history == whole.history
+
+
 @pytest.mark.parametrize("logger", ["none", "wandb", "tensorboard", "mlflow"])
 def test_a_run_that_is_stopped_before_its_first_step_is_whole(small_pair, tmp_path, monkeypatch, logger):
     """Lightning comes to no step then, and tells no callback that it ended."""

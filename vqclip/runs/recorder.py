@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.profilers import PassThroughProfiler
 
 from vqclip.module import LatentOptimisation, optimisation
@@ -14,7 +15,7 @@ from vqclip.runs.endings import divergence, early_reason
 from vqclip.runs.folder import RunFolder
 from vqclip.runs.metrics import Metrics, step_numbers
 from vqclip.runs.signals import Signals
-from vqclip.runs.snapshots import Snapshots
+from vqclip.runs.snapshots import Snapshot, Snapshots
 from vqclip.runs.status import Diverged
 from vqclip.runs.trainer import callbacks_of
 
@@ -59,7 +60,7 @@ class Recorder(pl.Callback):
         self.signals.listen()
         self.signals.stepping = True
         if trainer.global_step == 0:
-            self.metrics.send(trainer, 0, {}, self.snapshots.take(optimisation(pl_module), 0))
+            self.metrics.send(trainer, 0, {}, self._take(optimisation(pl_module), 0))
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -77,6 +78,14 @@ class Recorder(pl.Callback):
             self._record(trainer, module, step, numbers, snapshot)
         self.checkpointer.due = snapshot
 
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Where somebody asks for the end between two snapshots, Lightning validates there, and so there is one."""
+        if trainer.global_step > self.snapshots.step:
+            with torch.inference_mode(False), torch.enable_grad():  # as all snapshots are taken
+                taken = self._take(optimisation(pl_module), trainer.global_step)
+            self.metrics.send(trainer, trainer.global_step, {}, taken)
+            self.checkpointer.due = True
+
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """The only epoch holds all the steps; Lightning takes a StopIteration for its end, and begins another."""
         loop = trainer.fit_loop.epoch_loop
@@ -93,7 +102,7 @@ class Recorder(pl.Callback):
         self.stopped_early = early_reason(trainer, module.steps)
         if self.stopped_early and trainer.global_step > self.snapshots.step:
             # The pictures of a run are those of its last step.
-            self.metrics.send(trainer, trainer.global_step, {}, self.snapshots.take(module, trainer.global_step))
+            self.metrics.send(trainer, trainer.global_step, {}, self._take(module, trainer.global_step))
             self.checkpointer.save(trainer)
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
@@ -112,9 +121,11 @@ class Recorder(pl.Callback):
         self, trainer: pl.Trainer, module: LatentOptimisation, step: int, numbers: dict[str, float], snapshot: bool
     ) -> None:
         self.metrics.write(step, numbers)
-        taken = self.snapshots.take(module, step) if snapshot else None
-        if taken:
-            module.scores = {
-                name: sum(scores[name] for scores in taken.scores) / len(taken.scores) for name in taken.scores[0]
-            }
-        self.metrics.send(trainer, step, numbers, taken)
+        self.metrics.send(trainer, step, numbers, self._take(module, step) if snapshot else None)
+
+    def _take(self, module: LatentOptimisation, step: int) -> Snapshot:
+        taken = self.snapshots.take(module, step)
+        module.scores = {
+            name: sum(scores[name] for scores in taken.scores) / len(taken.scores) for name in taken.scores[0]
+        }
+        return taken
