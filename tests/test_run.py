@@ -157,7 +157,11 @@ def test_either_way_to_ask_torch_for_tf32_stands_around_a_run(small_pair, tmp_pa
     before = matmul.fp32_precision, conv.fp32_precision
     matmul.fp32_precision, conv.fp32_precision = precision, "ieee"
     try:
-        assert run("a fox", [*small_pair, "steps=1", *words], tmp_path / "run").status == "finished"
+        seen: list[str] = []
+        see = pl.callbacks.LambdaCallback(on_fit_start=lambda *_: seen.append(torch.get_float32_matmul_precision()))
+        run("a fox", [*small_pair, "steps=1", *words], tmp_path / "run", callbacks=[see])
+        used = words == ["+trainer.tf32=true"] or (not words and precision == "tf32")
+        assert seen == ["high" if used else "highest"]
         assert (matmul.fp32_precision, conv.fp32_precision) == (precision, "ieee")
     finally:
         matmul.fp32_precision, conv.fp32_precision = before

@@ -108,7 +108,7 @@ def hastened(networks: Networks, trainer: Mapping[str, Any]) -> Iterator[None]:
         for network, name in compiled.items():
             # A run has few shapes; for a symbolic one the compiler fails on these networks (torch 2.14, on a CPU).
             setattr(network, name, torch.compile(getattr(network, name), **{"dynamic": False, **trainer["compile"]}))
-        with nullcontext() if trainer.get("tf32") is None else _tf32(trainer["tf32"]):
+        with _tf32(trainer.get("tf32")):
             yield
     except RuntimeError as error:
         if not (compiled and type(error).__module__.startswith(("torch._dynamo", "torch._inductor"))):
@@ -124,21 +124,35 @@ def hastened(networks: Networks, trainer: Mapping[str, Any]) -> Iterator[None]:
 
 
 @contextmanager
-def _tf32(wanted: bool) -> Iterator[None]:
-    """Have torch use it or not.
+def _tf32(wanted: bool | None) -> Iterator[None]:
+    """Have torch use it or not; None for as it is.
 
     torch has an older and a newer way to say so.  The older sets both, but cannot be read once somebody has used the
-    newer, so that is what is kept where torch has it (from 2.9).
+    newer, so that is what is kept where torch has it (from 2.9).  Lightning reads the older on a GPU.
     """
     backends: Any = torch.backends
     matmul, cudnn = backends.cuda.matmul, backends.cudnn
     newer = [matmul, cudnn.conv, cudnn.rnn] if hasattr(matmul, "fp32_precision") else []
     precisions = [part.fp32_precision for part in newer]
-    older = [precision == "tf32" for precision in precisions[:2]] or [matmul.allow_tf32, cudnn.allow_tf32]
-    matmul.allow_tf32 = cudnn.allow_tf32 = wanted
+    older = [_older(flag) for flag in (matmul, cudnn)]
+    if wanted is None and older[0] is not None:
+        yield
+        return
+    matmul.allow_tf32 = precisions[0] == "tf32" if wanted is None else wanted
+    if wanted is not None:
+        cudnn.allow_tf32 = wanted
     try:
         yield
     finally:
-        matmul.allow_tf32, cudnn.allow_tf32 = older
+        for flag, was, precision in zip((matmul, cudnn), older, precisions[:2] or ("", ""), strict=True):
+            flag.allow_tf32 = precision != "tf32" if was is None else was
         for part, precision in zip(newer, precisions, strict=True):
             part.fp32_precision = precision
+
+
+def _older(flag: Any) -> bool | None:
+    """What the older way says; None where it says other than the newer, which is when torch refuses to read it."""
+    try:
+        return flag.allow_tf32
+    except RuntimeError:
+        return None
