@@ -37,11 +37,10 @@ def moved(network: Network, device: torch.device | str) -> Network:
 
     Only tensors of four dimensions have that order; torch's own ``to`` refuses a network with others, as Conv3d's.
     """
-    network.to(device)
     for tensor in chain(network.parameters(), network.buffers()):
         if tensor.dim() == 4:
             tensor.data = tensor.data.to(memory_format=torch.channels_last)
-    return network
+    return network.to(device)
 
 
 def device_memory(device: torch.device) -> int:

@@ -95,7 +95,7 @@ def _blocks(pictures: Sequence[Picture], keys: Sequence[str]) -> list[_Block]:
     grid = math.prod(len(distinct_values(pictures, key)) for key in keys)  # not made: thirty keys have a billion
     wide = len(keys) == 1 and grid > 8
     places = {tuple(format_value(picture.value(key)) for key in keys) for picture in pictures}
-    if len(places) < len(pictures) or wide or grid > 2 * len(pictures):  # two of one place: each has a cell of its own
+    if not keys or len(places) < len(pictures) or wide or grid > 2 * len(pictures):  # each has a cell of its own
         across = _across(len(pictures), 1, 1)
         cells = {divmod(i, across): picture for i, picture in enumerate(pictures)}
         return [_Block("", [], [""] * across, ("", ""), cells, True)]
