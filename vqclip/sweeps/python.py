@@ -8,10 +8,11 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 from vqclip.config.grammar import quote
 from vqclip.errors import UserError
@@ -72,18 +73,21 @@ class Sweep:
 
 def _said_by(process: subprocess.Popen[str]) -> str:
     """What a sweep has written to stderr, once it has ended; one that is interrupted ends its step, as ``-m`` does."""
-    try:
-        return process.communicate()[1]
-    except KeyboardInterrupt:
+    with ThreadPoolExecutor(1) as reader:  # an interrupted ``communicate`` would lose what it has read
+        said = reader.submit(cast("IO[str]", process.stderr).read)
         try:
-            said = process.communicate(timeout=PATIENCE)[1]  # a terminal and a notebook have told it too
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGINT)
-            said = process.communicate()[1]
-        print(said, end="", file=sys.stderr)
-        raise
-    finally:
-        process.kill()  # where somebody did not want to wait
+            process.wait()
+        except KeyboardInterrupt:
+            try:
+                process.wait(PATIENCE)  # a terminal and a notebook have told it too
+            except subprocess.TimeoutExpired:
+                process.send_signal(signal.SIGINT)
+                process.wait()
+            print(said.result(), end="", file=sys.stderr)
+            raise
+        finally:
+            process.kill()  # where somebody did not want to wait
+        return said.result()
 
 
 def run_sweep(
