@@ -21,7 +21,7 @@ def test_an_agent_runs_what_its_sweep_asks_for(pair, tmp_path, server):  # noqa:
     settings = yaml.safe_load(SWEEP.read_text())
     tool, *words = settings["command"]
     assert tool == "vqclip" and words[-1] == "${args_no_hyphens}"
-    settings["command"] = [sys.executable, "-m", "vqclip", "a fox", *pair, *words[:-1], words[-1]]
+    settings["command"] = [sys.executable, "-m", "vqclip", "a fox", *words[:-1], *pair, words[-1]]
     (tmp_path / "sweep.yaml").write_text(yaml.safe_dump(settings))
     account = {"WANDB_BASE_URL": server.url, "WANDB_API_KEY": "x" * 40}
 
