@@ -50,15 +50,15 @@ Bare words are prompts.  Put a prompt that looks like a key after --:
 
 
 def help_page(about: Sequence[str] = ()) -> str:
-    """The page, or all that is known of the groups ``about``.
+    """The page, or all that is known of the groups and keys ``about``.
 
     Raises:
-        UserError: there is no such group.
+        UserError: there is none of that name.
     """
     if named := [
         word for word in about if not re.search(r"\s", word)
     ]:  # words with spaces are a prompt, as beside any flag
-        return "\n\n".join(_group_page(name) for name in named)
+        return "\n\n".join(_page_about(name) for name in named)
     lines = [HEADER, "Groups (GROUP=CHOICE; vqclip --help GROUP has its keys):"]
     for group in _chosen_groups():
         lines += _wrapped(group, ", ".join(choices_of(group)))
@@ -92,7 +92,7 @@ def _wrapped(name: str, text: str) -> Iterator[str]:
     ) or [first.rstrip()]
 
 
-def _group_page(name: str) -> str:
+def _page_about(name: str) -> str:
     if keys := [row for group in groups() for _, found in rows(group) for row in found if row.path == name]:
         return "\n".join(_told(keys[0]))
     if name not in groups():

@@ -83,7 +83,7 @@ def text_plot(line: AnySchedule) -> str:
     low, high = min(values), max(values)
     if low == high:
         return f"{low:g}"
-    bars = "".join(_LEVELS[round((value - low) / ((high - low) or 1) * (len(_LEVELS) - 1))] for value in values)
+    bars = "".join(_LEVELS[round((value - low) / (high - low) * (len(_LEVELS) - 1))] for value in values)
     return f"{line.start:g} {bars} {line.end:g}  {line.shape}"
 
 

@@ -29,8 +29,8 @@ class Checkpointer(pl.Callback):
     A checkpoint is read as tensors and plain data.  What others' callbacks put into it and is more than that, is left
     out: else the whole run could not be resumed.
 
-    A step's is written when the others have seen the step, and once more when those that watch the validation have: a
-    resumed run stops early where an unbroken one does.
+    A step's is written when the others have seen the step, those that watch its validation too: a resumed run stops
+    early where an unbroken one does.
 
     Args:
         run: the run folder.
@@ -45,10 +45,11 @@ class Checkpointer(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
+        if self.due and trainer.enable_validation and trainer.global_step < optimisation(pl_module).steps:
+            return  # its validation follows
         if self.due or self.signals.received:
             self.save(trainer)
-        validated = self.due and trainer.enable_validation and trainer.global_step < optimisation(pl_module).steps
-        if self.signals.received and not validated:
+        if self.signals.received:
             raise Stopped(self.signals.received)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -167,8 +167,9 @@ def _pairs(source: Path, folder: Path) -> Iterator[tuple[str, Path, Path]]:
         return
     # A comparison, a logger's table and what else lies in the folder are of later, or of others.
     run = RunFolder(source)
-    own = [path for picture in run.pictures() for kind in _KINDS for path in picture.path.rglob(kind)]
-    own += [run.metrics_file, *([run.interpolation] if len(run.pictures()) > 1 else [])]
+    pictures = run.pictures()
+    own = [path for picture in pictures for kind in _KINDS for path in picture.path.rglob(kind)]
+    own += [run.metrics_file, *([run.interpolation] if len(pictures) > 1 else [])]
     for path in sorted(path for path in own if _is_there(run, path)):
         name = path.relative_to(source)
         yield str(name), path, _snapshot_of(path, folder / name.parent) if path.name == "best.png" else folder / name

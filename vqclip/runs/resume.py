@@ -88,10 +88,10 @@ def resume(folder: Path, overrides: Sequence[str] = (), callbacks: Sequence[Any]
 
 def prepare(run: RunFolder, overrides: Sequence[str]) -> DictConfig | None:
     """The config to go on with; None where the run is finished."""
-    past = run.config()
-    cfg = with_overrides(past, overrides, str(run.config_file), run.report())
+    past, report = run.config(), run.report()
+    cfg = with_overrides(past, overrides, str(run.config_file), report)
     now = resolved(cfg)
-    _require_same_picture(run, past, now, run.report().get("inputs", {}))
+    _require_same_picture(run, past, now, report.get("inputs", {}))
     _require_unedited(run, past)
     status = run.status()
     if status == DIVERGED:
