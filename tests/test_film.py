@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import os
 import shutil
 from fractions import Fraction
@@ -149,6 +150,7 @@ def test_a_film_that_was_stopped_goes_on_to_the_same_bytes(small_pair, tmp_path,
     with pytest.raises(SystemExit) as ended:
         main(["film", *small_pair[:-2], "steps=3", *words, "--to", str(tmp_path / "half")])
     assert ended.value.code == 130  # and no traceback
+    assert capsys.readouterr().err.endswith(f"stopped. To continue: the same command with --to {tmp_path / 'half'}\n")
     assert len(frames(tmp_path / "half")) == 3 and not (tmp_path / "half" / "film.mp4").exists()
     assert film(small_pair, tmp_path / "half", *words) == 0
     for one in sorted((tmp_path / "whole").rglob("*")):
@@ -176,6 +178,9 @@ def test_a_restyled_video_begins_each_frame_at_the_videos_own(small_pair, tmp_pa
     assert len(frames(tmp_path / "two")) == 2
     film(small_pair, tmp_path / "kept", "a fox", "--video", f"{tmp_path}/in.mp4", "--each", "0", "--keep", "1")
     assert len(frames(tmp_path / "kept")) == 4
+    film(small_pair, tmp_path / "story", "a fox", "an owl", "--video", f"{tmp_path}/in.mp4", "--stride", "2")
+    records = [json.loads(Image.open(path).text["vqclip"]) for path in sorted(tmp_path.glob("story/frames/*"))]
+    assert [own["config"]["prompts"]["include"] for own in records] == [["a fox"], ["an owl"]]
 
 
 def test_frames_of_a_folder_are_those_of_the_video(tmp_path):
@@ -184,6 +189,8 @@ def test_frames_of_a_folder_are_those_of_the_video(tmp_path):
         Image.new("RGB", (8, 8), (i, i, i)).save(tmp_path / "in" / f"{i}.png")
     assert [own[0, 0, 0] for own in read_frames(tmp_path / "in")] == [0, 1, 2, 3, 4]
     assert [own[0, 0, 0] for own in read_frames(tmp_path / "in", stride=2, skip=1)] == [2, 4]
+    (tmp_path / "in" / "1.png").rename(tmp_path / "in" / "10.png")
+    assert [own[0, 0, 0] for own in read_frames(tmp_path / "in")] == [0, 2, 3, 4, 1]
     (tmp_path / "text.mp4").write_text("no video")
     (tmp_path / "in" / "0.png").write_text("no picture")
     for path, message in (
@@ -236,7 +243,7 @@ def test_a_video_of_no_frame_of_one_and_of_varying_rate(small_pair, tmp_path, ca
 
 @pytest.mark.parametrize("typed", [["--pan", "-2,-.5"], ["--pan=-2,-.5"], ["--pan", "{start: -2, end: -2},-.5"]])
 def test_a_camera_moves_to_the_left_too(typed):
-    args, words = _arguments(["a fox", *typed, "--turn", "-1", "--keep", ".5"])
+    args, words = _arguments(["a fox", *typed, "--turn", "-1", "--video", "in.mp4", "--keep", ".5"])
     x, y = args.pan
     assert (schedule(x)(0), y, args.turn, args.keep, words) == (-2, -0.5, -1, 0.5, ["a fox"])
 
@@ -250,6 +257,8 @@ def test_a_camera_moves_to_the_left_too(typed):
         (["resume=there"], "resume=there: not allowed here. Allowed: the same command with --to"),
         (["--pan", "3"], "argument --pan: '3' is not X,Y"),
         (["--keep", "2"], "--keep 2.0: not allowed here. Allowed: 0 to 1"),
+        (["--keep", ".5"], "--keep: only with a video to restyle"),
+        (["--fps", "241"], "argument --fps: '241' is not a whole number from 1 to 240"),
         (["--cfg", "job"], "--cfg: not with film. Allowed: prompts, KEY=VALUE, --config-dir DIR"),
         (["batch_size=2"], "batch_size: a film is one picture a frame"),
         (["loss.betta=1"], "Did you mean"),
@@ -278,6 +287,19 @@ def test_a_fault_in_an_own_part_is_a_line_and_costs_no_frame(small_pair, tmp_pat
     told = capsys.readouterr().err.strip().splitlines()[-1]
     assert f"{__file__}, line " in told and "in __call__: ValueError: what is that?" in told
     assert told.endswith(f"the same command with --to {tmp_path / 'film'}") and frames(tmp_path / "film")
+
+
+class Nothing:
+    """A latent of one's own that is no number."""
+
+    def __call__(self, z, generator):
+        return z * math.nan
+
+
+def test_a_film_that_diverges_ends_and_keeps_what_was_whole(small_pair, tmp_path, capsys):
+    assert film(small_pair, tmp_path / "film", "a fox", f"latent={{_target_: {__name__}.Nothing}}") == 1
+    assert "frame 0: its latent is NaN or infinite. " in capsys.readouterr().err
+    assert not frames(tmp_path / "film")
 
 
 @pytest.mark.slow

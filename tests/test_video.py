@@ -184,6 +184,7 @@ def said(capsys, *argv):
 
 
 def test_what_cannot_be_joined_is_named(four, small_pair, tmp_path, capsys):
+    assert "--fps 60: too many for a GIF. Allowed: 1 to 50" in said(capsys, four, "--gif", "--fps", "60")
     single = run("a fox", small_pair, tmp_path / "single").folder
     large = run("a fox", [*small_pair, "size=[64,32]"], tmp_path / "large").folder
     other = tmp_path / "other.safetensors"
@@ -221,7 +222,7 @@ def test_what_cannot_be_joined_is_named(four, small_pair, tmp_path, capsys):
     [
         (["RUN", "--frames", "1"], "argument --frames: '1' is not a whole number from 2 up"),
         (["RUN", "--frames", "many"], "argument --frames: 'many' is not a whole number from 2 up"),
-        (["RUN", "--fps", "0"], "argument --fps: '0' is not a whole number from 1 up"),
+        (["RUN", "--fps", "0"], "argument --fps: '0' is not a whole number from 1 to 240"),
         (["RUN", "--mode", "cubic"], "argument --mode: invalid choice: 'cubic' (choose from "),
         (["RUN", "--speed", "3"], "unrecognized arguments: --speed 3"),
         ([], "the following arguments are required: RUN"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 import shlex
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from vqclip.runs.status import RunError
 __all__ = ["main"]
 
 _MOST = 1_000_000  #: of frames and the like: more is a slip of the finger
+_OF_A_VIDEO = {"stride": 1, "keep": 0.0}  #: what only a film of a video has, and its defaults
 _ABOUT = """\
 Make a film.  Each frame is optimised for a few steps from the previous one,
 moved by --zoom, --pan and --turn, or from a frame of --video.  Several prompts
@@ -51,11 +53,13 @@ def _arguments(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--video", type=Path, help="a video, or a folder of pictures, to restyle")
     parser.add_argument("--stride", type=count, default=1, help="take every Nth frame of the video (1)")
     parser.add_argument("--keep", type=float, default=0.0, help="share of the previous frame that stays in, 0 to 1 (0)")
-    parser.add_argument("--fps", type=count, help="frames per second (those of the video; else 24)")
+    parser.add_argument("--fps", type=whole(1, 240), help="frames per second (those of the video; else 24)")
     parser.add_argument("--to", type=Path, help="the film's folder (outputs/DATE/TIME)")
     args, words = parser.parse_known_args(_joined(argv))
     if not 0 <= args.keep <= 1:
         raise UserError(f"--keep {args.keep}: not allowed here. Allowed: 0 to 1. Try: --keep 0.3")
+    if idle := [name for name, usual in _OF_A_VIDEO.items() if args.video is None and getattr(args, name) != usual]:
+        raise UserError(f"--{idle[0]}: only with a video to restyle. Try: --video FILE, or no --{idle[0]}")
     if taken := [word for word in words if word.startswith("resume=")]:
         raise UserError(f"{taken[0]}: not allowed here. Allowed: the same command with --to, which goes on by itself")
     return args, words
@@ -102,27 +106,32 @@ def main(argv: Sequence[str]) -> int:
     command = parse_config(words, "film")
     scenes, recorded = _scenes(command)
     from vqclip.io.bar import bar
-    from vqclip.io.video import frame_rate
+    from vqclip.io.video import count_frames, frame_rate
     from vqclip.runs.film import Camera, Film
 
     if args.fps is None:
         rate = frame_rate(args.video) if args.video else None
         args.fps = max(1, round(rate / args.stride)) if rate else 24
+    if args.video:  # scenes and schedules are shared over the frames that there will be
+        args.frames = min(args.frames, count_frames(args.video, args.stride))
     folder = args.to or Path(dated_folder("outputs"))
     options = {key: getattr(args, key) for key in ("frames", "each", "video", "stride", "keep", "fps")}
     camera = Camera(args.zoom, args.pan, args.turn, args.border)
     film = Film(folder, scenes, camera=camera, recorded=recorded, **options)
+    to = f"--to {shlex.quote(str(folder))}"
     try:
         for _ in bar(film.run(), desc="frames", total=args.frames, initial=len(film.paths())):
             pass
     except UserError:
         raise
+    except KeyboardInterrupt:
+        print(f"stopped. To continue: the same command with {to}", file=sys.stderr)
+        raise
     except Exception as error:
         if not (where := own_line(error)):
             raise
         raise RunError(
-            f"{where}: {in_a_line(error)}. Its frames until then are kept. Once it is fixed: the same "
-            f"command with --to {shlex.quote(str(folder))}"
+            f"{where}: {in_a_line(error)}. Its frames until then are kept. Once it is fixed: the same command with {to}"
         ) from error
     print(folder / "film.mp4")
     return 0

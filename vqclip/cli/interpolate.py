@@ -33,6 +33,8 @@ from vqclip.runs.folder import RunFolder
 
 __all__ = ["main"]
 
+_GIF_FPS = 50  #: the delay of a GIF's frame is in hundredths of a second, and players slow down what is under two
+
 
 @dataclass(frozen=True)
 class Decoder:
@@ -88,26 +90,23 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folders, in the order of the video")
     parser.add_argument("--frames", type=whole(2), default=120, help="length of the whole video (120)")
-    parser.add_argument("--fps", type=whole(1), default=30, help="frames a second (30)")
+    parser.add_argument("--fps", type=whole(1, 240), default=30, help="frames a second (30)")
     parser.add_argument("--mode", choices=MODES, default="spherical", help="the way between two latents (spherical)")
     parser.add_argument("--ease", action="store_true", help="slow down at every picture")
     parser.add_argument("--loop", action="store_true", help="go back to the first picture")
     parser.add_argument("--gif", action="store_true", help="also write a .gif beside the .mp4")
     parser.add_argument("--out", type=Path, help="the video (in the first run's folder, beside the run's own)")
     parser.add_argument("--show", action="store_true", help="open it when it is done")
-    return parser.parse_args(argv)
-
-
-def _beside(folder: Path) -> Path:
-    """Where the video goes: not over the one that a run of several pictures makes itself."""
-    run = RunFolder(folder)
-    return folder / "interpolate.mp4" if len(run.pictures()) > 1 else run.interpolation
+    args = parser.parse_args(argv)
+    if args.gif and args.fps > _GIF_FPS:
+        raise UserError(f"--fps {args.fps}: too many for a GIF. Allowed: 1 to {_GIF_FPS}. Try: --fps {_GIF_FPS}")
+    return args
 
 
 def main(argv: Sequence[str]) -> int:
     """The tool."""
     args = _arguments(argv)
-    path = args.out or _beside(args.runs[0])
+    path = args.out or args.runs[0] / "interpolate.mp4"
     if path.suffix != ".mp4":
         raise UserError(f"--out={path}: not a video name. Allowed: a name that ends in .mp4; --gif adds a GIF")
     stops, first = stops_of(args.runs[0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from vqclip.io.files import refuse_endless
 from vqclip.io.images import pixels
 from vqclip.io.pixels import read_image
 
-__all__ = ["frame_rate", "read_frames", "timelapse", "write_video"]
+__all__ = ["count_frames", "frame_rate", "read_frames", "timelapse", "write_video"]
 
 
 def write_video(path: Path, frames: Iterable[np.ndarray], fps: int) -> None:
@@ -92,7 +93,7 @@ def timelapse(folder: Path, fps: int) -> None:
 def read_frames(path: Path, stride: int = 1, skip: int = 0) -> Iterator[np.ndarray]:
     """Frames [H,W,3] uint8 of a video, or of a folder of pictures in the order of their names, one at a time.
 
-    They are upright, and of pictures on white where those are transparent.
+    A picture 2 comes before a picture 10. They are upright, and of pictures on white where those are transparent.
 
     Args:
         stride: every how many frames one is taken.
@@ -102,10 +103,7 @@ def read_frames(path: Path, stride: int = 1, skip: int = 0) -> Iterator[np.ndarr
         UserError: neither a video nor a folder of pictures.
     """
     if path.is_dir():
-        files = sorted(file for file in path.iterdir() if file.suffix.lower() in (".png", ".jpg", ".jpeg", ".webp"))
-        if not files:
-            raise UserError(f"{path}: no picture in it. Allowed: a video, or a folder of PNGs or JPEGs")
-        for file in files[skip * stride :: stride]:
+        for file in _pictures(path)[skip * stride :: stride]:
             yield _upright(file)
         return
     try:
@@ -134,6 +132,29 @@ def frame_rate(path: Path) -> int | None:
             return max(1, round(rate)) if rate else None
     except (OSError, IndexError, FFmpegError) as error:
         raise _unreadable(path, error) from None
+
+
+def count_frames(path: Path, stride: int = 1) -> int:
+    """How many frames :func:`read_frames` takes of a video, which is not decoded, or of a folder of pictures.
+
+    Raises:
+        UserError: neither a video nor a folder of pictures.
+    """
+    if path.is_dir():
+        return -(-len(_pictures(path)) // stride)
+    try:
+        refuse_endless(path)
+        with av.open(str(path)) as container:
+            return -(-sum(packet.size > 0 for packet in container.demux(video=0)) // stride)
+    except (OSError, IndexError, FFmpegError) as error:
+        raise _unreadable(path, error) from None
+
+
+def _pictures(folder: Path) -> list[Path]:
+    files = [file for file in folder.iterdir() if file.suffix.lower() in (".png", ".jpg", ".jpeg", ".webp")]
+    if not files:
+        raise UserError(f"{folder}: no picture in it. Allowed: a video, or a folder of PNGs or JPEGs")
+    return sorted(files, key=lambda file: [part.zfill(20) for part in re.split(r"(\d+)", file.name)])
 
 
 def _upright(path: Path) -> np.ndarray:

@@ -32,6 +32,7 @@ from vqclip.io.yaml_text import read_json
 from vqclip.module import LatentOptimisation
 from vqclip.runs.build import build
 from vqclip.runs.plan import RunPlan
+from vqclip.runs.status import RunError
 from vqclip.runs.trainer import make_trainer
 from vqclip.schedules import schedule
 
@@ -60,6 +61,7 @@ class Film:
     Args:
         folder: where its frames go.
         scenes: the config of each scene, checked; scenes share the frames evenly.
+        recorded: the scenes without secrets, as the film's records have them.
         frames: how many.
         each: steps on every frame; but the first has ``steps`` of its config, where there is no video.
         camera: how the picture moves.
@@ -67,11 +69,11 @@ class Film:
         stride: every how many of its frames one is taken.
         keep: how much of the last frame's picture stays where there is a video, 0 to 1.
         fps: frames a second.
-        recorded: the scenes without secrets, as the film's records have them; none where they have none.
     """
 
     folder: Path
     scenes: Sequence[Mapping[str, Any]]
+    recorded: Sequence[Mapping[str, Any]]
     frames: int
     each: int
     camera: Camera = field(default_factory=Camera)
@@ -79,13 +81,13 @@ class Film:
     stride: int = 1
     keep: float = 0.0
     fps: int = 24
-    recorded: Sequence[Mapping[str, Any]] = ()
 
     def run(self) -> Iterator[int]:
         """Make the frames that are not there yet, one at a time, then the video; the index of each frame made.
 
         Raises:
             UserError: the folder holds another film, or the video has no frame.
+            RunError: a frame's latent is NaN or infinite.
         """
         begin, latent = self._begun()
         source = self._source(begin)
@@ -134,7 +136,7 @@ class Film:
             **options,
             "video": video,
             "camera": asdict(self.camera),
-            "scenes": [picture_config(c) for c in self.recorded or self.scenes],
+            "scenes": [picture_config(c) for c in self.recorded],
         }
 
     def _source(self, begin: int) -> Iterator[np.ndarray]:
@@ -166,6 +168,12 @@ class Film:
         for step in range(module.steps):
             module.optimise(step, optimizer)
         module.seeds, module.steps, module.search = [seed], steps, search
+        if not module.made_of.isfinite().all():
+            lr = optimizer.param_groups[0]["lr"]
+            raise RunError(
+                f"frame {i}: its latent is NaN or infinite. The frames before it are kept. Likely cause: the rate. "
+                f"Try: optimizer.lr={lr / 10:g} (it is {lr:g}) in another folder"
+            )
         return module.made_of.clone()
 
     @torch.no_grad()
@@ -185,7 +193,7 @@ class Film:
 
     def _write(self, i: int, module: LatentOptimisation, latent: Tensor) -> None:
         """The frame, then its latent: a film that is killed between the two makes the frame again, the same."""
-        scene = (self.recorded or self.scenes)[i * len(self.scenes) // self.frames]
+        scene = self.recorded[i * len(self.scenes) // self.frames]
         record = {"config": picture_config(scene), "frame": i, "film": self._record() | {"scenes": len(self.scenes)}}
         with torch.no_grad():
             image = module.picture(latent)[0]

@@ -151,7 +151,7 @@ def _is_lightnings(error: BaseException) -> bool:
     """Whether it refuses to go on: an EarlyStopping on a number that nobody has logged, a plugin beside a precision."""
     *_, (frame, _) = traceback.walk_tb(error.__traceback__)
     refuse = ("pytorch_lightning.callbacks.", "pytorch_lightning.trainer.connectors.")
-    return isinstance(error, RuntimeError | ValueError) and frame.f_globals["__name__"].startswith(refuse)
+    return isinstance(error, RuntimeError | ValueError) and frame.f_globals.get("__name__", "").startswith(refuse)
 
 
 def _is_of_checkpoint(error: BaseException) -> bool:
