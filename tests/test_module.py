@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import pytorch_lightning as pl
 import torch
+from checkpoint_files import SMALL_VQGAN, random_vqgan
 
 from vqclip import run
 from vqclip.augmentations import Augmentations
@@ -122,6 +123,16 @@ def test_quantised_decodes_codes_and_passes_the_gradient_straight_through(make_m
     seen.sum().backward()
     assert torch.equal(module.latent.grad, torch.ones_like(module.latent))
     assert gradient(module).abs().max() > 0
+
+
+def test_the_nearest_code_is_looked_for_in_float32_whatever_the_precision():
+    generator = random_vqgan(SMALL_VQGAN | {"n_embed": 4096})
+    z = torch.randn(1, 16, 16, 16, generator=torch.Generator().manual_seed(0))
+    with torch.autocast("cpu", torch.bfloat16):
+        brief = generator.quantise(z)
+        from_brief = generator.quantise(z.bfloat16())
+    assert torch.equal(brief, generator.quantise(z))
+    assert torch.equal(from_brief, generator.quantise(z.bfloat16().float()))
 
 
 def test_anchor_and_further_terms_reach_the_gradient(make_module):

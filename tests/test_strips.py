@@ -8,8 +8,10 @@ import pytest
 import torch
 from checkpoint_files import SMALL_GUMBEL, random_vqgan
 from PIL import Image
+from taming.modules.diffusionmodules.model import AttnBlock
 
 from vqclip import run
+from vqclip.models.vqgan_fast import BRIEF
 
 
 def both(model, z, rows):
@@ -35,6 +37,23 @@ def test_strips_are_the_whole_to_rounding_everywhere(generator, rows, size):
 
 def test_a_gumbel_model_and_attention_at_large_sizes_too():
     model = random_vqgan(SMALL_GUMBEL).eval()
+    z = torch.randn(1, model.channels, 6, 10, generator=torch.Generator().manual_seed(1))
+    whole, strips = both(model, z, 5)
+    torch.testing.assert_close(strips, whole, atol=2e-5, rtol=0)
+
+
+def test_attention_of_a_level_holds_no_matrix_of_all_pairs(monkeypatch):
+    """taming's own block does; the official decoders have such blocks outside the middle too."""
+    ddconfig = SMALL_GUMBEL["ddconfig"] | {"ch_mult": [1, 1], "attn_resolutions": [128]}
+    model = random_vqgan(SMALL_GUMBEL | {"ddconfig": ddconfig})
+    z = torch.randn(1, model.channels, 65, 65, generator=torch.Generator().manual_seed(1))
+    monkeypatch.setattr(AttnBlock, "forward", None)
+    whole, strips = both(model, z, 40)
+    torch.testing.assert_close(strips, whole, atol=2e-5 if not BRIEF else 1e-2, rtol=0)
+
+
+def test_a_decoder_that_enlarges_without_a_convolution():
+    model = random_vqgan(SMALL_GUMBEL | {"ddconfig": SMALL_GUMBEL["ddconfig"] | {"resamp_with_conv": False}})
     z = torch.randn(1, model.channels, 6, 10, generator=torch.Generator().manual_seed(1))
     whole, strips = both(model, z, 5)
     torch.testing.assert_close(strips, whole, atol=2e-5, rtol=0)

@@ -6,8 +6,9 @@ It is put together from taming-transformers' own modules and named as its checkp
 
 from __future__ import annotations
 
-from contextlib import redirect_stdout
+from contextlib import nullcontext, redirect_stdout
 
+import torch
 from einops import rearrange
 from taming.modules.diffusionmodules.model import Decoder, Encoder
 from taming.modules.vqvae.quantize import VectorQuantizer
@@ -114,8 +115,10 @@ class VQGAN(nn.Module):
 
     def quantise(self, z: Tensor) -> Tensor:
         """Latent [B,C,h,w] → the nearest code (Euclidean) at each place, same shape.  No gradient passes."""
-        flat = rearrange(z.detach(), "b c h w -> (b h w) c")
-        codes = self.codebook
-        distance = codes.square().sum(1) - 2 * flat @ codes.T  # the query's own norm does not change the argmin
+        codes, kind = self.codebook, z.device.type
+        flat = rearrange(z.detach().to(codes.dtype), "b c h w -> (b h w) c")
+        # In bfloat16 many of a thousand codes are equally near.
+        with torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext():
+            distance = codes.square().sum(1) - 2 * flat @ codes.T  # the query's own norm does not change the argmin
         b, _, h, w = z.shape
         return rearrange(codes[distance.argmin(1)], "(b h w) c -> b c h w", b=b, h=h, w=w)

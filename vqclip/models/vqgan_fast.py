@@ -40,7 +40,7 @@ def decode(decoder: Decoder, z: Tensor, checkpointed: bool, rows: int | None = N
         rows: without a gradient, work on strips of so many rows; None for all at once.
     """
     if rows and not torch.is_grad_enabled():
-        return decode_in_strips(decoder, z, rows, lambda mid, h: _middle(mid, h, _block))
+        return decode_in_strips(decoder, z, rows, lambda mid, h: _middle(mid, h, _block), _attention)
     run: Run = _recomputed if checkpointed and torch.is_grad_enabled() else _block
     h = _middle(decoder.mid, decoder.conv_in(z), run)
     for level in reversed(range(decoder.num_resolutions)):

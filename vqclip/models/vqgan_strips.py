@@ -19,27 +19,34 @@ from torch import Tensor, nn
 __all__ = ["decode_in_strips"]
 
 
+#: A block of taming's on a whole feature map.
+Whole = Callable[[Any, Tensor], Tensor]
+
+
 @torch.no_grad()
-def decode_in_strips(decoder: Decoder, z: Tensor, rows: int, middle: Callable[[nn.Module, Tensor], Tensor]) -> Tensor:
+def decode_in_strips(decoder: Decoder, z: Tensor, rows: int, middle: Whole, attention: Whole) -> Tensor:
     """Latents [B,C,h,w] → pictures [B,3,H,W], nominally in [-1,1].
 
     Args:
         rows: of the picture and of every feature map, worked on in one go.
         middle: the innermost blocks with their attention, at the latent's own resolution.
+        attention: a block of it at any resolution: every place looks at all others, so that it has no strips.
     """
     h = middle(decoder.mid, decoder.conv_in(z))
     for level in reversed(range(decoder.num_resolutions)):
-        h = _level(decoder.up[level], h, rows, upsample=level > 0)
+        h = _level(decoder.up[level], h, rows, attention)
+        if level:
+            h = _upsampled(decoder.up[level].get_submodule("upsample"), h, rows)
     return _convolved(decoder.conv_out, h, rows, _activation(decoder.norm_out, h))
 
 
-def _level(level: Any, h: Tensor, rows: int, upsample: bool) -> Tensor:
+def _level(level: Any, h: Tensor, rows: int, attention: Whole) -> Tensor:
     """The blocks of one resolution; taming hangs them on a bare ``nn.Module``, by names that no class declares."""
     for i, block in enumerate(level.block):
         h = _residual(block, h, rows)
         if len(level.attn):
-            h = level.attn[i](h)
-    return _upsampled(level.upsample.conv, h, rows) if upsample else h
+            h = attention(level.attn[i], h)
+    return h
 
 
 def _residual(block: ResnetBlock, x: Tensor, rows: int) -> Tensor:
@@ -81,9 +88,12 @@ def _convolved(
     return out
 
 
-def _upsampled(conv: nn.Conv2d, x: Tensor, rows: int) -> Tensor:
-    """``conv(nearest(x))`` at twice the size."""
+def _upsampled(layer: Any, x: Tensor, rows: int) -> Tensor:
+    """``conv(nearest(x))`` at twice the size; without a convolution where taming's ``Upsample`` has none."""
+    if not layer.with_conv:
+        return F.interpolate(x, scale_factor=2.0, mode="nearest")
     height, width = x.shape[-2:]
+    conv = layer.conv
     out = _like(x, conv.out_channels, 2 * height, 2 * width)
     for top in range(0, height, rows):
         bottom = min(top + rows, height)
