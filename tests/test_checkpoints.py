@@ -443,6 +443,9 @@ def test_cards_of_ones_own(tmp_path):
     (folder / "mine.yaml").write_text("name: mine\nurls: ['https://example.org/mine.ckpt']\n")
     mine = next(c for c in cards(str(tmp_path / "conf")) if c.name == "mine")
     assert mine.source.name == "mine.ckpt" and mine.choice == "checkpoints/generator=mine"
+    (folder / "two.yaml").write_text("name: two\nfile: mine.ckpt\nurls: ['https://example.org/two.ckpt']\n")
+    two = next(c for c in cards(str(tmp_path / "conf")) if c.name == "two")
+    assert two.source.name == "mine.ckpt" and two.kept != mine.kept  # nothing proves that they are one file
     (folder / "mine.yaml").write_text("name: mine\nurl: https://example.org/mine.ckpt\n")
     assert "no such key" in message(cards, str(tmp_path / "conf"))
 

@@ -18,7 +18,9 @@ import yaml
 from checkpoint_files import SMALL_VQGAN, random_vqgan, write_taming
 
 from vqclip.checkpoints import download as fetching
+from vqclip.checkpoints.convert import integrity_error
 from vqclip.checkpoints.load import load_generator
+from vqclip.checkpoints.tensors import Unreadable
 from vqclip.cli.main import main as vqclip
 from vqclip.cli.models import main as models
 from vqclip.errors import UserError
@@ -122,6 +124,12 @@ def cache(tmp_path, monkeypatch):
 
 
 @pytest.fixture
+def place(cache, server):
+    """Where the file of ``make_card`` belongs."""
+    return cache / "other" / hashlib.sha256(server.content).hexdigest()[:16]
+
+
+@pytest.fixture
 def make_card(server, cache):
     def make(*behaviours, **changes):
         return {
@@ -136,9 +144,9 @@ def make_card(server, cache):
     return make
 
 
-def check_good(cache, checkpoint, model):
+def check_good(place, checkpoint, model):
     """What is in the cache is the converted file alone, and the model has the source's weights."""
-    assert [p.name for p in cache.iterdir() if not p.name.endswith(".lock")] == ["net.safetensors"]
+    assert [p.name for p in place.iterdir() if not p.name.endswith(".lock")] == ["net.safetensors"]
     weights = torch.load(checkpoint, weights_only=False)["state_dict"]
     assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
     assert model.sha256 == sha256(checkpoint)
@@ -150,78 +158,105 @@ def failure(card):
     return str(error.value)
 
 
-def test_first_fetch_and_second_run(make_card, server, cache, checkpoint, capsys):
-    check_good(cache, checkpoint, load_generator(make_card("good")))
+def test_first_fetch_and_second_run(make_card, server, place, checkpoint, capsys):
+    check_good(place, checkpoint, load_generator(make_card("good")))
     assert "converted to" in capsys.readouterr().out
     load_generator(make_card("good", about="another card, not the one this process has loaded"))
     assert len(server.log) == 1 and capsys.readouterr().out == ""
 
 
-def test_cut_at_40_percent_and_resumed(make_card, server, cache, checkpoint):
-    check_good(cache, checkpoint, load_generator(make_card("cut")))
+def test_cut_at_40_percent_and_resumed(make_card, server, place, checkpoint):
+    check_good(place, checkpoint, load_generator(make_card("cut")))
     size = len(server.content)
     assert server.log == [["cut", None, int(0.4 * size)], ["cut", f"bytes={int(0.4 * size)}-", size - int(0.4 * size)]]
     assert sum(sent for _, _, sent in server.log) == size  # no byte came twice
 
 
-def test_resumed_by_the_next_run_from_another_mirror(make_card, server, cache, checkpoint):
+def test_resumed_by_the_next_run_from_another_mirror(make_card, server, place, checkpoint):
     """A run that dies leaves the part; a hash makes it good for any mirror."""
     said = failure(make_card("stall"))
     assert "it hangs: nothing came for 1 s" in said
-    part = cache / "net.ckpt.part"
-    assert part.stat().st_size == int(0.4 * len(server.content)) and not (cache / "net.ckpt").exists()
+    part = place / "net.ckpt.part"
+    assert part.stat().st_size == int(0.4 * len(server.content)) and not (place / "net.ckpt").exists()
     server.log.clear()
-    check_good(cache, checkpoint, load_generator(make_card("good")))
+    check_good(place, checkpoint, load_generator(make_card("good")))
     assert server.log == [
         ["good", f"bytes={int(0.4 * len(server.content))}-", len(server.content) - int(0.4 * len(server.content))]
     ]
 
 
-def test_server_without_ranges_starts_again(make_card, server, cache, checkpoint):
-    check_good(cache, checkpoint, load_generator(make_card("norange")))
+def test_server_without_ranges_starts_again(make_card, server, place, checkpoint):
+    check_good(place, checkpoint, load_generator(make_card("norange")))
     assert [sent for _, _, sent in server.log] == [int(0.4 * len(server.content)), len(server.content)]
 
 
 def test_unknown_hash_resumes_the_same_version_only(make_card, server, cache, checkpoint, capsys):
-    check_good(cache, checkpoint, load_generator(make_card("cut", sha256=None)))
+    model = load_generator(make_card("cut", sha256=None))
+    [place] = (cache / "other").iterdir()
+    check_good(place, checkpoint, model)
     assert sum(sent for _, _, sent in server.log) == len(server.content)
     assert (
         f"no hash is known of it, only its shapes were checked; this file has sha256 {sha256(checkpoint)}"
         in capsys.readouterr().out
     )
-    (cache / "net.safetensors").unlink()
-    (cache / "net.ckpt.part").write_bytes(b"of who knows what")
+    (place / "net.safetensors").unlink()
+    (place / "net.ckpt.part").write_bytes(b"of who knows what")
     server.log.clear()
-    load_generator(make_card("good", sha256=None, about="again"))
+    load_generator(make_card("cut", sha256=None, about="again"))
     assert server.log[0][1] is None
 
 
-def test_mirrors_in_order(make_card, server, cache, checkpoint, capsys):
+def test_of_a_card_without_hash_a_bad_file_is_its_mirrors_fault(make_card, server, cache, checkpoint, capsys):
+    assert load_generator(make_card("wrong", "good", sha256=None)).sha256 == sha256(checkpoint)
+    assert "a text file, not a checkpoint" in capsys.readouterr().out
+    said = failure(make_card("wrong", sha256=None))
+    assert "/wrong/" in said and "a text file" in said and "Try again later, or put the file at" in said
+    assert not list(cache.rglob("net.ckpt*"))  # the next run asks again
+
+
+def test_a_mirror_without_ranges_loses_nothing_that_has_come(make_card, server, place, checkpoint):
+    have = int(0.6 * len(server.content))
+    place.mkdir(parents=True)
+    (place / "net.ckpt.part").write_bytes(server.content[:have])
+    check_good(place, checkpoint, load_generator(make_card("norange", "good")))  # the first one cuts at 40 percent
+    assert server.log[1] == ["good", f"bytes={have}-", len(server.content) - have]
+
+
+def test_what_is_kept_is_used_without_a_lock(make_card, place):
+    """The cache may be another's, to read only."""
+    load_generator(make_card("good"))
+    for lock in place.glob(".*.lock"):
+        lock.unlink()
+    load_generator(make_card("good", about="another card, not the one this process has loaded"))
+    assert [path.name for path in place.iterdir()] == ["net.safetensors"]
+
+
+def test_mirrors_in_order(make_card, server, place, checkpoint, capsys):
     mirrors = ("gone", "hang", "page", "short", "wrong", "good")
-    check_good(cache, checkpoint, load_generator(make_card(*mirrors)))
+    check_good(place, checkpoint, load_generator(make_card(*mirrors)))
     assert [name for name, _, _ in server.log if name != "wrong"] == [name for name in mirrors if name != "wrong"]
     said = capsys.readouterr().out
     for reason in ("HTTP 404", "it hangs: nothing came for 1 s", "a web page", "the card's has", "another sha256"):
         assert reason in said
 
 
-def test_wrong_mirror_does_not_spoil_a_good_one(make_card, server, cache, checkpoint):
+def test_wrong_mirror_does_not_spoil_a_good_one(make_card, server, place, checkpoint):
     """Half of a wrong file lies there: the good mirror is not blamed for it."""
-    cache.mkdir()
-    (cache / "net.ckpt.part").write_bytes(bytes(1000))
-    check_good(cache, checkpoint, load_generator(make_card("good")))
+    place.mkdir(parents=True)
+    (place / "net.ckpt.part").write_bytes(bytes(1000))
+    check_good(place, checkpoint, load_generator(make_card("good")))
     assert [asked for _, asked, _ in server.log] == ["bytes=1000-", None]
 
 
-def test_part_that_is_complete_already(make_card, server, cache, checkpoint):
+def test_part_that_is_complete_already(make_card, server, place, checkpoint):
     """A run died between the last byte and the rename, and the card knows no size."""
-    cache.mkdir()
-    (cache / "net.ckpt.part").write_bytes(server.content)
-    check_good(cache, checkpoint, load_generator(make_card("good", bytes=None)))
+    place.mkdir(parents=True)
+    (place / "net.ckpt.part").write_bytes(server.content)
+    check_good(place, checkpoint, load_generator(make_card("good", bytes=None)))
     assert sum(sent for _, _, sent in server.log) < 1000
 
 
-def test_every_mirror_fails(make_card, server, cache):
+def test_every_mirror_fails(make_card, server, place):
     said = failure(make_card("gone", "wrong", "page"))
     for part in (
         "no mirror delivered it",
@@ -231,10 +266,10 @@ def test_every_mirror_fails(make_card, server, cache):
         "another sha256",
         "/page/",
         "web page",
-        str(cache / "net.ckpt"),
+        str(place / "net.ckpt"),
     ):
         assert part in said
-    assert not list(cache.glob("net*"))
+    assert not list(place.glob("net*"))
 
 
 def test_unreachable_server(make_card, server):
@@ -251,19 +286,19 @@ def test_proxy_is_used(make_card, server, cache, checkpoint, monkeypatch):
     assert server.log[0][0] == "good"
 
 
-def test_offline_does_not_touch_the_network(make_card, server, cache, monkeypatch):
+def test_offline_does_not_touch_the_network(make_card, server, place, monkeypatch):
     monkeypatch.setenv("VQCLIP_OFFLINE", "1")
-    assert str(cache / "net.ckpt") in failure(make_card("good")) and server.log == []
+    assert str(place / "net.ckpt") in failure(make_card("good")) and server.log == []
 
 
-def test_file_put_there_by_hand(make_card, server, cache, checkpoint, monkeypatch):
+def test_file_put_there_by_hand(make_card, server, place, checkpoint, monkeypatch):
     monkeypatch.setenv("VQCLIP_OFFLINE", "1")
-    cache.mkdir()
-    (cache / "net.ckpt").write_bytes(checkpoint.read_bytes())
+    place.mkdir(parents=True)
+    (place / "net.ckpt").write_bytes(checkpoint.read_bytes())
     assert load_generator(make_card("good")).sha256 == sha256(checkpoint)
-    assert (cache / "net.ckpt").exists()  # it is theirs
-    (cache / "net.safetensors").unlink()
-    (cache / "net.ckpt").write_bytes(checkpoint.read_bytes() + b" ")
+    assert (place / "net.ckpt").exists()  # it is theirs
+    (place / "net.safetensors").unlink()
+    (place / "net.ckpt").write_bytes(checkpoint.read_bytes() + b" ")
     assert "is not the file that the card of net names: its sha256 is" in failure(make_card("good", about="again"))
 
 
@@ -283,23 +318,23 @@ def files_up_to(size):
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_full_disk(make_card, server, cache):
+def test_full_disk(make_card, server, place):
     limit = len(server.content) // 2
     with files_up_to(limit):
         said = failure(make_card("good"))
     assert "net.ckpt.part cannot be written: File too large" in said and "VQCLIP_HOME=FOLDER" in said
-    assert not (cache / "net.ckpt").exists() and not (cache / "net.safetensors").exists()
+    assert not (place / "net.ckpt").exists() and not (place / "net.safetensors").exists()
     server.log.clear()
     load_generator(make_card("good"))  # room was made: what had come is used
     assert server.log[0][1] == f"bytes={limit}-"
 
 
-def test_full_disk_at_conversion(make_card, cache, checkpoint):
-    cache.mkdir()
-    (cache / "net.ckpt").write_bytes(checkpoint.read_bytes())
+def test_full_disk_at_conversion(make_card, place, checkpoint):
+    place.mkdir(parents=True)
+    (place / "net.ckpt").write_bytes(checkpoint.read_bytes())
     with files_up_to(10_000):
         assert "net.safetensors cannot be written: File too large" in failure(make_card("good"))
-    assert sorted(p.name for p in cache.iterdir() if not p.name.endswith(".lock")) == ["net.ckpt"]
+    assert sorted(p.name for p in place.iterdir() if not p.name.endswith(".lock")) == ["net.ckpt"]
 
 
 SCRIPT = "import json, sys; from vqclip.checkpoints.load import load_generator; load_generator(json.loads(sys.argv[1]))"
@@ -325,14 +360,14 @@ def config_dir(tmp_path, card):
     yield ["--config-dir", str(tmp_path / "conf")]
 
 
-def test_corrupted_cache_is_found_and_mended(make_card, server, cache, tmp_path, capsys):
+def test_corrupted_cache_is_found_and_mended(make_card, server, place, tmp_path, capsys):
     with config_dir(tmp_path, make_card("good")) as mine:
         assert models(["verify", "net", *mine]) == 1
         assert "net: not on this machine. Try: vqclip models fetch generator/net" in capsys.readouterr().out
         assert models(["fetch", "net", *mine]) == 0
         assert models(["verify", *mine]) == 0
         assert "all whole" in capsys.readouterr().out
-        kept = cache / "net.safetensors"
+        kept = place / "net.safetensors"
         content = bytearray(kept.read_bytes())
         content[len(content) // 2] ^= 1  # one bit
         kept.write_bytes(content)
@@ -351,14 +386,44 @@ def test_corrupted_cache_is_found_and_mended(make_card, server, cache, tmp_path,
         assert len(server.log) == 3  # what is whole is not fetched again
 
 
-def test_list_shows_what_is_here(make_card, server, cache, tmp_path, capsys):
+def test_fetch_removes_nothing_that_it_cannot_replace(make_card, server, place, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(os, "environ", os.environ.copy())
+    place.mkdir(parents=True)
+    (place / "net.ckpt").write_bytes(b"a file of the user's own")
+    with config_dir(tmp_path, make_card("good")) as mine:
+        for more in ([], ["--offline"]):
+            with pytest.raises(UserError, match=r"net\.ckpt is not the file that the card of net names"):
+                models(["fetch", "net", *more, *mine])
+        (place / "net.safetensors").write_bytes(b"damaged")
+        with pytest.raises(UserError, match="is not the file"):
+            models(["fetch", "net", *mine])
+        (place / "net.ckpt").unlink()
+        with pytest.raises(UserError, match="VQCLIP_OFFLINE"):
+            models(["fetch", "net", *mine])
+    assert (place / "net.safetensors").read_bytes() == b"damaged" and server.log == []
+    assert "net.safetensors is damaged and is made anew" in capsys.readouterr().out
+
+
+def test_a_file_that_cannot_be_read_is_not_called_damaged(tmp_path):
+    path = tmp_path / "net.safetensors"
+    path.write_bytes(b"x")
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, before[1]))
+    try:
+        with pytest.raises(Unreadable, match=r"net\.safetensors cannot be read: Too many open files"):
+            integrity_error(path, None)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def test_list_shows_what_is_here(make_card, server, cache, place, tmp_path, capsys):
     with config_dir(tmp_path, make_card("good")) as mine:
         assert models(["list", *mine]) == 0
         said = capsys.readouterr().out
         assert str(cache) in said and re.search(r"net +to fetch, \d+ MB", said)
         assert "imagenet_f16_16384" in said and "vit_l_14_336" in said and "[unverified" in said
-        (cache).mkdir()
-        (cache / "net.ckpt.part").write_bytes(bytes(2_000_000))
+        place.mkdir(parents=True)
+        (place / "net.ckpt.part").write_bytes(bytes(2_000_000))
         models(["list", *mine])
         assert re.search(r"net +cut at 2 MB of", capsys.readouterr().out)
         models(["fetch", "net", *mine])

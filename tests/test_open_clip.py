@@ -117,6 +117,7 @@ def test_safetensors_that_were_fetched_are_kept_beside_themselves(tmp_path, monk
     monkeypatch.setenv("VQCLIP_HOME", str(tmp_path))
     content = {**OPEN_CLIP, "model": "ViT-B-32", "file": "x.safetensors", "urls": ["https://example.org/x"]}
     card = make_card("perceptor", "x", content)
+    card.source.parent.mkdir(parents=True)
     save_file({"module.a": torch.ones(2)}, card.source)
     weights = ensure_weights(card)
     assert card.source.is_file() and list(weights.shapes) == ["model.a"] and weights.path == card.kept

@@ -75,12 +75,12 @@ class Card:
     def source(self) -> Path:
         """Where the file is put, by hand or by fetching.
 
-        A card that takes a shipped card's name for another file, or for links of its own without a sha256, has a folder
-        of its own: nothing but the official file is ever found under an official name.
+        A card of one's own has a folder of its own, by its sha256 or its links: nothing but the official file is ever
+        found under an official name, and of cards that name their files alike none finds another's.
         """
         name = Path(self.file or f"{self.name}.ckpt").name
         official = shipped_files().get(name)
-        if official is None or (official["sha256"] == self.sha256 and (self.sha256 or official["urls"] == self.urls)):
+        if official and official["sha256"] == self.sha256 and (self.sha256 or official["urls"] == self.urls):
             return cache_dir() / name
         digest = self.sha256 or hashlib.sha256(json.dumps(self.urls).encode()).hexdigest()
         return cache_dir() / "other" / digest[:16] / name

@@ -21,7 +21,7 @@ from vqclip.checkpoints.cards import Card
 from vqclip.checkpoints.check import missing_help
 from vqclip.checkpoints.classes import arguments_from_shapes, renamed
 from vqclip.checkpoints.download import disk_full, fetch, lock_file
-from vqclip.checkpoints.tensors import Weights, digest, open_tensors
+from vqclip.checkpoints.tensors import Unreadable, Weights, digest, open_tensors
 from vqclip.errors import UserError
 from vqclip.io.files import atomic_write
 from vqclip.io.files import sha256 as sha256_of
@@ -34,26 +34,32 @@ __all__ = ["convert", "ensure_weights", "integrity_error"]
 _FIRST_STAGE = "first_stage_model."
 
 
-def ensure_weights(card: Card) -> Weights:
+def ensure_weights(card: Card, anew: bool = False) -> Weights:
     """The weights of a card: its own file, else what is kept, else what lies in the cache, else fetched.
+
+    Args:
+        anew: do not use what is kept, which stays where it is until there is another.
 
     Raises:
         UserError: missing and offline, every mirror failed, not the file that the card names, or it does not fit.
     """
     if card.local is not None:
         return _own(card, card.local)
-    cache_dir().mkdir(parents=True, exist_ok=True)
-    with lock_file(card.kept):
-        if not _is_kept(card):
-            fetched = not card.source.is_file()
-            if fetched:
-                if offline():
-                    raise UserError(missing_help(card))
-                fetch(card)
-            convert(card, card.source, card.kept)
-            if fetched:  # a file that was put there by hand is left alone
-                card.source.unlink()
+    if anew or not _is_kept(card):  # a look without the lock: the cache may be one that only others write
+        card.kept.parent.mkdir(parents=True, exist_ok=True)
+        with lock_file(card.kept):
+            if anew or not _is_kept(card):
+                _keep(card)
     return _read(card, card.kept)
+
+
+def _keep(card: Card) -> None:
+    if card.source.is_file():  # put there by hand: it is left alone
+        return convert(card, card.source, card.kept)
+    if offline():
+        raise UserError(missing_help(card))
+    fetch(card, lambda: convert(card, card.source, card.kept))
+    card.source.unlink()
 
 
 def _is_kept(card: Card) -> bool:
@@ -81,12 +87,13 @@ def _own(card: Card, path: Path) -> Weights:
             return _read(card, path)
     kind = "class" if card.target else card.kind
     kept = cache_dir() / "own" / f"{sha256_of(path)}.{kind}.safetensors"
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    with lock_file(kept):
-        if not kept.is_file():
-            convert(card, path, kept)
-        with _fixed_by("remove that file, it is converted again from your own"):
-            open_tensors(kept)
+    if not kept.is_file():
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        with lock_file(kept):
+            if not kept.is_file():
+                convert(card, path, kept)
+    with _fixed_by("remove that file, it is converted again from your own"):
+        open_tensors(kept)
     return _read(card, kept)
 
 
@@ -119,7 +126,8 @@ def convert(card: Card, source: Path, kept: Path) -> None:
     before, after = source.stat().st_size, kept.stat().st_size
     print(f"{card.name}: {before / 1e6:,.0f} MB converted to {after / 1e6:,.0f} MB of safetensors in {kept}")
     if card.local is None and card.sha256 is None:
-        print(f"{card.name}: no hash is known of it, only its shapes were checked; this file has sha256 {source_hash}")
+        seen = "its class looks at it when a run loads it" if card.target else "only its shapes were checked"
+        print(f"{card.name}: no hash is known of it, {seen}; this file has sha256 {source_hash}")
 
 
 def integrity_error(path: Path, card: Card | None) -> str | None:
@@ -127,6 +135,9 @@ def integrity_error(path: Path, card: Card | None) -> str | None:
 
     Args:
         card: what it should be; None for a converted file of the user's own.
+
+    Raises:
+        Unreadable: the system does not let us look.
     """
     try:
         file = open_tensors(path)
@@ -136,6 +147,8 @@ def integrity_error(path: Path, card: Card | None) -> str | None:
             found = file.metadata["source_sha256"]
         else:
             found = sha256_of(path)
+    except Unreadable:
+        raise
     except UserError as error:
         return str(error)
     if card is not None and card.local is None and card.sha256 not in (None, found):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from vqclip.checkpoints.cards import Card
 
-__all__ = ["disk_full", "fetch", "lock_file"]
+__all__ = ["NoRoom", "disk_full", "fetch", "lock_file"]
 
 #: Seconds to wait for a connection, and for the next bytes of it.
 TIMEOUT = (10.0, 30.0)
@@ -37,6 +37,10 @@ _BLOCK = 2**20  #: bytes read in one go
 
 class _MirrorFailed(Exception):
     """One mirror did not deliver; the message is the reason."""
+
+
+class NoRoom(UserError):
+    """The disk is full: no mirror is to blame."""
 
 
 @contextmanager
@@ -55,22 +59,30 @@ def lock_file(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def disk_full(path: Path) -> Iterator[None]:
-    """A full disk, quota or file size limit while ``path`` is written becomes a UserError."""
+def disk_full(path: Path, used_again: bool = True) -> Iterator[None]:
+    """A full disk, quota or file size limit while ``path`` is written becomes a UserError.
+
+    Args:
+        used_again: whether what has been fetched is there for the next run.
+    """
     try:
         yield
     except OSError as error:
         if error.errno not in NO_ROOM:
             raise
         free = shutil.disk_usage(path.parent).free
-        raise UserError(
+        again = "; what has been fetched so far is used again" if used_again else ""
+        raise NoRoom(
             f"{path} cannot be written: {error.strerror} ({free / 1e6:,.0f} MB free). "
-            "Make room, or put the cache elsewhere: VQCLIP_HOME=FOLDER; what has been fetched so far is used again"
+            f"Make room, or put the cache elsewhere: VQCLIP_HOME=FOLDER{again}"
         ) from None
 
 
-def fetch(card: Card) -> Path:
-    """Bring the official file of a card to ``card.source``; call it under the file's lock.
+def fetch(card: Card, use: Callable[[], None]) -> None:
+    """Bring the file of a card to ``card.source``, and use it; call it under the file's lock.
+
+    Args:
+        use: what the file is wanted for.  Of a file that no hash proves its UserError means that the mirror's is bad.
 
     Raises:
         UserError: no mirror delivered (with the reason of each), or the disk is full.
@@ -80,28 +92,42 @@ def fetch(card: Card) -> Path:
     part = target.with_name(target.name + ".part")
     if card.sha256 is None:  # nothing could prove that old and new bytes are of one file
         part.unlink(missing_ok=True)
-    missing = (card.bytes or 0) - (part.stat().st_size if part.exists() else 0)
-    free = shutil.disk_usage(target.parent).free
-    if missing > free:
-        raise UserError(
-            f"{card.name} needs {missing / 1e6:,.0f} MB in {target.parent}, where {free / 1e6:,.0f} MB are free. "
-            "Make room, or put the cache elsewhere: VQCLIP_HOME=FOLDER"
-        )
+    _check_room(card, part)
     reasons = []
     for url in card.urls:
         try:
             _from_mirror(url, part, card)
+            part.replace(target)
+            return _try(use, card)
         except _MirrorFailed as reason:
             reasons.append(f"  {url}\n    {reason}")
             print(f"{card.name}: {urlsplit(url).netloc}: {reason}")
-            continue
-        part.replace(target)
-        return target
+    kept = " (what has been fetched is kept)" if card.sha256 else ""
     raise UserError(
         f"{card.key}: {card.name} could not be fetched; no mirror delivered it.\n" + "\n".join(reasons) + "\n"
-        f"Try again later (what has been fetched is kept), or put the file at {target}, or name your own: "
+        f"Try again later{kept}, or put the file at {target}, or name your own: "
         f"{card.key}.path=FILE"
     )
+
+
+def _try(use: Callable[[], None], card: Card) -> None:
+    try:
+        use()
+    except UserError as error:
+        if card.sha256 or isinstance(error, NoRoom):
+            raise
+        card.source.unlink()
+        raise _MirrorFailed(str(error)) from None
+
+
+def _check_room(card: Card, part: Path) -> None:
+    missing = (card.bytes or 0) - _length(part)
+    free = shutil.disk_usage(part.parent).free
+    if missing > free:
+        raise NoRoom(
+            f"{card.name} needs {missing / 1e6:,.0f} MB in {part.parent}, where {free / 1e6:,.0f} MB are free. "
+            "Make room, or put the cache elsewhere: VQCLIP_HOME=FOLDER"
+        )
 
 
 def _from_mirror(url: str, part: Path, card: Card) -> None:
@@ -154,15 +180,16 @@ def _stream(url: str, part: Path, card: Card, version: str | None) -> tuple[str 
         total = start + int(length) if length else card.bytes
         if card.bytes and total != card.bytes:
             raise _MirrorFailed(f"its file has {total:,} bytes, the card's has {card.bytes:,}")
-        etag = response.headers.get("ETag", "")
-        version = etag if etag and not etag.startswith("W/") else None
+        version = _version(response)
+        again = have - start if card.sha256 and (total is None or have <= total) else 0  # sent by one without ranges
         # The bar shows rate and time left; `disable=None` keeps it out of logs.
         name = f"{card.name} from {urlsplit(url).netloc}"
         bar = tqdm(total=total, initial=start, unit="B", unit_scale=True, desc=name, disable=None)
-        with bar, disk_full(part), open(part, "ab" if start else "wb") as file:
+        with bar, disk_full(part, bool(card.sha256)), open(part, "ab" if start or again else "wb") as file:
             try:
                 while block := response.raw.read1(_BLOCK):  # read1: what has come before a cut is not lost
-                    file.write(block)
+                    file.write(block[again:])
+                    again = max(0, again - len(block))
                     bar.update(len(block))
             except urllib3.exceptions.HTTPError as error:
                 return version, _reason(error)
@@ -179,6 +206,12 @@ def _headers(have: int, card: Card, version: str | None) -> dict[str, str]:
     elif have and version:
         headers |= {"Range": f"bytes={have}-", "If-Range": version}
     return headers
+
+
+def _version(response: requests.Response) -> str | None:
+    """What the mirror calls this version of the file, where that is of its bytes."""
+    etag = response.headers.get("ETag", "")
+    return etag if etag and not etag.startswith("W/") else None
 
 
 def _check(response: requests.Response, have: int) -> int:

@@ -30,9 +30,13 @@ from vqclip.checkpoints.safe_pickle import DTYPES, LARGEST_PICKLE, RefusedPickle
 from vqclip.errors import UserError
 from vqclip.io.files import refuse_endless
 
-__all__ = ["TensorFile", "Weights", "digest", "open_tensors"]
+__all__ = ["TensorFile", "Unreadable", "Weights", "digest", "open_tensors"]
 
 _LEGACY_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+
+
+class Unreadable(UserError):
+    """The system refuses a file, which says nothing of what it holds."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,7 @@ def open_tensors(path: Path) -> TensorFile:
             return _open_safetensors(path)
         raise RefusedPickle(_name_format(path, head))
     except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
+        raise Unreadable(f"{path} cannot be read: {error.strerror or error}") from None
     except RefusedPickle as error:
         raise UserError(f"{path} is refused: {error}") from None
 

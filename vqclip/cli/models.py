@@ -112,6 +112,7 @@ def _size(count: int) -> str:
 
 def _verify(chosen: list[Card], own: bool) -> int:
     from vqclip.checkpoints.convert import integrity_error
+    from vqclip.checkpoints.tensors import Unreadable
 
     files: list[tuple[Path, Card | None, str]] = [
         (path, card, card.fetch_command if card.urls else "put a good file there")
@@ -125,7 +126,10 @@ def _verify(chosen: list[Card], own: bool) -> int:
         return 1
     broken = 0
     for path, card, fix in files:
-        cause = integrity_error(path, card)
+        try:
+            cause = integrity_error(path, card)
+        except Unreadable as error:
+            cause, fix = str(error), f"ls -l {path}"
         print(f"BAD   {path}\n      {cause}\n      fix it: {fix}" if cause else f"whole {path}")
         broken += bool(cause)
     print(f"{len(files)} files, {broken or 'all'} {'not ' if broken else ''}whole")
@@ -140,20 +144,16 @@ def _files(card: Card) -> list[Path]:
 
 def _fetch(chosen: list[Card]) -> int:
     from vqclip.checkpoints.convert import ensure_weights, integrity_error
-    from vqclip.checkpoints.download import lock_file
 
     for card in chosen:
         if card.local is None and not card.urls:
             print(f"{card.name}: nothing to fetch")
             continue
-        if card.local is None:
-            cache_dir().mkdir(parents=True, exist_ok=True)
-            with lock_file(card.kept):
-                for path in _files(card):
-                    cause = integrity_error(path, card)
-                    if cause:
-                        print(f"{card.name}: {path.name} is damaged and is removed: {cause}")
-                        path.unlink()
-        weights = ensure_weights(card)
-        print(f"{card.name}: {weights.path} is whole")
+        cause = integrity_error(card.kept, card) if card.local is None and card.kept.is_file() else None
+        if cause:
+            print(f"{card.name}: {card.kept.name} is damaged and is made anew: {cause}")
+        weights = ensure_weights(card, anew=bool(cause))
+        unseen = card.target and not card.sha256 and card.local is None
+        state = "here; its class looks at it when a run loads it" if unseen else "whole"
+        print(f"{card.name}: {weights.path} is {state}")
     return 0
