@@ -100,7 +100,8 @@ def test_settings_become_an_experiment_that_composes(here, capsys, name):
     assert {key: at(config, key) for key in expected} == expected
     here_too = {**config, "trainer": {**config["trainer"], "accelerator": "cpu", "devices": 1}}
     assert errors_in(here_too) == []
-    assert "note: " + "\n" not in capsys.readouterr().out
+    notes = [line for line in capsys.readouterr().out.splitlines() if line.startswith("note: ")]
+    assert all(note.startswith("note: trainer") for note in notes)  # a GPU that may not be here
 
 
 @pytest.mark.parametrize("name", ["weights", "pixray command"])
@@ -134,6 +135,11 @@ def test_an_option_that_there_is_not_is_told(here, capsys):
     "source,message",
     [
         ("gone.yaml", "neither a file nor a command line"),
+        ("letter.txt", "'letter.txt' holds no settings"),
+        ("other_settings.txt", "has no key of"),
+        ("notebook.ipynb", "has no key of"),
+        ('dream "a pyramid"', "neither a file nor a command line with settings"),
+        ("python generate.py -p 'a fox' && python generate.py -p 'an owl'", "two commands. Allowed: one"),
         ("empty.yaml", "holds no settings"),
         ("other.yaml", "has no key of"),
         ("bytes.yaml", "not in UTF-8"),
@@ -145,6 +151,9 @@ def test_what_is_no_settings_is_refused(here, capsys, source, message):
     (here / "bytes.yaml").write_bytes(b"caf\xe9: 3\n")
     (here / "broken.yaml").write_text("prompts: [a fox\n")
     (here / "empty.yaml").write_text("# nothing\n")
+    (here / "letter.txt").write_text("Dear all,\nthis is a letter\nwith no settings at all\n")
+    (here / "other_settings.txt").write_text('{\n "clip_guidance_scale": 5000\n}\n')
+    (here / "notebook.ipynb").write_text('{"cells": [{"source": ["text = 1"]}], "nbformat": 4}\n')
     (here / "other.yaml").write_text("lr_of_mine: 3\n")
     with pytest.raises(SystemExit) as exit:
         main(["import", source])
@@ -231,6 +240,35 @@ STRANGE = {
         "init_spectrum_falloff: init=fractal counts, and init=blank of init_spectrum does not"),
     "a canvas and a model": ("scenes: a fox\nimage_model: Unlimited Palette\nvqgan_model: sflckr", {"checkpoints.generator.name": "pixels"}, ""),
     "only away": ("python generate.py -p 'blurry:-1'", {}, "prompts=blurry:-1: no text that attracts"),
+    "words behind no option": ("python generate.py 'a fox' 'an owl' -i 20", {"steps": 20}, "'an owl': no option stands before it"),
+    "a program of others": ("dream 'a pyramid' --save-every 10", {"snapshot_every": 10}, "'a pyramid': no option stands before it"),
+    "a file of pytti's": ("python -m pytti.workhorse conf=demo seed=3 scenes=x", {"seed": 3}, "conf=demo: a file of its own"),
+    "a module's name": ("python -m pixray --prompts fox --iterations 9 --clip_models RN50", {"steps": 9, "prompts.include": ["fox"]}, ""),
+    "JSON by scenes": ('{"text_prompts": {"0": ["a lighthouse", "yellow:2"], "90": ["an owl"]}, "seed": 5}',
+        {"seed": 5, "prompts.include": [{"parts": ["a lighthouse", "yellow:2"]}, "an owl"]}, ""),
+    "one augmentation": ("python generate.py -p x -aug Ji",
+        {"augmentations.effects.perspective": 0, "augmentations.effects.erase": 0, "augmentations.effects.jitter": 0.1,
+         "augmentations.affine.degrees": 0, "augmentations.flip": 0}, ""),
+    "the original crops": ("python generate.py -p x -cutm original -aug Ji",
+        {"augmentations.effects.perspective": 0, "augmentations.effects.jitter": 0, "noise.factor": 0},
+        "augments: cut_method original has augmentations of its own"),
+    "noise of pixels": ("python generate.py -p x -in pixels", {"init.slope": 0}, ""),
+    "pixray's noise": ("prompts: x\ninit_noise: pixels\nquality: draft", {"init.slope": 1}, ""),
+    "pixray's model and terms": ("prompts: x\nquality: draft\nvqgan_model: wikiart_1024\ncustom_loss: saturation:2",
+        {"checkpoints.generator.name": "wikiart_f16_1024", "loss.terms.saturation.weight": 2}, ""),
+    "a canvas of pixray's": ("prompts: x\nvqgan_model: coco\ndrawer: pixel", {"checkpoints.generator.name": "pixels"}, ""),
+    "spots with weights": ("prompts: a fox\nspot: 'an owl:2 | a cat'\nquality: draft",
+        {"prompts.extras": [{"text": "an owl", "region": [0.25, 0.25, 0.75, 0.75], "weight": 2.0},
+                            {"text": "a cat", "region": [0.25, 0.25, 0.75, 0.75]}]}, ""),
+    "pictures as goals": ("prompts: x\ntarget_images: [photo.png, 'photo.png:2']\nquality: draft",
+        {"prompts.extras": [{"image": "photo.png"}, {"image": "photo.png", "weight": 2.0}]}, ""),
+    "pixels as goals": ("scenes: a\ndirect_image_prompts: 'photo.png:2 | b.png'",
+        {"init.path": "photo.png", "loss.terms.pixels.weight": 2}, "direct_image_prompts: b.png: one picture's pixels are the goal"),
+    "a picture laid over": ("prompts: x\ninit_image: photo.png\noverlay_image: photo.png\noverlay_every: 5\nquality: draft",
+        {"search.overlay": {"every": 5, "strength": 1.0, "until": 1.0}}, ""),
+    "parts of what is off": ("scenes: a\nauto_stop_window: 50\ncoarse_stages: 2\nanimation_mode: off\ntranslate_x: 3",
+        {"search.stages": None, "callbacks.timelapse._target_": "vqclip.callbacks.Timelapse"}, ""),
+    "no overlay": ("prompts: x\nquality: draft\noverlay_every: 0\noverlay_image: photo.png\ninit_image: photo.png", {"search.overlay": None}, ""),
     "a notebook": (
         "!pip install x\nimport pixray\npixray.add_settings(prompts='a fox', size=[64, 32])\npixray.do_init(pixray.apply_settings())",
         {"prompts.include": ["a fox"], "size": [32, 64]}, ""),
@@ -240,6 +278,9 @@ STRANGE = {
 @pytest.mark.parametrize("name", STRANGE)
 def test_what_people_have_in_their_files(here, capsys, name):
     source, expected, said = STRANGE[name]
+    if source.startswith("{"):
+        (here / "mine_settings.txt").write_text(source)
+        source = "mine_settings.txt"
     if "add_settings" in source or "\n  -" in source:
         (here / "mine.py").write_text(source)
         source = "mine.py"
@@ -265,15 +306,82 @@ def test_the_command_without_a_download_is_one(here, capsys, source):
     assert errors_in(resolved(compose(command[3:], config_dir=command[2]))) == []
 
 
-def test_commands_of_tools_are_quoted_and_take_what_is_negative():
-    given = {"translate_x": -1.5, "translate_y": -2, "video_path": "my video.mp4", "rotate_2d": "1.7*sin(t)"}
-    result = translate("pytti", given)
-    assert result.tools == [
-        "vqclip film --pan=-1.5,0",
-        "vqclip film --pan=0,-2",
-        "vqclip film --video 'my video.mp4'",
-    ]
+FILMS = {
+    "-p x -zvid -zs 50 -zse 20 -zsc 1.05 -zsx 3": "--zoom 1.05 --pan=3,0 --frames 22 --each 20 steps=50",
+    "-p 'a ^ b' -cpe 60 -i 500": "--frames 12 --each 10 steps=1",
+    "-p x -vsd 'my frames' -i 30": "--video 'my frames' --each 30",
+    "-p x -zs 50 -zsc 1.05": "",
+    "translate_x: -1.5\ntranslate_y: -2\nrotate_2d: 1.7*sin(t)": "--pan=-1.5,2",
+    "animation_mode: 2D\nwidth: 200\nzoom_x_2d: 40\nrotate_2d: 3\ninfill_mode: smear\npre_animation_steps: 9": (
+        "--turn=-3 --zoom 1.25 --border reflect steps=9"
+    ),
+    "animation_mode: 2D\nscenes: a || b\nsteps_per_scene: 100\nsteps_per_frame: 20\ntranslate_x: '0'": "--frames 10 --each 20",
+    "animation_mode: Video Source\nvideo_path: my.mp4\nframe_stride: 3\ntranslate_x: 3": "--video my.mp4 --stride 3",
+    "animation_mode: 'off'\nvideo_path: my.mp4\ntranslate_x: 3": "",
+    "animation_dir: out\ninit_image: in/*.png\nanimation_alpha: 51\niterations: 9": "--video in --keep 0.2 --each 9 --to out",
+    "animation_alpha: 51\nprompts: x\nquality: draft": "",
+}
+
+
+@pytest.mark.parametrize("given", FILMS)
+def test_all_that_moves_is_one_film_of_the_same_experiment(here, capsys, given):
+    from vqclip.cli.film import _arguments
+
+    imported(f"python generate.py {given}" if given.startswith("-") else f"{given}\n", here)
+    said = [line.strip() for line in capsys.readouterr().out.splitlines() if line.startswith("  vqclip film")]
+    before = "vqclip film --config-dir imported experiment=mine "
+    assert said == ([before + FILMS[given]] if FILMS[given] else [])
+    for line in said:
+        assert not [
+            word for word in _arguments(shlex.split(line)[2:])[1] if word.startswith("--") and "config" not in word
+        ]
+
+
+def test_a_formula_of_one_motion_is_told_and_the_others_move():
+    result = translate("pytti", {"translate_x": -1.5, "rotate_2d": "1.7*sin(t)", "video_path": "", "zoom_x_2d": True})
+    assert result.tools == ["vqclip film --pan=-1.5,0"]
     assert result.missing[0].startswith("rotate_2d=1.7*sin(t): a formula")
+    assert result.missing[1].startswith("zoom_x_2d=True: no value that pytti takes")
+
+
+@pytest.mark.parametrize("name", ["reference", "edit"])
+def test_a_file_of_the_name_of_a_shipped_experiment_is_not_hidden_by_it(here, capsys, name):
+    (here / f"{name}.yaml").write_text("prompts: a zebra in snow\niterations: 77\n")
+    with pytest.raises(SystemExit):
+        main(["import", f"{name}.yaml"])
+    command = shlex.split(capsys.readouterr().out.splitlines()[2])
+    config = resolved(compose(command[3:], config_dir=command[2]))
+    assert command[3] == f"experiment={name}_2"
+    assert (config["steps"], config["prompts"]["include"]) == (77, ["a zebra in snow"])
+
+
+def test_an_experiment_that_is_there_is_not_written_over(here, capsys):
+    for text, path in (("a fox", "imported"), ("an owl", "imported_2"), ("a fox", "imported"), ("a cat", "imported_3")):
+        with pytest.raises(SystemExit):
+            main(["import", f"python generate.py -p '{text}'"])
+        assert capsys.readouterr().out.splitlines()[0] == f"imported/experiment/{path}.yaml"
+    (here / "imported/experiment/imported.yaml").write_text("# mine")
+    with pytest.raises(SystemExit):
+        main(["import", "python generate.py -p 'a fox'"])
+    assert (here / "imported/experiment/imported.yaml").read_text() == "# mine"
+
+
+@pytest.mark.parametrize(
+    "given,line",
+    [
+        ("my/imagenet_1024_cats.ckpt", "checkpoints.generator.path=my/imagenet_1024_cats.ckpt"),
+        ("my/coco_mine.ckpt", "checkpoints.generator.path=my/coco_mine.ckpt"),
+        ("models/vqgan_gumbel_f8_8192.ckpt", "checkpoints/generator=openimages_f8_8192"),
+        ("wikiart_16384.ckpt", "checkpoints/generator=wikiart_f16_16384"),
+        ("sflckr", "checkpoints/generator=sflckr"),
+    ],
+)
+def test_weights_are_official_where_their_whole_name_is(given, line):
+    assert translate("vqgan_clip", {"vqgan_checkpoint": given}).lines[-1] == line
+
+
+def test_a_name_of_two_words_is_a_folder_of_two_words():
+    assert 'hydra.run.dir="outputs/my foxes"' in translate("pytti", {"file_namespace": "my foxes"}).lines
 
 
 @pytest.mark.parametrize(

@@ -59,16 +59,19 @@ def _row(name: str, option: str, own: dict) -> Row:
     if "never" in own:
         row.state, row.answer = "pointless", own["never"]
     elif "tool" in own:
-        row.state, row.answer = "tool", own["tool"].replace("{}", str(own["example"]))
-        assert row.answer.split()[1].split("=")[0] in {*TOOLS, "resume"}, row
+        row.state, row.answer = "tool", own["tool"]
     else:
         try:
             given = {option: own.get("example"), **own.get("with", {})}
             said = lines_of(own, own.get("example"), given)
-            row.lines = [line.removeprefix("+") for line in said if not line.startswith("note: ")]
+            commands = [line for line in said if line.startswith("vqclip ")]
+            row.lines = [line.removeprefix("+") for line in said if not line.startswith(("note: ", "vqclip "))]
             row.answer = "  ".join(map(typed, row.lines)) or "the default"
+            if commands:
+                row.state, row.answer = "tool", "  ".join(commands)
         except NoEqual as error:
             row.state, row.answer = "missing", str(error)
+    assert row.state != "tool" or row.answer.split()[1].split("=")[0] in {*TOOLS, "resume"}, row
     return row
 
 
@@ -92,11 +95,11 @@ def composed(lines: list[str], folder: Path) -> dict:
     return config
 
 
-def groups(found: list[Row]) -> list[list[Row]]:
+def groups(found: list[Row], left_out: tuple[str, ...] = NOT_RUN) -> list[list[Row]]:
     """Covered options that set no key twice, together: each group is one run."""
     made: list[tuple[set, list[Row]]] = []
     for row in found:
-        lines = [line for line in row.lines if not line.startswith(NOT_RUN)]
+        lines = [line for line in row.lines if not line.startswith(left_out)]
         keys = {
             line.partition("=")[0].partition(".")[0] if "terms" in line else line.partition("=")[0] for line in lines
         }

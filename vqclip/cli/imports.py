@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import shlex
@@ -33,21 +34,38 @@ def main(argv: Sequence[str]) -> int:
     peer, given = read_settings(args.source)
     result = translate(peer, given)
     name = args.name or (Path(args.source).stem if os.path.isfile(args.source) else "imported")
-    name = re.sub(r"[^\w-]+", "_", name)
-    again = f"vqclip --config-dir {shlex.quote(str(args.to))} experiment={name}"
+    name, content = _named(re.sub(r"[^\w-]+", "_", name), args.to, program(peer)["name"], result)
     path = args.to / "experiment" / f"{name}.yaml"
-    heading = f"From {program(peer)['name']}'s settings, by vqclip import.\n  {again}"
-    atomic_write(path, experiment_of(result, heading).encode())
+    atomic_write(path, content)
     _check(args.to, name)
-    _say(path, result, again)
+    _say(path, result, _again(args.to, name))
     return 0
 
 
+def _again(folder: Path, name: str) -> str:
+    return f"vqclip --config-dir {shlex.quote(str(folder))} experiment={name}"
+
+
+def _named(name: str, folder: Path, peer: str, result: Imported) -> tuple[str, bytes]:
+    """The name, numbered where it is an experiment's of ours or of a file with other content; and its content."""
+    for i in itertools.count(1):
+        own = name if i == 1 else f"{name}_{i}"
+        path = folder / "experiment" / f"{own}.yaml"
+        heading = f"From {peer}'s settings, by vqclip import.\n  {_again(folder, own)}"
+        content = experiment_of(result, heading).encode()
+        if (conf_dir() / "experiment" / path.name).exists():
+            continue
+        if not path.exists() or path.read_bytes() == content:
+            return own, content
+    raise AssertionError
+
+
 def _say(path: Path, result: Imported, again: str) -> None:
+    film = again.replace("vqclip", "vqclip film", 1)
     print(path)
     for heading, lines in (
         ("no equal here:", result.missing),
-        ("a tool of its own:", list(dict.fromkeys(result.tools))),
+        ("a tool of its own:", [tool.replace("vqclip film", film) for tool in result.tools]),
         ("note:", result.notes),
     ):
         if lines:

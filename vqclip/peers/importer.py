@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import math
 import os
 import re
 import shlex
@@ -15,8 +14,8 @@ from typing import Any
 
 from vqclip.errors import UserError, closest
 from vqclip.io.yaml_text import read_yaml
-from vqclip.peers import machinery, pictures
-from vqclip.peers.values import NoEqual, number, value_of
+from vqclip.peers import crops, films, machinery, pictures
+from vqclip.peers.values import NoEqual, filled
 
 __all__ = ["JOINED", "PROGRAMS", "Imported", "converter", "lines_of", "program", "read_settings", "translate"]
 
@@ -24,6 +23,8 @@ __all__ = ["JOINED", "PROGRAMS", "Imported", "converter", "lines_of", "program",
 PROGRAMS = ("vqgan_clip", "pytti", "pixray", "engine")
 #: Lists of ours to which several of their options add; of any other key the last one counts.
 JOINED = ("loss/terms", "prompts.exclude", "prompts.extras")
+#: Words of a command that no option stands before, among the settings.
+STRAY = ""
 
 
 @dataclass
@@ -45,11 +46,12 @@ def program(name: str) -> dict[str, Any]:
 
 def converter(name: str) -> Callable[[Any, Mapping[str, Any]], list[str]]:
     """The function that a table's ``by`` names."""
-    return getattr(pictures, name, None) or getattr(machinery, name)
+    (found,) = {vars(module)[name] for module in (pictures, crops, films, machinery) if name in vars(module)}
+    return found
 
 
 def lines_of(option: Mapping[str, Any], value: Any, given: Mapping[str, Any]) -> list[str]:
-    """One option's config lines for ``value``; empty where there is nothing to set.
+    """One option's config lines for ``value``, or its ``vqclip film …``; empty where there is nothing to set.
 
     Raises:
         NoEqual: nothing here does it.
@@ -61,7 +63,7 @@ def lines_of(option: Mapping[str, Any], value: Any, given: Mapping[str, Any]) ->
     if "none" in option:
         raise NoEqual(option["none"])
     here = option.get("here", [])
-    return [line.replace("{}", value_of(value)) for line in ([here] if isinstance(here, str) else here)]
+    return [filled(line, value) for line in ([here] if isinstance(here, str) else here)]
 
 
 def translate(name: str, given: Mapping[str, Any]) -> Imported:
@@ -70,10 +72,11 @@ def translate(name: str, given: Mapping[str, Any]) -> Imported:
     result.lines += table["base"]
     for key, value in given.items():
         option = table["options"].get(key)
-        if option is None:
+        if key == STRAY:
+            result.missing += [f"{word!r}: no option stands before it" for word in value]
+        elif option is None:
             result.missing.append(f"{key}: {table['name']} has no such option.{closest(key, list(table['options']))}")
-            continue
-        if option.get("never"):
+        elif option.get("never"):
             result.notes.append(f"{key}: nothing to set; {option['never']}")
         else:
             _add(result, table["name"], key, option, value, given)
@@ -87,11 +90,13 @@ def _add(
         return
     try:
         if "tool" in option:
-            result.tools += _commands(option["tool"], value)
+            result.tools += [option["tool"]] if value not in (False, "0", 0) else []
             return
         for line in lines_of(option, value, given):
             if line.startswith("note: "):
                 result.notes.append(f"{key}: {line.removeprefix('note: ')}")
+            elif line.startswith("vqclip "):
+                result.tools += [line] if line not in result.tools else []  # one of several options
             else:
                 _lay(result, key, line)
     except NoEqual as error:
@@ -112,36 +117,31 @@ def _lay(result: Imported, option: str, line: str) -> None:
     result.last[key] = line, option
 
 
-def _commands(tool: str, value: Any) -> list[str]:
-    """The command of a tool of ours for a value: a path as a shell reads it, or a number."""
-    if value in (False, "0", 0):
-        return []
-    if "{}" in tool and "--video" not in tool and (isinstance(value, bool) or not math.isfinite(number(value))):
-        raise ValueError(value)
-    return [tool.replace("{}", shlex.quote(str(value)))]
-
-
 def read_settings(source: str) -> tuple[str, dict[str, Any]]:
     """A file of settings or a command line → the program, and what was given.
 
     Raises:
-        UserError: neither.
+        UserError: neither, or nothing in it is known.
     """
     path = Path(os.path.expanduser(source))
     is_file = os.path.isfile(path)  # Path's own raises where a command is longer than any name
     text = _text(path) if is_file else source
-    settings = is_file and path.suffix in (".yaml", ".yml", ".json")
-    if not settings and "\n" not in text.strip() and not re.search(r"(^|\s)--?[a-z]|\.py\b|pytti|pixray", text):
-        raise UserError(
-            f"import: {source!r} is neither a file nor a command line. Allowed: settings of VQGAN-CLIP, pytti or "
-            "pixray. Try: vqclip import 'python generate.py -p \"a fox\" -i 300'"
-        )
-    if settings or re.match(r"(\s*#[^!].*\n)*\s*\w+\s*:", text):
+    as_yaml = is_file and path.suffix in (".yaml", ".yml", ".json")
+    if as_yaml or re.match(r"(\s*#[^!].*\n)*\s*(\{|\w+\s*:)", text):
         return _from_yaml(source, text)
+    name, given = "", {}
     if "add_settings(" in text:
-        return "pixray", _from_python(source, text)
-    lines = (line.strip() for line in text.splitlines())
-    return _from_command(" ".join(line.rstrip("\\ ") for line in lines if not line.startswith("#")))
+        name, given = "pixray", _from_python(source, text)
+    elif re.search(r"(^|\s)--?[a-z]|\.py\b|pytti|pixray", text):
+        lines = (line.strip() for line in text.splitlines())
+        name, given = _from_command(" ".join(line.rstrip("\\ ") for line in lines if not line.startswith("#")))
+    if not name or not set(given) & set(program(name)["options"]):
+        what = "holds no settings" if is_file else "is neither a file nor a command line with settings"
+        raise UserError(
+            f"import: {source.splitlines()[0]!r} {what}. Allowed: settings of VQGAN-CLIP, pytti or pixray. "
+            "Try: vqclip import 'python generate.py -p \"a fox\" -i 300'"
+        )
+    return name, given
 
 
 def _from_python(source: str, text: str) -> dict[str, Any]:
@@ -169,7 +169,7 @@ def _from_yaml(source: str, text: str) -> tuple[str, dict[str, Any]]:
     names = {name: len(set(given) & set(program(name)["options"])) for name in PROGRAMS}
     name = max(names, key=names.__getitem__)
     if not names[name]:
-        raise UserError(f"import: {source} has no key of VQGAN-CLIP, pytti or pixray")
+        raise UserError(f"import: {source} has no key of VQGAN-CLIP, pytti or pixray. Allowed: KEY: VALUE, one a line")
     return name, given
 
 
@@ -179,12 +179,24 @@ def _from_command(line: str) -> tuple[str, dict[str, Any]]:
     except ValueError as error:
         raise UserError(f"import: {error}: the command's quotes have no pairs. Try: vqclip import 'python …'") from None
     words = words[: words.index("#")] if "#" in words else words  # a remark
-    if any("pytti" in word for word in words[:4]):
+    scripts = [i for i, word in enumerate(words) if word.endswith(".py") or _is_module(words, i)]
+    if len(scripts) > 1:
+        two = " and ".join(words[i] for i in scripts[:2])
+        raise UserError(f"import: {two}: two commands. Allowed: one. Try: each in quotes, with a --name of its own")
+    begin = scripts[0] if scripts else 0
+    if any("pytti" in word for word in words[: begin + 1]):
+        stray = [word for word in words[begin + 1 :] if "=" not in word]
         pairs = [word.lstrip("+").partition("=") for word in words if "=" in word]
-        return "pytti", {key: _value(value) for key, _, value in pairs if key != "conf"}
-    name = "pixray" if any("pixray" in word for word in words[:3]) else "vqgan_clip"
-    first = next((i for i, word in enumerate(words) if _is_flag(word)), len(words))
-    return name, _flags(name, words[first:])
+        return "pytti", {key: _value(value) for key, _, value in pairs} | ({STRAY: stray} if stray else {})
+    name = "pixray" if any("pixray" in word for word in words[: begin + 1]) else "vqgan_clip"
+    first = next((i for i in range(begin, len(words)) if _is_flag(words[i])), len(words))
+    stray = words[begin + 1 : first]
+    return name, ({STRAY: stray} if stray else {}) | _flags(name, words[first:])
+
+
+def _is_module(words: list[str], i: int) -> bool:
+    """Whether it is the module of ``python -m``, and not a value of the option -m."""
+    return i > 1 and words[i - 1] == "-m" and "python" in words[i - 2]
 
 
 def _is_flag(word: str) -> bool:

@@ -1,4 +1,4 @@
-"""Converts other programs' settings of models, crops, objective, optimiser and device.
+"""Converts other programs' settings of models, objective, optimiser and device.
 
 Each function takes the value and all settings that were given, and returns config lines ``key=value``; a line that
 begins with ``note: `` is said to the user.
@@ -50,19 +50,21 @@ def perceptors(value: str, given: Given) -> list[str]:
     raise NoEqual("SLIP has no card of ours. Try: checkpoints/perceptors=[vit_b_16,rn50]")
 
 
+#: Names under which the published weights went around, of a file without ``vqgan_`` and suffix.
 _GENERATORS = {
-    "imagenet_f16_16384": r"imagenet.*16384|^imagenet$", "imagenet_f16_1024": r"imagenet.*1024|f16_1024",
-    "openimages_f8_8192": r"openimages|gumbel", "wikiart_f16_16384": r"wikiart(_16384|.*16384|$)",
-    "wikiart_f16_1024": r"wikiart.*1024", "sflckr": r"sfl?ic?kr", "faceshq": "faceshq", "coco": "coco",
+    "imagenet_f16_16384": r"imagenet|imagenet(_f16)?_16384m?", "imagenet_f16_1024": r"imagenet(_f16)?_1024|f16_1024",
+    "openimages_f8_8192": r"(openimages|gumbel)(_f\d+)?(_8192)?", "wikiart_f16_1024": r"wikiart(_f16)?_1024m?",
+    "wikiart_f16_16384": r"wikiart(_f16)?(_16384)?(_\d{7})?m?2?", "sflckr": r"s?fli?ckr", "faceshq": "faceshq",
+    "coco": "coco",
 }  # fmt: skip
 
 
 def generator(value: str, given: Given) -> list[str]:
-    if given.get("image_model") in (*_CANVASES, "LlamaGen"):
+    if {given.get("image_model"), given.get("drawer")} & {*_CANVASES, "LlamaGen"}:
         return []
-    stem = re.sub(r"\.(ckpt|pt|pth)$", "", Path(str(value)).name.lower())
+    stem = re.sub(r"^vqgan_|\.(ckpt|pt|pth)$", "", Path(str(value)).name.lower())
     for card, pattern in _GENERATORS.items():
-        if re.search(pattern, stem):
+        if re.fullmatch(pattern, stem):
             return [f"checkpoints/generator={card}"]
     return [f"checkpoints.generator.path={value_of(value)}"]
 
@@ -110,42 +112,6 @@ def backend(value: str, given: Given) -> list[str]:
     if value == "torch":
         return []
     raise NoEqual(f"{value} is Apple's. Try: trainer.accelerator=mps")
-
-
-def accumulation(value: int, given: Given) -> list[str]:
-    count = int(given.get("cutouts", 40))
-    return [f"memory.crop_chunk={max(1, count // max(1, int(value)))}"] if int(value) > 1 else []
-
-
-def pixray_cuts(value: int, given: Given) -> list[str]:
-    count, batches = int(given.get("num_cuts") or 48), int(given.get("batches") or 1)
-    lines = [f"augmentations.crops.count={count * batches}"]
-    return lines + ([f"memory.crop_chunk={count}"] if batches > 1 else [])
-
-
-def cut_power(value: float, given: Given) -> list[str]:
-    """A crop's side there is ``u^power`` of the way from the smallest to the largest, u uniform: its mean and std."""
-    power = float(value)
-    if power < 0:
-        raise ValueError(power)
-    mean, low = 1 / (1 + power), 0.4
-    spread = (1 / (1 + 2 * power) - mean**2) ** 0.5
-    return [
-        f"augmentations.crops.mean={low + (1 - low) * mean:.3g}",
-        f"augmentations.crops.std={(1 - low) * spread:.3g}",
-    ]
-
-
-def cut_method(value: str, given: Given) -> list[str]:
-    if value in ("latest", "updatedpooling"):
-        return ["augmentations.crops.mean=1", "augmentations.crops.std=0"]
-    return ["augmentations.crops.mean=0.7", "augmentations.crops.std=0.2"]
-
-
-def cutout_sampler(value: str, given: Given) -> list[str]:
-    if value == "full":
-        return ["augmentations.crops.whole=1"]
-    return ["augmentations.crops.whole=0.25", "augmentations.crops.stratified=true"] if value == "smart" else []
 
 
 def losses(value: str, given: Given) -> list[str]:
@@ -219,11 +185,10 @@ def auto_stop(value: bool, given: Given) -> list[str]:
 
 
 def auto_stop_window(value: int, given: Given) -> list[str]:
-    return [] if "auto_stop" in given else auto_stop(True, {**given, "auto_stop_window": value})
+    return auto_stop(given.get("auto_stop", False), given)
 
 
-def auto_stop_threshold(value: float, given: Given) -> list[str]:
-    return [] if "auto_stop" in given else auto_stop(True, {**given, "auto_stop_threshold": value})
+auto_stop_threshold = auto_stop_window
 
 
 def pixel_size(value: int, given: Given) -> list[str]:
@@ -236,32 +201,6 @@ def tensorboard(value: bool, given: Given) -> list[str]:
     return ["logger=tensorboard"] if value else []
 
 
-#: Two-letter codes of what is done to the crops → our lines, at the strengths they have there.
-_AUGMENTS = {
-    "Ji": ["augmentations.effects.jitter=0.1"],
-    "Sh": ["augmentations.effects.sharpness=0.3"],
-    "Pe": ["augmentations.effects.perspective=0.7"],
-    "Er": ["augmentations.effects.erase=0.4"],
-    "Af": ["augmentations.affine.degrees=15", "augmentations.affine.translate=0.1"],
-    "Ro": ["augmentations.affine.degrees=15"],
-    "Hf": ["augmentations.flip=0.5"],
-    "Gn": ["noise.factor=0.1"],
-    "Cr": ["augmentations.crops.mean=0.8", "augmentations.crops.std=0.2"],
-    "Re": ["augmentations.crops.mean=0.8", "augmentations.crops.std=0.2"],
-}
-
-
-def augments(value: Any, given: Given) -> list[str]:
-    """What is done to the crops, by codes."""
-    codes = value if isinstance(value, list) else re.findall(r"[A-Z][a-z]", str(value))
-    codes = [code for group in codes for code in (group if isinstance(group, list) else [group])]
-    lines = [] if {"Af", "Ro"} & set(codes) else ["augmentations.affine=null"]
-    lines += [line for code in codes for line in _AUGMENTS.get(code, [])]
-    if other := [code for code in codes if code not in _AUGMENTS]:
-        lines.append(f"note: of the augmentations, {', '.join(other)} have no equal here (perspective is the nearest)")
-    return lines
-
-
 def filters(value: str, given: Given) -> list[str]:
     names = [word.partition(":")[0].strip() for word in str(value).split(",")]
     if set(names) <= {"wallpaper", "tiler"}:
@@ -269,15 +208,8 @@ def filters(value: str, given: Given) -> list[str]:
     raise NoEqual(f"{', '.join(names)}: no filter here. Try: a term of the objective, +loss/terms=[palette,tiling]")
 
 
-def border_mode(value: str, given: Given) -> list[str]:
-    found = {"black": "zeros", "mirror": "reflect", "wrap": "wrap", "clamp": "reflect", "smear": "reflect"}.get(value)
-    if not found:
-        raise NoEqual(f"no border {value!r}. Allowed here: zeros, reflect, wrap")
-    return [f"augmentations.border={found}"]
-
-
 def coarse_to_fine(value: Any, given: Given) -> list[str]:
-    if not value or not given.get("coarse_to_fine", True):
+    if not value or not given.get("coarse_to_fine"):
         return []
     count = int(given.get("coarse_stages") or 2)
     height, width = (int(given.get(side) or 512) for side in ("height", "width"))
@@ -287,11 +219,6 @@ def coarse_to_fine(value: Any, given: Given) -> list[str]:
     sizes = [[height >> (count - 1 - i), width >> (count - 1 - i)] for i in range(count - 1)]
     stages = [{"size": size, "share": share} for size, share in zip(sizes, shares, strict=True)]
     return [f"search.stages={value_of(stages)}"]
-
-
-def coherence_weighting(value: bool, given: Given) -> list[str]:
-    lines = ["augmentations.crops.whole=0.25", "augmentations.crops.whole_weight=3", "augmentations.crops.by_size=1"]
-    return lines if value else []
 
 
 def llamagen(value: str, given: Given) -> list[str]:

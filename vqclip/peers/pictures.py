@@ -7,6 +7,7 @@ begins with ``note: `` is said to the user.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from vqclip.peers.values import Given, NoEqual, number, value_of
 
 
 def prompts(value: Any, given: Given) -> list[str]:
-    found = scenes("|".join(value) if isinstance(value, list) else str(value))
+    texts = value.values() if isinstance(value, dict) else [value]  # by the step at which each begins
+    found = scenes(" ^ ".join("|".join(text) if isinstance(text, list) else str(text) for text in texts))
     entries, away = zip(*map(override_of, found), strict=True) if found else ((), ())
     if not entries:
         raise NoEqual("an empty prompt")
@@ -70,20 +72,27 @@ def labels(value: str, given: Given) -> list[str]:
     return [f"prompts.include={value_of(entries if len(entries) == 1 else [{'parts': entries}])}"]
 
 
-def spot(value: str, given: Given) -> list[str]:
-    region = given.get("spot_file") or [0.25, 0.25, 0.75, 0.75]
-    return [f"prompts.extras={value_of([{'text': value, 'region': region}])}"]
+def spot(value: Any, given: Given) -> list[str]:
+    return _placed(value, given.get("spot_file") or [0.25, 0.25, 0.75, 0.75])
 
 
-def spot_off(value: str, given: Given) -> list[str]:
+def spot_off(value: Any, given: Given) -> list[str]:
     if not given.get("spot_file"):
         raise NoEqual(
             "what is not the middle is a region by a mask. Try: prompts.extras=[{text: TEXT, region: MASK.png}]"
         )
-    return [
-        f"prompts.extras={value_of([{'text': value, 'region': given['spot_file']}])}",
-        f"note: {given['spot_file']} is to be white where the spot is not",
-    ]
+    note = f"note: {given['spot_file']} is to be white where the spot is not"
+    return [*_placed(value, given["spot_file"]), note]
+
+
+def _placed(value: Any, region: Any) -> list[str]:
+    """Texts with weights, each for a region."""
+    parts = [part for scene in scenes("|".join(value) if isinstance(value, list) else str(value)) for part in scene]
+    if [part for part in parts if part.weight < 0]:
+        raise NoEqual("a text to keep away from one region. Try: prompts.exclude=TEXT loss.beta=1")
+    weights = [{} if part.weight == 1 else {"weight": part.weight} for part in parts]
+    entries = [{"text": part.text, "region": region} | own for part, own in zip(parts, weights, strict=True)]
+    return [f"prompts.extras={value_of(entries)}"] if entries else []
 
 
 def spot_file(value: str, given: Given) -> list[str]:
@@ -122,15 +131,20 @@ def aspect(value: Any, given: Given) -> list[str]:
     return [f"size=[{int(height * scale)},{int(width * scale)}]"]
 
 
-def init_noise(value: str, given: Given) -> list[str]:
+def init_noise(value: str, given: Given, starts: Mapping[str, str] | None = None) -> list[str]:
     if given.get("init_image"):
         return []
-    starts = {"pixels": "fractal", "gradient": "gradient", "snow": "pixels", "perlin": "fractal", "fractal": "fractal"}
+    starts = starts or {"pixels": "pixels", "gradient": "gradient"}
     if str(value).lower() in ("none", ""):
         return ["init=codebook"]
     if value not in starts:
         raise NoEqual(f"no start {value!r}. Allowed: {', '.join(starts)}")
     return [f"init={starts[value]}"]
+
+
+def pixray_noise(value: str, given: Given) -> list[str]:
+    """Whose pixels are noise of all scales."""
+    return init_noise(value, given, {"pixels": "fractal", "gradient": "gradient", "snow": "pixels"})
 
 
 def init_spectrum(value: str, given: Given) -> list[str]:
@@ -176,19 +190,15 @@ def anchor_edges(value: Any, given: Given) -> list[str]:
     raise NoEqual("no term of outlines alone; pixels holds them with the rest. Try: +loss/terms=[pixels]")
 
 
-def target_images(value: Any, given: Given) -> list[str]:
+def direct_image_prompts(value: Any, given: Given) -> list[str]:
     if value in ("", None, []):
         return []
     if given.get("init_image"):
         raise NoEqual("a start and another goal. Try: prompts.extras=[{image: PATH, weight: .5}]")
-    path = str(value).split("|")[0].strip()
-    return [
-        "init=image",
-        f"init.path={value_of(path)}",
-        "init.fit=stretch",
-        "loss/terms=[pixels]",
-        "loss.terms.pixels.weight=1",
-    ]
+    ((first, *others),) = scenes("|".join(value) if isinstance(value, list) else str(value))
+    lines = ["init=image", f"init.path={value_of(first.text)}", "init.fit=stretch", "loss/terms=[pixels]"]
+    more = [f"note: {part.text}: one picture's pixels are the goal; here {first.text}" for part in others]
+    return [*lines, f"loss.terms.pixels.weight={first.weight:g}", *more]
 
 
 def output(value: str, given: Given) -> list[str]:
@@ -217,13 +227,6 @@ def interpolation_steps(value: int, given: Given) -> list[str]:
     return []
 
 
-def animation_mode(value: str, given: Given) -> list[str]:
-    if value in ("off", False):
-        return []
-    where = "--video IN.mp4" if value == "Video Source" else "--zoom 1.02"
-    return [f"note: a film is a tool of its own: vqclip film {where}"]
-
-
 def noise_prompts(value: Any, given: Given) -> list[str]:
     raise NoEqual("a random vector is a goal that nobody knows. Try: seed, or init.best_of=8")
 
@@ -232,23 +235,19 @@ def noise_prompt_weights(value: Any, given: Given) -> list[str]:
     return noise_prompts(value, given)
 
 
-def overlay_every(value: Any, given: Given) -> list[str]:
-    """Every so many steps the start's picture is laid over the picture."""
-    if given.get("overlay_image"):
+def overlay(value: Any, given: Given) -> list[str]:
+    """Every so many steps a picture is laid over the picture; here it is the start's."""
+    laid, every = given.get("overlay_image"), int(given.get("overlay_every", 10))
+    if not laid or every <= 0:
+        return []
+    if laid != given.get("init_image"):
         raise NoEqual("another picture than the start's. Try: init=image init.path=PATH search.overlay={every: 10}")
+    if int(given.get("overlay_offset") or 0):
+        raise NoEqual("overlays begin with the run. Try: search.overlay={every: 10, until: 0.5}")
     steps = int(given.get("iterations") or 250)
-    overlay = {
-        "every": int(given.get("overlay_every") or 10),
-        "strength": round(int(given.get("overlay_alpha") or 128) / 255, 3),
+    overlaid = {
+        "every": every,
+        "strength": round(int(given.get("overlay_alpha") or 255) / 255, 3),
         "until": round(min(1.0, int(given.get("overlay_until") or steps) / steps), 3),
     }
-    return [f"search.overlay={value_of(overlay)}"]
-
-
-overlay_until = overlay_alpha = overlay_image = overlay_every
-
-
-def overlay_offset(value: Any, given: Given) -> list[str]:
-    if int(value):
-        raise NoEqual("overlays begin with the run. Try: search.overlay={every: 10, until: 0.5}")
-    return []
+    return [f"search.overlay={value_of(overlaid)}"]

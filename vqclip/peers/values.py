@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["Given", "NoEqual", "number", "value_of"]
+__all__ = ["Given", "NoEqual", "filled", "number", "value_of"]
 
 #: All settings that were given.
 Given = Mapping[str, Any]
@@ -22,6 +22,14 @@ def value_of(value: Any) -> str:
     if isinstance(value, str) and re.fullmatch(r"[\w./-]+", value):
         return value
     return json.dumps(value, ensure_ascii=False)
+
+
+def filled(line: str, value: Any) -> str:
+    """A table's line with ``{}`` filled in, quoted as a whole where it is part of a larger text."""
+    key, equals, text = line.partition("=")
+    if "{}" not in text:
+        return line
+    return f"{key}{equals}{value_of(value if text == '{}' else text.replace('{}', str(value)))}"
 
 
 def number(value: Any) -> float:

@@ -1,0 +1,112 @@
+"""Converts other programs' settings of films: the one ``vqclip film`` command that does what all of them say.
+
+Each function takes the value and all settings that were given, and returns that command, or none where the setting that
+switches films on is off.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from shlex import quote
+from typing import Any
+
+from vqclip.peers.prompts import scenes
+from vqclip.peers.values import Given, NoEqual, number
+
+__all__ = ["animation_mode", "film", "motion"]
+
+#: What comes in from outside, in our words.
+_BORDERS = {"mirror": "reflect", "wrap": "wrap", "black": "zeros", "smear": "reflect"}
+
+
+def film(value: Any, given: Given) -> list[str]:
+    words = _of_vqgan_clip(given) or _of_pytti(given) or _of_pixray(given) if value not in (False, "0", 0) else []
+    return [f"vqclip film {' '.join(words)}"] if words else []
+
+
+def motion(value: Any, given: Given) -> list[str]:
+    """As :func:`film`, of a number."""
+    if value is True or not math.isfinite(number(value)):
+        raise ValueError(value)
+    return film(value, given)
+
+
+def animation_mode(value: str, given: Given) -> list[str]:
+    depth = ["note: no depth network comes along; vqclip film moves in the plane"] if value == "3D" else []
+    return [*film(value, given), *depth]
+
+
+def _of_vqgan_clip(given: Given) -> list[str]:
+    if frames := given.get("video_style_dir"):
+        return [f"--video {quote(str(frames))}", f"--each {int(given.get('iterations') or 500)}"]
+    zooms, story = given.get("zoom_video"), int(given.get("change_prompt_every") or 0)
+    if not zooms and not story:
+        return []
+    each, words, start, steps = int(given.get("zoom_frequency") or 10), [], 0, int(given.get("iterations") or 500)
+    if zooms:
+        start = int(given.get("zoom_start") or 0)
+        words = [f"--zoom {_number(given, 'zoom_scale', 0.99):g}"]
+        words += _pan(_number(given, "zoom_shift_x"), _number(given, "zoom_shift_y"))
+    steps = story * _scenes(given, "prompts") if story else steps - start
+    return [*words, f"--frames {max(1, steps // each)}", f"--each {each}", f"steps={max(1, start)}"]
+
+
+def _of_pytti(given: Given) -> list[str]:
+    """Where its y is up, and it turns the other way round."""
+    keys = ("animation_mode", "video_path", "translate_x", "translate_y", "rotate_2d", "zoom_x_2d", "zoom_y_2d")
+    mode = given.get("animation_mode")
+    if mode in ("off", False) or not any(key in given for key in (*keys, "infill_mode", "pre_animation_steps")):
+        return []
+    words = _pytti_camera(given)
+    video = given.get("video_path") if mode in (None, "Video Source") else None
+    if video:
+        stride = int(given.get("frame_stride") or 1)
+        words = [f"--video {quote(str(video))}", *([f"--stride {stride}"] if stride > 1 else [])]
+    if each := int(given.get("steps_per_frame") or 0):
+        if steps := int(given.get("steps_per_scene") or 0) * _scenes(given, "scenes") if not video else 0:
+            words.append(f"--frames {max(1, steps // each)}")
+        words.append(f"--each {each}")
+    if (first := given.get("pre_animation_steps")) and not video:
+        words.append(f"steps={max(1, int(first))}")
+    return words
+
+
+def _pytti_camera(given: Given) -> list[str]:
+    words = _pan(_number(given, "translate_x"), 0 - _number(given, "translate_y"))
+    if turn := _number(given, "rotate_2d"):
+        words.append(f"--turn={-turn:g}")
+    for side, key in (("width", "zoom_x_2d"), ("height", "zoom_y_2d")):
+        if pixels := _number(given, key):  # cut off there, the rest made as large as the whole
+            whole = int(given.get(side) or 512)
+            words.append(f"--zoom {whole / (whole - pixels):.4g}")
+            break
+    if border := given.get("infill_mode"):
+        words.append(f"--border {_BORDERS[border]}")
+    return words
+
+
+def _of_pixray(given: Given) -> list[str]:
+    if not (folder := given.get("animation_dir")):
+        return []
+    source = Path(str(given.get("init_image") or given.get("target_images") or folder))
+    source = source.parent if "*" in source.name else source
+    keep, each = _number(given, "animation_alpha", 128) / 255, int(given.get("iterations") or 250)
+    return [f"--video {quote(str(source))}", f"--keep {keep:.2g}", f"--each {each}", f"--to {quote(str(folder))}"]
+
+
+def _pan(x: float, y: float) -> list[str]:
+    return [f"--pan={x:g},{y:g}"] if x or y else []
+
+
+def _number(given: Given, key: str, default: float = 0.0) -> float:
+    """The default for a formula and the like, which is told where it is the value."""
+    value = given.get(key)
+    try:
+        return default if value in (None, "") or isinstance(value, bool) else number(value)
+    except NoEqual:
+        return default
+
+
+def _scenes(given: Given, key: str) -> int:
+    return max(1, len(scenes(str(given.get(key, "")))))
