@@ -205,13 +205,23 @@ def test_dashboard_shows_the_others(damaged, call, whole, name):
     assert call("dashboard", damaged(name), whole, "--print")[0] == 0
 
 
-@pytest.mark.parametrize("name", REPORT | {n: 0 for n in PICTURE if n.startswith("best")})
+@pytest.mark.parametrize("name", REPORT | {n: 0 for n in PICTURE if n.startswith(("best", "final"))})
 def test_a_sweep_does_a_damaged_job_again(damaged, whole, name):
     identity = read_report(whole)["identity"]
     assert is_done(whole, identity)
-    broken = damaged(name)
-    if name.endswith(("missing", "folder")) or name in REPORT:
-        assert not is_done(broken, identity) or name == "report a link"
+    assert not is_done(damaged(name), identity)
+
+
+def test_a_job_done_again_has_its_picture_again(small_pair, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = [*small_pair, "steps=2", "augmentations.crops.count=2"]
+    sweep = ["a fox", "-m", "seed=0", *words, f"hydra.sweep.dir={tmp_path}/sweep"]
+    main(sweep)
+    best = tmp_path / "sweep" / "0" / "picture-00" / "best.png"
+    before = best.read_bytes()
+    best.write_bytes(b"")
+    main(sweep)
+    assert best.read_bytes() == before
 
 
 @pytest.mark.parametrize("name", REPORT)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from vqclip.config.resolve import identity
+from vqclip.io.files import sha256
 from vqclip.runs.folder import RunFolder
 from vqclip.runs.status import WITH_PICTURES
 
@@ -30,12 +31,15 @@ class Job:
 
 
 def is_done(folder: Path, identity: str) -> bool:
-    """Whether ``folder`` holds this job, finished and with all its pictures."""
-    report = read_report(folder)
+    """Whether ``folder`` holds this job, finished and with all its pictures, its results (best, final) undamaged."""
+    report, run = read_report(folder), RunFolder(folder)
     return (
         report.get("identity") == identity
         and report.get("status") in WITH_PICTURES
-        and all((folder / name).is_file() for name in report.get("sha256", {}))
+        and all(
+            run.holds(folder / name) and (not name.endswith(("best.png", "final.png")) or sha256(folder / name) == own)
+            for name, own in report.get("sha256", {}).items()
+        )
     )
 
 
