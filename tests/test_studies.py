@@ -60,19 +60,28 @@ def test_the_editing_study_measures_one_of_its_edits_and_draws_it_again(tmp_path
     monkeypatch.chdir(ROOT)
     study = load(ROOT / "experiments" / "editing" / "study.py")
     monkeypatch.setattr(study, "RUNS", tmp_path)
-    row = study.edit(
-        "moon",
-        "an orange moon on a blue background",
-        True,
-        0.5,
-        ["experiment=edit", "steps=1", "logger=none"],
-        study.shipped_judge(),
-    )
+    asked = ("moon", "an orange moon on a blue background", True, 0.5, ["experiment=edit", "steps=1", "logger=none"])
+    for _ in range(2):  # a second time too, over the first
+        row = study.edit(*asked, study.shipped_judge())
     assert row["outside_equal"] and -1 <= row["guide_after"] <= 1
     monkeypatch.setattr(study, "PICTURES", tmp_path / "moon-mask-0.5" / "picture-00")
     monkeypatch.setattr(study, "rerun", lambda path: rerun(path, folder=tmp_path / path.stem))
     study.again()
     assert capsys.readouterr().out == "best.png | same bytes\nfinal.png | same bytes\n"
+
+
+def test_the_editing_study_keeps_its_pictures_where_it_does_not_come_to_its_end(tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    study = load(ROOT / "experiments" / "editing" / "study.py")
+    kept = tmp_path / "pictures" / "moon.png"
+    kept.parent.mkdir()
+    kept.write_bytes(b"mine")
+    monkeypatch.setattr(study, "PICTURES", kept.parent)
+    monkeypatch.setattr(study, "edit", lambda *_: sys.exit("no room"))
+    for _ in range(2):
+        with pytest.raises(SystemExit, match="no room"):
+            study.whole()
+    assert kept.read_bytes() == b"mine"
 
 
 @pytest.mark.parametrize("words", [["tne"], ["agian"], ["again", "moon"], ["ten", "again"], ["seed=1"]], ids=" ".join)
@@ -120,7 +129,8 @@ def test_the_study_of_ways_measures_one_run_of_each_kind(tmp_path, monkeypatch):
     assert not study.may_help(rows, "jitter")
     rows[1]["judge"] += 0.1
     assert study.may_help(rows, "jitter")
-    row = study.in_their_places("a red apple", "a fish", True, [*small, "size=[32,64]"], eyes, tmp_path)
+    for _ in range(2):
+        row = study.in_their_places("a red apple", "a fish", True, [*small, "size=[32,64]"], eyes, tmp_path)
     assert row["halves_right"] in (0, 1, 2)
     row = study.in_their_times("a red apple", "a fish", [*small, "steps=5", "snapshot_every=1"], eyes, tmp_path)
     assert row["halves_right"] in (0, 1, 2) and {"middle_first", "end_second"} < set(row)
@@ -136,6 +146,16 @@ def test_the_study_of_reliability_counts_one_small_category(tmp_path, monkeypatc
     assert f"| wrong_inputs | {row.tried} | {row.held} |" in study.markdown(rows)
     study.draw(rows, tmp_path / "table.png")
     assert (tmp_path / "table.png").is_file()
+
+
+def test_kills_that_ended_without_a_table_are_not_counted_from_the_last_one(tmp_path, monkeypatch):
+    study = load(ROOT / "experiments" / "reliability" / "study.py")
+    monkeypatch.setattr(study, "HERE", tmp_path)
+    monkeypatch.setattr(study, "pytest_row", lambda *_: study.Row("kills", 1, 1, 0, 0.0, "", 1))
+    (tmp_path / "kills.csv").write_text("what,ended,resumed,same_bytes\na rename,-9,0,True\n")
+    (tmp_path / "kills.py").write_text("raise SystemExit(3)\n")
+    with pytest.raises(SystemExit, match="ended with status 3 and wrote no kills"):
+        study.kills_row()
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ def edit(name: str, text: str, masked: bool, anchor: float, overrides: list[str]
     start = [f"init.path={HERE}/inputs/{name}.png", f"loss.anchor={anchor}"]
     start += [f"init.mask={HERE}/inputs/{name}.mask.png"] if masked else []
     folder = place(name, masked, anchor)
-    run(text, [*start, *overrides], folder)
+    run(text, [*start, *overrides], folder, overwrite=True)
     return measured(name, text, masked, anchor, folder, judge)
 
 
@@ -96,8 +96,9 @@ def whole() -> None:
     study = yaml.safe_load((HERE / "study.yaml").read_text())
     judge = shipped_judge()
     rows = []
-    shutil.rmtree(PICTURES, ignore_errors=True)
-    PICTURES.mkdir()
+    new = PICTURES.with_name("pictures.new")  # beside the old ones, until all are there
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir()
     for name, text in study["edits"].items():
         for masked in (False, True):
             for anchor in study["anchors"]:
@@ -105,12 +106,14 @@ def whole() -> None:
                 rows.append(edit(name, text, masked, anchor, study["overrides"], judge))
                 print(*rows[-1].values(), sep="  ", flush=True)
                 if anchor == study["kept"]:
-                    kept = PICTURES / f"{name}{'-mask' if masked else ''}.png"
+                    kept = new / f"{name}{'-mask' if masked else ''}.png"
                     shutil.copy(folder / "picture-00" / "final.png", kept)
     with open(HERE / "results.csv", "w", newline="") as file:
         writer = csv.DictWriter(file, rows[0])
         writer.writeheader()
         writer.writerows(rows)
+    shutil.rmtree(PICTURES, ignore_errors=True)
+    new.rename(PICTURES)
     sheet(study)
     summary(rows, study["anchors"])
 
@@ -123,7 +126,7 @@ def ten(*overrides: str) -> None:
     for x, (name, text) in enumerate(study["edits"].items()):
         folder, path = RUNS / "ten" / name, HERE / "inputs" / f"{name}.png"
         quiet = ["snapshot_every=100", "logger=none", "callbacks=none"]
-        run(text, ["experiment=recolour", f"init.path={path}", *quiet, *overrides], folder)
+        run(text, ["experiment=recolour", f"init.path={path}", *quiet, *overrides], folder, overwrite=True)
         rows.append(measured(name, text, False, 0.1, folder, judge))
         after = folder / "picture-00" / "final.png"
         for y, shown in enumerate((path, after)):

@@ -1,8 +1,8 @@
 """Is the picture what the words say? The eye, blind, and a judge that never guided.
 
     python evaluate.py draw default --seed 7     40 held-out prompts: results/<name>/sheet.png; the key is sealed
-    (look at the sheet; write results/<name>/names.json, {"1": "what you see", …}; commit)
     (look at it; write results/<name>/names.json, {"1": "what you see", …}, in your own words; commit it)
+    python evaluate.py open default-7            the prompts beside the names: results/<name>/opened.json
     (set "right" to true or false in opened.json: does the name give the whole prompt?)
     python evaluate.py table                     counts of every sheet, and the judge's figures
     python evaluate.py judge prior --count 120   what both judges find among 512 captions on more prompts, no sheet

@@ -19,8 +19,9 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from tqdm import tqdm
@@ -194,6 +195,11 @@ def full_disks(place: Path, whole: dict[str, bytes], room: int) -> list[dict[str
     return rows
 
 
+def held(row: Mapping[str, Any]) -> bool:
+    """Whether a row, also as the CSV has it, ended in the same bytes; by status 0 what was to end it never came."""
+    return str(row["same_bytes"]) == "True" and str(row["ended"]) != "0"
+
+
 def main() -> int:
     torch.set_num_threads(1)
     began = time.perf_counter()
@@ -208,9 +214,9 @@ def main() -> int:
         writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-    held = sum(bool(own["same_bytes"]) and own["ended"] != 0 for own in rows)  # 0: what was to end it never came
-    print(f"{held} of {len(rows)} held, {time.perf_counter() - began:.0f} s")
-    return 0 if held == len(rows) else 1
+    kept = sum(map(held, rows))
+    print(f"{kept} of {len(rows)} held, {time.perf_counter() - began:.0f} s")
+    return 0 if kept == len(rows) else 1
 
 
 if __name__ == "__main__":

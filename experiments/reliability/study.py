@@ -107,14 +107,21 @@ def fuzz_row(hours: float) -> Row:
 def kills_row() -> Row:
     """The suite's kills, and those of kills.py with its full disks."""
     row = pytest_row("kills", tests_of("kills"))
-    began = time.perf_counter()
-    subprocess.run([sys.executable, str(HERE / "kills.py")], cwd=ROOT, env=environment(), stdout=sys.stderr)
-    with open(HERE / "kills.csv", newline="") as file:
+    began, table = time.perf_counter(), HERE / "kills.csv"
+    before = table.stat().st_mtime_ns if table.is_file() else 0
+    code = subprocess.run(
+        [sys.executable, str(HERE / "kills.py")], cwd=ROOT, env=environment(), stdout=sys.stderr
+    ).returncode
+    if not table.is_file() or table.stat().st_mtime_ns == before:
+        sys.exit(f"kills: kills.py ended with status {code} and wrote no kills.csv, and nothing was counted")
+    from kills import held
+
+    with open(table, newline="") as file:
         kills = list(csv.DictReader(file))
     row.inputs += len(kills)
-    row.tried, row.held = row.tried + len(kills), row.held + sum(own["same_bytes"] == "True" for own in kills)
+    row.tried, row.held = row.tried + len(kills), row.held + sum(map(held, kills))
     row.seconds = round(row.seconds + time.perf_counter() - began, 1)
-    row.lost = " ".join([row.lost, *(own["what"] for own in kills if own["same_bytes"] != "True")]).strip()
+    row.lost = " ".join([row.lost, *(own["what"] for own in kills if not held(own))]).strip()
     return row
 
 

@@ -127,7 +127,7 @@ def in_their_places(left: str, right: str, regions: bool, overrides: list[str], 
     folder = pair_folder("places" if regions else "no_places", left, right, runs)
     where = [f", region: {side}" if regions else "" for side in ("left", "right")]
     parts = f'{{text: "{left}"{where[0]}}}, {{text: "{right}"{where[1]}}}'
-    run(overrides=[*overrides, f"prompts.include=[{{parts: [{parts}]}}]"], folder=folder)
+    run(overrides=[*overrides, f"prompts.include=[{{parts: [{parts}]}}]"], folder=folder, overwrite=True)
     image = read_image(folder / "picture-00" / "best.png")
     middle = image.shape[-1] // 2
     with torch.no_grad():
