@@ -7,17 +7,18 @@ import hashlib
 import json
 import shutil
 from contextlib import suppress
-from pathlib import Path
 
 import pytest
 import torch
 import yaml
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
+from wandb_records import records, sent_config
 
 from vqclip import UserError, load, run
 from vqclip.cli import main
 from vqclip.io.images import png_bytes, read_record
+from vqclip.paths import conf_dir
 from vqclip.runs.checkpoint import RECORDER
 from vqclip.runs.rerun import rerun
 from vqclip.runs.resume import resume
@@ -193,7 +194,7 @@ def test_a_card_without_a_hash_never_fills_an_official_name(tmp_path, monkeypatc
     from vqclip.checkpoints.cards import make_card
 
     monkeypatch.setenv("VQCLIP_HOME", str(tmp_path))
-    official = yaml.safe_load(Path("conf/checkpoints/generator/imagenet_f16_16384.yaml").read_text())
+    official = yaml.safe_load((conf_dir() / "checkpoints/generator/imagenet_f16_16384.yaml").read_text())
     mine = make_card("generator", official["name"], official)
     for change in ({"sha256": None, "urls": ["http://127.0.0.1/x"]}, {"sha256": "0" * 64}):
         theirs = make_card("generator", official["name"], official | change)
@@ -242,17 +243,19 @@ def test_a_secret_of_the_environment_is_written_nowhere(small_pair, tmp_path, mo
     assert config["logger"]["wandb"]["notes"] == "token ${tags.0}"
     for path in [p for p in made.rglob("*") if p.is_file() and "wandb" not in p.relative_to(made).parts]:
         assert b"hunter2" not in path.read_bytes(), path
+    assert "hunter2" not in json.dumps(sent_config(records(made)))  # a name that it was given it has
 
 
 def test_a_secret_in_a_cards_link_is_written_nowhere(small_pair, tmp_path, monkeypatch):
     monkeypatch.setenv("MY_SECRET", "hunter2-hunter2")
     link = "checkpoints.generator.urls=['http://127.0.0.1:9/x?token=${oc.env:MY_SECRET}']"
-    made = run("a fox", [*small_pair, link], tmp_path / "run").folder
+    made = run("a fox", [*small_pair, link, "logger=wandb"], tmp_path / "run").folder
     card = read_record(made / "picture-00/final.png")["config"]["checkpoints"]["generator"]
     assert card["urls"] == ["http://127.0.0.1:9/x?token=${oc.env:MY_SECRET}"]
     resume(made, ["steps=6", link])
     for path in [p for p in made.rglob("*") if p.is_file()]:
         assert b"hunter2" not in path.read_bytes(), path
+    assert sent_config(records(made, parts=2))["checkpoints"]
     assert json.loads((made / "run.json").read_text())["steps"] == 6
 
 

@@ -482,6 +482,21 @@ def test_a_folder_of_many_pictures_is_cut_back_each_to_its_own_best(tmp_path):
     assert (tmp_path / "metrics.csv").read_text() == "step,x\n1,5\n"
 
 
+def test_a_resumed_run_computes_with_as_many_threads_as_before(small_pair, tmp_path):
+    class Note(pl.Callback):
+        def on_train_batch_end(self, *args):
+            seen.append(torch.get_num_threads())
+
+    seen, before = [], torch.get_num_threads()
+    folder = run("a fox", [*small_pair, "steps=1"], tmp_path / "run").folder
+    torch.set_num_threads(before + 1)
+    try:
+        run(resume=folder, overrides=["steps=2"], callbacks=[Note()])
+        assert (seen, torch.get_num_threads()) == ([before], before + 1)
+    finally:
+        torch.set_num_threads(before)
+
+
 @pytest.mark.parametrize("what", ["weights", "inputs"])
 def test_other_weights_or_inputs_are_refused(small_pair, tmp_path, what):
     folder = run("a fox", small_pair, tmp_path / "run").folder
@@ -494,7 +509,8 @@ def test_other_weights_or_inputs_are_refused(small_pair, tmp_path, what):
         run(None, [f"resume={folder}"])
 
 
-def test_a_checkpoint_that_runs_code_is_refused(finished, tmp_path):
+def test_a_checkpoint_that_runs_code_is_refused(finished, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # where it would make a folder
     folder = tmp_path / "run"
     shutil.copytree(finished, folder)
     torch.save({"global_step": 4, "callbacks": _Foreign()}, folder / "last.ckpt")

@@ -297,6 +297,19 @@ def test_ctrl_c_is_what_python_has_for_it(small_pair, tmp_path):
     assert run(resume=tmp_path / "run").status == "finished"
 
 
+def test_with_nohup_a_closed_terminal_ends_no_run(small_pair, tmp_path):
+    class HangUp(pl.Callback):
+        def on_train_batch_end(self, *args):
+            signal.raise_signal(signal.SIGHUP)
+
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup hands it over
+    try:
+        made = run("a fox", [*small_pair, "steps=2"], tmp_path / "run", callbacks=[HangUp()])
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert (made.status, made.report["steps"]) == ("finished", 2)
+
+
 def test_a_signal_that_a_program_around_python_handles_stays_its_own(small_pair, tmp_path, monkeypatch):
     ours, before = signal.getsignal, signal.getsignal(signal.SIGHUP)
     # As Python says it of a handler that it did not install.
