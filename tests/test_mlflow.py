@@ -66,6 +66,17 @@ def files(client, run, path=None):
     return found
 
 
+def test_a_secret_of_the_environment_is_not_in_its_record(small_pair, tmp_path, monkeypatch):
+    monkeypatch.setenv("MY_SECRET", "hunter2-hunter2")
+    monkeypatch.chdir(tmp_path)
+    link = "checkpoints.generator.urls=['http://127.0.0.1:9/x?token=${oc.env:MY_SECRET}']"
+    logger = ["logger=mlflow", "logger.mlflow.tracking_uri=sqlite:///mlflow.db"]
+    run("a fox", [*small_pair, *logger, "steps=1", link], tmp_path / "run")
+    assert b"${oc.env:MY_SECRET}" in (tmp_path / "mlflow.db").read_bytes()
+    for path in [path for path in tmp_path.rglob("*") if path.is_file()]:
+        assert b"hunter2" not in path.read_bytes(), path
+
+
 def test_a_run_has_its_curves_pictures_and_files(pair, client, tmp_path):
     folder = run(
         "a fox", [*pair, "callbacks.timelapse={_target_:vqclip.callbacks.Timelapse,fps:5}"], tmp_path / "run"
