@@ -173,6 +173,25 @@ def test_regions_share_the_loss_by_their_weights(perceptor):
     torch.testing.assert_close(shares, torch.tensor([[0.0, 1.0], [0.75, 0.0], [0.25, 0.0]]))
 
 
+def test_the_share_of_a_region_counts_the_weights_of_include_and_extras(perceptor):
+    halves = [{"row": ["a fox", "an owl"]}]
+    for extras, share in ((1, 1 / 3), (0.5, 0.2), (0, 0.0), (-1, 1 / 3)):
+        whole = targets(perceptor, halves, "paper", extras_weight=extras).at(0.0)[0][1].share
+        torch.testing.assert_close(whole, torch.tensor([share]))
+
+
+def test_a_stop_takes_the_sign_of_all_its_weights(perceptor):
+    """What is repelled stands still once it is far enough, whichever of its weights is negative."""
+    paper = F.normalize(vector(perceptor, "paper"), dim=-1)
+    far = F.normalize(paper.flip(0) - (paper.flip(0) @ paper) * paper, dim=-1)  # a cosine of 0
+    for extras, weight in ((1, -1), (-1, 1)):
+        entry = [{"text": "paper", "weight": weight, "stop": 0.5}]
+        made = targets(perceptor, "a fox", entry, extras_weight=extras).at(0.0)[0][1]
+        crops = torch.stack([paper, far])[None].requires_grad_()
+        (gradient,) = torch.autograd.grad(gated(crops, made.parts, made.stops).sum(), crops)
+        torch.testing.assert_close(gradient[0], torch.stack([made.include[0], made.parts[0, 0]]))  # the fox alone
+
+
 def test_regions_are_looked_at_in_one_order_and_the_crop_shown_is_of_a_pictures_own(make_module, perceptor):
     """In a batch as alone, whatever the others' regions are and in whatever order they are named."""
     halves = {"parts": [{"text": "an owl", "region": "right"}, {"text": "a fox", "region": "left"}]}

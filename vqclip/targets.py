@@ -3,14 +3,14 @@
     target of a place at t  =  unit(w1 · Σ weight(t) · include  +  w2 · Σ weight(t) · extras)
 
 A place is a region of the picture, looked at as a picture of its own.  Its share of the loss is that of its entries'
-weights; without regions there is one place, the whole picture.
+weights, times w1 or w2; without regions there is one place, the whole picture.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -42,10 +42,15 @@ class Entry:
     weight: AnySchedule
     stop: float | None
     region: Region | None
+    group: float = 1.0  #: w1 or w2
 
     def at(self, t: float) -> Tensor:
-        """Its vector times its weight at progress ``t``, [D]."""
+        """Its vector times its own weight at progress ``t``, [D]."""
         return self.weight(t) * self.vector
+
+    def pull(self, t: float) -> float:
+        """What it weighs in its target, negative where it repels."""
+        return self.group * self.weight(t)
 
 
 def targets_of(
@@ -88,8 +93,9 @@ class MovingTargets:
         exclude: Sequence[Entry],
         weights: tuple[float, float],
     ):
-        self.include, self.extras, self.exclude = [list(entries) for entries in include], list(extras), list(exclude)
         self.w1, self.w2 = weights
+        self.include = [[replace(entry, group=self.w1) for entry in entries] for entries in include]
+        self.extras, self.exclude = [replace(entry, group=self.w2) for entry in extras], list(exclude)
         self.device: Any = "cpu"
         everything = [entry for entries in self.include for entry in entries] + self.extras + self.exclude
         self.places = list(dict.fromkeys(entry.region for entry in everything))
@@ -122,10 +128,10 @@ class MovingTargets:
         sums = torch.stack([_sum(entries, t, zero) for entries in include])
         target = combine_texts(sums, _sum(extras, t, zero) if extras else None, self.w1, self.w2)
         negative = _sum(exclude, t, zero).expand_as(target) if exclude else None
-        parts, stops = self._parts([[*entries, *extras] for entries in include], len(extras), t)
-        negative_parts, negative_stops = _padded(
-            [[(e.at(t), e.stop, _sign(e, t)) for e in exclude]] * len(include), -1.0
-        )
+        parts, stops = _padded([[*entries, *extras] for entries in include], t, 1.0)
+        if parts is not None:
+            parts = parts / _length(parts.sum(1))[:, None, None]
+        negative_parts, negative_stops = _padded([exclude] * len(include), t, -1.0)
         if negative is not None and negative_parts is not None:
             negative_parts = negative_parts / _length(negative)[:, None, None]
         return Targets(
@@ -138,24 +144,6 @@ class MovingTargets:
             exclude_parts=negative_parts,
             exclude_stops=negative_stops,
         )
-
-    def _parts(self, pictures: Sequence[Sequence[Entry]], extras: int, t: float) -> tuple[Tensor | None, Tensor | None]:
-        """What each entry adds to each picture's target, [B,K,D], and where it stops, [B,K]; None without stops.
-
-        Args:
-            pictures: the entries of each picture; the last ``extras`` of them weigh w2, the others w1.
-        """
-        parts, stops = _padded(
-            [
-                [
-                    ((self.w1 if i < len(entries) - extras else self.w2) * e.at(t), e.stop, _sign(e, t))
-                    for i, e in enumerate(entries)
-                ]
-                for entries in pictures
-            ],
-            1.0,
-        )
-        return (None if parts is None else parts / _length(parts.sum(1))[:, None, None]), stops
 
     def _shares(self, include: Sequence[Sequence[Entry]], extras: Sequence[Entry], t: float) -> Tensor | None:
         """The place's share of each picture's loss, [B]; None where there is one place."""
@@ -175,35 +163,29 @@ def _sum(entries: Sequence[Entry], t: float, zero: Tensor) -> Tensor:
 
 def _share(subset: Sequence[Entry], entries: Sequence[Entry], t: float) -> float:
     """The part of the weights of ``entries`` that a ``subset`` of them has, in [0,1]."""
-    total = sum(abs(entry.weight(t)) for entry in entries)
-    return sum(abs(entry.weight(t)) for entry in subset) / total if total else 0.0
-
-
-def _sign(entry: Entry, t: float) -> float:
-    """1 for an entry that attracts, −1 for one that repels."""
-    return math.copysign(1.0, entry.weight(t))
+    total = sum(abs(entry.pull(t)) for entry in entries)
+    return sum(abs(entry.pull(t)) for entry in subset) / total if total else 0.0
 
 
 def _length(vectors: Tensor) -> Tensor:
     return vectors.norm(dim=-1).clamp(min=1e-12)
 
 
-def _padded(
-    pictures: Sequence[Sequence[tuple[Tensor, float | None, float]]], sign: float
-) -> tuple[Tensor | None, Tensor | None]:
-    """Weighed vectors with their stops and signs → [B,K,D] and [B,K], short ones filled up; None without a stop.
+def _padded(pictures: Sequence[Sequence[Entry]], t: float, sign: float) -> tuple[Tensor | None, Tensor | None]:
+    """What each entry adds to each picture's target, [B,K,D], and where it stops, [B,K]; None without a stop.
 
-    A stop takes the sign of its entry, so that the entry stands still where its likeness to the part has *reached* it.
+    A picture of fewer entries is filled up.  A stop takes the sign of its entry's pull, so that the entry stands still
+    where its likeness to the part has *reached* it.
     """
-    if all(stop is None for entries in pictures for _, stop, _ in entries):
+    if all(entry.stop is None for entries in pictures for entry in entries):
         return None, None
     most = max(map(len, pictures))
-    zero = next(vector for entries in pictures for vector, *_ in entries).mul(0)
-    parts = [torch.stack([v for v, *_ in entries] + [zero] * (most - len(entries))) for entries in pictures]
+    zero = next(entry.vector for entries in pictures for entry in entries).mul(0)
+    parts = [torch.stack([e.group * e.at(t) for e in own] + [zero] * (most - len(own))) for own in pictures]
     stops = [
-        [math.inf if stop is None else sign * own_sign * stop for _, stop, own_sign in entries]
-        + [math.inf] * (most - len(entries))
-        for entries in pictures
+        [math.inf if e.stop is None else sign * math.copysign(1.0, e.pull(t)) * e.stop for e in own]
+        + [math.inf] * (most - len(own))
+        for own in pictures
     ]
     return torch.stack(parts), torch.tensor(stops)
 
