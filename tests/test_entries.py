@@ -20,6 +20,7 @@ from vqclip.guidance import part_of
 from vqclip.io.regions import Region, box_of, parse_region
 from vqclip.prompts import SEVERAL, Prompt, parse, parse_prompts
 from vqclip.protocols import Targets
+from vqclip.rng import StepRandom
 from vqclip.runs.provenance import inputs
 from vqclip.runs.rerun import rerun
 from vqclip.schedules import Points
@@ -234,6 +235,16 @@ def test_a_mask_thinner_than_a_place_still_has_its_box(tmp_path):
     mask.save(tmp_path / "mask.png")
     box, white = box_of(torch.rand(1, 3, 8, 8), Region(mask=str(tmp_path / "mask.png")))
     assert box == (..., slice(1, 2), slice(5, 6)) and white.item() == pytest.approx(1 / 64)
+
+
+def test_a_mask_draws_its_crops_by_what_is_in_it_and_a_box_by_its_numbers(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Image.fromarray(np.uint8([[255, 0]])).save("mask.png")
+    Image.fromarray(np.uint8([[255], [0]])).save("other.png")
+    paths = ("mask.png", "./mask.png", str(tmp_path / "mask.png"), "other.png")
+    one, *same, other = (StepRandom([0], 3).of(parse_region(path).name).uniform("crops.place", 4) for path in paths)
+    assert all(torch.equal(one, numbers) for numbers in same) and not torch.equal(one, other)
+    assert parse_region("left").name == "Region(box=(0.0, 0.0, 0.5, 1.0), mask=None)"  # in every box's random numbers
 
 
 def test_a_mask_that_changes_during_a_run_changes_nothing_of_it(tmp_path):

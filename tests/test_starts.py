@@ -3,6 +3,8 @@
 import json
 import shutil
 from dataclasses import replace
+from importlib.resources import files
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,12 +12,19 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from vqclip import run
+from vqclip.checkpoints.load import load_prior
 from vqclip.cli import main
 from vqclip.cli.interpolate import main as interpolate
+from vqclip.config.compose import compose
+from vqclip.config.resolve import resolved
 from vqclip.errors import UserError
 from vqclip.init import Gradient, PixelNoise, Sine, best_of
+from vqclip.init import Prior as PriorStart
+from vqclip.io.masks import MaskComposite
 from vqclip.protocols import InitContext
 from vqclip.rng import StepRandom
+from vqclip.runs.build import build
+from vqclip.runs.plan import RunPlan
 
 
 @pytest.fixture
@@ -186,6 +195,59 @@ def test_the_best_of_n_is_the_first_snapshot_with_the_best_score(small_pair, tmp
     two = run(["an owl", "a fox"], [*small_pair, "init.best_of=6"], tmp_path / "two").folder
     assert torch.equal(latents(two, 1)["000000"], latents(tmp_path / "6")["000000"])
     assert interpolate([str(two), "--frames", "2"]) == 0
+
+
+class Noted:
+    """A start of one's own that keeps half of a white picture, and notes what it is told."""
+
+    def __init__(self, jitter=0.0):
+        self.texts, self.scores = [], []
+        Noted.last = self
+
+    def keep(self, start):
+        mask = torch.ones(1, 1, 32, 32)
+        mask[..., 16:] = 0
+        return MaskComposite(torch.ones(1, 3, 32, 32), mask)
+
+    def __call__(self, start):
+        z = Sine(0.5)(start)
+        self.texts.append(start.texts)
+        self.scores.append(start.score(z).item())
+        return z
+
+
+def test_the_score_of_a_start_is_that_of_its_first_snapshot_with_what_is_kept(small_pair, tmp_path):
+    made = run("a fox", other(small_pair, f"init._target_={__name__}.Noted", "init.best_of=3"), tmp_path / "run").folder
+    first = json.loads(Image.open(made / "picture-00" / "steps" / "000000.png").text["vqclip"])["scores"]["score"]
+    assert len(set(Noted.last.scores)) == 3 and max(Noted.last.scores) == pytest.approx(first)
+
+
+@pytest.mark.parametrize(
+    ("weights", "text"), [((1, 1), "a fox, paper"), ((1, 0), "a fox"), ((-1, 1), "paper"), ((1, -1), "a fox")]
+)
+def test_a_start_is_told_what_the_target_is_of(small_pair, weights, text):
+    words = [f"init._target_={__name__}.Noted", "prompts.include=a fox", "prompts.extras=paper"]
+    words += [f"prompts.{name}_weight={weight}" for name, weight in zip(("include", "extras"), weights, strict=True)]
+    build(RunPlan.of(resolved(compose(other(small_pair, *words)))))
+    assert Noted.last.texts == [[text]]
+
+
+def test_the_jitter_of_a_predicted_start_depends_on_its_own_text():
+    path = str(files("vqclip") / "embedded" / "prior.safetensors")
+    prior = load_prior(path)
+    start = InitContext(object(), (prior.channels, prior.side, prior.side), ["a fox"], StepRandom([0], 0), path)
+    both = replace(start, texts=["a fox", "a red apple on a white background"], rng=StepRandom([0, 1], 0))
+    assert torch.equal(PriorStart(0.5)(both)[0], PriorStart(0.5)(start)[0])
+    noise, plain = PriorStart(0.5)(start) - PriorStart(0.0)(start), PriorStart(0.0)(start)
+    assert noise.std() / plain.std() == pytest.approx(0.5, rel=0.05)
+
+
+def test_what_a_start_places_is_where_the_generator_is():
+    def device(generator):
+        return InitContext(generator, (3, 8, 8), ["a"], StepRandom([0], 0), None).place(torch.zeros(1)).device.type
+
+    coded = SimpleNamespace(codebook=torch.zeros(4, 3, device="meta"))
+    assert [device(one) for one in (torch.nn.Linear(1, 1, device="meta"), coded, object())] == ["meta", "meta", "cpu"]
 
 
 @pytest.mark.parametrize("name", ["gradient", "fractal", "pixels"])

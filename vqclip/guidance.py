@@ -58,7 +58,7 @@ class Guidance:
         """
         totals: dict[str, Tensor] = {}
         for place in self.places(view.progress):
-            for terms in self._on_place(place, image, rng.of(place), view, chunks, backward):
+            for terms in self._on_place(place, image, rng.of(place and place.name), view, chunks, backward):
                 for name, value in terms.items():
                     totals[name] = totals.get(name, 0) + value
         return totals
@@ -115,7 +115,7 @@ class Guidance:
         return torch.stack([crops[i][picture] for picture, i in enumerate(first)])
 
     def _first_crop(self, image: Tensor, place: Region | None, rng: StepRandom, t: float) -> Tensor:
-        part, rng = part_of(image, place), rng.of(place)
+        part, rng = part_of(image, place), rng.of(place and place.name)
         size = next(iter(self.guides.values())).perceptor.input_size
         noise = self.noise.draw(rng, self.augmentations.count, size, t)
         draw = self.augmentations.draw(rng, *part.shape[-2:])

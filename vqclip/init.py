@@ -189,7 +189,7 @@ class Prior:
             image = start.generator.decode(start.place(z))
             z = start.generator.encode(fit(image, *_pixels(start), "pad"))
         z = start.place(z)
-        return z + self.jitter * z.std() * start.rng.normal("init", *start.shape).to(z)
+        return z + self.jitter * z.std((1, 2, 3), keepdim=True) * start.rng.normal("init", *start.shape).to(z)
 
 
 class Image:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Protocol, runtime_checkable
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from vqclip.rng import StepRandom
 
@@ -69,15 +69,18 @@ class InitContext:
 
     generator: Any  #: a Generator, with its optional attributes
     shape: tuple[int, int, int]  #: (C, h, w) of one latent
-    texts: list[str]  #: one per picture, extras appended
-    rng: StepRandom  #: random numbers of step 0
+    texts: list[str]  #: one per picture, extras appended, of what is wanted at the run's begin
+    rng: StepRandom  #: its random numbers, others for every try (``init.best_of``, ``search.restarts``)
     prior: str | None  #: path of the pair's prior
     #: the score [B] that latents [B,C,h,w] would have as the run's first snapshot; higher is better
     score: Callable[[Tensor], Tensor] | None = None
 
     def place(self, x: Tensor) -> Tensor:
-        """``x`` on the device and in the precision of the generator's codebook, if it has one."""
-        return x.to(getattr(self.generator, "codebook", x))
+        """``x`` on the device and in the precision of the generator's codebook; without one, where its weights are."""
+        if hasattr(self.generator, "codebook"):
+            return x.to(self.generator.codebook)
+        weights = self.generator.parameters() if isinstance(self.generator, nn.Module) else ()
+        return x.to(next(iter(weights), x).device)
 
 
 @runtime_checkable

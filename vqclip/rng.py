@@ -27,15 +27,15 @@ class StepRandom:
     Pictures of equal seed get equal numbers: several prompts of one seed can be compared draw for draw.
     """
 
-    def __init__(self, seeds: Sequence[int], step: int, device: torch.device | str = "cpu", place: object = None):
+    def __init__(self, seeds: Sequence[int], step: int, device: torch.device | str = "cpu", place: str | None = None):
         self.seeds, self.step, self.device, self.place = list(seeds), step, device, place
 
-    def of(self, place: object) -> StepRandom:
-        """The numbers of one place of the picture, by its ``repr``; of None these."""
+    def of(self, place: str | None) -> StepRandom:
+        """The numbers of one place of the picture, by its name; of None these."""
         return self if place is None else StepRandom(self.seeds, self.step, self.device, place)
 
     def _stack(self, purpose: str, draw: Callable[[torch.Generator], Tensor]) -> Tensor:
-        purpose = purpose if self.place is None else f"{self.place!r}.{purpose}"
+        purpose = purpose if self.place is None else f"{self.place}.{purpose}"
         by_seed = {s: draw(generator_for(s, purpose, self.step, self.device)) for s in dict.fromkeys(self.seeds)}
         return torch.stack([by_seed[s] for s in self.seeds])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -38,6 +39,14 @@ class Region:
         from vqclip.io.pixels import read_image
 
         return None if self.mask is None else read_image(self.mask, "black").mean(1, keepdim=True)
+
+    @cached_property
+    def name(self) -> str:
+        """What its random numbers are named by: of a mask what is in it, wherever it lies."""
+        if self.white is None:
+            return repr(self)
+        pixels = self.white[0, 0].mul(255).round().byte().numpy()
+        return repr(Region(self.box, hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest()))
 
     @property
     def share(self) -> float:
@@ -107,4 +116,4 @@ def largest_first(places: Mapping[Region, T]) -> list[tuple[Region, T]]:
 
     It does not depend on who named them first: in a batch a picture is what it is alone.
     """
-    return sorted(places.items(), key=lambda item: (-item[0].share, repr(item[0])))
+    return sorted(places.items(), key=lambda item: (-item[0].share, item[0].name))

@@ -27,7 +27,7 @@ from vqclip.init import best_of
 from vqclip.memory import existing, moved
 from vqclip.models.vqgan import VQGAN
 from vqclip.module import LatentOptimisation, Networks
-from vqclip.prompts import parse_prompts, texts_of
+from vqclip.prompts import Prompt, parse_prompts, texts_of
 from vqclip.protocols import InitContext
 from vqclip.rng import StepRandom
 from vqclip.runs.plan import RunPlan
@@ -77,8 +77,7 @@ def build(plan: RunPlan) -> LatentOptimisation:
             with _of_term(name):
                 term.require_of(networks)
     make = partial(LatentOptimisation, networks=networks, seeds=plan.seeds, **parts)
-    texts = [", ".join(texts_of(prompt, *extras, at=0.0)) for prompt in include]
-    start = _start(config, _init_context(plan, generator, texts, lambda z: make(z0=z).snapshot()[1]["score"]))
+    start = _start(config, _init_context(plan, generator, _wanted(prompts, include, extras)), make)
     with torch.enable_grad():
         return make(**start)
 
@@ -127,7 +126,14 @@ def _parts(config: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _init_context(plan: RunPlan, generator: VQGAN, texts: list[str], score: Callable[[Tensor], Tensor]) -> InitContext:
+def _wanted(prompts: Mapping[str, Any], include: Sequence[Prompt], extras: Sequence[Prompt]) -> list[str]:
+    """The text of each picture's target at the run's begin, for its start; empty where nothing pulls towards any."""
+    to_all = extras if prompts["extras_weight"] > 0 else []
+    own = [[prompt] if prompts["include_weight"] > 0 else [] for prompt in include]
+    return [", ".join(texts_of(*entries, *to_all, at=0.0)) for entries in own]
+
+
+def _init_context(plan: RunPlan, generator: VQGAN, texts: list[str]) -> InitContext:
     height, width = plan.config["size"]
     shape = generator.latent_shape(height, width)
     made = (shape[1] * generator.factor, shape[2] * generator.factor)
@@ -143,7 +149,6 @@ def _init_context(plan: RunPlan, generator: VQGAN, texts: list[str], score: Call
         texts=texts,
         rng=StepRandom(plan.seeds, 0),
         prior=prior["path"] if prior else None,
-        score=score,
     )
 
 
@@ -154,10 +159,11 @@ def start_of(config: Mapping[str, Any]) -> tuple[Any, int]:
     return instantiate_part(settings, "init"), tries
 
 
-def _start(config: Mapping[str, Any], context: InitContext) -> dict[str, Any]:
-    """The latents that the run begins at, and what of a picture stays as it is."""
+def _start(config: Mapping[str, Any], context: InitContext, make: Callable[..., LatentOptimisation]) -> dict[str, Any]:
+    """The latents that the run begins at, and what of a picture stays as it is, for a module to be made with."""
     init, tries = start_of(config)
     keep = init.keep(context) if hasattr(init, "keep") else None
+    context = replace(context, score=lambda z: make(z0=z, keep=keep).snapshot()[1]["score"])
 
     def latents(start: InitContext) -> Tensor:
         """Of the start, which one's own may have got wrong."""
