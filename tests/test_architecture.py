@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parent.parent / "vqclip"
 LONGEST_MODULE, LONGEST_FUNCTION = 300, 40
 #: Rooms from the ground up: a module imports from its own floor and those below it.
 FLOORS = [
-    ["errors", "paths", "rng", "machine", "classes"],
+    ["errors", "paths", "rng", "machine", "precision", "classes"],
     ["io"],
     ["schedules", "prompts", "protocols"],
     ["checkpoints", "models", "memory", "optimizer"],

@@ -35,7 +35,7 @@ def test_crop_sides_follow_the_recipe():
 @pytest.mark.parametrize("height,width", [(40, 40), (40, 56)])
 def test_cut_is_crop_then_bilinear_resize(height, width):
     augmentations = made()
-    image = torch.rand(2, 3, height, width, dtype=torch.float64)
+    image = torch.rand(2, 3, height, width)
     draw = augmentations.draw(StepRandom([0, 1], 0), height, width)
     padded = augmentations.transform(image, draw)
     crops = augmentations.cut(padded, draw, 24).view(2, 8, 3, 24, 24)
@@ -51,7 +51,7 @@ def test_cut_is_crop_then_bilinear_resize(height, width):
 @pytest.mark.parametrize("height,width", [(40, 40), (40, 56)])
 def test_affine_is_torchvisions(interpolation, height, width):
     augmentations = made(flip=0.0, affine={**REFERENCE["affine"], "interpolation": interpolation})
-    image = torch.rand(1, 3, height, width, dtype=torch.float64)
+    image = torch.rand(1, 3, height, width)
     draw = augmentations.draw(StepRandom([5], 0), height, width)
     ours = augmentations.transform(image, draw)
     padded = F.pad(image, (width // 2, width // 2, height // 2, height // 2))
@@ -89,6 +89,21 @@ def test_antialias_keeps_the_mean_of_a_fine_pattern():
     crops = {"count": 4, "mean": 1.0, "std": 0.0, "min": 1.0, "max": 1.0, "antialias": True}
     seen = made(pad=0.0, flip=0.0, affine=None, crops=crops)(board, StepRandom([0], 0), 32)
     assert (seen - 0.5).abs().max() < 0.1
+
+
+@pytest.mark.parametrize("antialias", [False, True])
+def test_in_mixed_precision_a_picture_is_brief_and_places_are_not(antialias):
+    effects = {"perspective": 0.2, "jitter": 0.1, "sharpness": 0.5, "blur": 0.05, "erase": 0.2}
+    augmentations, image = made(crops={"antialias": antialias}, effects=effects), torch.rand(1, 3, 48, 64).bfloat16()
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = augmentations(image, StepRandom([0], 1), 16)
+    assert torch.equal(mixed, augmentations(image.float(), StepRandom([0], 1), 16))
+
+
+@pytest.mark.parametrize("antialias", [False, True])
+def test_a_region_of_one_pixel_is_cut(antialias):
+    image = torch.full((1, 3, 8, 1), 0.5)
+    assert made(crops={"antialias": antialias})(image, StepRandom([0], 1), 4).isfinite().all()
 
 
 @pytest.mark.parametrize("antialias", [False, True])

@@ -16,6 +16,7 @@ from vqclip.augmentations import Augmentations
 from vqclip.errors import UserError
 from vqclip.latent import Quantised
 from vqclip.loss import Objective, TotalVariation
+from vqclip.memory import Chunks
 from vqclip.module import Networks
 from vqclip.noise import Noise
 from vqclip.terms import PixelAnchor
@@ -106,6 +107,16 @@ def test_as_many_pictures_in_one_go_as_half_of_the_memory_holds(make_module, mon
     assert roomy.chunks.picture_chunk >= 4 and roomy.latent.grad is None
 
 
+def test_as_many_pictures_fit_into_a_resumed_run(make_module, monkeypatch):
+    """It asks in a step, maybe in mixed precision; an unbroken one in its first snapshot, without."""
+    monkeypatch.setattr("vqclip.module.device_memory", lambda device: 10**9)
+    counts = []
+    for mixed in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
+            counts.append(make_module(prompts=["a fox"] * 4, seeds=range(4))._pictures_that_fit())
+    assert counts[0] == counts[1]
+
+
 def test_terms_that_look_at_the_start_go_with_as_many_pictures_as_fit(make_module):
     objective = Objective(1, 0.5, 0, {"pixels": PixelAnchor(1.0)})
     module = make_module(prompts=["a fox", "an owl"], seeds=range(2), objective=objective)
@@ -191,32 +202,64 @@ def test_a_step_begins_with_the_picture_of_the_snapshot_before_it(make_module):
         assert torch.equal(looked.latent, plain.latent)
 
 
-def step_in_little_memory(make_module):
-    """One step whose address space is too small for all crops at once, and one without a limit."""
+def test_no_picture_is_kept_for_a_step_of_fewer(make_module):
+    module = make_module(prompts=["a fox", "an owl"], seeds=[0, 1], picture_chunk=2)
+    module.snapshot()
+    module.chunks.halve()
+    module.snapshot()
+    assert module.picture_cache.take(module.latent) is None
 
-    def step(limit):
+
+def in_little_memory(make_module, megabytes, prepared):
+    """Work on a module, ``prepared``, with an address space too small for all crops at once, and without a limit."""
+
+    def found(limit):
         module = make_module(augmentations=many_crops(), noise=Noise(0, 0))
-        optimizer = module.configure_optimizers()
+        work = prepared(module)
         used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (used + limit if limit else -1, -1))
-        module.optimise(0, optimizer)
-        return module
+        return work(), module.chunks
 
     torch.set_num_threads(1)
-    module, whole = step(300 * 2**20), step(None)
-    assert module.chunks.crop_chunk is not None and module.chunks.picture_chunk == 1
-    assert whole.chunks.crop_chunk is None
-    torch.testing.assert_close(module.latent.grad, whole.latent.grad, rtol=1e-3, atol=1e-7)
+    (little, chunks), (whole, one) = found(megabytes * 2**20), found(None)
+    assert chunks.crop_chunk is not None and chunks.picture_chunk == 1
+    assert one.crop_chunk is None
+    torch.testing.assert_close(little, whole, rtol=1e-3, atol=1e-7)
 
 
-def test_out_of_memory_halves_the_chunk_and_goes_on(make_module, capfd):
+def a_step(module):
+    optimizer = module.configure_optimizers()  # which imports more than a step takes
+
+    def gradient():
+        module.optimise(0, optimizer)
+        return module.latent.grad
+
+    return gradient
+
+
+def a_snapshot(module):
+    return lambda: module.snapshot()[1]["score"]
+
+
+@pytest.mark.parametrize(("megabytes", "prepared"), [(300, a_step), (120, a_snapshot)])
+def test_out_of_memory_halves_the_chunk_and_goes_on(make_module, capfd, megabytes, prepared):
     """In a fresh process: the free memory that other tests left in this one would do for all crops."""
-    child = multiprocessing.get_context("spawn").Process(target=step_in_little_memory, args=(make_module,))
+    arguments = (make_module, megabytes, prepared)
+    child = multiprocessing.get_context("spawn").Process(target=in_little_memory, args=arguments)
     child.start()
     child.join(120)
     child.kill()  # a child that hangs fails the line below
     child.join()
     assert child.exitcode == 0, capfd.readouterr().err
+
+
+def test_a_chunk_larger_than_all_crops_is_halved_from_them():
+    chunks = Chunks(2, 16, 2, 1000, lambda: 2)
+    sizes = []
+    for _ in range(3):
+        chunks.halve()
+        sizes.append((chunks.picture_chunk, len(chunks.crops(1))))
+    assert sizes == [(1, 1), (1, 2), (1, 4)]
 
 
 def test_a_large_picture_is_decoded_as_a_small_one_to_rounding(generator, monkeypatch):

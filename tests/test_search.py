@@ -156,6 +156,27 @@ def test_an_overlay_brings_the_start_back(make_module):
     torch.testing.assert_close(module.latent.detach(), start)
 
 
+@pytest.mark.parametrize(
+    "search",
+    [
+        {"stages": [{"size": (16, 16), "share": 0.5}]},
+        {"overlay": {"every": 2, "strength": 0.5}},
+        {"restarts": {"count": 2, "steps": 2}},
+    ],
+)
+def test_what_is_between_steps_is_in_full_precision_as_a_snapshot_is(make_module, search):
+    def after(mixed):
+        module = make_module(steps=6, search=Search(**search), starts=lambda number: torch.zeros(1, 8, 8, 8))
+        module.latent.data += 0.1
+        with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
+            module.search.before(module, 2, module.configure_optimizers())
+            module.start_images()
+        return module.latent, module.start_images(), module.state_dict().get("best_score")
+
+    for mixed, full in zip(after(True), after(False), strict=True):
+        assert mixed is full is None or torch.equal(mixed, full)
+
+
 def test_what_a_generator_lacks_is_told():
     with pytest.raises(UserError, match=r"search\.stages: needs the generator's encode"):
         Search(stages=[{"size": [8, 8], "share": 0.5}]).require_of(SimpleNamespace(generator=object()))
@@ -176,6 +197,13 @@ WRONG = {
 def test_what_is_wrong_is_told_before_models_load(override):
     (wrong,) = errors_in(resolved(compose([override])))
     assert wrong.startswith(override.split("=")[0]) and WRONG[override] in wrong
+
+
+def test_starts_after_which_a_limit_leaves_no_step_are_told():
+    words = ["search.restarts={count: 3, steps: 5}", "trainer.limit_train_batches=0.75"]
+    (wrong,) = errors_in(resolved(compose(words)))
+    assert "leave none of trainer.limit_train_batches=0.75. Try: trainer.limit_train_batches=null, or" in wrong
+    assert not errors_in(resolved(compose([words[0], "trainer.limit_train_batches=16"])))
 
 
 def test_stages_hang_on_the_number_of_steps():

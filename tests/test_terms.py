@@ -33,6 +33,7 @@ from vqclip.terms import (
     Contrast,
     Denoised,
     Edges,
+    LatentPrior,
     Palette,
     PerceptualAnchor,
     PixelAnchor,
@@ -87,6 +88,14 @@ def test_a_term_that_gives_something_else_than_a_value_a_picture_is_named(value,
     objective = Objective(alpha=1, beta=0, anchor=0, terms={"own": own})
     with pytest.raises(UserError, match=rf"loss.terms.own: it gave {re.escape(what)}. Allowed: one value a picture"):
         objective.on_picture(view(GREY))
+
+
+def test_the_latent_prior_inverts_in_float32_whatever_the_precision(generator):
+    z = torch.randn(2, generator.channels, 4, 4, generator=torch.Generator().manual_seed(0))
+    seen = view(NOISE, latent=z, generator=generator)
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = LatentPrior(1)(seen)
+    assert torch.equal(mixed, LatentPrior(1)(seen))
 
 
 def test_the_pixel_anchor_measures_from_the_start():

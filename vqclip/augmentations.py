@@ -17,6 +17,7 @@ from einops import rearrange
 from torch import Tensor
 
 from vqclip.effects import Effects
+from vqclip.precision import full_precision
 from vqclip.rng import StepRandom
 
 __all__ = ["Augmentations", "CropDraw"]
@@ -47,9 +48,10 @@ class Augmentations:
         crops: ``{count, mean, std, min, max, antialias}``; a crop's side is ``int(clip(N(mean, std), min, max) · s)``
             with s the picture's shorter side, its place uniform.  ``antialias`` averages where a crop is shrunk, so
             that the perceptor sees every pixel; without it, the sampling is plain bilinear, as in the reference.
-            Further keys: ``whole``, the share of crops that show the whole picture; ``stratified``, places spread
-            evenly over the picture (a Latin square); ``by_size`` and ``whole_weight``, a crop counts as
-            ``side ** by_size``, one of the whole picture ``whole_weight`` times that, to a mean of 1.
+            Further keys: ``whole``, the share of crops that show the whole picture, or of one longer than the padded
+            shorter side the middle; ``stratified``, places spread evenly over the picture (a Latin square);
+            ``by_size`` and ``whole_weight``, a crop counts as ``side ** by_size``, one of the whole picture
+            ``whole_weight`` times that, to a mean of 1.
         border: what pad and affine fill up with: ``zeros``, or with a pad below 1 the picture mirrored (``reflect``) or
             again (``wrap``).
         effects: arguments of :class:`vqclip.effects.Effects`, or None for none.
@@ -103,8 +105,10 @@ class Augmentations:
         weights[:, :whole] *= self.crops["whole_weight"]
         return weights / weights.mean(1, keepdim=True)
 
+    @full_precision()  # in bfloat16 there are places to read for a few hundred pixels only
     def transform(self, image: Tensor, draw: CropDraw) -> Tensor:
-        """Pad, flip and affine: image [B,3,H,W] → [B,3,H+2·pad,W+2·pad]."""
+        """Pad, flip and affine: image [B,3,H,W] → [B,3,H+2·pad,W+2·pad], in float32."""
+        image = image.float()
         period = image.shape[-2:]
         pad_h, pad_w = (int(side * self.pad) for side in period)
         mode = {"zeros": "constant", "reflect": "reflect", "wrap": "circular"}[self.border]
@@ -127,6 +131,7 @@ class Augmentations:
             grid = _wrapped(grid, (h, w), period)
         return F.grid_sample(image, grid, self.affine["interpolation"], fill, align_corners=False)
 
+    @full_precision()
     def cut(self, padded: Tensor, draw: CropDraw, input_size: int, chunk: slice = slice(None)) -> Tensor:
         """Cut and resize a chunk of the crops of every picture.
 
@@ -136,8 +141,9 @@ class Augmentations:
             chunk: slice of the N crops; n of them.
 
         Returns:
-            [B·n,3,S,S], picture by picture.
+            [B·n,3,S,S], picture by picture, in float32.
         """
+        padded = padded.float()
         side, top, left = draw.side[:, chunk], draw.top[:, chunk], draw.left[:, chunk]
         n = side.shape[1]
         h, w = padded.shape[-2:]
@@ -151,10 +157,11 @@ class Augmentations:
             crops = torch.einsum("bnsh,bchw,bntw->bncst", down, padded, across)
             return self.effects(crops.flatten(0, 1), draw.effects, chunk)
         # One sampling for all crops of a picture: they lie under one another on the grid, the picture is not copied.
+        # A region may be one pixel wide.
         grid = torch.stack(
             [
-                (cols * 2 / (w - 1) - 1)[:, :, None, :].expand(-1, -1, input_size, -1),
-                (rows * 2 / (h - 1) - 1)[:, :, :, None].expand(-1, -1, -1, input_size),
+                (cols * 2 / max(w - 1, 1) - 1)[:, :, None, :].expand(-1, -1, input_size, -1),
+                (rows * 2 / max(h - 1, 1) - 1)[:, :, :, None].expand(-1, -1, -1, input_size),
             ],
             dim=-1,
         ).flatten(1, 2)  # [B,n·S,S,2]

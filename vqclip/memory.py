@@ -17,6 +17,7 @@ from vqclip.errors import UserError
 __all__ = ["Chunks", "bytes_kept", "device_memory", "existing", "is_out_of_memory", "keep_freed_memory", "moved"]
 
 Network = TypeVar("Network", bound=torch.nn.Module)
+Made = TypeVar("Made")
 
 
 def keep_freed_memory() -> None:
@@ -103,13 +104,24 @@ class Chunks:
         """Of the crops of every picture, where ``pictures`` are worked on together."""
         return _slices(self._crops, max(1, self.crop_chunk // pictures) if self.crop_chunk else self._crops)
 
+    def over_pictures(self, work: Callable[[slice], Made], begin: Callable[[], Any] = lambda: None) -> list[Made]:
+        """``work`` on every slice of the pictures; from ``begin`` again with smaller ones where memory ends."""
+        while True:
+            begin()
+            try:
+                return [work(pictures) for pictures in self.pictures()]
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+            self.halve()  # after the except clause, whose error holds what was computed
+
     def halve(self) -> None:
         """Out of memory: half as many pictures in one go, then half as many crops.
 
         Raises:
             UserError: one crop of one picture is too much.
         """
-        crops = self.crop_chunk or self._crops
+        crops = min(self.crop_chunk or self._crops, self._crops)  # of the one picture that is left by then
         if (self.picture_chunk or 1) > 1:
             what, before = "picture", min(self.picture_chunk or 1, self._pictures)
             self.picture_chunk = after = before // 2

@@ -14,11 +14,12 @@ from torch import Tensor
 from vqclip.augmentations import Augmentations
 from vqclip.guidance import Guidance, Guide
 from vqclip.loss import Objective
-from vqclip.memory import Chunks, bytes_kept, device_memory, is_out_of_memory, keep_freed_memory, moved
+from vqclip.memory import Chunks, bytes_kept, device_memory, keep_freed_memory, moved
 from vqclip.models.vqgan import VQGAN
 from vqclip.noise import Noise
 from vqclip.optimizer import clip_gradients, step_with
 from vqclip.picture_cache import PictureCache
+from vqclip.precision import full_precision
 from vqclip.protocols import View
 from vqclip.rng import StepRandom
 from vqclip.schedules import Schedule
@@ -146,15 +147,7 @@ class LatentOptimisation(pl.LightningModule):
 
     def _gradients(self, step: int, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
         """Leave every latent's gradient, clipped; the objective's terms, each [B], detached."""
-        while True:
-            optimizer.zero_grad()
-            try:
-                parts = [self._backward(step, pictures) for pictures in self.chunks.pictures()]
-                break
-            except RuntimeError as error:
-                if not is_out_of_memory(error):
-                    raise
-            self.chunks.halve()
+        parts = self.chunks.over_pictures(lambda pictures: self._backward(step, pictures), optimizer.zero_grad)
         self.grad_norm = clip_gradients(self.latent, self.clip)
         return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
@@ -205,6 +198,7 @@ class LatentOptimisation(pl.LightningModule):
         self._start_images = None
 
     @torch.no_grad()
+    @full_precision()  # whoever asks first, a step or what is between steps, which depends on where a run was resumed
     def start_images(self) -> Tensor:
         """The pictures that the run began at, [B,3,H,W] in [0,1]; decoded once, when a term first asks for them."""
         if self._start_images is None:
@@ -220,6 +214,7 @@ class LatentOptimisation(pl.LightningModule):
         """Progress at ``step`` (from 0) of the run, in [0,1]."""
         return self.search.progress(step, self.steps)
 
+    @full_precision()  # a resumed run asks in a step, another one in its first snapshot
     def _pictures_that_fit(self) -> int:
         """How many pictures half of the memory holds, by what the graph of one keeps.
 
@@ -284,7 +279,8 @@ class LatentOptimisation(pl.LightningModule):
             pictures [B,3,H,W] in [0,1]; scores by name, each [B]; crops [B,3,S,S], with this step's noise.
         """
         shown = self.shown(step)
-        images, terms, crops = zip(*(self._snapshot(shown, chunk) for chunk in self.chunks.pictures()), strict=True)
+        parts = self.chunks.over_pictures(lambda pictures: self._snapshot(shown, pictures))
+        images, terms, crops = zip(*parts, strict=True)
         terms = {name: torch.cat([chunk[name] for chunk in terms]) for name in terms[0]}
         return torch.cat(images), {"score": -self.objective.total(terms, 1.0), **terms}, torch.cat(crops)
 

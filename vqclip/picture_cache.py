@@ -32,6 +32,7 @@ class PictureCache:
 
     def picture(self, module: Any, shown: Tensor, pictures: slice) -> Tensor:
         """Some of the pictures that a run shows, [n,3,H,W]; kept where its next step will decode the very same."""
+        self._kept = None  # of a snapshot whose memory ended, which goes on with fewer pictures
         ends = module.global_step >= module.steps
         # A GPU may be too small for a step, which then goes on with smaller parts: there it decodes within that.
         apart = module.device.type != "cpu" or module.generator.strip or len(module.chunks.pictures()) > 1

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vqclip.errors import UserError
+from vqclip.precision import full_precision
 
 __all__ = ["Search"]
 
@@ -133,6 +134,7 @@ class Search:
         return torch.cat([module.generator.encode(self.picture(module, one, t)) for one in z.split(1)]).contiguous()
 
     @torch.no_grad()
+    @full_precision()  # a stage's end is the picture that a snapshot shows
     def before(self, module: Any, step: int, optimizer: torch.optim.Optimizer) -> None:
         """What happens before step ``step`` (from 0) of the run."""
         if self.count > 1 and 0 < step <= self.trial_steps and step % self.trial == 0:

@@ -18,6 +18,7 @@ from torch import Tensor
 from vqclip.errors import UserError
 from vqclip.io.pixels import rgb
 from vqclip.io.regions import box_of, largest_first
+from vqclip.precision import full_precision
 from vqclip.protocols import View
 from vqclip.schedules import ever_nonzero, schedule
 
@@ -121,8 +122,7 @@ class Edges:
     """
 
     def __init__(self, weight: Any, width: float = 0.1, colour: str = "white"):
-        self.weight, self.width = weight, width
-        self.colour = rearrange(rgb(colour), "c -> 1 c 1 1")
+        self.weight, self.width, self.colour = weight, width, rearrange(rgb(colour), "c -> 1 c 1 1")
 
     def __call__(self, view: View) -> Tensor:
         h, w = view.image.shape[-2:]
@@ -170,6 +170,7 @@ class LatentPrior(_Weighted):
 
     needs = ("codebook",)
 
+    @full_precision()
     def __call__(self, view: View) -> Tensor:
         codes = view.generator.codebook.detach().to(view.latent)
         mean, channels = codes.mean(0), codes.shape[1]
@@ -204,8 +205,7 @@ class PerceptualAnchor:
         from vqclip.checkpoints.tensors import open_tensors
 
         self.weight = weight
-        file = Path(path).expanduser()
-        if not file.is_file():
+        if not (file := Path(path).expanduser()).is_file():
             raise UserError(
                 f"path={path}: there is no such file. Allowed: torchvision's weights of VGG16. "
                 "Try: python -c \"import torchvision; torchvision.models.vgg16(weights='DEFAULT')\", which puts "

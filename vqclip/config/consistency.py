@@ -174,10 +174,13 @@ def _search(config: Mapping[str, Any]) -> Iterator[str]:
 
     search = config.get("search") or {}
     restarts, steps, stages = search.get("restarts"), config["steps"], search.get("stages") or []
-    if restarts and restarts["count"] * restarts["steps"] >= steps:
+    limit = config["trainer"].get("limit_train_batches")
+    tried = restarts["count"] * restarts["steps"] if restarts else 0
+    if restarts and tried >= (steps_within(limit, steps) if _is_number(limit) else steps):
+        key, more = ("steps", 2 * tried) if tried >= steps else ("trainer.limit_train_batches", "null")
         yield (
             f"search.restarts={shown(restarts)}: {restarts['count']} starts of {restarts['steps']} steps leave none of "
-            f"steps={steps}. Try: steps={2 * restarts['count'] * restarts['steps']}, or fewer of either"
+            f"{key}={_at(config, key)}. Try: {key}={more}, or fewer of either"
         )
     factor = factor_of(config["checkpoints"]["generator"])
     for stage in stages:
@@ -207,12 +210,15 @@ def _limit(config: Mapping[str, Any]) -> Iterator[str]:
     limit, steps = config["trainer"].get("limit_train_batches"), config["steps"]
     if limit is None:
         return
-    number = isinstance(limit, int | float) and not isinstance(limit, bool)
-    if not number or steps_within(limit, steps) < 1:
+    if not _is_number(limit) or steps_within(limit, steps) < 1:
         yield (
             f"trainer.limit_train_batches={shown(limit)}: of steps={steps} it leaves none. Allowed: a number of "
             f"steps from 1, or a part of them as 0.5. Try: steps={steps}"
         )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def steps_within(limit: float | None, steps: int) -> int:

@@ -38,7 +38,12 @@ AUGMENTATIONS = Group(
                 "max": Key(Number(0, 100), "1.9", "largest side, at most 1 + 2 * pad", "shorter sides"),
                 "antialias": Key(Flag(), "true", "average over pixels where a crop is downscaled"),
                 "stratified": Key(Flag(), "true", "positions spread evenly over the picture", needed=False),
-                "whole": Key(Number(0, 1), "0.25", "share of crops that show the whole picture", needed=False),
+                "whole": Key(
+                    Number(0, 1),
+                    "0.25",
+                    "share of crops that show the whole picture, of a long one its middle",
+                    needed=False,
+                ),
                 "whole_weight": Key(Number(0, 1e3), "3", "weight of those crops in the loss", needed=False),
                 "by_size": Key(Number(-8, 8), "1", "weight of a crop is its side to this power", needed=False),
             },

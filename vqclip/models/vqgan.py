@@ -6,15 +6,15 @@ It is put together from taming-transformers' own modules and named as its checkp
 
 from __future__ import annotations
 
-from contextlib import nullcontext, redirect_stdout
+from contextlib import redirect_stdout
 
-import torch
 from einops import rearrange
 from taming.modules.diffusionmodules.model import Decoder, Encoder
 from taming.modules.vqvae.quantize import VectorQuantizer
 from torch import Tensor, nn
 
 from vqclip.models.vqgan_fast import decode, encode
+from vqclip.precision import full_precision
 
 __all__ = ["VQGAN", "GumbelCodebook", "to_unit_range"]
 
@@ -113,12 +113,11 @@ class VQGAN(nn.Module):
         h = self.quant_conv(encode(self.encoder, image * 2 - 1))
         return self.quantize.choose(h) if isinstance(self.quantize, GumbelCodebook) else h
 
+    @full_precision()  # in bfloat16 many of a thousand codes are equally near
     def quantise(self, z: Tensor) -> Tensor:
         """Latent [B,C,h,w] → the nearest code (Euclidean) at each place, same shape.  No gradient passes."""
-        codes, kind = self.codebook, z.device.type
+        codes = self.codebook
         flat = rearrange(z.detach().to(codes.dtype), "b c h w -> (b h w) c")
-        # In bfloat16 many of a thousand codes are equally near.
-        with torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext():
-            distance = codes.square().sum(1) - 2 * flat @ codes.T  # the query's own norm does not change the argmin
+        distance = codes.square().sum(1) - 2 * flat @ codes.T  # the query's own norm does not change the argmin
         b, _, h, w = z.shape
         return rearrange(codes[distance.argmin(1)], "(b h w) c -> b c h w", b=b, h=h, w=w)

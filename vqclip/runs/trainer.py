@@ -21,6 +21,7 @@ from vqclip.config.consistency import steps_within
 from vqclip.config.schema_trainer import OURS
 from vqclip.errors import UserError, shown
 from vqclip.module import Networks
+from vqclip.precision import full_precision
 from vqclip.runs.checkpointer import WholeFiles
 
 __all__ = ["callbacks_of", "hastened", "make_trainer", "one_process", "usual_torch"]
@@ -90,8 +91,7 @@ def usual_torch() -> Iterator[None]:
             torch.device("cpu") if device.type != "cpu" else nullcontext(),
             torch.inference_mode(False),
             torch.enable_grad(),
-            torch.autocast("cpu", enabled=False),
-            torch.autocast("cuda", enabled=False),
+            full_precision(),
         ):
             yield
     finally:
