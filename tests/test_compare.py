@@ -11,6 +11,7 @@ from PIL import Image
 
 from vqclip import UserError, run
 from vqclip.cli.compare import main
+from vqclip.compare import sheet as sheet_module
 from vqclip.compare.pictures import axes, find_runs, read_pictures
 from vqclip.compare.sheet import _blocks
 from vqclip.compare.write import compare
@@ -34,6 +35,27 @@ def sweep(small_pair, tmp_path_factory):
         del report["pictures"][0][key]
     (folder / "4" / "run.json").write_text(json.dumps(report))
     compare([folder], folder)
+    return folder
+
+
+def runs_of(sweep, folder, settings, swept=True):
+    """A run for each of ``settings``, values by dotted key, as it would have been made; its pictures are of another."""
+    for n, values in enumerate(settings):
+        own = folder / str(n)
+        (own / "picture-00").mkdir(parents=True)
+        shutil.copy(sweep / "0" / "picture-00" / "best.png", own / "picture-00")
+        shutil.copy(sweep / "0" / "run.json", own)
+        config = yaml.safe_load((sweep / "0" / "config.yaml").read_text())
+        config["sweep"] = (
+            {"group": "x", "swept": {k: "null" if v is None else str(v) for k, v in values.items()}} if swept else None
+        )
+        for key, value in values.items():
+            *path, name = key.split(".")
+            at = config
+            for part in path:
+                at = at[part]
+            at[name] = value
+        (own / "config.yaml").write_text(yaml.safe_dump(config))
     return folder
 
 
@@ -116,6 +138,25 @@ def test_sheets_of_many_sizes_keep_every_cell(sweep, tmp_path, shape, largest):
     compare([tmp_path], tmp_path)
     assert max(Image.open(tmp_path / "compare.png").size) < largest
     assert len(list(csv.DictReader((tmp_path / "results.csv").open()))) == n + 1
+
+
+def test_a_long_grid_is_laid_in_parts(sweep, tmp_path):
+    keys = ["prompts.include", "seed"]
+    runs_of(sweep, tmp_path, [{keys[0]: [f"prompt {n}"], keys[1]: seed} for n in range(40) for seed in (0, 1)])
+    compare([tmp_path], tmp_path)
+    width, height = Image.open(tmp_path / "compare.png").size
+    assert 0.5 < width / height < 2.5
+    for order in (keys, keys[::-1]):
+        [block] = _blocks(read_pictures(find_runs([tmp_path])), order)
+        parts = list(sheet_module._parts(block))
+        assert [max(len(part.rows), len(part.columns)) for part in parts] == [14, 14, 12]
+        shown = [(part.rows[r], part.columns[c]) for part in parts for r, c in part.cells]
+        assert len(shown) == 80 and {*shown} == {(block.rows[r], block.columns[c]) for r, c in block.cells}
+
+
+def test_labels_are_one_line_and_told_apart():
+    assert sheet_module._legible("a\nfox 'x'") == "a fox 'x'"
+    assert sheet_module._legible("狐") == "\\u72d0" and sheet_module._legible("猫\x07") == "\\u732b\\x07"
 
 
 def test_a_sweeps_command_is_the_one_that_was_typed(sweep):

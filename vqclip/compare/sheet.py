@@ -5,8 +5,9 @@ from __future__ import annotations
 import io
 import itertools
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,9 @@ __all__ = ["draw_sheet"]
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
+#: Times that the longer side of a block may have the cells of the shorter one.
+LONGEST = 8
+
 INK, FAINT, PAPER, GAP = "#1c1c1c", "#707070", "#ffffff", "#f3dcdc"
 
 
@@ -28,7 +32,7 @@ def draw_sheet(pictures: Sequence[Picture], keys: Sequence[str], folders: Sequen
     # A large sheet is looked at from further away: smaller pictures, larger letters.
     side, text = (256, 15) if len(pictures) <= 16 else (192, 17) if len(pictures) <= 48 else (160, 21)
     width, height = _cell(pictures, side)
-    drawn = [_block(block, width, height, text) for block in _blocks(pictures, keys)]
+    drawn = [_block(block, width, height, text) for whole in _blocks(pictures, keys) for block in _parts(whole)]
     across = _across(len(drawn), drawn[0].width, drawn[0].height)
     columns = [max(b.width for b in drawn[i::across]) for i in range(min(across, len(drawn)))]
     rows = [max(b.height for b in drawn[i : i + across]) for i in range(0, len(drawn), across)]
@@ -65,7 +69,8 @@ def _facts(pictures: Sequence[Picture], folders: Sequence[Path]) -> dict[str, st
         "steps": all_of((p.config.get("steps") for p in pictures), "lengths"),
         "folder": ", ".join(folder.absolute().name for folder in folders),
     }
-    return {name: " ".join(value.split()) for name, value in facts.items() if value}
+    lines = {name: " ".join(value.split()) for name, value in facts.items() if value}
+    return {name: line.encode("utf-8", "backslashreplace").decode() for name, line in lines.items()}
 
 
 def _cell(pictures: Sequence[Picture], side: int) -> tuple[int, int]:
@@ -123,11 +128,29 @@ def _blocks(pictures: Sequence[Picture], keys: Sequence[str]) -> list[_Block]:
     ]
 
 
+def _parts(block: _Block) -> Iterator[_Block]:
+    """``block``, or where one of its sides is far longer than the other, parts of it to lay side by side."""
+    if block.captions:
+        yield block
+        return
+    high = _even(len(block.rows), LONGEST * len(block.columns))
+    wide = _even(len(block.columns), LONGEST * len(block.rows))
+    for y, x in itertools.product(range(0, len(block.rows), high), range(0, len(block.columns), wide)):
+        cells = {(r - y, c - x): p for (r, c), p in block.cells.items() if y <= r < y + high and x <= c < x + wide}
+        if cells:
+            yield replace(block, rows=block.rows[y : y + high], columns=block.columns[x : x + wide], cells=cells)
+
+
+def _even(count: int, most: int) -> int:
+    """How many of ``count`` go into each part, of which none has more than ``most``."""
+    return math.ceil(count / math.ceil(count / most))
+
+
 def _block(block: _Block, width: int, height: int, letters: int) -> Image.Image:
     """A grid of pictures of ``width`` × ``height`` pixels, with letters of that height."""
     font, small = ImageFont.load_default(letters), ImageFont.load_default(letters - 3)
     pad, caption = 6, letters + 3
-    left = max([_wide(font, text) for text in [*block.rows, block.corner[0]]], default=0)
+    left = max([_wide(font, _legible(text)) for text in [*block.rows, block.corner[0]]], default=0)
     left = min(left, 2 * width) + 2 * pad if block.corner[0] else 0
     top = (letters + 10 if block.title else 0) + (2 * (letters + 6) if block.corner[1] else 0)
     rows = max((row for row, _ in block.cells), default=0) + 1 if block.captions else len(block.rows)
@@ -204,10 +227,28 @@ def _wide(font: Font, text: str) -> int:
 
 
 def _cut(font: Font, text: str, width: int) -> str:
-    """``text``, shortened to ``width`` pixels."""
+    """``text`` as one line, shortened to ``width`` pixels."""
+    text = _legible(text)
     if len(text) <= width and _wide(font, text) <= width:  # no letter is narrower than a pixel
         return text
     text = text[: max(0, width)]
     while text and _wide(font, text + "…") > width:
         text = text[:-1]
     return text + "…"
+
+
+def _legible(text: str) -> str:
+    """``text`` as one line; letters that the font lacks as their numbers, since all of them would be the same box."""
+    return "".join(map(_letter, " ".join(text.split())))
+
+
+@cache
+def _letter(letter: str) -> str:
+    return ascii(letter)[1:-1] if _drawn(letter) == _drawn("\U0010ffff") else letter  # which no font has
+
+
+@cache
+def _drawn(letter: str) -> bytes:
+    image = Image.new("L", (40, 40))
+    ImageDraw.Draw(image).text((5, 5), letter, 255, ImageFont.load_default(15))
+    return image.tobytes()
