@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -157,6 +158,22 @@ def test_a_long_grid_is_laid_in_parts(sweep, tmp_path):
 def test_labels_are_one_line_and_told_apart():
     assert sheet_module._legible("a\nfox 'x'") == "a fox 'x'"
     assert sheet_module._legible("狐") == "\\u72d0" and sheet_module._legible("猫\x07") == "\\u732b\\x07"
+
+
+def test_where_a_comparison_is_written(sweep, tmp_path, monkeypatch):
+    runs_of(sweep, tmp_path / "sweep", [{"seed": seed} for seed in range(3)])
+    (tmp_path / "sweep" / "multirun.yaml").touch()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"sweep is a sweep .* Try: vqclip compare sweep/0 sweep/2 --out compared"):
+        main(["sweep/0", "sweep/2"])
+    assert not (tmp_path / "sweep" / "results.csv").exists()
+    with pytest.raises(UserError, match="--out: missing; / holds all"):
+        main(["sweep/0", "/dev"])
+    assert main(["sweep/0", "sweep/2", "--out", "compared"]) == 0 and (tmp_path / "compared" / "compare.html").is_file()
+    assert main(["sweep/0", "sweep/1", "sweep/2"]) == 0 and (tmp_path / "sweep" / "results.csv").is_file()
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir("here")
+    assert main(["../sweep", "../compared/../sweep/0"]) == 0 and os.listdir() == []
 
 
 def test_a_sweeps_command_is_the_one_that_was_typed(sweep):

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
 from vqclip.cli.arguments import ToolParser
+from vqclip.compare.pictures import find_runs
 from vqclip.compare.write import compare
+from vqclip.errors import UserError
 
 __all__ = ["main"]
 
@@ -20,8 +23,26 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="sweeps, runs, or folders that hold some")
     parser.add_argument("--out", type=Path, help="where to write; default the one DIR, or the folder that holds all")
     arguments = parser.parse_args(argv)
-    together = Path(os.path.commonpath([folder.absolute() for folder in arguments.folders]))
-    out = arguments.out or (arguments.folders[0] if len(arguments.folders) == 1 else together)
-    for path in compare(arguments.folders, out):
+    for path in compare(arguments.folders, arguments.out or _place(arguments.folders)):
         print(path)
     return 0
+
+
+def _place(folders: Sequence[Path]) -> Path:
+    """Where to write if nobody says: the one folder, or the one that holds all.
+
+    Raises:
+        UserError: that is the root, or a sweep of which only some is compared; its own comparison is of all.
+    """
+    if len(folders) == 1:
+        return folders[0]
+    paths = [Path(os.path.abspath(folder)) for folder in folders]
+    together = Path(os.path.commonpath(paths))
+    if together == together.parent:
+        why = "holds all of these and is no place to write"
+    elif (together / "multirun.yaml").exists() and {*find_runs([together])} - {*find_runs(paths)}:
+        why = "is a sweep with runs beside these, and has its own comparison"
+    else:
+        return together
+    words = shlex.join(map(str, folders))
+    raise UserError(f"--out: missing; {together} {why}. Allowed: a folder. Try: vqclip compare {words} --out compared")
