@@ -12,6 +12,7 @@ from PIL import Image
 
 from vqclip import UserError, run
 from vqclip.cli.compare import main
+from vqclip.compare import page as page_module
 from vqclip.compare import sheet as sheet_module
 from vqclip.compare.pictures import axes, find_runs, read_pictures
 from vqclip.compare.sheet import _blocks
@@ -58,6 +59,16 @@ def runs_of(sweep, folder, settings, swept=True):
             at[name] = value
         (own / "config.yaml").write_text(yaml.safe_dump(config))
     return folder
+
+
+def change(path, **changes):
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def data_of(folder):
+    """What its page holds."""
+    text = (folder / "compare.html").read_text().partition('type="application/json">')[2].partition("</script>")[0]
+    return json.loads(text)
 
 
 def test_runs_are_found_by_number_and_wrong_folders_refused(sweep, tmp_path):
@@ -158,6 +169,44 @@ def test_a_long_grid_is_laid_in_parts(sweep, tmp_path):
 def test_labels_are_one_line_and_told_apart():
     assert sheet_module._legible("a\nfox 'x'") == "a fox 'x'"
     assert sheet_module._legible("狐") == "\\u72d0" and sheet_module._legible("猫\x07") == "\\u732b\\x07"
+
+
+def test_a_damaged_run_decides_no_axis_and_is_one_row(sweep, tmp_path):
+    runs_of(sweep, tmp_path, [{"seed": seed} for seed in (0, 1, 10, 9)], swept=False)
+    (tmp_path / "0" / "config.yaml").unlink()
+    (tmp_path / "3" / "run.json").write_text("{")
+    config = yaml.safe_load((tmp_path / "1" / "config.yaml").read_text())
+    (tmp_path / "1" / "config.yaml").write_text(yaml.safe_dump(config | {"a_newer_key": 1}))
+    compare([tmp_path], tmp_path)
+    assert [key["name"] for key in data_of(tmp_path)["keys"]] == ["seed"]
+    assert data_of(tmp_path)["keys"][0]["values"] == ["1", "9", "10", ""]
+    assert data_of(tmp_path)["common"]["steps"] == 4 and data_of(tmp_path)["pictures"][0]["config"] is None
+    assert [row["seed"] for row in csv.DictReader((tmp_path / "results.csv").open())] == ["", "0", "0", "9"]
+
+
+def test_a_damaged_last_picture_is_left_out(sweep, tmp_path, monkeypatch):
+    runs_of(sweep, tmp_path, [{"seed": seed} for seed in range(3)])
+    for n in range(3):
+        entry = json.loads((tmp_path / str(n) / "run.json").read_text())["pictures"][0]
+        change(tmp_path / str(n) / "run.json", pictures=[entry | {"final": entry["best"] | {"step": 99}}])
+        shutil.copy(sweep / "0" / "picture-00" / "final.png", tmp_path / str(n) / "picture-00")
+    (tmp_path / "1" / "picture-00" / "final.png").write_bytes(os.urandom(300_000))
+    compare([tmp_path], tmp_path)
+    finals = [picture["final"] for picture in data_of(tmp_path)["pictures"]]
+    assert finals[1] is None and finals[0]["scores"]["step"] == 99
+    # Some of them would make "picture: final" true of some only.
+    monkeypatch.setattr(page_module, "INLINE_FINAL", len(finals[0]["image"]) + 10)
+    compare([tmp_path], tmp_path)
+    assert not any(picture["final"] for picture in data_of(tmp_path)["pictures"])
+
+
+def test_a_folder_whose_name_is_no_utf_8(sweep, tmp_path):
+    name = os.fsdecode(b"f\xff")
+    runs_of(sweep, tmp_path / name, [{"seed": seed} for seed in range(2)])
+    compare([tmp_path], tmp_path)
+    assert [row["run"] for row in csv.DictReader((tmp_path / "results.csv").open())] == ["f\\udcff/0", "f\\udcff/1"]
+    compare([tmp_path / name], tmp_path / name)
+    assert Image.open(tmp_path / name / "compare.png").text["folder"] == "f\\udcff"
 
 
 def test_where_a_comparison_is_written(sweep, tmp_path, monkeypatch):
@@ -281,6 +330,36 @@ def test_page_opens_a_picture_large_with_its_timelapse_and_command(page):
     assert "10" in dialog.locator(".table").first.text_content()
 
 
+def test_page_selects_the_command_where_there_is_no_clipboard(page):
+    page.evaluate("Object.defineProperty(navigator, 'clipboard', {value: undefined})")
+    page.locator("figure img").first.click()
+    page.locator("button.copy").click()
+    page.locator("button.copy", has_text="selected").wait_for()
+    assert page.evaluate("String(getSelection())") == page.locator("#dialog code").text_content()
+
+
+def test_page_of_another_size_keeps_its_figures(page):
+    """The slider moves many times a second."""
+    page.evaluate("document.querySelector('figure').mark = 1")
+    page.locator("#side").evaluate("e => { e.value = 40; e.dispatchEvent(new Event('input')) }")
+    assert page.evaluate("document.querySelector('figure').mark") == 1
+    assert page.locator("figure").first.evaluate("f => f.getBoundingClientRect().width") == 40
+    assert page.locator("main.small").count() == 1
+
+
+def test_page_in_a_notebook_has_no_address(sweep, browser):
+    page = browser.new_page()
+    page.evaluate(
+        "h => document.body.append(Object.assign(document.createElement('iframe'), {srcdoc: h}))",
+        (sweep / "compare.html").read_text(),
+    )
+    inside = page.frame_locator("iframe")
+    inside.locator("figure").nth(5).wait_for()
+    inside.locator("#layout").select_option("table")
+    inside.locator("tbody tr").nth(5).wait_for()
+    page.close()
+
+
 def differences(page):
     """Rows of the settings that differ, under their title."""
     return [row.locator("td").all_text_contents() for row in page.locator("#differences tr").all()[1:]]
@@ -363,6 +442,118 @@ def test_page_draws_a_curve_a_run(page, sweep):
     assert float(shown_end) == pytest.approx(float(rows[-1]["lr"]), rel=1e-3)
     page.fill("#where", "loss.beta = 0")
     assert page.locator("#plot polyline").count() == 2
+
+
+def opened(browser, folder):
+    """Its page, in which no error may occur."""
+    page = browser.new_page(viewport={"width": 1400, "height": 900})
+    page.on("pageerror", lambda error: pytest.fail(str(error)))
+    page.goto((folder / "compare.html").as_uri())
+    return page
+
+
+def test_page_draws_every_picture_of_a_sparse_grid(sweep, tmp_path, browser):
+    settings = [{"loss.alpha": n % 15, "loss.beta": n * 7 % 12, "seed": n // 15} for n in range(45)]
+    runs_of(sweep, tmp_path, settings)
+    compare([tmp_path], tmp_path)
+    page = opened(browser, tmp_path)
+    page.select_option("#rows", "loss.alpha")
+    page.select_option("#columns", "loss.beta")
+    assert page.locator("figure").count() == 45 and page.locator("#more").count() == 0
+    assert "alpha=0  beta=0" in page.locator("figcaption").first.text_content()
+    page.evaluate("state.limit = 20; draw()")
+    assert page.locator("figure").count() == 20 and page.locator("#more").text_content() == "25 more"
+    page.click("#all")
+    assert page.locator("figure").count() == 45 and page.locator("#more").count() == 0
+    page.close()
+
+
+def test_page_says_how_many_are_not_drawn(page):
+    page.evaluate("state.limit = 2; draw()")
+    assert shown(page) == [0, 1, 2] and page.locator("#more").text_content() == "3 more"
+    page.click("#more")
+    assert shown(page) == [0, 1, 2, 3, 4, 5] and page.locator("#more").count() == 0
+
+
+def test_page_of_a_search_has_every_key_that_was_searched(sweep, tmp_path, browser):
+    runs_of(sweep, tmp_path, [{"loss.alpha": n / 7, "noise.factor": n % 3 / 10, "steps": 5 - n} for n in range(4)])
+    compare([tmp_path], tmp_path)
+    page = opened(browser, tmp_path)
+    page.select_option("#layout", "table")
+    assert {"loss.alpha", "noise.factor", "steps"} <= {*page.locator("thead th").all_text_contents()}
+    page.select_option("#sort", "noise.factor")
+    assert [row.locator("td").nth(2).text_content() for row in page.locator("tbody tr").all()] == [
+        "0.2",
+        "0.1",
+        "0",
+        "0",
+    ]
+    page.close()
+
+
+def test_page_ranks_by_no_score_where_the_objective_differs(sweep, tmp_path, browser):
+    runs_of(sweep, tmp_path, [{"loss.beta": 1}, {"loss.beta": 2}, {"loss.beta": 1, "seed": 4}], swept=False)
+    for n in range(3):
+        path = tmp_path / str(n) / "config.yaml"
+        config = yaml.safe_load(path.read_text())
+        config["sweep"] = {"group": "x", "swept": {"experiment": "ab"[n % 2], "seed": str(n // 2 * 4)}}
+        path.write_text(yaml.safe_dump(config))
+    compare([tmp_path], tmp_path)
+    page = opened(browser, tmp_path)
+    assert [key["name"] for key in data_of(tmp_path)["keys"]] == ["experiment", "seed"]
+    assert "depends on loss.beta, which differs" in page.locator("#why").text_content()
+    assert page.locator("#sort option[value=score]").count() == 0
+    page.fill("#where", "seed > 0")
+    assert shown(page) == [2]
+    page.close()
+
+
+def test_page_leaves_out_an_empty_value_that_is_compared(sweep, tmp_path, browser):
+    runs_of(sweep, tmp_path, [{"loss.anchor": value} for value in (10, 1, None, 20)])
+    (tmp_path / "3" / "config.yaml").unlink()
+    compare([tmp_path], tmp_path)
+    page = opened(browser, tmp_path)
+    for condition, left in (("> 5", {0}), (">= 0", {0, 1}), ("< 5", {1})):
+        page.fill("#where", f"loss.anchor {condition}")
+        assert {*shown(page)} == left, condition
+    page.close()
+
+
+def test_curves_of_unlike_length_have_the_mean_of_the_same_steps(sweep, tmp_path, browser):
+    """Seed 0 is at 1 all the time, seed 1 at 3, and ends earlier."""
+    runs_of(sweep, tmp_path, [{"seed": 0}, {"seed": 1}])
+    for n, steps in enumerate((500, 151)):
+        rows = [f"{step},{1 + 2 * n}" for step in range(1, steps + 1)]
+        (tmp_path / str(n) / "metrics.csv").write_text("\n".join(["step,include", *rows]) + "\n")
+    compare([tmp_path], tmp_path)
+    for picture in data_of(tmp_path)["pictures"]:
+        assert len(picture["curves"]["step"]) <= 82
+    page = opened(browser, tmp_path)
+    page.select_option("#layout", "curves")
+    assert page.locator(".legend td").nth(1).text_content() == "1 (1 of 2)"
+    means = [point["mean"] for point in page.evaluate("lines(pictures)[0].points")]
+    assert means == [2] * means.count(2) + [1] * means.count(1) and means.count(2) > 15 and means.count(1) > 15
+    page.evaluate(
+        """pictures[0].curves = {step: Array.from({length: 2e5}, (_, i) => i), include: Array(2e5).fill(1)};
+        draw()"""
+    )
+    assert page.locator("#plot polyline").count() == 1
+    page.close()
+
+
+def test_page_plays_a_timelapse_that_lies_beside_it(sweep, tmp_path, browser, monkeypatch):
+    folder = shutil.copytree(sweep / "0", tmp_path / "a #1? 50%20").parent
+    monkeypatch.setattr(page_module, "INLINE_VIDEO", 0)
+    compare([folder], folder)
+    page = opened(browser, folder)
+    page.locator("figure img").click()
+    wait = """v => new Promise(done => {
+        if (v.readyState || v.error) done(!v.error);
+        v.onloadedmetadata = () => done(true);
+        v.onerror = () => done(false);
+    })"""
+    assert page.locator("#dialog video").evaluate(wait)
+    page.close()
 
 
 #: The red of a picture's first pixel.

@@ -16,7 +16,10 @@ POINTS = 80
 
 
 def curves_of(picture: Picture, points: int) -> dict[str, list[Any]]:
-    """Columns of a run's metrics.csv for one of its pictures, thinned to ``points`` rows; the first and the last stay.
+    """Columns of a run's metrics.csv for one of its pictures, thinned to about ``points`` rows.
+
+    The first and the last row stay, between them every second, fourth, eighth … step: of runs of unlike length the
+    longer one has steps of the shorter one, so that a mean can be of the same steps.
 
     A run of several pictures has a column for each; the picture's own is taken where there is one.  A number that is
     none (the run diverged) is None.
@@ -26,8 +29,10 @@ def curves_of(picture: Picture, points: int) -> dict[str, list[Any]]:
     except UserError:
         return {}
     rows = [row for row in rows if "step" in row]
-    if len(rows) > points:
-        rows = [rows[round(i * (len(rows) - 1) / (points - 1))] for i in range(points)]
+    every = 1
+    while len(rows) > points * every:
+        every *= 2
+    rows = [row for row in rows if row["step"] % every == 0 or row in (rows[0], rows[-1])]
     names = dict.fromkeys(name for row in rows for name in row if "/" not in name)
     suffix = f"/{picture.index:02d}"
     return {name: [_short(row.get(f"{name}{suffix}", row.get(name))) for row in rows] for name in names}

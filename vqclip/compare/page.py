@@ -10,6 +10,7 @@ import json
 import math
 import os
 import re
+import urllib.parse
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -28,7 +29,7 @@ __all__ = ["render_page"]
 INLINE_VIDEO = 48 * 2**20
 
 
-#: Characters of last pictures that the page holds beside the best ones.
+#: Characters of last pictures that the page holds beside the best ones; where there are more, it holds none.
 INLINE_FINAL = 48 * 2**20
 
 #: A PNG above this is held in the page as WebP.
@@ -37,24 +38,26 @@ INLINE_PNG = 200 * 2**10
 
 def render_page(pictures: Sequence[Picture], keys: Sequence[str], out: Path, folders: Sequence[Path]) -> bytes:
     flat = [flatten(picture_config(picture.config)) for picture in pictures]
-    names = list(dict.fromkeys(key for config in flat for key in config))
-    common = {key: flat[0].get(key) for key in names if all(c.get(key, ...) == flat[0].get(key) for c in flat)}
+    first, *others = [config for config in flat if config] or [{}]  # not of runs that lost theirs
+    common = {key: value for key, value in first.items() if all(config.get(key, ...) == value for config in others)}
+    swept = list(dict.fromkeys([*keys, *(key for picture in pictures for key in picture.swept)]))
     videos = [picture.video for picture in pictures]
     inline = sum(path.stat().st_size for path in videos if path) <= INLINE_VIDEO
     data = {
         "keys": [{"name": key, "values": distinct_values(pictures, key)} for key in keys],
+        "swept": swept,
         "common": common,
         "csv": table(pictures, keys, out).decode(),
         "pictures": [
             {
                 **{k: v for k, v in table_row(picture, [], out).items() if v is not None},
-                "values": {key: format_value(picture.value(key)) for key in keys},
-                "config": {key: value for key, value in config.items() if key not in common},
+                "values": {key: format_value(picture.value(key)) for key in swept},
+                "config": {key: config[key] for key in config if key not in common} if config else None,
                 "scores": picture.scores,
                 "image": _image_uri(picture.file) if picture.file else None,
                 "final": final,
                 "curves": curves_of(picture, POINTS if len(pictures) <= 100 else POINTS // 2),
-                "video": video and (_uri("video/mp4", video.read_bytes()) if inline else os.path.relpath(video, out)),
+                "video": video and (_uri("video/mp4", video.read_bytes()) if inline else _link(video, out)),
             }
             for picture, config, video, final in zip(pictures, flat, videos, _finals(pictures), strict=True)
         ],
@@ -65,17 +68,21 @@ def render_page(pictures: Sequence[Picture], keys: Sequence[str], out: Path, fol
     text = json.dumps(_finite(data), ensure_ascii=False, allow_nan=False, default=str).replace("<", "\\u003c")
     parts = {"title": html.escape(title), "data": text, "policy": _policy(template)}
     # One pass: a name that holds "{{data}}" stays a name.
-    return re.sub(r"\{\{(title|data|policy)\}\}", lambda found: parts[found[1]], template).encode()
+    page = re.sub(r"\{\{(title|data|policy)\}\}", lambda found: parts[found[1]], template)
+    return page.encode("utf-8", "backslashreplace")  # names of files may be no UTF-8
 
 
 def _finals(pictures: Sequence[Picture]) -> list[dict[str, Any] | None]:
-    """Scores and picture of every last step that was not the best one, while they fit into the page."""
+    """Scores and picture of every last step that was not the best one; None of any where they do not fit."""
     found, left = [], INLINE_FINAL
     for picture in pictures:
-        scores, path = picture.entry.get("final"), picture.final
-        uri = _image_uri(path) if path and isinstance(scores, Mapping) and scores != picture.entry.get("best") else ""
+        scores = picture.entry.get("final")
+        differs = isinstance(scores, Mapping) and scores != picture.entry.get("best")
+        uri = _image_uri(path) if differs and (path := picture.final) else ""
         left -= len(uri)
-        found.append({"scores": scores, "image": uri} if uri and left >= 0 else None)
+        if left < 0:
+            return [None] * len(pictures)
+        found.append({"scores": scores, "image": uri} if uri else None)
     return found
 
 
@@ -106,6 +113,11 @@ def _image_uri(path: Path) -> str:
     with Image.open(path) as picture:
         picture.convert("RGB").save(out, "WEBP", quality=92)
     return _uri("image/webp", out.getvalue())
+
+
+def _link(path: Path, out: Path) -> str:
+    """The address of a file beside the page; a name may hold any letter."""
+    return urllib.parse.quote(os.fsencode(os.path.relpath(path, out)))
 
 
 def _uri(kind: str, content: bytes) -> str:

@@ -45,8 +45,11 @@ class Picture:
     @cached_property
     def flaw(self) -> str | None:
         """Why a finished run's best snapshot cannot be shown."""
+        return self._flaw_of(self.place.best)
+
+    def _flaw_of(self, path: Path) -> str | None:
         try:
-            self.place.image(self.place.best)
+            self.place.image(path)
         except UserError as error:
             return str(error)
         return None
@@ -59,9 +62,9 @@ class Picture:
 
     @property
     def final(self) -> Path | None:
-        """Its last snapshot, where the run finished."""
+        """Its last snapshot, where the run finished and it can be shown."""
         path = self.place.final
-        return path if self.report.get("status") in WITH_PICTURES and self.place.run.holds(path) else None
+        return path if self.report.get("status") in WITH_PICTURES and not self._flaw_of(path) else None
 
     @property
     def video(self) -> Path | None:
@@ -136,10 +139,14 @@ def _read(run: RunFolder) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def axes(pictures: Sequence[Picture]) -> list[str]:
-    """Keys that tell the pictures apart, each one more than those before it: swept ones first."""
+    """Keys that tell the pictures apart, each one more than those before it: swept ones first, then what all have.
+
+    A run that lost its config differs in every key, and so tells nothing of them.
+    """
+    pictures = [picture for picture in pictures if picture.config]
     keys = list(dict.fromkeys(key for picture in pictures for key in picture.swept))
     flat = [flatten(picture_config(picture.config)) for picture in pictures]
-    keys += sorted({key for config in flat for key in config})
+    keys += sorted({k for config in flat for k in config}, key=lambda k: (not all(k in config for config in flat), k))
     kept: list[str] = []
     groups = 1
     for key in dict.fromkeys([*keys, "prompt", "picture seed"]):
@@ -159,10 +166,10 @@ def format_value(value: Any) -> str:
 
 
 def distinct_values(pictures: Iterable[Picture], key: str) -> list[str]:
-    """The values of a key: numbers by size, others as they come."""
+    """The values of a key: numbers by size, none after them; others as they come."""
     found = dict.fromkeys(format_value(picture.value(key)) for picture in pictures)
     try:
-        return sorted(found, key=float)
+        return sorted(found, key=lambda value: float(value or "inf"))
     except ValueError:
         return list(found)
 

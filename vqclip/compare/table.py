@@ -22,7 +22,11 @@ def table_row(picture: Picture, keys: Sequence[str], out: Path) -> dict[str, Any
     row = {"run": os.path.relpath(picture.run, out), "picture": picture.index, "status": report.get("status")}
     row |= {key: format_value(picture.value(key)) for key in keys}
     row |= {key: value for key, value in picture.swept.items() if key not in row}
-    row |= {"prompt": entry.get("prompt"), "seed": entry.get("seed"), "judge": entry.get("judge")}
+    row |= {
+        "prompt": entry.get("prompt"),
+        "seed": entry.get("seed", picture.config.get("seed")),
+        "judge": entry.get("judge"),
+    }
     for name in ("best", "final"):
         row |= {f"{name}.{key}": value for key, value in (entry.get(name) or {}).items()}
     row |= {"seconds": report.get("seconds"), "error": report.get("reason") or report.get("error")}
