@@ -170,7 +170,6 @@ def test_conversion_is_bit_for_bit_and_small(tmp_path, cache, capsys):
         metadata = file.metadata()
     assert metadata["source_sha256"] == sha256(path) and metadata["digest"] == digest(tensors, metadata)
 
-    path.with_suffix(".yaml").write_text("the source's own description is not asked again")
     load_generator(card(path=str(path), about="another card, so another load"))
     assert capsys.readouterr().out == ""  # the second run finds it
 
@@ -336,6 +335,73 @@ def test_bad_model_yaml(tmp_path):
     )
 
 
+def test_a_model_yaml_is_read_again_where_it_changed(tmp_path):
+    path = write_taming(tmp_path / "last.ckpt", random_vqgan(SMALL_VQGAN), SMALL_VQGAN, yaml_name="model.yaml")
+    right = (tmp_path / "model.yaml").read_text()
+    (tmp_path / "model.yaml").write_text(right.replace("attn_resolutions:\n      - 16", "attn_resolutions: []"))
+    assert not len(load_generator(card(path=str(path), about="without it")).decoder.up[4].attn)
+    (tmp_path / "model.yaml").write_text(right)
+    assert len(load_generator(card(path=str(path), about="with it")).decoder.up[4].attn)
+
+
+def test_an_architecture_that_is_none_is_a_message_with_its_origin(tmp_path):
+    state = {name: value.contiguous() for name, value in random_vqgan(SMALL_VQGAN).state_dict().items()}
+    path = tmp_path / "g.safetensors"
+    for strange in ({"model_type": "vq"}, [1]):  # of another program: the shapes tell
+        save_file(state, path, {"config": json.dumps(strange)})
+        assert load_generator(card(path=str(path))).factor == 16
+    ddconfig = SMALL_VQGAN["ddconfig"]
+    save_file(state, path, {"config": json.dumps(SMALL_VQGAN | {"ddconfig": ddconfig | {"ch": "x"}})})
+    said = message(load_generator, card(path=str(path)))
+    assert "the architecture by `config` in its metadata makes no generator (TypeError" in said
+    assert "Try: correct `config` in its metadata, or remove it" in said
+    said = message(load_generator, card(path=str(path), architecture=SMALL_VQGAN | {"ddconfig": {}}))
+    assert "by checkpoints.generator.architecture makes no generator (KeyError: 'ch_mult')" in said
+    assert "checkpoints.generator.architecture=null" in said
+    save_file(state, path)
+    other = {"ddconfig": ddconfig | {"ch": 64}, "n_embed": 64, "embed_dim": 16}
+    (tmp_path / "model.yaml").write_text(yaml.safe_dump({"model": {"params": other}}))
+    said = message(load_generator, card(path=str(path)))
+    assert f"does not fit the architecture of mine by {tmp_path}/model.yaml: " in said
+    assert f"Try: correct {tmp_path}/model.yaml, or remove it" in said and "architecture=null" not in said
+
+
+def test_tensors_that_are_no_weights(tmp_path):
+    state = {name: value.contiguous() for name, value in random_vqgan(SMALL_VQGAN).state_dict().items()}
+    path = tmp_path / "g.safetensors"
+    save_file(state | {"decoder.conv_out.weight": state["decoder.conv_out.weight"].to(torch.int8)}, path)
+    assert "decoder.conv_out.weight is torch.int8. Allowed: torch.float32" in message(
+        load_generator, card(path=str(path))
+    )
+    save_file(state | {"decoder.conv_out.bias": torch.tensor([0, float("nan"), 0])}, path)
+    assert "decoder.conv_out.bias holds nan or infinity" in message(load_generator, card(path=str(path)))
+
+
+def test_a_vocabulary_without_its_words(tmp_path):
+    state = random_clip(SMALL_VIT | {"vocab_size": 1000}).state_dict()
+    save_file({name: value.contiguous() for name, value in state.items()}, tmp_path / "p.safetensors")
+    assert "it has 1,000 tokens, and 49,408 are known" in message(
+        load_perceptor, "mine", card(path=str(tmp_path / "p.safetensors"))
+    )
+
+
+def test_open_clips_weights_are_told_how_they_are_given(tmp_path, capsys):
+    """They have OpenAI's names: nothing in such a file tells the activation."""
+    path = tmp_path / "open_clip_pytorch_model.bin"
+    torch.save(random_clip(SMALL_VIT).state_dict(), path)
+    for about in ("once", "twice"):
+        load_perceptor("mine", card(path=str(path), architecture=SMALL_VIT, about=about))
+    said = capsys.readouterr().out
+    assert said.count("mine: read as OpenAI's CLIP (QuickGELU). Is it of open_clip's own training: checkpoints/") == 1
+    wide = SMALL_VIT | {"vision_width": 1280, "vision_layers": 1}
+    torch.save(random_clip(wide).state_dict(), path)
+    said = message(load_perceptor, "mine", card(path=str(path)))
+    assert "no CLIP of OpenAI's is 1280 wide" in said and ".model=ViT-H-14" in said
+    write_openai(tmp_path / "clip.pt", random_clip(SMALL_VIT), SMALL_VIT)
+    load_perceptor("mine", card(path=str(tmp_path / "clip.pt")))
+    assert "QuickGELU" not in capsys.readouterr().out
+
+
 def test_missing_file_offline_says_where_and_how(cache, monkeypatch):
     monkeypatch.setenv("VQCLIP_OFFLINE", "1")
     mine = yaml.safe_load((conf_dir() / "checkpoints/generator/imagenet_f16_16384.yaml").read_text())
@@ -446,6 +512,12 @@ def test_cards_of_ones_own(tmp_path):
     (folder / "two.yaml").write_text("name: two\nfile: mine.ckpt\nurls: ['https://example.org/two.ckpt']\n")
     two = next(c for c in cards(str(tmp_path / "conf")) if c.name == "two")
     assert two.source.name == "mine.ckpt" and two.kept != mine.kept  # nothing proves that they are one file
+    (folder / "coco.yaml").write_text("defaults: [coco, _self_]\npath: my.ckpt\narchitecture: {n_embed: 7}\n")
+    coco = next(c for c in cards(str(tmp_path / "conf")) if c.name == "coco")  # as Hydra composes it
+    assert coco.path == "my.ckpt" and coco.architecture == read("coco") | {"n_embed": 7}
+    (folder / "coco.yaml").write_text("defaults: [cocoa]\npath: my.ckpt\n")
+    assert "defaults: cocoa: no card of that name" in message(cards, str(tmp_path / "conf"))
+    (folder / "coco.yaml").unlink()
     (folder / "mine.yaml").write_text("name: mine\nurl: https://example.org/mine.ckpt\n")
     assert "no such key" in message(cards, str(tmp_path / "conf"))
 

@@ -18,6 +18,7 @@ import yaml
 from checkpoint_files import SMALL_VQGAN, random_vqgan, write_taming
 
 from vqclip.checkpoints import download as fetching
+from vqclip.checkpoints.catalogue import pairs
 from vqclip.checkpoints.convert import integrity_error
 from vqclip.checkpoints.load import load_generator
 from vqclip.checkpoints.tensors import Unreadable
@@ -443,6 +444,21 @@ def test_wrong_names_from_the_command_line(capsys, cache):
         vqclip(["models", "fetch", "imagenet_f16_16834"])
     assert exit_.value.code == 2
     assert "no such checkpoint. Did you mean imagenet_f16_16384?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("defaults", ["[coco, _self_]", "[{generator: cocoa}, {perceptors: [vit_b_32]}]", "", "[]"])
+@pytest.mark.parametrize("command", ["fetch", "verify"])
+def test_a_pair_without_two_halves(tmp_path, cache, command, defaults):
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "mypair.yaml").write_text(f"defaults: {defaults}\nname: mypair\n")
+    with pytest.raises(UserError, match=r"mypair: a pair whose file names .* no card for all\. Allowed: defaults"):
+        models([command, "mypair", "--config-dir", str(tmp_path)])
+
+
+def test_every_pair_is_listed(capsys, cache):
+    models(["list"])
+    said = capsys.readouterr().out.split("pairs   checkpoints=NAME")[1]
+    assert all(name in said for name in pairs()) and "llamagen" not in said
 
 
 def test_list_does_not_load_torch(cache):

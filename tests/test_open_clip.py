@@ -1,6 +1,7 @@
 """open_clip's towers as perceptors, by real networks with random weights."""
 
 import json
+import logging
 
 import pytest
 import torch
@@ -72,7 +73,10 @@ def test_a_tower_of_another_kind_with_its_own_normalisation_and_tokenizer(small_
     model, path = small_tower
     half = [0.5, 0.5, 0.5]
     card = {**OPEN_CLIP, "model": "small-tower", "path": path, "mean": half, "std": half}
+    logging.disable(logging.INFO)
     perceptor = load_perceptor("small", card)
+    assert logging.root.manager.disable == logging.INFO  # as the caller had it
+    logging.disable(logging.NOTSET)
     crops = torch.rand(2, 3, 224, 224)
     tokens = open_clip.get_tokenizer("small-tower")(["a fox", "owls " * 40])
     with torch.no_grad():

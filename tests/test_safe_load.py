@@ -184,6 +184,26 @@ def test_forged_memo_index_costs_nothing(write):
     assert "no tensors" in said
 
 
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_a_storage_that_is_named_by_tuples_without_end(write, place):
+    names = ["storage", "FloatStorage", "0", "cpu", 1]
+    names[place] = ()
+    for _ in range(60):
+        names[place] = names[place], names[place]
+    pickled = pickle.dumps(tuple(names), 2)[:-1] + b"Q."  # BINPERSID
+    assert "unknown kind of storage" in refusal(write(forged(pickled)))
+
+
+@pytest.mark.parametrize("changes", [{6: 255}, {10: 99}, {9: 8, 46: 255}], ids=["version", "packing", "name"])
+def test_damaged_directory(write, tmp_path, changes):
+    torch.save({"a": torch.ones(2)}, tmp_path / "good.pt")
+    content = bytearray((tmp_path / "good.pt").read_bytes())
+    entry = content.index(b"PK\x01\x02")
+    for offset, byte in changes.items():
+        content[entry + offset] = byte
+    assert "last.ckpt is refused" in refusal(write(bytes(content)))
+
+
 def test_zip_bomb(write):
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:

@@ -17,7 +17,19 @@ from vqclip.checkpoints.catalogue import cards
 from vqclip.checkpoints.tensors import Weights
 from vqclip.errors import UserError
 
-__all__ = ["architecture_from_shapes", "check_fit", "empty_module", "fill", "quiet_construction", "vqgan_from_shapes"]
+__all__ = [
+    "SHAPES",
+    "architecture_from_shapes",
+    "check_fit",
+    "construction",
+    "empty_module",
+    "fill",
+    "quiet_construction",
+    "vqgan_from_shapes",
+]
+
+#: Where an architecture was read that nobody states.
+SHAPES = "the shapes of its tensors"
 
 
 def architecture_from_shapes(card: Card, path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
@@ -105,6 +117,32 @@ def quiet_construction() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def construction(card: Card, weights: Weights) -> Iterator[None]:
+    """Around the constructor of a card's model: an architecture may be a stranger's, and be none.
+
+    Raises:
+        UserError: it is none, with where it was read.
+    """
+    try:
+        with quiet_construction():
+            yield
+    except (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{_where(card, weights.path)} the architecture by {weights.origin} makes no {card.kind} "
+            f"({type(error).__name__}: {' '.join(str(error).split())[:200]}). {_other_architecture(card, weights)}"
+        ) from None
+
+
+def _other_architecture(card: Card, weights: Weights) -> str:
+    """What to try where an architecture is wrong."""
+    if card.architecture:
+        return f"Try: vqclip {card.key}.path={card.path or weights.path} {card.key}.architecture=null"
+    if weights.origin == SHAPES:
+        return f"The file is damaged, or of another family. Try: {card.choice}"
+    return f"Try: correct {weights.origin}, or remove it: the shapes of the tensors then tell"
+
+
 def empty_module(kind: str, architecture: dict[str, Any]) -> nn.Module:
     from vqclip.models.clip import build_clip
     from vqclip.models.vqgan import VQGAN
@@ -127,9 +165,9 @@ def check_fit(card: Card, weights: Weights, needed: Mapping[str, Tensor]) -> Non
     parts = [_some(wrong)] if wrong else []
     if missing:
         parts.append(f"{len(missing)} of {len(needed)} tensors are missing: {_some(missing, ', ')}")
-    where = _where(card, weights.path)
+    where, by = _where(card, weights.path), "" if card.architecture else f" by {weights.origin}"
     raise UserError(
-        f"{where} does not fit the architecture of {card.name}: {'; '.join(parts)}. {_advice(card, weights)}"
+        f"{where} does not fit the architecture of {card.name}{by}: {'; '.join(parts)}. {_advice(card, weights)}"
     )
 
 
@@ -137,8 +175,14 @@ def fill(module: nn.Module, card: Card, weights: Weights) -> None:
     """Copy weights into the tensors of a module that they must fit."""
     needed = module.state_dict()
     check_fit(card, weights, needed)
+    learned = {name for name, _ in module.named_parameters()}
     for name, value in needed.items():
-        value.copy_(weights.get(name))
+        found = weights.get(name)
+        if found.is_floating_point() != value.is_floating_point():
+            raise UserError(f"{_where(card, weights.path)} {name} is {found.dtype}. Allowed: {value.dtype}")
+        value.copy_(found)
+        if name in learned and not value.sum().isfinite():  # one nan or infinity makes the sum one
+            raise UserError(f"{_where(card, weights.path)} {name} holds nan or infinity: its training diverged")
 
 
 def _some(items: list[str], joint: str = "; ") -> str:
@@ -157,10 +201,8 @@ def _advice(card: Card, weights: Weights) -> str:
     known = [(other, other.architecture) for other in cards() if other.kind == kind]
     alike = [other for other, theirs in known if theirs and architecture and _same(theirs, architecture)]
     if not alike:
-        return (
-            f"It looks like none of the known architectures; its shapes say {json.dumps(architecture)}. "
-            f"Try: vqclip {given} {card.key}.architecture=null"
-        )
+        said = f"It looks like none of the known architectures; its shapes say {json.dumps(architecture)}. "
+        return said + _other_architecture(card, weights)
     also = f" (or {', '.join(other.name for other in alike[1:])}, built alike)" if alike[1:] else ""
     best = alike[0]
     given = f"{best.key}.path={card.path or weights.path}"

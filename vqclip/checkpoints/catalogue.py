@@ -24,22 +24,22 @@ def cards(config_dir: str | None = None) -> list[Card]:
     found: dict[tuple[str, str], Card] = {}
     for folder in _folders(config_dir):
         for path in sorted((folder / "generator").glob("*.yaml")):
-            content = _read_yaml(path)
+            content = _composed(path, config_dir)
             name = content.get("name") or path.stem
             found["generator", name] = _checked(path, "generator", name, content)
         for path in sorted((folder / "perceptors").glob("*.yaml")):
-            for name, content in _read_yaml(path).items():
+            for name, content in _composed(path, config_dir).items():
                 found["perceptor", name] = _checked(path, "perceptor", name, content)
     return sorted(found.values(), key=lambda card: card.kind)
 
 
 def pairs(config_dir: str | None = None) -> dict[str, list[tuple[str, str]]]:
-    """Pairs by name, as the (kind, name) of their halves."""
+    """Pairs by name, as the (kind, name) of the halves that their own files name."""
     found = {}
     for folder in _folders(config_dir):
         for path in sorted(folder.glob("*.yaml")):
             defaults = {}
-            for entry in _read_yaml(path).get("defaults", []):
+            for entry in _read_yaml(path).get("defaults") or []:
                 defaults.update(entry if isinstance(entry, dict) else {})
             names = defaults.get("perceptors") or []
             halves = [("generator", defaults["generator"])] if defaults.get("generator") else []
@@ -51,6 +51,27 @@ def _folders(config_dir: str | None) -> list[Path]:
     if config_dir is not None and not Path(config_dir).is_dir():
         raise UserError(f"--config-dir {config_dir}: no such folder. Allowed: one that holds checkpoints/…/*.yaml")
     return [conf_dir() / "checkpoints"] + ([Path(config_dir) / "checkpoints"] if config_dir else [])
+
+
+def _composed(path: Path, config_dir: str | None) -> dict[str, Any]:
+    """A card with those of its folder that its ``defaults`` name, as Hydra composes them."""
+    content, made = _read_yaml(path), {}
+    entries = content.pop("defaults", None) or []
+    for entry in entries if "_self_" in entries else [*entries, "_self_"]:
+        if entry == "_self_":
+            made = _merged(made, content)
+            continue
+        places = [folder / path.parent.name / f"{entry}.yaml" for folder in _folders(config_dir)]
+        found = [place for place in places if place.is_file() and place != path]
+        if not found:
+            raise UserError(f"{path}: defaults: {entry}: no card of that name beside it. Allowed: NAME, _self_")
+        made = _merged(made, _read_yaml(found[-1]))
+    return made
+
+
+def _merged(one: dict[str, Any], two: dict[str, Any]) -> dict[str, Any]:
+    both = [key for key in two if isinstance(one.get(key), dict) and isinstance(two[key], dict)]
+    return one | two | {key: _merged(one[key], two[key]) for key in both}
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

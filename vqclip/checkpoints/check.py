@@ -15,7 +15,7 @@ from vqclip.errors import closest
 from vqclip.io.files import refuse_endless
 from vqclip.paths import offline
 
-__all__ = ["card_errors", "factor_of", "validate_cards"]
+__all__ = ["card_errors", "factor_of", "is_architecture", "validate_cards"]
 
 _ARCHITECTURE = {
     "generator": {"required": {"ddconfig", "n_embed", "embed_dim"}, "optional": {"gumbel", "norm_groups"}},
@@ -82,6 +82,11 @@ def card_errors(kind: str, name: str, card: Any) -> list[str]:
         errors += [f"{key}.architecture.{word}: missing" for word in sorted(required - set(architecture))]
         errors += [_unknown(f"{key}.architecture.{word}", word, allowed) for word in set(architecture) - allowed]
     return errors
+
+
+def is_architecture(kind: str, value: Any) -> bool:
+    """Whether what a file holds may be an architecture of the kind; it may be anything."""
+    return isinstance(value, Mapping) and _ARCHITECTURE[kind]["required"] <= set(value)
 
 
 def _unknown(key: str, word: str, known: set[str]) -> str:

@@ -7,8 +7,9 @@ values are kept bit for bit in the type they had (the OpenAI files are mostly fp
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vqclip.checkpoints.architecture import architecture_from_shapes, check_fit, empty_module, quiet_construction
-from vqclip.checkpoints.cards import Card
-from vqclip.checkpoints.check import missing_help
+from vqclip.checkpoints.architecture import SHAPES, architecture_from_shapes, check_fit, construction, empty_module
+from vqclip.checkpoints.cards import Card, key_of
+from vqclip.checkpoints.check import is_architecture, missing_help
 from vqclip.checkpoints.classes import arguments_from_shapes, renamed
 from vqclip.checkpoints.download import disk_full, fetch, lock_file
-from vqclip.checkpoints.tensors import Unreadable, Weights, digest, open_tensors
+from vqclip.checkpoints.tensors import TensorFile, Unreadable, Weights, digest, open_tensors
 from vqclip.errors import UserError
 from vqclip.io.files import atomic_write
 from vqclip.io.files import sha256 as sha256_of
@@ -86,6 +87,9 @@ def _own(card: Card, path: Path) -> Weights:
         if file.read(9)[8:] == b"{":  # safetensors: nothing to convert
             return _read(card, path)
     kind = "class" if card.target else card.kind
+    given = None if card.target else card.architecture or (_beside(card, path) or (None,))[0]
+    if given:  # which tensors are kept depends on it
+        kind += f".{hashlib.sha256(json.dumps(given, sort_keys=True).encode()).hexdigest()[:8]}"
     kept = cache_dir() / "own" / f"{sha256_of(path)}.{kind}.safetensors"
     if not kept.is_file():
         kept.parent.mkdir(parents=True, exist_ok=True)
@@ -167,15 +171,46 @@ def _read(card: Card, path: Path, source_hash: str | None = None) -> Weights:
     if card.target:
         architecture = card.architecture or arguments_from_shapes(card.target, file.shapes)
         shapes, get = renamed(card.target, file.shapes, file.get)
-        return Weights(path, shapes, get, dict(architecture), source_hash)
-    architecture = (
-        card.architecture or file.config or _beside(card, path) or architecture_from_shapes(card, path, shapes)
-    )
-    return Weights(path, shapes, lambda name: file.get(prefix + name), dict(architecture), source_hash)
+        return Weights(path, shapes, get, dict(architecture), card.target, source_hash)
+    architecture, origin = _architecture(card, path, file, shapes)
+    if card.kind == "perceptor" and card.local is not None and file.config is None:
+        _look_whose(card, shapes)
+    return Weights(path, shapes, lambda name: file.get(prefix + name), dict(architecture), origin, source_hash)
 
 
-def _beside(card: Card, path: Path) -> dict[str, Any] | None:
-    """The architecture in the taming YAML that lies beside a checkpoint: ``model.yaml`` or one of the same name."""
+def _architecture(
+    card: Card, path: Path, file: TensorFile, shapes: Mapping[str, tuple[int, ...]]
+) -> tuple[dict[str, Any], str]:
+    """The architecture, and where it was read."""
+    if card.architecture:
+        return card.architecture, f"{card.key}.architecture"
+    if is_architecture(card.kind, file.config):
+        return file.config, "`config` in its metadata"
+    return _beside(card, path) or (architecture_from_shapes(card, path, shapes), SHAPES)
+
+
+#: Widths of open_clip's ViT-H, ViT-g and ViT-bigG, whose heads are not 64 wide.
+_OTHER_HEADS = (1280, 1408, 1664)
+
+
+def _look_whose(card: Card, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """open_clip's own weights have OpenAI's names and another activation, which nothing in the file tells."""
+    if {"input_resolution", "token_ids"} & set(shapes) or "token_embedding.weight" not in shapes:
+        return  # an archive of OpenAI's, our own, or none of the two
+    theirs = "laion2b_vit_b_32"
+    key = key_of("perceptor", theirs)
+    advice = f"checkpoints/perceptors=[{theirs}] {key}.path={card.path} {key}.model=ViT-B-32"
+    width = shapes.get("visual.conv1.weight", (0,))[0]
+    if "visual.proj" in shapes and width in _OTHER_HEADS:
+        raise UserError(
+            f"{card.key}.path={card.path}: no CLIP of OpenAI's is {width} wide, it is open_clip's. Allowed: a CLIP of "
+            f"OpenAI's, or open_clip's weights by the name of their model. Try: {advice.replace('B-32', 'H-14')}"
+        )
+    print(f"{card.name}: read as OpenAI's CLIP (QuickGELU). Is it of open_clip's own training: {advice}")
+
+
+def _beside(card: Card, path: Path) -> tuple[dict[str, Any], str] | None:
+    """The architecture in the taming YAML beside a checkpoint, of its name or ``model.yaml``, and which that is."""
     for beside in (path.with_suffix(".yaml"), path.with_name("model.yaml")):
         if card.kind != "generator" or not beside.is_file():
             continue
@@ -188,7 +223,7 @@ def _beside(card: Card, path: Path) -> dict[str, Any] | None:
                 "n_embed": params["n_embed"],
                 "embed_dim": params["embed_dim"],
                 "gumbel": "gumbel" in str(model.get("target", "")).lower(),
-            }
+            }, str(beside)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(
                 f"{beside}, beside {path.name}, is not a taming config ({type(error).__name__}: {error}). "
@@ -207,7 +242,7 @@ def _kept_of(card: Card, source: Path, source_hash: str) -> tuple[dict[str, Any]
         file = open_tensors(source)
         return {}, {name: file.get(name) for name in file.shapes}
     weights = _read(card, source, source_hash)
-    with torch.device("meta"), quiet_construction():
+    with torch.device("meta"), construction(card, weights):
         needed = empty_module(card.kind, weights.architecture).state_dict()
     check_fit(card, weights, needed)
     names = [*needed, *(["token_ids"] if "token_ids" in weights.shapes else [])]

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from vqclip.checkpoints.architecture import fill, quiet_construction
+from vqclip.checkpoints.architecture import construction, fill
 from vqclip.checkpoints.cards import Card, local_path, make_card
 from vqclip.checkpoints.classes import build_class, takes_path
 from vqclip.checkpoints.tensors import Weights
 from vqclip.classes import named
+from vqclip.errors import UserError
 from vqclip.io.files import sha256 as sha256_of
 from vqclip.io.files import version_of
 from vqclip.paths import cache_dir
@@ -36,13 +37,19 @@ def build(card: Card, weights: Weights) -> VQGAN | CLIPPerceptor:
     from vqclip.models.clip import CLIPPerceptor
     from vqclip.models.vqgan import VQGAN
 
-    with quiet_construction():
+    with construction(card, weights):
         if card.kind == "generator":
             model = target = VQGAN(**weights.architecture)
         else:
             ids = weights.get("token_ids") if "token_ids" in weights.shapes else None
             model = CLIPPerceptor(weights.architecture, ids)
             target = model.model
+            words = weights.architecture["vocab_size"]
+            if len(model.tokenize) != words:
+                raise UserError(
+                    f"{card.key}.path={weights.path}: it has {words:,} tokens, and {len(model.tokenize):,} are known. "
+                    "Allowed: OpenAI's 49,408, or a safetensors file whose `token_ids` say which of them it has"
+                )
     fill(target, card, weights)
     model.sha256 = weights.sha256
     model.float().eval().requires_grad_(False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import reprlib
 import sys
 from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from collections.abc import Callable
@@ -165,10 +166,12 @@ class _Unpickler(pickle._Unpickler):
         return _Inert(name, (_StandIn,), {"origin": origin, "callable": called})
 
     def persistent_load(self, pid: Any) -> Any:
-        if not (isinstance(pid, tuple) and len(pid) >= 5 and pid[0] == "storage" and pid[1] in DTYPES):
-            raise RefusedPickle(f"its pickle refers to an unknown kind of storage: {str(pid)[:80]}")
-        self.storages[str(pid[2])] = pid[1]
-        return ("storage", pid[1], str(pid[2]))
+        # Types first, and a text of few levels: a tuple that holds another twice, and so on, has no end.
+        match pid:
+            case ("storage", str(kind), str(key) | int(key), _, _, *_) if kind in DTYPES:
+                self.storages[str(key)] = kind
+                return ("storage", kind, str(key))
+        raise RefusedPickle(f"its pickle refers to an unknown kind of storage: {reprlib.repr(pid)[:80]}")
 
 
 def unpickle(stream: BinaryIO) -> tuple[Any, dict[str, str]]:

@@ -32,6 +32,8 @@ from vqclip.io.files import refuse_endless
 
 __all__ = ["TensorFile", "Unreadable", "Weights", "digest", "open_tensors"]
 
+#: What zipfile says of an archive with other bytes than were written.
+_DAMAGE = (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, ValueError, struct.error)
 _LEGACY_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 
 
@@ -46,13 +48,13 @@ class TensorFile:
     Attributes:
         shapes: shape of each tensor; knowing it reads no data.
         get: name → tensor as stored (dtype kept), in memory of its own.
-        config: the constructor arguments that a safetensors file of ours carries, else None.
+        config: what a safetensors file's metadata has under that name, in ours the constructor arguments; else None.
         metadata: all of a safetensors file's metadata.
     """
 
     shapes: dict[str, tuple[int, ...]]
     get: Callable[[str], Tensor]
-    config: dict[str, Any] | None
+    config: Any
     metadata: dict[str, str]
 
 
@@ -118,6 +120,8 @@ def _open_zip(path: Path) -> TensorFile:
         archive = zipfile.ZipFile(path)
     except zipfile.BadZipFile:
         raise RefusedPickle("the archive's directory at its end is missing: the file is truncated") from None
+    except _DAMAGE as error:
+        raise RefusedPickle(f"the archive's directory at its end is damaged ({error})") from None
     records = _Records(archive, path.stat().st_size)
     if "byteorder" in records and records.read("byteorder") != b"little":
         raise RefusedPickle("it was written on a big-endian machine, which is not supported")
@@ -171,7 +175,7 @@ class _Records:
             )
         try:
             return self.archive.read(info)
-        except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
+        except _DAMAGE as error:
             raise RefusedPickle(f"{info.filename} is damaged ({error})") from None
 
 
@@ -182,8 +186,10 @@ def _open_legacy(path: Path) -> TensorFile:
             unpickle(file)
         content, kinds = unpickle(file)
         keys, _ = unpickle(file)
+        if not isinstance(keys, list) or not all(isinstance(key, str | int) for key in keys):
+            raise RefusedPickle("its list of storages is none: the file is damaged or forged")
         places, size = {}, path.stat().st_size
-        for key in keys if isinstance(keys, list) else []:  # a storage: the number of its elements, the elements
+        for key in keys:  # a storage: the number of its elements, the elements
             count, start = struct.unpack("<q", file.read(8).ljust(8, b"\xff"))[0], file.tell()
             end = start + count * DTYPES[kinds.get(str(key), "DoubleStorage")].itemsize
             if count < 0 or end > size:
@@ -238,6 +244,7 @@ class Weights:
         path: the file, for messages.
         shapes, get: its tensors by name (see :class:`TensorFile`).
         architecture: constructor arguments.
+        origin: where they were read, for messages.
         sha256: of the file that the weights were published in.
     """
 
@@ -245,6 +252,7 @@ class Weights:
     shapes: Mapping[str, tuple[int, ...]]
     get: Callable[[str], Tensor]
     architecture: dict[str, Any]
+    origin: str
     sha256: str
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -47,7 +48,7 @@ def main(argv: Sequence[str]) -> int:
 
     known = cards(options.config_dir)
     if options.command == "list":
-        return _list(known)
+        return _list(known, list(pairs(options.config_dir)))
     chosen = _choose(options.names, known, options.config_dir)
     if options.command == "verify":
         return _verify(chosen, own=not options.names)
@@ -63,17 +64,25 @@ def _choose(names: Sequence[str], known: list[Card], config_dir: str | None) -> 
     by_name = {f"{card.group.split('/')[1]}/{card.name}": [card] for card in known}
     for card in known:
         by_name.setdefault(card.name, []).append(card)
-    for name, halves in pairs(config_dir).items():
-        by_name[name] = [card for card in known if (card.kind, card.name) in halves]
+    both = pairs(config_dir)
+    by_name |= {name: [card for card in known if (card.kind, card.name) in both[name]] for name in both}
     chosen: dict[str, Card] = {}
     for name in names:
         if name not in by_name:
             raise UserError(f"{name}: no such checkpoint.{closest(name, by_name)} All names: vqclip models list")
+        halves = [half for _, half in both.get(name, [])]
+        kinds = {card.kind for card in by_name[name]}
+        if name in both and (len(by_name[name]) < len(halves) or kinds != {"generator", "perceptor"}):
+            raise UserError(
+                f"{name}: a pair whose file names {', '.join(halves) or 'nothing'}, of which there is no card for all. "
+                "Allowed: defaults with `generator: NAME` and `perceptors: [NAME]`. "
+                "Try: vqclip models fetch generator/NAME perceptors/NAME"
+            )
         chosen |= {card.key + card.name: card for card in by_name[name]}
     return list(chosen.values())
 
 
-def _list(known: list[Card]) -> int:
+def _list(known: list[Card], both: list[str]) -> int:
     here = sum(path.stat().st_size for path in cache_dir().rglob("*") if path.is_file())
     print(f"cache  {cache_dir()}  ({_size(here)}; VQCLIP_HOME moves it)")
     for kind, title in (
@@ -86,7 +95,8 @@ def _list(known: list[Card]) -> int:
                 note = "" if card.sha256 or card.local or not card.urls else "  [unverified: no hash is known]"
                 print(f"  {card.name:<20} {_state(card):<24} {card.about or ''}{note}")
                 print(f"  {'':<45} {card.licence or 'licence not stated'}")
-    print("\nA pair has its generator's name: checkpoints=NAME. To fetch one in advance: vqclip models fetch NAME")
+    print("\npairs   checkpoints=NAME; to fetch one in advance: vqclip models fetch NAME")
+    print(textwrap.fill(", ".join(both), 78, initial_indent="  ", subsequent_indent="  "))
     return 0
 
 

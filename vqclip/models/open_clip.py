@@ -47,11 +47,12 @@ class OpenCLIP(nn.Module):
         if model not in known:
             raise UserError(f"model={model}: not one of open_clip's {len(known)} models.{closest(model, known)}")
         self.name = model
-        logging.disable(logging.WARNING)  # that it is random: the card's weights come next
+        before = logging.root.manager.disable
+        logging.disable(max(before, logging.WARNING))  # that it is random: the card's weights come next
         try:
             self.model = open_clip.create_model(model, precision="fp32", load_weights=False, pretrained_hf=False)
         finally:
-            logging.disable(logging.NOTSET)
+            logging.disable(before)
         size = self.model.visual.image_size
         self.input_size: int = size if isinstance(size, int) else size[0]
         published = _normalisation(model)
@@ -106,5 +107,5 @@ def _tokenizer(model: str) -> Callable[[list[str]], Tensor]:
     except OSError as error:
         raise UserError(
             f"{model}: its tokenizer {name} is not here and cannot be fetched ({str(error).splitlines()[0]}). "
-            f"Try, where there is a network: VQCLIP_OFFLINE=0 huggingface-cli download {name}"
+            f"Try, where there is a network: hf download {name}"
         ) from None
