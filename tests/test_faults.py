@@ -208,7 +208,7 @@ def test_streams_that_are_closed_full_or_left_lose_no_picture(small_pair, tmp_pa
         timeout=600,
     )
     assert done.returncode in STREAMS[streams], done.stderr
-    assert "Traceback" not in done.stderr + done.stdout
+    assert "Traceback" not in done.stderr + done.stdout and "Error executing job" not in done.stderr
     assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "finished"
     assert {path.name for path in tmp_path.iterdir()} == {"run"}
 
@@ -281,9 +281,16 @@ def test_garbage_for_wandb_is_a_mistake_or_runs_offline(command, tmp_path):
 
 
 def test_a_reader_that_went_away_loses_no_picture(command, tmp_path):
-    status, _, _ = command(closed_early, "a fox")
-    assert status in (0, 1, 141)
+    status, err, _ = command(closed_early, "a fox")
+    assert status == 141 and "Error executing job" not in err
     assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "finished"
+
+
+def test_a_reader_that_went_away_from_a_sweep_loses_no_job(command, tmp_path):
+    status, err, _ = command(closed_early, "a fox", "-m", "seed=0,1", f"hydra.sweep.dir={tmp_path}/sweep")
+    assert status == 141 and "Error executing job" not in err
+    for job in "01":
+        assert json.loads((tmp_path / "sweep" / job / "run.json").read_text())["status"] == "finished"
 
 
 @pytest.mark.parametrize("words", [["--help"], ["--version"], ["--cfg", "job"], ["--info", "defaults-tree"]], ids=str)

@@ -22,7 +22,7 @@ from vqclip.cli.arguments import Command, parse_arguments
 from vqclip.cli.faults import result_of
 from vqclip.cli.launchers import bring_back, hold_back
 from vqclip.cli.lazy_imports import collect_as_usual, collect_rarely, defer_imports
-from vqclip.cli.streams import as_text, read_in_utf_8, set_up_streams
+from vqclip.cli.streams import as_text, read_in_utf_8, set_up_streams, tell_what_was_lost
 from vqclip.cli.summary import job_line, print_result
 from vqclip.errors import NO_ROOM, UserError, explain_refusals
 from vqclip.paths import conf_dir
@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         try:
             _main(list(sys.argv[1:] if argv is None else argv))
         finally:
-            sys.stdout.flush()
+            tell_what_was_lost()
     except KeyboardInterrupt:  # before a run began, which ends by itself, or in a tool
         sys.exit(130)
     except OSError as error:  # of no file: nobody reads on, or what is printed finds no room

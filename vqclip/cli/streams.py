@@ -10,7 +10,7 @@ from typing import Any
 
 from vqclip.errors import UserError
 
-__all__ = ["as_text", "read_in_utf_8", "set_up_streams"]
+__all__ = ["as_text", "read_in_utf_8", "set_up_streams", "tell_what_was_lost"]
 
 
 def read_in_utf_8() -> None:
@@ -37,25 +37,42 @@ def as_text(word: str) -> str:
             raise UserError(f"{text}: not in UTF-8. Allowed: words and prompts in UTF-8. Try: LC_ALL=C.UTF-8") from None
 
 
-class _Stderr(io.FileIO):
-    """stderr, whose errors end nothing: what is written to a full disk or a closed pipe is dropped."""
+class _Lenient(io.FileIO):
+    """stdout or stderr, whose errors end nothing: what is written to a full disk or a closed pipe is dropped."""
+
+    lost: OSError | None = None  #: why something was
 
     def write(self, data: Any) -> int:
         try:
             return super().write(data) or 0
-        except OSError:
+        except OSError as error:
+            self.lost = error
             return len(data)
 
 
 def set_up_streams() -> None:
-    """The null device for a closed stream; backslash escapes where the encoding lacks a letter; :class:`_Stderr`."""
-    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+    """The null device for a closed stream; backslash escapes where the encoding lacks a letter; :class:`_Lenient`."""
+    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
         stream = getattr(sys, name)
         if stream is None:  # the lowest free number is its own: no file that is opened later gets what is printed
             setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115
         elif mode == "w" and isinstance(stream, io.TextIOWrapper):
             with suppress(OSError):  # what is no stream any more cannot be set up
-                stream.reconfigure(errors="backslashreplace")
-    if sys.stderr is sys.__stderr__:
-        buffer = io.BufferedWriter(_Stderr(2, "w", closefd=False))
-        sys.stderr = io.TextIOWrapper(buffer, sys.stderr.encoding, "backslashreplace", line_buffering=True)
+                if stream.fileno() != number:
+                    stream.reconfigure(errors="backslashreplace")
+                elif not isinstance(getattr(stream.buffer, "raw", None), _Lenient):
+                    setattr(sys, name, _lenient(stream, line_buffering=name == "stderr" or stream.line_buffering))
+                    stream.flush()
+
+
+def _lenient(stream: io.TextIOWrapper, line_buffering: bool) -> io.TextIOWrapper:
+    buffer = io.BufferedWriter(_Lenient(stream.fileno(), "w", closefd=False))
+    return io.TextIOWrapper(buffer, stream.encoding, "backslashreplace", line_buffering=line_buffering)
+
+
+def tell_what_was_lost() -> None:
+    """Raise the error for which something that was printed on stdout did not arrive; it ended no run."""
+    sys.stdout.flush()
+    raw = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
+    if isinstance(raw, _Lenient) and raw.lost:
+        raise raw.lost
