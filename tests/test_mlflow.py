@@ -70,7 +70,7 @@ def test_a_secret_of_the_environment_is_not_in_its_record(small_pair, tmp_path, 
     monkeypatch.setenv("MY_SECRET", "hunter2-hunter2")
     monkeypatch.chdir(tmp_path)
     link = "checkpoints.generator.urls=['http://127.0.0.1:9/x?token=${oc.env:MY_SECRET}']"
-    logger = ["logger=mlflow", "logger.mlflow.tracking_uri=sqlite:///mlflow.db"]
+    logger = ["logger=mlflow", f"logger.mlflow.tracking_uri=sqlite:///{tmp_path}/mlflow.db"]
     run("a fox", [*small_pair, *logger, "steps=1", link], tmp_path / "run")
     assert b"${oc.env:MY_SECRET}" in (tmp_path / "mlflow.db").read_bytes()
     for path in [path for path in tmp_path.rglob("*") if path.is_file()]:

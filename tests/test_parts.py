@@ -128,7 +128,7 @@ def test_resume_and_rerun_work_once_the_package_is_trusted(tmp_path, monkeypatch
     assert rerun(tmp_path / "run", folder=tmp_path / "again")[1]
     resume(tmp_path / "run", ["steps=6"])
     assert interpolate([str(tmp_path / "run"), str(tmp_path / "again"), "--frames", "4"]) == 0
-    assert (tmp_path / "run" / "interpolation.mp4").is_file()
+    assert (tmp_path / "run" / "interpolate.mp4").is_file()
     assert json.loads((tmp_path / "run" / "run.json").read_text())["pictures"][0]["final"]["step"] == 6
 
 

@@ -175,7 +175,7 @@ ATTACKS: dict[str, Callable[[Case], None]] = {
             *("vqclip.log", ".lock", "metrics.csv", "last.ckpt", ".last.ckpt", "wandb"),
         )
     },
-    **{f"link {n}, interpolate": partial(link, n, "interpolate") for n in ("interpolate.mp4", ".interpolate.mp4")},
+    **{f"link {n}, interpolate": partial(link, n, "interpolate") for n in ("interpolation.mp4", ".interpolation.mp4")},
     **{
         f"link {name}, compare": partial(link, name, "compare")
         for name in ("compare.html", "picture-00/timelapse.mp4", "picture-00/best.png")
