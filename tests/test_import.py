@@ -134,12 +134,18 @@ def test_an_option_that_there_is_not_is_told(here, capsys):
 @pytest.mark.parametrize(
     "source,message",
     [
+        ("", "'' is neither a file nor a command line"),
+        ("main.py", "neither a file nor a command line"),
+        ("python main.py", "neither a file nor a command line"),
         ("gone.yaml", "neither a file nor a command line"),
         ("letter.txt", "'letter.txt' holds no settings"),
         ("other_settings.txt", "has no key of"),
         ("notebook.ipynb", "has no key of"),
         ('dream "a pyramid"', "neither a file nor a command line with settings"),
         ("python generate.py -p 'a fox' && python generate.py -p 'an owl'", "two commands. Allowed: one"),
+        ("python -m pixray --prompts fox; ./generate.py -p owl", "pixray and ./generate.py: two commands"),
+        ("python -m pixray --prompts fox\npython generate.py -p owl", "pixray and generate.py: two commands"),
+        ("./generate.py -p fox\n./generate.py -p owl", "two commands. Allowed: one"),
         ("empty.yaml", "holds no settings"),
         ("other.yaml", "has no key of"),
         ("bytes.yaml", "not in UTF-8"),
@@ -344,6 +350,46 @@ def test_a_formula_of_one_motion_is_told_and_the_others_move():
     assert result.missing[1].startswith("zoom_x_2d=True: no value that pytti takes")
 
 
+@pytest.mark.parametrize(
+    "peer,bad,film",
+    [
+        ("pytti", {"infill_mode": "foo"}, "--pan=5,0"),
+        ("pytti", {"zoom_x_2d": 512, "width": 512}, "--pan=5,0"),
+        ("pytti", {"zoom_y_2d": 600}, "--pan=5,0"),
+        ("pytti", {"frame_stride": "abc", "video_path": "a.mp4"}, "--video a.mp4"),
+        ("pytti", {"pre_animation_steps": "abc"}, "--pan=5,0"),
+        ("vqgan_clip", {"zoom_frequency": "abc"}, "--zoom 0.99 --frames 50 --each 10 steps=1"),
+        ("vqgan_clip", {"change_prompt_every": math.inf}, "--zoom 0.99 --frames 50 --each 10 steps=1"),
+    ],
+)
+def test_a_bad_value_blames_no_other_option(peer, bad, film):
+    others = {"pytti": {"translate_x": 5}, "vqgan_clip": {"zoom_video": True}}[peer]
+    result = translate(peer, {**others, **bad})
+    assert result.tools == [f"vqclip film {film}"]
+    assert [line.partition("=")[0] for line in result.missing] == [next(iter(bad))]
+
+
+def test_steps_that_are_none_are_told_once(here, capsys):
+    imported("python generate.py -p x -zvid -zse 10 -i abc", here)
+    said = capsys.readouterr().out
+    assert "vqclip film --config-dir imported experiment=mine --zoom 0.99" in said and "no value" not in said
+    assert "note: steps" in said
+
+
+def test_two_zooms_that_differ_are_told():
+    given = {"zoom_x_2d": 10, "zoom_y_2d": 5, "width": 200, "height": 100}
+    assert translate("pytti", given).notes == []
+    assert translate("pytti", {**given, "zoom_y_2d": 9}).notes == [
+        "zoom_y_2d: vqclip film zooms alike in both directions, by 1.053 as zoom_x_2d says"
+    ]
+
+
+def test_of_a_film_that_is_named_no_other_is():
+    scenes = {"scenes": "a || b"}
+    assert "as a film" in translate("pytti", scenes).notes[0]
+    assert translate("pytti", {**scenes, "translate_x": 2}).notes == []
+
+
 @pytest.mark.parametrize("name", ["reference", "edit"])
 def test_a_file_of_the_name_of_a_shipped_experiment_is_not_hidden_by_it(here, capsys, name):
     (here / f"{name}.yaml").write_text("prompts: a zebra in snow\niterations: 77\n")
@@ -395,6 +441,33 @@ def test_what_cannot_be_read_is_told(here, capsys, source, message):
     with pytest.raises(SystemExit) as exit:
         main(["import", source])
     assert exit.value.code == 2 and message in capsys.readouterr().err
+
+
+FOX = {"prompts": "a fox"}
+TYPED = {
+    'nohup python generate.py -p "a fox" > log.txt 2>&1 &': FOX,
+    'python generate.py -p "a fox" &> "my log.txt"': FOX,
+    'python generate.py 2>errors.txt -p "a fox"': FOX,
+    'python generate.py -p "a fox" < /dev/null | tee log.txt': FOX,
+    'cd there && python -u generate.py -p "a fox" -i 300 && echo done; rm -f x': {**FOX, "iterations": 300},
+    "python generate.py -i 300;echo done": {"iterations": 300},
+    "python generate.py -p 'a > b; c & d | e' -o a\\;b": {"prompts": "a > b; c & d | e", "output": "a;b"},
+    'python generate.py -p "the file main.py" -i 3': {"prompts": "the file main.py", "iterations": 3},
+    "python generate.py -p main.py -i 3": {"prompts": "main.py", "iterations": 3},
+    'python -m torch.distributed.launch --nproc_per_node 2 generate.py -p "a fox"': FOX,
+    "CUDA_VISIBLE_DEVICES=1 python -m pytti.workhorse scenes=fox > a=b && echo c=d": {"scenes": "fox"},
+    "python generate.py": {},
+    "python3 -m pytti.workhorse > log.txt": {},
+}
+
+
+@pytest.mark.parametrize("command", TYPED)
+def test_what_is_the_shells_is_no_setting(here, command):
+    assert read_settings(command) == ("pytti" if "pytti" in command else "vqgan_clip", TYPED[command])
+
+
+def test_a_command_without_options_is_an_experiment_of_the_defaults(here):
+    assert compose(["experiment=mine"], config_dir=str(imported("python generate.py", here)))["steps"] == 500
 
 
 def test_a_command_line_in_a_script_over_several_lines(here):

@@ -14,7 +14,7 @@ from typing import Any
 from vqclip.peers.prompts import scenes
 from vqclip.peers.values import Given, NoEqual, number
 
-__all__ = ["animation_mode", "film", "motion"]
+__all__ = ["animation_mode", "film", "infill_mode", "motion", "zoom_x_2d", "zoom_y_2d"]
 
 #: What comes in from outside, in our words.
 _BORDERS = {"mirror": "reflect", "wrap": "wrap", "black": "zeros", "smear": "reflect"}
@@ -37,15 +37,37 @@ def animation_mode(value: str, given: Given) -> list[str]:
     return [*film(value, given), *depth]
 
 
+def infill_mode(value: str, given: Given) -> list[str]:
+    if value not in _BORDERS:
+        raise ValueError(value)
+    return film(value, given)
+
+
+def zoom_x_2d(value: Any, given: Given) -> list[str]:
+    if number(value) and not _pytti_zoom(given, "zoom_x_2d"):
+        raise ValueError(value)
+    return motion(value, given)
+
+
+def zoom_y_2d(value: Any, given: Given) -> list[str]:
+    across, own = _pytti_zoom(given, "zoom_x_2d"), _pytti_zoom(given, "zoom_y_2d")
+    if number(value) and not own:
+        raise ValueError(value)
+    lines = motion(value, given)
+    if lines and across and own != across:
+        lines.append(f"note: vqclip film zooms alike in both directions, by {across} as zoom_x_2d says")
+    return lines
+
+
 def _of_vqgan_clip(given: Given) -> list[str]:
     if frames := given.get("video_style_dir"):
-        return [f"--video {quote(str(frames))}", f"--each {int(given.get('iterations') or 500)}"]
-    zooms, story = given.get("zoom_video"), int(given.get("change_prompt_every") or 0)
+        return [f"--video {quote(str(frames))}", f"--each {_whole(given, 'iterations', 500)}"]
+    zooms, story = given.get("zoom_video"), _whole(given, "change_prompt_every")
     if not zooms and not story:
         return []
-    each, words, start, steps = int(given.get("zoom_frequency") or 10), [], 0, int(given.get("iterations") or 500)
+    each, words, start, steps = _whole(given, "zoom_frequency", 10), [], 0, _whole(given, "iterations", 500)
     if zooms:
-        start = int(given.get("zoom_start") or 0)
+        start = _whole(given, "zoom_start")
         words = [f"--zoom {_number(given, 'zoom_scale', 0.99):g}"]
         words += _pan(_number(given, "zoom_shift_x"), _number(given, "zoom_shift_y"))
     steps = story * _scenes(given, "prompts") if story else steps - start
@@ -61,14 +83,14 @@ def _of_pytti(given: Given) -> list[str]:
     words = _pytti_camera(given)
     video = given.get("video_path") if mode in (None, "Video Source") else None
     if video:
-        stride = int(given.get("frame_stride") or 1)
+        stride = _whole(given, "frame_stride", 1)
         words = [f"--video {quote(str(video))}", *([f"--stride {stride}"] if stride > 1 else [])]
-    if each := int(given.get("steps_per_frame") or 0):
-        if steps := int(given.get("steps_per_scene") or 0) * _scenes(given, "scenes") if not video else 0:
+    if each := _whole(given, "steps_per_frame"):
+        if steps := _whole(given, "steps_per_scene") * _scenes(given, "scenes") if not video else 0:
             words.append(f"--frames {max(1, steps // each)}")
         words.append(f"--each {each}")
-    if (first := given.get("pre_animation_steps")) and not video:
-        words.append(f"steps={max(1, int(first))}")
+    if (first := _whole(given, "pre_animation_steps")) and not video:
+        words.append(f"steps={max(1, first)}")
     return words
 
 
@@ -76,14 +98,17 @@ def _pytti_camera(given: Given) -> list[str]:
     words = _pan(_number(given, "translate_x"), 0 - _number(given, "translate_y"))
     if turn := _number(given, "rotate_2d"):
         words.append(f"--turn={-turn:g}")
-    for side, key in (("width", "zoom_x_2d"), ("height", "zoom_y_2d")):
-        if pixels := _number(given, key):  # cut off there, the rest made as large as the whole
-            whole = int(given.get(side) or 512)
-            words.append(f"--zoom {whole / (whole - pixels):.4g}")
-            break
-    if border := given.get("infill_mode"):
-        words.append(f"--border {_BORDERS[border]}")
+    if factor := _pytti_zoom(given, "zoom_x_2d") or _pytti_zoom(given, "zoom_y_2d"):
+        words.append(f"--zoom {factor}")
+    if border := _BORDERS.get(str(given.get("infill_mode"))):
+        words.append(f"--border {border}")
     return words
+
+
+def _pytti_zoom(given: Given, key: str) -> str:
+    """The factor: pixels are cut off, and the rest is made as large as the whole. Empty where nothing is left."""
+    pixels, whole = _number(given, key), _whole(given, "width" if key == "zoom_x_2d" else "height", 512)
+    return f"{whole / (whole - pixels):.4g}" if pixels and whole > pixels else ""
 
 
 def _of_pixray(given: Given) -> list[str]:
@@ -91,7 +116,7 @@ def _of_pixray(given: Given) -> list[str]:
         return []
     source = Path(str(given.get("init_image") or given.get("target_images") or folder))
     source = source.parent if "*" in source.name else source
-    keep, each = _number(given, "animation_alpha", 128) / 255, int(given.get("iterations") or 250)
+    keep, each = _number(given, "animation_alpha", 128) / 255, _whole(given, "iterations", 250)
     return [f"--video {quote(str(source))}", f"--keep {keep:.2g}", f"--each {each}", f"--to {quote(str(folder))}"]
 
 
@@ -103,9 +128,14 @@ def _number(given: Given, key: str, default: float = 0.0) -> float:
     """The default for a formula and the like, which is told where it is the value."""
     value = given.get(key)
     try:
-        return default if value in (None, "") or isinstance(value, bool) else number(value)
+        found = default if value in (None, "") or isinstance(value, bool) else number(value)
     except NoEqual:
         return default
+    return found if math.isfinite(found) else default
+
+
+def _whole(given: Given, key: str, default: int = 0) -> int:
+    return int(_number(given, key)) or default
 
 
 def _scenes(given: Given, key: str) -> int:

@@ -25,6 +25,12 @@ PROGRAMS = ("vqgan_clip", "pytti", "pixray", "engine")
 JOINED = ("loss/terms", "prompts.exclude", "prompts.extras")
 #: Words of a command that no option stands before, among the settings.
 STRAY = ""
+#: What a shell does to a command, where it is not quoted: sends its streams elsewhere, or ends it.
+_SHELL = re.compile(
+    r"""(?P<quoted>"(?:\\.|[^"\\])*"|'[^']*'|\\.)"""
+    r"""|(?P<stream>(?:(?<!\S)\d+|&)?[<>]+&?\s*(?:"[^"]*"|'[^']*'|[^\s;&|<>"']+))|[;&|<>]+""",
+    re.DOTALL,
+)
 
 
 @dataclass
@@ -80,6 +86,8 @@ def translate(name: str, given: Mapping[str, Any]) -> Imported:
             result.notes.append(f"{key}: nothing to set; {option['never']}")
         else:
             _add(result, table["name"], key, option, value, given)
+    if any(tool.startswith("vqclip film") for tool in result.tools):  # which is that film, and the whole of it
+        result.notes = [note for note in result.notes if "as a film, each from the last" not in note]
     return result
 
 
@@ -135,10 +143,12 @@ def read_settings(source: str) -> tuple[str, dict[str, Any]]:
     elif re.search(r"(^|\s)--?[a-z]|\.py\b|pytti|pixray", text):
         lines = (line.strip() for line in text.splitlines())
         name, given = _from_command(" ".join(line.rstrip("\\ ") for line in lines if not line.startswith("#")))
-    if not name or not set(given) & set(program(name)["options"]):
+    bare = not given and re.search(r"python\S*\s.*(generate\.py|pixray|pytti)", text)
+    if not name or not (bare or set(given) & set(program(name)["options"])):
+        shown = next(iter(source.splitlines()), "")
         what = "holds no settings" if is_file else "is neither a file nor a command line with settings"
         raise UserError(
-            f"import: {source.splitlines()[0]!r} {what}. Allowed: settings of VQGAN-CLIP, pytti or pixray. "
+            f"import: {shown!r} {what}. Allowed: settings of VQGAN-CLIP, pytti or pixray. "
             "Try: vqclip import 'python generate.py -p \"a fox\" -i 300'"
         )
     return name, given
@@ -175,28 +185,39 @@ def _from_yaml(source: str, text: str) -> tuple[str, dict[str, Any]]:
 
 def _from_command(line: str) -> tuple[str, dict[str, Any]]:
     try:
-        words = shlex.split(line)
+        words = shlex.split(_SHELL.sub(lambda found: found["quoted"] or (" " if found["stream"] else " ; "), line))
     except ValueError as error:
         raise UserError(f"import: {error}: the command's quotes have no pairs. Try: vqclip import 'python …'") from None
     words = words[: words.index("#")] if "#" in words else words  # a remark
-    scripts = [i for i, word in enumerate(words) if word.endswith(".py") or _is_module(words, i)]
+    scripts = _scripts(words)
     if len(scripts) > 1:
         two = " and ".join(words[i] for i in scripts[:2])
         raise UserError(f"import: {two}: two commands. Allowed: one. Try: each in quotes, with a --name of its own")
     begin = scripts[0] if scripts else 0
+    first = next((i for i in range(begin, len(words)) if _is_flag(words[i])), len(words))
+    end = next((i for i in range(begin if scripts else first, len(words)) if words[i] == ";"), len(words))
     if any("pytti" in word for word in words[: begin + 1]):
-        stray = [word for word in words[begin + 1 :] if "=" not in word]
-        pairs = [word.lstrip("+").partition("=") for word in words if "=" in word]
+        stray = [word for word in words[begin + 1 : end] if "=" not in word]
+        settings = words[begin + 1 if scripts else 0 : end]
+        pairs = [word.lstrip("+").partition("=") for word in settings if "=" in word]
         return "pytti", {key: _value(value) for key, _, value in pairs} | ({STRAY: stray} if stray else {})
     name = "pixray" if any("pixray" in word for word in words[: begin + 1]) else "vqgan_clip"
-    first = next((i for i in range(begin, len(words)) if _is_flag(words[i])), len(words))
-    stray = words[begin + 1 : first]
-    return name, ({STRAY: stray} if stray else {}) | _flags(name, words[first:])
+    stray = words[begin + 1 : min(first, end)]
+    return name, ({STRAY: stray} if stray else {}) | _flags(name, words[first:end])
 
 
-def _is_module(words: list[str], i: int) -> bool:
-    """Whether it is the module of ``python -m``, and not a value of the option -m."""
-    return i > 1 and words[i - 1] == "-m" and "python" in words[i - 2]
+def _scripts(words: list[str]) -> list[int]:
+    """Where scripts are that are no option's value, and modules of ``python -m`` that start no script."""
+    found: list[int] = []
+    for i, word in enumerate(words):
+        if i > 1 and words[i - 1] == "-m" and "python" in words[i - 2]:
+            found.append(i)
+        elif word.endswith(".py") and not re.search(r"\s", word) and not (found and _is_flag(words[i - 1])):
+            launched = found and words[found[-1] - 1] == "-m"
+            if launched and not any(between == ";" or "python" in between for between in words[found[-1] + 1 : i]):
+                found.pop()
+            found.append(i)
+    return found
 
 
 def _is_flag(word: str) -> bool:
