@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from damages import ALL, CHECKPOINT, CONFIG, LATENTS, METRICS, PICTURE, REPORT, SWAPPED
+from PIL import Image
 
 import vqclip
 from vqclip import UserError
@@ -210,6 +211,17 @@ def test_a_sweep_does_a_damaged_job_again(damaged, whole, name):
     identity = read_report(whole)["identity"]
     assert is_done(whole, identity)
     assert not is_done(damaged(name), identity)
+
+
+def test_a_picture_that_was_retouched_or_lies_elsewhere(damaged, whole):
+    run = damaged("best cut")
+    picture = Image.open(whole / "picture-00" / "best.png")
+    picture.putpixel((0, 0), (255, 0, 0))
+    picture.save(run / "picture-00" / "best.png")
+    assert is_done(run, read_report(whole)["identity"])
+    report = read_report(run)
+    (run / "run.json").write_text(json.dumps(report | {"sha256": {"/etc/hostname": "", "/etc/best.png": ""}}))
+    assert not is_done(run, report["identity"])
 
 
 def test_a_job_done_again_has_its_picture_again(small_pair, tmp_path, monkeypatch):

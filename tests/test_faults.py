@@ -255,6 +255,14 @@ def test_files_of_any_letters_where_the_locale_is_ascii(small_pair, tmp_path):
     assert (tmp_path / "ähnlich" / "compare.png").is_file()
 
 
+def test_what_is_printed_comes_at_once_where_that_is_asked_for():
+    child = "import sys, vqclip.cli.streams as s; s.set_up_streams(); print(1); print(2, file=sys.stderr)"
+    done = subprocess.run(
+        [sys.executable, "-u", "-c", child], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=600
+    )
+    assert done.stdout == "1\n2\n"
+
+
 def test_words_that_are_no_utf_8(tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "vqclip", b"a \xff fox"], cwd=tmp_path, capture_output=True, text=True, timeout=600
@@ -286,8 +294,9 @@ def test_a_reader_that_went_away_loses_no_picture(command, tmp_path):
     assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "finished"
 
 
-def test_a_reader_that_went_away_from_a_sweep_loses_no_job(command, tmp_path):
-    status, err, _ = command(closed_early, "a fox", "-m", "seed=0,1", f"hydra.sweep.dir={tmp_path}/sweep")
+@pytest.mark.parametrize("launcher", [[], ["hydra/launcher=workers", "hydra.launcher.n_jobs=2"]], ids=["", "workers"])
+def test_a_reader_that_went_away_from_a_sweep_loses_no_job(command, tmp_path, launcher):
+    status, err, _ = command(closed_early, "a fox", "-m", "seed=0,1", f"hydra.sweep.dir={tmp_path}/sweep", *launcher)
     assert status == 141 and "Error executing job" not in err
     for job in "01":
         assert json.loads((tmp_path / "sweep" / job / "run.json").read_text())["status"] == "finished"

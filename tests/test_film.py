@@ -190,7 +190,8 @@ def test_frames_of_a_folder_are_those_of_the_video(tmp_path):
     assert [own[0, 0, 0] for own in read_frames(tmp_path / "in")] == [0, 1, 2, 3, 4]
     assert [own[0, 0, 0] for own in read_frames(tmp_path / "in", stride=2, skip=1)] == [2, 4]
     (tmp_path / "in" / "1.png").rename(tmp_path / "in" / "10.png")
-    assert [own[0, 0, 0] for own in read_frames(tmp_path / "in")] == [0, 2, 3, 4, 1]
+    Image.new("RGB", (8, 8), (9, 9, 9)).save(tmp_path / "in" / "02.png")
+    assert [own[0, 0, 0] for own in read_frames(tmp_path / "in")] == [0, 9, 2, 3, 4, 1]
     (tmp_path / "text.mp4").write_text("no video")
     (tmp_path / "in" / "0.png").write_text("no picture")
     for path, message in (

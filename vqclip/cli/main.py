@@ -9,7 +9,6 @@ from __future__ import annotations
 import difflib
 import gc
 import importlib
-import logging
 import os
 import shlex
 import sys
@@ -142,7 +141,6 @@ def _resume(run: Path, overrides: Sequence[str]) -> int:
 def _hydra(command: Command) -> None:
     """Check what will run, then hand it to Hydra."""
     collect_rarely()
-    logging.raiseExceptions = False  # Hydra shows a config by its log: one that nobody reads on is no traceback
     if command.shows:
         gc.disable()  # it ends before there is much garbage
     _check_names(command)
@@ -191,7 +189,8 @@ def _show(command: Command, run: Callable[[], None]) -> None:
 
 def _job(cfg: DictConfig) -> float:
     """One job, as Hydra calls it; its score."""
-    defer_imports()  # a launcher's worker begins here
+    set_up_streams()  # a launcher's worker begins here
+    defer_imports()
     collect_rarely()
     if logger := (cfg.logger or {}).get("wandb"):
         from vqclip.io.wandb_server import probe
@@ -203,7 +202,6 @@ def _job(cfg: DictConfig) -> float:
     from vqclip.runs.execute import execute
 
     collect_as_usual()
-    logging.raiseExceptions = False  # in a launcher's worker too: a log that finds no room is no traceback
     sweep = HydraConfig.get().mode == RunMode.MULTIRUN
     folder = Path(HydraConfig.get().runtime.output_dir)
     if sweep and cfg.sweep:

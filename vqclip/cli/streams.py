@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 import sys
 from contextlib import suppress
@@ -52,6 +53,7 @@ class _Lenient(io.FileIO):
 
 def set_up_streams() -> None:
     """The null device for a closed stream; backslash escapes where the encoding lacks a letter; :class:`_Lenient`."""
+    logging.raiseExceptions = False  # a log that nobody reads on, or that finds no room, is no traceback
     for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
         stream = getattr(sys, name)
         if stream is None:  # the lowest free number is its own: no file that is opened later gets what is printed
@@ -61,7 +63,8 @@ def set_up_streams() -> None:
                 if stream.fileno() != number:
                     stream.reconfigure(errors="backslashreplace")
                 elif not isinstance(getattr(stream.buffer, "raw", None), _Lenient):
-                    setattr(sys, name, _lenient(stream, line_buffering=name == "stderr" or stream.line_buffering))
+                    at_once = name == "stderr" or stream.line_buffering or stream.write_through
+                    setattr(sys, name, _lenient(stream, line_buffering=at_once))
                     stream.flush()
 
 

@@ -92,7 +92,7 @@ class RunFiles:
         """Whether one of its files is there, and not behind a link."""
         try:
             self.refuse_link(path)
-        except UserError:
+        except (UserError, ValueError):  # ValueError: it lies elsewhere
             return False
         return path.is_file()
 

@@ -154,7 +154,7 @@ def _pictures(folder: Path) -> list[Path]:
     files = [file for file in folder.iterdir() if file.suffix.lower() in (".png", ".jpg", ".jpeg", ".webp")]
     if not files:
         raise UserError(f"{folder}: no picture in it. Allowed: a video, or a folder of PNGs or JPEGs")
-    return sorted(files, key=lambda file: [part.zfill(20) for part in re.split(r"(\d+)", file.name)])
+    return sorted(files, key=lambda file: (re.sub(r"\d+", lambda digits: digits[0].zfill(20), file.name), file.name))
 
 
 def _upright(path: Path) -> np.ndarray:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from vqclip.config.resolve import identity
-from vqclip.io.files import sha256
+from vqclip.errors import UserError
 from vqclip.runs.folder import RunFolder
 from vqclip.runs.status import WITH_PICTURES
 
@@ -31,16 +31,24 @@ class Job:
 
 
 def is_done(folder: Path, identity: str) -> bool:
-    """Whether ``folder`` holds this job, finished and with all its pictures, its results (best, final) undamaged."""
+    """Whether ``folder`` holds this job, finished and with all its pictures."""
     report, run = read_report(folder), RunFolder(folder)
     return (
         report.get("identity") == identity
         and report.get("status") in WITH_PICTURES
-        and all(
-            run.holds(folder / name) and (not name.endswith(("best.png", "final.png")) or sha256(folder / name) == own)
-            for name, own in report.get("sha256", {}).items()
-        )
+        and all(_is_whole(run, folder / name) for name in report.get("sha256", {}))
     )
+
+
+def _is_whole(run: RunFolder, path: Path) -> bool:
+    """Whether a picture is there, and a result can be opened; one that somebody retouched, or a callback, is theirs."""
+    if path.name not in ("best.png", "final.png"):
+        return run.holds(path)
+    try:
+        run.picture(0).image(path)
+    except (UserError, ValueError):  # ValueError: it lies elsewhere
+        return False
+    return True
 
 
 def job_folders(folder: Path, jobs: Sequence[Job]) -> dict[str, Path]:

@@ -210,8 +210,10 @@ class SweepRunner:
         for job in unfinished:
             place = places[job.identity]
             found = read_report(place)
-            if found.get("status") == "finished":
+            if found.get("status") == "finished" and found.get("identity") != job.identity:
                 reason = f"{place} has another config: files of the config changed while the sweep ran"
+            elif found.get("status") == "finished":
+                reason = f"{place}: a picture of it is missing or damaged. Try: the same command again"
             else:
                 error = found.get("error") or found.get("reason") or self.faults.get(place.name)
                 error = error or ("it was killed, or still runs" if found else "it did not begin")
