@@ -405,7 +405,7 @@ def test_page_is_one_file(sweep, tmp_path):
 
 
 def test_page_says_why_it_has_no_score_and_sorts_by_the_judge(page, sweep):
-    assert "depends on loss.alpha and loss.beta" in page.locator("#why").text_content()
+    assert "differ in loss.alpha and loss.beta" in page.locator("#why").text_content()
     assert page.locator("#sort option[value=score]").count() == 0
     reports = {n: json.loads((sweep / str(n) / "run.json").read_text())["pictures"][0] for n in range(6) if n != 4}
     page.select_option("#sort", "judge")
@@ -501,7 +501,7 @@ def test_page_ranks_by_no_score_where_the_objective_differs(sweep, tmp_path, bro
     compare([tmp_path], tmp_path)
     page = opened(browser, tmp_path)
     assert [key["name"] for key in data_of(tmp_path)["keys"]] == ["experiment", "seed"]
-    assert "depends on loss.beta, which differs" in page.locator("#why").text_content()
+    assert "the objectives differ in loss.beta" in page.locator("#why").text_content()
     assert page.locator("#sort option[value=score]").count() == 0
     page.fill("#where", "seed > 0")
     assert shown(page) == [2]
@@ -539,6 +539,10 @@ def test_curves_of_unlike_length_have_the_mean_of_the_same_steps(sweep, tmp_path
     )
     assert page.locator("#plot polyline").count() == 1
     page.close()
+    rows = [f"{step},1" for step in range(64, 64 * 1500, 64)]  # trainer.log_every_n_steps=64
+    (tmp_path / "0" / "metrics.csv").write_text("\n".join(["step,include", *rows]) + "\n")
+    compare([tmp_path], tmp_path)
+    assert 40 <= len(data_of(tmp_path)["pictures"][0]["curves"]["step"]) <= 82
 
 
 def test_page_plays_a_timelapse_that_lies_beside_it(sweep, tmp_path, browser, monkeypatch):

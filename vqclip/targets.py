@@ -100,7 +100,7 @@ class MovingTargets:
         everything = [entry for entries in self.include for entry in entries] + self.extras + self.exclude
         self.places = list(dict.fromkeys(entry.region for entry in everything))
         # The whole picture first; it does not depend on who named them first: in a batch a picture is what it is alone.
-        self.places.sort(key=lambda place: place.name if place else "")
+        self.places.sort(key=lambda place: (place.name, repr(place)) if place else ("", ""))
         self._everything = everything
         self._last: tuple[tuple[float, ...], list[tuple[Region | None, Targets]]] | None = None
 

@@ -30,7 +30,7 @@ def curves_of(picture: Picture, points: int) -> dict[str, list[Any]]:
         return {}
     rows = [row for row in rows if "step" in row]
     every = 1
-    while len(rows) > points * every:
+    while sum(row["step"] % every == 0 for row in rows) > points:
         every *= 2
     rows = [row for row in rows if row["step"] % every == 0 or row in (rows[0], rows[-1])]
     names = dict.fromkeys(name for row in rows for name in row if "/" not in name)

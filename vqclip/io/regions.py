@@ -116,4 +116,4 @@ def largest_first(places: Mapping[Region, T]) -> list[tuple[Region, T]]:
 
     It does not depend on who named them first: in a batch a picture is what it is alone.
     """
-    return sorted(places.items(), key=lambda item: (-item[0].share, item[0].name))
+    return sorted(places.items(), key=lambda item: (-item[0].share, item[0].name, repr(item[0])))
