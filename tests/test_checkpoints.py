@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+import shlex
 import shutil
 import time
 
@@ -22,6 +23,9 @@ from checkpoint_files import (
     write_taming,
 )
 from clip.model import build_model
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import OmegaConf
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from taming.modules.diffusionmodules.model import Decoder, Encoder
@@ -29,11 +33,12 @@ from taming.modules.vqvae.quantize import VectorQuantizer
 from torch import nn
 
 from vqclip import run
-from vqclip.checkpoints.cards import local_path
+from vqclip.checkpoints.architecture import SHAPES, construction
+from vqclip.checkpoints.cards import local_path, make_card
 from vqclip.checkpoints.catalogue import cards, pairs
 from vqclip.checkpoints.check import factor_of, validate_cards
 from vqclip.checkpoints.load import load_generator, load_perceptor, load_prior
-from vqclip.checkpoints.tensors import digest
+from vqclip.checkpoints.tensors import Weights, digest
 from vqclip.errors import UserError
 from vqclip.io.files import sha256
 from vqclip.paths import conf_dir
@@ -377,6 +382,21 @@ def test_tensors_that_are_no_weights(tmp_path):
     assert "decoder.conv_out.bias holds nan or infinity" in message(load_generator, card(path=str(path)))
 
 
+def test_batch_norms_counts_may_be_floats(tmp_path):
+    """A state dict is often saved as ``{name: value.half()}``."""
+    state = random_clip(SMALL_RESNET).state_dict()
+    torch.save({name: value.half() for name, value in state.items()}, tmp_path / "rn.pt")
+    assert load_perceptor("mine", card(path=str(tmp_path / "rn.pt"))).input_size == 64
+
+
+def test_no_memory_is_not_the_architectures_fault(tmp_path):
+    save_file({"a": torch.ones(1)}, tmp_path / "g.safetensors")
+    mine = make_card("generator", "mine", card(path=str(tmp_path / "g.safetensors")))
+    weights = Weights(tmp_path / "g.safetensors", {}, None, {}, SHAPES, "")
+    with pytest.raises(RuntimeError, match="can't allocate memory"), construction(mine, weights):
+        torch.empty(2**60, dtype=torch.uint8)
+
+
 def test_a_vocabulary_without_its_words(tmp_path):
     state = random_clip(SMALL_VIT | {"vocab_size": 1000}).state_dict()
     save_file({name: value.contiguous() for name, value in state.items()}, tmp_path / "p.safetensors")
@@ -387,19 +407,43 @@ def test_a_vocabulary_without_its_words(tmp_path):
 
 def test_open_clips_weights_are_told_how_they_are_given(tmp_path, capsys):
     """They have OpenAI's names: nothing in such a file tells the activation."""
-    path = tmp_path / "open_clip_pytorch_model.bin"
-    torch.save(random_clip(SMALL_VIT).state_dict(), path)
-    for about in ("once", "twice"):
-        load_perceptor("mine", card(path=str(path), architecture=SMALL_VIT, about=about))
-    said = capsys.readouterr().out
-    assert said.count("mine: read as OpenAI's CLIP (QuickGELU). Is it of open_clip's own training: checkpoints/") == 1
-    wide = SMALL_VIT | {"vision_width": 1280, "vision_layers": 1}
+    line = "mine: read as OpenAI's CLIP (QuickGELU). Is it of open_clip's own training: "
+    for name, architecture, model in (("a b.bin", SMALL_VIT, "ViT-B-32"), ("r.safetensors", SMALL_RESNET, "RN50")):
+        path, state = tmp_path / name, random_clip(architecture).state_dict()
+        state = {key: value.contiguous() for key, value in state.items()}
+        save_file(state, path) if path.suffix == ".safetensors" else torch.save(state, path)
+        for about in ("once", "twice"):
+            load_perceptor("mine", card(path=str(path), about=about))
+        said = capsys.readouterr().out
+        assert said.count(line) == 1
+        theirs = "checkpoints.perceptors.laion2b_vit_b_32"
+        assert shlex.split(said.split(line)[1].split("\n")[0]) == [
+            "checkpoints/perceptors=[laion2b_vit_b_32]",
+            f"{theirs}.path={path}",
+            f"{theirs}.model={model}",
+        ]
+    wide = SMALL_VIT | {"vision_width": 1280, "vision_layers": 1, "vision_patch_size": 14, "image_resolution": 28}
     torch.save(random_clip(wide).state_dict(), path)
     said = message(load_perceptor, "mine", card(path=str(path)))
     assert "no CLIP of OpenAI's is 1280 wide" in said and ".model=ViT-H-14" in said
+    load_perceptor("mine", card(path=str(path), architecture=wide))  # the user knows what it is
     write_openai(tmp_path / "clip.pt", random_clip(SMALL_VIT), SMALL_VIT)
     load_perceptor("mine", card(path=str(tmp_path / "clip.pt")))
     assert "QuickGELU" not in capsys.readouterr().out
+
+
+def test_in_a_sweep_only_the_job_that_converts_says_what_a_file_is_read_as(tmp_path, capsys):
+    state = {name: value.contiguous() for name, value in random_clip(SMALL_VIT).state_dict().items()}
+    save_file(state, tmp_path / "a.safetensors")
+    torch.save(state, tmp_path / "a.pt")
+    job = HydraConfig.instance()
+    job.cfg = OmegaConf.create({"hydra": {"mode": RunMode.MULTIRUN}})
+    try:
+        for name in ("a.safetensors", "a.pt"):
+            load_perceptor("mine", card(path=str(tmp_path / name)))
+            assert ("QuickGELU" in capsys.readouterr().out) == (name == "a.pt")
+    finally:
+        job.cfg = None
 
 
 def test_missing_file_offline_says_where_and_how(cache, monkeypatch):
@@ -515,6 +559,12 @@ def test_cards_of_ones_own(tmp_path):
     (folder / "coco.yaml").write_text("defaults: [coco, _self_]\npath: my.ckpt\narchitecture: {n_embed: 7}\n")
     coco = next(c for c in cards(str(tmp_path / "conf")) if c.name == "coco")  # as Hydra composes it
     assert coco.path == "my.ckpt" and coco.architecture == read("coco") | {"n_embed": 7}
+    (folder / "more.yaml").write_text("defaults: [coco]\nname: more\nabout: of a chain\n")
+    more = next(c for c in cards(str(tmp_path / "conf")) if c.name == "more")
+    assert more.path == "my.ckpt" and more.architecture == coco.architecture and more.about == "of a chain"
+    (folder / "coco.yaml").write_text("defaults: [more]\n")
+    assert "defaults: more: it leads back to itself" in message(cards, str(tmp_path / "conf"))
+    (folder / "more.yaml").unlink()
     (folder / "coco.yaml").write_text("defaults: [cocoa]\npath: my.ckpt\n")
     assert "defaults: cocoa: no card of that name" in message(cards, str(tmp_path / "conf"))
     (folder / "coco.yaml").unlink()

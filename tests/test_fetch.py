@@ -387,6 +387,25 @@ def test_corrupted_cache_is_found_and_mended(make_card, server, place, tmp_path,
         assert len(server.log) == 3  # what is whole is not fetched again
 
 
+def test_what_another_process_has_mended_meanwhile_is_not_fetched_again(make_card, server, place, tmp_path, capsys):
+    with config_dir(tmp_path, make_card("good")) as mine:
+        models(["fetch", "net", *mine])
+        kept = place / "net.safetensors"
+        whole = kept.read_bytes()
+        kept.write_bytes(whole[:-100])
+        with fetching.lock_file(kept):
+            second = threading.Thread(target=models, args=(["fetch", "net", *mine],))
+            second.start()
+            said, end = "", time.monotonic() + 30
+            while "waiting for another process" not in said and time.monotonic() < end:
+                time.sleep(0.01)
+                said += capsys.readouterr().out
+            kept.write_bytes(whole)
+        second.join(30)
+        assert "is damaged and is made anew" in said and "is whole" in capsys.readouterr().out
+    assert len(server.log) == 1
+
+
 def test_fetch_removes_nothing_that_it_cannot_replace(make_card, server, place, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(os, "environ", os.environ.copy())
     place.mkdir(parents=True)

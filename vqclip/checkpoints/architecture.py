@@ -16,6 +16,7 @@ from vqclip.checkpoints.cards import Card, key_of
 from vqclip.checkpoints.catalogue import cards
 from vqclip.checkpoints.tensors import Weights
 from vqclip.errors import UserError
+from vqclip.memory import is_out_of_memory
 
 __all__ = [
     "SHAPES",
@@ -123,11 +124,14 @@ def construction(card: Card, weights: Weights) -> Iterator[None]:
 
     Raises:
         UserError: it is none, with where it was read.
+        RuntimeError: no memory is left, which is not the architecture's fault.
     """
     try:
         with quiet_construction():
             yield
     except (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        if isinstance(error, RuntimeError) and is_out_of_memory(error):
+            raise
         raise UserError(
             f"{_where(card, weights.path)} the architecture by {weights.origin} makes no {card.kind} "
             f"({type(error).__name__}: {' '.join(str(error).split())[:200]}). {_other_architecture(card, weights)}"
@@ -178,7 +182,7 @@ def fill(module: nn.Module, card: Card, weights: Weights) -> None:
     learned = {name for name, _ in module.named_parameters()}
     for name, value in needed.items():
         found = weights.get(name)
-        if found.is_floating_point() != value.is_floating_point():
+        if value.is_floating_point() and not found.is_floating_point():
             raise UserError(f"{_where(card, weights.path)} {name} is {found.dtype}. Allowed: {value.dtype}")
         value.copy_(found)
         if name in learned and not value.sum().isfinite():  # one nan or infinity makes the sum one

@@ -53,8 +53,13 @@ def _folders(config_dir: str | None) -> list[Path]:
     return [conf_dir() / "checkpoints"] + ([Path(config_dir) / "checkpoints"] if config_dir else [])
 
 
-def _composed(path: Path, config_dir: str | None) -> dict[str, Any]:
-    """A card with those of its folder that its ``defaults`` name, as Hydra composes them."""
+def _composed(path: Path, config_dir: str | None, within: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """A card with those of its folder that its ``defaults`` name, as Hydra composes them.
+
+    Args:
+        within: the cards whose ``defaults`` led here.
+    """
+    within += (path,)
     content, made = _read_yaml(path), {}
     entries = content.pop("defaults", None) or []
     for entry in entries if "_self_" in entries else [*entries, "_self_"]:
@@ -62,10 +67,11 @@ def _composed(path: Path, config_dir: str | None) -> dict[str, Any]:
             made = _merged(made, content)
             continue
         places = [folder / path.parent.name / f"{entry}.yaml" for folder in _folders(config_dir)]
-        found = [place for place in places if place.is_file() and place != path]
+        found = [place for place in places if place.is_file() and place not in within]
         if not found:
-            raise UserError(f"{path}: defaults: {entry}: no card of that name beside it. Allowed: NAME, _self_")
-        made = _merged(made, _read_yaml(found[-1]))
+            why = "it leads back to itself" if set(places) & set(within[:-1]) else "no card of that name beside it"
+            raise UserError(f"{path}: defaults: {entry}: {why}. Allowed: NAME, _self_")
+        made = _merged(made, _composed(found[-1], config_dir, within))
     return made
 
 

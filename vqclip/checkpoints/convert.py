@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from torch import Tensor
 
 from vqclip.checkpoints.architecture import SHAPES, architecture_from_shapes, check_fit, construction, empty_module
 from vqclip.checkpoints.cards import Card, key_of
+from vqclip.checkpoints.catalogue import cards
 from vqclip.checkpoints.check import is_architecture, missing_help
 from vqclip.checkpoints.classes import arguments_from_shapes, renamed
 from vqclip.checkpoints.download import disk_full, fetch, lock_file
@@ -39,7 +42,7 @@ def ensure_weights(card: Card, anew: bool = False) -> Weights:
     """The weights of a card: its own file, else what is kept, else what lies in the cache, else fetched.
 
     Args:
-        anew: do not use what is kept, which stays where it is until there is another.
+        anew: do not use what is kept and damaged, which stays where it is until there is another.
 
     Raises:
         UserError: missing and offline, every mirror failed, not the file that the card names, or it does not fit.
@@ -49,7 +52,7 @@ def ensure_weights(card: Card, anew: bool = False) -> Weights:
     if anew or not _is_kept(card):  # a look without the lock: the cache may be one that only others write
         card.kept.parent.mkdir(parents=True, exist_ok=True)
         with lock_file(card.kept):
-            if anew or not _is_kept(card):
+            if _is_damaged(card) if anew else not _is_kept(card):  # another may have made it meanwhile
                 _keep(card)
     return _read(card, card.kept)
 
@@ -68,6 +71,10 @@ def _is_kept(card: Card) -> bool:
         return False
     with _fixed_by(card.fetch_command):
         return card.sha256 in (None, open_tensors(card.kept).metadata.get("source_sha256"))
+
+
+def _is_damaged(card: Card) -> bool:
+    return not card.kept.is_file() or integrity_error(card.kept, card) is not None
 
 
 @contextmanager
@@ -161,6 +168,7 @@ def integrity_error(path: Path, card: Card | None) -> str | None:
 
 
 def _read(card: Card, path: Path, source_hash: str | None = None) -> Weights:
+    converting = source_hash is not None
     try:
         file = open_tensors(path)
     except UserError as error:
@@ -174,7 +182,7 @@ def _read(card: Card, path: Path, source_hash: str | None = None) -> Weights:
         return Weights(path, shapes, get, dict(architecture), card.target, source_hash)
     architecture, origin = _architecture(card, path, file, shapes)
     if card.kind == "perceptor" and card.local is not None and file.config is None:
-        _look_whose(card, shapes)
+        _look_whose(card, shapes, converting)
     return Weights(path, shapes, lambda name: file.get(prefix + name), dict(architecture), origin, source_hash)
 
 
@@ -189,24 +197,43 @@ def _architecture(
     return _beside(card, path) or (architecture_from_shapes(card, path, shapes), SHAPES)
 
 
-#: Widths of open_clip's ViT-H, ViT-g and ViT-bigG, whose heads are not 64 wide.
+#: open_clip's names of its ViTs by their width, and those whose heads are not 64 wide.
+_VITS = {768: "B", 1024: "L", 1280: "H", 1408: "g", 1664: "bigG"}
 _OTHER_HEADS = (1280, 1408, 1664)
 
 
-def _look_whose(card: Card, shapes: Mapping[str, tuple[int, ...]]) -> None:
+def _look_whose(card: Card, shapes: Mapping[str, tuple[int, ...]], converting: bool) -> None:
     """open_clip's own weights have OpenAI's names and another activation, which nothing in the file tells."""
     if {"input_resolution", "token_ids"} & set(shapes) or "token_embedding.weight" not in shapes:
         return  # an archive of OpenAI's, our own, or none of the two
+    if card.architecture and not any((x.file, x.architecture) == (card.file, card.architecture) for x in cards()):
+        return  # the user knows what it is
+    width, _, patch = (*shapes.get("visual.conv1.weight", ()), 0, 0, 0)[:3]
+    vit = "visual.proj" in shapes
+    model = (f"ViT-{_VITS[width]}-{patch}" if width in _VITS else "ViT-B-32") if vit else "RN50"
     theirs = "laion2b_vit_b_32"
     key = key_of("perceptor", theirs)
-    advice = f"checkpoints/perceptors=[{theirs}] {key}.path={card.path} {key}.model=ViT-B-32"
-    width = shapes.get("visual.conv1.weight", (0,))[0]
-    if "visual.proj" in shapes and width in _OTHER_HEADS:
+    advice = shlex.join([f"checkpoints/perceptors=[{theirs}]", f"{key}.path={card.path}", f"{key}.model={model}"])
+    if vit and width in _OTHER_HEADS:
         raise UserError(
             f"{card.key}.path={card.path}: no CLIP of OpenAI's is {width} wide, it is open_clip's. Allowed: a CLIP of "
-            f"OpenAI's, or open_clip's weights by the name of their model. Try: {advice.replace('B-32', 'H-14')}"
+            f"OpenAI's, or open_clip's weights by the name of their model. Try: {advice}"
         )
-    print(f"{card.name}: read as OpenAI's CLIP (QuickGELU). Is it of open_clip's own training: {advice}")
+    if converting or not _is_job():
+        _say_once(f"{card.name}: read as OpenAI's CLIP (QuickGELU). Is it of open_clip's own training: {advice}")
+
+
+def _is_job() -> bool:
+    """Whether this is a job of a sweep: each would say what the others say."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
+
+
+@cache
+def _say_once(line: str) -> None:
+    print(line)
 
 
 def _beside(card: Card, path: Path) -> tuple[dict[str, Any], str] | None:
