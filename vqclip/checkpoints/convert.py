@@ -168,7 +168,6 @@ def integrity_error(path: Path, card: Card | None) -> str | None:
 
 
 def _read(card: Card, path: Path, source_hash: str | None = None) -> Weights:
-    converting = source_hash is not None
     try:
         file = open_tensors(path)
     except UserError as error:
@@ -182,7 +181,7 @@ def _read(card: Card, path: Path, source_hash: str | None = None) -> Weights:
         return Weights(path, shapes, get, dict(architecture), card.target, source_hash)
     architecture, origin = _architecture(card, path, file, shapes)
     if card.kind == "perceptor" and card.local is not None and file.config is None:
-        _look_whose(card, shapes, converting)
+        _look_whose(card, shapes)
     return Weights(path, shapes, lambda name: file.get(prefix + name), dict(architecture), origin, source_hash)
 
 
@@ -202,7 +201,7 @@ _VITS = {768: "B", 1024: "L", 1280: "H", 1408: "g", 1664: "bigG"}
 _OTHER_HEADS = (1280, 1408, 1664)
 
 
-def _look_whose(card: Card, shapes: Mapping[str, tuple[int, ...]], converting: bool) -> None:
+def _look_whose(card: Card, shapes: Mapping[str, tuple[int, ...]]) -> None:
     """open_clip's own weights have OpenAI's names and another activation, which nothing in the file tells."""
     if {"input_resolution", "token_ids"} & set(shapes) or "token_embedding.weight" not in shapes:
         return  # an archive of OpenAI's, our own, or none of the two
@@ -219,16 +218,7 @@ def _look_whose(card: Card, shapes: Mapping[str, tuple[int, ...]], converting: b
             f"{card.key}.path={card.path}: no CLIP of OpenAI's is {width} wide, it is open_clip's. Allowed: a CLIP of "
             f"OpenAI's, or open_clip's weights by the name of their model. Try: {advice}"
         )
-    if converting or not _is_job():
-        _say_once(f"{card.name}: read as OpenAI's CLIP (QuickGELU). Is it of open_clip's own training: {advice}")
-
-
-def _is_job() -> bool:
-    """Whether this is a job of a sweep: each would say what the others say."""
-    from hydra.core.hydra_config import HydraConfig
-    from hydra.types import RunMode
-
-    return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
+    _say_once(f"{card.name}: read as OpenAI's CLIP (QuickGELU). Is it of open_clip's own training: {advice}")
 
 
 @cache
