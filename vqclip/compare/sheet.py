@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import math
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -238,13 +239,15 @@ def _cut(font: Font, text: str, width: int) -> str:
 
 
 def _legible(text: str) -> str:
-    """``text`` as one line; letters that the font lacks as their numbers, since all of them would be the same box."""
-    return "".join(map(_letter, " ".join(text.split())))
+    """``text`` as one line; of letters that the font lacks the one below the accent, or the number: not all one box."""
+    return "".join(map(_letter, unicodedata.normalize("NFC", " ".join(text.split()))))
 
 
 @cache
 def _letter(letter: str) -> str:
-    return ascii(letter)[1:-1] if _drawn(letter) == _drawn("\U0010ffff") else letter  # which no font has
+    lacking = _drawn("\U0010ffff")  # which no font has
+    plain = unicodedata.normalize("NFD", letter)[0]
+    return next((known for known in (letter, plain) if _drawn(known) != lacking), ascii(letter)[1:-1])
 
 
 @cache

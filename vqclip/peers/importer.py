@@ -86,8 +86,6 @@ def translate(name: str, given: Mapping[str, Any]) -> Imported:
             result.notes.append(f"{key}: nothing to set; {option['never']}")
         else:
             _add(result, table["name"], key, option, value, given)
-    if any(tool.startswith("vqclip film") for tool in result.tools):  # which is that film, and the whole of it
-        result.notes = [note for note in result.notes if "as a film, each from the last" not in note]
     return result
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from vqclip.config.grammar import as_typed
+from vqclip.peers.films import film
 from vqclip.peers.prompts import NOT_READ, override_of, scenes
 from vqclip.peers.values import Given, NoEqual, number, value_of
 
@@ -30,7 +31,7 @@ def prompts(value: Any, given: Given) -> list[str]:
         )
     if unwanted := [entry for entries in away for entry in entries]:
         lines += [f"prompts.exclude={value_of(unwanted)}", "loss.beta=1"]
-    if len(entries) > 1:
+    if len(entries) > 1 and not film(True, given):  # which are the scenes of that film
         lines.append(
             f"note: {len(entries)} scenes became {len(entries)} pictures of one run; as a film, each from the last: "
             f"vqclip film {as_typed('prompts.include', list(entries))}"
