@@ -291,7 +291,8 @@ def test_the_mask_of_a_region_is_an_input_of_the_run(small_pair, tmp_path):
 
 
 @pytest.mark.parametrize("key", SEVERAL)
-def test_a_picture_among_several_entries_is_refused_from_a_strangers_record(key, small_pair, tmp_path):
+def test_a_picture_among_several_entries_is_refused_from_a_strangers_record(key, small_pair, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     picture = tmp_path / "fox.png"
     Image.new("RGB", (8, 8)).save(picture)
     entry = f"{{{key}: [an owl, {{image: {picture}}}]}}"
