@@ -159,6 +159,13 @@ def test_wandb_needs_no_home_folder(command, small_pair, tmp_path):
     assert status == 0, err
     assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "finished"
     assert list(tmp_path.glob("run/wandb/data/artifacts/staging/*"))
+    assert "INFO" not in err and "cache" not in err  # which W&B's process says where it has no file for it
+
+
+def test_a_user_whom_the_system_does_not_know_has_a_home():
+    unknown = "import os, pwd; del os.environ['HOME']; pwd.getpwuid = lambda uid: {}[uid]; import vqclip, pathlib"
+    done = subprocess.run([sys.executable, "-c", f"{unknown}; print(pathlib.Path.home())"], capture_output=True)
+    assert done.stdout == b"/\n", done.stderr
 
 
 def test_each_job_of_a_sweep_without_a_home_keeps_its_own_artifacts(command, small_pair, tmp_path):

@@ -232,6 +232,12 @@ def test_what_is_kept_is_used_without_a_lock(make_card, place):
     assert [path.name for path in place.iterdir()] == ["net.safetensors"]
 
 
+def test_a_cache_that_cannot_be_made_is_told_with_the_way_out(make_card, monkeypatch):
+    monkeypatch.setenv("VQCLIP_HOME", "/dev/null/cache")
+    with pytest.raises(UserError, match=r"^/dev/null/cache/.*Put the cache elsewhere: VQCLIP_HOME=FOLDER$"):
+        load_generator(make_card("good"))
+
+
 def test_mirrors_in_order(make_card, server, place, checkpoint, capsys):
     mirrors = ("gone", "hang", "page", "short", "wrong", "good")
     check_good(place, checkpoint, load_generator(make_card(*mirrors)))

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 set_up_openmp()
 # What torch cannot do on Apple's GPUs is done on the CPU: the gradient of grid_sample, for one, came in 2026.
 os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
+# A user whom the system has no name for gets this home from Docker; without any, W&B's import of its settings ends.
+if os.path.expanduser("~") == "~":
+    os.environ["HOME"] = "/"
 
 __all__ = ["UserError", "__version__", "load", "run", "sweep"]
 

@@ -50,7 +50,6 @@ def ensure_weights(card: Card, anew: bool = False) -> Weights:
     if card.local is not None:
         return _own(card, card.local)
     if anew or not _is_kept(card):  # a look without the lock: the cache may be one that only others write
-        card.kept.parent.mkdir(parents=True, exist_ok=True)
         with lock_file(card.kept):
             if _is_damaged(card) if anew else not _is_kept(card):  # another may have made it meanwhile
                 _keep(card)
@@ -99,7 +98,6 @@ def _own(card: Card, path: Path) -> Weights:
         kind += f".{hashlib.sha256(json.dumps(given, sort_keys=True).encode()).hexdigest()[:8]}"
     kept = cache_dir() / "own" / f"{sha256_of(path)}.{kind}.safetensors"
     if not kept.is_file():
-        kept.parent.mkdir(parents=True, exist_ok=True)
         with lock_file(kept):
             if not kept.is_file():
                 convert(card, path, kept)

@@ -45,13 +45,20 @@ class NoRoom(UserError):
 
 @contextmanager
 def lock_file(path: Path) -> Iterator[None]:
-    """Hold the lock of a file: of several jobs that want it, one makes it and the others wait."""
+    """Hold the lock of a file of the cache: of several jobs that want it, one makes it and the others wait.
+
+    Raises:
+        UserError: its folder cannot be made or written.
+    """
     lock = filelock.FileLock(path.with_name(f".{path.name}.lock"))
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
     except filelock.Timeout:
         print(f"waiting for another process that is making {path}")
         lock.acquire()
+    except OSError as error:
+        raise UserError(f"{path.parent}: {error.strerror}. Put the cache elsewhere: VQCLIP_HOME=FOLDER") from None
     try:
         yield
     finally:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import http.client
 import netrc
 import os
+import tempfile
 import urllib.error
 import urllib.request
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -37,6 +39,7 @@ def known_settings() -> wandb.Settings:
     import wandb
     from wandb.sdk.lib.service.service_token import WandbServiceConnectionError
 
+    _keep_its_log()
     try:
         with suppress(WandbServiceConnectionError):
             return wandb.setup().settings
@@ -46,6 +49,20 @@ def known_settings() -> wandb.Settings:
     except (ValueError, wandb.Error) as error:
         what = " ".join(str(error).split())
         raise UserError(f"W&B's environment: {what}. Try: env | grep WANDB, or logger=none") from None
+
+
+def _keep_its_log() -> None:
+    """Have W&B's process write its log in the temporary folder where it cannot in the home folder, as in a container.
+
+    It would print all of it among our lines.
+    """
+    from wandb.env import CACHE_DIR, get_cache_dir
+
+    usual = get_cache_dir()
+    with suppress(OSError):
+        os.makedirs(usual, exist_ok=True)
+    if not os.access(usual, os.W_OK):
+        os.environ[CACHE_DIR] = str(Path(tempfile.gettempdir()) / f"wandb-{os.getuid()}")
 
 
 def has_key(settings: wandb.Settings) -> bool:
