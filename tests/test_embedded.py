@@ -52,12 +52,23 @@ def test_a_denoiser_that_was_not_trained_is_not_exported_over_the_shipped_one(tm
     assert list(tmp_path.iterdir()) == []
 
 
-def test_latents_of_fewer_pictures_than_asked_for_are_not_trained_on(tmp_path):
-    script = Path(__file__).parent.parent / "experiments" / "embedded" / "train_denoiser.py"
-    torch.save((torch.zeros(8, 16, 16, 16).half(), torch.zeros(8, 3, 256).half()), tmp_path / "latents.pt")
-    words = ["--work", tmp_path, "--pool", "64", "--steps", "1", "--batch", "2"]
-    done = subprocess.run([sys.executable, script, *words], capture_output=True, text=True, timeout=120)
-    assert done.returncode == 1 and "latents.pt: it holds 8 pictures, and --pool asks for 64" in done.stderr
+@pytest.mark.parametrize(
+    "pool,networks,told",
+    [
+        ("64", {}, "latents.pt: it holds 8 pictures, and --pool asks for 64"),
+        ("8", {"reader": "another's"}, "latents.pt: it was made by another generator or guide than ship now"),
+    ],
+)
+def test_latents_too_few_or_of_other_networks_are_not_trained_on(tmp_path, monkeypatch, pool, networks, told):
+    folder = Path(__file__).parent.parent / "experiments" / "embedded"
+    monkeypatch.syspath_prepend(folder)
+    latents, words = torch.zeros(8, 16, 16, 16).half(), torch.zeros(8, 3, 256).half()
+    known = importlib.import_module("train_denoiser").NETWORKS
+    torch.save({"latents": latents, "words": words, "networks": known | networks}, tmp_path / "latents.pt")
+    words = ["--work", tmp_path, "--pool", pool, "--steps", "1", "--batch", "2"]
+    script = [sys.executable, folder / "train_denoiser.py", *words]
+    done = subprocess.run(script, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1 and told in done.stderr
     assert "Traceback" not in done.stderr and [path.name for path in tmp_path.iterdir()] == ["latents.pt"]
 
 

@@ -18,7 +18,6 @@ https://arxiv.org/abs/2207.12598); the network's scaling and the loss's weight a
 (https://arxiv.org/abs/2206.00364).
 """
 
-import hashlib
 import math
 import random
 from pathlib import Path
@@ -30,14 +29,16 @@ from data import FAMILIES, HERE, Painter, caption, load_icons, random_scene
 from export import licence
 
 from vqclip.checkpoints.load import load_generator, load_perceptor
+from vqclip.io.files import sha256 as digest
 from vqclip.models.denoiser import Denoiser
 
 EMBEDDED = HERE.parents[1] / "vqclip" / "embedded"
-READER = EMBEDDED / "robust.safetensors"
+GENERATOR, READER = EMBEDDED / "generator.safetensors", EMBEDDED / "robust.safetensors"
+NETWORKS = {"generator": digest(GENERATOR), "reader": digest(READER)}
 CONFIG = {
     **{"channels": 16, "side": 16, "patch": 2, "width": 192, "depth": 6, "heads": 3, "words": 256},
     **{"hidden": 1024, "rank": 192},
-    "reader": hashlib.sha256(READER.read_bytes()).hexdigest(),
+    "reader": NETWORKS["reader"],
 }
 RATE, BATCH = 1.2e-3, 128
 CAPTIONS = 3  # a picture's
@@ -82,6 +83,16 @@ class MuonWithAdamW:
             part.load_state_dict(state)
 
 
+def pool_of(path):
+    """What the file of latents holds, None where there is no such file; refused where other networks made it."""
+    if not path.exists():
+        return None
+    pool = torch.load(path, mmap=True)
+    if pool["networks"] != NETWORKS:  # a denoiser of another guide's words draws other things than are asked for
+        raise SystemExit(f"{path}: it was made by another generator or guide than ship now. Try: rm {path}")
+    return pool
+
+
 @torch.no_grad()
 def latents_of(args):
     """Encoded pictures [N,16,16,16] and their captions' unit vectors [N,3,256], in half precision.
@@ -89,11 +100,10 @@ def latents_of(args):
     From their file, or drawn.
     """
     path = args.work / "latents.pt"
-    if path.exists():
-        found = torch.load(path)
-        require_pool(path, len(found[0]), args.pool)
-        return found
-    generator = load_generator({"path": str(EMBEDDED / "generator.safetensors")}).to(args.device)
+    if pool := pool_of(path):
+        require_pool(path, len(pool["latents"]), args.pool)
+        return pool["latents"], pool["words"]
+    generator = load_generator({"path": str(GENERATOR)}).to(args.device)
     reader = load_perceptor("robust", {"path": str(READER)}).to(args.device)
     painter = Painter(load_icons("robust", args.work), args.device)
     rng, places, out = random.Random(args.seed), torch.Generator().manual_seed(args.seed), []
@@ -107,9 +117,9 @@ def latents_of(args):
             out.append((generator.encode(pictures).half().cpu(), words.half().cpu()))
         if i % 1280 == 0:
             print(f"latents: {i} of {args.pool}", flush=True)
-    both = tuple(torch.cat(parts)[: args.pool] for parts in zip(*out, strict=True))
-    save(both, path)
-    return both
+    latents, words = (torch.cat(parts)[: args.pool] for parts in zip(*out, strict=True))
+    save({"latents": latents, "words": words, "networks": NETWORKS}, path)
+    return latents, words
 
 
 @torch.no_grad()
@@ -182,6 +192,7 @@ def main():
 
 def ship(args, run, batch):
     """Write the running average."""
+    pool_of(args.work / "latents.pt")  # its words, not another guide's, were trained on
     export(
         args.to,
         run.trained(),
