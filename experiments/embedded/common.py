@@ -188,6 +188,15 @@ class Naming(nn.ModuleDict):
         return loss
 
 
+class Pupil(nn.Module):
+    """A judge of a class and the heads that name a picture's parts."""
+
+    def __init__(self, judge, config):
+        super().__init__()
+        self.judge = judge(**config)
+        self.heads = Naming(config["dim"])
+
+
 def labels(scenes, device="cpu"):
     """What the heads have to name, as long tensors: objects and colours [B,2] (-1 = none), the others [B]."""
     keys = ("objects", "colours", "background", "style", "defect", "layout")
@@ -200,13 +209,9 @@ def same_scene(scenes, device="cpu"):
     return index[:, None] == index[None]
 
 
-def match_loss(image, text, scale, same, wrong=None):
-    """Contrastive loss of unit vectors [B,D], and the share of hits.
-
-    `same` [B,B] bool: which rows belong together. `wrong` [F,D]: vectors of pictures that no text means.
-    """
+def match_loss(image, text, scale, same):
+    """Contrastive loss of unit vectors [B,D], and the share of hits; `same` [B,B] bool: which rows belong together."""
     logits = scale * image @ text.T
     target = same.float() / same.sum(1, keepdim=True)
-    rivals = logits if wrong is None else torch.cat([logits, scale * wrong @ text.T])
-    loss = -(target * (rivals.log_softmax(0)[: len(image)] + logits.log_softmax(1))).sum(1).mean() / 2
+    loss = -(target * (logits.log_softmax(0) + logits.log_softmax(1))).sum(1).mean() / 2
     return loss, same.gather(1, logits.argmax(1, keepdim=True)).float().mean()

@@ -25,17 +25,17 @@ from pathlib import Path
 import torch
 from data import HERE, WORK, Painter, caption, load_icons, random_scene
 from PIL import Image, ImageDraw, ImageFont
-from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torchvision.transforms.functional import to_pil_image
 
+from vqclip.checkpoints.load import load_generator
 from vqclip.compare.battery import Found, hits
 from vqclip.models.judge import Judge
 from vqclip.models.prior import Prior
-from vqclip.models.vqgan import VQGAN
 from vqclip.runs.evaluate import Bench
 
 EMBEDDED = files("vqclip") / "embedded"
+GENERATOR = {"path": str(EMBEDDED / "generator.safetensors")}
 RESULTS = HERE / "results"
 KINDS = {"single": 14, "background": 8, "colour": 6, "two": 8, "style": 4}
 OVERRIDES = {
@@ -68,16 +68,9 @@ def distractors(texts, total=512):
     return out[:total]
 
 
-def load_generator():
-    with safe_open(EMBEDDED / "generator.safetensors", "pt") as file:
-        model = VQGAN(**json.loads(file.metadata()["config"]))
-        model.load_state_dict({k: v.float() for k, v in load_file(EMBEDDED / "generator.safetensors").items()})
-    return model.eval().requires_grad_(False)
-
-
 @torch.no_grad()
 def without_engine(setting, scenes, texts, work):
-    generator = load_generator()
+    generator = load_generator(GENERATOR)
     if setting == "prior":
         prior = Prior.load(EMBEDDED / "prior.safetensors")
         latents = prior(prior.tokenize(texts))
@@ -201,7 +194,7 @@ def judges(args):
     """Both judges on renderings of held-out prompts: hits among 512 captions, 95 % by a bootstrap over prompts."""
     drawn = prompts(args.seed, -(-args.count // 40))[: args.count]
     scenes, texts = [s for _, s, _ in drawn], [p for *_, p in drawn]
-    bench, generator = Bench(distractors(list(dict.fromkeys(texts)))), load_generator()
+    bench, generator = Bench(distractors(list(dict.fromkeys(texts)))), load_generator(GENERATOR)
     judged, guides = (Painter(load_icons(f, args.work)).draw(scenes) for f in ("judge", "guide"))
     decoded = torch.cat([generator.decode(generator.encode(part)) for part in guides.split(16)])
     kinds = {"the judges' icons": judged, "the guide's icons": guides, "the same, encoded and decoded": decoded}

@@ -15,12 +15,13 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from data import WORK, Painter, grid, load_icons
-from evaluate import EMBEDDED, distractors, load_generator, prompts
+from evaluate import EMBEDDED, GENERATOR, distractors, prompts
 from safetensors import safe_open
 from safetensors.torch import load_file
 from train_guide import CONFIG, unit
 from train_perceptor import crops
 
+from vqclip.checkpoints.load import load_generator
 from vqclip.models.clip import CLIPPerceptor
 
 PROMPTS = [
@@ -125,7 +126,7 @@ def spot(generator, count, size, ground=1.0, spread=0.6, std=0.5, seed=0):
 
 def draw(args):
     """What the gradient draws through the decoder: no regulariser, Adam on the latent, its rate falling."""
-    generator = load_generator().to(args.device)
+    generator = load_generator(GENERATOR).to(args.device)
     guides = [load_guide(path, args.device) for path in args.files]
     texts = [F.normalize(g.encode_text(args.prompts), dim=1).detach() for g in guides]
     z = spot(generator, len(args.prompts), 128, seed=args.seed).detach().requires_grad_()

@@ -7,8 +7,7 @@ pictures has a gradient of texture.
 
 Pictures and their wordings are drawn once (`--pool` of them, in `work/pool-<size>.pt`) and cropped anew at every use,
 so that the training core only trains. With a GPU (`--device cuda --bf16 --compile`) they are drawn there and stay
-there. With `--fantasies N`, N pictures that the guide itself has drawn stand in every batch as what no text means
-(Yin et al. 2022, https://arxiv.org/abs/2012.06568): an ascent of the score must then end at something real.
+there.
 """
 
 import multiprocessing
@@ -19,7 +18,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from common import Naming, Run, export, labels, match_loss, parser, require_pool, save
-from data import FAMILIES, HERE, Painter, blur, caption, load_icons, random_scene, token_ids
+from data import FAMILIES, HERE, Painter, caption, load_icons, random_scene, token_ids
 from export import licence
 from torch import nn
 from train_perceptor import crops
@@ -61,19 +60,13 @@ class Guide(nn.Module):
         """Token ids [B,L] → unit vectors [B,D]."""
         return F.normalize(self.clip.encode_text(tokens).float(), dim=1)
 
-    def loss(self, images, text, batch, wrong=None):
+    def loss(self, images, text, batch):
         """Contrastive loss + .2 × naming of pictures [B,3,R,R] against unit vectors [B,D]; and the parts of it."""
-        image = self.encode_image(images if wrong is None else torch.cat([images, wrong]))
-        own = F.normalize(image, dim=1)
+        image = self.encode_image(images)
         scale = self.clip.logit_scale.exp().clamp(max=60)
-        b = len(images)
-        match, hit = match_loss(own[:b], text, scale, batch["same"], own[b:] if wrong is not None else None)
-        naming = self.heads.loss(image[:b], batch)
-        stats = {"match": match, "naming": naming, "hit": hit}
-        if wrong is not None:
-            of_wrong = (own[b:] * text[: len(wrong)]).sum(1)
-            stats |= {"real": (own[: len(wrong)] * text[: len(wrong)]).sum(1).mean(), "fantasy": of_wrong.mean()}
-        return match + 0.2 * naming, stats
+        match, hit = match_loss(F.normalize(image, dim=1), text, scale, batch["same"])
+        naming = self.heads.loss(image, batch)
+        return match + 0.2 * naming, {"match": match, "naming": naming, "hit": hit}
 
 
 # ------------------------------------------------------------------------------------ pictures
@@ -168,57 +161,6 @@ def perturb(loss_of, images, eps, steps, generator):
     return (images + delta).clamp(0, 1)
 
 
-class Fantasies:
-    """Pictures that the guide draws from its own gradient, kept between steps; each has a row of the pool as its text.
-
-    A picture begins as a plain pale colour with a spot of noise in its middle, or as another scene's picture, and is
-    drawn on for about `life` visits of `moves` steps.
-    """
-
-    def __init__(self, pool, count, resolution, generator, life=25, moves=4):
-        self.pool, self.generator, self.life, self.moves = pool, generator, life, moves
-        self.device = pool["pictures"].device
-        self.pictures = torch.empty(count, 3, resolution, resolution, device=self.device)
-        self.rows = torch.empty(count, dtype=torch.long, device=self.device)
-        self.length = resolution / 32  #: of a move, L2
-        self.begin(torch.arange(count, device=self.device))
-
-    def _random(self, *shape, of=torch.rand):
-        return of(*shape, generator=self.generator, device=self.generator.device).to(self.device)
-
-    def begin(self, which):
-        """New texts and starts for some."""
-        n, size = len(which), self.pictures.shape[-1]
-        total = len(self.pool["pictures"])
-        self.rows[which] = (self._random(n) * total).long()
-        ground = 1 - 0.5 * self._random(n, 1, 1, 1) ** 2 * self._random(n, 3, 1, 1)
-        axis = torch.linspace(-1, 1, size, device=self.device)
-        spot = torch.exp(-(axis[:, None] ** 2 + axis**2) / 0.3)
-        noise = blur(self._random(n, 3, size, size, of=torch.randn), 1.5)
-        start = ground + spot * noise * self._random(n, 1, 1, 1)
-        others = F.adaptive_avg_pool2d(self.pool["pictures"][(self._random(n) * total).long()].float() / 255, size)
-        self.pictures[which] = torch.where(self._random(n, 1, 1, 1) < 0.25, others, start).clamp(0, 1)
-
-    def choose(self, count):
-        """Which to draw on: [count] of them, some begun anew."""
-        which = (self._random(len(self.pictures))).argsort()[:count]
-        new = which[self._random(count) < 1 / self.life]
-        if len(new):
-            self.begin(new)
-        return which
-
-    def draw_on(self, which, text, encode):
-        """Ascend the similarity with `text` [F,D] a little; returns the pictures [F,3,R,R]."""
-        x = self.pictures[which]
-        for _ in range(self.moves):
-            x = x.requires_grad_()
-            score = (F.normalize(encode(x), dim=1) * text).sum()
-            (gradient,) = torch.autograd.grad(score, x)
-            x = (x.detach() + self.length * unit(gradient.float())).clamp(0, 1)
-        self.pictures[which] = x
-        return x
-
-
 # ------------------------------------------------------------------------------------ training
 
 
@@ -236,7 +178,6 @@ def arguments():
     p.add_argument("--workers", type=int, default=os.cpu_count(), help="processes that word the pool's scenes")
     p.add_argument("--eps", type=float, default=1.5, help="largest perturbation, L2 in [0,1], at 32 px; ∝ resolution")
     p.add_argument("--attack", type=int, default=2, help="gradient steps of the perturbation after its first third")
-    p.add_argument("--fantasies", type=int, default=0, help="pictures a batch that the guide has drawn itself")
     p.add_argument("--bf16", action="store_true", help="autocast: quicker on GPUs and on CPUs with AMX")
     p.add_argument("--compile", action="store_true", help="torch.compile: quicker after a minute, on a GPU")
     p.add_argument("--export", action="store_true", help="write the shipped file from the checkpoint, and stop")
@@ -250,12 +191,9 @@ class Trainer:
     def __init__(self, args, model, pool, run):
         self.args, self.model, self.pool, self.run = args, model, pool, run
         self.generator = torch.Generator(args.device).manual_seed(args.seed + run.step)
-        self.encode = torch.compile(model.encode_image) if args.compile else model.encode_image
-        model.encode_image = self.encode
+        if args.compile:
+            model.encode_image = torch.compile(model.encode_image)
         self.scale = args.resolution / 32
-        self.fantasies = (
-            Fantasies(pool, 16 * args.fantasies, args.resolution, self.generator) if args.fantasies else None
-        )
 
     def _eps(self, batch):
         ramp = min(1.0, 0.2 + self.run.progress / 0.4)
@@ -266,10 +204,6 @@ class Trainer:
         """The loss of one batch, and what to log."""
         args, model = self.args, self.model
         rows = torch.randint(0, len(self.pool["pictures"]), (batch,), generator=self.generator, device=args.device)
-        which = None
-        if self.fantasies:
-            which = self.fantasies.choose(args.fantasies)
-            rows[: args.fantasies] = self.fantasies.rows[which]
         with torch.no_grad():
             images, tokens, targets = batch_of(self.pool, rows, args.resolution, self.generator)
         with torch.autocast(args.device, torch.bfloat16, enabled=args.bf16):
@@ -279,12 +213,9 @@ class Trainer:
             model.requires_grad_(False)
             steps = 1 if self.run.progress < 1 / 3 else args.attack
             moved = perturb(lambda x: model.loss(x, fixed, targets)[0], images, self._eps(batch), steps, self.generator)
-            wrong = None
-            if self.fantasies:
-                wrong = self.fantasies.draw_on(which, fixed[: args.fantasies], self.encode).detach()
             model.train()
             model.requires_grad_(True)
-            return model.loss(moved, text, targets, wrong)
+            return model.loss(moved, text, targets)
 
 
 def main():

@@ -6,9 +6,8 @@
 import random
 
 import torch
-from common import Naming, Run, labels, match_loss, parser, same_scene
+from common import Pupil, Run, labels, match_loss, parser, same_scene
 from data import Painter, caption, load_icons, random_scene
-from torch import nn
 from train_perceptor import crops
 
 from vqclip.models.judge import Judge
@@ -23,22 +22,13 @@ CONFIG = {
 }
 
 
-class Pupil(nn.Module):
-    """A judge and the heads that name a picture's parts."""
-
-    def __init__(self):
-        super().__init__()
-        self.judge = Judge(**CONFIG)
-        self.heads = Naming(CONFIG["dim"])
-
-
 def main():
     args = parser(__doc__, minutes=20).parse_args()
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
     batch = args.batch or 256
     painter = Painter(load_icons("judge", args.work), args.device, size=64)
-    model = Pupil().to(args.device, memory_format=torch.channels_last)
+    model = Pupil(Judge, CONFIG).to(args.device, memory_format=torch.channels_last)
     run = Run(
         "judge", args, model, torch.optim.AdamW(model.parameters(), 2e-3, betas=(0.9, 0.98), weight_decay=0.05), 2e-3
     )

@@ -8,25 +8,15 @@ import random
 
 import torch
 import torch.nn.functional as F
-from common import Naming, Run, labels, match_loss, parser, same_scene
+from common import Pupil, Run, labels, match_loss, parser, same_scene
 from data import Painter, caption, load_icons, random_scene
 from safetensors.torch import load_file, save_file
-from torch import nn
 from train_perceptor import crops
 
 from vqclip.models.judge import PhotoJudge
 
 CONFIG = {"dim": 192, "buckets": 8192, "text_width": 160, "hidden": 384}
 PART = 64  # pictures at a time
-
-
-class Pupil(nn.Module):
-    """A head and the heads that name a picture's parts."""
-
-    def __init__(self):
-        super().__init__()
-        self.judge = PhotoJudge(**CONFIG)
-        self.heads = Naming(CONFIG["dim"])
 
 
 def scenes_of(seed, count):
@@ -64,7 +54,7 @@ def main():
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
     batch, features, scenes = args.batch or 512, features_of(args), scenes_of(args.seed, args.scenes)
-    model = Pupil().to(args.device)
+    model = Pupil(PhotoJudge, CONFIG).to(args.device)
     weights = torch.optim.AdamW(model.parameters(), 1e-3, betas=(0.9, 0.98), weight_decay=0.1)
     run = Run("photo_judge", args, model, weights, 1e-3)
     rng, trng = random.Random(args.seed + run.step), torch.Generator().manual_seed(args.seed + run.step)

@@ -179,9 +179,6 @@ class Wording:
 def main():
     p = parser(__doc__, minutes=35)
     p.add_argument("--targets", type=int, default=4096)
-    p.add_argument(
-        "--parser-only", action="store_true", help="go on with the words alone; what is painted stays the same"
-    )
     args = p.parse_args()
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
@@ -212,12 +209,6 @@ def main():
         getattr(prior, name).requires_grad_(False)
     trained = [q for q in prior.parameters() if q.requires_grad]
     run = Run("prior", args, prior, torch.optim.AdamW(trained, 1.5e-3, betas=(0.9, 0.98), weight_decay=0.01), 1.5e-3)
-    if args.parser_only:
-        for name in ("tint", "finish", "colour_vectors", "style_vectors"):
-            getattr(prior, name).load_state_dict(getattr(run.average, name).state_dict())
-            getattr(prior, name).requires_grad_(False)
-        prior.texture.data.copy_(run.average.texture)
-        prior.texture.requires_grad_(False)
     rng, wording = random.Random(args.seed + run.step), Wording(args.work)
     for _ in run:
         read = [prior_scene(rng) for _ in range(args.batch or 96)]
@@ -230,9 +221,6 @@ def main():
                 .float()
                 .mean()
             )
-        if args.parser_only:
-            run.update(parse, parse=parse, right=right)
-            continue
         rows = torch.tensor(rng.sample(range(len(scenes)), 16))
         painted = prior.paint(**parts([scenes[r] for r in rows.tolist()], args.device))
         target = data["latents"][rows.to(args.device)].float()
