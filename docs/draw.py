@@ -58,7 +58,7 @@ def draw(run: Path) -> Image.Image:
 
 def latent(path: Path) -> Image.Image:
     """The last latent, its three strongest directions as colours."""
-    z = load_file(path)[f"{STEPS}" if f"{STEPS}" in load_file(path) else max(load_file(path))].astype(np.float64)
+    z = load_file(path)[f"{STEPS:06d}"].astype(np.float64)
     flat = z.reshape(z.shape[-3], -1)
     flat = flat - flat.mean(1, keepdims=True)
     directions = np.linalg.svd(flat, full_matrices=False)[0][:, :3]

@@ -9,7 +9,6 @@ Writes results.csv, sheet.png and pictures/ beside this file; the runs themselve
 
 from __future__ import annotations
 
-import csv
 import shutil
 import sys
 from importlib import resources
@@ -21,6 +20,7 @@ import yaml
 from PIL import Image, ImageDraw
 
 from vqclip import run
+from vqclip.io.files import csv_bytes
 from vqclip.io.images import read_record
 from vqclip.io.pixels import read_image
 from vqclip.models.judge import Judge
@@ -108,10 +108,7 @@ def whole() -> None:
                 if anchor == study["kept"]:
                     kept = new / f"{name}{'-mask' if masked else ''}.png"
                     shutil.copy(folder / "picture-00" / "final.png", kept)
-    with open(HERE / "results.csv", "w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
+    (HERE / "results.csv").write_bytes(csv_bytes(rows))
     shutil.rmtree(PICTURES, ignore_errors=True)
     new.rename(PICTURES)
     sheet(study)
@@ -132,10 +129,7 @@ def ten(*overrides: str) -> None:
         for y, shown in enumerate((path, after)):
             page.paste(Image.open(shown).convert("RGB"), (134 * x, 134 * y))
         draw.text((134 * x, 266), text.partition(" on ")[0], "black")
-    with open(HERE / "ten.csv", "w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
+    (HERE / "ten.csv").write_bytes(csv_bytes(rows))
     page.save(HERE / "ten.jpg", quality=88)
 
 

@@ -10,7 +10,6 @@ prompts were drawn by ``experiments/embedded/evaluate.py`` (seeds 901 and 902).
 from __future__ import annotations
 
 import argparse
-import csv
 from concurrent.futures import ProcessPoolExecutor
 from importlib import resources
 from multiprocessing import get_context
@@ -29,6 +28,7 @@ from vqclip.classes import instantiate
 from vqclip.config.compose import compose
 from vqclip.config.resolve import resolved
 from vqclip.guidance import Guide
+from vqclip.io.files import csv_bytes
 from vqclip.models.judge import Judge
 from vqclip.rng import StepRandom
 from vqclip.runs.build import build
@@ -112,13 +112,6 @@ def rows_of(name: str, found: dict) -> list[dict]:
     ]
 
 
-def write(name: str, rows: list[dict]) -> None:
-    with open(HERE / name, "w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
-
-
 def tune() -> None:
     prompts = (HERE / "tune.txt").read_text().splitlines()
     rows: list[dict] = []
@@ -126,7 +119,7 @@ def tune() -> None:
         found, _ = measure(prompts, [*REFERENCE, *overrides], 100, [50, 75, 100], AVERAGES)
         rows += [{"prompts": len(prompts), **own} for own in rows_of(name, found)]
         print(*rows[-len(AVERAGES)].values(), sep="  ", flush=True)
-        write("tune.csv", rows)
+        (HERE / "tune.csv").write_bytes(csv_bytes(rows))
 
 
 def test() -> None:
@@ -134,7 +127,7 @@ def test() -> None:
     reference, theirs = measure(prompts, REFERENCE, 300, [1, 10, 25, *range(50, 301, 25)])
     found, ours = measure(prompts, FOUND, 100, [1, 10, 25, 50, 75, 100])
     rows = rows_of("reference", reference) + rows_of("from_noise", found)
-    write("test.csv", rows)
+    (HERE / "test.csv").write_bytes(csv_bytes(rows))
     for row in rows:
         print(*row.values(), sep="  ")
     curves(rows)

@@ -12,10 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from refused import REFUSED
+from refused import LIGHTNING, REFUSED, callback
 from wandb_records import records, rows_of, sent_config
 
-LIGHTNING = "pytorch_lightning.callbacks"
 RATE = f"+callbacks.rate._target_={LIGHTNING}.LearningRateMonitor +callbacks.rate.logging_interval=step"
 DEVICE = f"+callbacks.device._target_={LIGHTNING}.DeviceStatsMonitor +callbacks.device.cpu_stats=true"
 OWN_CONFIG = (
@@ -31,11 +30,6 @@ NOT_A_NUMBER = "'optimizer={_target_:torch.optim.SGD,lr:1e6}' loss.anchor=1e6 st
 
 
 LOGGERS = "pytorch_lightning.loggers"
-
-
-def _callback(name: str, **arguments: Any) -> str:
-    told = "".join(f", {key}: {value}" for key, value in arguments.items())
-    return f"'+callbacks.mine={{_target_: {LIGHTNING}.{name}{told}}}'"
 
 
 @dataclass(frozen=True)
@@ -59,7 +53,7 @@ class Habit:
     def __str__(self) -> str:
         return re.sub(r"[^\w=.-]+", " ", self.command).strip()[:60]
 
-    def commands(self, small: list[str], folder: Path, root: Path, port: int) -> list[list[str]]:
+    def commands(self, small: list[str], root: Path, port: int) -> list[list[str]]:
         if self.command.startswith("python: "):
             script = f"from vqclip import *; small = {[*small, 'logger=none']!r}; {self.command[len('python: ') :]}"
             return [[sys.executable, "-c", script.replace("; ", "\n")]]
@@ -352,13 +346,13 @@ def _lightning() -> list[Habit]:
               "a whole dict of terms", lambda seen: "smooth" in (seen.folder / "run/metrics.csv").read_text()),
         *(Habit(part, f"{run} 'optimizer={{_target_: torch.optim.{name}, lr: 0.01}}'", "a run", ended("finished"))
           for name in ("ASGD", "Adadelta", "Adafactor", "Adamax", "NAdam", "RAdam", "RMSprop", "Rprop", "SGD")),
-        Habit(part, f"{run} {_callback('ModelCheckpoint', monitor='loss', save_top_k=3)} steps=8",
+        Habit(part, f"{run} {callback('ModelCheckpoint', monitor='loss', save_top_k=3)} steps=8",
               "the three best, beside last.ckpt",
               lambda seen: len(list((seen.folder / "run").rglob("epoch*.ckpt"))) == 3),
-        Habit(part, f"{run} {_callback('Timer', duration='00:00:00:01')} steps=100000", "stopped early, and why",
+        Habit(part, f"{run} {callback('Timer', duration='00:00:00:01')} steps=100000", "stopped early, and why",
               ended("stopped early", "Timer")),
-        Habit(part, f"{run} {_callback('ModelSummary')}", "its table", says("Trainable params")),
-        Habit(part, f"{run} {_callback('EarlyStopping', monitor='loss', verbose='true')}", "what it has to say",
+        Habit(part, f"{run} {callback('ModelSummary')}", "its table", says("Trainable params")),
+        Habit(part, f"{run} {callback('EarlyStopping', monitor='loss', verbose='true')}", "what it has to say",
               says("Metric loss improved")),
         Habit(part, f"{run} '+trainer.profiler={{_target_: pytorch_lightning.profilers.SimpleProfiler}}'", "its table",
               says("Profiler Report")),

@@ -2,31 +2,32 @@
 
 from __future__ import annotations
 
-_CALLBACKS = "pytorch_lightning.callbacks"
+LIGHTNING = "pytorch_lightning.callbacks"
 
 
-def _callback(name: str, more: str = "") -> str:
-    return f"'+callbacks.mine={{_target_: {_CALLBACKS}.{name}{more}}}'"
+def callback(name: str, **arguments: object) -> str:
+    told = "".join(f", {key}: {value}" for key, value in arguments.items())
+    return f"'+callbacks.mine={{_target_: {LIGHTNING}.{name}{told}}}'"
 
 
-_LIGHTNING = {
-    _callback("StochasticWeightAveraging", ", swa_lrs: 0.1"): "callbacks.mine|Try: search.average=0.9",
-    _callback("EMAWeightAveraging"): "callbacks.mine|Try: search.average=0.9",
-    _callback("GradientAccumulationScheduler", ", scheduling: {0: 2}"): "augmentations.crops.count",
-    _callback("LearningRateFinder"): "Try: -m optimizer.lr=",
-    _callback("BatchSizeFinder"): "Try: memory.picture_chunk=null",
-    _callback("OnExceptionCheckpoint", ", dirpath: x"): "last.ckpt|Try: resume=RUN",
-    _callback("BackboneFinetuning"): "no layer",
-    _callback("ModelPruning", ", pruning_fn: l1_unstructured"): "no layer",
-    _callback("BasePredictionWriter"): "nothing is predicted",
-    _callback("EarlyStopping", ", monitor: val_loss"): "callbacks.mine.monitor='val_loss'|Allowed: one of loss, score",
-    _callback("ModelCheckpoint", ", monitor: exclude"): "callbacks.mine.monitor='exclude'|Allowed: one of loss, score",
-    _callback("ModelCheckpoint", ", every_n_epochs: 2"): "one epoch|Try: every_n_train_steps=10",
-    _callback("EarlyStopping", ", monitor: loss, check_on_train_epoch_end: true"): "one epoch",
-    _callback("Timer", ", duration: 00:00:01:00, interval: epoch"): "callbacks.mine.interval='epoch'|one epoch",
+_TO_LIGHTNING = {
+    callback("StochasticWeightAveraging", swa_lrs=0.1): "callbacks.mine|Try: search.average=0.9",
+    callback("EMAWeightAveraging"): "callbacks.mine|Try: search.average=0.9",
+    callback("GradientAccumulationScheduler", scheduling="{0: 2}"): "augmentations.crops.count",
+    callback("LearningRateFinder"): "Try: -m optimizer.lr=",
+    callback("BatchSizeFinder"): "Try: memory.picture_chunk=null",
+    callback("OnExceptionCheckpoint", dirpath="x"): "last.ckpt|Try: resume=RUN",
+    callback("BackboneFinetuning"): "no layer",
+    callback("ModelPruning", pruning_fn="l1_unstructured"): "no layer",
+    callback("BasePredictionWriter"): "nothing is predicted",
+    callback("EarlyStopping", monitor="val_loss"): "callbacks.mine.monitor='val_loss'|Allowed: one of loss, score",
+    callback("ModelCheckpoint", monitor="exclude"): "callbacks.mine.monitor='exclude'|Allowed: one of loss, score",
+    callback("ModelCheckpoint", every_n_epochs=2): "one epoch|Try: every_n_train_steps=10",
+    callback("EarlyStopping", monitor="loss", check_on_train_epoch_end="true"): "one epoch",
+    callback("Timer", duration="00:00:01:00", interval="epoch"): "callbacks.mine.interval='epoch'|one epoch",
     "'+callbacks.mine={_target_: lightning_fabric.utilities.spike.SpikeDetection}'": "no class for callbacks.mine",
-    "'+callbacks.mine={_target_: lightning.pytorch.callbacks.Timer}'": f"Try: callbacks.mine._target_={_CALLBACKS}",
-    f"'callbacks=[{{_target_: {_CALLBACKS}.Timer}}]'": "by name|Try: 'callbacks={one:",
+    "'+callbacks.mine={_target_: lightning.pytorch.callbacks.Timer}'": f"Try: callbacks.mine._target_={LIGHTNING}",
+    f"'callbacks=[{{_target_: {LIGHTNING}.Timer}}]'": "by name|Try: 'callbacks={one:",
     "logger=true": "Allowed: one of csv, mlflow, none",
     "trainer.precision=64-true": "Allowed: one of 32-true, bf16-mixed",
     "+trainer.limit_train_batches=0": "leaves none|a part of them as 0.5",
@@ -50,7 +51,7 @@ _LIGHTNING = {
     "max_epochs=3": "Did you mean steps?",
 }
 
-_HYDRA = {
+_TO_HYDRA = {
     "-cp mine": "-cp|Try: --config-dir DIR",
     "--config-path mine": "Try: --config-dir DIR",
     "--experimental-rerun config.pickle": "Try: vqclip rerun RUN",
@@ -71,4 +72,4 @@ _HYDRA = {
 }
 
 #: Part of the table → what is typed beside a prompt → words of the answer.
-REFUSED = {"Lightning": _LIGHTNING, "Hydra": _HYDRA}
+REFUSED = {"Lightning": _TO_LIGHTNING, "Hydra": _TO_HYDRA}

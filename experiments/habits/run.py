@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import contextmanager
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,12 +45,10 @@ class Seen:
         return _plain((told or lines or [""])[-1])[:160]
 
 
-@contextmanager
-def dead_port():
+def dead_port() -> int:
     """A port of loopback where nobody listens."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-    yield port
+        return taken.getsockname()[1]
 
 
 def environment(habit: Habit, folder: Path, server: WandbServer | None, port: int) -> dict[str, str]:
@@ -63,18 +61,14 @@ def environment(habit: Habit, folder: Path, server: WandbServer | None, port: in
 
 def see(habit: Habit, folder: Path) -> Seen:
     """Run a habit's commands one after the other; the last one counts."""
-    with dead_port() as port, WandbServer() if habit.needs_server else _nothing() as server:
+    port = dead_port()
+    with WandbServer() if habit.needs_server else nullcontext() as server:
         told = environment(habit, folder, server, port)
-        for words in habit.commands(SMALL, folder, ROOT, port):
+        for words in habit.commands(SMALL, ROOT, port):
             done = subprocess.run(
                 words, cwd=folder, env=told, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300
             )
         return Seen(done.returncode, done.stdout + done.stderr, folder, server)
-
-
-@contextmanager
-def _nothing():
-    yield None
 
 
 def try_out(habit: Habit) -> tuple[bool, str]:
@@ -86,8 +80,8 @@ def try_out(habit: Habit) -> tuple[bool, str]:
         except Exception as error:  # a file that is not there, a key that is missing: not as expected
             said = f"{type(error).__name__}: {error}"[:160]
         if said is True or said is None:
-            return True, f"exit {seen.code}; {_plain(seen.last_line)}"
-        return False, f"exit {seen.code}; {_plain(str(said if said else seen.last_line))}"
+            return True, f"exit {seen.code}; {seen.last_line}"
+        return False, f"exit {seen.code}; {_plain(str(said)) if said else seen.last_line}"
 
 
 def _plain(text: str) -> str:
