@@ -40,11 +40,19 @@ print("vqclip.runs.execute" in sys.modules, [name for name in {UNUSED} if name i
     assert run(code).splitlines()[-1] == "True []"
 
 
-def test_the_command_line_answers_without_torch_and_hydra():
-    code = "import sys\nfrom vqclip.cli.main import main\ntry: main(['--help'])\nexcept SystemExit: pass\n"
-    for words, absent in ((["--help"], ("hydra", "omegaconf", "torch")), (["--version"], ("hydra", "torch"))):
-        said = run(code.replace("['--help']", repr(words)) + f"print([n for n in {absent} if n in sys.modules])")
-        assert said.splitlines()[-1] == "[]"
+@pytest.mark.parametrize(
+    "words,absent",
+    [
+        (["--help"], ("hydra", "omegaconf", "torch", "wandb")),
+        (["--version"], ("hydra", "torch", "wandb")),
+        (["--cfg", "job"], ("clip", "pytorch_lightning", "taming", "torch", "wandb")),
+    ],
+    ids=["help", "version", "config"],
+)
+def test_what_is_only_shown_imports_nothing_heavy(words, absent):
+    code = "import sys\nfrom vqclip.cli.main import main\n"
+    code += f"try: main({words})\nexcept SystemExit as end: assert not end.code, end.code\n"
+    assert run(code + f"print([name for name in {absent} if name in sys.modules])").splitlines()[-1] == "[]"
 
 
 SHOWN = """

@@ -52,12 +52,6 @@ def test_a_job_takes_no_more_threads_than_its_machine_has_cores(monkeypatch):
     assert machine.job_threads(8, own=8) == 8  # the user's OMP_NUM_THREADS, which a plain run obeys
 
 
-def test_torch_never_comes_with_vqclip_itself():
-    subprocess.run(
-        [sys.executable, "-c", "import vqclip, sys; assert 'torch' not in sys.modules"], check=True, timeout=600
-    )
-
-
 @pytest.mark.parametrize(("limit", "expected"), [("1000000\n", 10**6), ("max\n", None), (None, None)])
 def test_memory_is_the_machines_or_what_the_control_group_leaves_of_it(limit, expected, monkeypatch):
     def read(path):

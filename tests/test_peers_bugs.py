@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from checkpoint_files import SMALL_GUMBEL, random_vqgan, write_taming
 from conftest import CLIP_CONFIG
 from PIL import Image
 from test_starts import latents
@@ -19,7 +18,6 @@ from vqclip.config.resolve import resolved
 from vqclip.errors import UserError
 from vqclip.init import Codebook, Gradient, PixelNoise, Sine
 from vqclip.loss import Objective
-from vqclip.models.vqgan import GumbelCodebook
 from vqclip.paths import conf_dir
 from vqclip.protocols import InitContext
 from vqclip.rng import StepRandom
@@ -101,12 +99,6 @@ def test_vqgan_clip_4_a_value_behind_a_switch_is_read():
     assert read_settings("python generate.py -p a -d True")[1] == {"prompts": "a", "cudnn_determinism": True}
 
 
-@pytest.mark.parametrize("init", ["sine", "codebook", "blank", "gradient", "fractal", "pixels"])
-def test_pixray_5_every_start_runs(small_pair, tmp_path, init):
-    words = [word for word in small_pair if word != "init=sine"]
-    assert len(rows(run("a fox", [*words, f"init={init}", "steps=1"], tmp_path / "run").folder)) == 1
-
-
 def test_pixray_5_every_perceptor_is_asked_for_every_prompt(small_pair, generator, perceptor, make_module):
     """There some prompts reach the last perceptor only."""
     from vqclip.guidance import Guide
@@ -157,32 +149,6 @@ def test_pytti_6_all_that_is_random_follows_the_seed(small_pair, tmp_path):
     assert one == two and (folders[0] / "metrics.csv").read_bytes() == (folders[1] / "metrics.csv").read_bytes()
 
 
-def test_pytti_6_no_gpu_is_asked_for_where_there_is_none(small_pair, tmp_path):
-    made = run("a fox", [*small_pair, "trainer.accelerator=auto"], tmp_path / "run")
-    assert json.loads((made.folder / "run.json").read_text())["device"] == str(torch.zeros(1).device) or (
-        torch.cuda.is_available() or torch.backends.mps.is_available()
-    )
-
-
-def test_engine_7_and_tnwei_9_a_gumbel_checkpoint_is_known_as_one(tmp_path):
-    from vqclip.checkpoints.load import load_generator
-
-    path = write_taming(tmp_path / "gumbel.ckpt", random_vqgan(SMALL_GUMBEL), SMALL_GUMBEL)
-    model = load_generator({"name": "mine", "path": str(path)})
-    assert isinstance(model.quantize, GumbelCodebook)
-    with torch.no_grad():
-        z = model.encode(torch.rand(1, 3, 64, 64))
-    assert (torch.cdist(z[0].flatten(1).T, model.codebook).min(1).values < 1e-2).all()
-
-
-def test_engine_7_seed_0_is_a_seed(small_pair, tmp_path):
-    one, two, three = (
-        run("a fox", [*small_pair, f"seed={seed}"], tmp_path / str(i)).folder for i, seed in enumerate((0, 0, 1))
-    )
-    assert torch.equal(latents(one)["000004"], latents(two)["000004"])
-    assert not torch.equal(latents(one)["000000"], latents(three)["000000"])
-
-
 def test_engine_7_what_one_run_sets_another_does_not_see():
     before = resolved(compose([]))
     compose(["loss.beta=3", "init=codebook", "steps=7"])
@@ -200,11 +166,6 @@ def test_kcosta_8_one_step_and_a_schedule_without_a_change_divide_by_nothing(sma
     words = ["steps=1", "loss.anchor={start: 1, end: 1, shape: cosine}", "optimizer.lr={start: .1, end: .1}"]
     assert len(rows(run("a fox", [*small_pair, *words], tmp_path / "run").folder)) == 1
     assert schedule({"start": 2, "end": 2, "shape": "exponential"})(0.5) == pytest.approx(2)
-
-
-def test_kcosta_8_pictures_are_written_at_snapshots_only(small_pair, tmp_path):
-    folder = run("a fox", [*small_pair, "steps=6", "snapshot_every=3"], tmp_path / "run").folder
-    assert [path.stem for path in sorted((folder / "picture-00" / "steps").iterdir())] == ["000000", "000003", "000006"]
 
 
 def test_tnwei_9_and_localvqgan_13_a_picture_prompt_has_its_own_weight(small_pair, tmp_path):
