@@ -242,10 +242,9 @@ def spoilt(path, text):
 def test_yaml_that_python_trips_over_is_refused(tmp_path, content):
     run = RunFolder(tmp_path)
     run.config_file.write_text(content)
-    try:
+    with pytest.raises(UserError) as refused:
         run.config()
-    except UserError as error:
-        assert "\n" not in str(error)
+    assert "\n" not in str(refused.value)
 
 
 # Pictures

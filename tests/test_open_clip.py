@@ -98,13 +98,11 @@ def test_models_are_open_clips_own_and_nothing_from_outside():
             load_perceptor("x", {**OPEN_CLIP, "model": name})
 
 
-@pytest.mark.parametrize("name,size,mean", [("ViT-B-16-SigLIP2", 224, 0.5), ("convnext_base_w", 256, 0.48145466)])
-def test_normalisation_is_that_of_the_published_weights(name, size, mean):
+@pytest.mark.parametrize("name,mean", [("ViT-B-16-SigLIP2", 0.5), ("convnext_base_w", 0.48145466)])
+def test_normalisation_is_that_of_the_published_weights(name, mean):
     from vqclip.models.open_clip import _normalisation
 
     assert _normalisation(name)["mean"][0] == mean
-    assert name in open_clip.list_models()
-    assert size in (open_clip.get_model_config(name)["vision_cfg"]["image_size"],)
 
 
 def test_every_card_names_a_model_that_open_clip_has():
