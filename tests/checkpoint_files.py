@@ -66,12 +66,12 @@ def random_vqgan(architecture, seed=0):
     return model
 
 
-def random_clip(architecture, seed=0):
+def random_clip(architecture):
     """A CLIP in the precision of the OpenAI files, with a ResNet's statistics off their start."""
     from clip.model import convert_weights
 
     with torch.random.fork_rng():
-        torch.manual_seed(seed)
+        torch.manual_seed(0)
         model = build_clip(architecture).eval().requires_grad_(False)
         for name, value in model.named_buffers():
             if name.endswith("running_mean"):
@@ -80,6 +80,11 @@ def random_clip(architecture, seed=0):
                 value.uniform_(0.5, 1.5)
     convert_weights(model)
     return model
+
+
+def tensors_of(model):
+    """Its weights as a safetensors file takes them."""
+    return {name: value.contiguous() for name, value in model.state_dict().items()}
 
 
 def write_taming(path: Path, model: VQGAN, architecture, prefix="", yaml_name=None) -> Path:

@@ -1,12 +1,15 @@
 """Small models of the real classes, with random weights that are the same every time."""
 
 import json
+import shutil
 from functools import partial
 
 import pytest
+import pytorch_lightning as pl
 import torch
-from checkpoint_files import SMALL_VIT
+from checkpoint_files import SMALL_VIT, tensors_of
 from safetensors.torch import save_file
+from wandb_server import WandbServer
 
 from vqclip.augmentations import Augmentations
 from vqclip.guidance import Guide
@@ -42,9 +45,9 @@ VQGAN_CONFIG = {
 CLIP_CONFIG = SMALL_VIT | {"embed_dim": 24, "transformer_layers": 1}
 
 
-def frozen(make, seed=0):
+def frozen(make):
     with torch.random.fork_rng():
-        torch.manual_seed(seed)
+        torch.manual_seed(0)
         model = make()
     model.sha256 = "0" * 64
     return model.eval().requires_grad_(False)
@@ -90,6 +93,22 @@ def small_module(
     return LatentOptimisation(**(parts | changes))
 
 
+def fit(module, *callbacks, steps=None):
+    """The module after its own steps, or the first few of them, in Lightning's trainer alone."""
+    steps = steps or module.steps
+    trainer = pl.Trainer(
+        max_steps=steps,
+        accelerator="cpu",
+        logger=False,
+        callbacks=list(callbacks),
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(module, range(steps))
+    return module
+
+
 @pytest.fixture
 def make_module(generator, perceptor):
     return partial(small_module, generator, perceptor)
@@ -101,8 +120,7 @@ def small_pair(tmp_path_factory, generator, perceptor):
     folder = tmp_path_factory.mktemp("pair")
     files = {"generator": (generator, VQGAN_CONFIG), "perceptor": (perceptor.model, CLIP_CONFIG)}
     for name, (model, config) in files.items():
-        weights = {key: value.contiguous() for key, value in model.state_dict().items()}
-        save_file(weights, folder / f"{name}.safetensors", metadata={"config": json.dumps(config)})
+        save_file(tensors_of(model), folder / f"{name}.safetensors", metadata={"config": json.dumps(config)})
     return [
         f"checkpoints.generator.path={folder}/generator.safetensors",
         f"checkpoints.perceptors.embedded.path={folder}/perceptor.safetensors",
@@ -115,3 +133,30 @@ def small_pair(tmp_path_factory, generator, perceptor):
         "logger=none",
         "callbacks=none",
     ]
+
+
+@pytest.fixture
+def wandb_pair(small_pair, monkeypatch, tmp_path):
+    """The small pair with W&B on, for a user without an account."""
+    for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    return [*(word for word in small_pair if not word.startswith(("logger=", "callbacks="))), "callbacks.progress=null"]
+
+
+@pytest.fixture
+def wandb_server():
+    with WandbServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def browser():
+    playwright = pytest.importorskip("playwright.sync_api")
+    browser_path = shutil.which("chromium") or shutil.which("google-chrome")
+    if not browser_path:
+        pytest.skip("no Chromium here")
+    with playwright.sync_playwright() as p:
+        browser = p.chromium.launch(executable_path=browser_path, args=["--no-sandbox"])
+        yield browser
+        browser.close()

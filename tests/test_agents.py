@@ -9,21 +9,19 @@ from pathlib import Path
 
 import pytest
 import yaml
-from test_loggers import pair  # noqa: F401
-from test_sync import server  # noqa: F401
 
 SWEEP = Path(__file__).parents[1] / "experiments" / "search" / "wandb_sweep.yaml"
 WANDB = shutil.which("wandb", path=str(Path(sys.executable).parent)) or "wandb"
 
 
 @pytest.mark.slow
-def test_an_agent_runs_what_its_sweep_asks_for(pair, tmp_path, server):  # noqa: F811
+def test_an_agent_runs_what_its_sweep_asks_for(wandb_pair, tmp_path, wandb_server):
     settings = yaml.safe_load(SWEEP.read_text())
     tool, *words = settings["command"]
     assert tool == "vqclip" and words[-1] == "${args_no_hyphens}"
-    settings["command"] = [sys.executable, "-m", "vqclip", "a fox", *words[:-1], *pair, words[-1]]
+    settings["command"] = [sys.executable, "-m", "vqclip", "a fox", *words[:-1], *wandb_pair, words[-1]]
     (tmp_path / "sweep.yaml").write_text(yaml.safe_dump(settings))
-    account = {"WANDB_BASE_URL": server.url, "WANDB_API_KEY": "x" * 40}
+    account = {"WANDB_BASE_URL": wandb_server.url, "WANDB_API_KEY": "x" * 40}
 
     def wandb(*words):
         done = subprocess.run(
@@ -35,7 +33,7 @@ def test_an_agent_runs_what_its_sweep_asks_for(pair, tmp_path, server):  # noqa:
     assert "wandb agent me/vqclip/s1" in wandb("sweep", "--project", "vqclip", "sweep.yaml")
     asked = {"one": {"loss.alpha": 0.5, "loss.beta": 1}, "two": {"loss.alpha": 2.0, "loss.beta": 0.25}}
     arguments = {id: {key: {"value": value} for key, value in values.items()} for id, values in asked.items()}
-    server.commands = [
+    wandb_server.commands = [
         {"type": "run", "run_id": id, "program": "vqclip", "args": args} for id, args in arguments.items()
     ]
     wandb("agent", "me/vqclip/s1")
@@ -43,9 +41,9 @@ def test_an_agent_runs_what_its_sweep_asks_for(pair, tmp_path, server):  # noqa:
     reports = [json.loads(path.read_text()) for path in tmp_path.glob("outputs/*/*/run.json")]
     assert {report["wandb"]: report["status"] for report in reports} == dict.fromkeys(asked, "finished")
     for report in reports:
-        own, config = server.runs[report["wandb"]], json.loads(server.runs[report["wandb"]]["config"])
+        own, config = wandb_server.runs[report["wandb"]], json.loads(wandb_server.runs[report["wandb"]]["config"])
         alpha, beta = (config["loss"]["value"][key] for key in ("alpha", "beta"))
         assert own["sweep"] == "s1" and [alpha, beta] == list(asked[report["wandb"]].values())
-        assert server.summary(report["wandb"])[settings["metric"]["name"]] == report["pictures"][0]["judge"]
-        assert [row["step"] for row in server.history(report["wandb"]) if "loss" in row] == [1, 2, 3, 4]
-    assert server.unknown == []
+        assert wandb_server.summary(report["wandb"])[settings["metric"]["name"]] == report["pictures"][0]["judge"]
+        assert [row["step"] for row in wandb_server.history(report["wandb"]) if "loss" in row] == [1, 2, 3, 4]
+    assert wandb_server.unknown == []

@@ -19,6 +19,7 @@ from checkpoint_files import (
     card,
     random_clip,
     random_vqgan,
+    tensors_of,
     write_openai,
     write_taming,
 )
@@ -197,7 +198,7 @@ def test_safetensors_with_metadata(tmp_path):
     architecture = SMALL_VQGAN | {"norm_groups": 8}
     model = random_vqgan(architecture)
     save_file(
-        {name: value.half().contiguous() for name, value in model.state_dict().items()},
+        {name: value.half() for name, value in tensors_of(model).items()},
         tmp_path / "g.safetensors",
         {"config": json.dumps(architecture)},
     )
@@ -208,16 +209,13 @@ def test_safetensors_with_metadata(tmp_path):
     ids = torch.tensor([*range(512), 49406, 49407])
     architecture = SMALL_VIT | {"vocab_size": len(ids), "context_length": 16}
     eye = random_clip(architecture)
-    weights = {name: value.contiguous() for name, value in eye.state_dict().items()} | {"token_ids": ids}
+    weights = tensors_of(eye) | {"token_ids": ids}
     save_file(weights, tmp_path / "p.safetensors", {"config": json.dumps(architecture)})
     assert load_perceptor("mine", card(path=str(tmp_path / "p.safetensors"))).encode_text(["a fox"]).shape == (1, 32)
 
 
 def test_equal_cards_share_one_model(tmp_path):
-    save_file(
-        {name: value.contiguous() for name, value in random_vqgan(SMALL_VQGAN).state_dict().items()},
-        tmp_path / "g.safetensors",
-    )
+    save_file(tensors_of(random_vqgan(SMALL_VQGAN)), tmp_path / "g.safetensors")
     mine = card(path=str(tmp_path / "g.safetensors"))
     assert load_generator(mine) is load_generator(dict(mine))
 
@@ -228,7 +226,7 @@ def test_other_weights_of_a_file_are_loaded_anew(tmp_path):
     made = []
     for seed in (0, 1):
         vqgan = random_vqgan(SMALL_VQGAN, seed)
-        save_file({name: value.contiguous() for name, value in vqgan.state_dict().items()}, path)
+        save_file(tensors_of(vqgan), path)
         made.append(load_generator(card(path=str(path))))
         assert made[-1].sha256 == sha256(path)
         torch.testing.assert_close(made[-1].codebook, vqgan.quantize.embedding.weight)
@@ -251,10 +249,7 @@ def test_another_prior_of_a_file_is_loaded_anew(tmp_path):
 
 
 def test_loading_leaves_the_random_numbers_alone(tmp_path):
-    save_file(
-        {name: value.contiguous() for name, value in random_vqgan(SMALL_VQGAN).state_dict().items()},
-        tmp_path / "r.safetensors",
-    )
+    save_file(tensors_of(random_vqgan(SMALL_VQGAN)), tmp_path / "r.safetensors")
     before = torch.get_rng_state()
     load_generator(card(path=str(tmp_path / "r.safetensors")))
     assert torch.equal(before, torch.get_rng_state())
@@ -347,7 +342,7 @@ def test_a_model_yaml_is_read_again_where_it_changed(tmp_path):
 
 
 def test_an_architecture_that_is_none_is_a_message_with_its_origin(tmp_path):
-    state = {name: value.contiguous() for name, value in random_vqgan(SMALL_VQGAN).state_dict().items()}
+    state = tensors_of(random_vqgan(SMALL_VQGAN))
     path = tmp_path / "g.safetensors"
     for strange in ({"model_type": "vq"}, [1]):  # of another program: the shapes tell
         save_file(state, path, {"config": json.dumps(strange)})
@@ -369,7 +364,7 @@ def test_an_architecture_that_is_none_is_a_message_with_its_origin(tmp_path):
 
 
 def test_tensors_that_are_no_weights(tmp_path):
-    state = {name: value.contiguous() for name, value in random_vqgan(SMALL_VQGAN).state_dict().items()}
+    state = tensors_of(random_vqgan(SMALL_VQGAN))
     path = tmp_path / "g.safetensors"
     save_file(state | {"decoder.conv_out.weight": state["decoder.conv_out.weight"].to(torch.int8)}, path)
     assert "decoder.conv_out.weight is torch.int8. Allowed: torch.float32" in message(
@@ -395,8 +390,7 @@ def test_no_memory_is_not_the_architectures_fault(tmp_path):
 
 
 def test_a_vocabulary_without_its_words(tmp_path):
-    state = random_clip(SMALL_VIT | {"vocab_size": 1000}).state_dict()
-    save_file({name: value.contiguous() for name, value in state.items()}, tmp_path / "p.safetensors")
+    save_file(tensors_of(random_clip(SMALL_VIT | {"vocab_size": 1000})), tmp_path / "p.safetensors")
     assert "it has 1,000 tokens, and 49,408 are known" in message(
         load_perceptor, "mine", card(path=str(tmp_path / "p.safetensors"))
     )
@@ -406,8 +400,7 @@ def test_open_clips_weights_are_told_how_they_are_given(tmp_path, capsys):
     """They have OpenAI's names: nothing in such a file tells the activation."""
     line = "mine: read as OpenAI's CLIP (QuickGELU). Is it of open_clip's own training: "
     for name, architecture, model in (("a b.bin", SMALL_VIT, "ViT-B-32"), ("r.safetensors", SMALL_RESNET, "RN50")):
-        path, state = tmp_path / name, random_clip(architecture).state_dict()
-        state = {key: value.contiguous() for key, value in state.items()}
+        path, state = tmp_path / name, tensors_of(random_clip(architecture))
         save_file(state, path) if path.suffix == ".safetensors" else torch.save(state, path)
         for about in ("once", "twice"):
             load_perceptor("mine", card(path=str(path), about=about))
@@ -430,10 +423,7 @@ def test_open_clips_weights_are_told_how_they_are_given(tmp_path, capsys):
 
 
 def test_what_a_file_is_read_as_is_said_once(tmp_path, capsys):
-    save_file(
-        {name: value.contiguous() for name, value in random_clip(SMALL_VIT).state_dict().items()},
-        tmp_path / "a.safetensors",
-    )
+    save_file(tensors_of(random_clip(SMALL_VIT)), tmp_path / "a.safetensors")
     for job in range(2):  # of a sweep in this process
         load_perceptor("mine", card(path=str(tmp_path / "a.safetensors")))
         assert ("QuickGELU" in capsys.readouterr().out) == (job == 0)

@@ -359,56 +359,55 @@ def test_two_processes_fetch_once(make_card, server, cache):
 # The tool.
 
 
-@contextmanager
 def config_dir(tmp_path, card):
     folder = tmp_path / "conf" / "checkpoints" / "generator"
     folder.mkdir(parents=True)
     (folder / "net.yaml").write_text(yaml.safe_dump(card))
-    yield ["--config-dir", str(tmp_path / "conf")]
+    return ["--config-dir", str(tmp_path / "conf")]
 
 
 def test_corrupted_cache_is_found_and_mended(make_card, server, place, tmp_path, capsys):
-    with config_dir(tmp_path, make_card("good")) as mine:
-        assert models(["verify", "net", *mine]) == 1
-        assert "net: not on this machine. Try: vqclip models fetch generator/net" in capsys.readouterr().out
-        assert models(["fetch", "net", *mine]) == 0
-        assert models(["verify", *mine]) == 0
-        assert "all whole" in capsys.readouterr().out
-        kept = place / "net.safetensors"
-        content = bytearray(kept.read_bytes())
-        content[len(content) // 2] ^= 1  # one bit
-        kept.write_bytes(content)
-        assert models(["verify", *mine]) == 1
-        said = capsys.readouterr().out
-        assert f"BAD   {kept}" in said and "fix it: vqclip models fetch generator/net" in said
-        assert models(["fetch", "generator/net", *mine]) == 0
-        assert models(["verify", "net", *mine]) == 0
-        assert len(server.log) == 2
-        kept.write_bytes(kept.read_bytes()[:-100])
-        assert "truncated or damaged" in failure(make_card("good", about="to be loaded"))
-        assert "Try: vqclip models fetch generator/net" in failure(make_card("good", about="to be loaded"))
-        assert models(["verify", *mine]) == 1
-        assert models(["fetch", "net", *mine]) == models(["verify", *mine]) == 0
-        assert models(["fetch", "net", *mine]) == 0
-        assert len(server.log) == 3  # what is whole is not fetched again
+    mine = config_dir(tmp_path, make_card("good"))
+    assert models(["verify", "net", *mine]) == 1
+    assert "net: not on this machine. Try: vqclip models fetch generator/net" in capsys.readouterr().out
+    assert models(["fetch", "net", *mine]) == 0
+    assert models(["verify", *mine]) == 0
+    assert "all whole" in capsys.readouterr().out
+    kept = place / "net.safetensors"
+    content = bytearray(kept.read_bytes())
+    content[len(content) // 2] ^= 1  # one bit
+    kept.write_bytes(content)
+    assert models(["verify", *mine]) == 1
+    said = capsys.readouterr().out
+    assert f"BAD   {kept}" in said and "fix it: vqclip models fetch generator/net" in said
+    assert models(["fetch", "generator/net", *mine]) == 0
+    assert models(["verify", "net", *mine]) == 0
+    assert len(server.log) == 2
+    kept.write_bytes(kept.read_bytes()[:-100])
+    assert "truncated or damaged" in failure(make_card("good", about="to be loaded"))
+    assert "Try: vqclip models fetch generator/net" in failure(make_card("good", about="to be loaded"))
+    assert models(["verify", *mine]) == 1
+    assert models(["fetch", "net", *mine]) == models(["verify", *mine]) == 0
+    assert models(["fetch", "net", *mine]) == 0
+    assert len(server.log) == 3  # what is whole is not fetched again
 
 
 def test_what_another_process_has_mended_meanwhile_is_not_fetched_again(make_card, server, place, tmp_path, capsys):
-    with config_dir(tmp_path, make_card("good")) as mine:
-        models(["fetch", "net", *mine])
-        kept = place / "net.safetensors"
-        whole = kept.read_bytes()
-        kept.write_bytes(whole[:-100])
-        with fetching.lock_file(kept):
-            second = threading.Thread(target=models, args=(["fetch", "net", *mine],))
-            second.start()
-            said, end = "", time.monotonic() + 30
-            while "waiting for another process" not in said and time.monotonic() < end:
-                time.sleep(0.01)
-                said += capsys.readouterr().out
-            kept.write_bytes(whole)
-        second.join(30)
-        assert "is damaged and is made anew" in said and "is whole" in capsys.readouterr().out
+    mine = config_dir(tmp_path, make_card("good"))
+    models(["fetch", "net", *mine])
+    kept = place / "net.safetensors"
+    whole = kept.read_bytes()
+    kept.write_bytes(whole[:-100])
+    with fetching.lock_file(kept):
+        second = threading.Thread(target=models, args=(["fetch", "net", *mine],))
+        second.start()
+        said, end = "", time.monotonic() + 30
+        while "waiting for another process" not in said and time.monotonic() < end:
+            time.sleep(0.01)
+            said += capsys.readouterr().out
+        kept.write_bytes(whole)
+    second.join(30)
+    assert "is damaged and is made anew" in said and "is whole" in capsys.readouterr().out
     assert len(server.log) == 1
 
 
@@ -416,16 +415,16 @@ def test_fetch_removes_nothing_that_it_cannot_replace(make_card, server, place, 
     monkeypatch.setattr(os, "environ", os.environ.copy())
     place.mkdir(parents=True)
     (place / "net.ckpt").write_bytes(b"a file of the user's own")
-    with config_dir(tmp_path, make_card("good")) as mine:
-        for more in ([], ["--offline"]):
-            with pytest.raises(UserError, match=r"net\.ckpt is not the file that the card of net names"):
-                models(["fetch", "net", *more, *mine])
-        (place / "net.safetensors").write_bytes(b"damaged")
-        with pytest.raises(UserError, match="is not the file"):
-            models(["fetch", "net", *mine])
-        (place / "net.ckpt").unlink()
-        with pytest.raises(UserError, match="VQCLIP_OFFLINE"):
-            models(["fetch", "net", *mine])
+    mine = config_dir(tmp_path, make_card("good"))
+    for more in ([], ["--offline"]):
+        with pytest.raises(UserError, match=r"net\.ckpt is not the file that the card of net names"):
+            models(["fetch", "net", *more, *mine])
+    (place / "net.safetensors").write_bytes(b"damaged")
+    with pytest.raises(UserError, match="is not the file"):
+        models(["fetch", "net", *mine])
+    (place / "net.ckpt").unlink()
+    with pytest.raises(UserError, match="VQCLIP_OFFLINE"):
+        models(["fetch", "net", *mine])
     assert (place / "net.safetensors").read_bytes() == b"damaged" and server.log == []
     assert "net.safetensors is damaged and is made anew" in capsys.readouterr().out
 
@@ -443,23 +442,24 @@ def test_a_file_that_cannot_be_read_is_not_called_damaged(tmp_path):
 
 
 def test_list_shows_what_is_here(make_card, server, cache, place, tmp_path, capsys):
-    with config_dir(tmp_path, make_card("good")) as mine:
-        assert models(["list", *mine]) == 0
-        said = capsys.readouterr().out
-        assert str(cache) in said and re.search(r"net +to fetch, \d+ MB", said)
-        assert "imagenet_f16_16384" in said and "vit_l_14_336" in said and "[unverified" in said
-        place.mkdir(parents=True)
-        (place / "net.ckpt.part").write_bytes(bytes(2_000_000))
-        models(["list", *mine])
-        assert re.search(r"net +cut at 2 MB of", capsys.readouterr().out)
-        models(["fetch", "net", *mine])
-        models(["list", *mine])
-        assert re.search(r"net +here, \d+ MB", capsys.readouterr().out)
+    mine = config_dir(tmp_path, make_card("good"))
+    assert models(["list", *mine]) == 0
+    said = capsys.readouterr().out
+    assert str(cache) in said and re.search(r"net +to fetch, \d+ MB", said)
+    assert "imagenet_f16_16384" in said and "vit_l_14_336" in said and "[unverified" in said
+    place.mkdir(parents=True)
+    (place / "net.ckpt.part").write_bytes(bytes(2_000_000))
+    models(["list", *mine])
+    assert re.search(r"net +cut at 2 MB of", capsys.readouterr().out)
+    models(["fetch", "net", *mine])
+    models(["list", *mine])
+    assert re.search(r"net +here, \d+ MB", capsys.readouterr().out)
 
 
 def test_offline_flag(make_card, server, tmp_path, monkeypatch):
     monkeypatch.setattr(os, "environ", os.environ.copy())
-    with config_dir(tmp_path, make_card("good")) as mine, pytest.raises(UserError, match="VQCLIP_OFFLINE"):
+    mine = config_dir(tmp_path, make_card("good"))
+    with pytest.raises(UserError, match="VQCLIP_OFFLINE"):
         models(["fetch", "net", "--offline", *mine])
     assert server.log == []
 

@@ -31,23 +31,14 @@ from vqclip.runs.checkpoint import read_checkpoint
 from vqclip.runs.folder import RunFolder
 
 
-@pytest.fixture
-def pair(small_pair, monkeypatch, tmp_path):
-    """The small pair with W&B on, for a user without an account."""
-    for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_BASE_URL"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
-    return [*(word for word in small_pair if not word.startswith(("logger=", "callbacks="))), "callbacks.progress=null"]
-
-
-def test_every_job_of_a_sweep_is_a_run_of_its_own(pair, tmp_path, capsys):
-    good = Path(pair[0].partition("=")[2])
+def test_every_job_of_a_sweep_is_a_run_of_its_own(wandb_pair, tmp_path, capsys):
+    good = Path(wandb_pair[0].partition("=")[2])
     broken = tmp_path / "broken.safetensors"
     broken.write_bytes(good.read_bytes()[:-1000])
     folder = tmp_path / "multirun" / "foxes"
     generators = f"checkpoints.generator.path={good},{broken}"
     words = [f"hydra.sweep.dir={folder}", "loss.beta=0,.5", "prompts.exclude=blurry", "tags=[try]", "a fox"]
-    assert sweep(*words, generators, pair=pair[1:]) == 1
+    assert sweep(*words, generators, pair=wandb_pair[1:]) == 1
     out = capsys.readouterr().out
     assert out.count("wandb leet") == 1 and f"vqclip sync {folder}" in out  # once, for all
 
@@ -101,9 +92,9 @@ def test_every_job_of_a_sweep_is_a_run_of_its_own(pair, tmp_path, capsys):
     assert {c["path"] for c in made["manifest"]["contents"]} == {"compare.png", "compare.html", "results.csv"}
 
 
-def test_a_table_of_a_sweep_over_null_and_a_number_has_its_column_as_text(pair, tmp_path, capsys):
+def test_a_table_of_a_sweep_over_null_and_a_number_has_its_column_as_text(wandb_pair, tmp_path, capsys):
     """W&B's table takes no column of both: the sweep ended in a traceback, its jobs done."""
-    assert sweep(f"hydra.sweep.dir={tmp_path}", "optimizer.clip=null,1", "a fox", pair=pair) == 0
+    assert sweep(f"hydra.sweep.dir={tmp_path}", "optimizer.clip=null,1", "a fox", pair=wandb_pair) == 0
     said = capsys.readouterr().err
     assert "next: vqclip" in said and "the comparison is not there" not in said
     assert [record["item"]["comparison.nrows"] for record in records(tmp_path)["history"]] == [2]
@@ -120,12 +111,12 @@ def test_what_a_logger_makes_of_a_finished_sweep_fails_nothing(tmp_path, capsys)
     assert capsys.readouterr().err == "logger.mine: the comparison is not there: no such table\n"
 
 
-def test_a_run_from_another_one_and_a_file_of_a_long_name_are_artifacts(pair, small_pair, tmp_path):
+def test_a_run_from_another_one_and_a_file_of_a_long_name_are_artifacts(wandb_pair, small_pair, tmp_path):
     first = run("a fox", small_pair, tmp_path / "first").folder
     long = tmp_path / f"{'x' * 150}.png"
     long.write_bytes((first / "picture-00/best.png").read_bytes())
     extra, start = f"prompts.extras={{image: '{long}'}}", ["init=run", f"init.run={first}"]
-    words = [*(word for word in pair if not word.startswith("init=")), *start, extra]
+    words = [*(word for word in wandb_pair if not word.startswith("init=")), *start, extra]
     folder = run("a fox", words, tmp_path / "second").folder
     used = {one["name"]: one for one in records(folder)["artifact"]}
     assert [one["path"] for one in used["input-first"]["manifest"]["contents"]] == ["sha256.json"]
@@ -165,9 +156,9 @@ def test_a_logger_that_cannot_be_closed_keeps_no_other_open(tmp_path):
     assert Stubborn.closed == [True, False]
 
 
-def test_a_sweep_has_a_run_where_one_of_its_jobs_has(pair, tmp_path):
+def test_a_sweep_has_a_run_where_one_of_its_jobs_has(wandb_pair, tmp_path):
     none, some = tmp_path / "none", tmp_path / "some"
-    assert sweep(f"hydra.sweep.dir={none}", "logger=none,csv", "a fox", pair=pair) == 0
+    assert sweep(f"hydra.sweep.dir={none}", "logger=none,csv", "a fox", pair=wandb_pair) == 0
     assert not (none / "sweep.json").exists() and not list(none.rglob("wandb"))
     presets = tmp_path / "own" / "experiment"
     presets.mkdir(parents=True)
@@ -175,17 +166,17 @@ def test_a_sweep_has_a_run_where_one_of_its_jobs_has(pair, tmp_path):
         lines = ["# @package _global_", f"defaults: [{{override /logger: {logger}}}]", f"seed: {seed}"]
         (presets / f"{logger}_{seed}.yaml").write_text("\n".join(lines))
     words = ["--config-dir", str(presets.parent), f"hydra.sweep.dir={some}"]
-    assert sweep(*words, "experiment=csv_0,wandb_1", "a fox", pair=pair) == 0
+    assert sweep(*words, "experiment=csv_0,wandb_1", "a fox", pair=wandb_pair) == 0
     assert not (some / "0/wandb").exists() and len(records(some / "1")["run"]) == 1
     assert records(some)["history"][0]["item"]["comparison.nrows"] == 2
 
 
-def test_loggers_of_one_class_stand_beside_each_other_and_go_on_in_their_own_runs(pair, tmp_path, monkeypatch):
+def test_loggers_of_one_class_stand_beside_each_other_and_go_on_in_their_own_runs(wandb_pair, tmp_path, monkeypatch):
     monkeypatch.setenv("VQCLIP_TRUST", "pytorch_lightning")
     lightning = f"{{_target_:pytorch_lightning.loggers.WandbLogger,offline:true,save_dir:{tmp_path}/theirs}}"
     ours = f"{{_target_:vqclip.loggers.wandb_logger,project:other,save_dir:{tmp_path}/ours}}"
     more = [f"+logger.second={ours}", f"+logger.third={lightning}"]
-    run("a fox", [*pair, *more], tmp_path / "run")
+    run("a fox", [*wandb_pair, *more], tmp_path / "run")
     first = json.loads((tmp_path / "run/run.json").read_text())
     run(overrides=[f"resume={tmp_path}/run", "steps=6", "logger=wandb", *more])
     again = json.loads((tmp_path / "run/run.json").read_text())
@@ -200,9 +191,9 @@ def test_loggers_of_one_class_stand_beside_each_other_and_go_on_in_their_own_run
         assert [row[axis] for row in logged] == list(range(1, 7)), folder
 
 
-def test_every_job_is_a_run_of_its_own_with_lightnings_logger_too(pair, tmp_path):
+def test_every_job_is_a_run_of_its_own_with_lightnings_logger_too(wandb_pair, tmp_path):
     lightning = "+logger.w={_target_:pytorch_lightning.loggers.WandbLogger,offline:true,save_dir:'${paths.output_dir}'}"
-    assert sweep(f"hydra.sweep.dir={tmp_path}", "seed=0,1", "logger=none", lightning, "a fox", pair=pair) == 0
+    assert sweep(f"hydra.sweep.dir={tmp_path}", "seed=0,1", "logger=none", lightning, "a fox", pair=wandb_pair) == 0
     found = [records(tmp_path / job) for job in "01"]
     assert len({own["run"][0]["run_id"] for own in found}) == 2
     for own in found:
@@ -210,11 +201,11 @@ def test_every_job_is_a_run_of_its_own_with_lightnings_logger_too(pair, tmp_path
         assert logged == [1, 2, 3, 4] and own["exit"]
 
 
-def test_a_run_of_ones_own_around_ours_goes_on(pair, tmp_path):
+def test_a_run_of_ones_own_around_ours_goes_on(wandb_pair, tmp_path):
     lightning = f"{{_target_:pytorch_lightning.loggers.WandbLogger,offline:true,save_dir:{tmp_path}/l}}"
     with wandb.init(mode="offline", project="mine", dir=tmp_path) as mine:
-        ours = run("a fox", pair, tmp_path / "ours")
-        run("a fox", [*pair, "logger=none", f"+logger.w={lightning}"], tmp_path / "theirs")  # Lightning's takes it
+        ours = run("a fox", wandb_pair, tmp_path / "ours")
+        run("a fox", [*wandb_pair, "logger=none", f"+logger.w={lightning}"], tmp_path / "theirs")  # Lightning takes it
         mine.log({"after": 1})
         assert wandb.run is mine and ours.report["wandb"] != mine.id
     logged = [record["item"] for record in records(tmp_path)["history"]]
@@ -228,8 +219,8 @@ class LogsByItself(pl.Callback):
         wandb.log({"mine": trainer.global_step})
 
 
-def test_a_callback_that_calls_wandb_itself_logs_to_our_run(pair, tmp_path):
-    run("a fox", pair, tmp_path / "one", callbacks=[LogsByItself()])
+def test_a_callback_that_calls_wandb_itself_logs_to_our_run(wandb_pair, tmp_path):
+    run("a fox", wandb_pair, tmp_path / "one", callbacks=[LogsByItself()])
     found = [record["item"] for record in records(tmp_path / "one")["history"]]
     assert [row["mine"] for row in found if "mine" in row] == [1, 2, 3, 4]
     assert [row["step"] for row in found if "loss" in row] == [1, 2, 3, 4]
@@ -249,24 +240,24 @@ class EndsWandb(pl.Callback):
             end_wandbs_process()
 
 
-def test_a_run_goes_on_without_wandbs_process(pair, tmp_path, capsys):
-    done = run("a fox", pair, tmp_path / "one", callbacks=[EndsWandb()])
+def test_a_run_goes_on_without_wandbs_process(wandb_pair, tmp_path, capsys):
+    done = run("a fox", wandb_pair, tmp_path / "one", callbacks=[EndsWandb()])
     assert done.status == "finished" and len((done.folder / "metrics.csv").read_text().splitlines()) == 1 + 4
     assert capsys.readouterr().err.count("its process has ended") == 1
-    run("a fox", pair, tmp_path / "two")  # has a process again
+    run("a fox", wandb_pair, tmp_path / "two")  # has a process again
     end_wandbs_process()
-    run("a fox", pair, tmp_path / "three")
+    run("a fox", wandb_pair, tmp_path / "three")
     for name in ("two", "three"):
         found = records(tmp_path / name)
         assert [record["item"]["step"] for record in found["history"] if "loss" in record["item"]] == [1, 2, 3, 4]
         assert "exit" in found
 
 
-def test_wandbs_process_of_another_program_may_have_ended(pair, tmp_path, monkeypatch):
+def test_wandbs_process_of_another_program_may_have_ended(wandb_pair, tmp_path, monkeypatch):
     """A terminal, or the server of these tests' processes, keeps its address."""
     wandb.teardown()
     monkeypatch.setenv("WANDB_SERVICE", "3-1-unix-/nowhere")
-    assert run("a fox", pair, tmp_path / "one").status == "finished"
+    assert run("a fox", wandb_pair, tmp_path / "one").status == "finished"
     assert "exit" in records(tmp_path / "one")
 
 
@@ -277,8 +268,8 @@ def test_one_run_id_of_the_environment_is_an_id_a_job(monkeypatch):
     assert "id" not in _arguments(resolved(compose([])), {})  # W&B reads it itself
 
 
-def test_a_single_run_asks_nothing_and_has_no_group(pair, tmp_path, capsys):
-    folder = run(["a fox", "an owl"], pair, tmp_path / "run").folder
+def test_a_single_run_asks_nothing_and_has_no_group(wandb_pair, tmp_path, capsys):
+    folder = run(["a fox", "an owl"], wandb_pair, tmp_path / "run").folder
     assert "wandb leet" in capsys.readouterr().out
     own = records(folder)
     assert "run_group" not in own["run"][0] and own["run"][0]["job_type"] == "run"
@@ -287,11 +278,11 @@ def test_a_single_run_asks_nothing_and_has_no_group(pair, tmp_path, capsys):
     assert {"include/00", "include/01", "picture/01._type", "best/01._type"} <= set(row)
 
 
-def test_disabled_leaves_nothing_and_a_wrong_mode_is_a_sentence(pair, tmp_path, monkeypatch):
+def test_disabled_leaves_nothing_and_a_wrong_mode_is_a_sentence(wandb_pair, tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "disabled")
-    assert run("a fox", pair, tmp_path / "off").status == "finished" and not (tmp_path / "off/wandb").exists()
+    assert run("a fox", wandb_pair, tmp_path / "off").status == "finished" and not (tmp_path / "off/wandb").exists()
     monkeypatch.delenv("WANDB_MODE")
-    assert run("a fox", [*pair, "logger.wandb.mode=disabled"], tmp_path / "key").status == "finished"
+    assert run("a fox", [*wandb_pair, "logger.wandb.mode=disabled"], tmp_path / "key").status == "finished"
     monkeypatch.setenv("WANDB_MODE", "nonsense")
     code = "import sys; from vqclip.io.wandb_server import probe; probe(None)"
     assert (
@@ -299,7 +290,7 @@ def test_disabled_leaves_nothing_and_a_wrong_mode_is_a_sentence(pair, tmp_path, 
     )  # the logger will say it
 
 
-def test_online_without_a_key_is_refused(pair, tmp_path):
+def test_online_without_a_key_is_refused(wandb_pair, tmp_path):
     with pytest.raises(UserError, match=r"mode=online: no API key is known.*Try: logger\.wandb\.mode=offline"):
         wandb_logger({"sweep": None}, "online", project="vqclip")
 
@@ -315,7 +306,7 @@ def _with_a_server(port, folder, overrides):
     run("a fox", overrides, folder)
 
 
-def test_a_server_is_asked_once_whether_it_answers(pair, tmp_path):
+def test_a_server_is_asked_once_whether_it_answers(wandb_pair, tmp_path):
     """In the background while a command starts; the logger waits for that answer."""
     code = (
         "from vqclip.io.wandb_server import is_reachable, known_settings, probe; probe('online');"
@@ -333,13 +324,13 @@ def test_a_server_is_asked_once_whether_it_answers(pair, tmp_path):
 
 
 @pytest.mark.parametrize("server", ["dead", "silent"])
-def test_a_server_that_is_not_there_costs_a_second(pair, tmp_path, server):
+def test_a_server_that_is_not_there_costs_a_second(wandb_pair, tmp_path, server):
     with socket.create_server(("127.0.0.1", 0)) as listening:  # takes connections, never answers
         port = listening.getsockname()[1]
         if server == "dead":
             listening.close()
         folder = tmp_path / "run"
-        child = FORKS.Process(target=_with_a_server, args=(port, folder, pair))
+        child = FORKS.Process(target=_with_a_server, args=(port, folder, wandb_pair))
         child.start()
         child.join(100)
         assert child.exitcode == 0
@@ -438,10 +429,10 @@ def stock(*names):
 
 
 @pytest.mark.parametrize("names", [["rate"], list(STOCK)], ids=["alone", "together"])
-def test_nothing_is_lost_beside_stock_callbacks(pair, tmp_path, names):
+def test_nothing_is_lost_beside_stock_callbacks(wandb_pair, tmp_path, names):
     """W&B drops what has a lower step than the row before: other callbacks' rows count as well."""
     pytest.importorskip("psutil")
-    folder = run("a fox", [*pair, *stock(*names), "snapshot_every=2"], tmp_path / "run").folder
+    folder = run("a fox", [*wandb_pair, *stock(*names), "snapshot_every=2"], tmp_path / "run").folder
     own = records(folder)
     rows = rows_of(own)
     assert [step for step, row in sorted(rows.items()) if "loss" in row] == [1, 2, 3, 4]
@@ -461,11 +452,11 @@ def _resumed_by_wandb(folder, overrides, prompts):
 
 
 @pytest.mark.parametrize("names", [["rate"], ["device"], list(STOCK)], ids=["rate", "device", "together"])
-def test_nothing_is_lost_after_a_resume(pair, tmp_path, monkeypatch, names):
+def test_nothing_is_lost_after_a_resume(wandb_pair, tmp_path, monkeypatch, names):
     """Two records, one run: every step, picture and table is in one or the other, and none was taken for old."""
     pytest.importorskip("psutil")
     folder, long = tmp_path / "run", ["steps=20", "snapshot_every=5"]
-    child = FORKS.Process(target=_resumed_by_wandb, args=(folder, [*pair, *stock(*names), *long], "a fox"))
+    child = FORKS.Process(target=_resumed_by_wandb, args=(folder, [*wandb_pair, *stock(*names), *long], "a fox"))
     child.start()
     wait_for_rows(child, folder, 8)
     child.terminate()
@@ -491,26 +482,26 @@ def test_nothing_is_lost_after_a_resume(pair, tmp_path, monkeypatch, names):
             assert [step for step, row in sorted(rows.items()) if key in row] == list(range(20)), key
 
 
-def test_wandbs_environment_is_respected_and_an_explicit_key_wins(pair, tmp_path, monkeypatch):
+def test_wandbs_environment_is_respected_and_an_explicit_key_wins(wandb_pair, tmp_path, monkeypatch):
     said = {"TAGS": "red,blue", "JOB_TYPE": "trial", "PROJECT": "birds", "NAME": "mine", "RUN_GROUP": "together"}
     for name, value in said.items():
         monkeypatch.setenv(f"WANDB_{name}", value)
     monkeypatch.setenv("WANDB_DIR", str(tmp_path / "elsewhere"))
-    folder = run("a fox", pair, tmp_path / "run").folder
+    folder = run("a fox", wandb_pair, tmp_path / "run").folder
     assert not (folder / "wandb").exists()
     [own] = records(tmp_path / "elsewhere")["run"]
     assert own["tags"] == ["red", "blue"] and own["job_type"] == "trial" and own["project"] == "birds"
     assert own["display_name"] == "mine" and own["run_group"] == "together"
     keys = {"project": "foxes", "name": "first", "group": "alone", "save_dir": tmp_path / "here"}
     explicit = [*(f"logger.wandb.{key}={value}" for key, value in keys.items()), "tags=[green]"]
-    run("a fox", [*pair, *explicit, "+logger.wandb.job_type=own"], tmp_path / "explicit")
+    run("a fox", [*wandb_pair, *explicit, "+logger.wandb.job_type=own"], tmp_path / "explicit")
     [own] = records(tmp_path / "here")["run"]
     assert own["tags"] == ["green"] and own["job_type"] == "own" and own["project"] == "foxes"
     assert own["display_name"] == "first" and own["run_group"] == "alone"
 
 
-def test_a_run_that_diverged_raises_an_alert(pair, tmp_path):
-    overrides = [*pair, "steps=8", "optimizer={_target_:torch.optim.SGD,lr:1e6}", "loss.anchor=1e6"]
+def test_a_run_that_diverged_raises_an_alert(wandb_pair, tmp_path):
+    overrides = [*wandb_pair, "steps=8", "optimizer={_target_:torch.optim.SGD,lr:1e6}", "loss.anchor=1e6"]
     assert run("a fox", overrides, tmp_path / "run").status == "diverged"
     own = records(tmp_path / "run")
     [alert] = own["alert"]

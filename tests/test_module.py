@@ -10,6 +10,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from checkpoint_files import SMALL_VQGAN, random_vqgan
+from conftest import fit
 
 from vqclip import run
 from vqclip.augmentations import Augmentations
@@ -35,16 +36,7 @@ def gradient(module, step=0):
         def on_before_optimizer_step(self, trainer, module, optimizer):
             kept[trainer.global_step] = module.latent.grad.clone()
 
-    trainer = pl.Trainer(
-        max_steps=step + 1,
-        accelerator="cpu",
-        logger=False,
-        callbacks=[Keep()],
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
-    trainer.fit(module, train_dataloaders=range(step + 1))
+    fit(module, Keep(), steps=step + 1)
     return kept[step]
 
 

@@ -20,7 +20,6 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from PIL import Image
-from test_compare import browser  # noqa: F401
 from test_sweep import report, sweep
 from wandb_records import records, rows_of
 
@@ -536,7 +535,7 @@ def searched(small_pair, tmp_path_factory):
     return folder
 
 
-def test_a_search_shows_what_became_of_every_trial(searched, browser):  # noqa: F811
+def test_a_search_shows_what_became_of_every_trial(searched, browser):
     with open(searched / "results.csv", newline="") as file:
         rows = {row["loss.anchor"]: row for row in csv.DictReader(file)}
     assert {anchor: row["status"] for anchor, row in rows.items()} == {

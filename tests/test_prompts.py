@@ -127,7 +127,7 @@ def test_a_file_that_holds_no_prompts_says_why(tmp_path, content, message):
     assert f"{path}: {message}" in str(wrong.value)
 
 
-def target(small_pair, perceptor, **prompts):
+def target(small_pair, **prompts):
     cfg = compose([*small_pair, *(f"prompts.{key}={value}" for key, value in prompts.items())])
     (guide,) = build(RunPlan.of(resolved(cfg))).guides.values()
     return guide.targets
@@ -137,7 +137,6 @@ def test_weights_mix_the_vectors_of_a_target(small_pair, perceptor):
     fox, cat, paper, ink = (perceptor.encode_text([text])[0] for text in ("a fox", "a cat", "paper", "ink"))
     made = target(
         small_pair,
-        perceptor,
         include='["a fox:3", "a cat"]',
         extras='[{text: paper, weight: .5}, "ink:-1"]',
         exclude='["paper:2", ink]',
@@ -150,7 +149,7 @@ def test_weights_mix_the_vectors_of_a_target(small_pair, perceptor):
 def test_a_picture_is_a_prompt_of_the_length_of_a_text(small_pair, perceptor, tmp_path):
     path = tmp_path / "fox.png"
     Image.effect_mandelbrot((48, 32), (-2, -1, 1, 1), 20).save(path)
-    made = target(small_pair, perceptor, include=f"[{{image: {path}}}]", exclude=f"[{{image: {path}, weight: 2}}]")
+    made = target(small_pair, include=f"[{{image: {path}}}]", exclude=f"[{{image: {path}, weight: 2}}]")
     vector = perceptor.encode_image(fit(read_image(path), 32, 32))[0]
     torch.testing.assert_close(made.include[0], F.normalize(vector, dim=-1))
     assert made.exclude[0].norm() == pytest.approx(2 * perceptor.encode_text([""]).norm().item(), rel=1e-5)

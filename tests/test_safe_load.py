@@ -144,7 +144,7 @@ def forged(pickled: bytes, **records: bytes) -> bytes:
     return stream.getvalue()
 
 
-def tensor_pickle(offset: int, shape: tuple, stride: tuple, records: bytes = b"") -> bytes:
+def tensor_pickle(offset: int, shape: tuple, stride: tuple) -> bytes:
     """The pickle of {'a': tensor}, by hand."""
 
     def numbers(values):

@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 from vqclip.cli.arguments import Command, parse_arguments, split
 from vqclip.cli.help import help_page
 from vqclip.cli.output_dir import check_output_dir
-from vqclip.config.check import errors_in
+from vqclip.config.check import check, errors_in
 from vqclip.config.compose import compose, compose_all, first_of_sweep
 from vqclip.config.kinds import Anything
 from vqclip.config.names import key_at, nearest, owners_of, unknown_key, unknown_overrides
@@ -442,8 +442,7 @@ def test_a_file_of_the_users_own_with_a_mistake_is_named(name, tmp_path):
     folder.mkdir()
     (folder / "mine.yaml").write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(UserError) as caught:
-        errors = errors_in(resolved(compose(["experiment=mine"], str(tmp_path))))
-        raise UserError("\n".join(errors))
+        check(resolved(compose(["experiment=mine"], str(tmp_path))))
     assert says in str(caught.value) and "\n" not in str(caught.value), caught.value
 
 
@@ -483,7 +482,7 @@ def test_a_group_takes_names_of_choices(line):
 )
 def test_what_a_group_is_told_to_try_works(line):
     with pytest.raises(UserError, match="Try: ") as caught:
-        raise UserError("\n".join(errors_in(resolved(compose([line])))))
+        check(resolved(compose([line])))
     assert errors_in(resolved(compose(shlex.split(str(caught.value).rpartition("Try: ")[2])))) == []
 
 
@@ -641,7 +640,7 @@ def test_what_a_message_says_to_try_can_be_pasted_into_a_shell(lines):
 )
 def test_a_key_that_no_config_or_only_another_has_is_a_sentence(line, message):
     with pytest.raises(UserError) as caught:
-        raise UserError("\n".join(errors_in(resolved(compose([line])))))
+        check(resolved(compose([line])))
     assert message in str(caught.value)
 
 
@@ -679,7 +678,7 @@ def test_what_an_experiment_sets_of_another_start_can_be_taken_away():
 @pytest.mark.parametrize("line", ["tags={a: 1}", "memory=[1]", "loss.terms=[]", "augmentations.crops=3"])
 def test_a_value_of_another_shape_is_named(line):
     with pytest.raises(UserError, match=re.escape(line.partition("=")[0])) as caught:
-        raise UserError("\n".join(errors_in(resolved(compose([line])))))
+        check(resolved(compose([line])))
     assert "Allowed:" in str(caught.value)
 
 

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 import pytorch_lightning as pl
 import torch
+from conftest import fit
 from safetensors.torch import load_file
 from ways import stands_break_and_rerun
 
@@ -23,20 +24,6 @@ from vqclip.noise import Noise
 from vqclip.rng import StepRandom
 from vqclip.runs.rerun import rerun
 from vqclip.search import Search
-
-
-def fit(module, *callbacks):
-    trainer = pl.Trainer(
-        max_steps=module.steps,
-        accelerator="cpu",
-        logger=False,
-        callbacks=list(callbacks),
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
-    trainer.fit(module, range(module.steps))
-    return module
 
 
 def test_a_search_that_does_nothing_is_none(make_module):

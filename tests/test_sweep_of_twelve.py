@@ -4,7 +4,7 @@ import csv
 from pathlib import Path
 
 import pytest
-from test_compare import browser, shown  # noqa: F401
+from test_compare import shown
 from test_sweep import sweep
 
 GAPS = {"diverged", "failed"}
@@ -45,7 +45,7 @@ def test_the_table_has_twelve_rows_and_every_swept_key(twelve):
     assert (twelve / "compare.png").stat().st_size > 10_000
 
 
-def test_the_page_shows_all_and_sorts_by_the_judge(twelve, browser):  # noqa: F811
+def test_the_page_shows_all_and_sorts_by_the_judge(twelve, browser):
     page = browser.new_context(viewport={"width": 1400, "height": 900}, offline=True).new_page()
     errors = []
     page.on("pageerror", lambda error: errors.append(str(error)))
@@ -56,7 +56,5 @@ def test_the_page_shows_all_and_sorts_by_the_judge(twelve, browser):  # noqa: F8
     judged = [found[n]["judge"] for n in shown(page)]
     assert len(judged) == 12 and judged[10:] == ["", ""], "the gaps come last"
     assert [float(score) for score in judged[:10]] == sorted((float(score) for score in judged[:10]), reverse=True)
-    context = page.context
-    page.screenshot(path=str(twelve / "page.png"))
-    context.close()
+    page.context.close()
     assert errors == []

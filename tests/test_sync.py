@@ -6,19 +6,11 @@ import subprocess
 import sys
 
 import pytest
-from test_loggers import pair  # noqa: F401
 from test_sweep import sweep
-from wandb_server import WandbServer
 
 from vqclip import UserError, run
 from vqclip.cli import sync
 from vqclip.loggers.wandb_files import files_outside, records_in
-
-
-@pytest.fixture
-def server():
-    with WandbServer() as server:
-        yield server
 
 
 def upload(server, *words):
@@ -34,33 +26,33 @@ def steps(rows, key):
     return [row["step"] for row in rows if key in row]
 
 
-def test_a_sweep_and_a_resumed_run_go_up_once(pair, tmp_path, server):  # noqa: F811
+def test_a_sweep_and_a_resumed_run_go_up_once(wandb_pair, tmp_path, wandb_server):
     folder = tmp_path / "multirun" / "foxes"
-    assert sweep(f"hydra.sweep.dir={folder}", "seed=0,1", "a fox", pair=pair) == 0
+    assert sweep(f"hydra.sweep.dir={folder}", "seed=0,1", "a fox", pair=wandb_pair) == 0
     run(None, [f"resume={folder / '0'}", "steps=6"])
     records = records_in([folder])
     assert len(records) == 4  # two jobs, what was resumed of one, and the comparison
-    assert "4 of 4 W&B records to upload" in upload(server, folder, "--dry-run") and not server.runs
-    assert "4 uploaded" in upload(server, folder)
-    assert server.unknown == []
+    assert "4 of 4 W&B records to upload" in upload(wandb_server, folder, "--dry-run") and not wandb_server.runs
+    assert "4 uploaded" in upload(wandb_server, folder)
+    assert wandb_server.unknown == []
     for n in (0, 1):
         report = json.loads((folder / str(n) / "run.json").read_text())
-        rows, own = server.history(report["wandb"]), server.runs[report["wandb"]]
+        rows, own = wandb_server.history(report["wandb"]), wandb_server.runs[report["wandb"]]
         assert steps(rows, "loss") == list(range(1, 7 if n == 0 else 5))
         assert [row["_step"] for row in rows] == list(range(len(rows))), "W&B's own step never goes back"
-        assert server.summary(report["wandb"])["judge"] == report["pictures"][0]["judge"]
+        assert wandb_server.summary(report["wandb"])["judge"] == report["pictures"][0]["judge"]
         assert own["displayName"] == f"seed={n}" and json.loads(own["config"])["sweep"]["value"]["swept"]
-        names = {path.split("/", 1)[1] for path in server.files if path.startswith(f"{report['wandb']}/")}
+        names = {path.split("/", 1)[1] for path in wandb_server.files if path.startswith(f"{report['wandb']}/")}
         assert sum(name.startswith("media/images/picture") for name in names) == (4 if n == 0 else 3)
         assert sum(name.startswith("media/table/result") for name in names) == (2 if n == 0 else 1)
-        kinds = [artifact["type"] for artifact in server.artifacts if artifact["run"] == report["wandb"]]
+        kinds = [artifact["type"] for artifact in wandb_server.artifacts if artifact["run"] == report["wandb"]]
         assert {"latents", "checkpoint"} <= set(kinds)
-        used = {own["name"]: own["metadata"] for own in server.artifacts if report["wandb"] in own["used by"]}
+        used = {own["name"]: own["metadata"] for own in wandb_server.artifacts if report["wandb"] in own["used by"]}
         assert json.loads(used["weights-generator"])["sha256"] == report["weights"]["generator"]
-    assert "0 of 4 W&B records to upload" in upload(server, folder)
+    assert "0 of 4 W&B records to upload" in upload(wandb_server, folder)
 
 
-def test_what_is_missing_is_said_in_a_line(tmp_path, pair):  # noqa: F811
+def test_what_is_missing_is_said_in_a_line(tmp_path, wandb_pair):
     with pytest.raises(UserError, match="no such folder"):
         sync.main([str(tmp_path / "none")])
     with pytest.raises(UserError, match=r"no W&B record in it.* WANDB_DIR=FOLDER vqclip sync"):
@@ -79,7 +71,7 @@ run.finish()
 
 
 @pytest.mark.parametrize("link", [False, True])
-def test_a_strangers_record_sends_no_file_of_ones_own(tmp_path, server, link):
+def test_a_strangers_record_sends_no_file_of_ones_own(tmp_path, wandb_server, link):
     """W&B uploads what its record names, whatever is there now."""
     private, theirs = tmp_path / "private.txt", tmp_path / "theirs"
     theirs.mkdir()
@@ -90,11 +82,11 @@ def test_a_strangers_record_sends_no_file_of_ones_own(tmp_path, server, link):
     if link:
         named.unlink()
         named.symlink_to(private)
-    account = {"WANDB_BASE_URL": server.url, "WANDB_API_KEY": "x" * 40}
+    account = {"WANDB_BASE_URL": wandb_server.url, "WANDB_API_KEY": "x" * 40}
     command = [sys.executable, "-m", "vqclip", "sync", str(theirs)]
     done = subprocess.run(command, env=os.environ | account, capture_output=True, text=True, timeout=600)
     assert done.returncode == 1 and f"would send {named}" in done.stderr and "0 uploaded" in done.stdout
-    assert not server.files and not server.artifacts
+    assert not wandb_server.files and not wandb_server.artifacts
     # W&B's own reader goes on behind a block of zeros.
     [record] = records_in([theirs])
     content = record.read_bytes()

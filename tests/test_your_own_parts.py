@@ -1,7 +1,4 @@
-"""The seven examples of docs/your_own_parts.md, run as they stand there from a folder outside the repository.
-
-``python tests/test_your_own_parts.py`` prints how long they are.
-"""
+"""The seven examples of docs/your_own_parts.md, run as they stand there from a folder outside the repository."""
 
 import json
 import os
@@ -69,8 +66,3 @@ def test_an_example_runs_from_a_folder_of_its_own(name, tmp_path, small_pair):
     assert report["status"] == "finished" and report["pictures"][0]["final"]["step"] == 2
     rows = (tmp_path / "out" / "metrics.csv").read_text().splitlines()
     assert "grey" in rows[0] or "grey" not in command
-
-
-if __name__ == "__main__":
-    for title, (texts, _) in EXAMPLES.items():
-        print(f"{title:28} " + " + ".join(f"{path} {lines(text)}" for path, text in texts.items()))

@@ -23,7 +23,6 @@ class WandbServer(ThreadingHTTPServer):
         sweep_config: YAML of the one sweep that agents work on.
         commands: what agents are told next, one a heartbeat, ``exit`` where none is left; of a new sweep, a run of the
             least values.
-        states: what agents told of their runs, id → running or not.
     """
 
     daemon_threads = True
@@ -32,8 +31,8 @@ class WandbServer(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.url = f"http://127.0.0.1:{self.server_port}"
         self.runs, self.rows = defaultdict(dict), defaultdict(lambda: defaultdict(dict))
-        self.files, self.artifacts, self.alerts, self.unknown = {}, [], [], []
-        self.sweep_config, self.commands, self.states = "", [], {}
+        self.files, self.artifacts, self.unknown = {}, [], []
+        self.sweep_config, self.commands = "", []
         self.lock = threading.Lock()
 
     def handle_error(self, request, client_address):
@@ -117,13 +116,11 @@ class WandbServer(ThreadingHTTPServer):
         return {"createAgent": {"agent": {"id": "agent1"}}}
 
     def _Heartbeat(self, variables):
-        self.states |= json.loads(variables.get("runState") or "{}")
         idle = not any(json.loads(variables.get("runState") or "{}").values())
         command = (self.commands.pop(0) if self.commands else {"type": "exit"}) if idle else None
         return {"agentHeartbeat": {"agent": {"id": "agent1"}, "commands": json.dumps([command] if command else [])}}
 
     def _NotifyScriptableRunAlert(self, variables):
-        self.alerts.append(variables)
         return {"notifyScriptableRunAlert": {"success": True}}
 
     def _OrganizationCoreWeaveOrganizationID(self, variables):
