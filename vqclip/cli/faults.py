@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from vqclip.errors import UserError
-from vqclip.runs.status import Diverged, RunError
+from vqclip.runs.status import Diverged, RunError, is_pruned
 
 if TYPE_CHECKING:
     from vqclip.runs.folder import RunFolder
@@ -30,14 +30,11 @@ def result_of(work: Callable[[], R], folder: Path, study: bool) -> R | Result:
     try:
         with explain_faults(folder):
             return work()
-    except (UserError, Diverged):
-        raise
     except Exception as error:
-        from vqclip.runs.endings import is_pruned
-        from vqclip.runs.result import Result
-
         if study or not is_pruned(error):
             raise
+        from vqclip.runs.result import Result
+
         return Result(folder)
 
 
@@ -53,11 +50,10 @@ def explain_faults(folder: Path) -> Iterator[None]:
     except (UserError, Diverged):
         raise
     except Exception as error:
-        from vqclip.runs.endings import is_pruned
-        from vqclip.runs.folder import RunFolder
-
         if is_pruned(error):
             raise
+        from vqclip.runs.folder import RunFolder
+
         run = RunFolder(folder)
         where, (trust, parts) = own_line(error), _own_parts(run)
         if not (where or parts):

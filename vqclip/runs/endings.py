@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,7 +12,7 @@ from pytorch_lightning.callbacks import EarlyStopping, Timer
 from vqclip.module import LatentOptimisation
 from vqclip.runs.trainer import callbacks_of
 
-__all__ = ["divergence", "early_reason", "is_pruned"]
+__all__ = ["divergence", "early_reason"]
 
 #: A latent this many times as long as the start's, noise this strong, a weight this large: no run works with it.
 FAR = 1e3
@@ -37,12 +36,6 @@ def early_reason(trainer: pl.Trainer, steps: int) -> str | None:
         if isinstance(callback, Timer) and (left := callback.time_remaining()) is not None and left <= 0:
             return f"trainer.max_time, or a Timer, {done}: {callback.time_elapsed():.0f} s are over"
     return f"a callback asked for it {done}"
-
-
-def is_pruned(error: Exception) -> bool:
-    """Whether a callback of Optuna's found that a run is not worth its other steps."""
-    optuna = sys.modules.get("optuna")
-    return optuna is not None and isinstance(error, optuna.TrialPruned)
 
 
 def divergence(module: LatentOptimisation, step: int, numbers: Mapping[str, float]) -> str | None:

@@ -23,7 +23,6 @@ from vqclip.module import LatentOptimisation, optimisation
 from vqclip.prompts import parse
 from vqclip.runs.build import build, instantiate_part
 from vqclip.runs.checkpoint import read_checkpoint
-from vqclip.runs.endings import is_pruned
 from vqclip.runs.evaluate import judge_guided, judge_pictures
 from vqclip.runs.folder import RunFolder
 from vqclip.runs.overwrite import clean_up, refuse_overwrite
@@ -34,7 +33,7 @@ from vqclip.runs.report import Report, keep_report
 from vqclip.runs.result import Result
 from vqclip.runs.schema import FORMAT
 from vqclip.runs.signals import Signals
-from vqclip.runs.status import DIVERGED, FINISHED, STOPPED_EARLY, Diverged
+from vqclip.runs.status import DIVERGED, FINISHED, STOPPED_EARLY, Diverged, is_pruned
 from vqclip.runs.trainer import callbacks_of, hastened, make_trainer, one_process, usual_torch
 
 __all__ = ["execute", "threads"]

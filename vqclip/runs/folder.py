@@ -78,10 +78,6 @@ class RunFolder(RunFiles):
         except UserError as error:
             return {"status": FAILED, "error": str(error)}
 
-    def status(self) -> str | None:
-        """The run's status; None where there is no run."""
-        return self.report()["status"] if self.report_file.exists() else None
-
     def finished_report(self) -> dict[str, Any]:
         """The report of a run that has pictures with scores.
 

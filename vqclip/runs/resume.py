@@ -93,16 +93,15 @@ def prepare(run: RunFolder, overrides: Sequence[str]) -> DictConfig | None:
     now = resolved(cfg)
     _require_same_picture(run, past, now, report.get("inputs", {}))
     _require_unedited(run, past)
-    status = run.status()
-    if status == DIVERGED:
+    if report["status"] == DIVERGED:
         raise UserError(
-            f"{run}: this run diverged ({run.report().get('reason')}); the same steps would end the same way. "
+            f"{run}: this run diverged ({report.get('reason')}); the same steps would end the same way. "
             f"Try: {run.rerun_command} optimizer.lr={_half(now)}"
         )
     if isinstance(now["steps"], int) and now["steps"] != past["steps"]:
         _require_possible_steps(run, past, now)
         return cfg
-    return None if status == FINISHED else cfg
+    return None if report["status"] == FINISHED else cfg
 
 
 def _require_same_picture(

@@ -18,6 +18,8 @@ ends the run before its last step.
 
 from __future__ import annotations
 
+import sys
+
 from vqclip.errors import UserError
 
 __all__ = [
@@ -30,6 +32,7 @@ __all__ = [
     "WITH_PICTURES",
     "Diverged",
     "RunError",
+    "is_pruned",
 ]
 
 RUNNING = "running"
@@ -59,3 +62,9 @@ class RunError(UserError):
     """A run that began and could not go on, for a reason that is no fault of the program."""
 
     exit_status = 1
+
+
+def is_pruned(error: Exception) -> bool:
+    """Whether a callback of Optuna's found that a run is not worth its other steps."""
+    optuna = sys.modules.get("optuna")
+    return optuna is not None and isinstance(error, optuna.TrialPruned)
