@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-__all__ = ["NO_ROOM", "UserError", "closest", "explain_refusals", "is_text", "printable", "shown"]
+__all__ = ["NO_ROOM", "UserError", "closest", "explain_refusals", "is_text", "printable", "shown", "told"]
 
 #: What a full disk, a quota and a limit of a file's size are told by.
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -59,6 +59,11 @@ def explain_refusals() -> Iterator[None]:
         if error.errno in NO_ROOM:
             command, place = "df -h", os.path.dirname(error.filename) or "."
         raise UserError(f"{error.filename}: {error.strerror}. Try: {command} {shlex.quote(place)}") from error
+
+
+def told(error: BaseException) -> str:
+    """What an error says; of one that is no :class:`UserError` its type too."""
+    return str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
 
 
 def closest(word: str, known: Iterable[str]) -> str:

@@ -10,12 +10,13 @@ import importlib
 import io
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from vqclip.cli.arguments import FLAGS, ToolParser
+from vqclip.cli.main import TOOLS
 from vqclip.config.choices import group_names
 from vqclip.io.files import refuse_endless
 from vqclip.paths import conf_dir
@@ -109,21 +110,15 @@ def candidates(line: str) -> list[str]:
         found: Iterator[str] = iter(SCRIPTS)
     elif FLAGS.get(before):
         found = iter(FLAGS[before] or ())
-    elif words and words[0] in _tools():
+    elif words and words[0] in TOOLS:
         found = _of_tool(words, current)
     elif current.startswith("-"):
         found = iter(["-m", *FLAGS])
     elif "=" in current:
         found = _values(current, words)
     else:
-        found = iter([*([] if words else _tools()), *_keys(current, words)])
+        found = iter([*([] if words else TOOLS), *_keys(current, words)])
     return [word for word in dict.fromkeys(found) if word.startswith(current)]
-
-
-def _tools() -> Mapping[str, str]:
-    from vqclip.cli.main import TOOLS
-
-    return TOOLS
 
 
 def _of_tool(words: Sequence[str], current: str) -> Iterator[str]:
@@ -131,7 +126,7 @@ def _of_tool(words: Sequence[str], current: str) -> Iterator[str]:
     if not current and words[0] != "models":
         return
     with contextlib.redirect_stdout(io.StringIO()) as shown, contextlib.suppress(SystemExit):
-        importlib.import_module(_tools()[words[0]]).main(["--help"])
+        importlib.import_module(TOOLS[words[0]]).main(["--help"])
     yield from re.findall(r"(?<![\w-])--[a-z][\w-]*", shown.getvalue())
     if words == ["models"]:
         for commands in re.findall(r"\{([\w,]+)\}", shown.getvalue())[:1]:
@@ -160,7 +155,7 @@ def _keys(current: str, words: Sequence[str]) -> Iterator[str]:
 
     mark = current[: len(current) - len(current.lstrip("+~"))]
     yield from (f"{mark}{group}=" for group in group_names())
-    chosen = [word for word in words if re.match(r"\+?\w", word) and (conf_dir() / _key_of(word)).is_dir()]
+    chosen = [word for word in words if (key := re.match(r"\+?(\w[^=]*)", word)) and (conf_dir() / key[1]).is_dir()]
     try:
         node: Any = compose(chosen)
     except UserError:
@@ -171,7 +166,3 @@ def _keys(current: str, words: Sequence[str]) -> Iterator[str]:
     for key, value in node.items_ex(resolve=False) if hasattr(node, "items_ex") else ():
         name = ".".join([*path, str(key)])
         yield f"{mark}{name}." if hasattr(value, "items_ex") and not value._is_none() else f"{mark}{name}="
-
-
-def _key_of(word: str) -> str:
-    return word.partition("=")[0].lstrip("+")

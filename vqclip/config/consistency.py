@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from vqclip import machine
+from vqclip.config.kinds import is_number
 from vqclip.errors import UserError, shown
 from vqclip.prompts import parse_prompts
 from vqclip.schedules import ever_nonzero
@@ -176,7 +177,7 @@ def _search(config: Mapping[str, Any]) -> Iterator[str]:
     restarts, steps, stages = search.get("restarts"), config["steps"], search.get("stages") or []
     limit = config["trainer"].get("limit_train_batches")
     tried = restarts["count"] * restarts["steps"] if restarts else 0
-    if restarts and tried >= (steps_within(limit, steps) if _is_number(limit) else steps):
+    if restarts and tried >= (steps_within(limit, steps) if is_number(limit) else steps):
         key, more = ("steps", 2 * tried) if tried >= steps else ("trainer.limit_train_batches", "null")
         yield (
             f"search.restarts={shown(restarts)}: {restarts['count']} starts of {restarts['steps']} steps leave none of "
@@ -210,15 +211,11 @@ def _limit(config: Mapping[str, Any]) -> Iterator[str]:
     limit, steps = config["trainer"].get("limit_train_batches"), config["steps"]
     if limit is None:
         return
-    if not _is_number(limit) or steps_within(limit, steps) < 1:
+    if not is_number(limit) or steps_within(limit, steps) < 1:
         yield (
             f"trainer.limit_train_batches={shown(limit)}: of steps={steps} it leaves none. Allowed: a number of "
             f"steps from 1, or a part of them as 0.5. Try: steps={steps}"
         )
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def steps_within(limit: float | None, steps: int) -> int:

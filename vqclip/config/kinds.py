@@ -33,6 +33,7 @@ __all__ = [
     "Templates",
     "Text",
     "Whole",
+    "is_number",
 ]
 
 
@@ -67,7 +68,8 @@ def _check_bounds(value: float, low: float, high: float) -> None:
         raise ValueError
 
 
-def _is_number(value: Any) -> bool:
+def is_number(value: Any) -> bool:
+    """Whether a value is a finite number."""
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
@@ -100,7 +102,7 @@ class Number:
         return f"a number{_between(self.low, self.high)}"
 
     def check(self, value: Any) -> None:
-        if not _is_number(value):
+        if not is_number(value):
             raise ValueError
         _check_bounds(value, self.low, self.high)
 
@@ -126,7 +128,7 @@ class Scheduled:
             return
         except ValueError as error:
             raise ValueError(f"{self.allowed}. {error}" if str(error) else "") from None
-        if not all(map(_is_number, values)):
+        if not all(map(is_number, values)):
             raise ValueError
         for number in values:
             _check_bounds(number, self.low, self.high)

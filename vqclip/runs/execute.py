@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -146,7 +146,7 @@ def _require_fit(run: RunFolder, past: Past, plan: RunPlan, module: LatentOptimi
 def _records(plan: RunPlan, provenance: Provenance) -> list[dict[str, Any]]:
     """What the PNGs of each picture carry."""
     record = {"format": plan.record_format} if plan.record_format else {}
-    made_with = provenance.record()
+    made_with = asdict(provenance)
     record |= {"version": made_with["versions"]["vqclip"], "config": picture_config(plan.recorded)}
     return [
         {**record, "made_with": made_with, "prompt": picture["prompt"], "seed": picture["seed"], "picture": i}
@@ -175,7 +175,7 @@ def _begin(
     report.add(**{name: ids.pop(name, known.get(name)) for name in ("wandb", "mlflow")})
     if others := {**known.get("loggers", {}), **ids}:
         report.add(loggers=others)
-    made_with = provenance.record()
+    made_with = asdict(provenance)
     made_with["weights"] |= callback_weights(config)
     report.add(**made_with, device=str(trainer.strategy.root_device))
     report.write()

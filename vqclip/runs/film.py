@@ -5,7 +5,6 @@ What is on disk is all a film needs to go on: its frames, and the newest one's l
 
 from __future__ import annotations
 
-import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -90,12 +89,12 @@ class Film:
             RunError: a frame's latent is NaN or infinite.
         """
         begin, latent = self._begun()
-        source = self._source(begin)
+        source = read_frames(self.video, self.stride, begin) if self.video else iter(())
         module, scene = None, -1
         for i in range(begin, self.frames):
             if (now := i * len(self.scenes) // self.frames) != scene or module is None:
                 module, scene = self._module(self.scenes[now]), now
-            below = next(source, None) if self.video else None
+            below = next(source, None)
             if self.video and below is None:
                 break
             latent = self._frame(module, i, latent, below)
@@ -138,9 +137,6 @@ class Film:
             "camera": asdict(self.camera),
             "scenes": [picture_config(c) for c in self.recorded],
         }
-
-    def _source(self, begin: int) -> Iterator[np.ndarray]:
-        return read_frames(self.video, self.stride, begin) if self.video else itertools.repeat(np.empty(0))
 
     def _module(self, config: Mapping[str, Any]) -> LatentOptimisation:
         plan = RunPlan.of(config)

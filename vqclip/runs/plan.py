@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from vqclip.config.check import check
-from vqclip.config.resolve import identity
 from vqclip.config.signatures import refusal
 from vqclip.errors import UserError
 from vqclip.prompts import parse
@@ -58,10 +57,6 @@ class RunPlan:
             record_format=record_format,
             recorded=config if recorded is None else recorded,
         )
-
-    @property
-    def identity(self) -> str:
-        return identity(self.config)
 
     @property
     def pictures(self) -> list[dict[str, Any]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import platform
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -31,15 +31,12 @@ _log = logging.getLogger(__name__)
 #: Packages whose version may change a picture.
 VERSIONED = ("vqclip", "torch", "torchvision", "openai-clip", "taming-transformers", "pytorch-lightning")
 
+_version = cache(metadata.version)  # which parses all that a package says of itself
+
 
 def versions() -> dict[str, str]:
     """Of everything that may change a picture."""
     return {name: _version(name) for name in VERSIONED} | {"python": platform.python_version()}
-
-
-@cache
-def _version(package: str) -> str:
-    return metadata.version(package)  # which parses all that a package says of itself
 
 
 def machine(device: torch.device | None = None) -> dict[str, Any]:
@@ -78,10 +75,6 @@ class Provenance:
     @classmethod
     def of(cls, module: LatentOptimisation, config: Mapping[str, Any], device: torch.device) -> Provenance:
         return cls(versions(), machine(device), _weights(module, config), inputs(config))
-
-    def record(self) -> dict[str, Any]:
-        """As run.json and the PNGs have it; a copy."""
-        return asdict(self)
 
     def require_same(self, run: RunFolder, past: Mapping[str, Any]) -> None:
         """Refuse to go on with other weights or other input pictures; tell where versions differ.

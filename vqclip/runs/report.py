@@ -15,7 +15,8 @@ from typing import Any
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 
 from vqclip.config.records import trusting
-from vqclip.errors import NO_ROOM, UserError
+from vqclip.config.resolve import identity
+from vqclip.errors import NO_ROOM, UserError, told
 from vqclip.io.files import atomic_write
 from vqclip.runs.checkpoint import no_checkpoint
 from vqclip.runs.folder import RunFolder
@@ -57,7 +58,7 @@ def first_report(plan: RunPlan, past: Mapping[str, Any], resumed_at: int | None)
     """The entries of the report that are known before models are loaded."""
     return {
         "status": RUNNING,
-        "identity": plan.identity,
+        "identity": identity(plan.config),
         "started": past.get("started", datetime.now().astimezone().isoformat(timespec="seconds")),
         "resumed": past.get("resumed", []) + ([] if resumed_at is None else [resumed_at]),
         **{key: past[key] for key in ("wandb", "mlflow", "loggers") if key in past},  # also where they are off now
@@ -117,7 +118,7 @@ def _failures(report: Report, plan: RunPlan, before: Mapping[Path, bytes]) -> It
         if before and not report.began:
             _put_back(run, before)
         else:
-            _end(report, status=FAILED, error=str(explained) if isinstance(explained, UserError) else _named(explained))
+            _end(report, status=FAILED, error=told(explained))
         with suppress(OSError):
             if run.is_there():
                 run.log("".join(traceback.format_exception(error)))
@@ -141,10 +142,6 @@ def _put_back(run: RunFolder, files: Mapping[Path, bytes]) -> None:
     with suppress(OSError):  # what cannot be written now has not been written
         for path, content in files.items() if run.is_there() else ():
             atomic_write(path, content)
-
-
-def _named(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"
 
 
 def _is_lightnings(error: BaseException) -> bool:
@@ -171,7 +168,7 @@ def _is_of_checkpoint(error: BaseException) -> bool:
 def _explained(error: BaseException, run: RunFolder, plan: RunPlan) -> BaseException:
     """What the system or Lightning refuses, in a sentence; anything else as it is."""
     if isinstance(error, Exception) and not isinstance(error, UserError | OSError) and _is_of_checkpoint(error):
-        return no_checkpoint(run, f"{type(error).__name__}: {error}")
+        return no_checkpoint(run, told(error))
     if isinstance(error, MisconfigurationException) or _is_lightnings(error):
         return UserError(f"callbacks or trainer: Lightning refuses it: {' '.join(str(error).split())}")
     if not isinstance(error, OSError) or error.errno not in NO_ROOM | _NO_ENTRY:

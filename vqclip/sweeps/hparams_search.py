@@ -119,7 +119,8 @@ def plot(study: optuna.Study, path: Path, score: str) -> None:
     # Its first trial, unless that failed, or a value of the config was not among those to search and was drawn.
     stands = numbers[0] == 0 and {*keys} == {*study.trials[0].system_attrs.get("fixed_params", ())}
     first.plot(numbers, [max(scores[: i + 1]) for i in range(len(scores))], color="0.6", drawstyle="steps-post")
-    for axes, key, values in zip([first, *others], ["trial", *keys], [numbers, *_columns(done, keys)], strict=True):
+    columns = [numbers, *([trial.params[key] for trial in done] for key in keys)]
+    for axes, key, values in zip([first, *others], ["trial", *keys], columns, strict=True):
         range_ = study.trials[0].distributions.get(key)
         if isinstance(range_, CategoricalDistribution):  # not left to matplotlib, which logs that numbers are texts
             labels = [unquoted(str(choice)) for choice in range_.choices]
@@ -139,10 +140,6 @@ def plot(study: optuna.Study, path: Path, score: str) -> None:
     out = io.BytesIO()
     figure.savefig(out, format="png", dpi=130)
     atomic_write(path, out.getvalue())
-
-
-def _columns(trials: Sequence[optuna.trial.FrozenTrial], keys: Sequence[str]) -> list[list]:
-    return [[trial.params[key] for trial in trials] for key in keys]
 
 
 def _distribution(override: Override) -> optuna.distributions.BaseDistribution:

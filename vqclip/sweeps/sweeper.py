@@ -33,7 +33,7 @@ from vqclip.config.grammar import job_name, quote_where_needed, unquoted
 from vqclip.config.hydra_errors import explain
 from vqclip.config.resolve import resolved
 from vqclip.config.shorthand import expand_shorthand
-from vqclip.errors import UserError
+from vqclip.errors import UserError, told
 from vqclip.io.plain import plain_dict
 from vqclip.runs.lock import lock_folder
 from vqclip.sweeps.hparams_search import distributions_of, plot, require_score, score_of, search
@@ -245,7 +245,7 @@ class SweepRunner:
         if not isinstance(error, Exception) or job.hydra_cfg is None:
             return
         folder = Path(job.hydra_cfg.hydra.runtime.output_dir)
-        self.faults[folder.name] = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+        self.faults[folder.name] = told(error)
         if not (folder / "run.json").exists():
             with suppress(OSError), open(folder / "vqclip.log", "a", encoding="utf-8") as file:
                 traceback.print_exception(error, file=file)
