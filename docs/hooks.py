@@ -115,8 +115,7 @@ def schema_keys(group: str) -> list[str]:
 
     if group not in schema.groups():
         return []
-    lines = schema.reference(group).splitlines()[1:]  # its heading is the page's
-    return ["## Keys", *(line for line in lines if not line.startswith("Choices: ")), ""]
+    return ["## Keys", "", *schema.reference(group).splitlines(), ""]
 
 
 def _first_sentence(path: Path) -> str:

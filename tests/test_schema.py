@@ -20,7 +20,7 @@ from vqclip.config.compose import compose, compose_all, first_of_sweep
 from vqclip.config.kinds import Anything
 from vqclip.config.names import key_at, nearest, owners_of, unknown_key, unknown_overrides
 from vqclip.config.nodes import Group, Key, Named, Target
-from vqclip.config.reference import groups, reference, rows
+from vqclip.config.reference import groups, reference, rows, summary
 from vqclip.config.resolve import resolved
 from vqclip.config.schema import CLASSES, ROOT
 from vqclip.config.shorthand import expand_shorthand
@@ -257,7 +257,7 @@ def test_the_reference_has_every_class_with_the_defaults_of_its_own_choice():
 @pytest.mark.parametrize("group", groups())
 def test_the_reference_of_every_group(group):
     page = reference(group)
-    assert page.startswith("## ") and all(f"`{row.path}`" in page for _, found in rows(group) for row in found)
+    assert page.startswith(summary(group)) and all(f"`{row.path}`" in page for _, found in rows(group) for row in found)
 
 
 def test_help_is_eighty_columns_wide_and_names_every_group():

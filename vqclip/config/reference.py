@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from vqclip.config.choices import choices_of
 from vqclip.config.names import classes_of
 from vqclip.config.nodes import Group, Key, Named, Node, Target
 from vqclip.config.schema import ROOT
@@ -101,10 +100,8 @@ def _shipped(name: str) -> Any:
 
 
 def reference(group: str) -> str:
-    """The reference of a group as Markdown: what it is, its choices, and a table of its keys."""
-    lines = [f"## `{group}`" if group else "## Top level", "", summary(group), ""]
-    if options := choices_of(group) if group else []:
-        lines += ["Choices: " + ", ".join(f"`{group}={name}`" for name in options), ""]
+    """The reference of a group as Markdown: what it is, and a table of its keys."""
+    lines = [summary(group), ""]
     for title, found in rows(group):
         if title:
             lines += [f"**{title}**", ""]
