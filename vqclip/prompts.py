@@ -38,7 +38,17 @@ from vqclip.io.regions import Region, equal_regions, parse_region
 from vqclip.io.yaml_text import read_yaml
 from vqclip.schedules import AnySchedule, ever_nonzero, sampled, schedule
 
-__all__ = ["NUMBER", "SEVERAL", "Prompt", "expand_files", "parse", "parse_prompts", "parse_templates", "texts_of"]
+__all__ = [
+    "NUMBER",
+    "SEVERAL",
+    "Prompt",
+    "expand_files",
+    "listed",
+    "parse",
+    "parse_prompts",
+    "parse_templates",
+    "texts_of",
+]
 
 NUMBER = r"([-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?)"
 _WEIGHED = re.compile(rf"(.*[^\d\s\\]):{NUMBER}(?::{NUMBER})?\s*", re.IGNORECASE | re.DOTALL)
@@ -174,7 +184,7 @@ def parse_prompts(value: Any) -> list[Prompt]:
         ValueError: some are none, each with what is wrong and its place in the list or file.
     """
     prompts, wrong = [], []
-    for i, entry in enumerate(_listed(value)):
+    for i, entry in enumerate(listed(value)):
         where = f"{entry!r}" if isinstance(entry, str) else f"entry {i + 1}"
         try:
             if _is_file(entry):
@@ -199,10 +209,10 @@ def texts_of(*prompts: Prompt, at: float | None = None) -> list[str]:
 
 def expand_files(value: Any) -> Any:
     """A config value with the lines of files in their place, so that a record needs no file; what is wrong stays."""
-    if not any(_is_file(entry) for entry in _listed(value)):
+    if not any(_is_file(entry) for entry in listed(value)):
         return value
     expanded = []
-    for entry in _listed(value):
+    for entry in listed(value):
         try:
             lines, bad = _lines(entry["file"]) if _is_file(entry) else ([entry], [])
         except ValueError:
@@ -213,7 +223,8 @@ def expand_files(value: Any) -> Any:
     return expanded
 
 
-def _listed(value: Any) -> list[Any]:
+def listed(value: Any) -> list[Any]:
+    """The entries of a config value: one, a list of them, or nothing."""
     if value is None or (isinstance(value, str) and not value.strip()):
         return []
     return list(value) if isinstance(value, list | tuple) else [value]

@@ -9,7 +9,7 @@ from typing import Any
 from vqclip import machine
 from vqclip.config.kinds import is_number
 from vqclip.errors import UserError, shown
-from vqclip.prompts import parse_prompts
+from vqclip.prompts import listed, parse_prompts
 from vqclip.schedules import ever_nonzero
 
 __all__ = ["contradictions", "steps_within"]
@@ -47,8 +47,7 @@ def _memory(config: Mapping[str, Any]) -> Iterator[str]:
     """Messages about a run whose minimum memory exceeds the machine's."""
     have = machine.memory()
     pixels = config["size"][0] * config["size"][1]
-    entries = config["prompts"]["include"]
-    pictures = config["batch_size"] * (len(entries) if isinstance(entries, list) else 1)
+    pictures = config["batch_size"] * len(listed(config["prompts"]["include"]))
     crops = (config["augmentations"].get("crops") or {}).get("count", 1)
     # Floats of 4 bytes: per picture the latent's three (itself and Adam's two), the last and the best picture; of one
     # picture the decoder's widest layers; of each crop the square itself, its noise and their gradient.

@@ -13,7 +13,7 @@ from pytorch_lightning.loggers import Logger, TensorBoardLogger
 from torch import Tensor
 
 from vqclip.config.grammar import NAME_LENGTH, job_name
-from vqclip.prompts import parse
+from vqclip.prompts import listed, parse
 
 __all__ = ["Media", "RunView", "log_step", "mean_scores", "run_name"]
 
@@ -94,9 +94,9 @@ def run_name(config: Mapping[str, Any]) -> str | None:
     """A job of a sweep by its swept keys, any other run by its prompt."""
     if config.get("sweep"):
         return job_name(config["sweep"]["swept"])
-    include = (config.get("prompts") or {}).get("include") or []
+    include = listed((config.get("prompts") or {}).get("include"))
     if not include:
         return None
-    first, *others = include if isinstance(include, list) else [include]
+    first, *others = include
     name = parse(first).label + (f" and {len(others)} more" if others else "")
     return name if len(name) <= NAME_LENGTH else f"{name[: NAME_LENGTH - 1]}…"

@@ -10,7 +10,7 @@ from statistics import median
 from typing import Any
 
 from vqclip.checkpoints.check import factor_of
-from vqclip.prompts import parse
+from vqclip.prompts import listed, parse
 
 __all__ = ["TRIAL", "Cost", "duration", "quicker", "sizes"]
 
@@ -42,8 +42,7 @@ class Cost:
 
 def sizes(config: Mapping[str, Any]) -> str:
     """Pictures, steps, crops and snapshots of a resolved config, in a line."""
-    include = config["prompts"]["include"]
-    prompts = [parse(entry).label for entry in (include if isinstance(include, list) else [include])]
+    prompts = [parse(entry).label for entry in listed(config["prompts"]["include"])]
     pictures = len(prompts) * config["batch_size"]
     shown = ", ".join(f'"{label}"' for label in prompts[:_SHOWN]) + ", …" * (len(prompts) > _SHOWN)
     crops = (config["augmentations"].get("crops") or {}).get("count")  # a class of one's own may have none

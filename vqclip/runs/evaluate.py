@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from vqclip.errors import UserError
 from vqclip.io.files import sha256
 from vqclip.io.run_files import PictureFolder
-from vqclip.prompts import SEVERAL
+from vqclip.prompts import SEVERAL, listed
 from vqclip.runs.folder import RunFolder
 
 if TYPE_CHECKING:
@@ -125,12 +125,8 @@ def scored_pictures(folder: Path, file: str = "best.png") -> list[tuple[PictureF
 
 def with_text(config: Mapping[str, Any]) -> list[bool]:
     """Of each picture of a config whether its prompt has a text, with which a judge can compare it."""
-    include = config["prompts"]["include"]
-    return [
-        _has_text(entry)
-        for entry in (include if isinstance(include, list) else [include])
-        for _ in range(config["batch_size"])
-    ]
+    entries = listed(config["prompts"]["include"])
+    return [_has_text(entry) for entry in entries for _ in range(config["batch_size"])]
 
 
 def _has_text(entry: Any) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 from vqclip.config.check import check
 from vqclip.config.signatures import refusal
 from vqclip.errors import UserError
-from vqclip.prompts import parse
+from vqclip.prompts import listed, parse
 from vqclip.runs.schema import FORMAT
 
 __all__ = ["RunPlan"]
@@ -47,8 +47,7 @@ class RunPlan:
             f"callbacks: {type(callback).__name__}: {why}" for callback in callbacks if (why := refusal(type(callback)))
         ]:
             raise UserError("\n".join(errors))
-        include, size = config["prompts"]["include"], config["batch_size"]
-        include = include if isinstance(include, list) else [include]
+        include, size = listed(config["prompts"]["include"]), config["batch_size"]
         return cls(
             config=config,
             prompts=tuple(entry for entry in include for _ in range(size)),
