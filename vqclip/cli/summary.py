@@ -73,6 +73,8 @@ def _next(result: Result, typed_in: str) -> str:
 
 def _that_ended_it(result: Result) -> list[str]:
     """Keys of the callbacks that the reason of an early end names."""
+    from vqclip.config.own_classes import parts_on
+
     who = re.findall(r"\w+", str(result.reason).partition(" after step ")[0])
-    callbacks = {name: callback for name, callback in (result.config.get("callbacks") or {}).items() if callback}
+    callbacks = parts_on(result.config, "callbacks")
     return [f"callbacks.{name}" for name, callback in callbacks.items() if callback["_target_"].split(".")[-1] in who]

@@ -8,6 +8,7 @@ from typing import Any
 
 from vqclip import machine
 from vqclip.config.kinds import is_number
+from vqclip.config.own_classes import parts_on
 from vqclip.errors import UserError, shown
 from vqclip.prompts import listed, parse_prompts
 from vqclip.schedules import ever_nonzero
@@ -224,7 +225,7 @@ def steps_within(limit: float | None, steps: int) -> int:
 
 def _monitors(config: Mapping[str, Any]) -> Iterator[str]:
     """Messages about Lightning callbacks that monitor metrics which no run has."""
-    callbacks = {name: callback for name, callback in (config["callbacks"] or {}).items() if callback}
+    callbacks = parts_on(config, "callbacks")
     if any(
         "monitor" not in callback and not callback["_target_"].startswith("vqclip.") for callback in callbacks.values()
     ):
@@ -233,7 +234,7 @@ def _monitors(config: Mapping[str, Any]) -> Iterator[str]:
     known = ["loss", "score", "include", "lr", "noise", "grad_norm", "latent_norm"]
     known += ["exclude"] if parse_prompts(config["prompts"]["exclude"]) else []
     known += ["anchor"] if ever_nonzero(loss.get("anchor") or 0) else []
-    known += [name for name, term in (loss.get("terms") or {}).items() if term]
+    known += parts_on(loss, "terms")
     for name, callback in callbacks.items():
         watched = callback.get("monitor")
         if isinstance(watched, str) and watched not in (*known, "step", "epoch"):

@@ -11,7 +11,7 @@ from vqclip.classes import find
 from vqclip.config.signatures import argument_errors, role_errors
 from vqclip.errors import UserError
 
-__all__ = ["class_errors", "require_of", "terms_by_key"]
+__all__ = ["class_errors", "parts_on", "require_of", "terms_by_key"]
 
 
 def class_errors(checkpoints: Mapping[str, Any]) -> Iterator[str]:
@@ -50,9 +50,14 @@ def _parameters(found: Any) -> list[str]:
         return []
 
 
+def parts_on(config: Mapping[str, Any], group: str) -> dict[str, Any]:
+    """The parts of a group by name, less those that are switched off."""
+    return {name: part for name, part in (config.get(group) or {}).items() if part}
+
+
 def terms_by_key(config: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     """The further terms of a config's objective, by their dotted keys; none that is switched off."""
-    return {f"loss.terms.{name}": term for name, term in (config["loss"].get("terms") or {}).items() if term}
+    return {f"loss.terms.{name}": term for name, term in parts_on(config["loss"], "terms").items()}
 
 
 def require_of(generator: Any, config: Mapping[str, Any]) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from vqclip.classes import find
+from vqclip.config.own_classes import parts_on
 from vqclip.config.schema import CLASSES
 from vqclip.config.schema_trainer import OURS, TRAINER
 from vqclip.errors import shown
@@ -26,14 +27,14 @@ def instantiation_errors(config: Mapping[str, Any]) -> Iterator[str]:
     optimizer = config["optimizer"]
     if _is_foreign(optimizer, "torch.optim."):
         yield from _tried("optimizer", optimizer, lambda: _optimizer(optimizer), " Try: optimizer=default")
-    for name, callback in (config["callbacks"] or {}).items():
-        if callback and _is_foreign(callback, "pytorch_lightning.callbacks."):
+    for name, callback in parts_on(config, "callbacks").items():
+        if _is_foreign(callback, "pytorch_lightning.callbacks."):
             yield from _tried(
                 f"callbacks.{name}",
                 callback,
                 lambda callback=callback: find(callback["_target_"])(**_arguments(callback)),
             )
-        if callback and callback["_target_"].endswith(".LambdaCallback"):
+        if callback["_target_"].endswith(".LambdaCallback"):
             yield from (
                 f"callbacks.{name}.{hook}={shown(value)}: no function. "
                 f"Try: 'callbacks.{name}.{hook}={{_target_: mine.function, _partial_: true}}'"

@@ -11,6 +11,7 @@ from typing import Any
 from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
 
 from vqclip.classes import instantiate
+from vqclip.config.own_classes import parts_on
 from vqclip.errors import UserError
 from vqclip.loggers.base import RunView
 
@@ -42,7 +43,7 @@ def open_loggers(
     theirs = getattr(sys.modules.get("wandb"), "run", None)  # a W&B run around this one, which Lightning's logger takes
     error: BaseException | None = None
     try:
-        nodes = {name: node for name, node in (config["logger"] or {}).items() if node}
+        nodes = parts_on(config, "logger")
         beside = {_OURS_WANDB, _LIGHTNINGS} <= {node["_target_"] for node in nodes.values()}
         for name, node in nodes.items():
             more = _more(node, recorded, known.get(name), beside)

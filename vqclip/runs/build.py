@@ -19,7 +19,7 @@ from vqclip.checkpoints.load import load_generator, load_perceptor
 from vqclip.checkpoints.vocabulary import known_words, unknown_words
 from vqclip.classes import instantiate
 from vqclip.config.grammar import as_typed
-from vqclip.config.own_classes import require_of
+from vqclip.config.own_classes import parts_on, require_of
 from vqclip.config.signatures import role_errors
 from vqclip.errors import UserError
 from vqclip.guidance import Guide
@@ -56,7 +56,7 @@ def build(plan: RunPlan) -> LatentOptimisation:
     generator.strip = config["memory"].get("strip")
     prompts = config["prompts"]
     include, extras, exclude = map(parse_prompts, (list(plan.prompts), prompts["extras"], prompts["exclude"]))
-    cards = {name: card for name, card in config["checkpoints"]["perceptors"].items() if card}
+    cards = parts_on(config["checkpoints"], "perceptors")
     said = texts_of(*include, *extras, *exclude)
     _say_unknown_words(cards, said)
     _say_what_wants_places(
@@ -214,8 +214,7 @@ def _say_what_wants_places(config: Mapping[str, Any], texts: Sequence[str]) -> N
 
     Measured in experiments/embedded: none of twelve so, eleven of twelve with a region each.
     """
-    terms = config["loss"].get("terms") or {}
-    reads = any(term and term.get("guidance_scale") for term in terms.values())
+    reads = any(term.get("guidance_scale") for term in parts_on(config["loss"], "terms").values())
     if not reads or config["init"]["_target_"] != "vqclip.init.Noise":
         return
     if found := next(((text, keys) for text in texts if (keys := _each_in_its_place(text))), None):

@@ -14,6 +14,7 @@ import torch
 from omegaconf import DictConfig
 from pytorch_lightning.loggers import Logger, MLFlowLogger, WandbLogger
 
+from vqclip.config.own_classes import parts_on
 from vqclip.config.resolve import picture_config, resolved, without_secrets
 from vqclip.errors import UserError
 from vqclip.io.quiet import quiet_lightning
@@ -155,7 +156,7 @@ def _records(plan: RunPlan, provenance: Provenance) -> list[dict[str, Any]]:
 
 
 def _callbacks(plan: RunPlan) -> list[pl.Callback]:
-    configured = {name: callback for name, callback in (plan.config["callbacks"] or {}).items() if callback}
+    configured = parts_on(plan.config, "callbacks")
     return [
         *(instantiate_part(one, "callbacks", f"callbacks.{name}") for name, one in configured.items()),
         *plan.callbacks,

@@ -15,7 +15,7 @@ import torch
 
 from vqclip.checkpoints.cards import local_path
 from vqclip.checkpoints.load import load_prior
-from vqclip.config.own_classes import terms_by_key
+from vqclip.config.own_classes import parts_on, terms_by_key
 from vqclip.config.resolve import differences
 from vqclip.errors import UserError, printable
 from vqclip.io.files import sha256
@@ -123,8 +123,8 @@ def own_weights(config: Mapping[str, Any]) -> dict[str, str]:
 
 def callback_weights(config: Mapping[str, Any]) -> dict[str, str]:
     """The same of callbacks of ours, which do not decide the picture: in run.json, and in no picture's record."""
-    callbacks = {name: callback for name, callback in (config.get("callbacks") or {}).items() if callback}
-    ours = {name: callback for name, callback in callbacks.items() if callback["_target_"].startswith("vqclip.")}
+    callbacks = parts_on(config, "callbacks").items()
+    ours = {name: callback for name, callback in callbacks if callback["_target_"].startswith("vqclip.")}
     return _digests({f"callbacks.{name}": str(callback.get("path") or "") for name, callback in ours.items()})
 
 

@@ -31,6 +31,7 @@ from vqclip.config.check import errors_in
 from vqclip.config.compose import COMPOSING
 from vqclip.config.grammar import job_name, quote_where_needed, unquoted
 from vqclip.config.hydra_errors import explain
+from vqclip.config.own_classes import parts_on
 from vqclip.config.resolve import resolved
 from vqclip.config.shorthand import expand_shorthand
 from vqclip.errors import UserError, told
@@ -229,8 +230,7 @@ class SweepRunner:
 
         self.swept = list(dict.fromkeys([*self.swept, *jobs[0].swept]))
         if not self.views:
-            nodes = [item for job in jobs[::-1] for item in (job.config["logger"] or {}).items()]
-            loggers = {name: node for name, node in nodes if node}
+            loggers = dict(item for job in jobs[::-1] for item in parts_on(job.config, "logger").items())
             self.views = begin_sweep(loggers, folder, group_name(folder))
         for launchers in ("hydra._internal.core_plugins.basic_launcher", "hydra_plugins"):
             logging.getLogger(launchers).setLevel(logging.WARNING)  # they would print every override of every job
