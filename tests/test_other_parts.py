@@ -129,11 +129,21 @@ def test_checkpoints_may_be_written_by_a_plugin_of_ones_own(small_pair, tmp_path
     assert report(result.folder)["status"] == "finished" and (result.folder / "last.ckpt").is_file()
 
 
-def test_a_sweep_says_that_a_job_stopped_early(small_pair, tmp_path):
+class Loses(pl.Callback):
+    """Takes the run's last snapshot away."""
+
+    def on_train_end(self, trainer, pl_module):
+        (Path(trainer.default_root_dir) / f"picture-00/steps/{trainer.global_step:06d}.png").unlink()
+
+
+def test_a_sweep_says_that_a_job_stopped_early(small_pair, tmp_path, capsys):
     words = [f"hydra.sweep.dir={tmp_path}", "seed=0,1", "+trainer.limit_train_batches=2", "a fox"]
     sweep(*words, pair=small_pair)
     rows = (tmp_path / "results.csv").read_text()
     assert rows.count("stopped early") == 2 and "limit_train_batches" in rows
+    words[1] = "seed=2"
+    assert sweep(*words, f"+callbacks.p._target_={__name__}.Loses", pair=small_pair) == 1
+    assert "a picture of it is missing or damaged" in capsys.readouterr().err
 
 
 def test_a_run_that_diverges_keeps_its_last_good_picture(small_pair, tmp_path):

@@ -37,6 +37,7 @@ from vqclip.config.shorthand import expand_shorthand
 from vqclip.errors import UserError, told
 from vqclip.io.plain import plain_dict
 from vqclip.runs.lock import lock_folder
+from vqclip.runs.status import WITH_PICTURES
 from vqclip.sweeps.hparams_search import distributions_of, plot, require_score, score_of, search
 from vqclip.sweeps.inert import inert_warnings
 from vqclip.sweeps.jobs import Job, group_name, is_done, job_folders, numbered_folders, read_report
@@ -211,9 +212,10 @@ class SweepRunner:
         for job in unfinished:
             place = places[job.identity]
             found = read_report(place)
-            if found.get("status") == "finished" and found.get("identity") != job.identity:
+            ended = found.get("status") in WITH_PICTURES
+            if ended and found.get("identity") != job.identity:
                 reason = f"{place} has another config: files of the config changed while the sweep ran"
-            elif found.get("status") == "finished":
+            elif ended:
                 reason = f"{place}: a picture of it is missing or damaged. Try: the same command again"
             else:
                 error = found.get("error") or found.get("reason") or self.faults.get(place.name)
