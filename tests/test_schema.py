@@ -471,10 +471,17 @@ def test_a_config_folder_may_have_any_name(name, tmp_path):
     assert compose(["experiment=mine"], str(tmp_path / name)).steps == 7
 
 
-@pytest.mark.parametrize("line", ["init=[1,2]", "loss=nan", "trainer=3", "hparams_search=1e400", "experiment=[2]"])
+@pytest.mark.parametrize(
+    "line", ["init=[1,2]", "loss=nan", "trainer=3", "hparams_search=1e400", "experiment=[2]", "loss/terms=[{a: 1}]"]
+)
 def test_a_group_takes_names_of_choices(line):
     with pytest.raises(UserError, match=re.escape(f"{line}: chooses nothing. Allowed: one of")):
         compose([line])
+
+
+def test_a_mapping_for_a_group_is_not_blamed_for_another_mistake():
+    with pytest.raises(UserError, match=r"^seed=1,2: several values"):
+        compose(["optimizer={_target_: torch.optim.SGD, lr: .1}", "seed=1,2"])
 
 
 @pytest.mark.parametrize(

@@ -44,12 +44,7 @@ def explain(error: Exception, config_dir: str | None = None, overrides: Sequence
     if isinstance(error, yaml.MarkedYAMLError) and (mark := error.problem_mark):
         return f"{mark.name} line {mark.line + 1}: {error.problem}. Allowed: KEY: VALUE, line by line, each key once"
     failed = _Failed(text, error.__cause__, overrides)
-    return (
-        _by_message(_OF_KEYS, failed)
-        or next(_no_choices(overrides), "")
-        or _by_message(_OF_VALUES, failed)
-        or _of_a_file(error, text, config_dir)
-    )
+    return next(_no_choices(overrides), "") or _by_message(failed) or _of_a_file(error, text, config_dir)
 
 
 @dataclass(frozen=True)
@@ -110,25 +105,20 @@ def _of_another_kind(found: re.Match[str], failed: _Failed) -> str:
     return f"{found[1]}: not allowed here. Allowed: {fits}"
 
 
-_Messages = Sequence[tuple[str, Callable[[re.Match[str], _Failed], str]]]
-
-#: What Hydra says of keys → our sentence, the first that fits.
-_OF_KEYS: _Messages = (
+#: What Hydra says → our sentence, the first that fits.
+_MESSAGES: Sequence[tuple[str, Callable[[re.Match[str], _Failed], str]]] = (
     (r"Could not (override|find|append to|delete)[^']*'([^']+)'", _no_key),
     (r"Multiple values for (\S+)\. .* 'override \S+: (.+?)'", _chosen_already),
     (r"Key '[^']+' is not in struct full_key: (\S+)", lambda found, failed: unknown_key(found[1], group_names())),
-)
-#: The same of values.
-_OF_VALUES: _Messages = (
     (r"Ambiguous value for argument '(.*?)'", _several_values),
     (r"parsing override|no viable alternative|mismatched input|LexerNo", _not_in_the_grammar),
     (r"Error merging override [+~]*(([^=\s]+)=.*)", _of_another_kind),
 )
 
 
-def _by_message(messages: _Messages, failed: _Failed) -> str:
+def _by_message(failed: _Failed) -> str:
     """The sentence of the first pattern that is found; empty where none is."""
-    for pattern, sentence in messages:
+    for pattern, sentence in _MESSAGES:
         if found := re.search(pattern, failed.text):
             return sentence(found, failed)
     return ""
@@ -151,8 +141,13 @@ def _no_choices(overrides: Sequence[str]) -> Iterator[str]:
         except HydraException:
             continue
         value, key = override.value(), override.key_or_group.partition("@")[0]
+        if key not in group_names() or override.is_sweep_override() or override.is_delete() or isinstance(value, dict):
+            continue
         names = value if isinstance(value, list) else [value]
-        if key in group_names() and not override.is_sweep_override() and not all(isinstance(n, str) for n in names):
+        if any(isinstance(name, dict) for name in names):
+            example = f"'{key.replace('/', '.')}={{one: {{_target_: CLASS}}, two: {{_target_: CLASS}}}}'"
+            yield f"{line}: chooses nothing. {one_of(key, ', or parts by name', example)}"
+        elif not all(isinstance(name, str) for name in names):
             yield f"{line}: chooses nothing. {one_of(key, ', or your own in --config-dir DIR')}"
 
 

@@ -70,11 +70,8 @@ def _as_taken(override: str, swept: Sequence[str], added: Collection[str]) -> li
     override = f"{mark}{key}={value}"
     if mark:
         return [override]
-    if (conf_dir() / key).is_dir():
-        if value.strip() == "null" or (value == "false" and key in _NULL_IS_NONE):
-            return [_without(key)]
-        if value in ("true", "false") or re.match(r"\s*\[\s*\{", value):
-            raise UserError(_no_option(key, value))
+    if (conf_dir() / key).is_dir() and (value.strip() == "null" or (value == "false" and key in _NULL_IS_NONE)):
+        return [_without(key)]
     if _ONE_MAPPING.fullmatch(value) and (known := key_at(key)) and isinstance(known.kind, Scheduled):
         return [f"++{key}=null", f"++{key}={value}"]  # else what a schedule there has would be mixed into it
     if value.lstrip().startswith("{"):
@@ -113,14 +110,6 @@ def _may_lack(key: str) -> bool:
         known = [node for node in inner if isinstance(node, Key | Group)]
         lacks |= bool(known) and (not known[0].needed or (path != key and bool(known[0].null))) and not choices_of(path)
     return lacks
-
-
-def _no_option(group: str, value: str) -> str:
-    """That a truth value or a list of mappings chooses nothing in a group."""
-    own = ("", "")
-    if "{" in value:
-        own = (", or parts by name", f"'{group}={{one: {{_target_: CLASS}}, two: {{_target_: CLASS}}}}'")
-    return f"{group}={value}: chooses nothing. {one_of(group, *own)}"
 
 
 def _without(group: str) -> str:

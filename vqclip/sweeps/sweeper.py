@@ -192,7 +192,7 @@ class SweepRunner:
         try:
             cfg = self.loader.load_sweep_config(self.config, overrides)
         except COMPOSING as error:
-            raise UserError(explain(error)) from None
+            raise UserError(explain(error, overrides=overrides)) from None
         with open_dict(cfg):
             del cfg["hydra"]
             cfg.paths.output_dir = "."  # not known yet, and no part of the picture
