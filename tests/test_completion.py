@@ -4,13 +4,14 @@ import os
 import pty
 import select
 import shutil
+import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
 
-from vqclip.cli.completion import candidates, install
+from vqclip.cli.completion import SCRIPTS, candidates, install
 
 
 @pytest.mark.parametrize(
@@ -71,6 +72,16 @@ def test_a_tab_in_a_real_shell(shell, typed, shown, tmp_path, monkeypatch):
     command.chmod(0o755)
     screen = type_into(shell, tmp_path, command.parent, typed + "\t", shown)
     assert shown in screen, screen
+
+
+def test_fish_offers_files_to_every_tool_that_is_told_them(tmp_path):
+    if not shutil.which("fish"):
+        pytest.skip("no fish here")
+    (tmp_path / "zebra.yaml").touch()
+    (tmp_path / "vqclip.fish").write_text(SCRIPTS["fish"])
+    for words, offered in (("import z", "zebra.yaml\n"), ("film --to z", "zebra.yaml\n"), ("models z", ""), ("z", "")):
+        asked = ["fish", "-N", "-c", f"source vqclip.fish; complete -C'vqclip {words}'"]
+        assert subprocess.run(asked, cwd=tmp_path, stdout=subprocess.PIPE, text=True, check=True).stdout == offered
 
 
 def type_into(shell: str, home: Path, path: Path, keys: str, until: str) -> str:

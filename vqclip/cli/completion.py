@@ -28,6 +28,9 @@ Complete tools, groups, choices, keys and flags with TAB.  Writes a script for t
 into the shell's start-up file that loads it.
 """
 
+#: Tools that are told files, which the shell completes.
+_OF_FILES = [tool for tool in TOOLS if tool not in ("completion", "models")]
+
 SCRIPTS = {
     # bash splits words at "=", so what is offered after one is the value alone.
     "bash": """# TAB for vqclip; written by `vqclip completion bash`
@@ -56,8 +59,8 @@ _vqclip() {
 }
 compdef _vqclip vqclip
 """,
-    "fish": """# TAB for vqclip; written by `vqclip completion fish`
-complete -c vqclip -n 'not __fish_seen_subcommand_from compare evaluate interpolate rerun sync dashboard' -f
+    "fish": f"""# TAB for vqclip; written by `vqclip completion fish`
+complete -c vqclip -n 'not __fish_seen_subcommand_from {" ".join(_OF_FILES)}' -f
 complete -c vqclip -a '(vqclip completion query (commandline -cp) 2>/dev/null)'
 """,
 }
