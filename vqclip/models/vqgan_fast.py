@@ -8,6 +8,7 @@ pairs of them.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,8 +18,8 @@ from taming.modules.diffusionmodules.model import AttnBlock, Decoder, Encoder, R
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from vqclip.models import vqgan_strips as strips
 from vqclip.models.frozen import activated, convolved
-from vqclip.models.vqgan_strips import decode_in_strips
 
 __all__ = ["decode", "encode"]
 
@@ -39,14 +40,21 @@ def decode(decoder: Decoder, z: Tensor, checkpointed: bool, rows: int | None = N
         checkpointed: recompute each block in the backward: less memory, slower.
         rows: without a gradient, work on strips of so many rows; None for all at once.
     """
-    if rows and not torch.is_grad_enabled():
-        return decode_in_strips(decoder, z, rows, lambda mid, h: _middle(mid, h, _block), _attention)
     run: Run = _recomputed if checkpointed and torch.is_grad_enabled() else _block
     h = _middle(decoder.mid, decoder.conv_in(z), run)
-    for level in reversed(range(decoder.num_resolutions)):
-        h = _level(decoder.up[level], h, run)
-        if level:
-            h = _upsampled(decoder.up[level], h, exact=z[0, 0].numel() <= EXACT_PLACES)
+    if torch.is_grad_enabled():
+        rows = None
+    if rows:
+        run = partial(_in_strips, rows=rows)
+    for i in reversed(range(decoder.num_resolutions)):
+        level: Blocks = decoder.up[i]
+        h = _level(level, h, run)
+        if i and rows:
+            h = strips.upsampled(level.upsample, h, rows)
+        elif i:
+            h = _upsampled(level.upsample, h, exact=z[0, 0].numel() <= EXACT_PLACES)
+    if rows:
+        return strips.activated(decoder.norm_out, decoder.conv_out, h, rows)
     return activated(decoder.norm_out, decoder.conv_out, h)
 
 
@@ -78,6 +86,11 @@ def _block(block: ResnetBlock | AttnBlock, x: Tensor) -> Tensor:
     return _residual(block, x) if isinstance(block, ResnetBlock) else _attention(block, x)
 
 
+def _in_strips(block: ResnetBlock | AttnBlock, x: Tensor, rows: int) -> Tensor:
+    """A block in strips of rows; attention has none, because every place looks at all others."""
+    return strips.residual(block, x, rows) if isinstance(block, ResnetBlock) else _attention(block, x)
+
+
 def _recomputed(block: ResnetBlock | AttnBlock, x: Tensor) -> Tensor:
     return checkpoint(_block, block, x, use_reentrant=False)
 
@@ -90,9 +103,8 @@ def _residual(block: ResnetBlock, x: Tensor) -> Tensor:
     return h.add_(x) if h.dtype == x.dtype else x + h
 
 
-def _upsampled(level: Blocks, h: Tensor, exact: bool) -> Tensor:
+def _upsampled(layer: Upsample, h: Tensor, exact: bool) -> Tensor:
     """``conv(nearest(h))`` at twice the size."""
-    layer: Upsample = level.upsample
     if not exact and layer.with_conv:
         # Four neighbours before it are the same pixel: their weights are added first, four products for nine.
         kernel = F.pad(layer.conv.weight.flip(2, 3), (1, 1, 1, 1))

@@ -3,58 +3,33 @@
 Tiles that are decoded one by one and blended differ from the whole: group normalisation and attention look at all of
 it.  Here every layer goes over the whole picture in strips, with the rows around them that a convolution reads and
 the whole picture's statistics, so that only rounding differs.  Two feature maps are held, not the six of a block; the
-parts of a block that work in place write over what they read.  For decoding without a gradient.
+parts of a block that work in place write over what they read.  Only without a gradient.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 import torch.nn.functional as F
-from taming.modules.diffusionmodules.model import Decoder, ResnetBlock
+from taming.modules.diffusionmodules.model import ResnetBlock, Upsample
 from torch import Tensor, nn
 
-__all__ = ["decode_in_strips"]
+__all__ = ["activated", "residual", "upsampled"]
 
 
-#: A block of taming's on a whole feature map.
-Whole = Callable[[Any, Tensor], Tensor]
+def activated(norm: nn.GroupNorm, conv: nn.Conv2d, x: Tensor, rows: int, onto: Tensor | None = None) -> Tensor:
+    """``conv(silu(norm(x)))``; added to ``onto`` where that is given."""
+    return _convolved(conv, x, rows, _activation(norm, x), onto)
 
 
-@torch.no_grad()
-def decode_in_strips(decoder: Decoder, z: Tensor, rows: int, middle: Whole, attention: Whole) -> Tensor:
-    """Latents [B,C,h,w] → pictures [B,3,H,W], nominally in [-1,1].
-
-    Args:
-        rows: of the picture and of every feature map, worked on in one go.
-        middle: the innermost blocks with their attention, at the latent's own resolution.
-        attention: a block of it at any resolution: every place looks at all others, so that it has no strips.
-    """
-    h = middle(decoder.mid, decoder.conv_in(z))
-    for level in reversed(range(decoder.num_resolutions)):
-        h = _level(decoder.up[level], h, rows, attention)
-        if level:
-            h = _upsampled(decoder.up[level].get_submodule("upsample"), h, rows)
-    return _convolved(decoder.conv_out, h, rows, _activation(decoder.norm_out, h))
-
-
-def _level(level: Any, h: Tensor, rows: int, attention: Whole) -> Tensor:
-    """The blocks of one resolution; taming hangs them on a bare ``nn.Module``, by names that no class declares."""
-    for i, block in enumerate(level.block):
-        h = _residual(block, h, rows)
-        if len(level.attn):
-            h = attention(level.attn[i], h)
-    return h
-
-
-def _residual(block: ResnetBlock, x: Tensor, rows: int) -> Tensor:
-    h = _convolved(block.conv1, x, rows, _activation(block.norm1, x))
+def residual(block: ResnetBlock, x: Tensor, rows: int) -> Tensor:
+    """A block, which may write over ``x``."""
+    h = activated(block.norm1, block.conv1, x, rows)
     if block.in_channels != block.out_channels:
         shortcut = block.conv_shortcut if block.use_conv_shortcut else block.nin_shortcut
         x = _convolved(shortcut, x, rows)
-    return _convolved(block.conv2, h, rows, _activation(block.norm2, h), onto=x)
+    return activated(block.norm2, block.conv2, h, rows, onto=x)
 
 
 def _activation(norm: nn.GroupNorm, x: Tensor) -> Callable[[Tensor], Tensor]:
@@ -88,7 +63,7 @@ def _convolved(
     return out
 
 
-def _upsampled(layer: Any, x: Tensor, rows: int) -> Tensor:
+def upsampled(layer: Upsample, x: Tensor, rows: int) -> Tensor:
     """``conv(nearest(x))`` at twice the size; without a convolution where taming's ``Upsample`` has none."""
     if not layer.with_conv:
         return F.interpolate(x, scale_factor=2.0, mode="nearest")
