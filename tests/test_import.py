@@ -299,6 +299,8 @@ def test_what_people_have_in_their_files(here, capsys, name):
 def test_what_is_switched_off_lacks_nothing():
     result = translate("pytti", {"lock_camera": False, "random_initial_palette": False, "rotate_2d": False})
     assert not (result.missing or result.notes or result.tools)
+    zeros = translate("pytti", {"auto_stop": 0, "phase_scheduling": 0, "use_tensorboard": 0})
+    assert zeros.lines == translate("pytti", {}).lines
 
 
 @pytest.mark.parametrize(

@@ -68,8 +68,10 @@ def lines_of(option: Mapping[str, Any], value: Any, given: Mapping[str, Any]) ->
         return []
     if "none" in option:
         raise NoEqual(option["none"])
-    here = option.get("here", [])
-    return [filled(line, value) for line in ([here] if isinstance(here, str) else here)]
+    lines = [option["here"]] if isinstance(option["here"], str) else option["here"]
+    if not value and not any("{}" in line for line in lines):  # a switch
+        return []
+    return [filled(line, value) for line in lines]
 
 
 def translate(name: str, given: Mapping[str, Any]) -> Imported:

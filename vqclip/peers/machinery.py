@@ -99,7 +99,7 @@ def optimiser(value: str, given: Given) -> list[str]:
 
 
 def device(value: Any, given: Given) -> list[str]:
-    if value in (None, "", "auto"):
+    if value == "auto":
         return []
     kind, _, index = str(value).partition(":")
     line = {"cuda": "auto", "cpu": "cpu", "mps": "mps"}.get(kind)
@@ -170,13 +170,9 @@ def learning_rate(value: float, given: Given) -> list[str]:
     return drops(given.get("learning_rate_drops"), {**given, "learning_rate": value})
 
 
-def phase_scheduling(value: bool, given: Given) -> list[str]:
-    return ["loss/terms=[tv]", 'loss.terms.tv.weight={"start": 0.04, "end": 0.01}'] if value else []
-
-
-def auto_stop(value: bool, given: Given) -> list[str]:
+def auto_stop(value: Any, given: Given) -> list[str]:
     """Theirs is a relative fall within a window; ours a fall from one window to the next, of a loss near 0.3."""
-    if not value:
+    if not given.get("auto_stop"):
         return []
     window = max(1, int(given.get("auto_stop_window") or 50) // 2)
     threshold = 0.3 * float(given.get("auto_stop_threshold") or 0.002)
@@ -184,21 +180,10 @@ def auto_stop(value: bool, given: Given) -> list[str]:
     return [f"callbacks.auto_stop={value_of(callback)}"]
 
 
-def auto_stop_window(value: int, given: Given) -> list[str]:
-    return auto_stop(given.get("auto_stop", False), given)
-
-
-auto_stop_threshold = auto_stop_window
-
-
 def pixel_size(value: int, given: Given) -> list[str]:
     if int(value) == 1:
         return []
     raise NoEqual("a VQGAN's smallest part is a code of 8 or 16 pixels")
-
-
-def tensorboard(value: bool, given: Given) -> list[str]:
-    return ["logger=tensorboard"] if value else []
 
 
 def filters(value: str, given: Given) -> list[str]:

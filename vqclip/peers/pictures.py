@@ -174,25 +174,17 @@ def init_image_alpha(value: int, given: Given) -> list[str]:
 
 
 def pixels_weight(value: Any, given: Given) -> list[str]:
-    return ["loss/terms=[pixels]", f"loss.terms.pixels.weight={number(value)}"] if value not in ("", None) else []
+    return ["loss/terms=[pixels]", f"loss.terms.pixels.weight={number(value)}"]
 
 
 def semantic_init_weight(value: Any, given: Given) -> list[str]:
-    if value in ("", None):
-        return []
     if not given.get("init_image"):
         raise NoEqual("needs a picture. Try: prompts.extras=[{image: PATH, weight: .5}]")
     return [f"prompts.extras={value_of([{'image': given['init_image'], 'weight': number(value)}])}"]
 
 
-def anchor_edges(value: Any, given: Given) -> list[str]:
-    if value in ("", None):
-        return []
-    raise NoEqual("no term of outlines alone; pixels holds them with the rest. Try: +loss/terms=[pixels]")
-
-
 def direct_image_prompts(value: Any, given: Given) -> list[str]:
-    if value in ("", None, []):
+    if value == []:
         return []
     if given.get("init_image"):
         raise NoEqual("a start and another goal. Try: prompts.extras=[{image: PATH, weight: .5}]")
@@ -226,14 +218,6 @@ def interpolation_steps(value: int, given: Given) -> list[str]:
     if int(value):
         raise NoEqual("scenes passing into each other. Try: weight={points: [[0, 1], [.5, 0]]} of an entry")
     return []
-
-
-def noise_prompts(value: Any, given: Given) -> list[str]:
-    raise NoEqual("a random vector is a goal that nobody knows. Try: seed, or init.best_of=8")
-
-
-def noise_prompt_weights(value: Any, given: Given) -> list[str]:
-    return noise_prompts(value, given)
 
 
 def overlay(value: Any, given: Given) -> list[str]:
