@@ -13,7 +13,7 @@ import yaml
 from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import nn
 
-from vqclip.models.clip import build_clip
+from vqclip.models.clip_fast import CLIP
 from vqclip.models.vqgan import VQGAN
 
 SMALL_VQGAN = {
@@ -72,7 +72,7 @@ def random_clip(architecture):
 
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = build_clip(architecture).eval().requires_grad_(False)
+        model = CLIP(**architecture).eval().requires_grad_(False)
         for name, value in model.named_buffers():
             if name.endswith("running_mean"):
                 value.normal_(0, 0.1)

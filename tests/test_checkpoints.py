@@ -521,12 +521,12 @@ def test_every_shipped_card_is_whole():
 def test_cards_of_official_clips_have_the_architectures_of_openai_clip():
     """build_model reads the architecture off the shapes; ours is in the card."""
     from vqclip.checkpoints.architecture import _describe
-    from vqclip.models.clip import build_clip
+    from vqclip.models.clip_fast import CLIP
 
     for c in cards():
         if c.kind == "perceptor" and c.architecture:
             with torch.device("meta"):
-                shapes = {name: tuple(value.shape) for name, value in build_clip(c.architecture).state_dict().items()}
+                shapes = {name: tuple(value.shape) for name, value in CLIP(**c.architecture).state_dict().items()}
             assert _describe(shapes) == ("perceptor", c.architecture)
 
 

@@ -23,7 +23,8 @@ from export import licence
 from torch import nn
 from train_perceptor import crops
 
-from vqclip.models.clip import MEAN, STD, build_clip
+from vqclip.models.clip import MEAN, STD
+from vqclip.models.clip_fast import CLIP
 from vqclip.models.tokenizer import CompactTokenizer
 
 RATE = 2e-3
@@ -46,7 +47,7 @@ class Guide(nn.Module):
 
     def __init__(self, config):
         super().__init__()
-        self.clip = build_clip(config)
+        self.clip = CLIP(**config)
         self.heads = Naming(config["embed_dim"])
         for name, values in (("mean", MEAN), ("std", STD)):
             self.register_buffer(name, torch.tensor(values).view(1, 3, 1, 1), persistent=False)

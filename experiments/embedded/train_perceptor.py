@@ -12,7 +12,8 @@ from common import Naming, Run, labels, match_loss, parser, same_scene
 from data import Painter, caption, load_icons, random_scene, token_ids
 from torch import nn
 
-from vqclip.models.clip import MEAN, STD, build_clip
+from vqclip.models.clip import MEAN, STD
+from vqclip.models.clip_fast import CLIP
 from vqclip.models.tokenizer import CompactTokenizer
 
 CONFIG = {
@@ -33,7 +34,7 @@ class Perceptor(nn.Module):
 
     def __init__(self, config):
         super().__init__()
-        self.clip = build_clip(config)
+        self.clip = CLIP(**config)
         self.heads = Naming(config["embed_dim"])
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,6 @@ __all__ = [
     "construction",
     "empty_module",
     "fill",
-    "quiet_construction",
     "vqgan_from_shapes",
 ]
 
@@ -34,8 +33,8 @@ SHAPES = "the shapes of its tensors"
 
 
 def architecture_from_shapes(card: Card, path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
-    architecture = _describe(shapes)[1] if _describe(shapes)[0] == card.kind else None
-    if architecture is None:
+    kind, architecture = _describe(shapes)
+    if kind != card.kind or architecture is None:
         raise UserError(_not_this_kind(card, path, shapes))
     return architecture
 
@@ -112,13 +111,6 @@ def _clip_of(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
 
 
 @contextmanager
-def quiet_construction() -> Iterator[None]:
-    """Around a constructor: taming prints its latent's shape, and random weights would use up the process's numbers."""
-    with redirect_stdout(None), torch.random.fork_rng(devices=[]):
-        yield
-
-
-@contextmanager
 def construction(card: Card, weights: Weights) -> Iterator[None]:
     """Around the constructor of a card's model: an architecture may be a stranger's, and be none.
 
@@ -127,7 +119,7 @@ def construction(card: Card, weights: Weights) -> Iterator[None]:
         RuntimeError: no memory is left, which is not the architecture's fault.
     """
     try:
-        with quiet_construction():
+        with torch.random.fork_rng(devices=[]):  # random weights would use up the process's numbers
             yield
     except (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         if isinstance(error, RuntimeError) and is_out_of_memory(error):
@@ -148,10 +140,10 @@ def _other_architecture(card: Card, weights: Weights) -> str:
 
 
 def empty_module(kind: str, architecture: dict[str, Any]) -> nn.Module:
-    from vqclip.models.clip import build_clip
+    from vqclip.models.clip_fast import CLIP
     from vqclip.models.vqgan import VQGAN
 
-    return VQGAN(**architecture) if kind == "generator" else build_clip(architecture)
+    return VQGAN(**architecture) if kind == "generator" else CLIP(**architecture)
 
 
 def check_fit(card: Card, weights: Weights, needed: Mapping[str, Tensor]) -> None:
@@ -199,7 +191,6 @@ def _where(card: Card, path: Path) -> str:
 
 def _advice(card: Card, weights: Weights) -> str:
     kind, architecture = _describe(weights.shapes)
-    given = f"{card.key}.path={card.path or weights.path}"
     if kind != card.kind or card.target:
         return f"The file is damaged, or of another family. Try: {card.choice}"
     known = [(other, other.architecture) for other in cards() if other.kind == kind]

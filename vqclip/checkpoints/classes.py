@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from contextlib import redirect_stdout
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from vqclip.checkpoints.architecture import fill, quiet_construction
+from vqclip.checkpoints.architecture import fill
 from vqclip.checkpoints.cards import Card
 from vqclip.checkpoints.tensors import Weights, digest
 from vqclip.classes import named
@@ -65,10 +66,10 @@ def build_class(card: Card, target: str, weights: Weights | None) -> Any:
     arguments = {**(weights.architecture if weights else {}), **card.arguments}
     if takes_path(target) and (weights or card.local):
         arguments["path"] = str(weights.path if weights else card.local)
-    with quiet_construction():
+    with redirect_stdout(None), torch.random.fork_rng(devices=[]):  # taming's decoder prints its latent's shape
         torch.manual_seed(0)
         instance = named(target)(**arguments)
-    model = _as_module(instance)
+    model: Any = instance if isinstance(instance, nn.Module) else Held(instance)
     lacks = [name for name in _NEEDED[card.kind] if not hasattr(model, name)]
     if lacks:
         raise UserError(
@@ -90,11 +91,6 @@ def takes_path(target: str) -> bool:
 def _digest(card: Card, model: nn.Module) -> str:
     """What stands for the weights of a class that has no file: its name, arguments and tensors."""
     return digest(model.state_dict(), {"_target_": str(card.target), "arguments": repr(sorted(card.arguments.items()))})
-
-
-def _as_module(instance: Any) -> Any:
-    """A module with whatever else the class of one's own gave it."""
-    return instance if isinstance(instance, nn.Module) else Held(instance)
 
 
 class Held(nn.Module):

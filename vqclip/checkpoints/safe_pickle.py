@@ -16,8 +16,6 @@ import torch
 __all__ = [
     "DTYPES",
     "LARGEST_PICKLE",
-    "CallableStandIn",
-    "PlainDict",
     "RefusedPickle",
     "TensorRef",
     "named_tensors",

@@ -12,18 +12,10 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from vqclip.models.clip_fast import CLIP, Block, OneVectorPool, quicken_linears
 from vqclip.models.tokenizer import CompactTokenizer
 
-__all__ = ["CLIPPerceptor", "build_clip"]
+__all__ = ["CLIPPerceptor"]
 
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 STD = (0.26862954, 0.26130258, 0.27577711)
-
-
-def build_clip(config: dict) -> CLIP:
-    """openai-clip's CLIP from its constructor's arguments by name (a list of ``vision_layers`` is a ResNet)."""
-    config = dict(config)
-    if not isinstance(config["vision_layers"], int):
-        config["vision_layers"] = tuple(config["vision_layers"])
-    return CLIP(**config)
 
 
 def _fuse_norms(network: nn.Module) -> None:
@@ -48,7 +40,7 @@ class CLIPPerceptor(nn.Module):
     """A CLIP with the way in: text → tokens, crops in [0,1] → CLIP's normalised input.
 
     Args:
-        config: arguments of ``clip.model.CLIP`` by name.
+        config: arguments of ``clip.model.CLIP`` by name; a list of ``vision_layers`` is a ResNet.
         token_ids: for a model with a reduced vocabulary, the BPE ids it kept, in order [V].
     """
 
@@ -58,7 +50,7 @@ class CLIPPerceptor(nn.Module):
 
     def __init__(self, config: dict, token_ids: Tensor | None = None):
         super().__init__()
-        self.model = build_clip(config)
+        self.model = CLIP(**config)
         self.input_size: int = self.model.visual.input_resolution
         self.tokenize = CompactTokenizer(token_ids, self.model.context_length)
         self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1), persistent=False)

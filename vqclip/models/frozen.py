@@ -57,7 +57,9 @@ class _Activated(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, norm: nn.GroupNorm, conv: nn.Conv2d) -> Tensor:
         ctx.norm, ctx.conv = norm, conv
-        normed, mean, deviation = _normed(norm, x)
+        sizes = (len(x), x.shape[1], x[0, 0].numel(), norm.num_groups)
+        # As nn.GroupNorm computes it; beside it the mean and 1/deviation of every group.
+        normed, mean, deviation = torch.native_group_norm(x, norm.weight, norm.bias, *sizes, norm.eps)
         ctx.save_for_backward(x, mean, deviation)
         return conv(F.silu(normed, inplace=True))
 
@@ -96,12 +98,6 @@ def _through_activation(gradient: Tensor, x: Tensor, norm: nn.GroupNorm, mean: T
     level = -slope * mean - total * deviation / (each * x[0, 0].numel())
     for part, of_x in strips:
         part.mul_(scale).add_(torch.addcmul(wide(level), of_x, wide(slope)))
-
-
-def _normed(norm: nn.GroupNorm, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The norm, and the mean and 1/deviation of every group, as ``nn.GroupNorm`` computes them."""
-    sizes = (len(x), x.shape[1], x[0, 0].numel(), norm.num_groups)
-    return torch.native_group_norm(x, norm.weight, norm.bias, *sizes, norm.eps)
 
 
 def _to_input(conv: nn.Conv2d, gradient: Tensor, like: Tensor) -> Tensor:

@@ -44,8 +44,6 @@ class _TextTower(nn.Module):
         buckets: rows of the table.
     """
 
-    picture: nn.Module  #: images [B,3,H,W] in [0,1] → vectors of any length [B,D]
-
     def __init__(self, dim: int, buckets: int, text_width: int):
         super().__init__()
         self.buckets = buckets

@@ -16,15 +16,10 @@ from torch import Tensor, nn
 from vqclip.models.vqgan_fast import decode, encode
 from vqclip.precision import full_precision
 
-__all__ = ["VQGAN", "GumbelCodebook", "to_unit_range"]
+__all__ = ["VQGAN", "GumbelCodebook"]
 
 # taming's ``Normalize`` always makes this many groups.
 _TAMING_GROUPS = 32
-
-
-def to_unit_range(x: Tensor) -> Tensor:
-    """``(clip(x, -1, 1) + 1) / 2``: a decoder's output to an image in [0,1] (algorithm.md, "image range")."""
-    return (x.clamp(-1, 1) + 1) / 2
 
 
 class GumbelCodebook(nn.Module):
@@ -101,8 +96,8 @@ class VQGAN(nn.Module):
         return decode(self.decoder, self.post_quant_conv(z), self.checkpointed, self.strip)
 
     def decode(self, z: Tensor) -> Tensor:
-        """Latent [B,C,h,w] → image [B,3,H,W] in [0,1]."""
-        return to_unit_range(self.decode_raw(z))
+        """Latent [B,C,h,w] → image [B,3,H,W] in [0,1] (algorithm.md, "image range")."""
+        return (self.decode_raw(z).clamp(-1, 1) + 1) / 2
 
     def encode(self, image: Tensor) -> Tensor:
         """Image [B,3,H,W] in [0,1] → latent [B,C,h,w].
