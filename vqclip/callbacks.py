@@ -116,7 +116,7 @@ class Timelapse(pl.Callback):
 
         recorder = Recorder.of(trainer)
         for i in range(len(recorder.records)):
-            timelapse(recorder.run.picture(i).path, self.fps)
+            timelapse(recorder.run.picture(i), self.fps)
 
 
 class Interpolation(pl.Callback):

@@ -14,11 +14,6 @@ from vqclip.io.images import pixels
 __all__ = ["MODES", "Keyframe", "frames_between", "timeline"]
 
 
-def linear(a: Tensor, b: Tensor, t: float) -> Tensor:
-    """``(1 − t) · a + t · b``."""
-    return torch.lerp(a, b, t)
-
-
 def spherical(a: Tensor, b: Tensor, t: float) -> Tensor:
     """Along the arc between the directions of ``a`` and ``b``, their lengths between each other (Shoemake 1985).
 
@@ -27,13 +22,13 @@ def spherical(a: Tensor, b: Tensor, t: float) -> Tensor:
     one, other = a.norm(), b.norm()
     angle = torch.arccos(((a / one) * (b / other)).sum().clamp(-1, 1))
     if angle.sin() < 1e-4:  # the same direction, or opposite ones, between which no arc is nearest
-        return linear(a, b, t)
+        return torch.lerp(a, b, t)
     direction = (((1 - t) * angle).sin() * (a / one) + (t * angle).sin() * (b / other)) / angle.sin()
     return direction * torch.lerp(one, other, t)
 
 
 #: How to get from one latent [C,h,w] to another, t in [0,1].
-MODES: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {"linear": linear, "spherical": spherical}
+MODES: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {"linear": torch.lerp, "spherical": spherical}
 
 
 @dataclass(frozen=True)

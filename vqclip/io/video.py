@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import av
 import numpy as np
-from av.container import OutputContainer
+from av.container import InputContainer, OutputContainer
 from av.error import FFmpegError
 from PIL import Image
 
@@ -18,6 +19,7 @@ from vqclip.errors import UserError
 from vqclip.io.files import refuse_endless
 from vqclip.io.images import pixels
 from vqclip.io.pixels import read_image
+from vqclip.io.run_files import PictureFolder
 
 __all__ = ["count_frames", "frame_rate", "read_frames", "timelapse", "write_video"]
 
@@ -76,18 +78,18 @@ def _paletted(frame: np.ndarray) -> av.VideoFrame:
     return av.VideoFrame.from_ndarray(pair, "pal8")
 
 
-def timelapse(folder: Path, fps: int) -> None:
-    """``timelapse.mp4`` from the snapshots ``steps/*.png`` of a picture's folder."""
+def timelapse(picture: PictureFolder, fps: int) -> None:
+    """``timelapse.mp4`` from the snapshots of a picture."""
 
     def frames() -> Iterator[np.ndarray]:
         frame = None
-        for path in sorted((folder / "steps").glob("*.png")):
+        for path in sorted(picture.steps.glob("*.png")):
             frame = np.asarray(Image.open(path).convert("RGB"))
             yield frame
         if frame is not None:
             yield from [frame] * fps
 
-    write_video(folder / "timelapse.mp4", frames(), fps)
+    write_video(picture.timelapse, frames(), fps)
 
 
 def read_frames(path: Path, stride: int = 1, skip: int = 0) -> Iterator[np.ndarray]:
@@ -106,15 +108,11 @@ def read_frames(path: Path, stride: int = 1, skip: int = 0) -> Iterator[np.ndarr
         for file in _pictures(path)[skip * stride :: stride]:
             yield _upright(file)
         return
-    try:
-        refuse_endless(path)
-        with av.open(str(path)) as container:
-            for i, frame in enumerate(container.decode(video=0)):
-                if i % stride == 0 and i // stride >= skip:
-                    # A phone writes its frames lying, and beside them how far to turn them.
-                    yield np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90)
-    except (OSError, IndexError, FFmpegError) as error:
-        raise _unreadable(path, error) from None
+    with _opened(path) as video:
+        for i, frame in enumerate(video.decode(video=0)):
+            if i % stride == 0 and i // stride >= skip:
+                # A phone writes its frames lying, and beside them how far to turn them.
+                yield np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90)
 
 
 def frame_rate(path: Path) -> int | None:
@@ -125,13 +123,9 @@ def frame_rate(path: Path) -> int | None:
     """
     if path.is_dir():
         return None
-    try:
-        refuse_endless(path)
-        with av.open(str(path)) as container:
-            rate = container.streams.video[0].average_rate
-            return max(1, round(rate)) if rate else None
-    except (OSError, IndexError, FFmpegError) as error:
-        raise _unreadable(path, error) from None
+    with _opened(path) as video:
+        rate = video.streams.video[0].average_rate
+        return max(1, round(rate)) if rate else None
 
 
 def count_frames(path: Path, stride: int = 1) -> int:
@@ -142,12 +136,20 @@ def count_frames(path: Path, stride: int = 1) -> int:
     """
     if path.is_dir():
         return -(-len(_pictures(path)) // stride)
+    with _opened(path) as video:
+        return -(-sum(packet.size > 0 for packet in video.demux(video=0)) // stride)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[InputContainer]:
     try:
         refuse_endless(path)
-        with av.open(str(path)) as container:
-            return -(-sum(packet.size > 0 for packet in container.demux(video=0)) // stride)
+        with av.open(str(path)) as video:
+            yield video
     except (OSError, IndexError, FFmpegError) as error:
-        raise _unreadable(path, error) from None
+        raise UserError(
+            f"{path}: not a video that can be read ({error}). Allowed: a video, or a folder of pictures"
+        ) from None
 
 
 def _pictures(folder: Path) -> list[Path]:
@@ -162,7 +164,3 @@ def _upright(path: Path) -> np.ndarray:
         return pixels(read_image(path)[0])
     except ValueError as error:
         raise UserError(f"a frame cannot be read. Allowed: {error}") from None
-
-
-def _unreadable(path: Path, error: Exception) -> UserError:
-    return UserError(f"{path}: not a video that can be read ({error}). Allowed: a video, or a folder of pictures")
