@@ -18,22 +18,25 @@ from typing import Any
 
 from PIL import Image
 
-from vqclip.compare.curves import POINTS, curves_of
 from vqclip.compare.pictures import Picture, distinct_values, format_value
 from vqclip.compare.table import table, table_row
 from vqclip.config.resolve import flatten, picture_config
+from vqclip.errors import UserError
+from vqclip.runs.folder import RunFolder
 
 __all__ = ["render_page"]
 
 #: Bytes of timelapses that the page holds; where there are more, it links to the files beside it.
 INLINE_VIDEO = 48 * 2**20
 
-
 #: Characters of last pictures that the page holds beside the best ones; where there are more, it holds none.
 INLINE_FINAL = 48 * 2**20
 
 #: A PNG above this is held in the page as WebP.
 INLINE_PNG = 200 * 2**10
+
+#: Rows of a curve that the page holds: a screen has fewer points than a run has steps.
+POINTS = 80
 
 
 def render_page(pictures: Sequence[Picture], keys: Sequence[str], out: Path, folders: Sequence[Path]) -> bytes:
@@ -56,7 +59,7 @@ def render_page(pictures: Sequence[Picture], keys: Sequence[str], out: Path, fol
                 "scores": picture.scores,
                 "image": _image_uri(picture.file) if picture.file else None,
                 "final": final,
-                "curves": curves_of(picture, POINTS if len(pictures) <= 100 else POINTS // 2),
+                "curves": _curves(picture, POINTS if len(pictures) <= 100 else POINTS // 2),
                 "video": video and (_uri("video/mp4", video.read_bytes()) if inline else _link(video, out)),
             }
             for picture, config, video, final in zip(pictures, flat, videos, _finals(pictures), strict=True)
@@ -84,6 +87,36 @@ def _finals(pictures: Sequence[Picture]) -> list[dict[str, Any] | None]:
             return [None] * len(pictures)
         found.append({"scores": scores, "image": uri} if uri else None)
     return found
+
+
+def _curves(picture: Picture, points: int) -> dict[str, list[Any]]:
+    """Columns of a run's metrics.csv for one of its pictures, thinned to about ``points`` rows.
+
+    The first and the last row stay, between them every second, fourth, eighth … step: of runs of unlike length the
+    longer one has steps of the shorter one, so that a mean can be of the same steps.
+
+    A run of several pictures has a column for each; the picture's own is taken where there is one.  A number that is
+    none (the run diverged) is None.
+    """
+    try:
+        rows = RunFolder(picture.run).history()
+    except UserError:
+        return {}
+    rows = [row for row in rows if "step" in row]
+    every = 1
+    while sum(row["step"] % every == 0 for row in rows) > points:
+        every *= 2
+    rows = [row for row in rows if row["step"] % every == 0 or row in (rows[0], rows[-1])]
+    names = dict.fromkeys(name for row in rows for name in row if "/" not in name)
+    suffix = f"/{picture.index:02d}"
+    return {name: [_short(row.get(f"{name}{suffix}", row.get(name))) for row in rows] for name in names}
+
+
+def _short(value: float | None) -> float | None:
+    """Round to four digits, to keep the page small."""
+    if value is None or not math.isfinite(value):
+        return None
+    return float(f"{value:.4g}")
 
 
 def _policy(template: str) -> str:
