@@ -193,8 +193,9 @@ class LatentOptimisation(pl.LightningModule):
             t, image, latent, self.start[pictures], self.generator, lambda: self.start_images()[pictures], wanted
         )
 
-    def forget_start(self) -> None:
-        """Drop the cached start pictures, because the start has changed."""
+    def begin_at(self, start: Tensor) -> None:
+        """Take other latents [B,C,h,w] for those that the run began at."""
+        self.start.copy_(start)
         self._start_images = None
 
     @torch.no_grad()

@@ -143,8 +143,7 @@ class Search:
         now, past = (self.stage(module.progress(s)) for s in (step, max(0, step - 1)))
         if now > past:
             self._go_on_from(module, self.shown(module, module.made_of, step))
-            module.start.copy_(module.latent)
-            module.forget_start()
+            module.begin_at(module.latent)
             optimizer.state.clear()
         o = self.overlay
         if o and step and step % o["every"] == 0 and module.progress(step) <= o["until"]:
@@ -174,8 +173,7 @@ class Search:
             (module.best, module.best_start) if number == self.count else (module.starts(number).to(module.latent),) * 2
         )
         self._go_on_from(module, z)
-        module.start.copy_(start)
-        module.forget_start()
+        module.begin_at(start)
 
     def _go_on_from(self, module: Any, z: Tensor) -> None:
         module.latent.copy_(z)

@@ -151,8 +151,7 @@ class Film:
         """The latent of frame ``i`` from that of the frame before it."""
         start = self._start(module, i, latent, below)
         module.latent.data.copy_(start)
-        module.start.copy_(start)
-        module.forget_start()
+        module.begin_at(start)
         for name, kept in module.search.buffers(start).items():
             getattr(module, name).copy_(kept)
         seed, steps, search = module.seeds[0], module.steps, module.search
