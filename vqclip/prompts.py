@@ -244,14 +244,10 @@ def _weight(value: Any) -> float | AnySchedule:
         if not all(map(math.isfinite, numbers)) or not (any(numbers) or ever_nonzero(value)):
             raise ValueError("its weight is 0 all the time, or no finite number")
         return schedule(value)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not _is_finite(value) or value == 0:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or value == 0 or not abs(value) <= sys.float_info.max:  # nan, infinity, or more than a float holds
         raise ValueError(f"its weight is {shown(value)}; it may be any number but 0")
     return float(value)
-
-
-def _is_finite(value: float) -> bool:
-    """Also of a whole number that no float holds."""
-    return abs(value) <= sys.float_info.max
 
 
 def _stop(value: Any) -> float | None:
