@@ -8,22 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
+from vqclip.checkpoints.cards import local_path
+from vqclip.checkpoints.tensors import open_tensors
 from vqclip.errors import UserError
 from vqclip.io.pixels import rgb
 from vqclip.io.regions import box_of, largest_first
+from vqclip.models.denoiser import Denoiser
 from vqclip.precision import full_precision
 from vqclip.protocols import View
 from vqclip.schedules import ever_nonzero, schedule
-
-if TYPE_CHECKING:
-    from vqclip.models.denoiser import Denoiser
 
 __all__ = [
     "CodebookDistance",
@@ -122,7 +122,8 @@ class Edges:
     """
 
     def __init__(self, weight: Any, width: float = 0.1, colour: str = "white"):
-        self.weight, self.width, self.colour = weight, width, rearrange(rgb(colour), "c -> 1 c 1 1")
+        self.weight, self.width = weight, width
+        self.colour = rearrange(rgb(colour), "c -> 1 c 1 1")
 
     def __call__(self, view: View) -> Tensor:
         h, w = view.image.shape[-2:]
@@ -202,10 +203,9 @@ class PerceptualAnchor:
     def __init__(self, weight: Any, path: str):
         from torchvision.models import vgg16
 
-        from vqclip.checkpoints.tensors import open_tensors
-
         self.weight = weight
-        if not (file := Path(path).expanduser()).is_file():
+        file = Path(path).expanduser()
+        if not file.is_file():
             raise UserError(
                 f"path={path}: there is no such file. Allowed: torchvision's weights of VGG16. "
                 "Try: python -c \"import torchvision; torchvision.models.vgg16(weights='DEFAULT')\", which puts "
@@ -254,9 +254,6 @@ class Denoised:
     """
 
     def __init__(self, weight: Any, path: str, sigma: Any = 0.5, guidance_scale: Any = 0):
-        from vqclip.checkpoints.cards import local_path
-        from vqclip.models.denoiser import Denoiser
-
         self.weight, self.sigma, self.guidance_scale = weight, schedule(sigma), schedule(guidance_scale)
         self.denoiser = Denoiser.load(local_path(path))
 
