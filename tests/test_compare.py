@@ -166,6 +166,7 @@ def test_labels_are_one_line_and_told_apart():
     assert sheet_module._legible("a\nfox 'x'") == "a fox 'x'"
     assert sheet_module._legible("狐") == "\\u72d0" and sheet_module._legible("猫\x07") == "\\u732b\\x07"
     assert sheet_module._legible("château") == sheet_module._legible("cha\u0302teau") == "chateau"
+    assert sheet_module._legible("a ≠ b") == "a \\u2260 b"
 
 
 def test_a_damaged_run_decides_no_axis_and_is_one_row(sweep, tmp_path):

@@ -44,32 +44,32 @@ def test_the_files_are_small_and_say_what_they_are():
         assert source in card
 
 
-def test_a_denoiser_that_was_not_trained_is_not_exported_over_the_shipped_one(tmp_path):
-    script = Path(__file__).parent.parent / "experiments" / "embedded" / "train_denoiser.py"
-    words = ["--work", tmp_path, "--export", "--to", tmp_path / "denoiser.safetensors"]
-    done = subprocess.run([sys.executable, script, *words], capture_output=True, text=True, timeout=600)
-    assert done.returncode == 1 and "denoiser.ckpt: there is no checkpoint to export" in done.stderr
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize(
-    "pool,networks,told",
-    [
-        ("64", {}, "latents.pt: it holds 8 pictures, and --pool asks for 64"),
-        ("8", {"reader": "another's"}, "latents.pt: it was made by another generator or guide than ship now"),
-    ],
-)
-def test_latents_too_few_or_of_other_networks_are_not_trained_on(tmp_path, monkeypatch, pool, networks, told):
+@pytest.fixture
+def denoiser_training(monkeypatch):
+    """The script, and what it names its files by."""
     folder = Path(__file__).parent.parent / "experiments" / "embedded"
     monkeypatch.syspath_prepend(folder)
-    latents, words = torch.zeros(8, 16, 16, 16).half(), torch.zeros(8, 3, 256).half()
-    known = importlib.import_module("train_denoiser").NETWORKS
-    torch.save({"latents": latents, "words": words, "networks": known | networks}, tmp_path / "latents.pt")
-    words = ["--work", tmp_path, "--pool", pool, "--steps", "1", "--batch", "2"]
-    script = [sys.executable, folder / "train_denoiser.py", *words]
-    done = subprocess.run(script, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 1 and told in done.stderr
-    assert "Traceback" not in done.stderr and [path.name for path in tmp_path.iterdir()] == ["latents.pt"]
+    return folder / "train_denoiser.py", importlib.import_module("train_denoiser").MADE_BY
+
+
+def test_latents_of_fewer_pictures_than_asked_for_are_not_trained_on(tmp_path, denoiser_training):
+    script, made_by = denoiser_training
+    latents = tmp_path / f"latents-{made_by}.pt"
+    torch.save((torch.zeros(8, 16, 16, 16).half(), torch.zeros(8, 3, 256).half()), latents)
+    words = ["--work", tmp_path, "--pool", "64", "--steps", "1", "--batch", "2"]
+    done = subprocess.run([sys.executable, script, *words], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1 and f"{latents}: it holds 8 pictures, and --pool asks for 64" in done.stderr
+    assert "Traceback" not in done.stderr and [*tmp_path.iterdir()] == [latents]
+
+
+def test_what_another_guide_has_read_is_neither_trained_on_nor_exported(tmp_path, denoiser_training):
+    for name in ("latents-0f0f0f0f.pt", "denoiser-0f0f0f0f.ckpt"):
+        (tmp_path / name).write_bytes(b"another's")
+    script, made_by = denoiser_training
+    words = ["--work", tmp_path, "--export", "--to", tmp_path / "denoiser.safetensors"]
+    done = subprocess.run([sys.executable, script, *words], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1 and f"denoiser-{made_by}.ckpt: there is no checkpoint to export" in done.stderr
+    assert len([*tmp_path.iterdir()]) == 2
 
 
 def test_a_file_of_the_trainings_is_written_whole_or_not_at_all(tmp_path, monkeypatch):

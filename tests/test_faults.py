@@ -157,7 +157,7 @@ def test_wandb_needs_no_home_folder(command, small_pair, tmp_path):
 
 
 def test_a_user_whom_the_system_does_not_know_has_a_home():
-    unknown = "import os, pwd; del os.environ['HOME']; pwd.getpwuid = lambda uid: {}[uid]; import vqclip, pathlib"
+    unknown = "import os, pwd; os.environ.pop('HOME', None); pwd.getpwuid = lambda uid: {}[uid]; import vqclip, pathlib"
     done = subprocess.run([sys.executable, "-c", f"{unknown}; print(pathlib.Path.home())"], capture_output=True)
     assert done.stdout == b"/\n", done.stderr
 

@@ -472,11 +472,17 @@ def test_a_config_folder_may_have_any_name(name, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "line", ["init=[1,2]", "loss=nan", "trainer=3", "hparams_search=1e400", "experiment=[2]", "loss/terms=[{a: 1}]"]
+    "line,by_name",
+    [
+        *((line, False) for line in ("init=[1,2]", "loss=nan", "trainer=3", "hparams_search=1e400", "experiment=[2]")),
+        *((line, False) for line in ("~init=true", "prompts=[{text: a}]")),
+        *((line, True) for line in ("loss/terms=[{a: 1}]", "callbacks=[{_target_: a.B}]")),
+    ],
 )
-def test_a_group_takes_names_of_choices(line):
-    with pytest.raises(UserError, match=re.escape(f"{line}: chooses nothing. Allowed: one of")):
+def test_a_group_takes_names_of_choices(line, by_name):
+    with pytest.raises(UserError, match=re.escape(f"{line}: chooses nothing. Allowed: one of")) as refused:
         compose([line])
+    assert ("or parts by name" in str(refused.value)) == by_name
 
 
 def test_a_mapping_for_a_group_is_not_blamed_for_another_mistake():

@@ -1,9 +1,9 @@
 """The denoiser of the pair's latents: what drawings look like, with or without words for it.
 
 `python train_denoiser.py` needs the generator and the robust guide (as they ship) and `work/icons_robust.safetensors`;
-it encodes `--pool` pictures and their captions once (`work/latents.pt`), trains on them with noise of every size, and
-writes `work/denoiser.ckpt`; it goes on from there.  `--export` writes the running average as
-`vqclip/embedded/denoiser.safetensors`, and stops.
+it encodes `--pool` pictures and their captions once (`work/latents-*.pt`), trains on them with noise of every size, and
+writes `work/denoiser-*.ckpt`; it goes on from there.  Both are named by that generator and guide: of others, they are
+begun anew.  `--export` writes the running average as `vqclip/embedded/denoiser.safetensors`, and stops.
 
 Pictures are of a kind each (one thing, on a ground, in a colour, two things, in a style) and, but for every eighth,
 drawn in their usual places. The matrices of the transformer's layers are trained by Muon (Liu et al. 2025,
@@ -18,6 +18,7 @@ https://arxiv.org/abs/2207.12598); the network's scaling and the loss's weight a
 (https://arxiv.org/abs/2206.00364).
 """
 
+import hashlib
 import math
 import random
 from pathlib import Path
@@ -29,16 +30,16 @@ from data import FAMILIES, HERE, Painter, caption, load_icons, random_scene
 from export import licence
 
 from vqclip.checkpoints.load import load_generator, load_perceptor
-from vqclip.io.files import sha256 as digest
 from vqclip.models.denoiser import Denoiser
 
 EMBEDDED = HERE.parents[1] / "vqclip" / "embedded"
 GENERATOR, READER = EMBEDDED / "generator.safetensors", EMBEDDED / "robust.safetensors"
-NETWORKS = {"generator": digest(GENERATOR), "reader": digest(READER)}
+#: Names the files of work: another guide's vectors of the same captions are no words to a denoiser of this one's.
+MADE_BY = hashlib.sha256(GENERATOR.read_bytes() + READER.read_bytes()).hexdigest()[:8]
 CONFIG = {
     **{"channels": 16, "side": 16, "patch": 2, "width": 192, "depth": 6, "heads": 3, "words": 256},
     **{"hidden": 1024, "rank": 192},
-    "reader": NETWORKS["reader"],
+    "reader": hashlib.sha256(READER.read_bytes()).hexdigest(),
 }
 RATE, BATCH = 1.2e-3, 128
 CAPTIONS = 3  # a picture's
@@ -83,26 +84,17 @@ class MuonWithAdamW:
             part.load_state_dict(state)
 
 
-def pool_of(path):
-    """What the file of latents holds, None where there is no such file; refused where other networks made it."""
-    if not path.exists():
-        return None
-    pool = torch.load(path, mmap=True)
-    if pool["networks"] != NETWORKS:  # a denoiser of another guide's words draws other things than are asked for
-        raise SystemExit(f"{path}: it was made by another generator or guide than ship now. Try: rm {path}")
-    return pool
-
-
 @torch.no_grad()
 def latents_of(args):
     """Encoded pictures [N,16,16,16] and their captions' unit vectors [N,3,256], in half precision.
 
     From their file, or drawn.
     """
-    path = args.work / "latents.pt"
-    if pool := pool_of(path):
-        require_pool(path, len(pool["latents"]), args.pool)
-        return pool["latents"], pool["words"]
+    path = args.work / f"latents-{MADE_BY}.pt"
+    if path.exists():
+        found = torch.load(path)
+        require_pool(path, len(found[0]), args.pool)
+        return found
     generator = load_generator({"path": str(GENERATOR)}).to(args.device)
     reader = load_perceptor("robust", {"path": str(READER)}).to(args.device)
     painter = Painter(load_icons("robust", args.work), args.device)
@@ -117,9 +109,9 @@ def latents_of(args):
             out.append((generator.encode(pictures).half().cpu(), words.half().cpu()))
         if i % 1280 == 0:
             print(f"latents: {i} of {args.pool}", flush=True)
-    latents, words = (torch.cat(parts)[: args.pool] for parts in zip(*out, strict=True))
-    save({"latents": latents, "words": words, "networks": NETWORKS}, path)
-    return latents, words
+    both = tuple(torch.cat(parts)[: args.pool] for parts in zip(*out, strict=True))
+    save(both, path)
+    return both
 
 
 @torch.no_grad()
@@ -154,16 +146,18 @@ def main():
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
     model = Denoiser(**CONFIG).to(args.device)
-    batch = args.batch or BATCH
+    batch, name = args.batch or BATCH, f"denoiser-{MADE_BY}"
     if args.without == "mean":  # what is zero and not trained is not there
         for value in model.sketch.parameters():
             value.data.zero_().requires_grad_(False)
     optimiser = adamw(model.parameters(), RATE) if args.without == "muon" else MuonWithAdamW(model, RATE)
     if args.export:
-        ship(args, Run("denoiser", args, model, optimiser, RATE), batch)
+        ship(args, Run(name, args, model, optimiser, RATE), batch)
         return
     latents, words = (part.to(args.device) for part in latents_of(args))
-    if args.fresh or not (args.work / "denoiser.ckpt").exists():  # before the run copies the model for its average
+    if (
+        args.fresh or not (args.work / f"denoiser-{MADE_BY}.ckpt").exists()
+    ):  # before the run copies the model for its average
         some = latents[:4000].float()
         model.mean.copy_(some.mean((0, 2, 3)))
         model.std.copy_(some.std((0, 2, 3)))
@@ -171,7 +165,7 @@ def main():
         if args.without != "mean":
             fit_sketch(model, latents, words[:, 0].float())
     denoise = torch.compile(model) if args.compile else model
-    run = Run("denoiser", args, model, optimiser, RATE)
+    run = Run(name, args, model, optimiser, RATE)
     generator = torch.Generator(args.device).manual_seed(args.seed + run.step)
     draw = {"generator": generator, "device": args.device}
     for _ in run:
@@ -192,7 +186,6 @@ def main():
 
 def ship(args, run, batch):
     """Write the running average."""
-    pool_of(args.work / "latents.pt")  # its words, not another guide's, were trained on
     export(
         args.to,
         run.trained(),

@@ -246,7 +246,7 @@ def _legible(text: str) -> str:
 @cache
 def _letter(letter: str) -> str:
     lacking = _drawn("\U0010ffff")  # which no font has
-    plain = unicodedata.normalize("NFD", letter)[0]
+    plain = unicodedata.normalize("NFD", letter)[0] if letter.isalpha() else letter  # without its stroke ≠ is =
     return next((known for known in (letter, plain) if _drawn(known) != lacking), ascii(letter)[1:-1])
 
 

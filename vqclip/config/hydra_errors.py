@@ -133,6 +133,10 @@ def _unreadable(overrides: Sequence[str]) -> Iterator[str]:
             yield line
 
 
+#: Groups that hold several parts by name.
+_OF_PARTS = ("callbacks", "logger", "loss/terms")
+
+
 def _no_choices(overrides: Sequence[str]) -> Iterator[str]:
     """Messages about groups whose value is not the name of a choice."""
     for line in overrides:
@@ -141,10 +145,11 @@ def _no_choices(overrides: Sequence[str]) -> Iterator[str]:
         except HydraException:
             continue
         value, key = override.value(), override.key_or_group.partition("@")[0]
-        if key not in group_names() or override.is_sweep_override() or override.is_delete() or isinstance(value, dict):
+        removed = override.is_delete() and value is None
+        if key not in group_names() or override.is_sweep_override() or removed or isinstance(value, dict):
             continue
         names = value if isinstance(value, list) else [value]
-        if any(isinstance(name, dict) for name in names):
+        if key in _OF_PARTS and any(isinstance(name, dict) for name in names):
             example = f"'{key.replace('/', '.')}={{one: {{_target_: CLASS}}, two: {{_target_: CLASS}}}}'"
             yield f"{line}: chooses nothing. {one_of(key, ', or parts by name', example)}"
         elif not all(isinstance(name, str) for name in names):

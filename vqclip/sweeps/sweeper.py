@@ -212,13 +212,13 @@ class SweepRunner:
         for job in unfinished:
             place = places[job.identity]
             found = read_report(place)
-            ended = found.get("status") in WITH_PICTURES
+            ended = found.get("status") in WITH_PICTURES and place.name not in self.faults  # else of an earlier run
             if ended and found.get("identity") != job.identity:
                 reason = f"{place} has another config: files of the config changed while the sweep ran"
             elif ended:
                 reason = f"{place}: a picture of it is missing or damaged. Try: the same command again"
             else:
-                error = found.get("error") or found.get("reason") or self.faults.get(place.name)
+                error = found.get("error") or self.faults.get(place.name) or found.get("reason")
                 error = error or ("it was killed, or still runs" if found else "it did not begin")
                 log = place / "vqclip.log"
                 reason = f"{error}\n  log: {log}" if log.exists() and log.stat().st_size else error
