@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from filelock import FileLock
 from test_resume import bytes_of
 
@@ -49,6 +50,7 @@ def command(small_pair, tmp_path):
         )
         child = f"from test_faults import _child, {fault.__name__}; _child({argv!r}, {str(folder)!r}, {fault.__name__})"
         place = {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
+        place |= {"OMP_NUM_THREADS": str(torch.get_num_threads())}  # the same bytes as a run here
         done = subprocess.run([sys.executable, "-c", child], env=os.environ | place, timeout=300)
         out, err = ((tmp_path / f"run.{name}").read_text(errors="replace") for name in ("out", "err"))
         assert "Traceback" not in err + out, err
