@@ -39,7 +39,7 @@ def test_a_run_leaves_the_folder_that_design_promises(small_pair, tmp_path):
     assert result.folder == folder and result.images.shape == (2, 3, 32, 32)
     report = json.loads((folder / "run.json").read_text())
     assert report["status"] == "finished" and report["steps"] == 4 and report["seed"] == 0
-    assert torch.device(report["device"]).type in ("cpu", "cuda", "mps")
+    assert report["device"] == "cpu" or torch.cuda.is_available() or torch.backends.mps.is_available()
     assert [own["prompt"] for own in report["pictures"]] == ["a fox", "an owl"]
     assert {"torch", "vqclip", "python"} <= set(report["versions"]) and len(report["weights"]["generator"]) == 64
     for i in range(2):

@@ -25,7 +25,6 @@ from __future__ import annotations
 
 import math
 import re
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -36,7 +35,7 @@ from vqclip.io.files import refuse_endless
 from vqclip.io.images import open_picture
 from vqclip.io.regions import Region, equal_regions, parse_region
 from vqclip.io.yaml_text import read_yaml
-from vqclip.schedules import AnySchedule, ever_nonzero, sampled, schedule
+from vqclip.schedules import AnySchedule, ever_nonzero, is_number, sampled, schedule
 
 __all__ = [
     "NUMBER",
@@ -244,8 +243,7 @@ def _weight(value: Any) -> float | AnySchedule:
         if not all(map(math.isfinite, numbers)) or not (any(numbers) or ever_nonzero(value)):
             raise ValueError("its weight is 0 all the time, or no finite number")
         return schedule(value)
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or value == 0 or not abs(value) <= sys.float_info.max:  # nan, infinity, or more than a float holds
+    if not is_number(value) or value == 0:
         raise ValueError(f"its weight is {shown(value)}; it may be any number but 0")
     return float(value)
 

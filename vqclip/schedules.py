@@ -12,6 +12,7 @@ Wherever the config takes a weight, a noise factor or a learning rate, it takes 
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -19,7 +20,17 @@ from typing import Any
 from vqclip.classes import instantiate
 from vqclip.errors import UserError
 
-__all__ = ["SHAPES", "AnySchedule", "Points", "Schedule", "ever_nonzero", "negated", "sampled", "schedule"]
+__all__ = [
+    "SHAPES",
+    "AnySchedule",
+    "Points",
+    "Schedule",
+    "ever_nonzero",
+    "is_number",
+    "negated",
+    "sampled",
+    "schedule",
+]
 
 #: From t in [0,1] to how much of the way from one value to the next is done.  Exponential: a constant ratio.
 SHAPES = {
@@ -29,6 +40,11 @@ SHAPES = {
     "exponential": lambda t: t,
     "steps": lambda t: float(t >= 1),
 }
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is a finite number, and no larger than a float holds."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def _between(start: float, end: float, t: float, shape: str) -> float:

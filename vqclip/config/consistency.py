@@ -7,11 +7,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from vqclip import machine
-from vqclip.config.kinds import is_number
 from vqclip.config.own_classes import parts_on
 from vqclip.errors import UserError, shown
 from vqclip.prompts import listed, parse_prompts
-from vqclip.schedules import ever_nonzero
+from vqclip.schedules import ever_nonzero, is_number
 
 __all__ = ["contradictions", "steps_within"]
 

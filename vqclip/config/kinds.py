@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import math
 import re
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from vqclip.errors import UserError, closest
-from vqclip.schedules import SHAPES, sampled
+from vqclip.schedules import SHAPES, is_number, sampled
 
 __all__ = [
     "Anything",
@@ -33,7 +32,6 @@ __all__ = [
     "Templates",
     "Text",
     "Whole",
-    "is_number",
 ]
 
 
@@ -66,11 +64,6 @@ def _check_bounds(value: float, low: float, high: float) -> None:
         raise ValueError(f"a number up to {high:.16g}")
     if not low <= value <= high:
         raise ValueError
-
-
-def is_number(value: Any) -> bool:
-    """Whether a value is a finite number."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 @dataclass

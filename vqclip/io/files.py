@@ -1,4 +1,4 @@
-"""Writes files whole or not at all, and hashes them."""
+"""Writes files whole or not at all, and hashes them; whether a folder takes any."""
 
 from __future__ import annotations
 
@@ -15,7 +15,17 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-__all__ = ["append", "atomic_write", "csv_bytes", "read_text", "refuse_endless", "sha256", "version_of", "write_json"]
+__all__ = [
+    "append",
+    "atomic_write",
+    "csv_bytes",
+    "read_text",
+    "refuse_endless",
+    "sha256",
+    "takes_files",
+    "version_of",
+    "write_json",
+]
 
 
 def atomic_write(path: Path, content: bytes) -> None:
@@ -55,6 +65,15 @@ def _naming(path: Path) -> Iterator[None]:
 def write_json(path: Path, content: dict) -> None:
     """Write ``content`` as indented JSON, whole."""
     atomic_write(path, (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def takes_files(folder: str | Path) -> bool:
+    """Whether a folder is there, made if need be, and may be written."""
+    try:
+        os.makedirs(folder, exist_ok=True)
+    except OSError:
+        return False
+    return os.access(folder, os.W_OK)
 
 
 def csv_bytes(rows: Sequence[Mapping[str, Any]]) -> bytes:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from vqclip.errors import UserError
+from vqclip.io.files import takes_files
 
 if TYPE_CHECKING:
     import wandb
@@ -58,10 +59,7 @@ def _keep_its_log() -> None:
     """
     from wandb.env import CACHE_DIR, get_cache_dir
 
-    usual = get_cache_dir()
-    with suppress(OSError):
-        os.makedirs(usual, exist_ok=True)
-    if not os.access(usual, os.W_OK):
+    if not takes_files(get_cache_dir()):
         os.environ[CACHE_DIR] = str(Path(tempfile.gettempdir()) / f"wandb-{os.getuid()}")
 
 

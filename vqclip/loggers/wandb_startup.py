@@ -10,6 +10,8 @@ from functools import cache
 from importlib.metadata import distributions
 from pathlib import Path
 
+from vqclip.io.files import takes_files
+
 __all__ = ["keep_artifacts", "speed_up_start"]
 
 
@@ -29,12 +31,7 @@ def keep_artifacts(folder: Path) -> None:
     asked = _given.get(asked, asked) if asked else None
     if asked:
         os.environ[DATA_DIR] = asked
-    usual = get_data_dir()
-    try:
-        os.makedirs(usual, exist_ok=True)
-    except OSError:
-        usual = ""
-    if not os.access(usual, os.W_OK):
+    if not takes_files(get_data_dir()):
         os.environ[DATA_DIR] = place = str(folder.absolute() / "wandb" / "data")
         _given[place] = asked
 
