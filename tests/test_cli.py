@@ -111,6 +111,15 @@ def test_a_slip_of_the_finger_is_answered_with_what_was_meant(argv, capsys, tmp_
     assert (status, left) == (2, ["mine.png"]) and message.startswith(f"vqclip: {SLIPS[argv]}")
 
 
+def test_a_working_folder_that_hydra_would_read_as_a_key_is_refused(capsys, tmp_path, monkeypatch):
+    folder = tmp_path / "a${steps}b"
+    folder.mkdir()
+    for argv in (["a fox"], ["-m", "a fox", "seed=0,1"]):
+        status, message, left = run(capsys, folder, monkeypatch, *argv)
+        assert (status, left) == (2, [])
+        assert message.startswith(f"vqclip: {folder}: Hydra reads ${{") and message.endswith(f"Try: cd {tmp_path}")
+
+
 def test_the_name_of_a_picture_is_a_prompt_behind_dashes(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.png").touch()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,8 +25,13 @@ def check_output_dir(cfg: DictConfig, command: Command, overwrite: bool) -> None
     """Refuse a folder that the user named and that cannot be written, is in use, or holds a run.
 
     Raises:
-        UserError: one of these.
+        UserError: one of these, or Hydra could not name a folder in the working one.
     """
+    if "${" in os.getcwd():  # Hydra resolves the path of its log again
+        raise UserError(
+            f"{os.getcwd()}: Hydra reads ${{ in a folder's name as a key. Allowed: to work in a folder without it. "
+            f"Try: cd {shlex.quote(os.getcwd().partition('${')[0].rpartition('/')[0] or '/')}"
+        )
     key = "hydra.sweep.dir=" if command.multirun else "hydra.run.dir="
     named = [word.partition("=")[2].strip("\"'") for word in command.overrides if word.lstrip("+").startswith(key)]
     if not named and not command.multirun and (config_dir := command.flags.get("--config-dir")):
