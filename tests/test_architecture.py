@@ -18,6 +18,7 @@ FLOORS = [
     ["config"],
     [
         "picture_cache",
+        "sampling",
         "augmentations",
         "effects",
         "noise",

@@ -7,6 +7,7 @@ from torchvision.transforms.functional import InterpolationMode, affine
 
 from vqclip.augmentations import Augmentations
 from vqclip.rng import StepRandom
+from vqclip.sampling import pad_by_index, sample_by_index
 
 REFERENCE = {
     "pad": 0.5,
@@ -113,3 +114,21 @@ def test_gradient_reaches_every_pixel_it_should(antialias):
     made(pad=0.0, flip=0.0, affine=None, crops=crops)(image, StepRandom([0], 0), 16).sum().backward()
     share = (image.grad != 0).float().mean()
     assert share == 1 if antialias else share > 0.5
+
+
+@pytest.mark.parametrize("size", [(9, 9), (7, 12), (1, 5)], ids=str)
+@pytest.mark.parametrize("align_corners", [True, False])
+@pytest.mark.parametrize("fill", ["zeros", "border", "reflection"])
+@pytest.mark.parametrize("mode", ["nearest", "bilinear"])
+def test_what_is_read_by_indices_and_its_gradient_are_grid_samples(mode, fill, align_corners, size):
+    image, grid = torch.randn(2, 3, *size, requires_grad=True), torch.rand(2, 6, 8, 2) * 5 - 2.5
+    ours = sample_by_index(image, grid, mode, fill, align_corners)
+    theirs = F.grid_sample(image, grid, mode, fill, align_corners)
+    torch.testing.assert_close(ours, theirs)
+    back = torch.randn_like(ours)
+    torch.testing.assert_close(*(torch.autograd.grad(read, image, back)[0] for read in (ours, theirs)))
+
+
+def test_a_border_by_indices_is_pads():
+    image, sides = torch.randn(2, 3, 7, 9), (8, 3, 2, 6)
+    assert torch.equal(pad_by_index(image, sides), F.pad(image, sides, "reflect"))

@@ -150,6 +150,23 @@ def test_what_hastens_a_gpu_runs_here_too_and_ends_with_the_job(small_pair, tmp_
     assert digests(run("a fox", small_pair, tmp_path / "again").folder) == digests(plain.folder)
 
 
+@pytest.mark.parametrize("wanted,mode", [("null", 0), ("warn", 1), ("true", 2)])
+def test_one_order_of_additions_is_asked_for_in_the_run_only(small_pair, tmp_path, wanted, mode):
+    seen: list[int] = []
+    see = pl.callbacks.LambdaCallback(on_fit_start=lambda *_: seen.append(torch.get_deterministic_debug_mode()))
+    asked = run("a fox", [*small_pair, f"+trainer.deterministic={wanted}"], tmp_path / "asked", callbacks=[see])
+    assert seen == [mode] and torch.get_deterministic_debug_mode() == 0
+    assert torch.equal(asked.images, run("a fox", small_pair, tmp_path / "plain").images)
+
+
+def test_what_has_no_one_order_is_named(small_pair, tmp_path):
+    def refuse(*_):  # as torch does on a GPU
+        raise RuntimeError("adaptive_avg_pool2d_backward_cuda does not have a deterministic implementation, but you …")
+
+    with pytest.raises(UserError, match=r"=true: adaptive_avg_pool2d_backward_cuda adds.*Try: trainer\.deter"):
+        run("a fox", small_pair, tmp_path / "run", callbacks=[pl.callbacks.LambdaCallback(on_train_batch_end=refuse)])
+
+
 @pytest.mark.skipif(not hasattr(torch.backends.cuda.matmul, "fp32_precision"), reason="this torch has one way only")
 @pytest.mark.parametrize("words", [[], ["+trainer.tf32=true"], ["+trainer.tf32=false"]])
 @pytest.mark.parametrize("precision", ["tf32", "ieee", "none"])
@@ -261,6 +278,14 @@ def double_precision():
     torch.set_default_dtype(torch.float32)
 
 
+@contextmanager
+def deterministic():
+    torch.use_deterministic_algorithms(True)
+    yield
+    assert torch.get_deterministic_debug_mode() == 2
+    torch.use_deterministic_algorithms(False)
+
+
 #: What a notebook may have set for all that it does.
 AROUND = {
     "default dtype": double_precision,
@@ -268,6 +293,7 @@ AROUND = {
     "no_grad": torch.no_grad,
     "inference_mode": torch.inference_mode,
     "autocast": lambda: torch.autocast("cpu"),
+    "deterministic": deterministic,
 }
 
 

@@ -19,6 +19,7 @@ from torch import Tensor
 from vqclip.effects import Effects
 from vqclip.precision import full_precision
 from vqclip.rng import StepRandom
+from vqclip.sampling import grid_sample, pad
 
 __all__ = ["Augmentations", "CropDraw"]
 
@@ -112,7 +113,7 @@ class Augmentations:
         period = image.shape[-2:]
         pad_h, pad_w = (int(side * self.pad) for side in period)
         mode = {"zeros": "constant", "reflect": "reflect", "wrap": "circular"}[self.border]
-        image = F.pad(image, (pad_w, pad_w, pad_h, pad_h), mode)
+        image = pad(image, (pad_w, pad_w, pad_h, pad_h), mode)
         if self.flip:
             image = torch.where(draw.flip.view(-1, 1, 1, 1), image.flip(-1), image)
         if not self.affine:
@@ -129,7 +130,7 @@ class Augmentations:
         fill = {"zeros": "zeros", "reflect": "reflection", "wrap": "border"}[self.border]
         if self.border == "wrap":
             grid = _wrapped(grid, (h, w), period)
-        return F.grid_sample(image, grid, self.affine["interpolation"], fill, align_corners=False)
+        return grid_sample(image, grid, self.affine["interpolation"], fill, align_corners=False)
 
     @full_precision()
     def cut(self, padded: Tensor, draw: CropDraw, input_size: int, chunk: slice = slice(None)) -> Tensor:
@@ -165,7 +166,7 @@ class Augmentations:
             ],
             dim=-1,
         ).flatten(1, 2)  # [B,n·S,S,2]
-        crops = F.grid_sample(padded, grid.to(padded), mode="bilinear", align_corners=True)
+        crops = grid_sample(padded, grid.to(padded), "bilinear", "zeros", align_corners=True)
         crops = rearrange(crops, "b c (n h) w -> (b n) c h w", n=n)
         return self.effects(crops, draw.effects, chunk)
 

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vqclip.rng import StepRandom
+from vqclip.sampling import grid_sample, pad
 
 __all__ = ["Effects"]
 
@@ -76,7 +77,7 @@ def _perspective(crops: Tensor, strength: float, u: Tensor) -> Tensor:
     y, x = torch.meshgrid(ramp, ramp, indexing="ij")
     points = torch.stack([x, y, torch.ones_like(x)], -1).view(1, -1, 3) @ matrix.transpose(1, 2)
     grid = (points[..., :2] / points[..., 2:]).view(-1, side, side, 2)
-    return F.grid_sample(crops, grid, mode="bilinear", padding_mode="border", align_corners=True)
+    return grid_sample(crops, grid, "bilinear", "border", align_corners=True)
 
 
 #: Brightness and two axes of colour; a turn of the two is a turn of the hue.
@@ -108,7 +109,7 @@ def _blur(crops: Tensor, strength: float, u: Tensor) -> Tensor:
     offsets = torch.arange(-reach, reach + 1, device=crops.device, dtype=crops.dtype)
     kernel = torch.exp(-0.5 * (offsets / (strength * side * u.view(-1, 1)).clamp(min=1e-3)).square())
     kernel = (kernel / kernel.sum(1, keepdim=True)).repeat_interleave(c, 0)[:, None]  # [M·3,1,K]
-    padded = F.pad(crops, (reach,) * 4, mode="reflect").view(1, m * c, side + 2 * reach, -1)
+    padded = pad(crops, (reach,) * 4, "reflect").reshape(1, m * c, side + 2 * reach, -1)
     down = F.conv2d(padded, kernel[..., None], groups=m * c)
     return F.conv2d(down, kernel[:, :, None], groups=m * c).view(m, c, side, side)
 

@@ -47,6 +47,13 @@ TRAINER = Group(
         "log_every_n_steps": Key(Whole(1), "1", "steps between rows of metrics.csv", "steps", needed=False),
         "detect_anomaly": Key(Flag(), "true", "report the operation that produced a nan; slow", needed=False),
         "tf32": Key(Flag(), "true", "float32 matrix products on a GPU in TF32", null="torch's default", needed=False),
+        "deterministic": Key(
+            Choice((True, False, "warn")),
+            "true",
+            "on a GPU only what adds up in the same order every time; slower",
+            null="torch's default",
+            needed=False,
+        ),
         "compile": Group(
             "torch.compile for the networks: costs a minute before the first step, gains on GPUs.",
             {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -84,8 +85,9 @@ def one_process() -> Iterator[None]:
 @contextmanager
 def usual_torch() -> Iterator[None]:
     """torch as a process of our own has it, whatever the notebook around a run has set: its bytes are the config's."""
-    dtype, device = torch.get_default_dtype(), torch.get_default_device()
+    dtype, device, order = torch.get_default_dtype(), torch.get_default_device(), torch.get_deterministic_debug_mode()
     torch.set_default_dtype(torch.float32)
+    torch.set_deterministic_debug_mode(0)
     try:
         with (
             torch.device("cpu") if device.type != "cpu" else nullcontext(),
@@ -96,6 +98,7 @@ def usual_torch() -> Iterator[None]:
             yield
     finally:
         torch.set_default_dtype(dtype)
+        torch.set_deterministic_debug_mode(order)  # by trainer.deterministic Lightning has set another
 
 
 @contextmanager
@@ -111,6 +114,11 @@ def hastened(networks: Networks, trainer: Mapping[str, Any]) -> Iterator[None]:
         with _tf32(trainer.get("tf32")):
             yield
     except RuntimeError as error:
+        if found := re.match(r"(\w+) does not have a deterministic implementation", str(error)):
+            raise UserError(
+                f"trainer.deterministic=true: {found[1]} adds up in another order every time on this device. Allowed: "
+                "what has one order; or warn, which names what has not. Try: trainer.deterministic=warn"
+            ) from None
         if not (compiled and type(error).__module__.startswith(("torch._dynamo", "torch._inductor"))):
             raise
         why = " ".join(str(getattr(error, "inner_exception", error)).split("\n\n")[0].split())
