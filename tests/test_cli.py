@@ -112,9 +112,9 @@ def test_a_slip_of_the_finger_is_answered_with_what_was_meant(argv, capsys, tmp_
 
 
 def test_a_working_folder_that_hydra_would_read_as_a_key_is_refused(capsys, tmp_path, monkeypatch):
-    folder = tmp_path / "a${steps}b"
-    folder.mkdir()
-    for argv in (["a fox"], ["-m", "a fox", "seed=0,1"]):
+    for name, argv in (("a${steps}b", ["a fox"]), ("a${b", ["a fox"]), ("${x}", ["-m", "a fox", "seed=0,1"])):
+        folder = tmp_path / name
+        folder.mkdir()
         status, message, left = run(capsys, folder, monkeypatch, *argv)
         assert (status, left) == (2, [])
         assert message.startswith(f"vqclip: {folder}: Hydra reads ${{") and message.endswith(f"Try: cd {tmp_path}")

@@ -290,6 +290,19 @@ def test_a_fault_in_an_own_part_is_a_line_and_costs_no_frame(small_pair, tmp_pat
     assert told.endswith(f"the same command with --to {tmp_path / 'film'}") and frames(tmp_path / "film")
 
 
+class Unordered:
+    """A latent of one's own by what torch has no order for, on a CPU neither."""
+
+    def __call__(self, z, generator):
+        return z.clone().put_(torch.tensor([0]), z.new_zeros(1))
+
+
+def test_a_film_names_what_has_no_one_order(small_pair, tmp_path, capsys):
+    own = f"latent={{_target_: {__name__}.Unordered}}", "+trainer.deterministic=true"
+    assert film(small_pair, tmp_path / "film", "a fox", *own, "--frames", "2", "--each", "1") == 2
+    assert "trainer.deterministic=true: put_ adds up in another order" in capsys.readouterr().err
+
+
 class Nothing:
     """A latent of one's own that is no number."""
 

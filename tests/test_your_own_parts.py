@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+import vqclip
+
 REPO = Path(__file__).parent.parent
 PAGE = (REPO / "docs" / "your_own_parts.md").read_text()
 LONGEST = 20
@@ -66,3 +68,25 @@ def test_an_example_runs_from_a_folder_of_its_own(name, tmp_path, small_pair):
     assert report["status"] == "finished" and report["pictures"][0]["final"]["step"] == 2
     rows = (tmp_path / "out" / "metrics.csv").read_text().splitlines()
     assert "grey" in rows[0] or "grey" not in command
+
+
+TYPED = """
+from typing import TYPE_CHECKING
+if TYPE_CHECKING:
+    from nowhere import Palette, View
+
+class Grey:
+    def __init__(self, weight: float, palette: {Palette} = None):
+        self.weight = weight
+
+    def __call__(self, view: {View}):
+        return view.image.var(1).mean((1, 2))
+"""
+
+
+def test_an_annotation_may_name_what_is_there_for_type_checkers_alone(tmp_path, small_pair, monkeypatch):
+    names = {name: name if sys.version_info >= (3, 14) else repr(name) for name in ("Palette", "View")}
+    (tmp_path / "typed_parts.py").write_text(TYPED.format(**names))
+    monkeypatch.syspath_prepend(tmp_path)
+    own = "+loss.terms.grey={_target_: typed_parts.Grey, weight: 1}"
+    assert vqclip.run("a fox", [*small_pair, own], tmp_path / "run").report["status"] == "finished"

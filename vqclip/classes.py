@@ -7,6 +7,7 @@ escaped to mean itself comes to life there.  Here a config is resolved once, bec
 from __future__ import annotations
 
 import importlib
+import inspect
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -14,7 +15,7 @@ from typing import Any
 
 from vqclip.errors import UserError, closest
 
-__all__ = ["find", "instantiate", "named"]
+__all__ = ["find", "instantiate", "named", "parameters_of"]
 
 
 def find(target: str) -> Callable:
@@ -74,6 +75,19 @@ def named(target: Any) -> Any:
         return find(target)
     except LookupError as error:
         raise UserError(f"_target_={target}: {error}") from None
+
+
+def parameters_of(part: Callable) -> Mapping[str, inspect.Parameter]:
+    """The parameters of a class or function by name; what their annotations name need not be there.
+
+    Raises:
+        TypeError, ValueError: it is built in and has no signature.
+    """
+    if sys.version_info >= (3, 14):  # which looks them up only now, also what is imported for type checkers alone
+        from annotationlib import Format
+
+        return inspect.signature(part, annotation_format=Format.FORWARDREF).parameters
+    return inspect.signature(part).parameters
 
 
 def _import_longest(parts: Sequence[str]) -> tuple[Any, Sequence[str]]:

@@ -7,7 +7,6 @@ what else is in the batch.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from vqclip.classes import parameters_of
 from vqclip.errors import UserError
 from vqclip.protocols import CropView, Term, View
 from vqclip.schedules import ever_nonzero, negated, schedule
@@ -155,7 +155,7 @@ class _OfImageAndLatent:
 def _uniform(term: Any) -> Term:
     needed = [
         p
-        for p in inspect.signature(term).parameters.values()
+        for p in parameters_of(term).values()
         if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) and p.default is p.empty
     ]
     return _OfImageAndLatent(term) if len(needed) == 2 else term

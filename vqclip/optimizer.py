@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vqclip.classes import parameters_of
+
 __all__ = ["OneScaleAdam", "PlainSteps", "clip_gradients", "needs_closure", "step_with"]
 
 
@@ -88,7 +90,7 @@ def _moving(optimizer: torch.optim.Optimizer) -> Iterator[tuple[Any, dict[str, A
 def needs_closure(optimizer: torch.optim.Optimizer) -> bool:
     """Whether a step of it must evaluate the objective itself, as often as it likes: LBFGS does."""
     step = getattr(optimizer, "optimizer", optimizer).step  # Lightning's wrapper holds torch's own
-    closure = inspect.signature(step).parameters.get("closure")
+    closure = parameters_of(step).get("closure")
     return closure is not None and closure.default is inspect.Parameter.empty
 
 

@@ -11,7 +11,6 @@ tensors are read as those of any checkpoint are, without running what else the f
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping
 from contextlib import redirect_stdout
 from typing import Any
@@ -22,7 +21,7 @@ from torch import Tensor, nn
 from vqclip.checkpoints.architecture import fill
 from vqclip.checkpoints.cards import Card
 from vqclip.checkpoints.tensors import Weights, digest
-from vqclip.classes import named
+from vqclip.classes import named, parameters_of
 from vqclip.errors import UserError
 from vqclip.io.files import sha256
 
@@ -85,7 +84,7 @@ def build_class(card: Card, target: str, weights: Weights | None) -> Any:
 
 def takes_path(target: str) -> bool:
     """Whether the class reads its file itself."""
-    return "path" in inspect.signature(named(target)).parameters
+    return "path" in parameters_of(named(target))
 
 
 def _digest(card: Card, model: nn.Module) -> str:

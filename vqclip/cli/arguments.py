@@ -9,7 +9,8 @@ import re
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import NoReturn
+from functools import cache
+from typing import Any, NoReturn
 
 from vqclip.config.grammar import as_typed, quote
 from vqclip.config.names import is_name, key_at, nearest
@@ -18,7 +19,10 @@ from vqclip.config.shorthand import expand_shorthand
 from vqclip.errors import UserError, closest
 from vqclip.paths import conf_dir
 
-__all__ = ["FLAGS", "Command", "ToolParser", "parse_arguments", "parse_config", "split", "top_level", "whole"]
+__all__ = [
+    *("FLAGS", "Command", "ToolParser", "let_hydra_parse", "parse_arguments", "parse_config", "split", "top_level"),
+    "whole",
+]
 
 #: Flags with their short forms → the values that may follow; ``()`` for none, ``None`` for any word.
 FLAGS: dict[str, tuple[str, ...] | None] = {
@@ -53,6 +57,17 @@ _ELSEWHERE = {
     "--experimental-rerun": "a run folder knows how it was made. Try: vqclip rerun RUN",
 }
 _OVERRIDE = re.compile(r"[~+]{0,2}(?P<key>[a-z_][\w.@/-]*)(=|$)")
+
+
+@cache
+def let_hydra_parse() -> None:
+    """Let Python 3.14 make Hydra's own parser, one help of which is no text before it is printed.
+
+    There argparse looks at every help at once and refuses it; up to Hydra 1.3.8 no command would begin.
+    """
+    container: Any = argparse._ActionsContainer
+    if check := getattr(container, "_check_help", None):
+        container._check_help = lambda self, action: isinstance(action.help, str) and check(self, action)
 
 
 class ToolParser(argparse.ArgumentParser):

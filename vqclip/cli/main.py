@@ -17,7 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vqclip.cli.arguments import Command, parse_arguments
+from vqclip.cli.arguments import Command, let_hydra_parse, parse_arguments
 from vqclip.cli.faults import result_of
 from vqclip.cli.launchers import bring_back, hold_back
 from vqclip.cli.lazy_imports import collect_as_usual, collect_rarely, defer_imports
@@ -148,6 +148,7 @@ def _hydra(command: Command) -> None:
         _first_of_sweep(command)
     elif not command.shows:
         _check_before_hydra(command)
+    let_hydra_parse()
     import hydra
 
     sys.argv = [sys.argv[0], *command.words]
@@ -269,11 +270,12 @@ def _first_of_sweep(command: Command) -> None:
 
 def _check_before_hydra(command: Command) -> None:
     """Compose and check what will run, so that a mistake is answered before Hydra makes a folder."""
-    from vqclip.cli.output_dir import check_output_dir
+    from vqclip.cli.output_dir import check_output_dir, check_working_dir
     from vqclip.config.check import check
     from vqclip.config.compose import compose, compose_all, first_of_sweep, refuse_sweeps
     from vqclip.config.resolve import resolved
 
+    check_working_dir()
     if not command.multirun:
         refuse_sweeps(command.overrides)
     config_dir, name = command.flags.get("--config-dir"), command.flags.get("--config-name") or "config"

@@ -18,20 +18,28 @@ from vqclip.runs.folder import RunFolder
 from vqclip.runs.lock import lock_folder
 from vqclip.runs.overwrite import refuse_overwrite
 
-__all__ = ["check_output_dir"]
+__all__ = ["check_output_dir", "check_working_dir"]
 
 
-def check_output_dir(cfg: DictConfig, command: Command, overwrite: bool) -> None:
-    """Refuse a folder that the user named and that cannot be written, is in use, or holds a run.
+def check_working_dir() -> None:
+    """Refuse a working folder whose name Hydra would read as a key of the config.
 
     Raises:
-        UserError: one of these, or Hydra could not name a folder in the working one.
+        UserError: it is such a one.
     """
     if "${" in os.getcwd():  # Hydra resolves the path of its log again
         raise UserError(
             f"{os.getcwd()}: Hydra reads ${{ in a folder's name as a key. Allowed: to work in a folder without it. "
             f"Try: cd {shlex.quote(os.getcwd().partition('${')[0].rpartition('/')[0] or '/')}"
         )
+
+
+def check_output_dir(cfg: DictConfig, command: Command, overwrite: bool) -> None:
+    """Refuse a folder that the user named and that cannot be written, is in use, or holds a run.
+
+    Raises:
+        UserError: one of these.
+    """
     key = "hydra.sweep.dir=" if command.multirun else "hydra.run.dir="
     named = [word.partition("=")[2].strip("\"'") for word in command.overrides if word.lstrip("+").startswith(key)]
     if not named and not command.multirun and (config_dir := command.flags.get("--config-dir")):

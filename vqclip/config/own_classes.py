@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from vqclip.checkpoints.cards import CARD_KEYS, arguments_of, cards_of, key_of
-from vqclip.classes import find
+from vqclip.classes import find, parameters_of
 from vqclip.config.signatures import argument_errors, role_errors
 from vqclip.errors import UserError
 
@@ -45,7 +44,7 @@ def _errors(kind: str, key: str, card: Mapping[str, Any]) -> Iterator[str]:
 
 def _parameters(found: Any) -> list[str]:
     try:
-        return list(inspect.signature(found).parameters)
+        return list(parameters_of(found))
     except (TypeError, ValueError):
         return []
 

@@ -9,7 +9,7 @@ import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from vqclip.classes import find
+from vqclip.classes import find, parameters_of
 from vqclip.config.schema import CLASSES
 from vqclip.errors import closest, shown
 
@@ -181,7 +181,7 @@ def argument_errors(
         yield from wrong
     else:
         try:
-            accepted = inspect.signature(part).parameters
+            accepted = parameters_of(part)
         except (TypeError, ValueError):  # built in, without a signature
             return
         yield from _names_errors(target, accepted, arguments, path, known, group)

@@ -125,7 +125,7 @@ def frame_rate(path: Path) -> int | None:
         return None
     with _opened(path) as video:
         rate = video.streams.video[0].average_rate
-        return max(1, round(rate)) if rate else None
+        return max(1, round(float(rate))) if rate else None
 
 
 def count_frames(path: Path, stride: int = 1) -> int:

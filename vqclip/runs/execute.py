@@ -35,7 +35,7 @@ from vqclip.runs.result import Result
 from vqclip.runs.schema import FORMAT
 from vqclip.runs.signals import Signals
 from vqclip.runs.status import DIVERGED, FINISHED, STOPPED_EARLY, Diverged, is_pruned
-from vqclip.runs.trainer import callbacks_of, hastened, make_trainer, one_process, usual_torch
+from vqclip.runs.trainer import callbacks_of, hastened, make_trainer, one_order, one_process, usual_torch
 
 __all__ = ["execute", "threads"]
 
@@ -110,7 +110,7 @@ def _execute(plan: RunPlan, run: RunFolder, past: Past | None, signals: Signals)
         callbacks_of(trainer).insert(0, recorder)  # it writes before others look; only now is its device known
         callbacks_of(trainer).append(recorder.checkpointer)
         _begin(report, plan.config, provenance, trainer, loggers)
-        with _kept_outcome(report, recorder, trainer), hastened(module.networks, plan.config["trainer"]):
+        with _kept_outcome(report, recorder, trainer), one_order(), hastened(module.networks, plan.config["trainer"]):
             _optimise(run, trainer, module, past)
         report.add(pictures=_judged(plan, run, report.content))
         for view in _views(loggers):

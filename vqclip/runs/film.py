@@ -32,7 +32,7 @@ from vqclip.module import LatentOptimisation
 from vqclip.runs.build import build
 from vqclip.runs.plan import RunPlan
 from vqclip.runs.status import RunError
-from vqclip.runs.trainer import make_trainer
+from vqclip.runs.trainer import make_trainer, one_order
 from vqclip.schedules import schedule
 
 __all__ = ["Camera", "Film"]
@@ -160,8 +160,9 @@ class Film:
         if i or self.video:  # it has its start, and begins at no other
             module.search = search.without_restarts()
         optimizer = module.configure_optimizers()
-        for step in range(module.steps):
-            module.optimise(step, optimizer)
+        with one_order():
+            for step in range(module.steps):
+                module.optimise(step, optimizer)
         module.seeds, module.steps, module.search = [seed], steps, search
         if not module.made_of.isfinite().all():
             lr = optimizer.param_groups[0]["lr"]

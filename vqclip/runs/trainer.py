@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -25,7 +27,7 @@ from vqclip.module import Networks
 from vqclip.precision import full_precision
 from vqclip.runs.checkpointer import WholeFiles
 
-__all__ = ["callbacks_of", "hastened", "make_trainer", "one_process", "usual_torch"]
+__all__ = ["callbacks_of", "hastened", "make_trainer", "one_order", "one_process", "usual_torch"]
 
 
 def callbacks_of(trainer: pl.Trainer) -> list[pl.Callback]:
@@ -85,11 +87,11 @@ def one_process() -> Iterator[None]:
 @contextmanager
 def usual_torch() -> Iterator[None]:
     """torch as a process of our own has it, whatever the notebook around a run has set: its bytes are the config's."""
-    dtype, device, order = torch.get_default_dtype(), torch.get_default_device(), torch.get_deterministic_debug_mode()
+    dtype, device = torch.get_default_dtype(), torch.get_default_device()
     torch.set_default_dtype(torch.float32)
-    torch.set_deterministic_debug_mode(0)
     try:
         with (
+            _any_order(),
             torch.device("cpu") if device.type != "cpu" else nullcontext(),
             torch.inference_mode(False),
             torch.enable_grad(),
@@ -98,7 +100,45 @@ def usual_torch() -> Iterator[None]:
             yield
     finally:
         torch.set_default_dtype(dtype)
-        torch.set_deterministic_debug_mode(order)  # by trainer.deterministic Lightning has set another
+
+
+@contextmanager
+def _any_order() -> Iterator[None]:
+    """Begin without ``deterministic``, and give back what Lightning sets by it for the rest of the process."""
+    mode, benchmark = torch.get_deterministic_debug_mode(), torch.backends.cudnn.benchmark
+    workspace = os.environ.get("CUBLAS_WORKSPACE_CONFIG")
+    _set_order(0)
+    try:
+        yield
+    finally:
+        _set_order(mode)
+        torch.backends.cudnn.benchmark = benchmark
+        if workspace is None:
+            os.environ.pop("CUBLAS_WORKSPACE_CONFIG", None)
+
+
+def _set_order(mode: int) -> None:
+    torch.set_deterministic_debug_mode(mode)
+    if "torch._inductor.config" in sys.modules:  # the compiler has a setting of its own, which this sets too
+        torch.use_deterministic_algorithms(mode > 0, warn_only=mode == 1)
+
+
+@contextmanager
+def one_order() -> Iterator[None]:
+    """Name what ``trainer.deterministic=true`` does not allow.
+
+    Raises:
+        UserError: a part of the step has no way to add up in one order here.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if found := re.match(r"(\w+) does not have a deterministic implementation", str(error)):
+            raise UserError(
+                f"trainer.deterministic=true: {found[1]} adds up in another order every time on this device. Allowed: "
+                "what has one order; or warn, which names what has not. Try: trainer.deterministic=warn"
+            ) from None
+        raise
 
 
 @contextmanager
@@ -114,11 +154,6 @@ def hastened(networks: Networks, trainer: Mapping[str, Any]) -> Iterator[None]:
         with _tf32(trainer.get("tf32")):
             yield
     except RuntimeError as error:
-        if found := re.match(r"(\w+) does not have a deterministic implementation", str(error)):
-            raise UserError(
-                f"trainer.deterministic=true: {found[1]} adds up in another order every time on this device. Allowed: "
-                "what has one order; or warn, which names what has not. Try: trainer.deterministic=warn"
-            ) from None
         if not (compiled and type(error).__module__.startswith(("torch._dynamo", "torch._inductor"))):
             raise
         why = " ".join(str(getattr(error, "inner_exception", error)).split("\n\n")[0].split())

@@ -108,7 +108,8 @@ def run_sweep(
         raise UserError(
             f"sweep: {error}. Allowed: texts without \\0, long ones in a file: {{'file': 'prompts.txt'}}"
         ) from None
-    said = _said_by(process)
+    with process:
+        said = _said_by(process)
     if process.returncode not in (0, 1) or not folder.is_dir():
         raise UserError(said.strip().removeprefix("vqclip: ") or f"the sweep ended with {process.returncode}")
     print(said, end="", file=sys.stderr)
