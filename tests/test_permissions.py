@@ -76,7 +76,11 @@ def test_what_a_user_may_not_is_said_in_a_sentence(shut, monkeypatch, capsys, wo
 
 def test_python_is_told_as_well(shut):
     with ordinary_user():
-        for call in (lambda: load(shut / "shut" / "run"), lambda: run("a fox", folder=shut / "read-only" / "run")):
+        for call in (
+            lambda: load(shut / "shut" / "run"),
+            lambda: run("a fox", folder=shut / "read-only" / "run"),
+            lambda: run("a fox", config_dir=shut / "shut"),
+        ):
             with pytest.raises(UserError, match=r"ermission denied"):
                 call()
 

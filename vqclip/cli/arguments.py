@@ -268,8 +268,10 @@ def _refuse(command: Command) -> None:
             )
         if override.startswith("hydra.job.name=") and "/" in override:
             raise UserError(f"{override}: it names the log file. Allowed: a name without /. Try: hydra.job.name=mine")
-    if (folder := command.flags.get("--config-dir")) is not None and not os.path.isdir(folder):
-        raise UserError(f"--config-dir {folder}: there is no such folder. Allowed: one that holds GROUP/NAME.yaml")
+    if (folder := command.flags.get("--config-dir")) is not None:
+        if not os.path.isdir(folder):
+            raise UserError(f"--config-dir {folder}: there is no such folder. Allowed: one that holds GROUP/NAME.yaml")
+        os.listdir(folder)  # from Python 3.13 one that may not be read is empty to whoever looks for files in it
 
 
 def _peers_forms(prompt: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -61,6 +62,8 @@ def as_folder(name: str, value: Any, there: bool = False) -> Path:
         )
     if there and not Path(text).is_dir():
         raise UserError(f"{name}={text}: there is no such folder. Try: ls {shlex.quote(str(Path(text).parent))}")
+    if there:
+        os.listdir(text)  # raises where it may not be read
     return Path(text)
 
 
