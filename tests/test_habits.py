@@ -51,7 +51,7 @@ def test_every_dependency_has_a_lower_bound():
 def test_the_workflow_and_the_hooks_are_yaml_that_runs_what_is_there():
     jobs = yaml.safe_load((REPO / ".github/workflows/ci.yml").read_text())["jobs"]
     assert {"lint", "tests", "readme", "slow"} <= set(jobs)
-    assert set(jobs["tests"]["strategy"]["matrix"]["python"]) == {"3.11", "3.12", "3.13"}
+    assert set(jobs["tests"]["strategy"]["matrix"]["python"]) == {"3.11", "3.12", "3.13", "3.14"}
     hooks = yaml.safe_load((REPO / ".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]
     assert {hook["id"] for hook in hooks} == {"ruff", "ruff-format", "codespell", "yaml"}
     assert (REPO / ".ci/run").stat().st_mode & 0o111
