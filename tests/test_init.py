@@ -197,6 +197,15 @@ def test_a_ground_that_is_the_whole_picture_is_refused(small_pair, tmp_path, pho
         edit(small_pair, tmp_path / "run", photo, "init.ground=1")
 
 
+def test_a_mask_that_is_cut_off_is_told(small_pair, tmp_path):
+    Image.fromarray(WIDE).save(tmp_path / "wide.png")
+    edge = np.zeros(WIDE.shape[:2], np.uint8)
+    edge[:, :4] = 255
+    Image.fromarray(edge).save(tmp_path / "edge.png")
+    with pytest.raises(UserError, match=r"init\.mask=.*nothing white is left of it at this size with init\.fit=crop"):
+        edit(small_pair, tmp_path / "run", tmp_path / "wide.png", f"init.mask={tmp_path}/edge.png", "init.fit=crop")
+
+
 def test_the_gradient_passes_the_mask_only_inside(small_pair, tmp_path, photo):
     """What the mask hides moves nothing: the perceptor sees the picture as it will be."""
     black_but_one = Image.new("L", (32, 32))

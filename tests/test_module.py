@@ -3,7 +3,6 @@
 import copy
 import multiprocessing
 import resource
-import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -239,13 +238,13 @@ def a_snapshot(module):
 def test_out_of_memory_halves_the_chunk_and_goes_on(make_module, capfd, megabytes, prepared):
     """In a fresh process: the free memory that other tests left in this one would do for all crops."""
     arguments = (make_module, megabytes, prepared)
-    for _ in range(3):  # where malloc fails within a native library, it may end the process by a signal
+    for _ in range(3):  # where malloc fails within a native library, it may end the process or never try that again
         child = multiprocessing.get_context("spawn").Process(target=in_little_memory, args=arguments)
         child.start()
         child.join(120)
         child.kill()  # a child that hangs fails the line below
         child.join()
-        if child.exitcode not in (-signal.SIGSEGV, -signal.SIGABRT):
+        if child.exitcode == 0:
             break
     assert child.exitcode == 0, capfd.readouterr().err
 

@@ -25,6 +25,14 @@ def test_texts_become_latents_of_the_native_size_one_by_one_as_in_a_batch(prior)
 
 
 @torch.no_grad()
+def test_exclamation_marks_cut_nothing_off(prior):
+    """In a run of them each but the last is token 0, which also pads a row."""
+    texts = ["a red fox on a blue background", "!!!! a red fox on a blue background"]
+    for logits in prior.parse(prior.tokenize(texts)).values():
+        assert torch.equal(*logits.argmax(-1))
+
+
+@torch.no_grad()
 def test_every_part_of_a_text_changes_its_place_of_the_latent(prior):
     fox, on_blue, owl, pair, swapped = prior(
         prior.tokenize(["a fox", "a fox on a blue background", "an owl", "a fox and an owl", "an owl and a fox"])

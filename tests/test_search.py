@@ -143,6 +143,17 @@ def test_an_overlay_brings_the_start_back(make_module):
     torch.testing.assert_close(module.latent.detach(), start)
 
 
+def test_an_overlay_counts_the_steps_of_each_trial(make_module):
+    search = Search(restarts={"count": 2, "steps": 2}, overlay={"every": 2, "strength": 0})
+    module = make_module(steps=8, search=search, starts=lambda number: torch.zeros(1, 8, 8, 8))
+    optimizer, begun = module.configure_optimizers(), []
+    for step in range(4):
+        search.before(module, step, optimizer)
+        begun.append(torch.equal(module.latent, module.start))
+        search.after(module, step)
+    assert begun == [True] * 4  # of the second as of the first: nothing is decoded and encoded before its first step
+
+
 @pytest.mark.parametrize(
     "search",
     [
@@ -204,8 +215,9 @@ def test_stages_hang_on_the_number_of_steps():
         ["init=blank", "search.average=.9", "search.clamp=true", "search.stages=[{size: [16,16], share: .4}]"],
         ["search.restarts={count: 2, steps: 1}", "search.overlay={every: 3, strength: .5}", "loss.anchor=.1"],
         ["search.restarts={count: 3, steps: 1}", "search.average=.5", "search.stages=[{size: [16,16], share: .6}]"],
+        ["batch_size=3", "init=noise", "+loss/terms=[pixels]", "search.stages=[{size: [16,16], share: .2}]"],
     ],
-    ids=["stages", "restarts", "all"],  # a blank sheet's latent lies channels-last
+    ids=["stages", "restarts", "all", "start's pictures"],  # a blank sheet's latent lies channels-last
 )
 def test_a_searching_run_is_resumed_and_made_again_and_its_latents_are_its_pictures(small_pair, tmp_path, overrides):
     overrides = [*small_pair, *overrides, "snapshot_every=1", "steps=5"]

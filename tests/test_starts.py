@@ -20,6 +20,7 @@ from vqclip.config.resolve import resolved
 from vqclip.errors import UserError
 from vqclip.init import Gradient, PixelNoise, Sine, best_of
 from vqclip.init import Prior as PriorStart
+from vqclip.init import Run as RunStart
 from vqclip.io.masks import MaskComposite
 from vqclip.protocols import InitContext
 from vqclip.rng import StepRandom
@@ -139,6 +140,17 @@ def test_the_latent_of_another_generator_is_refused_its_picture_is_not(small_pai
         run("a fox", from_run(small_pair, theirs), tmp_path / "no")
     made = run("a fox", from_run(small_pair, theirs, "init.via=picture", "size=[48,64]"), tmp_path / "yes")
     assert made.images.shape[-2:] == (48, 64)
+    decoder = InitContext(object(), (8, 8, 8), ["a fox"], StepRandom([0], 0), None)
+    with pytest.raises(UserError, match=r"init\.via=picture: needs the generator's encode"):
+        RunStart(str(theirs), 0, "best", "picture")(decoder)
+
+
+def test_a_tiny_autoencoder_has_no_prior_whatever_its_channels(capsys):
+    """TAEF1 has as many as the embedded VQGAN."""
+    path = str(files("vqclip") / "embedded" / "prior.safetensors")
+    start = InitContext(SimpleNamespace(encode=None), (16, 16, 16), ["a fox"], StepRandom([0], 0), path)
+    assert torch.equal(PriorStart(0.0)(start), Sine(0.5)(start))
+    assert "this generator has no prior" in capsys.readouterr().out
 
 
 def test_a_gradient_goes_from_the_first_colour_to_the_last():
@@ -235,7 +247,8 @@ def test_a_start_is_told_what_the_target_is_of(small_pair, weights, text):
 def test_the_jitter_of_a_predicted_start_depends_on_its_own_text():
     path = str(files("vqclip") / "embedded" / "prior.safetensors")
     prior = load_prior(path)
-    start = InitContext(object(), (prior.channels, prior.side, prior.side), ["a fox"], StepRandom([0], 0), path)
+    generator = SimpleNamespace(codebook=torch.zeros(1), encode=None)
+    start = InitContext(generator, (prior.channels, prior.side, prior.side), ["a fox"], StepRandom([0], 0), path)
     both = replace(start, texts=["a fox", "a red apple on a white background"], rng=StepRandom([0, 1], 0))
     assert torch.equal(PriorStart(0.5)(both)[0], PriorStart(0.5)(start)[0])
     noise, plain = PriorStart(0.5)(start) - PriorStart(0.0)(start), PriorStart(0.0)(start)

@@ -110,6 +110,16 @@ def test_spherical_and_cosine_agree_where_vector_and_target_do():
         torch.testing.assert_close(Include(-1, distance)(seen), torch.ones(1))
 
 
+def test_similarities_are_in_float32_whatever_the_precision():
+    unit = torch.nn.functional.normalize(torch.randn(1, 9, 8, generator=torch.Generator().manual_seed(0)), dim=-1)
+    seen = view(GREY[:1], vectors=unit, targets=Targets(unit[:, 0], unit[:, 1]))
+    objective = Objective(1, 0.5, 0)
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = objective.on_crops(seen)
+    full = objective.on_crops(seen)
+    assert {*mixed} == {"include", "exclude"} and all(torch.equal(mixed[name], full[name]) for name in full)
+
+
 @pytest.fixture(scope="module")
 def preset(tmp_path_factory):
     """The words that ask for a preset; VGG16 has random weights in torchvision's format."""

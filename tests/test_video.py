@@ -108,6 +108,7 @@ def test_spherical_keeps_the_length_where_linear_sags():
     torch.testing.assert_close(spherical(a, b, 0.5), torch.tensor([0.5**0.5, 0.5**0.5]))
     torch.testing.assert_close(spherical(a, 3 * a, 0.5), 2 * a)
     assert torch.isfinite(spherical(a, -a, 0.5)).all()
+    assert torch.equal(spherical(torch.zeros(2), a, 0.5), a / 2)  # what has no direction
 
 
 @pytest.fixture(scope="module")

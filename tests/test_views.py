@@ -110,6 +110,12 @@ def test_stratified_places_are_a_latin_square():
     assert not torch.equal(draw.top.argsort(1), draw.left.argsort(1))
 
 
+def test_a_place_of_strata_that_is_rounded_up_is_inside():
+    crops = {"count": 64, "mean": 1, "std": 0, "max": 1, "stratified": True}
+    draw = made(**PLAIN, crops=crops).draw(StepRandom([195], 18), 32, 32)  # one of its places is 1
+    assert draw.top.max() == draw.left.max() == 0
+
+
 def test_a_crop_of_the_whole_picture_shows_it():
     augmentations = made(**PLAIN | {"pad": 0.5}, crops={"count": 4, "whole": 0.5})
     image, rng = crops_of(n=1, side=24), StepRandom([0], 0)
@@ -144,6 +150,14 @@ def test_a_mirror_has_one_picture_to_fill_up_with():
     assert wrong.startswith("augmentations.pad=1: a border of reflect has one picture")
     with pytest.raises(UserError, match=r"Did you mean augmentations\.effects\.jitter\?"):
         compose(["augmentations.effects.jiter=.1"])
+
+
+def test_crops_of_the_whole_picture_alone_must_count():
+    crops = {"whole": 1, "whole_weight": 0}
+    (wrong,) = errors_in(resolved(compose([f"augmentations.crops.{key}={value}" for key, value in crops.items()])))
+    assert wrong.startswith("augmentations.crops.whole_weight=0: all ")
+    crops |= {"whole": 0.9}
+    assert not errors_in(resolved(compose([f"augmentations.crops.{key}={value}" for key, value in crops.items()])))
 
 
 def test_a_run_of_every_view_is_resumed_and_made_again(small_pair, tmp_path):

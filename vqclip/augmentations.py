@@ -82,7 +82,10 @@ class Augmentations:
         place = rng.uniform("crops.place", self.count, 2)
         if c["stratified"]:
             place = (rng.uniform("crops.strata", self.count, 2).argsort(1) + place) / self.count
-        top, left = (place[..., 0] * (padded_h - side + 1)).floor(), (place[..., 1] * (padded_w - side + 1)).floor()
+        room_h, room_w = padded_h - side, padded_w - side
+        # A place of strata may be rounded up to 1, a pixel beyond the last.
+        top, left = (place[..., 0] * (room_h + 1)).floor(), (place[..., 1] * (room_w + 1)).floor()
+        top, left = top.minimum(room_h), left.minimum(room_w)
         if whole := round(c["whole"] * self.count):
             side[:, :whole] = all_of_it = min(max(height, width), padded_h, padded_w)
             top[:, :whole], left[:, :whole] = (padded_h - all_of_it) // 2, (padded_w - all_of_it) // 2

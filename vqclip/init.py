@@ -178,7 +178,9 @@ class Prior:
         from vqclip.checkpoints.load import load_prior
 
         prior = load_prior(start.prior) if start.prior else None
-        if prior is None or prior.channels != start.shape[0]:
+        # A tiny autoencoder may have as many channels as the VQGAN that the prior was made for, but no codes.
+        vqgan = all(hasattr(start.generator, name) for name in ("codebook", "encode"))
+        if prior is None or prior.channels != start.shape[0] or not vqgan:
             print(
                 "init=prior: this generator has no prior, so the picture starts from noise (init=sine). "
                 "experiment=reference has the other settings that suit such a start."
@@ -218,7 +220,7 @@ class Image:
         """What the result keeps of the picture; None without a mask and without a ground.
 
         Raises:
-            UserError: the ground is all of it.
+            UserError: what may change is nothing of it.
         """
         if self.mask is None and self.ground is None:
             return None
@@ -227,6 +229,11 @@ class Image:
         if self.mask is not None:
             # Its nearest pixels: what is between black and white would reach out over the edge.
             white = self._read(self.mask, start, ground="black", nearest=True).mean(1, keepdim=True)
+            if not white.any():
+                raise UserError(
+                    f"init.mask={self.mask!r}: nothing white is left of it at this size with init.fit={self.fit}, so "
+                    "nothing would change. Allowed: white where the result may differ. Try: init.fit=pad"
+                )
         if self.ground is not None:
             white = white * off_ground(picture, self.ground, start.generator.factor // 2)
             if not white.any():
@@ -256,6 +263,8 @@ class Run:
     def __call__(self, start: InitContext) -> Tensor:
         saved = saved_latents(self.run, self.picture, self.step, len(start.texts))
         if self.via == "picture":
+            if not hasattr(start.generator, "encode"):
+                raise UserError("init.via=picture: needs the generator's encode, which it lacks. Try: init.via=latent")
             return _encoded(
                 start, torch.cat([fit(latent.picture.image(latent.png), *_pixels(start)) for latent in saved])
             )

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from vqclip.classes import parameters_of
 from vqclip.errors import UserError
+from vqclip.precision import full_precision
 from vqclip.protocols import CropView, Term, View
 from vqclip.schedules import ever_nonzero, negated, schedule
 from vqclip.targets import gated
@@ -107,6 +108,7 @@ class Objective:
         self.terms: dict[str, Term] = built_in | {n: _uniform(t) for n, t in (terms or {}).items() if t is not None}
         self.weights = {name: schedule(term.weight) for name, term in self.terms.items()}
 
+    @full_precision()  # two digits of a similarity are not enough to compare by
     def on_crops(self, view: CropView) -> dict[str, Tensor]:
         """Terms on crops: name → sum over the view's crops, [B], unweighted."""
         targets = view.targets

@@ -203,8 +203,8 @@ class LatentOptimisation(pl.LightningModule):
     def start_images(self) -> Tensor:
         """The pictures that the run began at, [B,3,H,W] in [0,1]; decoded once, when a term first asks for them."""
         if self._start_images is None:
-            size = self.chunks.picture_chunk or 1  # what fits is measured by a step, and that step may ask for these
-            self._start_images = torch.cat([self.picture(z) for z in self.start.split(size)])
+            # One by one: how many fit is measured by a step, which may be before or after whoever asks first.
+            self._start_images = torch.cat([self.picture(z) for z in self.start.split(1)])
         return self._start_images
 
     def rng(self, step: int, pictures: slice = slice(None)) -> StepRandom:

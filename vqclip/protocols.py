@@ -32,8 +32,8 @@ __all__ = [
 class Generator(Protocol):
     """Turns latents into pictures.
 
-    Optional: ``encode`` (pictures [B,3,H,W] in [0,1] → latents) for ``init=image``; ``quantise`` (latents →
-    the nearest codes) for ``latent=quantised``; ``codebook`` [n,C] for ``init=codebook`` and ``init=blank``.
+    Optional: ``encode`` (pictures [B,3,H,W] in [0,1] → latents), ``quantise`` (latents → the nearest codes) and
+    ``codebook`` [n,C].  Starts, latents and terms say in ``needs`` which of them they use.
     A card names its class by ``_target_``, with its arguments beside it (``vqclip/checkpoints/classes.py``).
     """
 

@@ -88,9 +88,11 @@ class Search:
 
     def progress(self, step: int, steps: int) -> float:
         """How far ``step`` is into a run of ``steps``, in [0,1]; each trial begins at 0."""
-        lost = (self.count - 1) * self.trial
-        counted = step % self.trial if step < self.trial_steps else step - lost
-        return min(1.0, counted / max(1, steps - lost - 1))
+        return min(1.0, self._steps_of_one(step) / max(1, self._steps_of_one(steps) - 1))
+
+    def _steps_of_one(self, step: int) -> int:
+        """Of ``step`` steps of the run, those that the latents have taken since their start."""
+        return step % self.trial if step < self.trial_steps else step - (self.count - 1) * self.trial
 
     def stage(self, t: float) -> int:
         """The stage at progress ``t``, from 0; the last one is the full size."""
@@ -145,8 +147,8 @@ class Search:
             self._go_on_from(module, self.shown(module, module.made_of, step))
             module.begin_at(module.latent)
             optimizer.state.clear()
-        o = self.overlay
-        if o and step and step % o["every"] == 0 and module.progress(step) <= o["until"]:
+        o, taken = self.overlay, self._steps_of_one(step)
+        if o and taken and taken % o["every"] == 0 and module.progress(step) <= o["until"]:
             start, t = module.start_images(), module.progress(step)
             current = torch.cat([self.picture(module, z, t) for z in module.made_of.split(1)])
             self._go_on_from(module, self.encode(module, (1 - o["strength"]) * current + o["strength"] * start, t))

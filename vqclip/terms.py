@@ -264,10 +264,11 @@ class Denoised:
             UserError: the maker of terms adds the key.
         """
         channels = networks.generator.latent_shape(8 * networks.generator.factor, 8 * networks.generator.factor)[0]
-        if channels != self.denoiser.channels:
+        if channels != self.denoiser.channels or not hasattr(networks.generator, "codebook"):
+            kind = "" if hasattr(networks.generator, "codebook") else " without a codebook"
             raise UserError(
-                f"its denoiser was trained on latents of {self.denoiser.channels} channels, this generator's have "
-                f"{channels}. Try: checkpoints=embedded"
+                f"its denoiser was trained on a VQGAN's latents of {self.denoiser.channels} channels, this generator's "
+                f"have {channels}{kind}. Try: checkpoints=embedded"
             )
         readers = [getattr(guide.perceptor, "sha256", None) for guide in networks.guides.values()]
         if ever_nonzero(self.guidance_scale) and self.denoiser.reader not in readers:

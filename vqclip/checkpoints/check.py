@@ -80,7 +80,7 @@ def card_errors(kind: str, name: str, card: Any) -> list[str]:
         required = _ARCHITECTURE[kind]["required"]
         allowed = required | _ARCHITECTURE[kind]["optional"]
         errors += [f"{key}.architecture.{word}: missing" for word in sorted(required - set(architecture))]
-        errors += [_unknown(f"{key}.architecture.{word}", word, allowed) for word in set(architecture) - allowed]
+        errors += [_unknown(f"{key}.architecture.{word}", word, allowed) for word in sorted({*architecture} - allowed)]
     return errors
 
 

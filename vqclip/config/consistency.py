@@ -156,6 +156,12 @@ def _crops(augmentations: Mapping[str, Any]) -> Iterator[str]:
             f"augmentations.crops.min={crops['min']}: larger than augmentations.crops.max={crops['max']}. "
             f"Try: augmentations.crops.min={crops['max']}"
         )
+    count = crops["count"]
+    if crops.get("whole_weight", 1) == 0 and round(crops.get("whole", 0) * count) == count:
+        yield (
+            f"augmentations.crops.whole_weight=0: all {count} crops are of the whole picture, so none would count. "
+            "Allowed: more than 0, or a smaller augmentations.crops.whole. Try: augmentations.crops.whole_weight=1"
+        )
     if augmentations.get("border", "zeros") != "zeros" and augmentations["pad"] >= 1:
         yield (
             f"augmentations.pad={augmentations['pad']}: a border of {augmentations['border']} has one picture to fill "

@@ -21,7 +21,7 @@ def spherical(a: Tensor, b: Tensor, t: float) -> Tensor:
     """
     one, other = a.norm(), b.norm()
     angle = torch.arccos(((a / one) * (b / other)).sum().clamp(-1, 1))
-    if angle.sin() < 1e-4:  # the same direction, or opposite ones, between which no arc is nearest
+    if not angle.sin() >= 1e-4:  # the same direction, opposite ones, between which no arc is nearest, or none at all
         return torch.lerp(a, b, t)
     direction = (((1 - t) * angle).sin() * (a / one) + (t * angle).sin() * (b / other)) / angle.sin()
     return direction * torch.lerp(one, other, t)

@@ -43,7 +43,8 @@ def off_ground(picture: Tensor, near: float, grow: int) -> Tensor:
 
 def feather(mask: Tensor, pixels: int) -> Tensor:
     """A mask [1,1,H,W] that comes to its strength over ``pixels`` inwards from its edge; the rim is no edge."""
-    layers = [mask]
+    layer, total = mask, mask.clone()
     for _ in range(pixels - 1):
-        layers.append(-F.max_pool2d(-layers[-1], 3, stride=1, padding=1))  # one pixel less on every side
-    return torch.stack(layers).mean(0)
+        layer = -F.max_pool2d(-layer, 3, stride=1, padding=1)  # one pixel less on every side
+        total += layer
+    return total / max(1, pixels)

@@ -128,8 +128,8 @@ class Prior(nn.Module):
 
     def parse(self, tokens: Tensor) -> dict[str, Tensor]:
         """Tokens [B,L] → logits: objects [B,2,concepts+1], colours [B,2,colours+1], background, layout, style [B,·]."""
-        tokens = tokens[:, : int((tokens > 0).sum(1).max())]  # zeros pad the rows
-        padding = tokens == 0
+        tokens = tokens[:, : int(tokens.argmax(1).max()) + 1]  # to the end token, which has the highest id
+        padding = tokens == 0  # also "!" before another "!", which no scene was taught with
         padding[:, 0] = False
         x = self.embedding(tokens) + self.position[: tokens.shape[1]]
         x = self.encoder(x, src_key_padding_mask=padding)

@@ -163,7 +163,15 @@ def _start(config: Mapping[str, Any], context: InitContext, make: Callable[..., 
     """The latents that the run begins at, and what of a picture stays as it is, for a module to be made with."""
     init, tries = start_of(config)
     keep = init.keep(context) if hasattr(init, "keep") else None
-    context = replace(context, score=lambda z: make(z0=z, keep=keep).snapshot()[1]["score"])
+    fits: dict[str, Any] = {}  # of several tries the first one measures how many pictures do
+
+    def score(z: Tensor) -> Tensor:
+        module = make(z0=z, keep=keep, **fits)
+        found = module.snapshot()[1]["score"]
+        fits["picture_chunk"] = module.chunks.picture_chunk
+        return found
+
+    context = replace(context, score=score)
 
     def latents(start: InitContext) -> Tensor:
         """Of the start, which one's own may have got wrong."""
