@@ -4,6 +4,7 @@ import io
 import json
 import os
 import shutil
+import subprocess
 import sys
 import time
 from fractions import Fraction
@@ -53,6 +54,30 @@ def test_mp4_is_h264_of_even_sides_as_long_and_fast_as_asked(tmp_path, size, eve
     assert content.index(b"moov") < content.index(b"mdat")  # a browser plays it before it has all
     write_video(tmp_path / "b.mp4", gradient(size, 25), 12)
     assert content == (tmp_path / "b.mp4").read_bytes()
+
+
+FORK = """
+import os, signal, sys
+from pathlib import Path
+import numpy as np
+from vqclip.io.video import read_frames, write_video
+
+def work():
+    write_video(Path(sys.argv[1]), [np.zeros((128, 128, 3), np.uint8)] * 3, 1)
+    return len([*read_frames(Path(sys.argv[1]))])
+
+work()
+if child := os.fork():
+    sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+signal.alarm(20)
+os._exit(0 if work() == 3 else 1)
+"""
+
+
+def test_a_process_that_was_forked_after_a_video_makes_another(tmp_path):
+    """The converter that PyAV 19 keeps has threads, which a forked process lacks."""
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", FORK, str(tmp_path / "a.mp4")], timeout=60)
+    assert done.returncode == 0
 
 
 def test_gif_keeps_size_and_colours(tmp_path):

@@ -13,6 +13,7 @@ import av
 import numpy as np
 from av.container import InputContainer, OutputContainer
 from av.error import FFmpegError
+from av.video.reformatter import VideoReformatter
 from PIL import Image
 
 from vqclip.errors import UserError
@@ -63,9 +64,14 @@ def _stream(container: OutputContainer, gif: bool, fps: int, height: int, width:
 
 
 def _full(frame: np.ndarray) -> av.VideoFrame:
-    halved = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), "rgb24").reformat(format="yuv420p")
+    halved = _converted(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), "rgb24"), "yuv420p")
     # By way of an array: the converter leaves chance values beside the rows, which reach the encoder's bytes.
     return av.VideoFrame.from_ndarray(halved.to_ndarray(), "yuv420p")
+
+
+def _converted(frame: av.VideoFrame, format: str) -> av.VideoFrame:
+    # By a converter of its own: the one that PyAV keeps has threads, for which a forked process would wait for ever.
+    return VideoReformatter().reformat(frame, format=format)
 
 
 def _paletted(frame: np.ndarray) -> av.VideoFrame:
@@ -112,7 +118,7 @@ def read_frames(path: Path, stride: int = 1, skip: int = 0) -> Iterator[np.ndarr
         for i, frame in enumerate(video.decode(video=0)):
             if i % stride == 0 and i // stride >= skip:
                 # A phone writes its frames lying, and beside them how far to turn them.
-                yield np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90)
+                yield np.rot90(_converted(frame, "rgb24").to_ndarray(), frame.rotation // 90)
 
 
 def frame_rate(path: Path) -> int | None:
