@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The author's prompts with the reference pair, on a GPU: installs vqclip, fetches the models, makes ten pictures with the
+# The prompts of the original article with the reference pair, on a GPU: installs vqclip, fetches the models, makes ten pictures with the
 # original recipe and ten with from_noise, and writes what it took to quick_start_times.csv.
 #
 #   git clone URL vqclip && cd vqclip && bash experiments/quick_start_gpu.sh            on Colab: !bash experiments/…

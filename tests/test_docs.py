@@ -27,6 +27,7 @@ EXPERIMENT = "# @package _global_\nprompts:\n  include: [a fox]\n"
 FILES = {
     "prompts.txt": "a fox\n",
     "last.ckpt": "",
+    "ViT-B-32.pt": "",
     **dict(re.findall(r"(?ms)^```(?:python|yaml)\n# (\S+)\n(.*?)^```", (REPO / "docs/your_own_parts.md").read_text())),
     "my_conf/checkpoints/generator/mine.yaml": CARD,
     "my_conf/experiment/fox.yaml": EXPERIMENT,
