@@ -22,6 +22,7 @@ from vqclip.errors import UserError
 from vqclip.io.motion import moved
 from vqclip.io.video import read_frames, write_video
 from vqclip.runs.film import Film
+from vqclip.runs.lock import lock_folder
 from vqclip.runs.rerun import rerun
 from vqclip.schedules import schedule
 
@@ -159,6 +160,26 @@ def test_a_film_that_was_stopped_goes_on_to_the_same_bytes(small_pair, tmp_path,
     capsys.readouterr()
     assert film(small_pair, tmp_path / "half", *words, "seed=4") == 2
     assert "another film is there, with other settings. Allowed: the same command" in capsys.readouterr().err
+
+
+def test_a_film_writes_over_nothing_that_is_no_film_of_its_own(small_pair, tmp_path, capsys):
+    (tmp_path / "clip/frames").mkdir(parents=True)
+    Image.new("RGB", (32, 32)).save(tmp_path / "clip/frames/000000.png")
+    (tmp_path / "vid").mkdir()
+    write_video(tmp_path / "vid/film.mp4", [np.zeros((32, 32, 3), np.uint8)], 5)
+    for folder, source in (("clip", "frames"), ("vid", "film.mp4")):
+        before = {path: path.read_bytes() for path in (tmp_path / folder).rglob("*.[pm]*")}
+        assert film(small_pair, tmp_path / folder, "a fox", "--video", f"{tmp_path / folder / source}") == 2
+        told = f"--to {tmp_path / folder}: {source} is there, and no film.json that says of which film. Allowed: "
+        assert told in capsys.readouterr().err
+        assert {path: path.read_bytes() for path in before} == before and len(before) == 1
+
+
+def test_two_films_at_once_do_not_share_a_folder(small_pair, tmp_path, capsys):
+    with lock_folder(tmp_path / "film"):
+        assert film(small_pair, tmp_path / "film", "a fox") == 2
+    assert "film: another vqclip process is running in this folder" in capsys.readouterr().err
+    assert not frames(tmp_path / "film")
 
 
 def test_a_restyled_video_begins_each_frame_at_the_videos_own(small_pair, tmp_path):

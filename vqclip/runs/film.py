@@ -30,12 +30,16 @@ from vqclip.io.video import read_frames, write_video
 from vqclip.io.yaml_text import read_json
 from vqclip.module import LatentOptimisation
 from vqclip.runs.build import build
+from vqclip.runs.lock import lock_folder
 from vqclip.runs.plan import RunPlan
 from vqclip.runs.status import RunError
 from vqclip.runs.trainer import make_trainer, one_order
 from vqclip.schedules import schedule
 
 __all__ = ["Camera", "Film"]
+
+#: What a film writes into its folder beside ``film.json``, which comes first.
+_NAMES = ("frames", "film.mp4", "latent.safetensors")
 
 
 @dataclass(frozen=True)
@@ -85,9 +89,13 @@ class Film:
         """Make the frames that are not there yet, one at a time, then the video; the index of each frame made.
 
         Raises:
-            UserError: the folder holds another film, or the video has no frame.
+            UserError: the folder holds another film, or another process does; the video has no frame.
             RunError: a frame's latent is NaN or infinite.
         """
+        with lock_folder(self.folder):
+            yield from self._run()
+
+    def _run(self) -> Iterator[int]:
         begin, latent = self._begun()
         source = read_frames(self.video, self.stride, begin) if self.video else iter(())
         module, scene = None, -1
@@ -112,11 +120,15 @@ class Film:
         """How many frames are there, and the newest one's latent; a new film says what it is."""
         known = json.loads(json.dumps(self._record()))
         path = self.folder / "film.json"
-        if path.exists() and _begun_as(path) != known:
-            raise UserError(
-                f"--to {self.folder}: another film is there, with other settings. Allowed: the same command, which "
-                f"goes on where it stopped, or another folder. Try: --to {quote(f'{self.folder}-2')}"
-            )
+        what = None
+        if not path.exists():  # the frames of another program, maybe the very video that is to be restyled
+            there = [name for name in _NAMES if (self.folder / name).exists()]
+            what = f"{there[0]} is there, and no film.json that says of which film. Allowed:" if there else None
+        elif _begun_as(path) != known:
+            what = "another film is there, with other settings. Allowed: the same command, which goes on where it "
+            what += "stopped, or"
+        if what:
+            raise UserError(f"--to {self.folder}: {what} another folder. Try: --to {quote(f'{self.folder}-2')}")
         write_json(path, known)
         newest = self.folder / "latent.safetensors"
         if not newest.exists():

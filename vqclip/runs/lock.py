@@ -35,7 +35,7 @@ def lock_folder(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise UserError(
             f"{folder}: no folder that can be written ({os.strerror(error.errno or 0)}). "
-            "Try: hydra.run.dir=FOLDER, or hydra.sweep.dir=FOLDER for a sweep"
+            "Try: hydra.run.dir=FOLDER, hydra.sweep.dir=FOLDER for a sweep, --to FOLDER for a film"
         ) from None
     with held:
         yield
