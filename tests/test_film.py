@@ -175,6 +175,14 @@ def test_a_film_writes_over_nothing_that_is_no_film_of_its_own(small_pair, tmp_p
         assert {path: path.read_bytes() for path in before} == before and len(before) == 1
 
 
+def test_a_frame_that_another_program_saved_again_stays_in_the_film(small_pair, tmp_path):
+    words = ["a fox", "--frames", "2", "--each", "0"]
+    assert film(small_pair, tmp_path, *words) == 0
+    path = tmp_path / "frames/000001.png"
+    Image.open(path).convert("RGBA").save(path)
+    assert film(small_pair, tmp_path, *words) == 0
+
+
 def test_two_films_at_once_do_not_share_a_folder(small_pair, tmp_path, capsys):
     with lock_folder(tmp_path / "film"):
         assert film(small_pair, tmp_path / "film", "a fox") == 2

@@ -110,7 +110,8 @@ class Film:
             yield i
         if not self.paths():
             raise UserError(f"--video {self.video}: no frame in it. Allowed: a video, or a folder of pictures")
-        write_video(self.folder / "film.mp4", (np.asarray(Image.open(path)) for path in self.paths()), self.fps)
+        pictures = (np.asarray(Image.open(path).convert("RGB")) for path in self.paths())
+        write_video(self.folder / "film.mp4", pictures, self.fps)
 
     def paths(self) -> list[Path]:
         """The frames that are there, in order."""
