@@ -13,6 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import av
 import pytest
 import torch
 from filelock import FileLock
@@ -20,6 +21,7 @@ from test_resume import bytes_of
 
 from vqclip import run
 from vqclip.cli import main
+from vqclip.cli.faults import own_line
 from vqclip.loggers.wandb_startup import keep_artifacts
 
 
@@ -290,6 +292,12 @@ def test_garbage_for_wandb_is_a_mistake(command, small_pair, tmp_path):
     status, err, _ = command(garbage_wandb, "a fox", pair=pair)
     assert status == 2 and "vqclip: W&B's environment: " in err
     assert not (tmp_path / "run").exists()
+
+
+def test_a_compiled_package_is_no_part_of_the_users_own():
+    with pytest.raises(av.FFmpegError) as fault:
+        av.open("nowhere.mp4")
+    assert own_line(fault.value).startswith(f"{__file__}, line ")  # and not av/error.py, which says no folder
 
 
 def test_a_reader_that_went_away_loses_no_picture(command, tmp_path):

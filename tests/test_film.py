@@ -6,6 +6,7 @@ import math
 import os
 import shutil
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import numpy as np
@@ -181,6 +182,13 @@ def test_a_frame_that_another_program_saved_again_stays_in_the_film(small_pair, 
     path = tmp_path / "frames/000001.png"
     Image.open(path).convert("RGBA").save(path)
     assert film(small_pair, tmp_path, *words) == 0
+
+
+def test_colons_in_names_are_no_protocols(small_pair, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_video(Path("a:b.mp4"), [np.zeros((32, 32, 3), np.uint8)] * 2, 5)
+    assert film(small_pair, "film:1", "a fox", "--video", "a:b.mp4", "--each", "0") == 0
+    assert len(list(read_frames(Path("film:1/film.mp4")))) == 2
 
 
 def test_two_films_at_once_do_not_share_a_folder(small_pair, tmp_path, capsys):

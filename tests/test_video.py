@@ -80,6 +80,14 @@ def test_a_process_that_was_forked_after_a_video_makes_another(tmp_path):
     assert done.returncode == 0
 
 
+def test_a_run_in_a_folder_that_is_named_by_a_clock(small_pair, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = [*small_pair[:-1], "callbacks.progress=null", "steps=1"]
+    assert run("a fox", words, folder="12:30").status == "finished"
+    assert run(overrides=["resume=12:30", "steps=2"]).status == "finished"
+    assert frames_of(tmp_path / "12:30/picture-00/timelapse.mp4")
+
+
 def test_gif_keeps_size_and_colours(tmp_path):
     frames = list(gradient((33, 47), 10))
     write_video(tmp_path / "a.gif", frames, 10)

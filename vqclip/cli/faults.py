@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sysconfig
 import traceback
 from collections.abc import Callable, Iterator
@@ -85,8 +86,12 @@ def in_a_line(error: Exception) -> str:
 
 
 def own_line(error: Exception) -> str:
-    """The innermost frame outside of Python, site-packages and vqclip, for a message; empty where there is none."""
+    """The innermost frame outside of Python, site-packages and vqclip, for a message; empty where there is none.
+
+    A frame whose file has no whole path is compiled, as PyAV's: those of Python's own files always have one.
+    """
     ours = str(Path(__file__).parents[1])
-    installed = (ours, *(sysconfig.get_path(kind) for kind in ("stdlib", "purelib", "platlib")), "<")
-    own = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(installed)]
+    installed = (ours, *(sysconfig.get_path(kind) for kind in ("stdlib", "purelib", "platlib")))
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if os.path.isabs(frame.filename)]
+    own = [frame for frame in frames if not frame.filename.startswith(installed)]
     return f"{own[-1].filename}, line {own[-1].lineno}, in {own[-1].name}" if own else ""

@@ -36,7 +36,7 @@ def write_video(path: Path, frames: Iterable[np.ndarray], fps: int) -> None:
     try:
         # The index goes to the front, so that a browser plays before it has all.
         options = {} if gif else {"movflags": "faststart"}
-        with av.open(str(temporary), "w", format=path.suffix[1:], options=options) as container:
+        with av.open(_address(temporary), "w", format=path.suffix[1:], options=options) as container:
             stream = None
             for frame in frames:
                 if not gif:
@@ -51,6 +51,11 @@ def write_video(path: Path, frames: Iterable[np.ndarray], fps: int) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def _address(path: Path) -> str:
+    """A path as FFmpeg is to have it, which takes what stands before the colon of ``12:30/a.mp4`` for a protocol."""
+    return str(path.absolute())
 
 
 def _stream(container: OutputContainer, gif: bool, fps: int, height: int, width: int):
@@ -150,7 +155,7 @@ def count_frames(path: Path, stride: int = 1) -> int:
 def _opened(path: Path) -> Iterator[InputContainer]:
     try:
         refuse_endless(path)
-        with av.open(str(path)) as video:
+        with av.open(_address(path)) as video:
             yield video
     except (OSError, IndexError, FFmpegError) as error:
         raise UserError(
