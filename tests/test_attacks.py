@@ -176,7 +176,7 @@ def test_a_records_checkpoint_path_is_known_by_its_hash(original, small_pair, tm
     shutil.copy(small_pair[0].partition("=")[2], other)
     with open(other, "ab") as file:
         file.write(b"x")
-    for path in (str(other), "/dev/zero", "pkg://vqclip/../../secret.ckpt"):
+    for path in (str(other), "/dev/zero", "pkg://vqclip/../../secret.ckpt", "~nobody-here/x.ckpt"):
         source = picture(original, tmp_path / "a.png", lambda c, p=path: c["checkpoints"]["generator"].update(path=p))
         with pytest.raises(UserError, match=r"checkpoints\.generator\.path"):
             rerun(source, folder=tmp_path / "again")

@@ -478,6 +478,7 @@ def test_paths_are_looked_at_before_loading(tmp_path):
     eyes = {"e": card(path=__file__)}
     assert validate_cards({"generator": card(path=__file__), "perceptors": eyes}) == []
     assert "no such file" in validate_cards({"generator": card(path=str(tmp_path / "x")), "perceptors": eyes})[0]
+    assert "no such file" in validate_cards({"generator": card(path="~nobody-here/x"), "perceptors": eyes})[0]
     assert "is a folder" in validate_cards({"generator": card(path=str(tmp_path)), "perceptors": eyes})[0]
 
 

@@ -261,6 +261,13 @@ def test_offline_asks_for_nothing_and_says_where_to_put_it(capsys, tmp_path, mon
     assert str(tmp_path / "home" / "imagenet_f16_16384.ckpt") in message and "vqclip models fetch" in message
 
 
+def test_a_cache_under_nobodys_home_is_a_folder_like_any_other(capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("VQCLIP_OFFLINE", "1")
+    monkeypatch.setenv("VQCLIP_HOME", "~nobody-here/cache")
+    status, message, _ = run(capsys, tmp_path, monkeypatch, "checkpoints=imagenet_f16_16384", "a castle")
+    assert status == 2 and str(tmp_path / "~nobody-here" / "cache" / "imagenet_f16_16384.ckpt") in message
+
+
 @pytest.mark.parametrize("more", [[], ["-m", "seed=1,2"]], ids=str)
 def test_names_and_values_that_are_wrong_are_told_at_once(more, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -20,7 +20,7 @@ def cache_dir() -> Path:
     """The cache folder: ``VQCLIP_HOME``, else ``vqclip`` under ``XDG_CACHE_HOME`` (``~/.cache``)."""
     given = os.environ.get("VQCLIP_HOME")
     if given:
-        return Path(given).expanduser().absolute()
+        return Path(os.path.expanduser(given)).absolute()
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vqclip"
 
 

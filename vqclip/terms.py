@@ -7,7 +7,6 @@ saturation nearer to what was asked.  All are means over pixels or places, so a 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -204,7 +203,7 @@ class PerceptualAnchor:
         from torchvision.models import vgg16
 
         self.weight = weight
-        file = Path(path).expanduser()
+        file = local_path(path)
         if not file.is_file():
             raise UserError(
                 f"path={path}: there is no such file. Allowed: torchvision's weights of VGG16. "

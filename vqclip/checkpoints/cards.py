@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -23,7 +24,7 @@ def local_path(path: str) -> Path:
     """The file that a card's ``path`` names: ``pkg://vqclip/…`` lies in the package, ``~`` is the home folder."""
     if path.startswith(_PACKAGED):
         return Path(str(resources.files("vqclip"))) / path.removeprefix(_PACKAGED)
-    return Path(path).expanduser()
+    return Path(os.path.expanduser(path))  # pathlib's own raises where ~name is nobody
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Set
 from pathlib import Path
 from typing import Any
 
-from vqclip.checkpoints.cards import shipped_files
+from vqclip.checkpoints.cards import local_path, shipped_files
 from vqclip.config.compose import compose
 from vqclip.config.grammar import as_typed, without_interpolations
 from vqclip.config.resolve import leaves
@@ -254,7 +254,7 @@ def _card_errors(config: Mapping[str, Any], what: str, known: Any) -> Iterator[t
             continue
         path = card.get("path")
         if isinstance(path, str) and path:
-            if not _is_packaged(path) and not _is_known(str(Path(path).expanduser()), known.get(name)):
+            if not _is_packaged(path) and not _is_known(str(local_path(path)), known.get(name)):
                 yield (
                     f"{key}.path",
                     f"{key}.path={path}: {what} names this file, which is not here as that run read it (its sha256 is "

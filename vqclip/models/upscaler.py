@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from vqclip.checkpoints.cards import local_path
 from vqclip.checkpoints.tensors import open_tensors
 from vqclip.errors import UserError
 
@@ -32,7 +33,7 @@ class Upscaler:
             import spandrel
         except ModuleNotFoundError:
             raise UserError("callbacks.upscale: needs spandrel. Try: pip install 'vqclip[upscale]'") from None
-        file = open_tensors(Path(path).expanduser())
+        file = open_tensors(local_path(str(path)))
         try:
             network = spandrel.ModelLoader().load_from_state_dict({name: file.get(name) for name in file.shapes})
         except Exception as error:  # whatever an architecture says of weights that are not its own

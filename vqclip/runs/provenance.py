@@ -130,7 +130,7 @@ def callback_weights(config: Mapping[str, Any]) -> dict[str, str]:
 
 def _digests(paths: Mapping[str, str]) -> dict[str, str]:
     """sha256 of those of the files that are there and not of the package; what asks for one says that it is missing."""
-    own = {name: Path(path).expanduser() for name, path in paths.items() if path and not path.startswith("pkg://")}
+    own = {name: local_path(path) for name, path in paths.items() if path and not path.startswith("pkg://")}
     return {name: sha256(path) for name, path in own.items() if path.is_file()}
 
 
