@@ -392,6 +392,24 @@ def test_what_would_change_the_past_is_refused(finished, word, capsys):
     assert capsys.readouterr().err == "vqclip: " + WRONG[word].format(run=finished) + "\n"
 
 
+@pytest.mark.parametrize(
+    "word,told",
+    [
+        ("steps=1e3", "steps=1000.0: not allowed here. Allowed: a whole number"),
+        ("steps=true", "steps=true: not allowed here. Allowed: a whole number"),
+        ("steps=null", "steps=null: not allowed here. Allowed: a whole number"),
+        ("tags=5", "tags=5: not allowed here. "),
+        ("+callbacks.progress=x", "callbacks.progress='x': "),
+        ("trainer.max_time=5", "trainer.max_time=5: not allowed here. "),
+        ("+logger.mine={a: 1}", "logger.mine._target_: missing. "),
+    ],
+)
+def test_a_wrong_value_is_refused_to_a_finished_run_as_well(finished, word, told, capsys):
+    with pytest.raises(SystemExit) as exit:
+        main([f"resume={finished}", word])
+    assert exit.value.code == 2 and f"vqclip: {told}" in capsys.readouterr().err
+
+
 class Wave:
     """A schedule of one's own."""
 

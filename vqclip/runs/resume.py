@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
+from vqclip.config.check import check
 from vqclip.config.grammar import as_typed
 from vqclip.config.overrides import with_overrides
 from vqclip.config.records import is_known_input
@@ -98,7 +99,9 @@ def prepare(run: RunFolder, overrides: Sequence[str]) -> DictConfig | None:
             f"{run}: this run diverged ({report.get('reason')}); the same steps would end the same way. "
             f"Try: {run.rerun_command} optimizer.lr={_half(now)}"
         )
-    if isinstance(now["steps"], int) and now["steps"] != past["steps"]:
+    if overrides:  # without any, a finished run only says that it is finished
+        check(now)
+    if now["steps"] != past["steps"]:
         _require_possible_steps(run, past, now)
         return cfg
     return None if report["status"] == FINISHED else cfg
