@@ -326,7 +326,22 @@ METRICS: dict[str, Damage] = {
 SWAPPED: dict[str, Damage] = {
     "report of another prompt": _json("pictures", 0, "prompt", value="a bear"),
     "report of another seed": _json("pictures", 0, "seed", value=7),
+    "report of one picture": _json("pictures", 1, value=GONE),
     "config of another seed": _yaml("seed", value=7),
     "config of another prompt": _yaml("prompts", "include", value=["a bear", "an owl"]),
+}
+#: What a text editor makes of config.yaml, with the tools that need it.
+EDITED: dict[tuple[str, str], Damage] = {
+    ("evaluate", "one picture"): _yaml("prompts", "include", value="a fox"),
+    ("evaluate", "no prompts"): _yaml("prompts", value={}),
+    ("evaluate", "prompts a number"): _yaml("prompts", "include", value=[{"parts": 5}, "an owl"]),
+    ("evaluate", "no batch"): _yaml("batch_size", value=GONE),
+    ("interpolate", "architecture"): _yaml("checkpoints", "generator", "architecture", value="x"),
+    ("interpolate", "path"): _yaml("checkpoints", "generator", "path", value={"x": 1}),
+    ("interpolate", "class"): _yaml(
+        "checkpoints", "generator", value={"_target_": "vqclip.models.canvas.MultiResolutionCanvas", "x": 1}
+    ),
+    ("interpolate", "init"): _yaml("init", value={"x": 1}),
+    ("interpolate", "no latent"): _yaml("latent", value=GONE),
 }
 ALL = REPORT | CONFIG | CHECKPOINT | LATENTS | PICTURE | METRICS

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from damages import ALL, CHECKPOINT, CONFIG, LATENTS, METRICS, PICTURE, REPORT, SWAPPED
+from damages import ALL, CHECKPOINT, CONFIG, EDITED, LATENTS, METRICS, PICTURE, REPORT, SWAPPED
 from PIL import Image
 
 import vqclip
@@ -130,6 +130,20 @@ def test_a_finished_run_that_may_not_go_on_is_left_as_it_was(damaged, call, name
 def test_a_run_does_not_go_on_with_a_file_of_another_run(damaged, call, name):
     status, message = call(*argv("more", damaged(name)))
     assert status == 2 and "another run" in message
+
+
+def test_a_report_of_fewer_pictures_says_how_many(damaged, call):
+    message = call(*argv("more", damaged("report of one picture")))[1]
+    assert "its pictures are 1, and those of config.yaml 2: one belongs to another run" in message
+
+
+@pytest.mark.parametrize("case", EDITED, ids="-".join)
+def test_a_tool_that_reads_an_edited_config_refuses_in_a_sentence(whole, tmp_path, call, case):
+    run = shutil.copytree(whole, tmp_path / "run")
+    EDITED[case](run, tmp_path)
+    status, message = call(*argv(case[0], run))
+    assert status == 2 and str(run) in message
+    assert "Try:" in message or "Allowed:" in message
 
 
 @pytest.mark.parametrize("rows,status", [(1, 0), (2, 2)])

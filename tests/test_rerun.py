@@ -201,6 +201,15 @@ def test_nothing_in_a_record_is_resolved(original, tmp_path, monkeypatch):
     assert yaml.safe_load((tmp_path / "again/config.yaml").read_text())["prompts"]["include"] == ["${oc.env:SECRET}"]
 
 
+def test_what_a_record_lacks_is_as_we_have_it(original, tmp_path):
+    def change(record):
+        del record["config"]["snapshot_every"]
+
+    picture = _with_record(original, tmp_path / "edited.png", change)
+    assert not rerun(picture, folder=tmp_path / "again")[1]  # the record is another
+    assert (tmp_path / "again/picture-00/final.png").exists()
+
+
 def test_a_class_that_the_user_names_himself_is_trusted(original, tmp_path):
     def change(record):
         record["config"]["optimizer"]["_target_"] = "torch.nn.Foreign"

@@ -14,11 +14,15 @@ from typing import Any
 
 from torch import Tensor
 
+from vqclip.checkpoints.check import card_errors
 from vqclip.checkpoints.load import load_generator
 from vqclip.classes import instantiate
 from vqclip.cli.arguments import ToolParser, whole
+from vqclip.config.check import mistakes
 from vqclip.config.overrides import with_overrides
+from vqclip.config.own_classes import class_errors
 from vqclip.config.resolve import resolved
+from vqclip.config.schema import ROOT
 from vqclip.errors import UserError
 from vqclip.io.bar import bar
 from vqclip.io.interpolation import MODES, Keyframe, frames_between
@@ -58,6 +62,8 @@ def stops_of(folder: Path) -> tuple[list[Keyframe], dict]:
     run = RunFolder(folder)
     config, report = run.config(), run.finished_report()
     config = resolved(with_overrides(_read_of(config), [], str(run.config_file), report))
+    if errors := _errors_in(config):
+        raise UserError("\n".join(f"{run.config_file}: {error}" for error in errors))
     latents = [run.picture(i).latent(picture["best"]["step"]) for i, picture in enumerate(report["pictures"])]
     # As a run has it; one of this process may have left it on a GPU.
     generator = moved(load_generator(config["checkpoints"]["generator"]), "cpu")
@@ -80,8 +86,18 @@ def _read_of(config: Mapping[str, Any]) -> dict[str, Any]:
     init = config["init"]
     keeps = any(init.get(key) is not None for key in ("mask", "ground"))
     keeps |= not str(init.get("_target_")).startswith("vqclip.")  # a class of one's own may always keep something
-    wanted = {key: config[key] for key in ("size", "seed", "latent", *(["init"] if keeps else []))}
-    return {**wanted, "checkpoints": {"generator": config["checkpoints"]["generator"]}}
+    wanted = {key: config.get(key) for key in ("size", "seed", "latent", *(["init"] if keeps else []))}
+    return {**wanted, "checkpoints": {"generator": config["checkpoints"]["generator"], "perceptors": {}}}
+
+
+def _errors_in(config: Mapping[str, Any]) -> list[str]:
+    """Mistakes in what :func:`_read_of` left of a config, which somebody may have edited."""
+    checkpoints = config["checkpoints"]
+    generator = checkpoints["generator"]
+    return [error for key, part in config.items() for error in mistakes(part, ROOT.keys[key], key)] or [
+        *card_errors("generator", "generator", generator),
+        *class_errors(checkpoints),
+    ]
 
 
 def _arguments(argv: Sequence[str]) -> argparse.Namespace:

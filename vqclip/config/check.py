@@ -23,7 +23,7 @@ from vqclip.config.signatures import PASSED_ON, argument_errors, is_for, nested_
 from vqclip.config.trial_instantiation import instantiation_errors
 from vqclip.errors import UserError, closest, is_text, shown
 
-__all__ = ["check", "errors_in"]
+__all__ = ["check", "errors_in", "mistakes"]
 
 
 def check(config: Mapping[str, Any]) -> None:

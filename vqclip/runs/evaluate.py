@@ -108,7 +108,7 @@ def scored_pictures(folder: Path, file: str = "best.png") -> list[tuple[PictureF
     run = RunFolder(folder)
     report = run.finished_report()
     refuse_own_guide(folder, report.get("weights") or {})
-    judged = with_text(run.config())
+    judged = _judged(run, len(report["pictures"]))
     if not any(judged):
         raise UserError(
             f"{folder}: its prompts are pictures, and the judges compare with texts. Allowed: runs with a text"
@@ -123,10 +123,23 @@ def scored_pictures(folder: Path, file: str = "best.png") -> list[tuple[PictureF
     return found
 
 
+def _judged(run: RunFolder, count: int) -> list[bool]:
+    """Of each of the ``count`` pictures of a run's report whether it can be judged; its config may be anybody's."""
+    try:
+        config = run.config()
+        judged, size = with_text(config), config["batch_size"]
+    except (KeyError, TypeError):
+        what = "prompts.include or batch_size is missing, or of another form than vqclip writes"
+        raise run.damaged(run.config_file, what) from None
+    if len(judged) * size != count:
+        what = f"its pictures are {count}, and those of config.yaml {len(judged) * size}"
+        raise run.damaged(run.report_file, f"{what}: one belongs to another run")
+    return [one for one in judged for _ in range(size)]
+
+
 def with_text(config: Mapping[str, Any]) -> list[bool]:
-    """Of each picture of a config whether its prompt has a text, with which a judge can compare it."""
-    entries = listed(config["prompts"]["include"])
-    return [_has_text(entry) for entry in entries for _ in range(config["batch_size"])]
+    """Of each prompt of a config whether it has a text, with which a judge can compare its pictures."""
+    return [_has_text(entry) for entry in listed(config["prompts"]["include"])]
 
 
 def _has_text(entry: Any) -> bool:

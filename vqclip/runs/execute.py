@@ -128,10 +128,13 @@ def _past(run: RunFolder) -> Past | None:
 def _require_fit(run: RunFolder, past: Past, plan: RunPlan, module: LatentOptimisation, provenance: Provenance) -> None:
     provenance.require_same(run, past.report)
     before, now = ([(p["prompt"], p["seed"]) for p in part] for part in (past.report["pictures"], plan.pictures))
-    if before != now:
-        raise run.damaged(
-            run.report_file, f"it is of {before[0]}, and config.yaml of {now[0]}: one belongs to another run"
-        )
+    if len(before) != len(now):
+        what = f"its pictures are {len(before)}, and those of config.yaml {len(now)}"
+        raise run.damaged(run.report_file, f"{what}: one belongs to another run")
+    for one, other in zip(before, now, strict=True):
+        if one != other:
+            what = f"it is of {one}, and config.yaml of {other}"
+            raise run.damaged(run.report_file, f"{what}: one belongs to another run")
     kept = past.checkpoint["state_dict"]["latent"]
     other = None
     if tuple(kept.shape) != tuple(module.latent.shape):

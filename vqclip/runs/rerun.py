@@ -57,26 +57,30 @@ def rerun(source: Path, overrides: Sequence[str] = (), folder: Path | None = Non
     folder = folder or Path(dated_folder("outputs"))
     config, made_with, record_format = _source(source, folder)
     cfg = with_overrides(config, overrides, str(source), made_with)
-    asked = list(differences(as_data(config), as_data(resolved(cfg))))
+    running = resolved(cfg)
+    asked = list(differences(as_data(config), as_data(running)))
     with threads(made_with.get("machine", {}).get("threads")):
-        execute(cfg, folder, callbacks=_early_end(source, asked), record_format=record_format)
+        execute(cfg, folder, callbacks=_early_end(source, asked, running), record_format=record_format)
     now = RunFolder(folder).report()
     return _verdict(source, folder, made_with, now, asked)
 
 
-def _early_end(source: Path, asked: Sequence[tuple]) -> list[Any]:
+def _early_end(source: Path, asked: Sequence[tuple], config: Mapping[str, Any]) -> list[Any]:
     """A callback that ends a run at a picture's step, where it has no snapshot but at an end.
 
     A callback may have ended the picture's run there, and those are not in its record.
+
+    Args:
+        config: what runs; the record may leave things out.
     """
     if source.is_dir() or {"steps", "snapshot_every"} & {key for key, *_ in asked}:
         return []
     from pytorch_lightning.callbacks import LambdaCallback
 
-    record = read_record(source)
+    step = read_record(source)["step"]
 
     def stop(trainer: Any, *_: Any) -> None:
-        if trainer.global_step == record["step"] and record["step"] % record["config"]["snapshot_every"]:
+        if trainer.global_step == step and step % config["snapshot_every"]:
             trainer.should_stop = True
 
     return [LambdaCallback(on_train_batch_end=stop)]
