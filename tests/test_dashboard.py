@@ -1,11 +1,14 @@
 """The W&B workspace of a sweep, printed without an account."""
 
 import json
+from pathlib import Path
 
 import pytest
 
 from vqclip import run
 from vqclip.cli import main
+from vqclip.compare.dashboard import build, describe
+from vqclip.compare.pictures import Picture
 
 pytest.importorskip("wandb_workspaces")
 
@@ -32,6 +35,22 @@ def test_printed_without_an_account(sweep, capsys):
     assert curves == [["loss"], ["include"], ["exclude"], ["lr"], ["noise"]]
     text = json.dumps(view)
     assert '"config:loss.beta"' in text and '"result"' in text and '"foxes"' in text
+
+
+@pytest.mark.parametrize(
+    "group,name",
+    [
+        ("it's mine", "vqclip: it's mine"),
+        ('a "b" \\=c<d>=e \\x41', 'vqclip: a "b" \\-c-d--e \\x41'),
+        ("狐 🦊", "vqclip: 狐 -"),
+        (None, "vqclip"),
+    ],
+)
+def test_a_sweep_of_any_name_is_filtered_by_it(group, name):
+    config = {"sweep": {"group": group} if group else {"swept": {}}}
+    view = describe(build([Picture(Path("0"), 0, config, {}, "")], "me", "owls"))
+    assert view["displayName"] == name
+    assert (json.dumps(group) in json.dumps(view["spec"]["section"]["runSets"][0]["filters"])) == bool(group)
 
 
 def test_saving_needs_a_key_and_says_so(sweep, capsys, monkeypatch):

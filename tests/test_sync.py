@@ -10,7 +10,7 @@ from test_sweep import sweep
 
 from vqclip import UserError, run
 from vqclip.cli import sync
-from vqclip.loggers.wandb_files import files_outside, records_in
+from vqclip.loggers.wandb_files import files_outside, is_uploaded, records_in, records_of
 
 
 def upload(server, *words):
@@ -57,6 +57,14 @@ def test_what_is_missing_is_said_in_a_line(tmp_path, wandb_pair):
         sync.main([str(tmp_path / "none")])
     with pytest.raises(UserError, match=r"no W&B record in it.* WANDB_DIR=FOLDER vqclip sync"):
         sync.main([str(tmp_path)])
+
+
+def test_a_record_of_any_name_is_looked_up_by_it(tmp_path):
+    record, other = (tmp_path / f"wandb/run-20260101_000000-{name}/run-{name}.wandb" for name in ("**", "[a]"))
+    for path in (record, other):
+        path.parent.mkdir(parents=True)
+        path.touch()
+        assert records_of(tmp_path, path.stem.removeprefix("run-")) == [path] and not is_uploaded(path)
 
 
 THEIRS = """

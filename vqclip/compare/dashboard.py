@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -33,18 +35,28 @@ def build(pictures: Sequence[Picture], entity: str, project: str) -> Workspace:
         raise UserError(
             'vqclip dashboard: wandb-workspaces is not installed. Try: pip install "vqclip[dashboard]"'
         ) from None
-    sweep = next((found for p in pictures if (found := p.config.get("sweep"))), None)
+    group = next((found for p in pictures if (found := (p.config.get("sweep") or {}).get("group"))), None)
     keys = [key for key in axes(pictures) if key not in ("prompt", "picture seed")]
     return workspaces.Workspace(
         entity=entity,
         project=project,
-        name=f"vqclip: {sweep['group']}" if sweep else "vqclip",
+        name=f"vqclip: {_named(group)}" if group else "vqclip",
         sections=_sections(pictures, keys, panels, workspaces.Section),
         runset_settings=workspaces.RunsetSettings(
-            filters=f"Metric('Group') = '{sweep['group']}'" if sweep else "",
+            filters=f"Metric('Group') = {_quoted(group)}" if group else "",
             pinned_columns=[*(f"config:{key}" for key in keys), "summary:judge", "summary:best/include"],
         ),
     )
+
+
+def _named(text: str) -> str:
+    """A text as a workspace may be named: W&B takes every symbol, ``=`` and ``+`` among them, for an emoji."""
+    return "".join("-" if unicodedata.category(sign)[0] == "S" else sign for sign in text)
+
+
+def _quoted(text: str) -> str:
+    """A text for a filter, which wandb-workspaces reads as Python once it has doubled every ``=``, in texts too."""
+    return re.sub("[=<>]", lambda found: f"\\x{ord(found[0]):x}", json.dumps(text, ensure_ascii=False))
 
 
 def _sections(pictures: Sequence[Picture], keys: Sequence[str], panels: Any, section: Any) -> list:

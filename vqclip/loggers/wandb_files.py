@@ -6,6 +6,7 @@ import os
 import re
 import struct
 from collections.abc import Iterator, Sequence
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ _BEGINS, _ENDS = (1, 2), (1, 4)
 
 def records_of(folder: Path, run: str) -> list[Path]:
     """The records of one run in a folder of W&B's, oldest first: one for every time it was begun or gone on with."""
-    return sorted(folder.glob(f"wandb/*run-*-{run}/run-{run}.wandb"), key=_when)
+    return sorted(folder.glob(f"wandb/*run-*-{escape(run)}/run-{escape(run)}.wandb"), key=_when)
 
 
 def records_in(folders: Sequence[Path]) -> list[Path]:
