@@ -56,6 +56,12 @@ def test_a_folder_keeps_to_its_settings(tmp_path):
         main(["--battery", str(tmp_path), "steps=2"])
 
 
+def test_settings_stay_as_typed(tmp_path):
+    (tmp_path / "battery.yaml").write_text("[steps=1, seed=0]")
+    with pytest.raises(UserError, match=r"Try: .*-2 'tags=\[a//b\]' --seeds 0$"):
+        main(["--battery", str(tmp_path), "tags=[a//b]"])
+
+
 def test_what_is_refused_leaves_the_folder_free(tmp_path):
     folder = tmp_path / "one"
     with pytest.raises(SystemExit):

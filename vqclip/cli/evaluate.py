@@ -27,20 +27,21 @@ _BATTERY = """the frozen prompts instead: --battery FOLDER key=value… draws th
 def main(argv: Sequence[str]) -> int:
     """The command line tool."""
     parser = ToolParser(prog="vqclip evaluate", description="Score pictures by two judges that did not guide the runs.")
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folders")
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="run folders")
     parser.add_argument("--final", action="store_true", help="judge the last picture instead of the best")
     parser.add_argument("--battery", action="store_true", help=_BATTERY)
     parser.add_argument("--seeds", help="of the battery: 0,1,2 (default 0)")
     arguments = parser.parse_intermixed_args(argv)
     if arguments.battery:
-        return _battery([str(word) for word in arguments.runs], arguments.seeds)
+        return _battery(arguments.runs, arguments.seeds)
+    folders = [Path(word) for word in arguments.runs]
     file = "final.png" if arguments.final else "best.png"
-    runs = _judged(arguments.runs, file)
+    runs = _judged(folders, file)
     verdicts = judge_runs(runs, file)
     _print(verdicts)
-    if len(arguments.runs) == 1 and runs != arguments.runs:
-        path = arguments.runs[0] / "judge.csv"
-        atomic_write(path, csv_bytes([_row(verdict, arguments.runs[0]) for verdict in verdicts]))
+    if len(folders) == 1 and runs != folders:
+        path = folders[0] / "judge.csv"
+        atomic_write(path, csv_bytes([_row(verdict, folders[0]) for verdict in verdicts]))
         print(path)
     return 0
 
