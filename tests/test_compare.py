@@ -12,6 +12,8 @@ from PIL import Image
 
 from vqclip import UserError, run
 from vqclip.cli.compare import main
+from vqclip.cli.evaluate import main as evaluate
+from vqclip.cli.interpolate import main as interpolate
 from vqclip.compare import page as page_module
 from vqclip.compare import sheet as sheet_module
 from vqclip.compare.pictures import axes, find_runs, read_pictures
@@ -222,6 +224,24 @@ def test_where_a_comparison_is_written(sweep, tmp_path, monkeypatch):
     (tmp_path / "here").mkdir()
     monkeypatch.chdir("here")
     assert main(["../sweep", "../compared/../sweep/0"]) == 0 and os.listdir() == []
+
+
+def test_a_shells_pattern_names_what_lies_beside_runs_too(sweep, tmp_path, monkeypatch, capsys):
+    for name in "01":
+        shutil.copytree(sweep / name, tmp_path / "outputs/day" / name)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "outputs/day/wandb/offline-run-1").mkdir(parents=True)
+    for _ in range(2):
+        words = sorted(map(str, Path("outputs").glob("*/*")))
+        assert main(words) == 0
+    assert len(words) == 6 and Image.open("outputs/day/compare.png").text["folder"] == "0, 1"
+    assert evaluate(words) == interpolate([*words, "--frames", "2", "--out", "out.mp4"]) == 0
+    assert "left out" not in capsys.readouterr().err
+    with pytest.raises(UserError, match=r"compare.html: no run in it\. .* Try: vqclip compare outputs$"):
+        main(["outputs/day/compare.html"])
+    (tmp_path / "outputs/day/notes.txt").touch()
+    with pytest.raises(UserError, match=r"notes.txt: no run in it"):
+        main([*words, "outputs/day/notes.txt"])
 
 
 def test_a_sweeps_command_is_the_one_that_was_typed(sweep):

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
-__all__ = ["cache_dir", "can_name_a_folder", "conf_dir", "dated_folder", "offline"]
+__all__ = ["cache_dir", "can_name_a_folder", "conf_dir", "dated_folder", "less_our_own", "offline"]
+
+#: What vqclip and W&B write into a folder that holds runs.
+_BESIDE_RUNS = {
+    *("compare.png", "compare.html", "results.csv", "judge.csv", "battery.csv", "battery.yaml"),
+    *("multirun.yaml", "search.png", "sweep.json", "wandb"),
+}
 
 
 def conf_dir() -> Path:
@@ -41,3 +48,11 @@ def can_name_a_folder(text: str) -> bool:
     except UnicodeEncodeError:  # half a character
         return False
     return bool(name.strip()) and b"\0" not in name and len(name) < 4096 and max(map(len, name.split(b"/"))) < 256
+
+
+def less_our_own(paths: Sequence[Path]) -> list[Path]:
+    """The paths of a command without what lies beside runs: a shell's ``outputs/*/*`` names that too.
+
+    Where there is nothing else they stay, to be refused.
+    """
+    return [path for path in paths if path.name not in _BESIDE_RUNS or any(path.glob("*/run.json"))] or list(paths)

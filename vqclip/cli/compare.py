@@ -11,6 +11,7 @@ from vqclip.cli.arguments import ToolParser
 from vqclip.compare.pictures import find_runs
 from vqclip.compare.write import compare
 from vqclip.errors import UserError
+from vqclip.paths import less_our_own
 
 __all__ = ["main"]
 
@@ -23,7 +24,8 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="sweeps, runs, or folders that hold some")
     parser.add_argument("--out", type=Path, help="where to write; default the one DIR, or the folder that holds all")
     arguments = parser.parse_args(argv)
-    for path in compare(arguments.folders, arguments.out or _place(arguments.folders)):
+    folders = less_our_own(arguments.folders)
+    for path in compare(folders, arguments.out or _place(folders)):
         print(path)
     return 0
 

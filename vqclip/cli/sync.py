@@ -10,6 +10,7 @@ from pathlib import Path
 
 from vqclip.cli.arguments import ToolParser
 from vqclip.errors import UserError, printable
+from vqclip.paths import less_our_own
 
 __all__ = ["main"]
 
@@ -22,7 +23,8 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="sweeps, run folders, or outputs/")
     parser.add_argument("--dry-run", action="store_true", help="name what would be uploaded; needs no account")
     arguments = parser.parse_args(argv)
-    records, left = _records(arguments.folders)
+    folders = less_our_own(arguments.folders)
+    records, left = _records(folders)
     for path in left if arguments.dry_run else ():
         print(path)
     print(f"{len(left)} of {len(records)} W&B records to upload")
@@ -33,7 +35,7 @@ def main(argv: Sequence[str]) -> int:
 
     sent = []
     for path in left:
-        if outside := files_outside(path, arguments.folders):
+        if outside := files_outside(path, folders):
             print(_refusal(path, outside), file=sys.stderr)
         else:
             sent.append(path)

@@ -107,10 +107,9 @@ def find_runs(folders: Sequence[Path]) -> list[Path]:
                 here.append(Path(path))
                 names.clear()
         if not here:
-            raise UserError(
-                f"{folder}: no run in it. Allowed: run folders, and folders that hold some. "
-                "Try: vqclip compare multirun/*/*"
-            )
+            places = [name for name in ("outputs", "multirun") if Path(name).is_dir() and Path(name) != folder]
+            helps = f" Try: vqclip compare {places[0]}" if places else ""
+            raise UserError(f"{folder}: no run in it. Allowed: run folders, and folders that hold some.{helps}")
         found |= dict.fromkeys(sorted(here, key=lambda p: [(len(x), x) if x.isdigit() else (0, x) for x in p.parts]))
     return list(found)
 
