@@ -201,6 +201,7 @@ def test_absurd_sizes_are_refused_before_anything_is_made(override):
             "Allowed: DD:HH:MM:SS, or {hours: 1, minutes: 30}, or null (no limit). Try: trainer.max_time=",
         ),
         ("trainer.max_time='00:10:00'", "Allowed: DD:HH:MM:SS"),
+        ("trainer.max_time=9999999999:00:00:00", "not allowed here. Allowed: DD:HH:MM:SS"),
         ("trainer.max_time={minute: 5}", "Allowed: DD:HH:MM:SS"),
         ("+trainer.devicse=1", "Did you mean devices?"),
         ("+logger.wandb.notse=x", "Did you mean notes?"),

@@ -21,11 +21,13 @@ class Duration:
     allowed: str = "DD:HH:MM:SS, or {hours: 1, minutes: 30}"
 
     def check(self, value: Any) -> None:
-        if isinstance(value, str) and re.fullmatch(r"\d+(:\d\d){3}", value):
-            return
         try:
+            if isinstance(value, str) and re.fullmatch(r"\d+(:\d\d){3}", value):
+                days, hours, minutes, seconds = map(int, value.split(":"))
+                timedelta(days, hours=hours, minutes=minutes, seconds=seconds)  # of so many days there may be none
+                return
             positive = isinstance(value, Mapping) and timedelta(**value) > timedelta(0)
-        except (TypeError, OverflowError):
+        except (TypeError, ValueError, OverflowError):
             positive = False
         if not positive:
             raise ValueError
