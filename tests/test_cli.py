@@ -90,6 +90,8 @@ SLIPS = {
         '{"seed": 3}',
     ): '{"seed": 3}: a mapping, not a text. Allowed: KEY=VALUE, in a W&B sweep ${args_no_hyphens}',
     ("--cfg", "jobb"): "--cfg jobb: there is no such choice. Allowed: job, hydra, all. A prompt: vqclip --cfg job jobb",
+    ("--cfg=foo", "a fox"): "--cfg=foo: there is no such choice. Allowed: job, hydra, all. Try: --cfg job",
+    ("--offline=false", "a fox"): "--offline=false: takes no value. Allowed: --offline, or not this flag",
     ("--info", "defaults_tree"): "--info defaults_tree: there is no such choice. Allowed: all, config, defaults",
     ("a fox", "--resolve"): "--resolve: only for a config that is shown. Try: vqclip --cfg job --resolve",
     ("a fox", "-p", "loss"): "--package: only for a config that is shown. Try: vqclip --cfg job --package",

@@ -182,14 +182,18 @@ def _flag(word: str, rest: list[str]) -> tuple[str, str | None]:
         raise UserError(f"{word}: there is no such flag.{near} All flags: vqclip --help. A prompt: vqclip -- '{word}'")
     allowed = FLAGS[name]
     if allowed == ():
+        if equals:  # of --offline=false nobody would think that it goes offline
+            raise UserError(f"{word}: takes no value. Allowed: {name}, or not this flag")
         return name, None
     if allowed is None:
         value = value if equals else rest.pop(0) if rest else ""
         if not value.strip():
             raise UserError(f"{name}: a value is missing. Try: {name} {'my_conf' if 'dir' in name else 'NAME'}")
         return name, value
-    if equals:
+    if equals and value in allowed:
         return name, value
+    if equals:
+        raise UserError(f"{word}: there is no such choice. Allowed: {', '.join(allowed)}. Try: {name} {allowed[0]}")
     if not rest or rest[0] in allowed:
         return name, rest.pop(0) if rest else allowed[0]
     if difflib.get_close_matches(rest[0], allowed, 1, 0.75):
