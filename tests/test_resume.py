@@ -30,6 +30,7 @@ from vqclip.runs.checkpoint import read_checkpoint
 from vqclip.runs.folder import RunFolder
 from vqclip.runs.lock import lock_folder
 from vqclip.runs.resume import run_to_resume
+from vqclip.runs.rollback import roll_back
 
 #: The imports are paid once; every process forked from there starts at once, and has not used autograd before.
 FORKS = multiprocessing.get_context("forkserver")
@@ -492,12 +493,27 @@ def test_a_folder_of_many_pictures_is_cut_back_each_to_its_own_best(tmp_path):
     for name in ("metrics.csv", "timing.csv"):
         (tmp_path / name).write_text("step,x\n1,5\n2,5\n3,")
     best = [i % 2 for i in range(102)]
-    RunFolder(tmp_path).rollback(1, best)
+    roll_back(RunFolder(tmp_path), 1, best)
     for i, step in enumerate(best):
         folder = tmp_path / f"picture-{i:02d}"
         assert (folder / "best.png").read_text() == f"{i} {step}" and (folder / "final.png").read_text() == f"{i} 1"
         assert sorted(load_file(folder / "latents.safetensors")) == ["000000", "000001"]
     assert (tmp_path / "metrics.csv").read_text() == "step,x\n1,5\n"
+
+
+def test_a_resumed_run_leaves_what_is_not_its_own(small_pair, tmp_path):
+    folder = run("a fox", small_pair, tmp_path / "run").folder
+    picture = folder / "picture-00"
+    half_written = [folder / ".metrics.csv.a1b2c3d4", picture / ".best.png.a1b2c3d4", picture / ".timelapse.mp4"]
+    half_written.append(picture / "steps" / ".000006.png.a_b2c3d4")
+    others = [folder / ".metrics.csv.swp", picture / ".nomedia", picture / "notes.txt"]
+    others += [picture / "crops" / "._000002.png", picture / ".thumbs" / "best.png", picture / "@eaDir/best.png/1.jpg"]
+    for path in half_written + others:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("theirs")
+    run(resume=folder, steps=6)
+    assert not [path for path in half_written if path.exists()]
+    assert [path.read_text() for path in others] == ["theirs"] * len(others)
 
 
 def test_a_resumed_run_computes_with_as_many_threads_as_before(small_pair, tmp_path):

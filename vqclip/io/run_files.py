@@ -15,7 +15,10 @@ from vqclip.io.images import PictureError
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["PictureFolder", "RunFiles"]
+__all__ = ["PictureFolder", "RunFiles", "whole_name"]
+
+#: The hidden name of a file that is being written: what ``atomic_write`` calls it, and what ``write_video`` does.
+_HALF_WRITTEN = re.compile(r"\.(?:(.+)\.[a-z0-9_]{8}|(.+\.mp4))")
 
 
 class RunFiles:
@@ -34,6 +37,12 @@ class RunFiles:
 
     def __str__(self) -> str:
         return str(self.path)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of its files; pictures have folders."""
+        paths = (self.config_file, self.report_file, self.metrics_file, self.timing_file, self.checkpoint_file)
+        return tuple(path.name for path in (*paths, self.log_file, self.interpolation))
 
     @property
     def resume_command(self) -> str:
@@ -114,6 +123,18 @@ class PictureFolder:
     def crop(self, step: int) -> Path:
         return self.crops / f"{step:06d}.png"
 
+    def own_files(self) -> list[Path]:
+        """What lies under the names of its files, also half written; what else is in the folder is somebody's."""
+        fixed = (self.best, self.final, self.latents_file, self.timelapse, self.upscaled)
+        patterns = {self.path: "|".join(re.escape(path.name) for path in fixed)}
+        patterns |= {self.steps: r"[0-9]+\.png", self.crops: r"[0-9]+\.png"}
+        return [
+            path
+            for folder, pattern in patterns.items()
+            for path in folder.glob("*")
+            if re.fullmatch(pattern, whole_name(path))
+        ]
+
     def image(self, path: Path) -> Tensor:
         """One of its picture files → [1,3,H,W] in [0,1].
 
@@ -172,3 +193,9 @@ class PictureFolder:
             return self.latents()[f"{step:06d}"]
         except KeyError:
             raise self.run.damaged(self.latents_file, f"it has no latent of step {step}") from None
+
+
+def whole_name(path: Path) -> str:
+    """The name of a file; of one that was left half written, the name that it was to have."""
+    found = _HALF_WRITTEN.fullmatch(path.name)
+    return found[found.lastindex or 0] if found else path.name

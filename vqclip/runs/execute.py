@@ -32,6 +32,7 @@ from vqclip.runs.provenance import Provenance, callback_weights
 from vqclip.runs.recorder import Recorder
 from vqclip.runs.report import Report, keep_report
 from vqclip.runs.result import Result
+from vqclip.runs.rollback import start_over
 from vqclip.runs.schema import FORMAT
 from vqclip.runs.signals import Signals
 from vqclip.runs.status import DIVERGED, FINISHED, STOPPED_EARLY, Diverged, is_pruned
@@ -87,7 +88,7 @@ def execute(
         if past is None:
             if not config.get("overwrite"):
                 refuse_overwrite(run)
-            run.rollback()  # to nothing
+            start_over(run)
         with threads(past.report["machine"]["threads"] if past else None):
             return _execute(plan, run, past, signals)
 

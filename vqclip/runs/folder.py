@@ -1,4 +1,4 @@
-"""The folder of a run: the one owner of its names, of what is read from and written to it, of its lock and rollback.
+"""The folder of a run: the one owner of its names, of what is read from and written to it, and of its lock.
 
 One rule for what is missing or damaged holds for every tool: a :class:`vqclip.UserError` of one sentence that names
 the file, what is wrong with it, and the command that helps.  ``try_report`` is for those that show many runs and must
@@ -15,8 +15,7 @@ import io
 import os
 import re
 import shlex
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -141,7 +140,7 @@ class RunFolder(RunFiles):
         """Refuse a symbolic link in the place of a name of ours, or of a folder of a run: loggers write into those."""
         holds_run = self.config_file.exists()
         for path in [*self.path.glob("*"), *self.path.glob(".*")]:
-            if path.name.removeprefix(".").startswith(self._names) or (holds_run and path.is_dir()):
+            if path.name.removeprefix(".").startswith(self.names) or (holds_run and path.is_dir()):
                 self.refuse_link(path)
             if re.fullmatch(r"picture-\d+", path.name):
                 for inside in [path, *path.rglob("*")]:
@@ -149,19 +148,14 @@ class RunFolder(RunFiles):
 
     def _refuse_no_files(self) -> None:
         """Refuse a folder, or a pipe, where a file of ours is to be."""
-        ours = [self.path / name for name in self._names]
-        ours += [path for picture in self.pictures() for path in picture.path.rglob("*") if path.suffix]
+        ours = [self.path / name for name in self.names]
+        ours += [path for picture in self.pictures() for path in picture.own_files()]
         for path in ours:
             if path.exists() and not path.is_file():
                 what = "a folder" if path.is_dir() else "a pipe or a device"
                 raise UserError(
                     f"{path}: {what}, where a file of the run should be. Try: mv {shlex.quote(str(path))} elsewhere"
                 )
-
-    @property
-    def _names(self) -> tuple[str, ...]:
-        paths = (self.config_file, self.report_file, self.metrics_file, self.timing_file, self.checkpoint_file)
-        return tuple(path.name for path in (*paths, self.log_file, self.interpolation))
 
     def _where(self) -> tuple[int, int]:
         found = os.stat(self.path)
@@ -211,76 +205,6 @@ class RunFolder(RunFiles):
     def log(self, text: str) -> None:
         """Add to vqclip.log."""
         append(self.log_file, text)
-
-    def rollback(self, step: int = -1, best: Sequence[int] = ()) -> None:
-        """Bring the folder back to where it was when the checkpoint of ``step`` had been written; -1: to nothing.
-
-        Args:
-            best: step of each picture's best snapshot so far.
-
-        Raises:
-            UserError: a file that is needed is damaged, or one of ours is a symbolic link.
-        """
-        self.refuse_links()
-        # All is read before anything is written: one that lacks a file changes nothing.
-        tables = {} if step < 0 else {p: self._rows_until(p, step) for p in (self.metrics_file, self.timing_file)}
-        kept = [self._kept(self.picture(i), step, best_step) for i, best_step in enumerate(best)]
-        for path in self.path.glob(".*"):
-            if path.name != ".lock" and path.name[1:].startswith(self._names):  # half written
-                path.unlink()
-        self.interpolation.unlink(missing_ok=True)
-        if step < 0:
-            for picture in self.pictures():
-                shutil.rmtree(picture.path)
-            for path in (self.metrics_file, self.timing_file, self.checkpoint_file):
-                path.unlink(missing_ok=True)
-        for i, files in enumerate(kept):
-            self._rollback_picture(self.picture(i), step, files)
-        for path, rows in tables.items():
-            atomic_write(path, b"".join(rows))
-
-    def _rows_until(self, path: Path, step: int) -> list[bytes]:
-        """Header and rows of a table up to ``step``, without one that was half written."""
-        header, *rows = self.read(path).splitlines(keepends=True) or [b""]
-        kept = [row for row in rows if _is_whole(row) and _step(row) <= step]
-        last = rows[-1] if rows else b""
-        if re.match(rb"\d+,", last) and not last.endswith(b"\n") and _step(last) <= step:
-            raise self.damaged(path, "it ends within a line")  # which was whole when the checkpoint was written
-        # The first step has a row always.
-        if not header.startswith(b"step,") or not kept or any(row.count(b",") != header.count(b",") for row in kept):
-            raise self.damaged(path, "it is not a table with one row per step")
-        return [header, *kept]
-
-    def _kept(self, picture: PictureFolder, step: int, best_step: int) -> dict[Path, bytes]:
-        """The files of a picture that were others at ``step``, as they were."""
-        from safetensors.torch import save
-
-        taken = [path for path in picture.steps.glob("*.png") if path.stem.isdecimal() and int(path.stem) <= step]
-        last = max(taken, key=lambda path: int(path.stem), default=picture.snapshot(step))
-        return {
-            picture.latents_file: save({k: v for k, v in picture.latents().items() if int(k) <= step}),
-            picture.final: self.read(last),
-            picture.best: self.read(picture.snapshot(best_step)),
-        }
-
-    def _rollback_picture(self, picture: PictureFolder, step: int, files: Mapping[Path, bytes]) -> None:
-        for path in [*picture.path.glob(".*"), *picture.path.glob("*/.*")]:
-            path.unlink()
-        for path in [*picture.steps.glob("*.png"), *picture.crops.glob("*.png")]:
-            if path.stem.isdecimal() and int(path.stem) > step:
-                path.unlink()
-        for path, content in files.items():
-            atomic_write(path, content)
-        picture.timelapse.unlink(missing_ok=True)
-        picture.upscaled.unlink(missing_ok=True)
-
-
-def _is_whole(row: bytes) -> bool:
-    return row.endswith(b"\n") and row.partition(b",")[0].isdigit()
-
-
-def _step(row: bytes) -> int:
-    return int(row.partition(b",")[0])
 
 
 def _moved(value: Any, was: str, now: str, key: str = "") -> Any:

@@ -16,6 +16,7 @@ from vqclip.io.images import png_bytes
 from vqclip.module import LatentOptimisation
 from vqclip.runs.checkpoint import no_checkpoint
 from vqclip.runs.folder import RunFolder
+from vqclip.runs.rollback import roll_back
 
 __all__ = ["Snapshot", "Snapshots"]
 
@@ -91,7 +92,7 @@ class Snapshots:
             return
         if step != self._resumed_at:
             raise no_checkpoint(self.run, f"it is of step {self._resumed_at}, and its loops of {step}")
-        self.run.rollback(self._resumed_at, [best["step"] for best in self.best])
+        roll_back(self.run, self._resumed_at, [best["step"] for best in self.best])
         for i in range(len(self.records)):
             self._latents[i] = self.run.picture(i).latents()
 

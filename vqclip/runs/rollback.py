@@ -1,0 +1,103 @@
+"""Brings a run folder back to an earlier step, or to nothing; what is not a run's own stays where somebody put it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from vqclip.io.files import atomic_write
+from vqclip.io.run_files import PictureFolder, whole_name
+from vqclip.runs.folder import RunFolder
+
+__all__ = ["roll_back", "start_over"]
+
+
+def start_over(run: RunFolder) -> None:
+    """Remove all that a run made of steps; config.yaml, run.json and vqclip.log stay until the next one writes them.
+
+    Raises:
+        UserError: one of its files is a symbolic link.
+    """
+    run.refuse_links()
+    _remove_passing(run)
+    for picture in run.pictures():
+        for path in picture.own_files():
+            path.unlink()
+        for folder in (picture.steps, picture.crops, picture.path):
+            with suppress(OSError):  # it is not there, or holds what is somebody's
+                folder.rmdir()
+    for path in (run.metrics_file, run.timing_file, run.checkpoint_file):
+        path.unlink(missing_ok=True)
+
+
+def roll_back(run: RunFolder, step: int, best: Sequence[int]) -> None:
+    """Bring the folder back to where it was when the checkpoint of ``step`` had been written.
+
+    Args:
+        best: step of each picture's best snapshot so far.
+
+    Raises:
+        UserError: a file that is needed is damaged, or one of the run's is a symbolic link.
+    """
+    run.refuse_links()
+    # All is read before anything is written: one that lacks a file changes nothing.
+    tables = {path: _rows_until(run, path, step) for path in (run.metrics_file, run.timing_file)}
+    kept = [_kept(run.picture(i), step, best_step) for i, best_step in enumerate(best)]
+    _remove_passing(run)
+    for i, files in enumerate(kept):
+        _roll_picture_back(run.picture(i), step, files)
+    for path, rows in tables.items():
+        atomic_write(path, b"".join(rows))
+
+
+def _remove_passing(run: RunFolder) -> None:
+    """Remove what was half written, and the video that each ending makes anew."""
+    for path in run.path.glob(".*"):
+        if whole_name(path) in run.names and path.is_file():
+            path.unlink()
+    run.interpolation.unlink(missing_ok=True)
+
+
+def _rows_until(run: RunFolder, path: Path, step: int) -> list[bytes]:
+    """Header and rows of a table up to ``step``, without one that was half written."""
+    header, *rows = run.read(path).splitlines(keepends=True) or [b""]
+    kept = [row for row in rows if _is_whole(row) and _step(row) <= step]
+    last = rows[-1] if rows else b""
+    if re.match(rb"\d+,", last) and not last.endswith(b"\n") and _step(last) <= step:
+        raise run.damaged(path, "it ends within a line")  # which was whole when the checkpoint was written
+    # The first step has a row always.
+    if not header.startswith(b"step,") or not kept or any(row.count(b",") != header.count(b",") for row in kept):
+        raise run.damaged(path, "it is not a table with one row per step")
+    return [header, *kept]
+
+
+def _is_whole(row: bytes) -> bool:
+    return row.endswith(b"\n") and row.partition(b",")[0].isdigit()
+
+
+def _step(row: bytes) -> int:
+    return int(row.partition(b",")[0])
+
+
+def _kept(picture: PictureFolder, step: int, best_step: int) -> dict[Path, bytes]:
+    """The files of a picture that were others at ``step``, as they were."""
+    from safetensors.torch import save
+
+    taken = [path for path in picture.steps.glob("*.png") if path.stem.isdecimal() and int(path.stem) <= step]
+    last = max(taken, key=lambda path: int(path.stem), default=picture.snapshot(step))
+    return {
+        picture.latents_file: save({k: v for k, v in picture.latents().items() if int(k) <= step}),
+        picture.final: picture.run.read(last),
+        picture.best: picture.run.read(picture.snapshot(best_step)),
+    }
+
+
+def _roll_picture_back(picture: PictureFolder, step: int, files: Mapping[Path, bytes]) -> None:
+    for path in picture.own_files():
+        later = path.parent != picture.path and int(whole_name(path).partition(".")[0]) > step
+        if later or path.name.startswith(".") or path in (picture.timelapse, picture.upscaled):
+            path.unlink()
+    for path, content in files.items():
+        atomic_write(path, content)
