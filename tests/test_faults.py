@@ -19,7 +19,7 @@ import torch
 from filelock import FileLock
 from test_resume import bytes_of
 
-from vqclip import run
+from vqclip import UserError, run
 from vqclip.cli import main
 from vqclip.cli.faults import own_line
 from vqclip.loggers.wandb_startup import keep_artifacts
@@ -359,6 +359,50 @@ def test_a_finished_run_keeps_its_hydra_folder_too(command, tmp_path):
     status, err, _ = command(nothing, "an owl")
     assert status == 2 and "overwrite=true" in err
     assert (tmp_path / "run/.hydra/overrides.yaml").read_bytes() == before
+
+
+def contents(folder):
+    return {p: p.read_bytes() for p in folder.rglob("*") if p.is_file() and p.name != ".lock"}
+
+
+def test_a_run_that_lost_its_checkpoint_keeps_its_pictures(small_pair, tmp_path):
+    folder = run("a fox", small_pair, tmp_path / "run").folder
+    (folder / "last.ckpt").unlink()
+    report = json.loads((folder / "run.json").read_text())
+    for status in ("finished", "stopped early", "failed", "interrupted"):
+        (folder / "run.json").write_text(json.dumps(report | {"status": status}))
+        before = contents(folder)
+        with pytest.raises(UserError, match=rf"already \({status}\).* Allowed: another folder\. To start over.*=true$"):
+            run("an owl", small_pair, folder)
+        assert contents(folder) == before
+    (folder / "picture-00" / "notes.txt").write_text("mine")
+    assert run("an owl", [*small_pair, "steps=1"], folder, overwrite=True).status == "finished"
+    assert not (folder / "picture-00" / "steps" / "000004.png").exists()
+    assert (folder / "picture-00" / "notes.txt").read_text() == "mine"
+
+
+def test_a_run_that_was_stopped_before_a_picture_is_begun_again(small_pair, tmp_path):
+    folder = run("a fox", [*small_pair, "steps=1"], tmp_path / "run").folder
+    report = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps(report | {"status": "running"}))
+    (folder / "last.ckpt").unlink()
+    for path in (folder / "picture-00" / "steps").glob("*1.png"):
+        path.unlink()
+    assert run("an owl", [*small_pair, "steps=1"], folder).status == "finished"
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "metrics.csv", "run.json", "interpolation.mp4", "picture-01/img.jpg"])
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_folder_of_the_users_own_is_left_as_it_is(small_pair, tmp_path, capsys, name, overwrite):
+    path = tmp_path / "run" / name
+    path.parent.mkdir(parents=True)
+    path.write_text('{"my": 1}')
+    with pytest.raises(UserError, match=rf"{name.partition('/')[0]} would be replaced.* Try: .*folder=FOLDER"):
+        run("a fox", small_pair, folder=tmp_path / "run", overwrite=overwrite)
+    with pytest.raises(SystemExit) as stop:
+        main(["a fox", *small_pair, f"hydra.run.dir={tmp_path}/run", f"overwrite={str(overwrite).lower()}"])
+    assert stop.value.code == 2 and "Try: hydra.run.dir=FOLDER" in capsys.readouterr().err
+    assert contents(tmp_path / "run") == {path: b'{"my": 1}'}
 
 
 @pytest.mark.parametrize("content", [b"a fox\n\xff\xfe\n", b"\x00\xd8", bytes(range(256)), b""])

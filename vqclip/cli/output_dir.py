@@ -62,8 +62,8 @@ def check_output_dir(cfg: DictConfig, command: Command, overwrite: bool) -> None
     had_lock = (run.path / ".lock").exists()
     try:
         with lock_folder(run.path):
-            if not command.multirun and not overwrite:
-                refuse_overwrite(run)
+            if not command.multirun:
+                refuse_overwrite(run, overwrite)
     finally:
         _remove(run.path, created, had_lock)
 

@@ -15,7 +15,7 @@ from vqclip.runs.folder import RunFolder
 from vqclip.runs.schema import problem_in
 from vqclip.runs.status import FINISHED, STOPPED_EARLY
 
-__all__ = ["RECORDER", "no_checkpoint", "read_checkpoint", "recorder_state"]
+__all__ = ["RECORDER", "had_checkpoint", "no_checkpoint", "read_checkpoint", "recorder_state"]
 
 #: Under which name a checkpoint has what the recorder knows; of old it was the name of its class alone, which a
 #: callback of one's own may have too.
@@ -110,14 +110,23 @@ def _missing(found: Any, parts: Mapping[str, type]) -> str | None:
 
 def _never_had_one(run: RunFolder) -> None:
     """Say that the run begins again; refuse where it had a checkpoint once."""
-    # The first is written after the first snapshot that follows the start's, and before any step after that.
-    snapshots = sorted(int(path.stem) for path in run.picture(0).steps.glob("*.png") if path.stem.isdecimal())
-    had_one = len(snapshots) > 2 or (len(snapshots) == 2 and _newest_row(run) > snapshots[-1])
     report = run.try_report()
-    if had_one or (report["status"] in (FINISHED, STOPPED_EARLY) and report["steps"]):
+    if had_checkpoint(run) or (report["status"] in (FINISHED, STOPPED_EARLY) and report["steps"]):
         raise UserError(f"{run.checkpoint_file}: missing, so this run cannot be resumed. Try: {run.rerun_command}")
-    if snapshots:
+    if _snapshots(run):
         print(f"note: {run} was stopped before its first checkpoint, so it begins at its first step", file=sys.stderr)
+
+
+def had_checkpoint(run: RunFolder) -> bool:
+    """Whether a run came as far as its first checkpoint, by its other files."""
+    # It is written after the first snapshot that follows the start's, and before any step after that.
+    snapshots = _snapshots(run)
+    return len(snapshots) > 2 or (len(snapshots) == 2 and _newest_row(run) > snapshots[-1])
+
+
+def _snapshots(run: RunFolder) -> list[int]:
+    """The steps of its snapshots."""
+    return sorted(int(path.stem) for path in run.picture(0).steps.glob("*.png") if path.stem.isdecimal())
 
 
 def _newest_row(run: RunFolder) -> float:

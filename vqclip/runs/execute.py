@@ -86,8 +86,8 @@ def execute(
     with _ALONE, quiet_lightning(), one_process(), usual_torch(), Signals() as signals, clean_up(run, plan), run.open():
         past = _past(run) if resume else None
         if past is None:
-            if not config.get("overwrite"):
-                refuse_overwrite(run)
+            if not resume:  # then it is known that the folder is this run's
+                refuse_overwrite(run, bool(config.get("overwrite")))
             start_over(run)
         with threads(past.report["machine"]["threads"] if past else None):
             return _execute(plan, run, past, signals)

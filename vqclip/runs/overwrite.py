@@ -2,31 +2,50 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from vqclip.errors import UserError
+from vqclip.runs.checkpoint import had_checkpoint
 from vqclip.runs.folder import RunFolder
 from vqclip.runs.plan import RunPlan
-from vqclip.runs.status import DIVERGED, RunError
+from vqclip.runs.status import DIVERGED, WITH_PICTURES, RunError
 
 __all__ = ["clean_up", "refuse_overwrite"]
 
 
-def refuse_overwrite(run: RunFolder) -> None:
-    """Refuse a folder with a run whose pictures would be lost.
+def refuse_overwrite(run: RunFolder, overwrite: bool) -> None:
+    """Refuse a folder in which something would be lost.
+
+    Args:
+        overwrite: whether a run that is in it may be.
 
     Raises:
-        UserError: there is one.
+        UserError: it holds a run with pictures; or files under a run's names that are no run's, whatever is asked for.
     """
-    status = run.try_report()["status"] if run.report_file.exists() else None
-    if run.checkpoint_file.exists() or run.checkpoint_file.is_symlink() or status == DIVERGED:
+    # vqclip.log is only added to, and Hydra has made it for this run.
+    ours = [run.path / name for name in run.names if name != run.log_file.name] + [p.path for p in run.pictures()]
+    if not (found := [path.name for path in ours if os.path.lexists(path)]):
+        return
+    try:
+        status = run.report()["status"]
+    except UserError as error:
+        why = str(error).partition(". Try: ")[0] if run.report_file.exists() else "there is no run.json beside it"
         raise UserError(
-            f"{run}: a run is in it already ({status or 'its run.json is missing'}), and it is kept. "
-            f"Allowed: another folder, or {run.resume_command}. To start over in it: overwrite=true"
-        )
+            f"{run}: {', '.join(found)} would be replaced, and may be no run of vqclip's ({why}). "
+            "Allowed, also with overwrite=true: another folder. Try: hydra.run.dir=FOLDER, or from Python folder=FOLDER"
+        ) from None
+    has_checkpoint = os.path.lexists(run.checkpoint_file)
+    if overwrite or not (has_checkpoint or status in (*WITH_PICTURES, DIVERGED) or had_checkpoint(run)):
+        return
+    goes_on = f", or {run.resume_command}" if has_checkpoint and status != DIVERGED else ""
+    raise UserError(
+        f"{run}: a run is in it already ({status}), and it is kept. "
+        f"Allowed: another folder{goes_on}. To start over in it: overwrite=true"
+    )
 
 
 @contextmanager
