@@ -244,6 +244,28 @@ def test_a_shells_pattern_names_what_lies_beside_runs_too(sweep, tmp_path, monke
         main([*words, "outputs/day/notes.txt"])
 
 
+@pytest.mark.parametrize("name", ["results.csv", "compare.html", "compare.png"])
+@pytest.mark.parametrize("words", [[], ["--out", "."]], ids=["", "out"])
+def test_a_file_of_somebody_elses_is_not_replaced(sweep, tmp_path, monkeypatch, name, words):
+    runs_of(sweep, tmp_path, [{"seed": seed} for seed in range(2)])
+    (tmp_path / name).write_text("mine")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=rf"^\S*{name}: would be replaced.* --out FOLDER.* Try: mv "):
+        main(["0", "1", *words])
+    found = [path.name for path in tmp_path.iterdir() if path.is_file()]
+    assert found == [name] and (tmp_path / name).read_text() == "mine"
+
+
+@pytest.mark.parametrize("lost", [[], ["results.csv"], ["compare.html"], ["compare.png"]], ids=" ".join)
+def test_a_comparison_is_replaced_by_a_newer_one(sweep, tmp_path, lost):
+    runs_of(sweep, tmp_path, [{"seed": seed} for seed in range(2)])
+    before = {path: path.read_bytes() for path in compare([tmp_path], tmp_path)}
+    for name in lost:
+        (tmp_path / name).unlink()
+    shutil.rmtree(tmp_path / "1")
+    assert all(path.read_bytes() != before[path] for path in compare([tmp_path], tmp_path))
+
+
 def test_a_sweeps_command_is_the_one_that_was_typed(sweep):
     hydra = sweep / "3" / ".hydra"
     hydra.mkdir(exist_ok=True)

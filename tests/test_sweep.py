@@ -302,6 +302,13 @@ def test_two_sweeps_do_not_meet_in_one_folder(small_pair, tmp_path, capsys):
     assert "another vqclip process is running in this folder" in capsys.readouterr().err
 
 
+def test_a_sweep_replaces_no_table_of_somebody_elses(small_pair, tmp_path, capsys):
+    (tmp_path / "results.csv").write_text("mine")
+    assert sweep(f"hydra.sweep.dir={tmp_path}", "seed=0,1", "a fox", pair=small_pair) == 2
+    assert f"{tmp_path}/results.csv: would be replaced" in capsys.readouterr().err
+    assert {path.name for path in tmp_path.iterdir()} <= {"results.csv", ".lock"}
+
+
 def test_a_launcher_that_is_not_installed_is_named(small_pair, tmp_path, capsys):
     assert sweep(f"hydra.sweep.dir={tmp_path}", "hydra/launcher=wokers", "seed=0,1", pair=small_pair) == 2
     assert "hydra/launcher=wokers: there is no such choice" in capsys.readouterr().err

@@ -87,7 +87,10 @@ class SweepRunner:
             jobs = None if self.config.get("hparams_search") else self._grid(arguments)
             if jobs is None:
                 distributions_of(self._space(arguments)[0])
+            from vqclip.compare.write import refuse_others
+
             with lock_folder(folder):
+                refuse_others(folder)
                 OmegaConf.save(self.config, folder / "multirun.yaml")
                 try:
                     unfinished = self._search(folder, arguments) if jobs is None else len(self._run(folder, jobs))
