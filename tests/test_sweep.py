@@ -26,6 +26,7 @@ from vqclip.config.compose import compose
 from vqclip.config.grammar import NAME_LENGTH, job_name, quote, unquoted
 from vqclip.config.resolve import identity, resolved
 from vqclip.runs.arguments import as_overrides
+from vqclip.runs.lock import lock_folder
 from vqclip.sweeps.hparams_search import plot, search
 from vqclip.sweeps.inert import inert_keys, inert_warnings
 from vqclip.sweeps.jobs import Job, numbered_folders
@@ -273,6 +274,58 @@ def test_a_killed_sweep_goes_on_and_ends_in_the_same_bytes(small_pair, tmp_path)
         assert report(killed / str(n))["sha256"] == report(whole / str(n))["sha256"]
 
 
+def test_a_job_keeps_what_is_not_its_own(small_pair, tmp_path, capsys):
+    words, job = [f"hydra.sweep.dir={tmp_path}", "a fox", "seed=0"], tmp_path / "0"
+    assert sweep(*words, pair=small_pair) == 0
+    notes = [job / "notes.txt", job / "picture-00" / "notes.txt"]
+    for path in notes:
+        path.write_text("mine")
+    (job / "picture-00" / "steps" / "000000.png").unlink()  # pruned
+    before = contents(job)
+    assert sweep(*words, pair=small_pair) == 0 and contents(job) == before
+
+    capsys.readouterr()
+    for change in ({"status": "failed", "error": "of before"}, {"status": "diverged"}, {}):
+        whole = report(job)
+        (job / "run.json").write_text(json.dumps(whole | change))
+        (job / "vqclip.log").write_text("of before")
+        if not change:
+            (job / "picture-00" / "final.png").unlink()
+        assert sweep(*words, pair=small_pair) == 0
+        assert report(job)["started"] and report(job)["sha256"] == whole["sha256"]
+        assert [path.read_text() for path in notes] == ["mine"] * 2 and "of before" not in capsys.readouterr().err
+        assert not (job / "vqclip.log").exists() or "of before" not in (job / "vqclip.log").read_text()
+    assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == ["0"]
+
+
+@pytest.mark.parametrize("status", ["running", "interrupted"])
+@pytest.mark.parametrize("lost", ["last.ckpt", "picture-00/steps/000002.png", "metrics.csv"])
+@pytest.mark.parametrize("content", [None, b"damaged"], ids=["gone", "damaged"])
+def test_a_job_that_cannot_go_on_begins_anew(small_pair, tmp_path, capsys, status, lost, content):
+    words, job = [f"hydra.sweep.dir={tmp_path}", "a fox", "seed=0"], tmp_path / "0"
+    assert sweep(*words, pair=small_pair) == 0
+    whole = report(job)
+    (job / "run.json").write_text(json.dumps(whole | {"status": status}))
+    (job / lost).unlink() if content is None else (job / lost).write_bytes(content)
+    capsys.readouterr()
+    assert sweep(*words, pair=small_pair) == 0
+    err = capsys.readouterr().err
+    assert err.count("note: ") == err.count(f"{job / lost}: ") == err.count("The job begins anew\n") == 1
+    assert report(job)["status"] == "finished" and report(job)["sha256"] == whole["sha256"]
+
+
+def test_a_job_that_another_process_has_is_left_to_it(small_pair, tmp_path, capsys):
+    words, job = [f"hydra.sweep.dir={tmp_path}", "a fox", "seed=0"], tmp_path / "0"
+    assert sweep(*words, pair=small_pair) == 0
+    (job / "run.json").write_text(json.dumps(report(job) | {"status": "running"}))
+    (job / "last.ckpt").unlink()
+    before = contents(job / "picture-00")
+    with lock_folder(job):
+        assert sweep(*words, pair=small_pair) == 1
+    assert contents(job / "picture-00") == before
+    assert "another vqclip process is running in this folder" in capsys.readouterr().err
+
+
 def test_prompts_with_commas_are_one_value_each(small_pair, tmp_path):
     prompts = 'prompts.include=["a castle, oil (on canvas): 4k"],["an owl, \'asleep\'"]'
     assert sweep(f"hydra.sweep.dir={tmp_path}", prompts, pair=small_pair) == 0
@@ -295,8 +348,6 @@ def test_mistakes_in_a_combination_are_told_before_anything_runs(small_pair, tmp
 
 
 def test_two_sweeps_do_not_meet_in_one_folder(small_pair, tmp_path, capsys):
-    from vqclip.runs.lock import lock_folder
-
     with lock_folder(tmp_path):
         assert sweep(f"hydra.sweep.dir={tmp_path}", "seed=0,1", pair=small_pair) == 2
     assert "another vqclip process is running in this folder" in capsys.readouterr().err

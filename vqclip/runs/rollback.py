@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from vqclip.io.files import atomic_write
 from vqclip.io.run_files import PictureFolder, whole_name
+from vqclip.runs.checkpoint import recorder_state
 from vqclip.runs.folder import RunFolder
 
-__all__ = ["roll_back", "start_over"]
+__all__ = ["refuse_changed", "require_whole", "roll_back", "start_over"]
 
 
 def start_over(run: RunFolder) -> None:
@@ -32,6 +35,32 @@ def start_over(run: RunFolder) -> None:
         path.unlink(missing_ok=True)
 
 
+def require_whole(run: RunFolder, checkpoint: Mapping[str, Any]) -> None:
+    """Refuse a folder that lacks what a run needs to go on from its checkpoint.
+
+    Raises:
+        UserError: a file is missing, is damaged, or has changed.
+    """
+    known = recorder_state(checkpoint)
+    refuse_changed(run, known["digests"])
+    _files_at(run, checkpoint["global_step"], [best["step"] for best in known["best"]])
+
+
+def refuse_changed(run: RunFolder, digests: Mapping[str, str]) -> None:
+    """Refuse snapshots that are not as they were written.
+
+    Args:
+        digests: sha256 of every picture, by path in the folder.
+
+    Raises:
+        UserError: one is missing, or has changed since.
+    """
+    for name, digest in digests.items():
+        path = run.path / name
+        if path.parent.name == "steps" and hashlib.sha256(run.read(path)).hexdigest() != digest:
+            raise run.damaged(path, "it is not as it was written")
+
+
 def roll_back(run: RunFolder, step: int, best: Sequence[int]) -> None:
     """Bring the folder back to where it was when the checkpoint of ``step`` had been written.
 
@@ -43,13 +72,12 @@ def roll_back(run: RunFolder, step: int, best: Sequence[int]) -> None:
     """
     run.refuse_links()
     # All is read before anything is written: one that lacks a file changes nothing.
-    tables = {path: _rows_until(run, path, step) for path in (run.metrics_file, run.timing_file)}
-    kept = [_kept(run.picture(i), step, best_step) for i, best_step in enumerate(best)]
+    files = _files_at(run, step, best)
     _remove_passing(run)
-    for i, files in enumerate(kept):
-        _roll_picture_back(run.picture(i), step, files)
-    for path, rows in tables.items():
-        atomic_write(path, b"".join(rows))
+    for i in range(len(best)):
+        _remove_later(run.picture(i), step)
+    for path, content in files.items():
+        atomic_write(path, content)
 
 
 def _remove_passing(run: RunFolder) -> None:
@@ -60,7 +88,15 @@ def _remove_passing(run: RunFolder) -> None:
     run.interpolation.unlink(missing_ok=True)
 
 
-def _rows_until(run: RunFolder, path: Path, step: int) -> list[bytes]:
+def _files_at(run: RunFolder, step: int, best: Sequence[int]) -> dict[Path, bytes]:
+    """The files of a run that were others at ``step``, as they were."""
+    files = {}
+    for i, best_step in enumerate(best):
+        files |= _picture_at(run.picture(i), step, best_step)
+    return files | {path: _rows_until(run, path, step) for path in (run.metrics_file, run.timing_file)}
+
+
+def _rows_until(run: RunFolder, path: Path, step: int) -> bytes:
     """Header and rows of a table up to ``step``, without one that was half written."""
     header, *rows = run.read(path).splitlines(keepends=True) or [b""]
     kept = [row for row in rows if _is_whole(row) and _step(row) <= step]
@@ -70,7 +106,7 @@ def _rows_until(run: RunFolder, path: Path, step: int) -> list[bytes]:
     # The first step has a row always.
     if not header.startswith(b"step,") or not kept or any(row.count(b",") != header.count(b",") for row in kept):
         raise run.damaged(path, "it is not a table with one row per step")
-    return [header, *kept]
+    return b"".join([header, *kept])
 
 
 def _is_whole(row: bytes) -> bool:
@@ -81,8 +117,7 @@ def _step(row: bytes) -> int:
     return int(row.partition(b",")[0])
 
 
-def _kept(picture: PictureFolder, step: int, best_step: int) -> dict[Path, bytes]:
-    """The files of a picture that were others at ``step``, as they were."""
+def _picture_at(picture: PictureFolder, step: int, best_step: int) -> dict[Path, bytes]:
     from safetensors.torch import save
 
     taken = [path for path in picture.steps.glob("*.png") if path.stem.isdecimal() and int(path.stem) <= step]
@@ -94,10 +129,9 @@ def _kept(picture: PictureFolder, step: int, best_step: int) -> dict[Path, bytes
     }
 
 
-def _roll_picture_back(picture: PictureFolder, step: int, files: Mapping[Path, bytes]) -> None:
+def _remove_later(picture: PictureFolder, step: int) -> None:
+    """Remove what a picture has of later steps, of its ending, or half written."""
     for path in picture.own_files():
         later = path.parent != picture.path and int(whole_name(path).partition(".")[0]) > step
         if later or path.name.startswith(".") or path in (picture.timelapse, picture.upscaled):
             path.unlink()
-    for path, content in files.items():
-        atomic_write(path, content)

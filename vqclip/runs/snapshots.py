@@ -16,7 +16,7 @@ from vqclip.io.images import png_bytes
 from vqclip.module import LatentOptimisation
 from vqclip.runs.checkpoint import no_checkpoint
 from vqclip.runs.folder import RunFolder
-from vqclip.runs.rollback import roll_back
+from vqclip.runs.rollback import refuse_changed, roll_back
 
 __all__ = ["Snapshot", "Snapshots"]
 
@@ -76,10 +76,7 @@ class Snapshots:
             UserError: a snapshot is missing, or has changed since.
         """
         self.best, self.last, self.digests = state["best"], state["last"], state["digests"]
-        for name, digest in self.digests.items():
-            path = self.run.path / name
-            if path.parent.name == "steps" and hashlib.sha256(self.run.read(path)).hexdigest() != digest:
-                raise self.run.damaged(path, "it is not as it was written")
+        refuse_changed(self.run, self.digests)
         self._resumed_at = step
 
     def roll_back(self, step: int) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from vqclip.config.resolve import identity
 from vqclip.errors import UserError
+from vqclip.io.run_files import PictureFolder
 from vqclip.runs.folder import RunFolder
 from vqclip.runs.status import WITH_PICTURES
 
@@ -31,22 +32,21 @@ class Job:
 
 
 def is_done(folder: Path, identity: str) -> bool:
-    """Whether ``folder`` holds this job, finished and with all its pictures."""
+    """Whether ``folder`` holds this job, finished and with its results; snapshots may be pruned."""
     report, run = read_report(folder), RunFolder(folder)
     return (
         report.get("identity") == identity
         and report.get("status") in WITH_PICTURES
-        and all(_is_whole(run, folder / name) for name in report.get("sha256", {}))
+        and all(_has_results(run.picture(i)) for i in range(len(report["pictures"])))
     )
 
 
-def _is_whole(run: RunFolder, path: Path) -> bool:
-    """Whether a picture is there, and a result can be opened; one that somebody retouched, or a callback, is theirs."""
-    if path.name not in ("best.png", "final.png"):
-        return run.holds(path)
+def _has_results(picture: PictureFolder) -> bool:
+    """Whether both results can be opened; one that somebody retouched is theirs."""
     try:
-        run.picture(0).image(path)
-    except (UserError, ValueError):  # ValueError: it lies elsewhere
+        picture.image(picture.best)
+        picture.image(picture.final)
+    except UserError:
         return False
     return True
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 from hydra._internal.core_plugins.basic_launcher import BasicLauncher
@@ -14,6 +13,9 @@ from hydra.plugins.launcher import Launcher
 
 from vqclip.config.grammar import quote
 from vqclip.errors import NO_ROOM, UserError
+from vqclip.runs.checkpoint import read_checkpoint
+from vqclip.runs.folder import RunFolder
+from vqclip.runs.rollback import require_whole, start_over
 from vqclip.runs.status import INTERRUPTED, RUNNING
 from vqclip.sweeps.jobs import Job, read_report
 from vqclip.sweeps.progress import watched
@@ -36,8 +38,7 @@ def launch(
         UserError: no job began, for a reason of the launcher's.
     """
     for place in places:
-        if read_report(place).get("status") not in (RUNNING, INTERRUPTED):  # those go on where they were cut
-            shutil.rmtree(place, ignore_errors=True)
+        _make_ready(RunFolder(place))
     # In this process one job follows another in any case, and in one go the configs of all would be kept.
     here = isinstance(launcher, BasicLauncher)
     size = 1 if here else size or max(1, len(jobs))
@@ -60,6 +61,32 @@ def launch(
             print(f"vqclip: {complaint}", file=sys.stderr)  # of one that was killed; which did not end is told later
         else:
             yield from done
+
+
+def _make_ready(run: RunFolder) -> None:
+    """Have a job begin anew that cannot go on where it was cut; what is not the run's own stays in its folder."""
+    if not run.path.is_dir():
+        return
+    with suppress(UserError, OSError), run.open():  # in use, or not to be written: the job itself says so
+        report = run.report()
+        if report["status"] in (RUNNING, INTERRUPTED) and _can_go_on(run):
+            return
+        start_over(run)
+        run.log_file.unlink(missing_ok=True)
+        # Its identity stays, by which the next sweep finds its folder, and nothing of what became of it.
+        kept = {key: report[key] for key in ("identity", "seed", "versions", "machine") if key in report}
+        pictures = [{key: picture[key] for key in ("prompt", "seed")} for picture in report["pictures"]]
+        run.write_report({**kept, "status": INTERRUPTED, "pictures": pictures})
+
+
+def _can_go_on(run: RunFolder) -> bool:
+    try:
+        if checkpoint := read_checkpoint(run):
+            require_whole(run, checkpoint)
+        return checkpoint is not None
+    except UserError as error:
+        print(f"note: {str(error).partition('. Try: ')[0]}. The job begins anew", file=sys.stderr)
+        return False
 
 
 def _commands(jobs: Sequence[Job], places: Sequence[Path], group: str, here: bool) -> list[list[str]]:

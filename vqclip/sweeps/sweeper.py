@@ -222,7 +222,7 @@ class SweepRunner:
                 reason = f"{place}: a picture of it is missing or damaged. Try: the same command again"
             else:
                 error = found.get("error") or self.faults.get(place.name) or found.get("reason")
-                error = error or ("it was killed, or still runs" if found else "it did not begin")
+                error = error or ("it was killed, or still runs" if found.get("started") else "it did not begin")
                 log = place / "vqclip.log"
                 reason = f"{error}\n  log: {log}" if log.exists() and log.stat().st_size else error
             print(f"vqclip: {job_name(job.swept)}: {reason}", file=sys.stderr)
