@@ -247,6 +247,19 @@ def test_a_picture_that_the_folder_lost_is_named(original, tmp_path):
     assert not same and "  picture-00/best.png: in run.json, but not in the folder any more" in lines
 
 
+def test_a_run_without_a_picture_is_not_called_the_same(original, tmp_path, monkeypatch, capsys):
+    """As it is where it was killed before its first picture."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "killed").mkdir()
+    shutil.copy(original / "config.yaml", "killed")
+    report = json.loads((original / "run.json").read_text())
+    del report["sha256"]
+    Path("killed/run.json").write_text(json.dumps(report | {"status": "running"}))
+    code, out, _ = said(capsys, "killed")
+    assert code == 1 and out.splitlines()[-1] == "nothing to compare it with: killed has no picture"
+    assert "same bytes" not in out and len([*Path("outputs").glob("*/*/picture-01/best.png")]) == 1
+
+
 def test_what_cannot_be_made_again_says_why(original, tmp_path, capsys):
     Image.new("RGB", (8, 8)).save(tmp_path / "bare.png")
     (tmp_path / "text.png").write_text("no picture")

@@ -20,7 +20,8 @@ Reproduces a run, or the run that a picture came from, from its record, in a new
   vqclip rerun picture.png
   vqclip rerun picture.png steps=200 logger=wandb      with a change: how much does it alter the picture?
 A record holds resolved values: where a recipe derives optimizer.lr from steps, steps=200 does not change it here.
-Exit status: 0 same bytes, or changes were asked for; 1 something differs; 2 it cannot be reproduced."""
+Exit status: 0 same bytes, or changes were asked for; 1 something differs, or there was nothing to compare; 2 it cannot
+be reproduced."""
 
 
 def main(argv: Sequence[str]) -> int:

@@ -47,7 +47,7 @@ def rerun(source: Path, overrides: Sequence[str] = (), folder: Path | None = Non
         folder: where to; default ``outputs/<date>/<time>``.
 
     Returns:
-        What there is to say, line by line, and whether every byte agrees.
+        What there is to say, line by line, and whether every byte agrees; of a run without a picture nobody knows.
 
     Raises:
         UserError: no such thing, no record, or a record that cannot be trusted.
@@ -105,9 +105,12 @@ def _verdict(
     source: Path, folder: Path, made_with: Mapping[str, Any], now: Mapping[str, Any], asked: Sequence[tuple]
 ) -> tuple[list[str], bool]:
     """Lines that say what differs between the two runs and why, and whether they are the same."""
-    found = [difference for pair in _pairs(source, folder) if (difference := _compare(*pair))]
+    pairs = [*_pairs(source, folder)]
+    found = [difference for pair in pairs if (difference := _compare(*pair))]
     lost = [_Difference(name, "in run.json, but not in the folder any more") for name in _lost(source, made_with)]
     lines = [f"reproduced in {folder}", *(f"  {one.name}: {one.text}" for one in found + lost)]
+    if not found and not lost and not any(one.suffix == ".png" for _, one, _ in pairs):
+        return [*lines, f"nothing to compare it with: {source} has no picture"], False
     if not found and not lost:
         return [*lines, "same bytes"], True
     lines += [f"  asked for: {key} {_short(before)} → {_short(after)}" for key, before, after in asked]
