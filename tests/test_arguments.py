@@ -132,3 +132,38 @@ def test_a_config_dir_that_is_not_there(tmp_path):
 def test_overwrite_is_true_or_false(tmp_path, value):
     with pytest.raises(UserError, match="overwrite"):
         vqclip.run("a fox", folder=tmp_path / "run", overwrite=value)
+
+
+def test_the_home_folder_is_known_everywhere(small_pair, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    folder = vqclip.run("a fox", [*small_pair, "steps=1"], folder="~/my run").folder
+    assert folder == vqclip.load(Path("~/my run")).folder == as_folder("folder", "~/my run") == tmp_path / "my run"
+    assert vqclip.run(resume="~/my run", folder="~/my run").folder == tmp_path / "my run"
+    assert as_folder("config_dir", "~/my run", there=True) == tmp_path / "my run"
+    assert not (tmp_path / "~").exists()
+
+
+@pytest.mark.parametrize(
+    "overrides", [["hydra.run.dir=mine"], ["++hydra.run.dir='mine'"], {"hydra.run.dir": "mine"}], ids=str
+)
+def test_where_a_run_goes_is_the_argument(tmp_path, monkeypatch, overrides):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"^\S*hydra\.run\.dir=\S+: .* Try: folder='mine'$"):
+        vqclip.run("a fox", overrides)
+    with pytest.raises(UserError, match=r"^hydra\.sweep\.dir=x: .* Try: folder='x'$"):
+        vqclip.sweep("a fox", ["seed=0,1", "hydra.sweep.dir=x"])
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("word", ["hydra.job.chdir=true", "hydra/launcher=workers", "hydra={verbose: true}"])
+def test_what_hydra_alone_would_heed_is_refused_to_a_run_and_not_to_a_sweep(word):
+    with pytest.raises(UserError, match=r"no effect .*Allowed of Hydra's keys: hydra\.searchpath"):
+        vqclip.run("a fox", [word])
+    assert as_overrides(None, [word], {}, swept=True) == [word]
+
+
+def test_a_search_path_of_hydras_is_heeded(tmp_path):
+    (tmp_path / "noise").mkdir()
+    (tmp_path / "noise" / "mine.yaml").write_text("factor: 0.77")
+    assert compose(as_overrides(None, [f"hydra.searchpath=[file://{tmp_path}]", "noise=mine"], {})).noise.factor == 0.77

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -43,11 +44,27 @@ def as_overrides(
         raise UserError(
             f"{shown(wrong[0])}: half a surrogate pair, which no file can hold. Allowed: complete characters"
         )
+    _refuse_idle(words, swept)
     return words
 
 
+def _refuse_idle(words: Sequence[str], swept: bool) -> None:
+    """Refuse keys of Hydra's that nobody would heed: a run from Python has no application of Hydra's around it."""
+    place = "hydra.sweep.dir" if swept else "hydra.run.dir"
+    for word in words:
+        key, _, value = word.lstrip("+~").partition("=")
+        if key == place:
+            where = value.strip("\"'") or "outputs/mine"
+            raise UserError(f"{word}: not from Python. Allowed: the argument folder. Try: folder={where!r}")
+        if not swept and re.match(r"hydra\b", key) and key != "hydra.searchpath":
+            raise UserError(
+                f"{word}: has no effect on a run from Python. Allowed of Hydra's keys: hydra.searchpath. "
+                f"Try: without it, or a command: vqclip {shlex.quote(word)}"
+            )
+
+
 def as_folder(name: str, value: Any, there: bool = False) -> Path:
-    """A folder that was given as an argument.
+    """A folder that was given as an argument; ``~`` is the home folder.
 
     Args:
         there: whether it has to be there already.
@@ -55,7 +72,7 @@ def as_folder(name: str, value: Any, there: bool = False) -> Path:
     Raises:
         UserError: no text or path, or one that no folder can have as its name.
     """
-    text = str(value) if isinstance(value, str | Path) else ""
+    text = os.path.expanduser(value) if isinstance(value, str | Path) else ""
     if not can_name_a_folder(text):
         raise UserError(
             f"{name}={shown(value)}: not a folder name. Allowed: a text or a Path. Try: {name}='outputs/mine'"
