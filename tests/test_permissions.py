@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+from pathlib import Path
 
 import pytest
 from permissions import ordinary_user
@@ -83,6 +85,28 @@ def test_python_is_told_as_well(shut):
         ):
             with pytest.raises(UserError, match=r"ermission denied"):
                 call()
+
+
+def test_where_nothing_may_be_written_the_way_out_is_one_of_the_command(small_pair, tmp_path, monkeypatch, capsys):
+    copied, moved = "cp -r run FOLDER && chmod -R u+w FOLDER && vqclip resume=FOLDER", "cd FOLDER, to one that can"
+    named = "hydra.run.dir=FOLDER, hydra.sweep.dir=FOLDER for a sweep, or from Python folder=FOLDER"
+    monkeypatch.chdir(tmp_path)
+    run("a fox", [*small_pair, "steps=1"], folder="run")
+    ways = {("rerun", "run"): moved, ("resume=run", "steps=2"): copied, ("-m", "a fox", "seed=0,1"): moved}
+    ways |= {("a fox", f"hydra.run.dir={tmp_path}/new"): named, ("a fox", "hydra.run.dir=new"): moved}
+    for path in (Path("run/.lock"), Path("run"), tmp_path):
+        path.chmod(0o555)
+    for words, way in ways.items():
+        with ordinary_user(), pytest.raises(SystemExit) as stop:
+            main([*words])
+        err = capsys.readouterr().err
+        assert stop.value.code == 2 and "no folder that can be written" in err and f"ry: {way}" in err, words
+    tmp_path.chmod(0o755)
+    shutil.copytree("run", "FOLDER")
+    for path in (Path("FOLDER"), *Path("FOLDER").rglob("*")):
+        path.chmod(0o755)
+    with ordinary_user():
+        assert run(resume="FOLDER", steps=2).status == "finished"
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir], ids=lambda make: make.__name__)

@@ -34,8 +34,20 @@ def lock_folder(folder: Path) -> Iterator[None]:
         ) from None
     except OSError as error:
         raise UserError(
-            f"{folder}: no folder that can be written ({os.strerror(error.errno or 0)}). "
-            "Try: hydra.run.dir=FOLDER, hydra.sweep.dir=FOLDER for a sweep, --to FOLDER for a film"
+            f"{folder}: no folder that can be written ({os.strerror(error.errno or 0)}). {_way_out(folder)}"
         ) from None
     with held:
         yield
+
+
+def _way_out(folder: Path) -> str:
+    """What helps where a folder cannot be written: not every command that comes here can be given another one."""
+    if os.path.lexists(folder / "run.json"):
+        copy = f"cp -r {shlex.quote(str(folder))} FOLDER && chmod -R u+w FOLDER && vqclip resume=FOLDER"
+        return f"Allowed: another folder. To go on with the run in it, try: {copy}"
+    if folder.is_absolute():
+        return (
+            "Try: hydra.run.dir=FOLDER, hydra.sweep.dir=FOLDER for a sweep, --to FOLDER for a film, "
+            "or from Python folder=FOLDER"
+        )
+    return "Try: cd FOLDER, to one that can be written"
