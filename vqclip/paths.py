@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
-__all__ = ["cache_dir", "can_name_a_folder", "conf_dir", "dated_folder", "less_our_own", "offline"]
+__all__ = ["cache_dir", "can_name_a_folder", "conf_dir", "dated_folder", "offline", "without_our_files"]
 
 #: What vqclip and W&B write into a folder that holds runs.
 _BESIDE_RUNS = {
@@ -50,7 +50,7 @@ def can_name_a_folder(text: str) -> bool:
     return bool(name.strip()) and b"\0" not in name and len(name) < 4096 and max(map(len, name.split(b"/"))) < 256
 
 
-def less_our_own(paths: Sequence[Path]) -> list[Path]:
+def without_our_files(paths: Sequence[Path]) -> list[Path]:
     """The paths of a command without what lies beside runs: a shell's ``outputs/*/*`` names that too.
 
     Where there is nothing else they stay, to be refused.

@@ -11,7 +11,7 @@ from vqclip.cli.arguments import ToolParser
 from vqclip.compare.pictures import find_runs
 from vqclip.compare.write import compare
 from vqclip.errors import UserError
-from vqclip.paths import less_our_own
+from vqclip.paths import without_our_files
 
 __all__ = ["main"]
 
@@ -24,7 +24,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="sweeps, runs, or folders that hold some")
     parser.add_argument("--out", type=Path, help="where to write; default the one DIR, or the folder that holds all")
     arguments = parser.parse_args(argv)
-    folders = less_our_own(arguments.folders)
+    folders = without_our_files(arguments.folders)
     for path in compare(folders, arguments.out or _place(folders)):
         print(path)
     return 0

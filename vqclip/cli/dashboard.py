@@ -10,7 +10,7 @@ from vqclip.cli.arguments import ToolParser
 from vqclip.compare.dashboard import build, describe, project_of
 from vqclip.compare.pictures import find_runs, read_pictures
 from vqclip.errors import UserError
-from vqclip.paths import less_our_own
+from vqclip.paths import without_our_files
 
 __all__ = ["main"]
 
@@ -23,7 +23,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--entity", help="user or team; default as the runs have it, else your own")
     parser.add_argument("--project", help="default as the runs have it")
     arguments = parser.parse_args(argv)
-    pictures = read_pictures(find_runs(less_our_own(arguments.folders)))
+    pictures = read_pictures(find_runs(without_our_files(arguments.folders)))
     entity, project = project_of(pictures[0].config)
     entity, project = arguments.entity or entity, arguments.project or project
     if arguments.show:

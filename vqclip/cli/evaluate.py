@@ -15,7 +15,7 @@ from vqclip.compare.pictures import find_runs
 from vqclip.errors import UserError, printable
 from vqclip.io.files import atomic_write, csv_bytes, read_text
 from vqclip.io.yaml_text import read_yaml
-from vqclip.paths import less_our_own
+from vqclip.paths import without_our_files
 from vqclip.runs.evaluate import Verdict, judge_runs, scored_pictures
 
 __all__ = ["main"]
@@ -35,7 +35,7 @@ def main(argv: Sequence[str]) -> int:
     arguments = parser.parse_intermixed_args(argv)
     if arguments.battery:
         return _battery(arguments.runs, arguments.seeds)
-    folders = less_our_own([Path(word) for word in arguments.runs])
+    folders = without_our_files([Path(word) for word in arguments.runs])
     file = "final.png" if arguments.final else "best.png"
     runs = _judged(folders, file)
     verdicts = judge_runs(runs, file)

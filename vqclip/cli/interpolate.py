@@ -30,7 +30,7 @@ from vqclip.io.masks import MaskComposite
 from vqclip.io.video import write_video
 from vqclip.memory import moved
 from vqclip.models.vqgan import VQGAN
-from vqclip.paths import less_our_own
+from vqclip.paths import without_our_files
 from vqclip.protocols import InitContext
 from vqclip.rng import StepRandom
 from vqclip.runs.build import start_of
@@ -115,7 +115,7 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, help="the video (in the first run's folder, beside the run's own)")
     parser.add_argument("--show", action="store_true", help="open it when it is done")
     args = parser.parse_args(argv)
-    args.runs = less_our_own(args.runs)
+    args.runs = without_our_files(args.runs)
     if args.gif and args.fps > _GIF_FPS:
         raise UserError(f"--fps {args.fps}: too many for a GIF. Allowed: 1 to {_GIF_FPS}. Try: --fps {_GIF_FPS}")
     return args

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from vqclip.cli.arguments import ToolParser
 from vqclip.errors import UserError, printable
-from vqclip.paths import less_our_own
+from vqclip.paths import without_our_files
 
 __all__ = ["main"]
 
@@ -23,7 +23,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="sweeps, run folders, or outputs/")
     parser.add_argument("--dry-run", action="store_true", help="name what would be uploaded; needs no account")
     arguments = parser.parse_args(argv)
-    folders = less_our_own(arguments.folders)
+    folders = without_our_files(arguments.folders)
     records, left = _records(folders)
     for path in left if arguments.dry_run else ():
         print(path)
