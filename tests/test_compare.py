@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -85,6 +86,22 @@ def test_axes_are_the_swept_keys_then_what_else_differs(sweep):
     assert axes(pictures) == ["loss.alpha", "loss.beta"]
 
 
+def test_axes_of_runs_of_no_sweep_are_what_was_typed_then_their_prompts(sweep, tmp_path):
+    runs_of(sweep, tmp_path, [{"noise.factor": n / 10, "loss.alpha": n} for n in range(3)], swept=False)
+    found = read_pictures(find_runs([tmp_path]))
+    commands = [
+        "vqclip logger=none",
+        "vqclip experiment=drawing loss.alpha=1",
+        "vqclip experiment=edit hydra.run.dir=a",
+    ]
+    pictures = [replace(picture, command=command) for picture, command in zip(found, commands, strict=True)]
+    assert axes(pictures) == ["experiment"]
+    assert [picture.value("experiment") for picture in pictures] == [None, "drawing", "edit"]
+    for picture, prompt in zip(pictures, ("a fox", "a fox", "an owl"), strict=True):
+        picture.entry["prompt"] = prompt
+    assert axes([replace(picture, command="vqclip") for picture in pictures]) == ["prompt", "loss.alpha"]
+
+
 def test_table_has_a_row_a_picture(sweep):
     rows = list(csv.DictReader((sweep / "results.csv").open()))
     assert len(rows) == 6
@@ -129,7 +146,7 @@ def test_pictures_that_share_all_keys_have_a_cell_each(small_pair, tmp_path):
     for n in range(4):
         run(("a fox", "an owl")[n // 2], [*small_pair, "steps=1", "snapshot_every=1"], tmp_path / str(n))
     pictures = read_pictures(find_runs([tmp_path]))
-    assert axes(pictures) == ["prompts.include"]
+    assert axes(pictures) == ["prompt"]
     [block] = _blocks(pictures, axes(pictures))
     assert {picture.run.name for picture in block.cells.values()} == set("0123")
 

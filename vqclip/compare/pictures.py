@@ -10,7 +10,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from vqclip.config.resolve import flatten, picture_config
+from vqclip.config.names import ASSIGNED
+from vqclip.config.resolve import NOT_THE_PICTURE, flatten, picture_config
 from vqclip.errors import UserError
 from vqclip.io.files import read_text
 from vqclip.io.run_files import PictureFolder
@@ -86,11 +87,19 @@ class Picture:
         value: Any = self.config
         for part in key.split("."):
             value = value.get(part) if isinstance(value, Mapping) else None
-        return self.swept.get(key) if value is None or isinstance(value, Mapping) else value
+        return (self.typed | self.swept).get(key) if value is None or isinstance(value, Mapping) else value
 
     @property
     def swept(self) -> dict[str, str]:
         return (self.config.get("sweep") or {}).get("swept") or {}
+
+    @cached_property
+    def typed(self) -> dict[str, str]:
+        """What its command sets of the picture, such as ``experiment``, of which a config keeps only what it chose."""
+        words = [match for word in shlex.split(self.command) if (match := ASSIGNED.fullmatch(word))]
+        typed = {key: value for _, key, value in (match.groups() for match in words)}
+        apart = {*NOT_THE_PICTURE, "hydra", "prompts.include"}  # which "prompt" tells picture by picture
+        return {key: value for key, value in typed.items() if not {key, key.partition(".")[0]} & apart}
 
 
 def find_runs(folders: Sequence[Path]) -> list[Path]:
@@ -138,17 +147,21 @@ def _read(run: RunFolder) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def axes(pictures: Sequence[Picture]) -> list[str]:
-    """Keys that tell the pictures apart, each one more than those before it: swept ones first, then what all have.
+    """Keys that tell the pictures apart, each one more than those before it.
 
-    A run that lost its config differs in every key, and so tells nothing of them.
+    Swept ones come first, then what was typed, prompt and seed, and what else differs, first of it what all have.  A
+    run that lost its config differs in every key, and so tells nothing of them.
     """
     pictures = [picture for picture in pictures if picture.config]
-    keys = list(dict.fromkeys(key for picture in pictures for key in picture.swept))
+    keys = [key for picture in pictures for key in picture.swept]
+    keys += [key for picture in pictures for key in picture.typed if not picture.swept]
+    of_reports = ["prompt", "picture seed"]
+    keys += of_reports if all(picture.entry for picture in pictures) else []
     flat = [flatten(picture_config(picture.config)) for picture in pictures]
     keys += sorted({k for config in flat for k in config}, key=lambda k: (not all(k in config for config in flat), k))
     kept: list[str] = []
     groups = 1
-    for key in dict.fromkeys([*keys, "prompt", "picture seed"]):
+    for key in dict.fromkeys([*keys, *of_reports]):
         refined = len({tuple(format_value(p.value(k)) for k in [*kept, key]) for p in pictures})
         if refined > groups:
             kept.append(key)
