@@ -22,7 +22,7 @@ from vqclip import UserError, run
 from vqclip.config.compose import compose
 from vqclip.config.resolve import resolved
 from vqclip.loggers import wandb_logger
-from vqclip.loggers.base import RunView
+from vqclip.loggers.base import RunView, run_name
 from vqclip.loggers.open import open_loggers
 from vqclip.loggers.sweep import SweepView, end_sweep
 from vqclip.loggers.wandb import _arguments
@@ -99,6 +99,12 @@ def test_a_table_of_a_sweep_over_null_and_a_number_has_its_column_as_text(wandb_
     assert "next: vqclip" in said and "the comparison is not there" not in said
     assert [record["item"]["comparison.nrows"] for record in records(tmp_path)["history"]] == [2]
     assert _column(["1984", "", "-.5"]) == [1984, None, -0.5] and _column(["1984", "", "a"]) == ["1984", None, "a"]
+
+
+def test_a_job_of_a_sweep_over_nothing_is_named_by_its_prompt():
+    """It had no name at all."""
+    job = {"prompts": {"include": "a fox"}, "sweep": {"group": "g", "swept": {}}}
+    assert run_name(job) == "a fox" and run_name(job | {"sweep": {"group": "g", "swept": {"seed": "1"}}}) == "seed=1"
 
 
 class Refusing(SweepView):

@@ -91,9 +91,9 @@ def mean_scores(report: Mapping[str, Any]) -> dict[str, float]:
 
 
 def run_name(config: Mapping[str, Any]) -> str | None:
-    """A job of a sweep by its swept keys, any other run by its prompt."""
-    if config.get("sweep"):
-        return job_name(config["sweep"]["swept"])
+    """A job of a sweep by its swept keys; any other run, and a job where nothing is swept, by its prompt."""
+    if swept := (config.get("sweep") or {}).get("swept"):
+        return job_name(swept)
     include = listed((config.get("prompts") or {}).get("include"))
     if not include:
         return None
