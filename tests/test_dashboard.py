@@ -53,6 +53,18 @@ def test_a_sweep_of_any_name_is_filtered_by_it(group, name):
     assert (json.dumps(group) in json.dumps(view["spec"]["section"]["runSets"][0]["filters"])) == bool(group)
 
 
+def test_a_group_of_ones_own_is_what_is_filtered(monkeypatch):
+    """Jobs that were given a group are in that one; by the sweep's folder the workspace found none of them."""
+    monkeypatch.setenv("WANDB_RUN_GROUP", "together")
+    for logger, group in ({}, "together"), ({"wandb": {"group": "asked"}}, "asked"):
+        view = describe(
+            build([Picture(Path("0"), 0, {"sweep": {"group": "w2"}, "logger": logger}, {}, "")], "me", "owls")
+        )
+        filters = json.dumps(view["spec"]["section"]["runSets"][0]["filters"])
+        assert f'"{group}"' in filters and "w2" not in filters
+    assert '"together"' not in json.dumps(describe(build([Picture(Path("0"), 0, {}, {}, "")], "me", "owls")))
+
+
 def test_saving_needs_a_key_and_says_so(sweep, capsys, monkeypatch):
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     monkeypatch.setenv("NETRC", str(sweep / "netrc"))

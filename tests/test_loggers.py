@@ -506,6 +506,13 @@ def test_wandbs_environment_is_respected_and_an_explicit_key_wins(wandb_pair, tm
     assert own["display_name"] == "first" and own["run_group"] == "alone"
 
 
+def test_a_sweep_in_a_group_of_ones_own_is_there_with_its_comparison(wandb_pair, tmp_path, monkeypatch):
+    """The jobs were in it, the comparison in a group of the folder's name."""
+    monkeypatch.setenv("WANDB_RUN_GROUP", "together")
+    assert sweep(f"hydra.sweep.dir={tmp_path}", "seed=0,1", "a fox", pair=wandb_pair) == 0
+    assert [records(tmp_path / job)["run"][0]["run_group"] for job in ("0", "1", ".")] == ["together"] * 3
+
+
 def test_a_run_that_diverged_raises_an_alert(wandb_pair, tmp_path):
     overrides = [*wandb_pair, "steps=8", "optimizer={_target_:torch.optim.SGD,lr:1e6}", "loss.anchor=1e6"]
     assert run("a fox", overrides, tmp_path / "run").status == "diverged"

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from vqclip.compare.pictures import Picture, axes
 from vqclip.errors import UserError
+from vqclip.io.wandb_server import sweep_group
 
 if TYPE_CHECKING:
     from wandb_workspaces.workspaces import Workspace
@@ -35,7 +36,7 @@ def build(pictures: Sequence[Picture], entity: str, project: str) -> Workspace:
         raise UserError(
             'vqclip dashboard: wandb-workspaces is not installed. Try: pip install "vqclip[dashboard]"'
         ) from None
-    group = next((found for p in pictures if (found := (p.config.get("sweep") or {}).get("group"))), None)
+    group = next((found for p in pictures if (found := _group(p.config))), None)
     keys = [key for key in axes(pictures) if key not in ("prompt", "picture seed")]
     return workspaces.Workspace(
         entity=entity,
@@ -47,6 +48,16 @@ def build(pictures: Sequence[Picture], entity: str, project: str) -> Workspace:
             pinned_columns=[*(f"config:{key}" for key in keys), "summary:judge", "summary:best/include"],
         ),
     )
+
+
+def _logger(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    return (config.get("logger") or {}).get("wandb") or {}
+
+
+def _group(config: Mapping[str, Any]) -> str | None:
+    """The W&B group of a job of a sweep; None for any other run."""
+    sweep = (config.get("sweep") or {}).get("group")
+    return sweep_group(_logger(config).get("group"), sweep) if sweep else None
 
 
 def _named(text: str) -> str:
@@ -102,5 +113,5 @@ def describe(workspace: Workspace) -> dict[str, Any]:
 
 
 def project_of(config: Mapping[str, Any]) -> tuple[str | None, str]:
-    logger = (config.get("logger") or {}).get("wandb") or {}
+    logger = _logger(config)
     return logger.get("entity"), logger.get("project") or os.environ.get("WANDB_PROJECT") or "vqclip"

@@ -21,7 +21,7 @@ from vqclip.io.files import takes_files
 if TYPE_CHECKING:
     import wandb
 
-__all__ = ["has_key", "is_reachable", "known_settings", "probe", "wandb_mode"]
+__all__ = ["has_key", "is_reachable", "known_settings", "probe", "sweep_group", "wandb_mode"]
 
 _PATIENCE = 1.0  #: seconds
 
@@ -29,6 +29,11 @@ _PATIENCE = 1.0  #: seconds
 def wandb_mode(asked: str | None, settings: wandb.Settings) -> str:
     """``asked`` (online, offline, disabled), or where it is None, online if a key is known, else offline."""
     return asked or os.environ.get("WANDB_MODE") or ("online" if has_key(settings) else "offline")
+
+
+def sweep_group(asked: str | None, folder: str) -> str:
+    """The W&B group of a sweep's runs: the one ``asked`` for, else the environment's, else its folder's name."""
+    return asked or os.environ.get("WANDB_RUN_GROUP") or folder
 
 
 def known_settings() -> wandb.Settings:

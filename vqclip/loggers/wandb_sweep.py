@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from vqclip.io.wandb_server import sweep_group
 from vqclip.loggers.sweep import SweepReport, SweepView
 from vqclip.loggers.wandb import finish, wandb_logger
 
@@ -27,7 +28,7 @@ class WandbSweep(SweepView):
         arguments = {key: value for key, value in self.settings.items() if key != "_target_"}
         arguments |= {
             "name": self.group,
-            "group": arguments.get("group") or self.group,
+            "group": sweep_group(arguments.get("group"), self.group),
             "job_type": "comparison",
             "id": self.id,
         }
