@@ -108,6 +108,24 @@ def test_scenes_follow_each_other_from_latent_to_latent(small_pair, tmp_path):
         assert sum(1 for _ in container.decode(video=0)) == 4
 
 
+def test_more_scenes_than_frames_are_refused(small_pair, tmp_path, capsys):
+    """The last ones were never made, and nothing said so."""
+    words = ["a fox", "an owl", "a cat", "--each", "0"]
+    assert film(small_pair, tmp_path / "a", *words, "--frames", "2") == 2
+    assert "--frames 2: fewer than the 3 scenes. Allowed: 3 and more. Try: --frames 90" in capsys.readouterr().err
+    video = tmp_path / "in.mp4"
+    write_video(video, [np.full((32, 32, 3), 40 * n, np.uint8) for n in range(4)], fps=4)
+    assert film(small_pair, tmp_path / "a", *words, "--video", str(video), "--stride", "2") == 2
+    assert "2 of its frames are taken, fewer than the 3 scenes" in (said := capsys.readouterr().err)
+    assert said.strip().endswith("Try: --stride 1") and not (tmp_path / "a").exists()
+    assert film(small_pair, tmp_path / "a", *words, "--video", str(video), "--stride", "1") == 0
+    prompts = [
+        json.loads(Image.open(path).text["vqclip"])["config"]["prompts"]["include"]
+        for path in sorted(tmp_path.glob("a/frames/*"))
+    ]
+    assert [name for [name] in prompts] == ["a fox", "a fox", "an owl", "a cat"]
+
+
 def test_entries_of_the_config_are_scenes_and_what_a_film_lacks_may_be_set(small_pair, tmp_path):
     parts = '{parts: [{text: "a fox", region: left}, {text: "an owl", region: right}]}'
     keys = [f'prompts.include=[{parts}, "a castle"]', "callbacks.progress=null", "logger.wandb.mode=offline"]

@@ -106,14 +106,13 @@ def main(argv: Sequence[str]) -> int:
     command = parse_config(words, "film")
     scenes, recorded = _scenes(command)
     from vqclip.io.bar import bar
-    from vqclip.io.video import count_frames, frame_rate
+    from vqclip.io.video import frame_rate
     from vqclip.runs.film import Camera, Film
 
     if args.fps is None:
         rate = frame_rate(args.video) if args.video else None
         args.fps = max(1, round(rate / args.stride)) if rate else 24
-    if args.video:  # scenes and schedules are shared over the frames that there will be
-        args.frames = min(args.frames, count_frames(args.video, args.stride))
+    args.frames = _frames(args, len(scenes))
     folder = args.to or Path(dated_folder("outputs"))
     options = {key: getattr(args, key) for key in ("frames", "each", "video", "stride", "keep", "fps")}
     camera = Camera(args.zoom, args.pan, args.turn, args.border)
@@ -135,6 +134,31 @@ def main(argv: Sequence[str]) -> int:
         ) from error
     print(folder / "film.mp4")
     return 0
+
+
+def _frames(args: argparse.Namespace, scenes: int) -> int:
+    """How many frames there will be, over which scenes and schedules are shared.
+
+    Raises:
+        UserError: fewer than scenes, so that one of these would have none.
+    """
+    from vqclip.io.video import count_frames
+
+    if args.frames < scenes:
+        raise UserError(
+            f"--frames {args.frames}: fewer than the {scenes} scenes. Allowed: {scenes} and more. "
+            f"Try: --frames {30 * scenes}"
+        )
+    if not args.video:
+        return args.frames
+    there = count_frames(args.video, args.stride)
+    if 0 < there < scenes:  # one without any is told of where it is read
+        denser = count_frames(args.video) // scenes
+        raise UserError(
+            f"--video {args.video}: {there} of its frames are taken, fewer than the {scenes} scenes. Allowed: a longer "
+            "video, or fewer prompts" + (f". Try: --stride {denser}" if denser else "")
+        )
+    return min(args.frames, there)
 
 
 def _scenes(command: Command) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
