@@ -122,6 +122,7 @@ def test_a_sweep_is_a_run_above_its_jobs(pair, client, tmp_path):
     assert parent.data.metrics["judge.best"] == pytest.approx(max(judged)) and parent.data.metrics["finished"] == 2
     assert sweep(f"hydra.sweep.dir={quote(str(folder))}", "seed=0,1,2", "an owl", pair=pair) == 0
     assert len(client.search_runs(place, f"tags.mlflow.parentRunId = '{parent.info.run_id}'")) == 3
+    assert client.load_table("1", "results.json", [parent.info.run_id])["seed"].tolist() == [0, 1, 2]  # once each
 
 
 def test_a_run_that_fails_is_marked(pair, client, tmp_path):

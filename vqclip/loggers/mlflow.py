@@ -78,13 +78,17 @@ class MlflowSweep(SweepView):
 
     def end(self, report: SweepReport) -> None:
         from mlflow.tracking import MlflowClient
+        from mlflow.utils.mlflow_tags import MLFLOW_LOGGED_ARTIFACTS
 
         client = MlflowClient(self.uri)
         for path in report.files:
             client.log_artifact(self.run, str(path))
         if report.rows:
-            columns = {name: [row[name] for row in report.rows] for name in report.rows[0]}
-            client.log_table(self.run, columns, "results.json")
+            # MLflow's log_table adds to a table that is there: the rows of a sweep that went on would be in it twice.
+            table = {"columns": list(report.rows[0]), "data": [list(row.values()) for row in report.rows]}
+            client.log_dict(self.run, table, "results.json")
+            shown = [{"path": "results.json", "type": "table"}]  # by which its pages know a table
+            client.set_tag(self.run, MLFLOW_LOGGED_ARTIFACTS, json.dumps(shown))
         for name, value in report.numbers().items():
             client.log_metric(self.run, name, value)
         client.set_tag(self.run, "vqclip.swept", ", ".join(report.swept))
