@@ -357,6 +357,30 @@ def test_tensorboard_has_the_same_numbers_and_pictures(small_pair, tmp_path):
     assert [event.step for event in events.Images("picture/00")] == [0, 2, 4]
 
 
+def test_tensorboard_has_a_table_of_a_sweeps_jobs(small_pair, tmp_path):
+    """What was swept and the final scores, in HPARAMS: it had neither, of jobs that are called 0 and 1."""
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+
+    overrides = [word for word in small_pair if not word.startswith("logger=")]
+    words = [f"hydra.sweep.dir={tmp_path}", "loss.beta=0,.5", "logger=tensorboard", "a fox"]
+    assert sweep(*words, pair=overrides) == 0
+    for job, beta in (("0", "0"), ("1", "0.5")):
+        events = accumulator.EventAccumulator(str(tmp_path / job / "tensorboard"))
+        events.Reload()
+        begun = events.summary_metadata["_hparams_/session_start_info"].plugin_data.content
+        shown = HParamsPluginData.FromString(begun).session_start_info.hparams
+        assert {key: value.string_value for key, value in shown.items()} == {"loss.beta": beta}
+        [picture] = json.loads((tmp_path / job / "run.json").read_text())["pictures"]
+        scores = {name: events.Scalars(name) for name in ("judge", "best/score", "final/include")}
+        assert {name: [(one.step, round(one.value, 5)) for one in rows] for name, rows in scores.items()} == {
+            "judge": [(4, round(picture["judge"], 5))],
+            "best/score": [(4, round(picture["best"]["score"], 5))],
+            "final/include": [(4, round(picture["final"]["include"], 5))],
+        }
+        assert "judge" not in (tmp_path / job / "metrics.csv").read_text()
+
+
 class Minimal(Logger):
     """As little as Lightning asks of a logger, and a ``log_image`` of its own making."""
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from vqclip.config.grammar import NAME_LENGTH, job_name
 from vqclip.prompts import listed, parse
 
-__all__ = ["Media", "RunView", "log_step", "mean_scores", "run_name"]
+__all__ = ["Media", "RunView", "log_result", "log_step", "mean_scores", "run_name"]
 
 _log = logging.getLogger(__name__)
 
@@ -75,6 +75,17 @@ def log_step(logger: Logger, step: int, numbers: Mapping[str, float], media: Med
                 _WITHOUT_PICTURES.add(logger)
                 told = f"{type(error).__name__}: {' '.join(str(error).split())}"
                 _log.warning("%s: its log_image takes no pictures (%s); it is sent none", type(logger).__name__, told)
+
+
+def log_result(logger: Logger, folder: Path, report: Mapping[str, Any], config: Mapping[str, Any]) -> None:
+    """Tell one logger the outcome of a run that has ended: its folder, its final ``run.json``."""
+    if isinstance(logger, RunView):
+        logger.result(folder, report)
+    elif isinstance(logger, TensorBoardLogger):  # HPARAMS, its table of runs
+        swept = (config.get("sweep") or {}).get("swept", {})
+        scores = {name.replace(".", "/"): mean for name, mean in mean_scores(report).items()}
+        logger.log_hyperparams(dict(swept), scores, report["steps"])
+        logger.finalize("")  # writes it; Lightning has closed the file, with the steps
 
 
 def mean_scores(report: Mapping[str, Any]) -> dict[str, float]:

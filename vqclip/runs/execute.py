@@ -18,7 +18,7 @@ from vqclip.config.own_classes import parts_on
 from vqclip.config.resolve import picture_config, resolved, without_secrets
 from vqclip.errors import UserError
 from vqclip.io.quiet import quiet_lightning
-from vqclip.loggers.base import RunView
+from vqclip.loggers.base import RunView, log_result
 from vqclip.loggers.open import open_loggers
 from vqclip.module import LatentOptimisation, optimisation
 from vqclip.prompts import parse
@@ -114,8 +114,8 @@ def _execute(plan: RunPlan, run: RunFolder, past: Past | None, signals: Signals)
         with _kept_outcome(report, recorder, trainer), one_order(), hastened(module.networks, plan.config["trainer"]):
             _optimise(run, trainer, module, past)
         report.add(pictures=_judged(plan, run, report.content))
-        for view in _views(loggers):
-            view.result(run.path, report.content)
+        for logger in loggers.values():
+            log_result(logger, run.path, report.content, plan.recorded)
     if recorder and recorder.pruned:
         raise recorder.pruned
     return _result(run, report, recorder)
@@ -184,13 +184,9 @@ def _begin(
     made_with["weights"] |= callback_weights(config)
     report.add(**made_with, device=str(trainer.strategy.root_device))
     report.write()
-    for view in _views(loggers):
-        view.begin(report.content)
-
-
-def _views(loggers: Mapping[str, Logger]) -> list[RunView]:
-    """Those of the loggers that take more than numbers."""
-    return [logger for logger in loggers.values() if isinstance(logger, RunView)]
+    for logger in loggers.values():
+        if isinstance(logger, RunView):
+            logger.begin(report.content)
 
 
 def _optimise(run: RunFolder, trainer: pl.Trainer, module: LatentOptimisation, past: Past | None) -> None:
