@@ -52,6 +52,22 @@ def test_a_sweep_and_a_resumed_run_go_up_once(wandb_pair, tmp_path, wandb_server
     assert "0 of 4 W&B records to upload" in upload(wandb_server, folder)
 
 
+@pytest.mark.parametrize("by", ["key", "environment"])
+def test_records_elsewhere_are_found_of_single_runs_and_comparisons_at_any_depth(wandb_pair, tmp_path, monkeypatch, by):
+    elsewhere, outputs = tmp_path / "elsewhere", tmp_path / "outputs"
+    if by == "environment":
+        monkeypatch.setenv("WANDB_DIR", str(elsewhere))
+    words = [*wandb_pair, *([f"logger.wandb.save_dir={elsewhere}"] if by == "key" else [])]
+    single = run("a fox", words, outputs / "2026-01-01" / "12-00-00").report["wandb"]
+    assert sweep(f"hydra.sweep.dir={outputs}/foxes", "seed=0,1", "a fox", pair=words) == 0
+    reports = [
+        json.loads((outputs / "foxes" / name).read_text()) for name in ("0/run.json", "1/run.json", "sweep.json")
+    ]
+    found = {path.stem.removeprefix("run-") for path in records_in([outputs])}
+    assert found == {single, *(report["wandb"] for report in reports)}
+    assert len(records_in([outputs / "foxes"])) == 3
+
+
 def test_what_is_missing_is_said_in_a_line(tmp_path, wandb_pair):
     with pytest.raises(UserError, match="no such folder"):
         sync.main([str(tmp_path / "none")])

@@ -30,8 +30,8 @@ def records_in(folders: Sequence[Path]) -> list[Path]:
     """Every record of the runs in some folders, at any depth, also where ``WANDB_DIR`` or a key put it elsewhere."""
     found = [path for folder in folders for path in folder.rglob("wandb/*run-*/*.wandb")]
     for folder in folders:
-        for report in [*folder.glob("run.json"), *folder.glob("*/run.json"), folder / "sweep.json"]:
-            found += _elsewhere(report)
+        for name in ("run.json", "sweep.json"):
+            found += [path for report in folder.rglob(name) for path in _elsewhere(report)]
     return sorted({path.resolve(): path for path in found}.values(), key=lambda path: (_when(path), path))
 
 
@@ -124,7 +124,10 @@ def _elsewhere(report: Path) -> list[Path]:
     """Records of the run that a report names, where the environment or the run's config says W&B keeps its files."""
     try:
         run = read_json(read_text(report)).get("wandb")
-        config = read_yaml(read_text(report.parent / "config.yaml")) if run else {}
+        # That of a sweep's report is its jobs'.
+        configs = [report.parent / "config.yaml", *sorted(report.parent.glob("*/config.yaml"))] if run else []
+        known = next((path for path in configs if path.is_file()), None)
+        config = read_yaml(read_text(known)) if known else {}
         key = ((config.get("logger") or {}).get("wandb") or {}).get("save_dir")
     except (OSError, ValueError, AttributeError):
         return []
