@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -13,11 +14,15 @@ from vqclip.cli import sync
 from vqclip.loggers.wandb_files import files_outside, is_uploaded, records_in, records_of
 
 
-def upload(server, *words):
+def synced(server, *words):
     """``vqclip sync`` in a process of its own, for a user who has logged in: W&B reads its settings once a process."""
     account = {"WANDB_BASE_URL": server.url, "WANDB_API_KEY": "x" * 40}
     command = [sys.executable, "-m", "vqclip", "sync", *map(str, words)]
-    done = subprocess.run(command, env=os.environ | account, capture_output=True, text=True, timeout=600)
+    return subprocess.run(command, env=os.environ | account, capture_output=True, text=True, timeout=600)
+
+
+def upload(server, *words):
+    done = synced(server, *words)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -50,6 +55,35 @@ def test_a_sweep_and_a_resumed_run_go_up_once(wandb_pair, tmp_path, wandb_server
         used = {own["name"]: own["metadata"] for own in wandb_server.artifacts if report["wandb"] in own["used by"]}
         assert json.loads(used["weights-generator"])["sha256"] == report["weights"]["generator"]
     assert "0 of 4 W&B records to upload" in upload(wandb_server, folder)
+
+
+def test_runs_that_were_moved_go_up_once_linked_to_where_they_were(wandb_pair, tmp_path, wandb_server):
+    """Artifacts name their files by the whole path; what W&B does not find there it leaves out, for good."""
+    old, new = tmp_path / "of the cluster/w1", tmp_path / "here/w 2"
+    for job in ("0", "1"):
+        run("a fox", wandb_pair, old / job)
+    new.parent.mkdir()
+    old.rename(new)
+    old.parent.rmdir()
+    done = synced(wandb_server, new)
+    assert done.returncode == 1 and not wandb_server.artifacts and done.stderr.count("was moved") == 1
+    [said] = [line for line in done.stderr.splitlines() if "was moved" in line]
+    assert "wandb sync" not in said
+    subprocess.run(said.partition("Try: ")[2], shell=True, check=True)
+    assert old.resolve() == new and "2 uploaded" in upload(wandb_server, new)
+    kinds = [own["type"] for own in wandb_server.artifacts if own["state"] == "COMMITTED"]
+    assert len(kinds) == len(wandb_server.artifacts) and kinds.count("latents") == 2
+
+
+def test_what_wandb_staged_on_another_machine_is_said_to_be_missing(wandb_pair, tmp_path, wandb_server, monkeypatch):
+    monkeypatch.setenv("WANDB_DATA_DIR", str(tmp_path / "cluster"))
+    folder = run("a fox", wandb_pair, tmp_path / "run").folder
+    shutil.rmtree(tmp_path / "cluster")
+    monkeypatch.setenv("WANDB_DATA_DIR", str(tmp_path / "home"))
+    done = synced(wandb_server, folder)
+    assert done.returncode == 1 and not wandb_server.runs
+    assert f"{tmp_path}/cluster/artifacts/staging: has files of these runs that are not there" in done.stderr
+    assert "wandb sync" not in done.stderr
 
 
 @pytest.mark.parametrize("by", ["key", "environment"])
@@ -106,13 +140,11 @@ def test_a_strangers_record_sends_no_file_of_ones_own(tmp_path, wandb_server, li
     if link:
         named.unlink()
         named.symlink_to(private)
-    account = {"WANDB_BASE_URL": wandb_server.url, "WANDB_API_KEY": "x" * 40}
-    command = [sys.executable, "-m", "vqclip", "sync", str(theirs)]
-    done = subprocess.run(command, env=os.environ | account, capture_output=True, text=True, timeout=600)
+    done = synced(wandb_server, theirs)
     assert done.returncode == 1 and f"would send {named}" in done.stderr and "0 uploaded" in done.stdout
     assert not wandb_server.files and not wandb_server.artifacts
     # W&B's own reader goes on behind a block of zeros.
     [record] = records_in([theirs])
     content = record.read_bytes()
     record.write_bytes(content[:7] + bytes(32768 - 7) + content[7:])
-    assert files_outside(record, [theirs]) == [str(named)]
+    assert files_outside(record, [theirs]) == [named]

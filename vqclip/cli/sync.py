@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import subprocess
 import sys
@@ -33,12 +34,14 @@ def main(argv: Sequence[str]) -> int:
     _refuse_without_server()
     from vqclip.loggers.wandb_files import files_outside, is_uploaded
 
-    sent = []
+    sent, refused = [], []
     for path in left:
         if outside := files_outside(path, folders):
-            print(_refusal(path, outside), file=sys.stderr)
+            refused.append(_refusal(path, outside, folders))
         else:
             sent.append(path)
+    for refusal in dict.fromkeys(refused):  # a sweep that was moved: once for all its jobs
+        print(refusal, file=sys.stderr)
     if sent:
         subprocess.run([sys.executable, "-m", "wandb", "sync", "--include-online", *map(str, sent)], check=False)
 
@@ -49,13 +52,36 @@ def main(argv: Sequence[str]) -> int:
     return 1 if failed else 0
 
 
-def _refusal(record: Path, outside: Sequence[str]) -> str:
+def _refusal(record: Path, outside: Sequence[Path | str], folders: Sequence[Path]) -> str:
     """Why a record is not uploaded that would send files from elsewhere."""
-    more = f" and {len(outside) - 1} more" if len(outside) > 1 else ""
-    return printable(
-        f"vqclip sync: {record}: would send {outside[0]}{more}, which is not of this run, and a record may come from a "
-        f"stranger. If it is yours: wandb sync {shlex.quote(str(record))}"
-    )
+    gone = [path for path in outside if isinstance(path, Path) and not os.path.exists(path)]
+    if moved := next(filter(None, (_moved(path, record, folders) for path in gone)), None):
+        new, old = moved
+        make = "" if old.parent.is_dir() else f"mkdir -p {shlex.quote(str(old.parent))} && "
+        told = f"{new}: was moved or copied here, and W&B looks for its files in {old}, which is not there. If it is "
+        told += f"yours, link it and sync again. Try: {make}{shlex.join(['ln', '-s', str(new), str(old)])}"
+    elif len(gone) == len(outside):  # what W&B does not find it leaves out, and marks the record as uploaded
+        told = f"{gone[0].parent}: has files of these runs that are not there, and W&B would leave them out for good. "
+        told += "Allowed: with a copy of that folder in its place, from the machine where the runs were made"
+    else:
+        shown, more = next(one for one in outside if one not in gone), len(outside) - len(gone) - 1
+        told = f"{record}: would send {shown}{f' and {more} more' if more else ''}, which is not of this run, and a "
+        told += f"record may come from a stranger. If it is yours: wandb sync {shlex.quote(str(record))}"
+    return printable(f"vqclip sync: {told}")
+
+
+def _moved(named: Path, record: Path, folders: Sequence[Path]) -> tuple[Path, Path] | None:
+    """The folder that a record's file is in now, and where that was when the record was written; the largest moved."""
+    whole = [folder.resolve() for folder in folders]
+    for new in (record.resolve().parent.parent.parent, *whole):
+        for n in range(1, len(named.parts)):
+            old = Path(*named.parts[:n])
+            if not os.path.isfile(new.joinpath(*named.parts[n:])) or os.path.lexists(old):
+                continue
+            while new not in whole and new.name == old.name and not os.path.lexists(old.parent):
+                new, old = new.parent, old.parent
+            return new, old
+    return None
 
 
 def _records(folders: Sequence[Path]) -> tuple[list[Path], list[Path]]:

@@ -58,10 +58,13 @@ def last_step(record: Path) -> int:
     return max((found.history.step.num for kind, found in _entries(record) if kind == "history"), default=-1)
 
 
-def files_outside(record: Path, folders: Sequence[Path]) -> list[str]:
+def files_outside(record: Path, folders: Sequence[Path]) -> list[Path | str]:
     """What an upload of a record would send that is neither in ``folders``, nor beside it, nor staged by W&B.
 
     A record may come from a stranger, and W&B sends any file that it names, whatever is in it now.
+
+    Returns:
+        Files, of which some may not be there, and in words what ours name none of and is not looked into.
     """
     from google.protobuf.message import DecodeError
     from wandb.env import get_data_dir
@@ -72,10 +75,10 @@ def files_outside(record: Path, folders: Sequence[Path]) -> list[str]:
         named = [path for kind, found in _entries(record) for path in _files_of(kind, found, record.parent / "files")]
     except DecodeError as error:
         return [f"{record}: {error}"]
-    return [str(path) for path in named if not any(path.resolve().is_relative_to(folder) for folder in own)]
+    return [one for one in named if isinstance(one, str) or not any(map(one.resolve().is_relative_to, own))]
 
 
-def _files_of(kind: str, found: Any, folder: Path) -> Iterator[Path]:
+def _files_of(kind: str, found: Any, folder: Path) -> Iterator[Path | str]:
     """The files that W&B reads when it uploads an entry of a record whose own are in ``folder``."""
     if kind == "files":
         yield from (folder / item.path for item in found.files.files)
@@ -83,9 +86,9 @@ def _files_of(kind: str, found: Any, folder: Path) -> Iterator[Path]:
         manifest = found.artifact.manifest
         yield from (Path(entry.local_path) for entry in manifest.contents if entry.local_path)
         if manifest.manifest_file_path:
-            yield Path("/a manifest in a file of its own")
+            yield "a manifest in a file of its own"
     if kind in ("request", "tbrecord"):  # of ours no record has one
-        yield Path(f"/a {kind} of W&B's")
+        yield f"a {kind} of W&B's"
 
 
 def _entries(record: Path) -> Iterator[tuple[str, Any]]:
