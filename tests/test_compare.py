@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shlex
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from vqclip import UserError, run
 from vqclip.cli.compare import main
 from vqclip.cli.evaluate import main as evaluate
 from vqclip.cli.interpolate import main as interpolate
+from vqclip.cli.main import main as cli
 from vqclip.compare import page as page_module
 from vqclip.compare import sheet as sheet_module
 from vqclip.compare.pictures import axes, find_runs, read_pictures
@@ -292,6 +294,20 @@ def test_a_sweeps_command_is_the_one_that_was_typed(sweep):
     command = read_pictures([sweep / "3"])[0].command
     assert command == "vqclip --config-dir mine loss.alpha=1 'prompts.include=[\"a fox\"]'"
     assert read_pictures([sweep / "2"])[0].command == f"vqclip rerun {sweep / '2'}"
+
+
+def test_a_resumed_runs_command_goes_as_far_as_it_went(small_pair, tmp_path, monkeypatch):
+    """Typed again it makes the same picture; the command of its first start ended earlier."""
+    monkeypatch.chdir(tmp_path)
+    words = [word for word in small_pair if not word.startswith("steps=")]
+    cli(["a fox", *words, "steps=3", "trainer.limit_train_batches=2", "hydra.run.dir=run"])
+    begun = read_pictures([Path("run")])[0].command
+    assert "steps=3" in begun and "trainer.limit_train_batches=2" in begun
+    run(None, ["resume=run", "steps=4", "trainer.limit_train_batches=null"])
+    command = shlex.split(read_pictures([Path("run")])[0].command)
+    assert command[-2:] == ["steps=4", "trainer.limit_train_batches=null"] and len(command) == len(shlex.split(begun))
+    cli([*command[1:], "hydra.run.dir=again"])
+    assert (Path("again") / "metrics.csv").read_bytes() == (Path("run") / "metrics.csv").read_bytes()
 
 
 def test_runs_of_many_pictures_and_of_none_in_common(small_pair, tmp_path):

@@ -10,13 +10,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from vqclip.config.grammar import as_typed
 from vqclip.config.names import ASSIGNED
-from vqclip.config.resolve import NOT_THE_PICTURE, flatten, picture_config
+from vqclip.config.resolve import NOT_THE_PICTURE, differences, flatten, picture_config
 from vqclip.errors import UserError
 from vqclip.io.files import read_text
 from vqclip.io.run_files import PictureFolder
 from vqclip.io.yaml_text import read_yaml
 from vqclip.runs.folder import RunFolder
+from vqclip.runs.resume import LIMITS
 from vqclip.runs.status import WITH_PICTURES
 
 __all__ = ["Picture", "axes", "command_of", "distinct_values", "find_runs", "format_value", "read_pictures"]
@@ -134,7 +136,8 @@ def read_pictures(runs: Sequence[Path]) -> list[Picture]:
     for run in runs:
         config, report = _read(RunFolder(run))
         count = len(report.get("pictures") or [None])
-        pictures += [Picture(run, i, config, report, command_of(run)) for i in range(count)]
+        command = command_of(run, config if report.get("resumed") else {})
+        pictures += [Picture(run, i, config, report, command) for i in range(count)]
     return pictures
 
 
@@ -186,8 +189,12 @@ def distinct_values(pictures: Iterable[Picture], key: str) -> list[str]:
         return list(found)
 
 
-def command_of(run: Path) -> str:
-    """The command that makes a run again: as it was typed, where that is known."""
+def command_of(run: Path, resumed: Mapping[str, Any] | None = None) -> str:
+    """The command that makes a run again: as it was typed, where that is known.
+
+    Args:
+        resumed: config of a run that was resumed, which may have taken it further than it was typed.
+    """
     try:
         overrides = read_yaml(read_text(run / ".hydra" / "overrides.yaml"))
         hydra, folders = read_text(run / ".hydra" / "hydra.yaml"), []
@@ -195,6 +202,11 @@ def command_of(run: Path) -> str:
             sources = read_yaml(hydra)["hydra"]["runtime"]["config_sources"]
             folders = [source["path"] for source in sources if source["provider"] == "command-line"]
         flags = [word for path in folders for word in ("--config-dir", os.path.relpath(path))]
-        return shlex.join(["vqclip", *flags, *(word for word in overrides if not word.startswith("sweep="))])
+        further = {}
+        if resumed:
+            begun = read_yaml(read_text(run / ".hydra" / "config.yaml"))
+            further = {k: v for k, _, v in differences(begun, resumed) if k == "steps" or k.startswith(LIMITS)}
+        words = [word for word in overrides if word.lstrip("+").partition("=")[0] not in {"sweep", *further}]
+        return " ".join([shlex.join(["vqclip", *flags, *words]), *(as_typed(k, v) for k, v in further.items())])
     except (OSError, ValueError, TypeError, KeyError, AttributeError):  # whatever is in a stranger's folder
         return shlex.join(["vqclip", "rerun", str(run)])
