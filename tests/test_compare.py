@@ -19,7 +19,7 @@ from vqclip.cli.interpolate import main as interpolate
 from vqclip.cli.main import main as cli
 from vqclip.compare import page as page_module
 from vqclip.compare import sheet as sheet_module
-from vqclip.compare.pictures import axes, find_runs, read_pictures
+from vqclip.compare.pictures import axes, distinct_values, find_runs, read_pictures
 from vqclip.compare.sheet import _blocks
 from vqclip.compare.write import compare
 
@@ -188,6 +188,21 @@ def test_labels_are_one_line_and_told_apart():
     assert sheet_module._legible("狐") == "\\u72d0" and sheet_module._legible("猫\x07") == "\\u732b\\x07"
     assert sheet_module._legible("château") == sheet_module._legible("cha\u0302teau") == "chateau"
     assert sheet_module._legible("a ≠ b") == "a \\u2260 b"
+
+
+@pytest.mark.parametrize(
+    "values,shown",
+    [
+        ([10, None, 0.1, 1e-7, 9], ["1e-07", "0.1", "9", "10", "null"]),
+        ([2, "warm", 1, "cold"], ["1", "2", "warm", "cold"]),
+        ([0.123456789, 0.12345678], ["0.12345678", "0.123456789"]),
+        ([0.1 + 0.2, True, False], ["0.3", "true", "false"]),
+        ([[16, 16], None, [32, 32]], ["16, 16", "32, 32", "null"]),
+    ],
+)
+def test_values_are_written_as_typed_and_ordered(sweep, tmp_path, values, shown):
+    runs_of(sweep, tmp_path, [{"optimizer.lr": value} for value in values])
+    assert distinct_values(read_pictures(find_runs([tmp_path])), "optimizer.lr") == shown
 
 
 def test_a_damaged_run_decides_no_axis_and_is_one_row(sweep, tmp_path):
@@ -582,6 +597,67 @@ def test_page_leaves_out_an_empty_value_that_is_compared(sweep, tmp_path, browse
     for condition, left in (("> 5", {0}), (">= 0", {0, 1}), ("< 5", {1})):
         page.fill("#where", f"loss.anchor {condition}")
         assert {*shown(page)} == left, condition
+    page.close()
+
+
+def test_page_sorts_numbers_by_size_and_none_last(sweep, tmp_path, browser):
+    runs_of(sweep, tmp_path, [{"optimizer.clip": value} for value in (10, None, 0.1, "warm", 1e-7, 9)])
+    compare([tmp_path], tmp_path)
+    page = opened(browser, tmp_path)
+    page.select_option("#layout", "gallery")
+    page.select_option("#sort", "optimizer.clip")
+    assert shown(page) == [3, 0, 5, 2, 4, 1]
+    page.click("#direction")
+    assert shown(page) == [4, 2, 5, 0, 3, 1]
+    page.fill("#where", "optimizer.clip = null")
+    assert shown(page) == [1]
+    page.close()
+
+
+@pytest.mark.parametrize("swept", [True, False])
+def test_page_finds_texts_lists_and_switches_as_they_are_typed(sweep, tmp_path, browser, swept):
+    settings = [
+        {"prompts.include": ["a fox, in snow"], "size": [16, 16], "search.clamp": True, "search.overlay": None},
+        {"prompts.include": ["An Owl"], "size": [16, 32], "search.clamp": False, "search.overlay": 2},
+    ]
+    runs_of(sweep, tmp_path, settings, swept)
+    compare([tmp_path], tmp_path)
+    page = opened(browser, tmp_path)
+    for condition in (
+        "prompts.include = a fox, in snow",
+        'prompts.include = ["a fox, in snow"]',
+        "prompts.include ~ FOX, IN, size != 16, 32",
+        "size = 16, 16",
+        "size = [16,16], steps = 4,",
+        "search.clamp = true",
+        "search.clamp = True",
+        "search.clamp != false",
+        "search.overlay = null",
+        "snow, in snow",
+    ):
+        page.fill("#where", condition)
+        assert shown(page) == [0], condition
+    page.fill("#where", "prompts.include = an owl, search.overlay > 1")
+    assert shown(page) == [1]
+    page.close()
+
+
+def test_page_shows_settings_and_seeds_in_full(sweep, tmp_path, browser):
+    settings = [{"seed": 123456789, "optimizer.lr": 0.123456789}, {"seed": 123456790, "optimizer.lr": 0.12345678}]
+    runs_of(sweep, tmp_path, settings, swept=False)
+    for n in range(2):
+        path = tmp_path / str(n) / "run.json"
+        report = json.loads(path.read_text())
+        report["pictures"][0] |= {"seed": 123456789 + n}
+        path.write_text(json.dumps(report))
+    compare([tmp_path], tmp_path)
+    page = opened(browser, tmp_path)
+    for n in range(2):
+        page.locator("figure input").nth(n).check()
+    page.click("#compare")
+    assert differences(page) == [["optimizer.lr", "0.123456789", "0.12345678"], ["seed", "123456789", "123456790"]]
+    seeds = page.locator("#scores tr", has_text="seed").locator("td").all_text_contents()
+    assert seeds == ["seed", "123456789", "123456790"]
     page.close()
 
 

@@ -173,20 +173,28 @@ def axes(pictures: Sequence[Picture]) -> list[str]:
 
 
 def format_value(value: Any) -> str:
+    """A value as it is typed; in twelve digits, of which 0.1 + 0.2 is 0.3."""
+    if isinstance(value, bool):
+        return str(value).lower()
     if isinstance(value, float):
-        return f"{value:g}"
+        return f"{value:.12g}"
     if isinstance(value, list):
         return ", ".join(map(format_value, value))
     return "" if value is None else str(value)
 
 
 def distinct_values(pictures: Iterable[Picture], key: str) -> list[str]:
-    """The values of a key: numbers by size, none after them; others as they come."""
-    found = dict.fromkeys(format_value(picture.value(key)) for picture in pictures)
-    try:
-        return sorted(found, key=lambda value: float(value or "inf"))
-    except ValueError:
-        return list(found)
+    """The values of a key: numbers by size, others as they come, none after them."""
+
+    def place(value: str) -> tuple[int, float]:
+        if value in ("", "null"):
+            return 2, 0
+        try:
+            return 0, float(value)
+        except ValueError:  # a text, a schedule
+            return 1, 0
+
+    return sorted(dict.fromkeys(format_value(picture.value(key)) for picture in pictures), key=place)
 
 
 def command_of(run: Path, resumed: Mapping[str, Any] | None = None) -> str:
