@@ -661,6 +661,34 @@ def test_page_shows_settings_and_seeds_in_full(sweep, tmp_path, browser):
     page.close()
 
 
+def test_page_is_used_by_the_keyboard(page):
+    """What a click opens, Enter does; what was focused stays so where the page is drawn anew."""
+    dialog = page.locator("#dialog")
+    page.locator("#side").evaluate("e => { e.value = 48; e.dispatchEvent(new Event('input')) }")  # a small one
+    page.focus("#side")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    assert dialog.is_visible() and dialog.locator(".large").count() == 1
+    page.keyboard.press("Escape")
+    for _ in range(2):
+        page.keyboard.press("Tab")
+        page.keyboard.press("Space")
+        assert page.evaluate("document.activeElement.matches('figure input:checked')")
+        assert page.evaluate("getComputedStyle(document.activeElement).opacity") == "1"
+        page.keyboard.press("Tab")
+    assert page.locator("figure.chosen").count() == 2
+    page.locator(".gap").press("Enter")
+    assert "out of paint" in dialog.text_content()
+    page.keyboard.press("Escape")
+    page.select_option("#layout", "table")
+    for arrow in "▼▲":
+        page.locator("thead th", has_text="loss.beta").press("Enter")
+        assert page.evaluate("document.activeElement.textContent") == f"loss.beta {arrow}"
+    page.select_option("#layout", "curves")
+    page.locator(".legend tr").first.press("Enter")
+    assert dialog.is_visible()
+
+
 def test_curves_of_unlike_length_have_the_mean_of_the_same_steps(sweep, tmp_path, browser):
     """Seed 0 is at 1 all the time, seed 1 at 3, and ends earlier."""
     runs_of(sweep, tmp_path, [{"seed": 0}, {"seed": 1}])
