@@ -183,6 +183,12 @@ def test_a_long_grid_is_laid_in_parts(sweep, tmp_path):
         assert len(shown) == 80 and {*shown} == {(block.rows[r], block.columns[c]) for r, c in block.cells}
 
 
+def test_a_cell_has_room_for_every_shape(sweep, tmp_path):
+    """As wide as the widest, as high as the highest; the tallest shape made cells four pixels wide."""
+    runs_of(sweep, tmp_path, [{"size": size} for size in ([32, 32], [1024, 16], [16, 512])])
+    assert sheet_module._cell(read_pictures(find_runs([tmp_path])), 256) == (128, 256)
+
+
 def test_labels_are_one_line_and_told_apart():
     assert sheet_module._legible("a\nfox 'x'") == "a fox 'x'"
     assert sheet_module._legible("狐") == "\\u72d0" and sheet_module._legible("猫\x07") == "\\u732b\\x07"
@@ -460,6 +466,26 @@ def test_page_on_a_phone_is_no_wider_than_the_phone(sweep, browser):
         page.evaluate("document.querySelector('dialog').scrollWidth - document.querySelector('dialog').clientWidth")
         == 0
     )
+    page.close()
+
+
+def test_page_of_extreme_shapes_and_long_words_keeps_its_layout(sweep, tmp_path, browser):
+    prompts = ["a fox that sleeps " * 12, "extraordinarily" * 12]
+    runs_of(sweep, tmp_path, [{"prompts.include": [prompt]} for prompt in prompts])
+    Image.new("RGB", (16, 1024)).save(tmp_path / "0" / "picture-00" / "best.png")
+    compare([tmp_path], tmp_path)
+    page = browser.new_page(viewport={"width": 360, "height": 740})
+    page.goto((tmp_path / "compare.html").as_uri())
+    boxes = "all => all.map(e => e.getBoundingClientRect().height / e.getBoundingClientRect().width)"
+    for layout in ("sheet", "gallery", "table"):
+        page.select_option("#layout", layout)
+        assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0, layout
+        assert max(page.locator("main img").evaluate_all(boxes)) <= 2, layout
+    page.select_option("#layout", "gallery")
+    heights = page.locator("figcaption").evaluate_all("all => all.map(e => e.getBoundingClientRect().height)")
+    assert len(heights) == 2 and max(heights) < 80
+    page.locator("figure img").first.press("Enter")
+    assert page.locator("#dialog img").evaluate("e => e.getBoundingClientRect().height / innerHeight") <= 1.2
     page.close()
 
 

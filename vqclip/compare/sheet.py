@@ -75,8 +75,8 @@ def _facts(pictures: Sequence[Picture], folders: Sequence[Path]) -> dict[str, st
 
 
 def _cell(pictures: Sequence[Picture], side: int) -> tuple[int, int]:
-    """Width and height of a cell's picture: the proportions of the largest."""
-    height, width = max((tuple(p.config.get("size") or (1, 1)) for p in pictures), default=(1, 1))
+    """Width and height of a cell's picture: as wide as the widest, as high as the highest."""
+    height, width = map(max, zip(*(p.config.get("size") or (1, 1) for p in pictures), strict=True))
     return round(side * width / max(width, height)), round(side * height / max(width, height))
 
 
