@@ -72,20 +72,25 @@ class Server:
             content = bytes(len(content))
         if behaviour == "short":
             content = content[:-1]
-        if entry[1] == f"bytes={len(content)}-":
+        if entry[1] == f"bytes={len(content)}-" or behaviour == "unasked":
             return request.send_error(416)
+        if behaviour == "astray":
+            request.send_response(302)
+            request.send_header("Location", "http://[bad")
+            request.send_header("Content-Length", "0")
+            return request.end_headers()
         start = 0
         match = re.fullmatch(r"bytes=(\d+)-", entry[1] or "")
         if match and behaviour != "norange" and request.headers.get("If-Range", ETAG) == ETAG:
             start = int(match[1])
+        end = min(start + len(content) // 4, len(content)) if start and behaviour == "pieces" else len(content)
         request.send_response(206 if start else 200)
         request.send_header("Content-Type", "text/html" if behaviour == "page" else "application/octet-stream")
-        request.send_header("Content-Length", str(len(content) - start))
+        request.send_header("Content-Length", "many" if behaviour == "many" else str(end - start))
         request.send_header("ETag", ETAG)
         if start:
-            request.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+            request.send_header("Content-Range", f"bytes {start}-{end - 1}/{len(content)}")
         request.end_headers()
-        end = len(content)
         if behaviour in ("cut", "norange") and behaviour not in self.cut_once:
             self.cut_once.add(behaviour)
             end = int(0.4 * len(content))
@@ -247,6 +252,40 @@ def test_mirrors_in_order(make_card, server, place, checkpoint, capsys):
         assert reason in said
 
 
+@pytest.mark.parametrize("known", [True, False])
+def test_a_mirror_that_breaks_the_rules_is_not_the_last_one_tried(make_card, checkpoint, capsys, known):
+    """416 to who asked for no range, and links that are none: the card's, and one that a mirror leads to."""
+    card = make_card("unasked", "astray", "good", **({} if known else {"sha256": None}))
+    assert load_generator(card | {"urls": ["http://[bad", *card["urls"]]}).sha256 == sha256(checkpoint)
+    said = capsys.readouterr().out
+    assert "/unasked/last.ckpt: HTTP 416" in said
+    assert "/astray/last.ckpt: ValueError: Invalid IPv6 URL" in said
+
+
+def test_what_one_mirror_began_is_not_whole_because_another_says_416(make_card, cache):
+    said = failure(make_card("stall", "unasked", sha256=None, bytes=None))
+    assert "HTTP 416" in said and "is kept" not in said
+    assert not list(cache.rglob("net.ckpt*"))
+
+
+def test_a_length_that_is_no_number_is_unknown(make_card, place, checkpoint):
+    check_good(place, checkpoint, load_generator(make_card("many")))
+
+
+def test_a_mirror_may_send_the_rest_in_pieces(make_card, server, place, checkpoint):
+    have = len(server.content) // 3
+    place.mkdir(parents=True)
+    (place / "net.ckpt.part").write_bytes(server.content[:have])
+    check_good(place, checkpoint, load_generator(make_card("pieces", bytes=None)))
+    assert sum(sent for _, _, sent in server.log) == len(server.content) - have
+
+
+def test_only_what_is_there_is_called_kept(make_card, server, place):
+    assert "(what has been fetched is kept)" in failure(make_card("stall"))
+    (place / "net.ckpt.part").unlink()
+    assert "is kept" not in failure(make_card("gone"))
+
+
 def test_wrong_mirror_does_not_spoil_a_good_one(make_card, server, place, checkpoint):
     """Half of a wrong file lies there: the good mirror is not blamed for it."""
     place.mkdir(parents=True)
@@ -334,6 +373,12 @@ def test_full_disk(make_card, server, place):
     server.log.clear()
     load_generator(make_card("good"))  # room was made: what had come is used
     assert server.log[0][1] == f"bytes={limit}-"
+
+
+def test_full_disk_is_not_filled_by_what_no_hash_proves(make_card, server, cache):
+    with files_up_to(len(server.content) // 2):
+        assert "cannot be written: File too large" in failure(make_card("good", sha256=None))
+    assert not list(cache.rglob("net.ckpt*"))
 
 
 def test_full_disk_at_conversion(make_card, place, checkpoint):

@@ -101,15 +101,19 @@ def fetch(card: Card, use: Callable[[], None]) -> None:
         part.unlink(missing_ok=True)
     _check_room(card, part)
     reasons = []
-    for url in card.urls:
-        try:
-            _from_mirror(url, part, card)
-            part.replace(target)
-            return _try(use, card)
-        except _MirrorFailed as reason:
-            reasons.append(f"  {url}\n    {reason}")
-            print(f"{card.name}: {urlsplit(url).netloc}: {reason}")
-    kept = " (what has been fetched is kept)" if card.sha256 else ""
+    try:
+        for url in card.urls:
+            try:
+                _from_mirror(url, part, card)
+                part.replace(target)
+                return _try(use, card)
+            except _MirrorFailed as reason:
+                reasons.append(f"  {url}\n    {reason}")
+                print(f"{card.name}: {url}: {reason}")
+    finally:
+        if card.sha256 is None:  # as above: it would only take room
+            part.unlink(missing_ok=True)
+    kept = " (what has been fetched is kept)" if part.exists() else ""
     raise UserError(
         f"{card.key}: {card.name} could not be fetched; no mirror delivered it.\n" + "\n".join(reasons) + "\n"
         f"Try again later{kept}, or put the file at {target}, or name your own: "
@@ -175,16 +179,16 @@ def _stream(url: str, part: Path, card: Card, version: str | None) -> tuple[str 
     import requests  # only here and below: a run whose files are here needs no HTTP client
 
     have = _length(part)
+    headers = _headers(have, card, version)
     try:
-        response = requests.get(url, headers=_headers(have, card, version), stream=True, timeout=TIMEOUT)
-    except requests.RequestException as error:
+        response = requests.get(url, headers=headers, stream=True, timeout=TIMEOUT)
+    except (requests.RequestException, ValueError) as error:  # ValueError: of a redirect to what is no link
         return version, _reason(error)
     with response:
-        if response.status_code == 416:
+        if response.status_code == 416 and "Range" in headers:
             return version, None  # nothing is left to send: the hash decides
         start = _check(response, have)
-        length = response.headers.get("Content-Length")
-        total = start + int(length) if length else card.bytes
+        total = _total(response) or card.bytes
         if card.bytes and total != card.bytes:
             raise _MirrorFailed(f"its file has {total:,} bytes, the card's has {card.bytes:,}")
         version = _version(response)
@@ -232,6 +236,13 @@ def _check(response: requests.Response, have: int) -> int:
     if not response.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
         raise _MirrorFailed("it answers with another part of the file than was asked for")
     return have
+
+
+def _total(response: requests.Response) -> int | None:
+    """How many bytes the mirror says that the whole file has, of which it may send a piece: ``bytes 40-49/100``."""
+    part_of = response.headers.get("Content-Range", "").rpartition("/")[2]
+    said = part_of if response.status_code == 206 else response.headers.get("Content-Length", "")
+    return int(said) if said.isdecimal() else None
 
 
 def _reason(error: Exception) -> str:
