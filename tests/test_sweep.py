@@ -387,6 +387,26 @@ def test_launchers_make_the_same_bytes(small_pair, tmp_path, launcher, package):
     assert pictures["basic"] == pictures[launcher]
 
 
+def test_a_launcher_of_no_process_is_refused_before_there_is_a_folder(small_pair, tmp_path):
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    words = ["hydra/launcher=workers", "hydra.launcher.n_jobs=0", f"hydra.sweep.dir={tmp_path}/sweep", "seed=0,1"]
+    command = [sys.executable, "-m", "vqclip", "-m", *words, *small_pair]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 2 and not (tmp_path / "sweep").exists()
+    assert done.stderr.startswith("vqclip: hydra.launcher.n_jobs=0: ") and "Try: hydra.launcher.n_jobs=2" in done.stderr
+
+
+def test_a_launcher_starts_no_more_processes_than_there_are_jobs(small_pair, tmp_path):
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    words = ["hydra/launcher=workers", "hydra.launcher.n_jobs=6", f"hydra.sweep.dir={tmp_path}", "seed=0,1", "steps=1"]
+    script = "import multiprocessing, vqclip.cli; vqclip.cli.main(); print(len(multiprocessing.active_children()))"
+    done = subprocess.run(
+        [sys.executable, "-c", script, "-m", *words, *small_pair], capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "2"
+
+
 # Searches.
 
 

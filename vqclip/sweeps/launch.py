@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext, suppress
 from pathlib import Path
+from typing import Any
 
 from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra.core.utils import JobReturn
@@ -20,7 +21,16 @@ from vqclip.runs.status import INTERRUPTED, RUNNING
 from vqclip.sweeps.jobs import Job, read_report
 from vqclip.sweeps.progress import watched
 
-__all__ = ["launch"]
+__all__ = ["launch", "require_processes"]
+
+
+def require_processes(launcher: Any) -> None:
+    """Raises UserError for joblib's launcher with none, before anything is written."""
+    if _is_of(launcher, "joblib") and launcher.joblib["n_jobs"] == 0:
+        raise UserError(
+            "hydra.launcher.n_jobs=0: no process, in which no job would run. Allowed: whole numbers from 1 up, or -1 "
+            "for one process per CPU. Try: hydra.launcher.n_jobs=2"
+        )
 
 
 def launch(
@@ -43,9 +53,11 @@ def launch(
     here = isinstance(launcher, BasicLauncher)
     size = 1 if here else size or max(1, len(jobs))
     commands, before = _commands(jobs, places, group, here), [read_report(place) for place in places]
+    _start_no_more_than(min(size, len(jobs)), launcher)
     for start in range(0, len(commands), size):
         try:
-            with watched(lambda: _state(places)) if _is_silent(launcher) else nullcontext():
+            # What submitit's jobs print goes into files of their own, of a queue that may take hours.
+            with watched(lambda: _state(places)) if _is_of(launcher, "submitit") else nullcontext():
                 done = launcher.launch(commands[start : start + size], initial_job_idx=start)
         except UserError:
             raise
@@ -109,9 +121,20 @@ def _commands(jobs: Sequence[Job], places: Sequence[Path], group: str, here: boo
     return commands
 
 
-def _is_silent(launcher: Launcher) -> bool:
-    """Whether what its jobs print goes into files of their own: submitit's, of a queue that may take hours."""
-    return type(launcher).__module__.startswith("hydra_plugins.hydra_submitit_launcher")
+def _is_of(launcher: Launcher, package: str) -> bool:
+    return type(launcher).__module__.startswith(f"hydra_plugins.hydra_{package}_launcher")
+
+
+def _start_no_more_than(jobs: int, launcher: Any) -> None:
+    """Have joblib start no process that would be without a job: all begin at once, whatever there is to do."""
+    if not _is_of(launcher, "joblib"):
+        return
+    from joblib import effective_n_jobs
+
+    # As typed: the jobs that a search proposed before may have been fewer.
+    typed = effective_n_jobs(launcher.config.hydra.launcher.n_jobs)
+    # 2 for a single job: with 1 joblib makes no process, and a job that is killed would take the sweep along.
+    launcher.joblib["n_jobs"] = min(typed, max(2, jobs))
 
 
 def _state(places: Sequence[Path]) -> str:

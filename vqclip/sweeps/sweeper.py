@@ -41,7 +41,7 @@ from vqclip.runs.status import WITH_PICTURES
 from vqclip.sweeps.hparams_search import distributions_of, plot, require_score, score_of, search
 from vqclip.sweeps.inert import inert_warnings
 from vqclip.sweeps.jobs import Job, group_name, is_done, job_folders, numbered_folders, read_report
-from vqclip.sweeps.launch import launch
+from vqclip.sweeps.launch import launch, require_processes
 from vqclip.sweeps.progress import counted
 
 if TYPE_CHECKING:
@@ -83,6 +83,7 @@ class SweepRunner:
         words = [word for word in sys.argv[1:] if not word.startswith("hydra.sweep.dir=")]
         again = shlex.join(["vqclip", *words, f"hydra.sweep.dir={quote_where_needed(str(folder))}"])
         try:
+            require_processes(self.launcher)
             # Every combination is checked before there is a folder; what a search will propose is not known yet.
             jobs = None if self.config.get("hparams_search") else self._grid(arguments)
             if jobs is None:
