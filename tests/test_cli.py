@@ -12,6 +12,7 @@ from vqclip.cli.arguments import split
 from vqclip.cli.main import TOOLS
 from vqclip.config.compose import compose, compose_all
 from vqclip.config.grammar import quote
+from vqclip.config.resolve import resolved
 from vqclip.errors import UserError
 
 AWKWARD = [
@@ -232,6 +233,14 @@ def test_another_file_is_not_blamed_for_a_mistyped_choice(capsys, tmp_path, monk
     (tmp_path / "notes.yaml").write_text("- milk\n")
     status, message, _ = run(capsys, tmp_path, monkeypatch, "--config-dir", ".", "experiment=drawign", "a fox")
     assert status == 2 and "experiment=drawign: there is no such choice. Did you mean drawing?" in message
+
+
+@pytest.mark.parametrize("value", ["${oc.env:COUNT}", "${oc.decode:${oc.env:COUNT}}"])
+def test_what_is_offered_for_a_number_of_the_environment_can_be_pasted(value, capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("COUNT", "3")
+    status, message, _ = run(capsys, tmp_path, monkeypatch, f"steps={value}", "a fox")
+    offered = shlex.split(message.partition("steps=")[2])[-1].replace("NAME", "COUNT")
+    assert status == 2 and resolved(compose([offered]))["steps"] == 3
 
 
 def test_what_is_offered_for_a_picture_can_be_pasted(capsys, tmp_path, monkeypatch):

@@ -85,7 +85,8 @@ def _value_mistakes(value: Any, key: Key, path: str) -> Iterator[str]:
         helps = f"Try: {shlex.quote(f'{path}={key.example}')}"
         wants_number = isinstance(key.kind, Number | Scheduled | Whole)
         if wants_number and isinstance(value, str) and re.fullmatch(r"-?(\d+\.?\d*|\.\d+)(e-?\d+)?", value):
-            helps = "This is a text. Of an environment variable the number is ${oc.decode:${oc.env:NAME}}"
+            number = shlex.quote(f'{path}="${{oc.decode:${{oc.env:NAME}}}}"')  # without quotes Hydra reads no ${…${…}}
+            helps = f"This is a text. The number in an environment variable: {number}"
         if wants_number and isinstance(value, list) and _are_numbers_of(key.kind, value):
             helps = f"Each in a run of its own: vqclip -m {path}={','.join(map(shown, value))}"
         end = "" if allowed.endswith("?") else "."  # of "Did you mean …?"

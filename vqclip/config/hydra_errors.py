@@ -88,6 +88,8 @@ def _not_in_the_grammar(found: re.Match[str], failed: _Failed) -> str:
     known = None if key.startswith("prompts.") else key_at(key)  # of those quotes are the point
     quoted = shlex.quote(f"{key}={quote(value)}" if strange else 'prompts.exclude="dark, blurry"')
     quoted = example_of(key, known) if known and not strange else quoted
+    if re.fullmatch(r"\$\{[^'\"]*\}", value) and value.count("{") == value.count("}"):  # one inside another
+        quoted = shlex.quote(f'{key}="{value}"')
     return (
         f"{what}cannot be read. Allowed: KEY=VALUE with brackets and quotes closed, and a text with commas or "
         f"brackets in quotes twice. Try: {quoted}"
