@@ -113,6 +113,7 @@ def test_a_folder_of_ones_own_is_searched_and_other_flags_are_refused(tmp_path, 
     for words, said in {
         ("--cfg", "job"): "--cfg: not with show",
         ("--png", "curves"): "its name ends in .png",
+        ("resume=my run",): "resume=my run: not with show, and a run has its own config. Try: vqclip 'resume=my run'",
     }.items():
         with pytest.raises(SystemExit):
             main(["show", "--quick", *words, "a fox"])

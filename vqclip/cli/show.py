@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import csv
 import os
+import shlex
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,6 +33,8 @@ def main(argv: Sequence[str]) -> int:
     """The command line tool."""
     arguments, words = _parser().parse_known_args(argv)
     command = parse_config(words, "show")
+    if taken := [word for word in command.overrides if word.startswith("resume=")]:
+        raise UserError(f"{taken[0]}: not with show, and a run has its own config. Try: vqclip {shlex.quote(taken[0])}")
     config_dir = command.flags.get("--config-dir")
     config = resolved(compose(command.overrides, config_dir))
     check(config)
