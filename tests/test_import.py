@@ -403,6 +403,23 @@ def test_a_file_of_the_name_of_a_shipped_experiment_is_not_hidden_by_it(here, ca
     assert (config["steps"], config["prompts"]["include"]) == (77, ["a zebra in snow"])
 
 
+@pytest.mark.parametrize(
+    "name", ["null", "2021", "1e5", "True", "nan", "a" * 300, "猫" * 100], ids=lambda name: name[:4]
+)
+def test_whatever_it_is_called_the_command_that_is_told_chooses_it(here, capsys, name):
+    with pytest.raises(SystemExit):
+        main(["import", "python generate.py -p 'a zebra in snow' -i 77", "--name", name])
+    command = shlex.split(capsys.readouterr().out.splitlines()[2])
+    config = resolved(compose(command[3:], config_dir=command[2]))
+    assert (config["steps"], config["prompts"]["include"]) == (77, ["a zebra in snow"])
+
+
+def test_a_file_is_no_folder_to_import_to(here, capsys):
+    with pytest.raises(SystemExit) as exit:
+        main(["import", "python generate.py", "--to", "photo.png"])
+    assert exit.value.code == 2 and "--to photo.png: is a file. Allowed: a config folder" in capsys.readouterr().err
+
+
 def test_an_experiment_that_is_there_is_not_written_over(here, capsys):
     for text, path in (("a fox", "imported"), ("an owl", "imported_2"), ("a fox", "imported"), ("a cat", "imported_3")):
         with pytest.raises(SystemExit):

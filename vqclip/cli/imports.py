@@ -14,6 +14,7 @@ import yaml
 
 from vqclip.cli.arguments import ToolParser
 from vqclip.config.records import literal
+from vqclip.errors import UserError
 from vqclip.io.files import atomic_write
 from vqclip.io.yaml_text import read_yaml
 from vqclip.paths import conf_dir
@@ -31,15 +32,27 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--name", help="of the experiment (the file's, or imported)")
     parser.add_argument("--to", type=Path, default=Path("imported"), help="config folder it goes to (imported)")
     args = parser.parse_args(argv)
+    if args.to.exists() and not args.to.is_dir():
+        raise UserError(f"--to {args.to}: is a file. Allowed: a config folder. Try: --to imported")
     peer, given = read_settings(args.source)
     result = translate(peer, given)
     name = args.name or (Path(args.source).stem if os.path.isfile(args.source) else "imported")
-    name, content = _named(re.sub(r"[^\w-]+", "_", name), args.to, program(peer)["name"], result)
+    name, content = _named(_as_choice(name), args.to, program(peer)["name"], result)
     path = args.to / "experiment" / f"{name}.yaml"
     atomic_write(path, content)
     _check(args.to, name)
     _say(path, result, _again(args.to, name))
     return 0
+
+
+def _as_choice(name: str) -> str:
+    """A name that ``experiment=NAME`` can have: of a file that can be written, and to Hydra no number, true or null."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    name = re.sub(r"[^\w-]+", "_", name).encode()[:200].decode(errors="ignore")  # 255 with what is appended
+    if name.isascii() and not isinstance(OverridesParser.create().parse_override(f"experiment={name}").value(), str):
+        return f"x_{name}"
+    return name
 
 
 def _again(folder: Path, name: str) -> str:
