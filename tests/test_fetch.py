@@ -525,6 +525,25 @@ def test_a_pair_without_two_halves(tmp_path, cache, command, defaults):
         models([command, "mypair", "--config-dir", str(tmp_path)])
 
 
+@pytest.mark.parametrize(
+    "file,defaults,said",
+    [
+        ("mine", "3", "3: no list"),
+        ("mine", "{generator: net}", "{generator: 'net'}: no list"),
+        ("mine", "[{generator: {a: b}}]", "generator: {a: 'b'}: names no card"),
+        ("mine", "[{perceptors: [[a]]}]", "perceptors: [['a']]: names no card"),
+        ("generator/mine", "3", "3: no list"),
+    ],
+)
+@pytest.mark.parametrize("command", ["list", "fetch", "verify"])
+def test_defaults_that_name_no_cards(tmp_path, cache, command, file, defaults, said):
+    path = tmp_path / "checkpoints" / f"{file}.yaml"
+    path.parent.mkdir(parents=True)
+    path.write_text(f"defaults: {defaults}\n")
+    with pytest.raises(UserError, match=re.escape(f"{path}: defaults: {said}. Allowed: ")):
+        models([command, *["mine"][: command != "list"], "--config-dir", str(tmp_path)])
+
+
 def test_every_pair_is_listed(capsys, cache):
     models(["list"])
     said = capsys.readouterr().out.split("pairs   checkpoints=NAME")[1]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from vqclip.checkpoints.cards import Card, make_card
 from vqclip.checkpoints.check import card_errors
-from vqclip.errors import UserError
+from vqclip.errors import UserError, shown
 from vqclip.io.files import read_text
 from vqclip.io.yaml_text import read_yaml
 from vqclip.paths import conf_dir
@@ -34,17 +35,33 @@ def cards(config_dir: str | None = None) -> list[Card]:
 
 
 def pairs(config_dir: str | None = None) -> dict[str, list[tuple[str, str]]]:
-    """Pairs by name, as the (kind, name) of the halves that their own files name."""
-    found = {}
-    for folder in _folders(config_dir):
-        for path in sorted(folder.glob("*.yaml")):
-            defaults = {}
-            for entry in _read_yaml(path).get("defaults") or []:
-                defaults.update(entry if isinstance(entry, dict) else {})
-            names = defaults.get("perceptors") or []
-            halves = [("generator", defaults["generator"])] if defaults.get("generator") else []
-            found[path.stem] = halves + [("perceptor", name) for name in ([names] if isinstance(names, str) else names)]
-    return found
+    """Pairs by name, as the (kind, name) of the halves that their own files name.
+
+    Raises:
+        UserError: a pair's YAML cannot be read, or its ``defaults`` name no cards.
+    """
+    return {path.stem: list(_halves(path)) for folder in _folders(config_dir) for path in sorted(folder.glob("*.yaml"))}
+
+
+def _halves(path: Path) -> Iterator[tuple[str, str]]:
+    chosen = {}
+    for entry in _defaults(path, _read_yaml(path)):
+        chosen |= entry if isinstance(entry, dict) else {}
+    for kind, group in (("generator", "generator"), ("perceptor", "perceptors")):
+        names = chosen.get(group) or []
+        names = [names] if isinstance(names, str) else names
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            allowed = "NAME, or [NAME] for several"
+            raise UserError(f"{path}: defaults: {group}: {shown(names)}: names no card. Allowed: {allowed}")
+        yield from ((kind, name) for name in names)
+
+
+def _defaults(path: Path, content: dict[str, Any]) -> list[Any]:
+    """The ``defaults`` of a file, taken out of its content."""
+    entries = content.pop("defaults", None) or []
+    if not isinstance(entries, list):
+        raise UserError(f"{path}: defaults: {shown(entries)}: no list. Allowed: lines that begin with -, or [NAME, …]")
+    return entries
 
 
 def _folders(config_dir: str | None) -> list[Path]:
@@ -61,7 +78,7 @@ def _composed(path: Path, config_dir: str | None, within: tuple[Path, ...] = ())
     """
     within += (path,)
     content, made = _read_yaml(path), {}
-    entries = content.pop("defaults", None) or []
+    entries = _defaults(path, content)
     for entry in entries if "_self_" in entries else [*entries, "_self_"]:
         if entry == "_self_":
             made = _merged(made, content)
