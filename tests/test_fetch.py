@@ -5,6 +5,7 @@ import json
 import os
 import re
 import resource
+import shlex
 import subprocess
 import sys
 import threading
@@ -414,7 +415,8 @@ def config_dir(tmp_path, card):
 def test_corrupted_cache_is_found_and_mended(make_card, server, place, tmp_path, capsys):
     mine = config_dir(tmp_path, make_card("good"))
     assert models(["verify", "net", *mine]) == 1
-    assert "net: not on this machine. Try: vqclip models fetch generator/net" in capsys.readouterr().out
+    again = shlex.join(["vqclip", "models", "fetch", "generator/net", *mine])
+    assert f"net: not on this machine. Try: {again}\n" in capsys.readouterr().out
     assert models(["fetch", "net", *mine]) == 0
     assert models(["verify", *mine]) == 0
     assert "all whole" in capsys.readouterr().out
@@ -424,17 +426,29 @@ def test_corrupted_cache_is_found_and_mended(make_card, server, place, tmp_path,
     kept.write_bytes(content)
     assert models(["verify", *mine]) == 1
     said = capsys.readouterr().out
-    assert f"BAD   {kept}" in said and "fix it: vqclip models fetch generator/net" in said
-    assert models(["fetch", "generator/net", *mine]) == 0
+    assert f"BAD   {kept}" in said and f"fix it: {again}\n" in said
+    assert models(shlex.split(again)[2:]) == 0
     assert models(["verify", "net", *mine]) == 0
     assert len(server.log) == 2
     kept.write_bytes(kept.read_bytes()[:-100])
     assert "truncated or damaged" in failure(make_card("good", about="to be loaded"))
-    assert "Try: vqclip models fetch generator/net" in failure(make_card("good", about="to be loaded"))
+    assert "Try: vqclip models fetch generator/net --config-dir DIR" in failure(make_card("good", about="to be loaded"))
     assert models(["verify", *mine]) == 1
     assert models(["fetch", "net", *mine]) == models(["verify", *mine]) == 0
     assert models(["fetch", "net", *mine]) == 0
     assert len(server.log) == 3  # what is whole is not fetched again
+
+
+@pytest.mark.parametrize("facts", [{"path": "nowhere.ckpt"}, {"_target_": "torch.nn.Identity"}])
+def test_no_fetch_is_proposed_where_there_are_no_links(cache, tmp_path, capsys, facts):
+    mine = config_dir(tmp_path, {"name": "net", **facts})
+    assert models(["verify", "net", *mine]) == 1
+    assert "net: not on this machine. Nothing to fetch: the card has no links" in capsys.readouterr().out
+
+
+def test_of_a_card_of_ours_the_command_needs_no_folder(cache, capsys):
+    assert models(["verify", "vit_b_32"]) == 1
+    assert "Try: vqclip models fetch perceptors/vit_b_32\n" in capsys.readouterr().out
 
 
 def test_what_another_process_has_mended_meanwhile_is_not_fetched_again(make_card, server, place, tmp_path, capsys):

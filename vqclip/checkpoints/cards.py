@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -35,6 +36,7 @@ class Card:
         kind: ``generator`` or ``perceptor``.
         name: as the user types it.
         key: its place in the config, for messages.
+        config_dir: the folder of the user's own that it was found in, for messages.
     """
 
     kind: str
@@ -51,6 +53,7 @@ class Card:
     weight: float = 1
     target: str | None = None  #: a class of one's own, the card's ``_target_``
     arguments: dict[str, Any] = field(default_factory=dict)  #: its constructor's: every further key of the card
+    config_dir: str | None = None
 
     @property
     def group(self) -> str:
@@ -65,7 +68,10 @@ class Card:
     @property
     def fetch_command(self) -> str:
         """What brings it here, or fixes it."""
-        return f"vqclip models fetch {self.group.removeprefix('checkpoints/')}/{self.name}"
+        command = ["vqclip", "models", "fetch", f"{self.group.removeprefix('checkpoints/')}/{self.name}"]
+        if self.config_dir or not (conf_dir() / self.group / f"{self.name}.yaml").is_file():
+            command += ["--config-dir", self.config_dir or "DIR"]  # of a composed config nobody knows the folder
+        return shlex.join(command)
 
     @property
     def local(self) -> Path | None:
@@ -107,7 +113,7 @@ def shipped_files() -> dict[str, dict[str, Any]]:
 
 
 #: What a card may say of a checkpoint; with ``_target_`` every other key is an argument of that class.
-CARD_KEYS = set(Card.__dataclass_fields__) - {"kind", "key", "target", "arguments"}
+CARD_KEYS = set(Card.__dataclass_fields__) - {"kind", "key", "target", "arguments", "config_dir"}
 
 
 def key_of(kind: str, name: str) -> str:

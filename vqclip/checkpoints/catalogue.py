@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +24,14 @@ def cards(config_dir: str | None = None) -> list[Card]:
         UserError: a card's YAML cannot be read, or holds mistakes.
     """
     found: dict[tuple[str, str], Card] = {}
-    for folder in _folders(config_dir):
+    for folder, own in zip(_folders(config_dir), (None, config_dir), strict=False):
         for path in sorted((folder / "generator").glob("*.yaml")):
             content = _composed(path, config_dir)
             name = content.get("name") or path.stem
-            found["generator", name] = _checked(path, "generator", name, content)
+            found["generator", name] = replace(_checked(path, "generator", name, content), config_dir=own)
         for path in sorted((folder / "perceptors").glob("*.yaml")):
             for name, content in _composed(path, config_dir).items():
-                found["perceptor", name] = _checked(path, "perceptor", name, content)
+                found["perceptor", name] = replace(_checked(path, "perceptor", name, content), config_dir=own)
     return sorted(found.values(), key=lambda card: card.kind)
 
 

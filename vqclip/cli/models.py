@@ -125,14 +125,16 @@ def _verify(chosen: list[Card], own: bool) -> int:
     from vqclip.checkpoints.tensors import Unreadable
 
     files: list[tuple[Path, Card | None, str]] = [
-        (path, card, card.fetch_command if card.urls else "put a good file there")
+        (path, card, card.fetch_command if _is_fetched(card) else "put a good file there")
         for card in chosen
         for path in _files(card)
     ]
     for path in sorted((cache_dir() / "own").glob("*.safetensors")) if own else []:
         files.append((path, None, f"remove it: it is converted again from your own file ({path})"))
     if not files and not own:
-        print(f"{', '.join(card.name for card in chosen)}: not on this machine. Try: {chosen[0].fetch_command}")
+        commands = [card.fetch_command for card in chosen if _is_fetched(card)]
+        way = f"Try: {commands[0]}" if commands else "Nothing to fetch: the card has no links, or a path of your own"
+        print(f"{', '.join(card.name for card in chosen)}: not on this machine. {way}")
         return 1
     broken = 0
     for path, card, fix in files:
@@ -152,12 +154,17 @@ def _files(card: Card) -> list[Path]:
     return [path for path in places if path.is_file()]
 
 
+def _is_fetched(card: Card) -> bool:
+    """Whether its file comes from the network, and is none of the user's own."""
+    return card.local is None and bool(card.urls)
+
+
 def _fetch(chosen: list[Card]) -> int:
     from vqclip.checkpoints.convert import ensure_weights, integrity_error
 
     for card in chosen:
         if card.local is None and not card.urls:
-            print(f"{card.name}: nothing to fetch")
+            print(f"{card.name}: nothing to fetch: the card has no links")
             continue
         cause = integrity_error(card.kept, card) if card.local is None and card.kept.is_file() else None
         if cause:
