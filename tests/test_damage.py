@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import shutil
 from pathlib import Path
@@ -212,6 +213,9 @@ def test_the_command_of_a_run_with_a_strange_hydra_folder(damaged, content):
     (run / ".hydra").mkdir()
     (run / ".hydra" / "overrides.yaml").write_text(content)
     (run / ".hydra" / "hydra.yaml").write_text("hydra: {runtime: {config_sources: []}}")
+    (run / ".hydra" / "config.yaml").write_text(content)
+    for steps in (7, datetime.date(2026, 1, 1)):  # which YAML can hold
+        assert command_of(run, {"steps": steps}).startswith("vqclip ")
     assert command_of(run).startswith("vqclip ")
 
 

@@ -216,5 +216,5 @@ def command_of(run: Path, resumed: Mapping[str, Any] | None = None) -> str:
             further = {k: v for k, _, v in differences(begun, resumed) if k == "steps" or k.startswith(LIMITS)}
         words = [word for word in overrides if word.lstrip("+").partition("=")[0] not in {"sweep", *further}]
         return " ".join([shlex.join(["vqclip", *flags, *words]), *(as_typed(k, v) for k, v in further.items())])
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):  # whatever is in a stranger's folder
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, UserError):  # of whatever a stranger's folder has
         return shlex.join(["vqclip", "rerun", str(run)])
