@@ -35,6 +35,14 @@ from vqclip.cli.completion import SCRIPTS, candidates, install
         ("vqclip compare out", []),  # files are the shell's
         ("vqclip completion z", ["zsh"]),
         ("vqclip nothing.like.this", []),
+        ("vqclip 'noise=s", ["noise=sfumato"]),
+        ('vqclip noise="s', ["noise=sfumato"]),
+        ("vqclip 'checkpoints/perceptors=[vit_b_32,vit_b_1", ["checkpoints/perceptors=[vit_b_32,vit_b_16"]),
+        ("vqclip 'experiment=drawing' \"a fox's\" loss.terms.", ["loss.terms.denoised."]),
+        ('vqclip "a fox exp', []),  # a prompt
+        ("vqclip 'a fox sea", []),
+        ("vqclip a\\ fox\\ sea", []),
+        ("vqclip init.path=my\\ d", []),  # a file
     ],
 )
 def test_candidates(line, offered):
@@ -58,7 +66,15 @@ def test_installing_twice_is_installing_once(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-@pytest.mark.parametrize("typed,shown", [("vqclip noise=sf", "noise=sfumato"), ("vqclip interp", "vqclip interpolate")])
+@pytest.mark.parametrize(
+    "typed,shown",
+    [
+        ("vqclip noise=sf", "noise=sfumato"),
+        ("vqclip interp", "vqclip interpolate"),
+        ("vqclip 'checkpoints/perceptors=[vit_b_32,rob", "'checkpoints/perceptors=[vit_b_32,robust'"),
+        ("vqclip init.path=my\\ d", "init.path=my\\ dir/"),
+    ],
+)
 def test_a_tab_in_a_real_shell(shell, typed, shown, tmp_path, monkeypatch):
     if not shutil.which(shell):
         pytest.skip(f"no {shell} here")
@@ -67,6 +83,7 @@ def test_a_tab_in_a_real_shell(shell, typed, shown, tmp_path, monkeypatch):
     install(shell, tmp_path)
     command = tmp_path / "bin/vqclip"
     command.parent.mkdir()
+    (tmp_path / "my dir").mkdir()
     repo = Path(__file__).parent.parent
     command.write_text(f'#!/bin/sh\nPYTHONPATH="{repo}" exec "{sys.executable}" -m vqclip "$@"\n')
     command.chmod(0o755)
@@ -74,12 +91,14 @@ def test_a_tab_in_a_real_shell(shell, typed, shown, tmp_path, monkeypatch):
     assert shown in screen, screen
 
 
-def test_fish_offers_files_to_every_tool_that_is_told_them(tmp_path):
+def test_fish_offers_files_to_what_is_told_them(tmp_path):
     if not shutil.which("fish"):
         pytest.skip("no fish here")
     (tmp_path / "zebra.yaml").touch()
     (tmp_path / "vqclip.fish").write_text(SCRIPTS["fish"])
-    for words, offered in (("import z", "zebra.yaml\n"), ("film --to z", "zebra.yaml\n"), ("models z", ""), ("z", "")):
+    tools = [("import z", "zebra.yaml\n"), ("film --to z", "zebra.yaml\n"), ("models z", ""), ("z", "")]
+    keys = [("noise=z", ""), ("init.path=z", "init.path=zebra.yaml\n"), ("resume=z", "resume=zebra.yaml\n")]
+    for words, offered in [*tools, *keys]:
         asked = ["fish", "-N", "-c", f"source vqclip.fish; complete -C'vqclip {words}'"]
         assert subprocess.run(asked, cwd=tmp_path, stdout=subprocess.PIPE, text=True, check=True).stdout == offered
 
@@ -88,6 +107,7 @@ def type_into(shell: str, home: Path, path: Path, keys: str, until: str) -> str:
     """What an interactive shell shows after ``keys``."""
     child, terminal = pty.fork()
     if child == 0:
+        os.chdir(home)
         environment = {"HOME": str(home), "PATH": f"{path}:{os.environ['PATH']}", "TERM": "dumb", "PS1": "> "}
         os.execvpe(shell, [shell, "-i"], environment)
     screen, end, typed = "", time.monotonic() + 30, False

@@ -10,6 +10,7 @@ import importlib
 import io
 import os
 import re
+import shlex
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -32,14 +33,13 @@ into the shell's start-up file that loads it.
 _OF_FILES = [tool for tool in TOOLS if tool not in ("completion", "models")]
 
 SCRIPTS = {
-    # bash splits words at "=", so what is offered after one is the value alone.
+    # bash splits words at "=" outside quotes, so what is offered after one is the value alone: $2 is its word.
     "bash": """# TAB for vqclip; written by `vqclip completion bash`
 _vqclip() {
-    local line="${COMP_LINE:0:COMP_POINT}" word IFS=$'\\n'
-    word="${line##* }"
+    local line="${COMP_LINE:0:COMP_POINT}" IFS=$'\\n'
     COMPREPLY=($(vqclip completion query "$line" 2>/dev/null))
     [[ "${COMPREPLY[0]}" == *[=.] ]] && compopt -o nospace
-    [[ "$word" == *=* ]] && COMPREPLY=("${COMPREPLY[@]#*=}")
+    [[ "${line##* }" == *=* && "$2" != *=* ]] && COMPREPLY=("${COMPREPLY[@]#*=}")
     return 0
 }
 complete -o default -F _vqclip vqclip
@@ -55,12 +55,14 @@ _vqclip() {
     (( $#open )) && compadd -S '' -- $open
     found=(${found:#*[=.]})
     (( $#found )) && compadd -- $found
-    (( $#open + $#found )) || _files
+    (( $#open + $#found )) || { compset -P '*='; _files }
 }
 compdef _vqclip vqclip
 """,
+    # A key with a dot has no choices, but may be told a file, as resume is.
     "fish": f"""# TAB for vqclip; written by `vqclip completion fish`
-complete -c vqclip -n 'not __fish_seen_subcommand_from {" ".join(_OF_FILES)}' -f
+complete -c vqclip -n 'not __fish_seen_subcommand_from {" ".join(_OF_FILES)}
+    and not string match -qr "[.].*=|resume=" -- (commandline -ct)' -f
 complete -c vqclip -a '(vqclip completion query (commandline -cp) 2>/dev/null)'
 """,
 }
@@ -106,8 +108,9 @@ def install(shell: str, home: Path) -> list[Path]:
 
 def candidates(line: str) -> list[str]:
     """What may stand at the end of a command line that is typed so far, its last word whole."""
-    words = line.split()[1:]
-    current = "" if line.endswith(" ") or not words else words.pop()
+    *words, current = _words(line)
+    if re.search(r"\s", current):  # a prompt, or a file: nothing that is offered has blanks
+        return []
     before = words[-1] if words else ""
     if before == "completion":
         found: Iterator[str] = iter(SCRIPTS)
@@ -122,6 +125,18 @@ def candidates(line: str) -> list[str]:
     else:
         found = iter([*([] if words else TOOLS), *_keys(current, words)])
     return [word for word in dict.fromkeys(found) if word.startswith(current)]
+
+
+def _words(line: str) -> list[str]:
+    """The words behind the command as a shell reads them; the last one may be empty, or in a quote that is open."""
+    for quote in ('"', "'"):
+        with contextlib.suppress(ValueError):  # this one is not open
+            words = shlex.split(f"{line}|{quote}")
+            break
+    else:
+        words = shlex.split(f"{line}|")
+    *before, last = words[1:] or ["|"]
+    return [*before, last.removesuffix("|")]
 
 
 def _of_tool(words: Sequence[str], current: str) -> Iterator[str]:
