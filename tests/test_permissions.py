@@ -89,7 +89,7 @@ def test_python_is_told_as_well(shut):
 
 def test_where_nothing_may_be_written_the_way_out_is_one_of_the_command(small_pair, tmp_path, monkeypatch, capsys):
     copied, moved = "cp -r run FOLDER && chmod -R u+w FOLDER && vqclip resume=FOLDER", "cd FOLDER, to one that can"
-    named = "hydra.run.dir=FOLDER, hydra.sweep.dir=FOLDER for a sweep, or from Python folder=FOLDER"
+    named = "hydra.run.dir=FOLDER, hydra.sweep.dir=FOLDER for a sweep, --to FOLDER for a film, or from Python folder="
     monkeypatch.chdir(tmp_path)
     run("a fox", [*small_pair, "steps=1"], folder="run")
     ways = {("rerun", "run"): moved, ("resume=run", "steps=2"): copied, ("-m", "a fox", "seed=0,1"): moved}
