@@ -85,3 +85,50 @@ def test_what_an_own_experiment_gets_wrong_is_told(tmp_path):
     assert wrong.endswith("Try: init.path=photo.jpg")
     with pytest.raises(UserError, match=r"experiment: is chosen already.* Try: experiment=mine"):
         compose(["+experiment=mine"], config_dir=str(tmp_path))
+
+
+SLIPS = {
+    b"\xef\xbb\xbf# @package _global_\nsteps: 7\n": "a byte order mark stands before its first line, which so is not "
+    "read. Try: tail -c +4 {} > new.yaml",
+    b"": "holds no keys. Allowed: '# @package _global_', then KEY: VALUE, line by line",
+    b"steps: 7\n": "its keys are not where they belong. Try: '# @package _global_' as its first line",
+    b"steps 7\n": "holds a str. Allowed: KEY: VALUE, line by line",
+    b"# @package _global_\ndefaults: [override /noise: sfumato, /loss/terms: [tiling]]\n": "defaults: a group without "
+    "a name, or not in order. Allowed: entries with `override` come last",
+    b"# @package _global_\nsteps: ${seed\n": "steps: no viable alternative at input '${{seed'",
+    b"# @package _global_\nstep: 2\n": "step: there is no such key. Did you mean steps?",
+}
+
+
+@pytest.mark.parametrize("content", SLIPS)
+def test_a_slip_in_a_chosen_file_is_told_by_its_name(tmp_path, content):
+    mine = tmp_path / "experiment" / "mine.yaml"
+    mine.parent.mkdir()
+    mine.write_bytes(content)
+    (mine.parent / "fine.yaml").write_text("# @package _global_\nsteps: 3\n")  # before it in the folder
+    with pytest.raises(UserError) as refused:
+        compose(["experiment=mine"], config_dir=str(tmp_path))
+    assert str(refused.value).startswith(f"{mine}: {SLIPS[content].format(mine)}")
+
+
+@pytest.mark.parametrize(
+    "content,said",
+    [("step: 2", ": step: there is no such key"), ("steps: 1\nsteps: 2", " line 3: found duplicate key steps")],
+)
+def test_a_file_that_is_not_chosen_is_not_blamed(tmp_path, content, said):
+    mine = tmp_path / "experiment" / "mine.yaml"
+    mine.parent.mkdir()
+    mine.write_text(f"# @package _global_\n{content}\n")
+    (mine.parent / "broken.yaml").write_text("steps:\n\t3\n")
+    with pytest.raises(UserError) as refused:
+        compose(["experiment=mine"], config_dir=str(tmp_path))
+    assert str(refused.value).startswith(f"{mine}{said}")
+
+
+def test_a_file_that_the_chosen_one_names_is_told_as_well(tmp_path):
+    for folder in ("experiment", "noise"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "experiment/mine.yaml").write_text("# @package _global_\ndefaults: [override /noise: mine]\n")
+    (tmp_path / "noise/mine.yaml").write_bytes(b"about: caf\xe9\n")
+    with pytest.raises(UserError, match=r"noise/mine\.yaml: not in UTF-8"):
+        compose(["experiment=mine"], config_dir=str(tmp_path))

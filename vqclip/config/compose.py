@@ -73,7 +73,7 @@ def compose(
     overrides = expand_shorthand(overrides)
     refuse_unknown(overrides, config_dir)
     cfg = _composed(overrides, config_dir, config_name)
-    if errors := misplaced_keys(cfg, config_dir):
+    if errors := misplaced_keys(cfg, config_dir, overrides):
         raise UserError("\n".join(errors))
     if OmegaConf.is_dict(cfg.get("paths")):
         OmegaConf.update(cfg, "paths.output_dir", output_dir)

@@ -7,6 +7,7 @@ import re
 import shlex
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -15,7 +16,7 @@ from hydra.errors import HydraException, MissingConfigException
 from vqclip.config.choices import choices_of, group_names, one_of
 from vqclip.config.grammar import quote
 from vqclip.config.names import example_of, key_at, owners_of, unknown_key
-from vqclip.config.own_files import broken_files
+from vqclip.config.own_files import broken_file, broken_files, chosen_files
 from vqclip.errors import closest
 from vqclip.paths import conf_dir
 
@@ -39,12 +40,15 @@ def explain(error: Exception, config_dir: str | None = None, overrides: Sequence
     text = " ".join(str(error).split())
     if isinstance(error, MissingConfigException) or "Could not load '" in text:
         return _no_choice(error)
-    if broken := "".join(broken_files(config_dir)):
-        return broken
-    if isinstance(error, yaml.MarkedYAMLError) and (mark := error.problem_mark):
-        return f"{mark.name} line {mark.line + 1}: {error.problem}. Allowed: KEY: VALUE, line by line, each key once"
     failed = _Failed(text, error.__cause__, overrides)
-    return next(_no_choices(overrides), "") or _by_message(failed) or _of_a_file(error, text, config_dir)
+    if said := next(_no_choices(overrides), "") or _by_message(failed):
+        return said
+    if isinstance(error, yaml.MarkedYAMLError) and (mark := error.problem_mark):
+        twice = f"{mark.name} line {mark.line + 1}: {error.problem}. Allowed: KEY: VALUE, line by line, each key once"
+        return broken_file(Path(mark.name)) or twice
+    where = " or ".join(map(str, chosen_files(config_dir, overrides)))
+    broken = next(broken_files(config_dir, overrides), "")
+    return broken or _of_a_file(error, text, where or (f"a file in {config_dir}" if config_dir else "the config"))
 
 
 @dataclass(frozen=True)
@@ -158,11 +162,14 @@ def _no_choices(overrides: Sequence[str]) -> Iterator[str]:
             yield f"{line}: chooses nothing. {one_of(key, ', or your own in --config-dir DIR')}"
 
 
-def _of_a_file(error: Exception, text: str, config_dir: str | None) -> str:
+def _of_a_file(error: Exception, text: str, where: str) -> str:
     """What is left: a file of the user's own that is YAML, and that Hydra cannot use."""
-    where = f"a file in {config_dir}" if config_dir else "the config"
     if isinstance(error, RecursionError):
         return f"{where}: refers to itself, or is nested too deep. Allowed: defaults and aliases that come to an end"
+    if isinstance(error, AssertionError):  # of Hydra's, about an entry of its defaults
+        return f"{where}: defaults: a group without a name, or not in order. Allowed: entries with `override` come last"
+    if not text and error.__cause__:
+        text = f"In '{where}': Error raised while composing config: {' '.join(str(error.__cause__).split())}"
     if found := re.search(
         r"In '([^']+)': \w+ raised while composing config: (.*?)(?: full_key: (\S*))?(?: \w+=|$)", text
     ):

@@ -2,27 +2,41 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig
 
 from vqclip.config.choices import group_names
 from vqclip.config.names import unknown_key
 from vqclip.config.schema import ROOT
+from vqclip.io.plain import plain_dict
 from vqclip.io.yaml_text import TooManyValues, read_yaml
 from vqclip.paths import conf_dir
 
-__all__ = ["broken_files", "endless_files", "misplaced_keys"]
+__all__ = ["broken_file", "broken_files", "chosen_files", "endless_files", "misplaced_keys"]
 
 
-def _own_files(config_dir: str | None) -> Iterator[Path]:
-    """The user's own YAML files."""
-    for folder in ([Path(config_dir)] if config_dir else []) + [conf_dir() / "local"]:
-        yield from sorted(folder.rglob("*.yaml")) if folder.is_dir() else ()
+def chosen_files(config_dir: str | None, overrides: Sequence[str]) -> list[Path]:
+    """The user's own files that ``overrides`` choose as GROUP=NAME."""
+    words = [word.replace("=", "/", 1) for word in overrides]
+    files = [folder / f"{word}.yaml" for folder in _folders(config_dir) for word in words]
+    return [path for path in files if os.path.isfile(path)]  # pathlib's own raises where a prompt is too long
+
+
+def _own_files(config_dir: str | None, overrides: Sequence[str] = ()) -> Iterator[Path]:
+    """The user's own YAML files, those that ``overrides`` choose first."""
+    files = [path for folder in _folders(config_dir) if folder.is_dir() for path in sorted(folder.rglob("*.yaml"))]
+    yield from dict.fromkeys([*chosen_files(config_dir, overrides), *files])
+
+
+def _folders(config_dir: str | None) -> list[Path]:
+    return ([Path(config_dir)] if config_dir else []) + [conf_dir() / "local"]
 
 
 def endless_files(config_dir: str) -> Iterator[str]:
@@ -40,40 +54,51 @@ def endless_files(config_dir: str) -> Iterator[str]:
                 continue  # Hydra says so where the file is chosen
 
 
-def broken_files(config_dir: str | None) -> Iterator[str]:
-    """The first file of the user's own that is no mapping in UTF-8 YAML."""
-    for path in _own_files(config_dir):
-        try:
-            content = read_yaml(path.read_text(encoding="utf-8"))
-        except UnicodeDecodeError:
-            yield f"{path}: not in UTF-8. Try: iconv -f latin1 -t utf-8 {path} > new.yaml"
-        except ValueError as error:
-            yield f"{path}: {error}. Allowed: KEY: VALUE, line by line, indented with spaces"
-        except OSError as error:
-            yield f"{path}: cannot be read ({error.strerror}). Try: ls -l {shlex.quote(str(path))}"
-        else:
-            if content is None or isinstance(content, dict):
-                continue
-            yield f"{path}: holds a {type(content).__name__}. Allowed: KEY: VALUE, line by line"
-        return
+def broken_files(config_dir: str | None, overrides: Sequence[str] = ()) -> Iterator[str]:
+    """What is wrong with files of the user's own that are no mapping in UTF-8 YAML, with chosen ones first."""
+    yield from filter(None, map(broken_file, _own_files(config_dir, overrides)))
 
 
-def misplaced_keys(cfg: DictConfig, config_dir: str | None) -> list[str]:
+def broken_file(path: Path) -> str:
+    """Why a file is no mapping in UTF-8 YAML; empty where it is one."""
+    try:
+        content = read_yaml(path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError:
+        return f"{path}: not in UTF-8. Try: iconv -f latin1 -t utf-8 {path} > new.yaml"
+    except ValueError as error:
+        return f"{path}: {error}. Allowed: KEY: VALUE, line by line, indented with spaces"
+    except OSError as error:
+        return f"{path}: cannot be read ({error.strerror}). Try: ls -l {shlex.quote(str(path))}"
+    if content is None or isinstance(content, dict):
+        return ""
+    return f"{path}: holds a {type(content).__name__}. Allowed: KEY: VALUE, line by line"
+
+
+def misplaced_keys(cfg: DictConfig, config_dir: str | None, overrides: Sequence[str] = ()) -> list[str]:
     """Keys at the top that are none of ours, with the file of the user's own that has them."""
     errors: list[str] = []
-    if unknown := [key for key in map(str, cfg) if key not in ROOT.keys]:
-        errors += broken_files(config_dir)
-    for key in unknown if not errors else ():
-        where = next((p for p in _own_files(config_dir) if re.search(rf"(?m)^{re.escape(key)}\s*:", _text(p))), None)
+    for key in [key for key in map(str, cfg) if key not in ROOT.keys]:
+        files = list(_own_files(config_dir, overrides))
+        where = next((p for p in files if re.search(rf"(?m)^{re.escape(key)}\s*:", _text(p))), None)
         if key in ("experiment", "debug", "local") or (conf_dir() / key).is_dir():
-            file = next((p for p in _own_files(config_dir) if p.parent.name == key), where)
-            errors.append(
-                f"{file or key}: its keys are not where they belong. Try: '# @package _global_' as its first line"
-            )
-        else:
-            at = f"{where}: " if where else ""
-            errors.append(f"{at}{unknown_key(key, group_names())}")
-    return errors
+            file = next((p for p in files if p.parent.name == key), where)
+            why = _in_a_place_of_its_own(file, plain_dict(cfg, resolve=False)[key])
+            errors.append((file and broken_file(file)) or f"{file or key}: {why}")
+        elif where:
+            errors.append(f"{where}: {unknown_key(key, group_names())}")
+        else:  # a file that is no mapping may be a key to Hydra
+            errors.append(next(broken_files(config_dir, overrides), unknown_key(key, group_names())))
+    return list(dict.fromkeys(errors))
+
+
+def _in_a_place_of_its_own(file: Path | None, keys: Any) -> str:
+    """Why what a file holds is below its group, and not laid over the config."""
+    if not keys:
+        return "holds no keys. Allowed: '# @package _global_', then KEY: VALUE, line by line"
+    if file and _text(file).startswith("\ufeff"):
+        command = f"tail -c +4 {shlex.quote(str(file))} > new.yaml"
+        return f"a byte order mark stands before its first line, which so is not read. Try: {command}"
+    return "its keys are not where they belong. Try: '# @package _global_' as its first line"
 
 
 def _text(path: Path) -> str:
