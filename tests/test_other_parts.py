@@ -550,9 +550,9 @@ def test_a_search_shows_what_became_of_every_trial(searched, browser):
     with open(searched / "results.csv", newline="") as file:
         rows = {row["loss.anchor"]: row for row in csv.DictReader(file)}
     assert {anchor: row["status"] for anchor, row in rows.items()} == {
-        "0": "finished", "1": "stopped early", "1e+06": "diverged"
+        "0": "finished", "1": "stopped early", "1000000": "diverged"
     }  # fmt: skip
-    assert rows["1"]["error"].startswith("pruned after step 2") and "latent" in rows["1e+06"]["error"]
+    assert rows["1"]["error"].startswith("pruned after step 2") and "latent" in rows["1000000"]["error"]
     page = browser.new_page()
     page.goto((searched / "compare.html").as_uri())
     told = page.locator("figcaption").all_text_contents()
