@@ -5,6 +5,7 @@ import json
 import os
 import shlex
 import shutil
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from vqclip.compare import sheet as sheet_module
 from vqclip.compare.pictures import axes, distinct_values, find_runs, read_pictures
 from vqclip.compare.sheet import _blocks
 from vqclip.compare.write import compare
+from vqclip.paths import without_our_files
 
 
 @pytest.fixture(scope="module")
@@ -88,20 +90,20 @@ def test_axes_are_the_swept_keys_then_what_else_differs(sweep):
     assert axes(pictures) == ["loss.alpha", "loss.beta"]
 
 
-def test_axes_of_runs_of_no_sweep_are_what_was_typed_then_their_prompts(sweep, tmp_path):
+def test_axes_of_runs_of_no_sweep_are_their_experiment_then_what_differs(sweep, tmp_path):
     runs_of(sweep, tmp_path, [{"noise.factor": n / 10, "loss.alpha": n} for n in range(3)], swept=False)
     found = read_pictures(find_runs([tmp_path]))
-    commands = [
-        "vqclip logger=none",
-        "vqclip experiment=drawing loss.alpha=1",
-        "vqclip experiment=edit hydra.run.dir=a",
-    ]
+    commands = ["vqclip rerun a/experiment=x", "vqclip experiment=drawing loss.alpha=1", "vqclip experiment=edit"]
     pictures = [replace(picture, command=command) for picture, command in zip(found, commands, strict=True)]
     assert axes(pictures) == ["experiment"]
     assert [picture.value("experiment") for picture in pictures] == [None, "drawing", "edit"]
+    assert axes([replace(picture, command="vqclip init=prior") for picture in pictures]) == ["loss.alpha"]
     for picture, prompt in zip(pictures, ("a fox", "a fox", "an owl"), strict=True):
         picture.entry["prompt"] = prompt
-    assert axes([replace(picture, command="vqclip") for picture in pictures]) == ["prompt", "loss.alpha"]
+        for group in ("noise", "loss"):
+            picture.config[group] = pictures[0].config[group]
+        picture.config["prompts"]["include"] = [prompt]
+    assert axes([replace(picture, command="vqclip") for picture in pictures]) == ["prompt"]
 
 
 def test_table_has_a_row_a_picture(sweep):
@@ -290,18 +292,35 @@ def test_a_file_of_somebody_elses_is_not_replaced(sweep, tmp_path, monkeypatch, 
     runs_of(sweep, tmp_path, [{"seed": seed} for seed in range(2)])
     (tmp_path / name).write_text("mine")
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match=rf"^\S*{name}: would be replaced.* --out FOLDER.* Try: mv "):
+    with pytest.raises(UserError, match=rf"^\S*{name}: would be replaced.* --out FOLDER.* Try: mv ") as refused:
         main(["0", "1", *words])
     found = [path.name for path in tmp_path.iterdir() if path.is_file()]
     assert found == [name] and (tmp_path / name).read_text() == "mine"
+    subprocess.run(str(refused.value).partition("Try: ")[2], shell=True, check=True)
+    assert main(["0", "1", *words]) == 0 and (tmp_path / f"{name}.mine").read_text() == "mine"
 
 
-@pytest.mark.parametrize("lost", [[], ["results.csv"], ["compare.html"], ["compare.png"]], ids=" ".join)
+def test_a_judges_table_of_somebody_elses_is_not_replaced(sweep, tmp_path):
+    shutil.copytree(sweep / "0", tmp_path / "0")
+    (tmp_path / "judge.csv").write_text("mine")
+    with pytest.raises(UserError, match=r"judge\.csv: would be replaced"):
+        evaluate([str(tmp_path)])
+
+
+def test_a_run_may_be_named_as_what_lies_beside_runs(sweep, tmp_path):
+    for name in ("wandb", "mlflow"):
+        shutil.copytree(sweep / "0", tmp_path / name)
+    assert without_our_files([tmp_path / "wandb", tmp_path / "mlflow"]) == [tmp_path / "wandb", tmp_path / "mlflow"]
+
+
+@pytest.mark.parametrize("lost", [[], ["results.csv", "compare.html"], ["compare.html", "compare.png"]], ids=" ".join)
 def test_a_comparison_is_replaced_by_a_newer_one(sweep, tmp_path, lost):
     runs_of(sweep, tmp_path, [{"seed": seed} for seed in range(2)])
     before = {path: path.read_bytes() for path in compare([tmp_path], tmp_path)}
     for name in lost:
         (tmp_path / name).unlink()
+    if not lost:  # a spreadsheet saved it again
+        (tmp_path / "results.csv").write_text((tmp_path / "results.csv").read_text().replace(",", ";"))
     shutil.rmtree(tmp_path / "1")
     assert all(path.read_bytes() != before[path] for path in compare([tmp_path], tmp_path))
 
@@ -395,6 +414,11 @@ def test_page_filters_by_axis_and_by_any_key(page):
     assert shown(page) == [0, 1, 2, 3, 4, 5]
     page.fill("#where", "seed = 1")
     assert shown(page) == []
+    for words in ("loss.beta < 0.3, cat", "status = finished, cat", "loss.beta < some", "status < 3"):
+        page.fill("#where", words)
+        assert shown(page) == []
+    page.fill("#where", "loss.beta < 0.3, fox, status = finished")
+    assert shown(page) == [0, 3]
 
 
 def test_page_opens_a_picture_large_with_its_timelapse_and_command(page):

@@ -192,6 +192,8 @@ def test_a_film_writes_over_nothing_that_is_no_film_of_its_own(small_pair, tmp_p
         told = f"--to {tmp_path / folder}: {source} is there, and no film.json that says of which film. Allowed: "
         assert told in capsys.readouterr().err
         assert {path: path.read_bytes() for path in before} == before and len(before) == 1
+    (tmp_path / "clip/frames/000000.png").unlink()
+    assert film(small_pair, tmp_path / "clip", "a fox", "--frames", "1", "--each", "0") == 0  # an empty folder is none
 
 
 def test_a_frame_that_another_program_saved_again_stays_in_the_film(small_pair, tmp_path):

@@ -307,11 +307,21 @@ def test_a_job_that_cannot_go_on_begins_anew(small_pair, tmp_path, capsys, statu
     whole = report(job)
     (job / "run.json").write_text(json.dumps(whole | {"status": status}))
     (job / lost).unlink() if content is None else (job / lost).write_bytes(content)
+    (job / "tensorboard").mkdir()  # the curves of what is thrown away
     capsys.readouterr()
     assert sweep(*words, pair=small_pair) == 0
+    assert not (job / "tensorboard").exists()
     err = capsys.readouterr().err
     assert err.count("note: ") == err.count(f"{job / lost}: ") == err.count("The job begins anew\n") == 1
     assert report(job)["status"] == "finished" and report(job)["sha256"] == whole["sha256"]
+
+
+def test_a_job_that_was_cut_and_lost_its_config_begins_anew(small_pair, tmp_path):
+    words, job = [f"hydra.sweep.dir={tmp_path}", "a fox", "seed=0"], tmp_path / "0"
+    assert sweep(*words, pair=small_pair) == 0
+    (job / "run.json").write_text(json.dumps(report(job) | {"status": "running"}))
+    (job / "config.yaml").unlink()
+    assert sweep(*words, pair=small_pair) == 0 and report(job)["status"] == "finished"
 
 
 def test_a_job_that_another_process_has_is_left_to_it(small_pair, tmp_path, capsys):

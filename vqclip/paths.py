@@ -55,4 +55,8 @@ def without_our_files(paths: Sequence[Path]) -> list[Path]:
 
     Where there is nothing else they stay, to be refused.
     """
-    return [path for path in paths if path.name not in _BESIDE_RUNS or any(path.glob("*/run.json"))] or list(paths)
+
+    def has_runs(path: Path) -> bool:
+        return (path / "run.json").exists() or any(path.glob("*/run.json"))
+
+    return [path for path in paths if path.name not in _BESIDE_RUNS or has_runs(path)] or list(paths)

@@ -59,10 +59,10 @@ _vqclip() {
 }
 compdef _vqclip vqclip
 """,
-    # A key with a dot has no choices, but may be told a file, as resume is.
+    # Keys that name a file have no choices.
     "fish": f"""# TAB for vqclip; written by `vqclip completion fish`
 complete -c vqclip -n 'not __fish_seen_subcommand_from {" ".join(_OF_FILES)}
-    and not string match -qr "[.].*=|resume=" -- (commandline -ct)' -f
+    and not string match -qr "(path|mask|run|dir|resume)=" -- (commandline -ct)' -f
 complete -c vqclip -a '(vqclip completion query (commandline -cp) 2>/dev/null)'
 """,
 }

@@ -12,6 +12,7 @@ import yaml
 
 from vqclip.cli.arguments import ToolParser
 from vqclip.compare.pictures import find_runs
+from vqclip.compare.write import refuse_others
 from vqclip.errors import UserError, printable
 from vqclip.io.files import atomic_write, csv_bytes, read_text
 from vqclip.io.yaml_text import read_yaml
@@ -38,11 +39,14 @@ def main(argv: Sequence[str]) -> int:
     folders = without_our_files([Path(word) for word in arguments.runs])
     file = "final.png" if arguments.final else "best.png"
     runs = _judged(folders, file)
+    several_in = folders[0] if len(folders) == 1 and runs != folders else None
+    if several_in:
+        refuse_others(several_in, ["judge.csv"])
     verdicts = judge_runs(runs, file)
     _print(verdicts)
-    if len(folders) == 1 and runs != folders:
-        path = folders[0] / "judge.csv"
-        atomic_write(path, csv_bytes([_row(verdict, folders[0]) for verdict in verdicts]))
+    if several_in:
+        path = several_in / "judge.csv"
+        atomic_write(path, csv_bytes([_row(verdict, several_in) for verdict in verdicts]))
         print(path)
     return 0
 

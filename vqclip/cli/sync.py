@@ -25,6 +25,8 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--dry-run", action="store_true", help="name what would be uploaded; needs no account")
     arguments = parser.parse_args(argv)
     folders = without_our_files(arguments.folders)
+    # Of a sweep's folder by a pattern: its comparison is beside the runs.
+    folders += [path.parent for path in arguments.folders if path.name == "sweep.json" and path not in folders]
     records, left = _records(folders)
     for path in left if arguments.dry_run else ():
         print(path)

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from vqclip.compare.pictures import Picture, axes
+from vqclip.config.resolve import flatten
 from vqclip.errors import UserError
 from vqclip.io.wandb_server import sweep_group
 
@@ -37,7 +38,8 @@ def build(pictures: Sequence[Picture], entity: str, project: str) -> Workspace:
             'vqclip dashboard: wandb-workspaces is not installed. Try: pip install "vqclip[dashboard]"'
         ) from None
     group = next((found for p in pictures if (found := _group(p.config))), None)
-    keys = [key for key in axes(pictures) if key not in ("prompt", "picture seed")]
+    known = {key for picture in pictures for key in flatten(picture.config)}  # of a swept group W&B has no value
+    keys = [key for key in axes(pictures) if key in known]
     return workspaces.Workspace(
         entity=entity,
         project=project,

@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from vqclip.config.grammar import as_typed
-from vqclip.config.names import ASSIGNED
-from vqclip.config.resolve import NOT_THE_PICTURE, differences, flatten, picture_config
+from vqclip.config.resolve import differences, flatten, picture_config
 from vqclip.errors import UserError
 from vqclip.io.files import read_text
 from vqclip.io.run_files import PictureFolder
@@ -89,19 +88,19 @@ class Picture:
         value: Any = self.config
         for part in key.split("."):
             value = value.get(part) if isinstance(value, Mapping) else None
-        return (self.typed | self.swept).get(key) if value is None or isinstance(value, Mapping) else value
+        if key == "experiment" and key not in self.swept:
+            return self._experiment
+        return self.swept.get(key) if value is None or isinstance(value, Mapping) else value
 
     @property
     def swept(self) -> dict[str, str]:
         return (self.config.get("sweep") or {}).get("swept") or {}
 
     @cached_property
-    def typed(self) -> dict[str, str]:
-        """What its command sets of the picture, such as ``experiment``, of which a config keeps only what it chose."""
-        words = [match for word in shlex.split(self.command) if (match := ASSIGNED.fullmatch(word))]
-        typed = {key: value for _, key, value in (match.groups() for match in words)}
-        apart = {*NOT_THE_PICTURE, "hydra", "prompts.include"}  # which "prompt" tells picture by picture
-        return {key: value for key, value in typed.items() if not {key, key.partition(".")[0]} & apart}
+    def _experiment(self) -> str | None:
+        """The experiment that its command names; a config has only what that chose."""
+        words = shlex.split(self.command)
+        return next((word.partition("=")[2] for word in words if word.startswith("experiment=")), None)
 
 
 def find_runs(folders: Sequence[Path]) -> list[Path]:
@@ -152,19 +151,20 @@ def _read(run: RunFolder) -> tuple[dict[str, Any], dict[str, Any]]:
 def axes(pictures: Sequence[Picture]) -> list[str]:
     """Keys that tell the pictures apart, each one more than those before it.
 
-    Swept ones come first, then what was typed, prompt and seed, and what else differs, first of it what all have.  A
-    run that lost its config differs in every key, and so tells nothing of them.
+    Swept ones come first, then the experiment, then what else differs, first of it what all have; prompt and seed last,
+    and what a run was asked to include only where its prompts do not tell.  A run that lost its config differs in every
+    key, and so tells nothing of them.
     """
     pictures = [picture for picture in pictures if picture.config]
-    keys = [key for picture in pictures for key in picture.swept]
-    keys += [key for picture in pictures for key in picture.typed if not picture.swept]
+    keys = [*(key for picture in pictures for key in picture.swept), "experiment"]
     of_reports = ["prompt", "picture seed"]
-    keys += of_reports if all(picture.entry for picture in pictures) else []
+    asked = ["prompts.include"] if all(picture.entry for picture in pictures) else []
     flat = [flatten(picture_config(picture.config)) for picture in pictures]
-    keys += sorted({k for config in flat for k in config}, key=lambda k: (not all(k in config for config in flat), k))
+    rest = {k for config in flat for k in config} - {*asked}
+    keys += sorted(rest, key=lambda k: (not all(k in config for config in flat), k))
     kept: list[str] = []
     groups = 1
-    for key in dict.fromkeys([*keys, *of_reports]):
+    for key in dict.fromkeys([*keys, *of_reports, *asked]):
         refined = len({tuple(format_value(p.value(k)) for k in [*kept, key]) for p in pictures})
         if refined > groups:
             kept.append(key)

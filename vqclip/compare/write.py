@@ -7,6 +7,7 @@ makes the rows, the second the columns, and the others make blocks.  A job that 
 from __future__ import annotations
 
 import os
+import re
 import shlex
 from collections.abc import Sequence
 from contextlib import suppress
@@ -21,10 +22,16 @@ from vqclip.io.files import atomic_write, refuse_endless
 
 __all__ = ["compare", "refuse_others"]
 
-#: By what a file that was written here is known near its beginning; the sheet, by either of them beside it.
-_SIGNS = {"results.csv": b"run,picture,status,", "compare.html": " · vqclip</title>".encode()}
-#: Characters that a page may have before its sign: the names of all folders are in its title.
-_HEAD = 2**16
+_TABLE = rb'run"?[,;\t]"?picture'  # also where a spreadsheet saved it again
+#: By what a file of ours is known near its beginning.
+_SIGNS = {
+    "results.csv": _TABLE,
+    "judge.csv": _TABLE,
+    "compare.html": " · vqclip</title>".encode(),
+    "compare.png": rb"(tEXt|iTXt)folder\0",
+}
+#: Bytes that a page may have before its sign: the names of all folders are in its title.
+_HEAD = 2**22
 
 
 def compare(folders: Sequence[Path], out: Path) -> list[Path]:
@@ -43,26 +50,24 @@ def compare(folders: Sequence[Path], out: Path) -> list[Path]:
         "compare.html": lambda: render_page(pictures, keys, out, folders),
         "results.csv": lambda: table(pictures, keys, out),
     }
-    for name, make in reversed(written.items()):  # the sheet last, which has no sign of its own
+    for name, make in written.items():
         atomic_write(out / name, make())
     return [out / name for name in written]
 
 
-def refuse_others(out: Path) -> None:
+def refuse_others(out: Path, names: Sequence[str] = ("results.csv", "compare.html", "compare.png")) -> None:
     """Refuse a folder in which a file of somebody else's would be replaced.
 
     Raises:
         UserError: there is one.
     """
-    there = [out / name for name in (*_SIGNS, "compare.png") if os.path.lexists(out / name)]
-    ours = [path for path in there if path.name in _SIGNS and _SIGNS[path.name] in _head(path)]
-    for path in there:
-        if path not in ours and not (path.name == "compare.png" and ours):
-            raise UserError(
-                f"{path}: would be replaced, and is of no comparison of vqclip's. Allowed: a folder without it, "
-                "--out FOLDER, of a sweep hydra.sweep.dir=FOLDER, or from Python folder=FOLDER. "
-                f"Try: mv {shlex.quote(str(path))} elsewhere"
-            )
+    there = [out / name for name in names if os.path.lexists(out / name)]
+    if theirs := [path for path in there if not re.search(_SIGNS[path.name], _head(path))]:
+        kept = " && ".join(shlex.join(["mv", str(path), f"{path}.mine"]) for path in theirs)
+        raise UserError(
+            f"{', '.join(map(str, theirs))}: would be replaced, and not by a newer one of vqclip's. Allowed: another "
+            f"folder: --out FOLDER, of a sweep hydra.sweep.dir=FOLDER, or from Python folder=FOLDER. Try: {kept}"
+        )
 
 
 def _head(path: Path) -> bytes:

@@ -127,7 +127,7 @@ class PictureFolder:
         """What lies under the names of its files, also half written; what else is in the folder is somebody's."""
         fixed = (self.best, self.final, self.latents_file, self.timelapse, self.upscaled)
         patterns = {self.path: "|".join(re.escape(path.name) for path in fixed)}
-        patterns |= {self.steps: r"[0-9]+\.png", self.crops: r"[0-9]+\.png"}
+        patterns |= {self.steps: r"[0-9]{6,}\.png", self.crops: r"[0-9]{6,}\.png"}
         return [
             path
             for folder, pattern in patterns.items()

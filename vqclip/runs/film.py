@@ -123,7 +123,7 @@ class Film:
         path = self.folder / "film.json"
         what = None
         if not path.exists():  # the frames of another program, maybe the very video that is to be restyled
-            there = [name for name in _NAMES if (self.folder / name).exists()]
+            there = [name for name in _NAMES if (at := self.folder / name).is_file() or any(at.glob("*"))]
             what = f"{there[0]} is there, and no film.json that says of which film. Allowed:" if there else None
         elif _begun_as(path) != known:
             what = "another film is there, with other settings. Allowed: the same command, which goes on where it "

@@ -153,9 +153,8 @@ class RunFolder(RunFiles):
         for path in ours:
             if path.exists() and not path.is_file():
                 what = "a folder" if path.is_dir() else "a pipe or a device"
-                raise UserError(
-                    f"{path}: {what}, where a file of the run should be. Try: mv {shlex.quote(str(path))} elsewhere"
-                )
+                away = shlex.join(["mv", str(path), f"{path}.mine"])
+                raise UserError(f"{path}: {what}, where a file of the run should be. Try: {away}")
 
     def _where(self) -> tuple[int, int]:
         found = os.stat(self.path)

@@ -22,8 +22,6 @@ from vqclip.runs.schema import problem_in, refuse_newer
 
 __all__ = ["rerun"]
 
-#: Files of a picture that are the same whenever the run is.
-_KINDS = ("*.png", "latents.safetensors", "*.mp4")
 _NOT_REPRODUCED, _DIFFERS = "not reproduced", "differs"
 #: What is said of latents that are the same as far as both files have them.
 _OTHER_STEPS = "the same latents, of other steps"
@@ -172,10 +170,10 @@ def _pairs(source: Path, folder: Path) -> Iterator[tuple[str, Path, Path]]:
             RunFolder(folder).picture(record["picture"]).path / kind / f"{record['step']:06d}.png",
         )
         return
-    # A comparison, a logger's table and what else lies in the folder are of later, or of others.
+    # A comparison, a logger's table and what else lies in the folder are of later, or of others; so is half a file.
     run = RunFolder(source)
     pictures = run.pictures()
-    own = [path for picture in pictures for kind in _KINDS for path in picture.path.rglob(kind)]
+    own = [path for picture in pictures for path in picture.own_files() if not path.name.startswith(".")]
     own += [run.metrics_file, *([run.interpolation] if len(pictures) > 1 else [])]
     for path in sorted(path for path in own if _is_there(run, path)):
         name = path.relative_to(source)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -16,6 +17,9 @@ from vqclip.runs.folder import RunFolder
 
 __all__ = ["refuse_changed", "require_whole", "roll_back", "start_over"]
 
+#: Folders of loggers, which would take what is there for this run's own.
+_LOGGED = ("wandb", "tensorboard")
+
 
 def start_over(run: RunFolder) -> None:
     """Remove all that a run made of steps; config.yaml, run.json and vqclip.log stay until the next one writes them.
@@ -25,6 +29,8 @@ def start_over(run: RunFolder) -> None:
     """
     run.refuse_links()
     _remove_passing(run)
+    for name in _LOGGED:
+        shutil.rmtree(run.path / name, ignore_errors=True)
     for picture in run.pictures():
         for path in picture.own_files():
             path.unlink()

@@ -23,6 +23,9 @@ from vqclip.sweeps.progress import watched
 
 __all__ = ["launch", "require_processes"]
 
+#: What a report says before a run begins.
+_OF_THE_PLAN = ("identity", "seed", "versions", "machine", "weights", "inputs")
+
 
 def require_processes(launcher: Any) -> None:
     """Raises UserError for joblib's launcher with none, before anything is written."""
@@ -86,7 +89,7 @@ def _make_ready(run: RunFolder) -> None:
         start_over(run)
         run.log_file.unlink(missing_ok=True)
         # Its identity stays, by which the next sweep finds its folder, and nothing of what became of it.
-        kept = {key: report[key] for key in ("identity", "seed", "versions", "machine") if key in report}
+        kept = {key: report[key] for key in _OF_THE_PLAN if key in report}
         pictures = [{key: picture[key] for key in ("prompt", "seed")} for picture in report["pictures"]]
         run.write_report({**kept, "status": INTERRUPTED, "pictures": pictures})
 
@@ -95,7 +98,7 @@ def _can_go_on(run: RunFolder) -> bool:
     try:
         if checkpoint := read_checkpoint(run):
             require_whole(run, checkpoint)
-        return checkpoint is not None
+        return checkpoint is not None and run.config_file.is_file()
     except UserError as error:
         print(f"note: {str(error).partition('. Try: ')[0]}. The job begins anew", file=sys.stderr)
         return False
