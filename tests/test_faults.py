@@ -294,6 +294,23 @@ def test_garbage_for_wandb_is_a_mistake(command, small_pair, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_a_run_removes_no_records_of_others(small_pair, tmp_path):
+    """Neither in a folder that was none of a run's, nor where it starts over: those of the run before alone."""
+    theirs = [tmp_path / "wandb/run-1-abc/run-abc.wandb", tmp_path / "tensorboard/notes.txt"]
+    for path in theirs:
+        path.parent.mkdir(parents=True)
+        path.write_text("mine")
+    words = [word for word in small_pair if not word.startswith("logger=")]
+    words += ["steps=1", "logger=[wandb,tensorboard]", "logger.wandb.mode=offline"]
+    for more in ([], ["overwrite=true"]):
+        run("a fox", [*words, *more], tmp_path)
+        assert all(path.read_text() == "mine" for path in theirs)
+        own = [*tmp_path.glob("wandb/offline-run-*"), *tmp_path.glob("tensorboard/events*")]
+        assert len([path for path in own if path.is_dir()]) == 1
+    assert run("a fox", [*words[:-2], "logger=none", "overwrite=true"], tmp_path).status == "finished"
+    assert not [*tmp_path.glob("wandb/offline-run-*"), *tmp_path.glob("tensorboard/events*")]
+
+
 def test_a_compiled_package_is_no_part_of_the_users_own():
     with pytest.raises(av.FFmpegError) as fault:
         av.open("nowhere.mp4")

@@ -22,7 +22,7 @@ from vqclip.io.files import atomic_write, refuse_endless
 
 __all__ = ["compare", "refuse_others"]
 
-_TABLE = rb'run"?[,;\t]"?picture'  # also where a spreadsheet saved it again
+_TABLE = rb'^(\xef\xbb\xbf)?"?run"?[,;\t]"?picture'  # also where a spreadsheet saved it again
 #: By what a file of ours is known near its beginning.
 _SIGNS = {
     "results.csv": _TABLE,

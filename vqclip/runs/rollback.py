@@ -12,13 +12,11 @@ from typing import Any
 
 from vqclip.io.files import atomic_write
 from vqclip.io.run_files import PictureFolder, whole_name
+from vqclip.loggers.wandb_files import records_of
 from vqclip.runs.checkpoint import recorder_state
 from vqclip.runs.folder import RunFolder
 
 __all__ = ["refuse_changed", "require_whole", "roll_back", "start_over"]
-
-#: Folders of loggers, which would take what is there for this run's own.
-_LOGGED = ("wandb", "tensorboard")
 
 
 def start_over(run: RunFolder) -> None:
@@ -29,8 +27,7 @@ def start_over(run: RunFolder) -> None:
     """
     run.refuse_links()
     _remove_passing(run)
-    for name in _LOGGED:
-        shutil.rmtree(run.path / name, ignore_errors=True)
+    _remove_logged(run)
     for picture in run.pictures():
         for path in picture.own_files():
             path.unlink()
@@ -39,6 +36,19 @@ def start_over(run: RunFolder) -> None:
                 folder.rmdir()
     for path in (run.metrics_file, run.timing_file, run.checkpoint_file):
         path.unlink(missing_ok=True)
+
+
+def _remove_logged(run: RunFolder) -> None:
+    """Remove what loggers wrote of the run that begins anew, which they would go on with; what else is there stays."""
+    if not run.report_file.exists():  # then no run was here, and a wandb/ is somebody's
+        return
+    for record in records_of(run.path, str(run.try_report().get("wandb"))):
+        shutil.rmtree(record.parent, ignore_errors=True)
+    curves = run.path / "tensorboard"
+    for path in [*curves.glob("events.out.tfevents.*"), *curves.glob("hparams.yaml")]:
+        path.unlink()
+    with suppress(OSError):  # it is not there, or holds what is somebody's
+        curves.rmdir()
 
 
 def require_whole(run: RunFolder, checkpoint: Mapping[str, Any]) -> None:
