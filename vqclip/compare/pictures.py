@@ -82,15 +82,14 @@ class Picture:
         return {"judge": judge, **best} if judge is not None else dict(best)
 
     def value(self, key: str) -> Any:
-        """The value of a config key; of a swept group, the choice."""
+        """The value of a config key; of the experiment and of a swept group, the choice."""
         if key in ("prompt", "picture seed"):
             return self.entry.get(key.removeprefix("picture "))
         value: Any = self.config
         for part in key.split("."):
             value = value.get(part) if isinstance(value, Mapping) else None
-        if key == "experiment" and key not in self.swept:
-            return self._experiment
-        return self.swept.get(key) if value is None or isinstance(value, Mapping) else value
+        chosen = {"experiment": self._experiment} | self.swept
+        return chosen.get(key) if value is None or isinstance(value, Mapping) else value
 
     @property
     def swept(self) -> dict[str, str]:
