@@ -398,6 +398,15 @@ def test_a_run_that_lost_its_checkpoint_keeps_its_pictures(small_pair, tmp_path)
     assert (folder / "picture-00" / "notes.txt").read_text() == "mine"
 
 
+def test_pictures_are_not_given_up_for_a_run_whose_models_cannot_be_read(small_pair, tmp_path):
+    folder = run("a fox", [*small_pair, "steps=1"], tmp_path / "run").folder
+    before = contents(folder)
+    (tmp_path / "half.ckpt").write_bytes(b"half a download")
+    with pytest.raises(UserError, match=r"half\.ckpt"):
+        run("an owl", [*small_pair, f"checkpoints.generator.path={tmp_path}/half.ckpt"], folder, overwrite=True)
+    assert contents(folder) == before
+
+
 def test_a_run_that_was_stopped_before_a_picture_is_begun_again(small_pair, tmp_path):
     folder = run("a fox", [*small_pair, "steps=1"], tmp_path / "run").folder
     report = json.loads((folder / "run.json").read_text())

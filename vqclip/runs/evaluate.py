@@ -108,7 +108,7 @@ def scored_pictures(folder: Path, file: str = "best.png") -> list[tuple[PictureF
     run = RunFolder(folder)
     report = run.finished_report()
     refuse_own_guide(folder, report.get("weights") or {})
-    judged = _judged(run, len(report["pictures"]))
+    judged = _judged(run, report)
     if not any(judged):
         raise UserError(
             f"{folder}: its prompts are pictures, and the judges compare with texts. Allowed: runs with a text"
@@ -123,17 +123,15 @@ def scored_pictures(folder: Path, file: str = "best.png") -> list[tuple[PictureF
     return found
 
 
-def _judged(run: RunFolder, count: int) -> list[bool]:
-    """Of each of the ``count`` pictures of a run's report whether it can be judged; its config may be anybody's."""
+def _judged(run: RunFolder, report: Mapping[str, Any]) -> list[bool]:
+    """Of each picture of a run's report whether it can be judged; its config may be anybody's."""
     try:
         config = run.config()
         judged, size = with_text(config), config["batch_size"]
     except (KeyError, TypeError):
         what = "prompts.include or batch_size is missing, or of another form than vqclip writes"
         raise run.damaged(run.config_file, what) from None
-    if len(judged) * size != count:
-        what = f"its pictures are {count}, and those of config.yaml {len(judged) * size}"
-        raise run.damaged(run.report_file, f"{what}: one belongs to another run")
+    run.require_count(report, len(judged) * size)
     return [one for one in judged for _ in range(size)]
 
 

@@ -84,16 +84,19 @@ def execute(
     plan = RunPlan.of(config, callbacks, record_format, recorded)
     run = RunFolder(folder)
     with _ALONE, quiet_lightning(), one_process(), usual_torch(), Signals() as signals, clean_up(run, plan), run.open():
-        past = _past(run) if resume else None
+        past, module = _past(run) if resume else None, None
         if past is None:
             if not resume:  # then it is known that the folder is this run's
                 refuse_overwrite(run, bool(config.get("overwrite")))
+            module = build(plan) if run.pictures() else None  # those there are given up for models that can be read
             start_over(run)
         with threads(past.report["machine"]["threads"] if past else None):
-            return _execute(plan, run, past, signals)
+            return _execute(plan, run, past, module, signals)
 
 
-def _execute(plan: RunPlan, run: RunFolder, past: Past | None, signals: Signals) -> Result:
+def _execute(
+    plan: RunPlan, run: RunFolder, past: Past | None, module: LatentOptimisation | None, signals: Signals
+) -> Result:
     before = past.report if past else {}
     recorder = None
     with (
@@ -101,7 +104,7 @@ def _execute(plan: RunPlan, run: RunFolder, past: Past | None, signals: Signals)
         suppress(Diverged),  # a result too; the loggers are told of it
         open_loggers(plan.config, plan.recorded, before) as loggers,
     ):
-        module = build(plan)
+        module = module or build(plan)
         trainer = make_trainer(plan.config, run.path, _callbacks(plan), list(loggers.values()))
         provenance = Provenance.of(module, plan.config, trainer.strategy.root_device)
         if past:
@@ -129,9 +132,7 @@ def _past(run: RunFolder) -> Past | None:
 def _require_fit(run: RunFolder, past: Past, plan: RunPlan, module: LatentOptimisation, provenance: Provenance) -> None:
     provenance.require_same(run, past.report)
     before, now = ([(p["prompt"], p["seed"]) for p in part] for part in (past.report["pictures"], plan.pictures))
-    if len(before) != len(now):
-        what = f"its pictures are {len(before)}, and those of config.yaml {len(now)}"
-        raise run.damaged(run.report_file, f"{what}: one belongs to another run")
+    run.require_count(past.report, len(now))
     for one, other in zip(before, now, strict=True):
         if one != other:
             what = f"it is of {one}, and config.yaml of {other}"

@@ -92,6 +92,12 @@ class RunFolder(RunFiles):
                 raise self.damaged(self.report_file, f"pictures[{i}].{missing[0]} is missing")
         return report
 
+    def require_count(self, report: Mapping[str, Any], count: int) -> None:
+        """Refuse a report of other than ``count`` pictures, which are those of config.yaml."""
+        if (found := len(report["pictures"])) != count:
+            what = f"its pictures are {found}, and those of config.yaml {count}"
+            raise self.damaged(self.report_file, f"{what}: one belongs to another run")
+
     def config(self) -> dict[str, Any]:
         """The resolved config, as plain data; what lay in the folder then lies where it is now.
 
