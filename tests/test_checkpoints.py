@@ -39,6 +39,7 @@ from vqclip.checkpoints.load import load_generator, load_perceptor, load_prior
 from vqclip.checkpoints.tensors import Weights, digest
 from vqclip.errors import UserError
 from vqclip.io.files import sha256
+from vqclip.models.canvas import PixelCanvas
 from vqclip.paths import conf_dir
 
 
@@ -191,6 +192,16 @@ def test_clip_keeps_its_precision_on_disk(tmp_path, cache):
     assert {torch.float16, torch.float32} <= {value.dtype for value in tensors.values()}
     texts = {name: value for name, value in ours.model.state_dict().items() if not name.startswith("visual.")}
     assert texts and all(torch.equal(value, weights[name].float()) for name, value in texts.items())
+
+
+class Talking(PixelCanvas):
+    def __init__(self):
+        print("made")
+
+
+def test_what_a_class_of_ones_own_prints_is_seen(capsys):
+    load_generator(card(_target_=f"{__name__}.Talking"))
+    assert "made" in capsys.readouterr().out
 
 
 def test_safetensors_with_metadata(tmp_path):

@@ -16,7 +16,10 @@ EMBEDDED = Path(str(files("vqclip"))) / "embedded"
 @pytest.fixture(scope="module", params=["judge", "photo_judge"])
 def judge(request):
     kind = {"judge": Judge, "photo_judge": PhotoJudge}[request.param]
-    return kind.load(EMBEDDED / f"{request.param}.safetensors")
+    numbers = torch.get_rng_state()
+    judge = kind.load(EMBEDDED / f"{request.param}.safetensors")
+    assert torch.equal(torch.get_rng_state(), numbers)  # the caller's own
+    return judge
 
 
 @torch.no_grad()
@@ -100,6 +103,7 @@ def test_what_cannot_be_judged_is_named_and_the_rest_is_judged(small_pair, tmp_p
 
     for name in ("good", "cut", "gone"):
         run("a red fox", small_pair, tmp_path / name)
+    (tmp_path / "config.yaml").write_text("somebody's")  # which does not make the folder a run
     report = json.loads((tmp_path / "cut" / "run.json").read_text())
     del report["pictures"][0]["final"]
     (tmp_path / "cut" / "run.json").write_text(json.dumps(report))

@@ -46,6 +46,11 @@ def test_grammar(entry, text, weight):
     assert parse(entry) == Prompt(text=text, weight=weight)
 
 
+def test_a_part_that_shows_only_briefly_is_one_of_the_prompts_texts():
+    brief = {"text": "an owl", "weight": {"points": [[0, 0], [0.51, 0], [0.52, 1], [0.53, 0]]}}
+    assert parse({"parts": ["a fox", brief]}).text == "a fox, an owl"
+
+
 WRONG = {
     '""': "an empty text",
     '":2"': "a weight without a text before it",

@@ -132,7 +132,7 @@ class Chunks:
             raise UserError(
                 "out of memory with one crop of one picture at a time. Allowed: what fits into the device's memory. "
                 "Try: a smaller size, or memory.checkpoint_decoder=true"
-            ) from None
+            )
         torch.cuda.empty_cache()
         print(f"out of memory with {before} {what}s at a time; going on with memory.{what}_chunk={after}")
 

@@ -153,7 +153,7 @@ def _of_several(entry: Mapping, key: str) -> Prompt:
             raise ValueError(f"a {key} gives its entries their regions; regions of your own go with parts")
         places = equal_regions(len(parts), across=key == "row")
         parts = [replace(part, region=place) for part, place in zip(parts, places, strict=True)]
-    texts = [part.text for part in parts if part.text and max(part.weight_at(i / 20) for i in range(21)) > 0]
+    texts = [part.text for part in parts if part.text and max(sampled(part.weight)) > 0]
     return Prompt(text=", ".join(texts) or None, parts=tuple(parts))
 
 
@@ -240,7 +240,7 @@ def _weight(value: Any) -> float | AnySchedule:
         except ValueError as error:
             why = str(error) or error.__cause__
             raise ValueError(f"its weight is no schedule: {why}. One is {{points: [[0, 1], [.5, 0]]}}") from None
-        if not all(map(math.isfinite, numbers)) or not (any(numbers) or ever_nonzero(value)):
+        if not all(map(math.isfinite, numbers)) or not ever_nonzero(value):
             raise ValueError("its weight is 0 all the time, or no finite number")
         return schedule(value)
     if not is_number(value) or value == 0:

@@ -12,7 +12,6 @@ tensors are read as those of any checkpoint are, without running what else the f
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import redirect_stdout
 from typing import Any
 
 import torch
@@ -65,7 +64,7 @@ def build_class(card: Card, target: str, weights: Weights | None) -> Any:
     arguments = {**(weights.architecture if weights else {}), **card.arguments}
     if takes_path(target) and (weights or card.local):
         arguments["path"] = str(weights.path if weights else card.local)
-    with redirect_stdout(None), torch.random.fork_rng(devices=[]):  # taming's decoder prints its latent's shape
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         instance = named(target)(**arguments)
     model: Any = instance if isinstance(instance, nn.Module) else Held(instance)

@@ -12,8 +12,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from vqclip.checkpoints.architecture import construction, fill
 from vqclip.checkpoints.cards import Card, local_path, make_card
 from vqclip.checkpoints.classes import build_class, takes_path
@@ -97,8 +95,7 @@ def _once(key: str, path: Path | None, load: Callable[[], Any], of: Any = None) 
 def _prior(path: Path) -> Prior:
     from vqclip.models.prior import Prior
 
-    with torch.random.fork_rng(devices=[]):
-        prior = Prior.load(str(path))
+    prior = Prior.load(str(path))
     prior.sha256 = sha256_of(path)
     return prior
 

@@ -145,7 +145,7 @@ def _judged(folders: Sequence[Path], file: str) -> list[Path]:
     runs, left_out = [], []
     for folder in folders:
         try:
-            found = _runs_in(folder)
+            found = find_runs([folder])
         except UserError as error:
             left_out.append(error)
             continue
@@ -163,10 +163,3 @@ def _judged(folders: Sequence[Path], file: str) -> list[Path]:
         asked = " ".join(map(str, folders))
         raise UserError(f"{asked}: nothing to judge, for the reasons above. Allowed: finished runs")
     return runs
-
-
-def _runs_in(folder: Path) -> list[Path]:
-    """A run folder, or the runs of a sweep."""
-    if any((folder / name).exists() for name in ("run.json", "config.yaml")) or not folder.is_dir():
-        return [folder]
-    return [run for run in find_runs([folder]) if run != folder]

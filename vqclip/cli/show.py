@@ -16,7 +16,7 @@ from typing import Any
 from vqclip.cli.arguments import ToolParser, parse_config
 from vqclip.config.check import check
 from vqclip.config.compose import compose
-from vqclip.config.resolve import resolved
+from vqclip.config.resolve import resolved, time_varying
 from vqclip.errors import UserError
 from vqclip.runs.cost import TRIAL, Cost, sizes
 from vqclip.schedules import AnySchedule, schedule
@@ -68,16 +68,15 @@ def _png(text: str) -> Path:
     return Path(text)
 
 
-def schedules_of(config: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, AnySchedule]]:
-    """Dotted key → schedule, of every value that changes over the run and of :data:`ALWAYS`."""
-    for key, value in config.items():
-        name = f"{path}.{key}" if path else str(key)
-        if isinstance(value, Mapping) and ({"start", "end"} <= set(value) or "points" in value):
-            yield name, schedule(value)
-        elif isinstance(value, Mapping):
-            yield from schedules_of(value, name)
-        elif name in ALWAYS:
-            yield name, schedule(value)
+def schedules_of(config: Mapping[str, Any]) -> Iterator[tuple[str, AnySchedule]]:
+    """Dotted key → schedule, of :data:`ALWAYS` and of every value that changes over the run."""
+    for key in dict.fromkeys([*ALWAYS, *time_varying(config)]):
+        value: Any = config
+        for name in key.split("."):
+            value = value[int(name)] if isinstance(value, list) else (value or {}).get(name)
+        # A class of one's own may lack a key; stages and overlays change by other keys.
+        if value is not None and not (isinstance(value, Mapping) and {"share", "until"} & set(value)):
+            yield key, schedule(value)
 
 
 def text_plot(line: AnySchedule) -> str:

@@ -18,7 +18,7 @@ from vqclip.io.run_files import PictureFolder
 from vqclip.io.yaml_text import read_yaml
 from vqclip.runs.folder import RunFolder
 from vqclip.runs.resume import LIMITS
-from vqclip.runs.status import WITH_PICTURES
+from vqclip.runs.status import FAILED, WITH_PICTURES
 
 __all__ = ["Picture", "axes", "command_of", "distinct_values", "find_runs", "format_value", "read_pictures"]
 
@@ -140,11 +140,11 @@ def read_pictures(runs: Sequence[Path]) -> list[Picture]:
 
 
 def _read(run: RunFolder) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Config and report; of a run with a damaged one, what there is and a report that says so: one cell is lost."""
+    """Config and report; of a run with a damaged one, no more than a report that says so: one cell is lost."""
     try:
         return run.config(), run.try_report()
     except UserError as error:
-        return {}, {"status": "failed", "error": str(error)}
+        return {}, {"status": FAILED, "error": str(error)}
 
 
 def axes(pictures: Sequence[Picture]) -> list[str]:

@@ -26,9 +26,9 @@ from omegaconf.errors import OmegaConfBaseException
 from vqclip.config.hydra_errors import explain
 from vqclip.config.names import unknown_overrides
 from vqclip.config.own_files import endless_files, misplaced_keys
+from vqclip.config.plain import plain_dict  # with vqclip.div, for whoever resolves what is composed here
 from vqclip.config.shorthand import expand_shorthand
 from vqclip.errors import UserError
-from vqclip.io.plain import plain_dict  # with the sum, for whoever resolves what is composed here
 from vqclip.paths import conf_dir
 
 __all__ = ["COMPOSING", "compose", "compose_all", "first_of_sweep", "refuse_sweeps", "refuse_unknown", "run_dir"]

@@ -14,8 +14,8 @@ from omegaconf import DictConfig
 
 from vqclip.config.choices import group_names
 from vqclip.config.names import unknown_key
+from vqclip.config.plain import plain_dict
 from vqclip.config.schema import ROOT
-from vqclip.io.plain import plain_dict
 from vqclip.io.yaml_text import TooManyValues, read_yaml
 from vqclip.paths import conf_dir
 

@@ -17,11 +17,11 @@ from typing import Any
 from vqclip.checkpoints.cards import local_path, shipped_files
 from vqclip.config.compose import compose
 from vqclip.config.grammar import as_typed, without_interpolations
+from vqclip.config.plain import plain_dict
 from vqclip.config.resolve import leaves
 from vqclip.errors import UserError, printable
 from vqclip.io.files import sha256
 from vqclip.io.latents import digest as latents_digest
-from vqclip.io.plain import plain_dict
 from vqclip.paths import conf_dir
 from vqclip.prompts import SEVERAL
 

@@ -13,8 +13,8 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from vqclip.config.kinds import Scheduled
 from vqclip.config.names import key_at
+from vqclip.config.plain import plain_dict
 from vqclip.errors import UserError
-from vqclip.io.plain import plain_dict
 from vqclip.prompts import expand_files
 
 __all__ = [

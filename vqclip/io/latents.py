@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -88,7 +88,8 @@ def _report(run: Path) -> dict[str, Any]:
     folder.refuse_link(folder.report_file)
     try:
         report = read_json(read_text(folder.report_file))
-        if not report["pictures"] or not _are_steps(_best(picture) for picture in report["pictures"]):
+        best = [_best(picture) for picture in report["pictures"]]
+        if not best or not all(step is None or type(step) is int for step in best):
             raise ValueError("no steps of its pictures")
         (report.get("weights") or {}).get("generator")
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
@@ -102,10 +103,6 @@ def _report(run: Path) -> dict[str, Any]:
 def _best(picture: Mapping[str, Any]) -> Any:
     """The step of its best snapshot, as its report has it; None where that is not known yet."""
     return picture.get("best", {}).get("step")
-
-
-def _are_steps(values: Iterable[Any]) -> bool:
-    return all(value is None or type(value) is int for value in values)
 
 
 def _saved(run: Path, report: Mapping[str, Any], index: int, step: int | str) -> SavedLatent:

@@ -36,7 +36,7 @@ def activated(norm: nn.GroupNorm, conv: nn.Conv2d, x: Tensor) -> Tensor:
 
 def _pays(x: Tensor, conv: nn.Conv2d) -> bool:
     wanted = torch.is_grad_enabled() and x.requires_grad and not conv.weight.requires_grad
-    same = x.dtype == conv.weight.dtype and conv.padding_mode == "zeros" and not isinstance(conv.padding, str)
+    same = x.dtype == conv.weight.dtype
     autocast = torch.is_autocast_enabled(x.device.type)  # it would choose other types inside
     return wanted and same and not autocast and x.shape[-2] * x.shape[-1] > LARGE
 

@@ -27,7 +27,8 @@ def load_shipped(make: Callable[..., M], path: str | Path) -> M:
     with safe_open(path, "pt") as file:
         if "config" not in (notes := file.metadata() or {}):
             raise ValueError("no config in its metadata")
-        model = make(**json.loads(notes["config"]))
+        with torch.random.fork_rng(devices=[]):
+            model = make(**json.loads(notes["config"]))
     tensors = _scaled(load_file(path))
     _check(tensors, model.state_dict())
     model.load_state_dict(tensors)  # copies the file's half precision into the model's float32

@@ -99,7 +99,7 @@ def _residual(block: ResnetBlock, x: Tensor) -> Tensor:
     # Its dropout does nothing: the networks are never trained.
     h = activated(block.norm2, block.conv2, activated(block.norm1, block.conv1, x))
     if block.in_channels != block.out_channels:
-        x = convolved(block.conv_shortcut if block.use_conv_shortcut else block.nin_shortcut, x)
+        x = convolved(block.nin_shortcut, x)
     return h.add_(x) if h.dtype == x.dtype else x + h
 
 

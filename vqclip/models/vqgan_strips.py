@@ -27,7 +27,7 @@ def residual(block: ResnetBlock, x: Tensor, rows: int) -> Tensor:
     """A block, which may write over ``x``."""
     h = activated(block.norm1, block.conv1, x, rows)
     if block.in_channels != block.out_channels:
-        shortcut = block.conv_shortcut if block.use_conv_shortcut else block.nin_shortcut
+        shortcut = block.nin_shortcut
         x = _convolved(shortcut, x, rows)
     return activated(block.norm2, block.conv2, h, rows, onto=x)
 

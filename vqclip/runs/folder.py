@@ -1,4 +1,4 @@
-"""The folder of a run: the one owner of its names, of what is read from and written to it, and of its lock.
+"""The folder of a run: what is read from and written to it, and its lock; the names are in vqclip.io.run_files.
 
 One rule for what is missing or damaged holds for every tool: a :class:`vqclip.UserError` of one sentence that names
 the file, what is wrong with it, and the command that helps.  ``try_report`` is for those that show many runs and must

@@ -32,10 +32,10 @@ from vqclip.config.compose import COMPOSING
 from vqclip.config.grammar import job_name, quote_where_needed, unquoted
 from vqclip.config.hydra_errors import explain
 from vqclip.config.own_classes import parts_on
+from vqclip.config.plain import plain_dict
 from vqclip.config.resolve import resolved
 from vqclip.config.shorthand import expand_shorthand
 from vqclip.errors import UserError, told
-from vqclip.io.plain import plain_dict
 from vqclip.runs.lock import lock_folder
 from vqclip.runs.status import WITH_PICTURES
 from vqclip.sweeps.hparams_search import distributions_of, plot, require_score, score_of, search
