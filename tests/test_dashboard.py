@@ -65,6 +65,16 @@ def test_a_group_of_ones_own_is_what_is_filtered(monkeypatch):
     assert '"together"' not in json.dumps(describe(build([Picture(Path("0"), 0, {}, {}, "")], "me", "owls")))
 
 
+def test_a_swept_group_has_a_column_as_a_key_has():
+    jobs = [
+        {"loss": {"beta": n // 2}, "sweep": {"swept": {"loss.beta": n // 2, "noise": f"n{n % 2}"}}} for n in range(4)
+    ]
+    view = json.dumps(
+        describe(build([Picture(Path(str(n)), 0, job, {}, "") for n, job in enumerate(jobs)], "me", "owls"))
+    )
+    assert '"config:loss.beta"' in view and '"config:sweep.swept.noise"' in view and "swept.loss" not in view
+
+
 def test_saving_needs_a_key_and_says_so(sweep, capsys, monkeypatch):
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     monkeypatch.setenv("NETRC", str(sweep / "netrc"))

@@ -91,7 +91,7 @@ def test_a_picture_that_was_asked_for_by_a_picture_is_not_judged_by_its_path(sma
     run(None, [*small_pair, f"prompts.include=[{image}]"], tmp_path / "alone")
     main([str(tmp_path)])  # the other one is left out
     said = (tmp_path / "judge.csv").read_text()
-    assert "both,picture-01,a fox," in said and len(said.splitlines()) == 2
+    assert "both,1,a fox," in said and len(said.splitlines()) == 2
     with pytest.raises(UserError, match="its prompts are pictures"):
         main([str(tmp_path / "alone")])
 

@@ -23,7 +23,7 @@ from vqclip.config.compose import compose
 from vqclip.config.resolve import resolved
 from vqclip.loggers import wandb_logger
 from vqclip.loggers.base import RunView, run_name
-from vqclip.loggers.open import open_loggers
+from vqclip.loggers.open import _more, open_loggers
 from vqclip.loggers.sweep import SweepView, end_sweep
 from vqclip.loggers.wandb import _arguments
 from vqclip.loggers.wandb_sweep import _column
@@ -74,7 +74,7 @@ def test_every_job_of_a_sweep_is_a_run_of_its_own(wandb_pair, tmp_path, capsys):
         values = dict(zip(table["columns"], table["data"][0], strict=True))
         assert values["judge"] == summary["judge"] == report["pictures"][0]["judge"]
         assert values["prompt"] == "a fox" and values["score"] == report["pictures"][0]["best"]["score"]
-        assert values["loss.beta"] in ("0", "0.5") and json.loads(values["settings"])["steps"] == 4
+        assert values["loss.beta"] in (0, 0.5) and json.loads(values["settings"])["steps"] == 4
         for kind in ("best", "final"):
             assert summary[f"{kind}/score"] == report["pictures"][0][kind]["score"]
         contents = {c["path"]: c["local_path"] for a in found[n]["artifact"] for c in a["manifest"].get("contents", [])}
@@ -272,6 +272,9 @@ def test_one_run_id_of_the_environment_is_an_id_a_job(monkeypatch):
     job = resolved(compose(["+sweep={group:g,threads:1,job:1,of:3,swept:{seed:1}}"], output_dir="grown/2"))
     assert _arguments(job, {})["id"] == "mine-2" and _arguments(job, {"id": "own"})["id"] == "own"
     assert "id" not in _arguments(resolved(compose([])), {})  # W&B reads it itself
+    node = {"_target_": "vqclip.loggers.wandb_logger", "id": "own"}
+    assert _more(node, job, None, False)["id"] == _more(node, job, "own-2", False)["id"] == "own-2"
+    assert "id" not in _more(node, resolved(compose([])), None, False)
 
 
 def test_a_single_run_asks_nothing_and_has_no_group(wandb_pair, tmp_path, capsys):
@@ -365,12 +368,12 @@ def test_tensorboard_has_a_table_of_a_sweeps_jobs(small_pair, tmp_path):
     overrides = [word for word in small_pair if not word.startswith("logger=")]
     words = [f"hydra.sweep.dir={tmp_path}", "loss.beta=0,.5", "logger=tensorboard", "a fox"]
     assert sweep(*words, pair=overrides) == 0
-    for job, beta in (("0", "0"), ("1", "0.5")):
+    for job, beta in (("0", 0), ("1", 0.5)):
         events = accumulator.EventAccumulator(str(tmp_path / job / "tensorboard"))
         events.Reload()
         begun = events.summary_metadata["_hparams_/session_start_info"].plugin_data.content
         shown = HParamsPluginData.FromString(begun).session_start_info.hparams
-        assert {key: value.string_value for key, value in shown.items()} == {"loss.beta": beta}
+        assert {key: value.number_value for key, value in shown.items()} == {"loss.beta": beta}
         [picture] = json.loads((tmp_path / job / "run.json").read_text())["pictures"]
         scores = {name: events.Scalars(name) for name in ("judge", "best/score", "final/include")}
         assert {name: [(one.step, round(one.value, 5)) for one in rows] for name, rows in scores.items()} == {

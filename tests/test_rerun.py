@@ -231,6 +231,8 @@ def test_changes_are_typed_as_for_a_run(original, tmp_path):
         "tv",
         "saturation",
     ]
+    Image.new("RGB", (32, 32), "red").save(tmp_path / "red.png")
+    rerun(original, split(["init=image", f"init.path={tmp_path}/red.png"]), tmp_path / "red")
     with pytest.raises(UserError, match=r"search\.restarts\.steps: missing"):
         rerun(original, split(["search.restarts.count=2"]), tmp_path / "half")
     with pytest.raises(UserError, match=r"loss\.alpha=\{start:: cannot be read\. Allowed: KEY=VALUE"):

@@ -75,7 +75,8 @@ def _spoken(name: str) -> str:
 def _row(v: Verdict, folder: Path) -> dict[str, Any]:
     """A picture's row of ``judge.csv``."""
     place = v.picture.parent
-    row = {"run": place.parent.relative_to(folder), "picture": place.name, "prompt": v.prompt, "guide": v.guide}
+    number = int(place.name.removeprefix("picture-"))  # run and picture are those of results.csv
+    row = {"run": place.parent.relative_to(folder), "picture": number, "prompt": v.prompt, "guide": v.guide}
     for name, opinion in v.opinions.items():
         row |= {name: opinion.similarity, f"{name}_rank": opinion.rank}
     return row

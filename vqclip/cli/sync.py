@@ -104,7 +104,11 @@ def _records(folders: Sequence[Path]) -> tuple[list[Path], list[Path]]:
             f"{shown}: no W&B record in it. Allowed: runs made with logger=wandb, the default. Where WANDB_DIR put the "
             "records elsewhere: WANDB_DIR=FOLDER vqclip sync RUN"
         )
-    return records, [path for path in records if not is_uploaded(path)]
+    copies: dict[tuple[str, str], list[Path]] = {}  # a folder's name has when its run began, and the run's id
+    for path in records:
+        copies.setdefault((path.parent.name, path.name), []).append(path)
+    left = [paths[0] for paths in copies.values() if not any(map(is_uploaded, paths))]
+    return [paths[0] for paths in copies.values()], left
 
 
 def _refuse_without_server() -> None:

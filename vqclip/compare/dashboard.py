@@ -38,8 +38,9 @@ def build(pictures: Sequence[Picture], entity: str, project: str) -> Workspace:
             'vqclip dashboard: wandb-workspaces is not installed. Try: pip install "vqclip[dashboard]"'
         ) from None
     group = next((found for p in pictures if (found := _group(p.config))), None)
-    known = {key for picture in pictures for key in flatten(picture.config)}  # of a swept group W&B has no value
-    keys = [key for key in axes(pictures) if key in known]
+    known = {key for picture in pictures for key in flatten(picture.config)}
+    places = ((key, f"sweep.swept.{key}") for key in axes(pictures))  # the second of a group
+    keys = [found for place in places if (found := next((path for path in place if path in known), None))]
     return workspaces.Workspace(
         entity=entity,
         project=project,

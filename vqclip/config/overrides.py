@@ -13,7 +13,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from vqclip.config.compose import compose, line_of
 from vqclip.config.hydra_errors import explain
@@ -63,9 +63,7 @@ def _apply(cfg: DictConfig, override: Override, config: Mapping[str, Any], what:
         raise UserError(f"{line}: a sweep. Allowed here: one value. Try: {key}={one}")
     if _is_group(key):
         return _choose(cfg, key, line)
-    missing = object()
-    known = OmegaConf.select(cfg, key, default=missing) is not missing
-    if not known and not (override.is_add() or override.is_force_add()):
+    if not _is_key(cfg, key) and not (override.is_add() or override.is_force_add()):
         raise UserError(
             f"{key}: there is no such key in {what}.{closest(key, list(_keys(config)))} "
             f"All its keys are in config.yaml; +{key}=VALUE adds one"
@@ -79,6 +77,14 @@ def _apply(cfg: DictConfig, override: Override, config: Mapping[str, Any], what:
     except OmegaConfBaseException as error:
         raise UserError(f"{line}: {str(error).splitlines()[0]}") from None
     return key
+
+
+def _is_key(cfg: DictConfig, key: str) -> bool:
+    missing = object()
+    try:
+        return OmegaConf.select(cfg, key, default=missing, throw_on_missing=True) is not missing
+    except MissingMandatoryValue:  # of a part just chosen, which wants it
+        return True
 
 
 def _choose(cfg: DictConfig, group: str, line: str) -> str:

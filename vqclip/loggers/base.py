@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from torch import Tensor
 from vqclip.config.grammar import NAME_LENGTH, job_name
 from vqclip.prompts import listed, parse
 
-__all__ = ["Media", "RunView", "log_result", "log_step", "mean_scores", "run_name"]
+__all__ = ["Media", "RunView", "log_result", "log_step", "mean_scores", "numbers_of", "run_name"]
 
 _log = logging.getLogger(__name__)
 
@@ -84,8 +85,20 @@ def log_result(logger: Logger, folder: Path, report: Mapping[str, Any], config: 
     elif isinstance(logger, TensorBoardLogger):  # HPARAMS, its table of runs
         swept = (config.get("sweep") or {}).get("swept", {})
         scores = {name.replace(".", "/"): mean for name, mean in mean_scores(report).items()}
-        logger.log_hyperparams(dict(swept), scores, report["steps"])
+        logger.log_hyperparams(numbers_of(swept), scores, report["steps"])
         logger.finalize("")  # writes it; Lightning has closed the file, with the steps
+
+
+def numbers_of(swept: Mapping[str, str]) -> dict[str, int | float | str]:
+    """What was swept, as typed, with numbers as numbers, which a table of runs sorts and plots by."""
+
+    def number(text: str) -> int | float | str:
+        for kind in (int, float):
+            with suppress(ValueError):
+                return kind(text)
+        return text
+
+    return {key: number(text) for key, text in swept.items()}
 
 
 def mean_scores(report: Mapping[str, Any]) -> dict[str, float]:

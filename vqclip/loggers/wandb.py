@@ -20,7 +20,7 @@ from vqclip.config.resolve import picture_config
 from vqclip.errors import UserError
 from vqclip.io.run_files import PictureFolder, RunFiles
 from vqclip.io.wandb_server import has_key, is_reachable, known_settings, wandb_mode
-from vqclip.loggers.base import Media, RunView, mean_scores, run_name
+from vqclip.loggers.base import Media, RunView, mean_scores, numbers_of, run_name
 from vqclip.loggers.wandb_files import last_step, mark_uploaded, records_of
 from vqclip.loggers.wandb_process import forget, gone, while_it_lives
 from vqclip.loggers.wandb_startup import keep_artifacts, speed_up_start
@@ -108,7 +108,7 @@ class WandbRun(RunView, WandbLogger):
         import wandb
 
         config, pictures, run = self.experiment.config.as_dict(), report["pictures"], RunFiles(folder)
-        swept = (config.get("sweep") or {}).get("swept", {})
+        swept = numbers_of((config.get("sweep") or {}).get("swept", {}))
         scores = list(pictures[0]["best"])
         table = wandb.Table(["picture", "prompt", "seed", "settings", *swept, "judge", *scores, "seconds"])
         shown: dict[str, Any] = {"result": table}
