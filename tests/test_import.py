@@ -275,6 +275,12 @@ STRANGE = {
     "parts of what is off": ("scenes: a\nauto_stop_window: 50\ncoarse_stages: 2\nanimation_mode: off\ntranslate_x: 3",
         {"search.stages": None, "callbacks.timelapse._target_": "vqclip.callbacks.Timelapse"}, ""),
     "no overlay": ("prompts: x\nquality: draft\noverlay_every: 0\noverlay_image: photo.png\ninit_image: photo.png", {"search.overlay": None}, ""),
+    "an overlay without alpha": (  # there 0 is no alpha of its own
+        "prompts: x\nquality: draft\ninit_image: photo.png\noverlay_image: photo.png\noverlay_alpha: 0", {"search.overlay.strength": 1.0}, ""),
+    "an overlay until the start": (
+        "prompts: x\nquality: draft\ninit_image: photo.png\noverlay_image: photo.png\noverlay_until: 0", {"search.overlay": None}, ""),
+    "an end at no fall at all": ("scenes: x\nauto_stop: true\nauto_stop_threshold: 0", {"callbacks.auto_stop.threshold": 0}, ""),
+    "what a palette has": ("scenes: x\nhdr_weight: 0.01", {"loss.terms": {"tv": {"_target_": "vqclip.terms.TotalVariation", "weight": 0.02}}}, ""),
     "a notebook": (
         "!pip install x\nimport pixray\npixray.add_settings(prompts='a fox', size=[64, 32])\npixray.do_init(pixray.apply_settings())",
         {"prompts.include": ["a fox"], "size": [32, 64]}, ""),
@@ -294,6 +300,15 @@ def test_what_people_have_in_their_files(here, capsys, name):
     assert errors_in(config) == []
     assert {key: at(config, key) for key in expected} == expected
     assert said in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+@pytest.mark.parametrize("empty", [None, "", []], ids=str)
+def test_an_option_without_a_value_is_as_not_given(name, empty):
+    given = {"pixray": {"prompts": "a fox", "quality": "best", "aspect": "square"}}.get(name, {})
+    options = program(name)["options"]
+    others = {key: empty for key, option in options.items() if key not in given and "never" not in option}
+    assert translate(name, {**others, **given}) == translate(name, given)
 
 
 def test_what_is_switched_off_lacks_nothing():
@@ -475,6 +490,7 @@ TYPED = {
     "python generate.py -p main.py -i 3": {"prompts": "main.py", "iterations": 3},
     'python -m torch.distributed.launch --nproc_per_node 2 generate.py -p "a fox"': FOX,
     "CUDA_VISIBLE_DEVICES=1 python -m pytti.workhorse scenes=fox > a=b && echo c=d": {"scenes": "fox"},
+    r"python C:\there\generate.py -sd 0123 -ii C:\pics\a.png": {"seed": 123, "init_image": r"C:\pics\a.png"},
     "python generate.py": {},
     "python3 -m pytti.workhorse > log.txt": {},
 }

@@ -78,6 +78,7 @@ def translate(name: str, given: Mapping[str, Any]) -> Imported:
     """Settings by the other program's option names → config lines of vqclip."""
     table, result = program(name), Imported()
     result.lines += table["base"]
+    stated = {key: value for key, value in given.items() if value not in (None, "", [])}
     for key, value in given.items():
         option = table["options"].get(key)
         if key == STRAY:
@@ -86,16 +87,14 @@ def translate(name: str, given: Mapping[str, Any]) -> Imported:
             result.missing.append(f"{key}: {table['name']} has no such option.{closest(key, list(table['options']))}")
         elif option.get("never"):
             result.notes.append(f"{key}: nothing to set; {option['never']}")
-        else:
-            _add(result, table["name"], key, option, value, given)
+        elif key in stated:
+            _add(result, table["name"], key, option, value, stated)
     return result
 
 
 def _add(
     result: Imported, program_name: str, key: str, option: Mapping[str, Any], value: Any, given: Mapping[str, Any]
 ) -> None:
-    if value in (None, ""):
-        return
     try:
         if "tool" in option:
             result.tools += [option["tool"]] if value not in (False, "0", 0) else []
@@ -185,7 +184,7 @@ def _from_yaml(source: str, text: str) -> tuple[str, dict[str, Any]]:
 
 def _from_command(line: str) -> tuple[str, dict[str, Any]]:
     try:
-        words = shlex.split(_SHELL.sub(lambda found: found["quoted"] or (" " if found["stream"] else " ; "), line))
+        words = shlex.split(_SHELL.sub(_unshelled, line))
     except ValueError as error:
         raise UserError(f"import: {error}: the command's quotes have no pairs. Try: vqclip import 'python …'") from None
     words = words[: words.index("#")] if "#" in words else words  # a remark
@@ -204,6 +203,12 @@ def _from_command(line: str) -> tuple[str, dict[str, Any]]:
     name = "pixray" if any("pixray" in word for word in words[: begin + 1]) else "vqgan_clip"
     stray = words[begin + 1 : min(first, end)]
     return name, ({STRAY: stray} if stray else {}) | _flags(name, words[first:end])
+
+
+def _unshelled(found: re.Match[str]) -> str:
+    if re.fullmatch(r"\\[A-Za-z0-9]", found[0]):  # a path of Windows: nobody escapes a letter in a shell of Unix
+        return rf"\{found[0]}"
+    return found["quoted"] or (" " if found["stream"] else " ; ")
 
 
 def _scripts(words: list[str]) -> list[int]:
@@ -251,6 +256,8 @@ def _text(path: Path) -> str:
 
 def _value(text: str) -> Any:
     """A word of a command line as its program reads it: a number where it is one, None as Python has it."""
+    if re.fullmatch(r"[-+]?\d+", text):  # which YAML takes for octal where it begins with 0
+        return int(text)
     try:
         return None if text == "None" else read_yaml(text) if text else ""
     except ValueError:

@@ -175,9 +175,16 @@ def auto_stop(value: Any, given: Given) -> list[str]:
     if not given.get("auto_stop"):
         return []
     window = max(1, int(given.get("auto_stop_window") or 50) // 2)
-    threshold = 0.3 * float(given.get("auto_stop_threshold") or 0.002)
+    threshold = 0.3 * float(given.get("auto_stop_threshold", 0.002))
     callback = {"_target_": "vqclip.callbacks.AutoStop", "window": window, "threshold": round(threshold, 6)}
     return [f"callbacks.auto_stop={value_of(callback)}"]
+
+
+def hdr_weight(value: Any, given: Given) -> list[str]:
+    """Which only pictures of a palette have there."""
+    if given.get("image_model") != "Limited Palette":
+        return []
+    return ["loss/terms=[contrast]", f"loss.terms.contrast.weight={number(value)}"]
 
 
 def pixel_size(value: int, given: Given) -> list[str]:

@@ -229,10 +229,13 @@ def overlay(value: Any, given: Given) -> list[str]:
         raise NoEqual("another picture than the start's. Try: init=image init.path=PATH search.overlay={every: 10}")
     if int(given.get("overlay_offset") or 0):
         raise NoEqual("overlays begin with the run. Try: search.overlay={every: 10, until: 0.5}")
-    steps = int(given.get("iterations") or 250)
+    steps = int(given.get("iterations", 250))
+    until = int(given.get("overlay_until", steps))
+    if until <= 0:
+        return []
     overlaid = {
         "every": every,
-        "strength": round(int(given.get("overlay_alpha") or 255) / 255, 3),
-        "until": round(min(1.0, int(given.get("overlay_until") or steps) / steps), 3),
+        "strength": round(int(given.get("overlay_alpha") or 255) / 255, 3),  # 0 is no alpha of its own there
+        "until": round(min(1.0, until / steps), 3),
     }
     return [f"search.overlay={value_of(overlaid)}"]
