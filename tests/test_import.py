@@ -9,11 +9,12 @@ import yaml
 from PIL import Image
 
 from vqclip.cli import main
+from vqclip.cli.arguments import parse_arguments
 from vqclip.config.check import errors_in
 from vqclip.config.compose import compose
 from vqclip.config.resolve import resolved
 from vqclip.peers.importer import PROGRAMS, converter, program, read_settings, translate
-from vqclip.peers.prompts import Part, override_of, scenes
+from vqclip.peers.prompts import Part, entries_of, scenes
 from vqclip.prompts import parse
 from vqclip.runs.execute import execute
 
@@ -172,8 +173,11 @@ def test_their_prompts():
         [Part("16:9 picture"), Part("at 10", 30)],
         [Part("x:1:-inf")],
     ]
-    assert override_of([Part("a", 2), Part("b", -1.5), Part("c", 1, 0.5)]) == ({"parts": ["a:2", "c:1:0.5"]}, ["b:1.5"])
-    assert override_of([Part("a fox")]) == ("a fox", [])
+    assert entries_of([[Part("a", 2), Part("b", -1.5), Part("c", 1, 0.5)]]) == (
+        [{"parts": ["a:2", "c:1:0.5"]}],
+        ["b:1.5"],
+    )
+    assert entries_of([[Part("a fox")]]) == (["a fox"], [])
 
 
 @pytest.mark.parametrize(
@@ -228,7 +232,21 @@ STRANGE = {
     "infinity": ("scenes: a fox\nwidth: 64\ncutouts: 8\npixel_size: .inf", {}, "pixel_size=inf: no value that pytti takes"),
     "texts before and after": (
         "scenes: 'a fox | text:-1'\nscene_prefix: 'oil |'\nscene_suffix: '| canvas | blurry:-2'",
-        {"prompts.extras": ["oil", "canvas"], "prompts.exclude": ["text", "blurry:2"]}, ""),
+        {"prompts.include": [{"parts": ["oil", "a fox", "canvas"]}], "prompts.exclude": ["text", "blurry:2"], "loss.beta": 1}, ""),
+    "a text around every scene": (
+        "scenes: a fox || an owl \nscene_prefix: 'a drawing of '\nscene_suffix: ' at night | text:-1:-.9'",
+        {"prompts.include": ["a drawing of a fox at night", "a drawing of an owl at night"], "prompts.exclude": ["text:1:0.9"]}, ""),
+    "a picture alone": ("python generate.py -ip 'photo.png:.5:.5'",
+        {"prompts.include": [{"image": "photo.png", "weight": 0.5, "stop": 0.540302}], "prompts.extras": ""}, ""),
+    "a picture with a stop": ("python generate.py -p x -ip 'photo.png:1:.5 | photo.png:-2'",
+        {"prompts.extras": [{"image": "photo.png", "stop": 0.540302}], "prompts.exclude": [{"image": "photo.png", "weight": 2.0}], "loss.beta": 1}, ""),
+    "pictures and an empty text": ('{"text_prompts": [], "image_prompts": ["photo.png", "photo.png:.5"]}',
+        {"prompts.include": [{"parts": [{"image": "photo.png"}, {"image": "photo.png", "weight": 0.5}]}]}, ""),
+    "a spot and a class alone": ("python pixray.py --spot 'an owl:2' --labels cat",
+        {"prompts.include": [{"parts": [{"text": "an owl", "region": [0.25, 0.25, 0.75, 0.75], "weight": 2.0}, {"text": "cat", "templates": LABEL}]}]}, ""),
+    "red in one scene only": ("python generate.py -p 'a fox | red:-1 | text:-1 ^ a red apple | text:-1'",
+        {"prompts.include": [{"parts": ["a fox", "red:-1", "text:-1"]}, {"parts": ["a red apple", "text:-1"]}], "prompts.exclude": ""}, ""),
+    "pictures that weigh nothing": ("prompts: x\nimage_prompts: photo.png\nimage_prompt_weight: 0\nquality: draft", {"prompts.extras": ""}, ""),
     "a spot and a picture": (
         "prompts: a fox\nspot: an owl\nimage_prompts: photo.png\nlabels: cat\nquality: draft",
         {"prompts.include": ["a fox"],
@@ -245,7 +263,7 @@ STRANGE = {
     "two starts": ("scenes: a fox\ninit_spectrum: other\ninit_spectrum_falloff: 1.2", {"init.slope": 1.2},
         "init_spectrum_falloff: init=fractal counts, and init=blank of init_spectrum does not"),
     "a canvas and a model": ("scenes: a fox\nimage_model: Unlimited Palette\nvqgan_model: sflckr", {"checkpoints.generator.name": "pixels"}, ""),
-    "only away": ("python generate.py -p 'blurry:-1'", {}, "prompts=blurry:-1: no text that attracts"),
+    "only away": ("python generate.py -p 'blurry:-1'", {"prompts.include": ["blurry:-1"]}, ""),
     "words behind no option": ("python generate.py 'a fox' 'an owl' -i 20", {"steps": 20}, "'an owl': no option stands before it"),
     "a program of others": ("dream 'a pyramid' --save-every 10", {"snapshot_every": 10}, "'a pyramid': no option stands before it"),
     "a file of pytti's": ("python -m pytti.workhorse conf=demo seed=3 scenes=x", {"seed": 3}, "conf=demo: a file of its own"),
@@ -311,6 +329,44 @@ def test_an_option_without_a_value_is_as_not_given(name, empty):
     assert translate(name, {**others, **given}) == translate(name, given)
 
 
+@pytest.mark.parametrize(
+    "name,given,beta",
+    [
+        ("vqgan_clip", {"prompts": "a fox | blurry:-0.1"}, 0.1),
+        ("vqgan_clip", {"prompts": "a fox | blurry:-1", "image_prompts": "photo.png:3 | b.png:-3"}, 1),
+        ("pixray", {"prompts": ["a fox:2", "rain:-0.5"]}, 0.25),
+        ("pixray", {"prompts": "a fox:2 | rain:-0.5", "vector_prompts": "textoff", "spot": "an owl:2"}, 0.2),
+        ("pytti", {"scenes": "a fox || an owl:3", "scene_suffix": " | text:-1:-.9 | watermark:-1:-.9"}, 1),
+    ],
+)
+def test_what_repels_is_as_strong_as_its_weights_are_against_those_that_attract(name, given, beta):
+    assert translate(name, given).lines[-1] == f"loss.beta={beta}"
+
+
+@pytest.mark.parametrize("weight", [1, 0.5, -1, -0.5])
+@pytest.mark.parametrize("stop", [None, 0.5, -0.5])
+@pytest.mark.parametrize("distance", [0.3, 0.8])
+def test_a_text_moves_a_crop_where_it_does_so_there(weight, stop, distance):
+    """There a distance has its weight's sign, and moves while it is more than the stop."""
+    there = stop is None or math.copysign(distance, weight) > stop
+    ((part,),) = scenes(f"a fox:{weight}" + ("" if stop is None else f":{stop}"))
+    here = part.weight != 0
+    if here and (limit := parse(part.entry).stop) is not None:
+        likeness = math.cos(math.sqrt(2 * distance))
+        here = likeness < limit if part.weight > 0 else likeness > limit
+    assert here == there
+
+
+@pytest.mark.parametrize("options", ["-i 20", "-p '' -i 20", "-ip photo.png", "-p rain:-1"])
+def test_no_run_that_is_told_draws_the_text_of_the_default(here, capsys, options):
+    imported(f"python generate.py {options}", here)
+    commands = [shlex.split(line) for line in capsys.readouterr().out.splitlines() if line.startswith("  vqclip")]
+    assert len(commands) == 2
+    for command in map(parse_arguments, (words[1:] for words in commands)):
+        (entry,) = resolved(compose(command.overrides, command.flags["--config-dir"]))["prompts"]["include"]
+        assert entry in ("a fox", {"image": "photo.png"}, "rain:-1")
+
+
 def test_what_is_switched_off_lacks_nothing():
     result = translate("pytti", {"lock_camera": False, "random_initial_palette": False, "rotate_2d": False})
     assert not (result.missing or result.notes or result.tools)
@@ -352,7 +408,8 @@ def test_all_that_moves_is_one_film_of_the_same_experiment(here, capsys, given):
 
     imported(f"python generate.py {given}" if given.startswith("-") else f"{given}\n", here)
     said = [line.strip() for line in capsys.readouterr().out.splitlines() if line.startswith("  vqclip film")]
-    before = "vqclip film --config-dir imported experiment=mine "
+    text = "" if any(key in given for key in ("-p ", "scenes:", "prompts:")) else '"a fox" '
+    before = f"vqclip film --config-dir imported experiment=mine {text}"
     assert said == ([before + FILMS[given]] if FILMS[given] else [])
     for line in said:
         assert not [

@@ -24,6 +24,7 @@ from vqclip.config.check import errors_in
 from vqclip.config.compose import compose
 from vqclip.config.resolve import resolved
 from vqclip.peers.importer import PROGRAMS, Imported, lines_of, program
+from vqclip.peers.prompts import strength_of_exclude
 from vqclip.peers.values import NoEqual
 
 HERE = Path(__file__).parent
@@ -66,6 +67,7 @@ def _row(name: str, option: str, own: dict) -> Row:
             said = lines_of(own, own.get("example"), given)
             commands = [line for line in said if line.startswith("vqclip ")]
             row.lines = [line.removeprefix("+") for line in said if not line.startswith(("note: ", "vqclip "))]
+            row.lines += strength_of_exclude(row.lines)
             row.answer = "  ".join(map(typed, row.lines)) or "the default"
             if commands:
                 row.state, row.answer = "tool", "  ".join(commands)

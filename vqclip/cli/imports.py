@@ -41,7 +41,7 @@ def main(argv: Sequence[str]) -> int:
     path = args.to / "experiment" / f"{name}.yaml"
     atomic_write(path, content)
     _check(args.to, name)
-    _say(path, result, _again(args.to, name))
+    _say(path, result, _again(args.to, name, result))
     return 0
 
 
@@ -55,8 +55,10 @@ def _as_choice(name: str) -> str:
     return name
 
 
-def _again(folder: Path, name: str) -> str:
-    return f"vqclip --config-dir {shlex.quote(str(folder))} experiment={name}"
+def _again(folder: Path, name: str, result: Imported) -> str:
+    """The command that runs it, with a text where it has none, which would be the default's."""
+    text = "" if result.shows_something else ' "a fox"'
+    return f"vqclip --config-dir {shlex.quote(str(folder))} experiment={name}{text}"
 
 
 def _named(name: str, folder: Path, peer: str, result: Imported) -> tuple[str, bytes]:
@@ -64,7 +66,7 @@ def _named(name: str, folder: Path, peer: str, result: Imported) -> tuple[str, b
     for i in itertools.count(1):
         own = name if i == 1 else f"{name}_{i}"
         path = folder / "experiment" / f"{own}.yaml"
-        heading = f"From {peer}'s settings, by vqclip import.\n  {_again(folder, own)}"
+        heading = f"From {peer}'s settings, by vqclip import.\n  {_again(folder, own, result)}"
         content = experiment_of(result, heading).encode()
         if (conf_dir() / "experiment" / path.name).exists():
             continue
@@ -84,7 +86,8 @@ def _say(path: Path, result: Imported, again: str) -> None:
         if lines:
             print(heading)
             print("\n".join(f"  {line}" for line in lines))
-    print(f"to run it:\n  {again}\nwith the models that come along, which need no download:")
+    own = "" if result.shows_something else ", with a text of your own"
+    print(f"to run it{own}:\n  {again}\nwith the models that come along, which need no download:")
     embedded = ["checkpoints/generator=embedded", "checkpoints/perceptors=[embedded]", "'size=[128,128]'"]
     if "checkpoints.generator.path" in result.last:  # an experiment's keys are laid over its choices
         embedded.append("checkpoints.generator.path=pkg://vqclip/embedded/generator.safetensors")

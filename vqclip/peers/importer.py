@@ -15,6 +15,7 @@ from typing import Any
 from vqclip.errors import UserError, closest
 from vqclip.io.yaml_text import read_yaml
 from vqclip.peers import crops, films, machinery, pictures
+from vqclip.peers.prompts import picture_of
 from vqclip.peers.values import NoEqual, filled
 
 __all__ = ["JOINED", "PROGRAMS", "Imported", "converter", "lines_of", "program", "read_settings", "translate"]
@@ -42,6 +43,11 @@ class Imported:
     missing: list[str] = field(default_factory=list)  #: what has no equal, each with what comes nearest
     notes: list[str] = field(default_factory=list)
     last: dict[str, tuple[str, str]] = field(default_factory=dict)  #: by key of ours: the line and the option it is of
+
+    @property
+    def shows_something(self) -> bool:
+        """Whether it says what the picture should show."""
+        return any(line.startswith("prompts.include=") for line in self.lines)
 
 
 @cache
@@ -89,6 +95,7 @@ def translate(name: str, given: Mapping[str, Any]) -> Imported:
             result.notes.append(f"{key}: nothing to set; {option['never']}")
         elif key in stated:
             _add(result, table["name"], key, option, value, stated)
+    result.lines = picture_of(result.lines)
     return result
 
 

@@ -7,56 +7,70 @@ begins with ``note: `` is said to the user.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from vqclip.config.grammar import as_typed
 from vqclip.peers.films import film
-from vqclip.peers.prompts import NOT_READ, override_of, scenes
+from vqclip.peers.prompts import NOT_READ, Part, entries_of, scenes
 from vqclip.peers.values import Given, NoEqual, number, value_of
 
 
 def prompts(value: Any, given: Given) -> list[str]:
     texts = value.values() if isinstance(value, dict) else [value]  # by the step at which each begins
-    found = scenes(" ^ ".join("|".join(text) if isinstance(text, list) else str(text) for text in texts))
-    entries, away = zip(*map(override_of, found), strict=True) if found else ((), ())
+    text = " ^ ".join("|".join(text) if isinstance(text, list) else str(text) for text in texts)
+    found = scenes(text, str(given.get("scene_prefix", "")), str(given.get("scene_suffix", "")))
+    entries, away = entries_of(found)
     if not entries:
         raise NoEqual("an empty prompt")
-    lines = [f"prompts.include={value_of(list(entries))}"]
+    lines = [f"prompts.include={value_of(entries)}"]
     for part in (part for scene in found for part in scene if NOT_READ.search(part.text)):
         lines.append(
             f"note: {part.text!r}: a formula or a mask behind a colon is taken as text. Here: {{text: TEXT, "
             "weight: {points: [[0, 1], [1, 0]]}, region: left or MASK.png}"
         )
-    if unwanted := [entry for entries in away for entry in entries]:
-        lines += [f"prompts.exclude={value_of(unwanted)}", "loss.beta=1"]
+    lines += [f"prompts.exclude={value_of(away)}"] if away else []
     if len(entries) > 1 and not film(True, given):  # which are the scenes of that film
         lines.append(
             f"note: {len(entries)} scenes became {len(entries)} pictures of one run; as a film, each from the last: "
-            f"vqclip film {as_typed('prompts.include', list(entries))}"
+            f"vqclip film {as_typed('prompts.include', entries)}"
         )
     return lines
 
 
-def extras(value: str, given: Given) -> list[str]:
-    parts = [part for scene in scenes(value) for part in scene]
-    towards = [part.entry for part in parts if part.weight > 0]
-    away = [part.entry for part in parts if part.weight < 0]
+def around_scenes(value: str, given: Given) -> list[str]:
+    """Read with the scenes, whose notes are told there."""
+    if not given.get("scenes"):
+        raise NoEqual("no scenes to stand around. Try: prompts.extras=TEXT")
+    return [line for line in prompts(given["scenes"], given) if not line.startswith("note: ")]
+
+
+def _parts(value: Any) -> list[Part]:
+    """Texts or paths with weights, without scenes."""
+    return [part for scene in scenes("|".join(value) if isinstance(value, list) else str(value)) for part in scene]
+
+
+def _extras(parts: Sequence[Part], entry: Callable[[Part], Any]) -> list[str]:
+    """For every picture: what attracts, and what repels."""
+    towards = [entry(part) for part in parts if part.weight > 0]
+    away = [entry(part.opposite) for part in parts if part.weight < 0]
     lines = [f"prompts.extras={value_of(towards)}"] if towards else []
-    return lines + ([f"prompts.exclude={value_of(away)}", "loss.beta=1"] if away else [])
+    return lines + ([f"prompts.exclude={value_of(away)}"] if away else [])
+
+
+def target_images(value: Any, given: Given, weight: float = 1.0) -> list[str]:
+    parts = [replace(part, weight=part.weight * float(weight)) for part in _parts(value)]
+    return _extras(parts, lambda part: part.mapping("image"))
 
 
 def image_prompts(value: Any, given: Given) -> list[str]:
-    words = value if isinstance(value, list) else re.split(r"\s*\|\s*", str(value))
-    weight = given.get("image_prompt_weight") or given.get("image_label_weight")
-    entries = []
-    for word in words:
-        found = re.fullmatch(r"(.*?)(?::([-+.\d]+))?(?::[-+.\d]+)?", word)
-        path, own_weight = found.groups() if found else (word, None)
-        chosen = own_weight or weight
-        entries.append({"image": path} | ({"weight": float(chosen)} if chosen else {}))
-    return [f"prompts.extras={value_of(entries)}"]
+    return target_images(value, given, given.get("image_prompt_weight", 1))
+
+
+def image_labels(value: Any, given: Given) -> list[str]:
+    return target_images(value, given, given.get("image_label_weight", 1))
 
 
 def image_prompt_weight(value: float, given: Given) -> list[str]:
@@ -65,12 +79,10 @@ def image_prompt_weight(value: float, given: Given) -> list[str]:
 
 def labels(value: str, given: Given) -> list[str]:
     templates = ["a photo of a {}", "a picture of a {}", "a close-up of a {}", "a good photo of a {}"]
-    entries = [{"text": word.strip(), "templates": templates} for word in value.split("|") if word.strip()]
-    if not entries:
+    lines = _extras(_parts(value), lambda part: part.mapping() | {"templates": templates})
+    if not lines:
         raise NoEqual("an empty text")
-    if given.get("prompts"):  # in the same picture as theirs
-        return [f"prompts.extras={value_of(entries)}"]
-    return [f"prompts.include={value_of(entries if len(entries) == 1 else [{'parts': entries}])}"]
+    return lines
 
 
 def spot(value: Any, given: Given) -> list[str]:
@@ -88,12 +100,10 @@ def spot_off(value: Any, given: Given) -> list[str]:
 
 def _placed(value: Any, region: Any) -> list[str]:
     """Texts with weights, each for a region."""
-    parts = [part for scene in scenes("|".join(value) if isinstance(value, list) else str(value)) for part in scene]
+    parts = _parts(value)
     if [part for part in parts if part.weight < 0]:
         raise NoEqual("a text to keep away from one region. Try: prompts.exclude=TEXT loss.beta=1")
-    weights = [{} if part.weight == 1 else {"weight": part.weight} for part in parts]
-    entries = [{"text": part.text, "region": region} | own for part, own in zip(parts, weights, strict=True)]
-    return [f"prompts.extras={value_of(entries)}"] if entries else []
+    return _extras(parts, lambda part: part.mapping() | {"region": region})
 
 
 def spot_file(value: str, given: Given) -> list[str]:
@@ -106,7 +116,7 @@ def vector_prompts(value: str, given: Given) -> list[str]:
     if str(value).lower() in ("none", "0", ""):
         return []
     if "textoff" in str(value):
-        return ['prompts.exclude=["text","letters"]', "loss.beta=0.3"]
+        return ['prompts.exclude=["text:0.15","letters:0.15"]']
     raise NoEqual(f"vectors of a file ({value}). Try: a text, or prompts.extras=[{{image: PATH}}]")
 
 

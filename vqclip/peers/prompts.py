@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-from vqclip.peers.values import NoEqual
+from vqclip.io.yaml_text import read_yaml
+from vqclip.peers.values import value_of
 from vqclip.prompts import NUMBER, Prompt, parse
 
-__all__ = ["NOT_READ", "Part", "override_of", "scenes"]
+__all__ = ["NOT_READ", "Part", "entries_of", "picture_of", "scenes", "strength_of_exclude"]
 
 #: pytti's weights by a formula of the time, and masks: ``:2*sin(t)``, ``:1_[mask.png]``, ``:1_fog``.
 NOT_READ = re.compile(r":\s*(?:[^:|\s]*_[^:|]*|[^:|]*[*()\[\]][^:|]*|-?t)$")
@@ -19,35 +21,48 @@ _PART = re.compile(rf"(.*?[^\s:])\s*:\s*{NUMBER}(?:\s*:\s*{NUMBER})?", re.DOTALL
 
 @dataclass(frozen=True)
 class Part:
-    """One text among those that are mixed in a picture."""
+    """One text or picture among those that are mixed in a picture."""
 
-    text: str
+    text: str  #: or the picture's path
     weight: float = 1.0
-    stop: float | None = None  #: a spherical distance, below which it no longer pulls
+    stop: float | None = None  #: a spherical distance, where it no longer pulls or pushes
 
     @property
     def entry(self) -> str | dict[str, Any]:
-        """As an entry of ``prompts.include``, the weight positive: in short, where our short form reads it so."""
-        text, weight = re.sub(r":(?=[-+.\d])", r"\\:", self.text), f"{abs(self.weight):g}"
+        """As an entry of ``prompts.include``: in short, where our short form reads it so."""
+        text, weight = re.sub(r":(?=[-+.\d])", r"\\:", self.text), f"{self.weight:g}"
         short = text if weight == "1" else f"{text}:{weight}"
-        stop = None
         if self.stop is not None:
             short = f"{text}:{weight}:{self.stop:g}"
-            stop = parse(f"a:1:{self.stop:g}").stop
-        if parse(short) == Prompt(text=self.text, weight=float(weight), stop=stop):
+        if parse(short) == Prompt(text=self.text, weight=float(weight), stop=self._cosine):
             return short
-        return {"text": self.text, "weight": float(weight)} | ({} if stop is None else {"stop": round(stop, 6)})
+        return self.mapping()
+
+    @property
+    def opposite(self) -> Part:
+        """Itself as an entry of ``prompts.exclude``, and back."""
+        return replace(self, weight=-self.weight)
+
+    def mapping(self, kind: str = "text") -> dict[str, Any]:
+        """As an entry in its long form; ``kind`` is text or image."""
+        weight = {} if self.weight == 1 else {"weight": float(self.weight)}
+        return {kind: self.text} | weight | ({} if self._cosine is None else {"stop": round(self._cosine, 6)})
+
+    @property
+    def _cosine(self) -> float | None:
+        return None if self.stop is None else parse(f"a:1:{self.stop:g}").stop
 
 
-def scenes(prompt: str) -> list[list[Part]]:
+def scenes(prompt: str, prefix: str = "", suffix: str = "") -> list[list[Part]]:
     """The texts of every scene: ``^`` or ``||`` begins the next, ``|`` is between texts of one picture.
 
     What is behind a text's colon and no number stays part of the text; formulas and masks are told by ``NOT_READ``.
+    ``prefix`` and ``suffix`` stand around each scene.
     """
     return [
-        [_part(word) for word in re.split(r"\s*\|\s*", scene) if word.strip()]
-        for scene in re.split(r"\s*\^\s*|\s*\|\|\s*|\s*\n+\s*", prompt)
-        if scene.strip(" |")
+        [_part(word) for word in re.sub(" +", " ", prefix + scene + suffix).split("|") if word.strip()]
+        for scene in re.split(r"\^|\|\||\n", prompt)
+        if scene.strip(" \t\r|")
     ]
 
 
@@ -55,19 +70,50 @@ def _part(word: str) -> Part:
     found = _PART.fullmatch(word.strip())
     if not found:
         return Part(word.strip())
-    stop = float(found[3]) if found[3] else None
     text = re.sub(r'^"(.*)"$', r"\1", found[1].strip())
-    return Part(text, float(found[2]), None if stop is None or stop < 0 else stop)
+    weight, stop = float(found[2]), float(found[3]) if found[3] else None
+    if stop is None or weight > 0:
+        return Part(text, weight, stop if stop is None or stop >= 0 else None)
+    # There the distance has its weight's sign, and stands still below the stop: with a positive one, from the start.
+    return Part(text, weight, -stop) if stop < 0 else Part(text, 0.0)
 
 
-def override_of(parts: list[Part]) -> tuple[object, list[str | dict[str, Any]]]:
-    """One scene as an entry of ``prompts.include``, and the texts it stays away from.
+def entries_of(found: list[list[Part]]) -> tuple[list[str | dict[str, Any]], list[str | dict[str, Any]]]:
+    """Scenes as entries of ``prompts.include``, and what all of them stay away from.
 
-    Raises:
-        NoEqual: it only stays away.
+    Where they differ in that, or nothing attracts, it is part of the scene's own entry, with a negative weight.
     """
-    towards = [part.entry for part in parts if part.weight > 0]
-    away = [part.entry for part in parts if part.weight < 0]
-    if not towards:
-        raise NoEqual("no text that attracts. Try: prompts.include=TEXT, and prompts.exclude for what is not wanted")
-    return (towards[0] if len(towards) == 1 else {"parts": towards}), away
+    away = [[part.opposite.entry for part in scene if part.weight < 0] for scene in found]
+    shared = all(own == away[0] for own in away) and all(any(part.weight > 0 for part in scene) for scene in found)
+    mixed = [[part.entry for part in scene if part.weight > 0 or (part.weight < 0 and not shared)] for scene in found]
+    return [own[0] if len(own) == 1 else {"parts": own} for own in mixed if own], away[0] if shared else []
+
+
+def picture_of(lines: Sequence[str]) -> list[str]:
+    """The lines of all options, with what depends on more than one: without a text the extras are the picture."""
+    extras = _entries(lines, "prompts.extras")
+    if not extras or _entries(lines, "prompts.include"):
+        return [*lines, *strength_of_exclude(lines)]
+    include = extras if len(extras) == 1 else [{"parts": extras}]
+    others = [line for line in lines if not line.startswith("prompts.extras=")]
+    return picture_of([*others, f"prompts.include={value_of(include)}"])
+
+
+def strength_of_exclude(lines: Sequence[str]) -> list[str]:
+    """``loss.beta`` where something is excluded: both targets are unit vectors, so it has the share of the weights."""
+    include, extras, exclude = (_entries(lines, f"prompts.{key}") for key in ("include", "extras", "exclude"))
+    towards = sum(map(_weight, include)) / max(1, len(include)) + sum(map(_weight, extras))
+    return [f"loss.beta={sum(map(_weight, exclude)) / (towards or 1):.4g}"] if exclude else []
+
+
+def _entries(lines: Sequence[str], key: str) -> list[Any]:
+    """Of include the last line counts; to the others every line adds."""
+    found = [read_yaml(line.partition("=")[2]) for line in lines if line.startswith(f"{key}=")]
+    return [entry for own in (found[-1:] if key.endswith("include") else found) for entry in own]
+
+
+def _weight(entry: Any) -> float:
+    """How strongly an entry attracts."""
+    if isinstance(entry, str):
+        return max(0.0, parse(entry).weight_at(0))
+    return sum(map(_weight, entry["parts"])) if "parts" in entry else max(0.0, entry.get("weight", 1.0))
