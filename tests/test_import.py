@@ -386,8 +386,14 @@ def test_the_command_without_a_download_is_one(here, capsys, source):
 
 
 FILMS = {
-    "-p x -zvid -zs 50 -zse 20 -zsc 1.05 -zsx 3": "--zoom 1.05 --pan=3,0 --frames 22 --each 20 steps=50",
-    "-p 'a ^ b' -cpe 60 -i 500": "--frames 12 --each 10 steps=1",
+    "-p x -zvid -zs 50 -zse 20 -zsc 1.05 -zsx 3": "--zoom 1.05 --pan=3,0 --border wrap --frames 22 --each 20 steps=50",
+    "-p x -zvid -zsx 3 -vl 2 -i 300": "--zoom 0.99 --pan=3,0 --frames 30 --each 10 --fps 15 steps=1",
+    "-p 'a ^ b' -cpe 250 -i 500": "--frames 50 --each 10 steps=1",
+    "-p 'a ^ b|c:-1' -cpe 100 -i 250": (
+        """--frames 25 --each 10 steps=1 'prompts.include=["a",{parts:["b","c:-1"]},"a"]'"""
+    ),
+    "-p 'a ^ b ^ c' -cpe 100 -i 150": """--frames 15 --each 10 steps=1 'prompts.include=["a","b"]'""",
+    "-p x -vsd frames -ofps 25": "--video frames --each 500 --fps 25",
     "-p x -vsd 'my frames' -i 30": "--video 'my frames' --each 30",
     "-p x -zs 50 -zsc 1.05": "",
     "translate_x: -1.5\ntranslate_y: -2\nrotate_2d: 1.7*sin(t)": "--pan=-1.5,2",
@@ -395,6 +401,7 @@ FILMS = {
         "--turn=-3 --zoom 1.25 --border reflect steps=9"
     ),
     "animation_mode: 2D\nscenes: a || b\nsteps_per_scene: 100\nsteps_per_frame: 20\ntranslate_x: '0'": "--frames 10 --each 20",
+    "animation_mode: 2D\nscenes: a\ntranslate_x: 2\nframes_per_second: 12": "--pan=2,0 --fps 12",
     "animation_mode: Video Source\nvideo_path: my.mp4\nframe_stride: 3\ntranslate_x: 3": "--video my.mp4 --stride 3",
     "animation_mode: 'off'\nvideo_path: my.mp4\ntranslate_x: 3": "",
     "animation_dir: out\ninit_image: in/*.png\nanimation_alpha: 51\niterations: 9": "--video in --keep 0.2 --each 9 --to out",

@@ -11,7 +11,8 @@ from pathlib import Path
 from shlex import quote
 from typing import Any
 
-from vqclip.peers.prompts import scenes
+from vqclip.config.grammar import as_typed
+from vqclip.peers.prompts import entries_of, scenes
 from vqclip.peers.values import Given, NoEqual, number
 
 __all__ = ["animation_mode", "film", "infill_mode", "motion", "zoom_x_2d", "zoom_y_2d"]
@@ -61,17 +62,29 @@ def zoom_y_2d(value: Any, given: Given) -> list[str]:
 
 def _of_vqgan_clip(given: Given) -> list[str]:
     if frames := given.get("video_style_dir"):
-        return [f"--video {quote(str(frames))}", f"--each {_whole(given, 'iterations', 500)}"]
+        return [f"--video {quote(str(frames))}", f"--each {_whole(given, 'iterations', 500)}", *_fps(given)]
     zooms, story = given.get("zoom_video"), _whole(given, "change_prompt_every")
     if not zooms and not story:
         return []
     each, words, start, steps = _whole(given, "zoom_frequency", 10), [], 0, _whole(given, "iterations", 500)
     if zooms:
         start = _whole(given, "zoom_start")
-        words = [f"--zoom {_number(given, 'zoom_scale', 0.99):g}"]
-        words += _pan(_number(given, "zoom_shift_x"), _number(given, "zoom_shift_y"))
-    steps = story * _scenes(given, "prompts") if story else steps - start
-    return [*words, f"--frames {max(1, steps // each)}", f"--each {each}", f"steps={max(1, start)}"]
+        scale = _number(given, "zoom_scale", 0.99)
+        shift = _pan(_number(given, "zoom_shift_x"), _number(given, "zoom_shift_y"))
+        words = [f"--zoom {scale:g}", *shift, *(["--border wrap"] if shift and scale >= 1 else [])]
+    frames = max(1, (steps - start) // each)
+    words += [f"--frames {frames}", f"--each {each}", *_fps(given, frames), f"steps={max(1, start)}"]
+    return words + (_story(given, min(frames, math.ceil((steps - start) / story))) if story else [])
+
+
+def _story(given: Given, count: int) -> list[str]:
+    """The scenes of a film where they are not those of the run: there they come round until the last step."""
+    found = scenes(str(given.get("prompts", "")))
+    if len(found) < 2 or count < 1 or count == len(found):
+        return []
+    entries, _ = entries_of(found)
+    told = [entries[i % len(entries)] for i in range(count)]
+    return [as_typed("prompts.include", told)]
 
 
 def _of_pytti(given: Given) -> list[str]:
@@ -91,7 +104,7 @@ def _of_pytti(given: Given) -> list[str]:
         words.append(f"--each {each}")
     if (first := _whole(given, "pre_animation_steps")) and not video:
         words.append(f"steps={max(1, first)}")
-    return words
+    return words + (_fps(given) if words else [])
 
 
 def _pytti_camera(given: Given) -> list[str]:
@@ -122,6 +135,14 @@ def _of_pixray(given: Given) -> list[str]:
 
 def _pan(x: float, y: float) -> list[str]:
     return [f"--pan={x:g},{y:g}"] if x or y else []
+
+
+def _fps(given: Given, frames: int = 0) -> list[str]:
+    """Frames a second, as they are or by the film's length."""
+    fps = _whole(given, "output_video_fps") or _whole(given, "frames_per_second")
+    if frames and not fps and (seconds := _number(given, "video_length")) > 0:
+        fps = round(min(60, max(10, frames / seconds)))  # its own limits
+    return [f"--fps {fps}"] if fps > 0 else []
 
 
 def _number(given: Given, key: str, default: float = 0.0) -> float:
