@@ -228,7 +228,7 @@ def _not_a_key(word: str) -> str:
             f"{word}: a picture, not a text. To edit it: vqclip experiment=edit {edited} 'a fox'. "
             f"As a prompt: {shows}. As a text: vqclip -- {shlex.quote(word)}"
         )
-    if os.sep in word and os.path.isfile(os.path.join(word, "run.json")):
+    if os.path.dirname(word) and os.path.isfile(os.path.join(word, "run.json")):
         raise UserError(
             f"{word}: a run folder, not a text. To see it: vqclip compare RUN. To continue it: vqclip resume=RUN. To "
             f"reproduce it: vqclip rerun RUN. As a text: vqclip -- {shlex.quote(word)}"

@@ -9,7 +9,7 @@ __all__ = ["choices_of", "group_names", "one_of"]
 
 def group_names() -> list[str]:
     """The config groups as shipped, those within others too, in the order of their names."""
-    return sorted(str(path.relative_to(conf_dir())) for path in conf_dir().rglob("*") if path.is_dir())
+    return sorted(path.relative_to(conf_dir()).as_posix() for path in conf_dir().rglob("*") if path.is_dir())
 
 
 def choices_of(group: str) -> list[str]:

@@ -220,5 +220,5 @@ def _moved(value: Any, was: str, now: str, key: str = "") -> Any:
         return [_moved(item, was, now, key) for item in value]
     if not isinstance(value, str) or key in _TEXTS:
         return value
-    inside = value.startswith(f"{was}/") or (value == was and _A_FOLDER.search(key))
+    inside = value.startswith((f"{was}/", f"{was}{os.sep}")) or (value == was and _A_FOLDER.search(key))
     return now + value[len(was) :] if inside else value

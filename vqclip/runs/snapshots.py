@@ -109,4 +109,4 @@ class Snapshots:
 
     def _picture(self, path: Path, content: bytes) -> None:
         atomic_write(path, content)
-        self.digests[str(path.relative_to(self.run.path))] = hashlib.sha256(content).hexdigest()
+        self.digests[path.relative_to(self.run.path).as_posix()] = hashlib.sha256(content).hexdigest()
