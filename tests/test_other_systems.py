@@ -1,12 +1,17 @@
 """What Windows, macOS and Apple's GPUs have otherwise, played on this system as far as it goes: nobody ran it there."""
 
+import csv
 import os
 from pathlib import Path, PureWindowsPath
 from types import SimpleNamespace
 
 import pytest
 
+from vqclip import run
 from vqclip.cli.arguments import parse_arguments
+from vqclip.cli.compare import main as compare
+from vqclip.cli.summary import print_result
+from vqclip.compare import page
 from vqclip.config import choices
 from vqclip.config.choices import choices_of, group_names
 from vqclip.errors import UserError
@@ -39,3 +44,24 @@ def test_paths_are_known_by_either_separator(tmp_path, monkeypatch):
         parse_arguments([f"{tmp_path}/mine"])
     paths = {"ours": r"C:\a/wandb", "theirs": r"C:\a\wandb", "other": r"C:\ab"}
     assert _moved(paths, r"C:\a", r"D:\b") == {"ours": r"D:\b/wandb", "theirs": r"D:\b\wandb", "other": r"C:\ab"}
+
+
+def test_what_no_relative_path_leads_to_is_named_whole(small_pair, tmp_path, monkeypatch, capsys):
+    made = run("a fox", [*small_pair, "steps=2"], tmp_path / "run")
+    video = tmp_path / "50 % über.mp4"
+    (relative,) = {page._link(video, tmp_path), page._link(video, Path("/") / tmp_path.relative_to("/"))}
+    assert relative == "50%20%25%20%C3%BCber.mp4"
+
+    def of_two_drives(*_):
+        raise ValueError("path is on mount 'D:', start on mount 'C:'")
+
+    monkeypatch.setattr(os.path, "relpath", of_two_drives)
+    monkeypatch.setattr(os.path, "commonpath", of_two_drives)
+    print_result(made)
+    assert f"next: vqclip resume={tmp_path}/run steps=4" in capsys.readouterr().err
+    assert compare([str(tmp_path / "run"), "--out", str(tmp_path / "other")]) == 0
+    (row,) = csv.DictReader((tmp_path / "other/results.csv").open())
+    assert (row["run"], row["file"]) == (f"{tmp_path}/run", f"{tmp_path}/run/picture-00/best.png")
+    assert page._link(video, tmp_path) == video.as_uri()
+    with pytest.raises(UserError, match=r"--out: missing; no folder holds all of these\. .* --out compared"):
+        compare([str(tmp_path / "run"), str(tmp_path / "run/picture-00")])

@@ -7,7 +7,15 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
-__all__ = ["cache_dir", "can_name_a_folder", "conf_dir", "dated_folder", "offline", "without_our_files"]
+__all__ = [
+    "cache_dir",
+    "can_name_a_folder",
+    "conf_dir",
+    "dated_folder",
+    "offline",
+    "relative_where_possible",
+    "without_our_files",
+]
 
 #: What vqclip and W&B write into a folder that holds runs.
 _BESIDE_RUNS = {
@@ -29,6 +37,14 @@ def cache_dir() -> Path:
     if given:
         return Path(os.path.expanduser(given)).absolute()
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vqclip"
+
+
+def relative_where_possible(path: Path | str, folder: Path | str = ".") -> str:
+    """A path as it is named in a folder; absolute where none leads there, as on Windows from one drive to another."""
+    try:
+        return os.path.relpath(path, folder)
+    except ValueError:
+        return os.path.abspath(path)
 
 
 def offline() -> bool:

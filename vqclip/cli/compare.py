@@ -34,17 +34,23 @@ def _place(folders: Sequence[Path]) -> Path:
     """Where to write if nobody says: the one folder, or the one that holds all.
 
     Raises:
-        UserError: that is the root, or a sweep of which only some is compared; its own comparison is of all.
+        UserError: there is none; that is the root, or a sweep of which only some is compared; its own comparison is of
+            all.
     """
     if len(folders) == 1:
         return folders[0]
     paths = [Path(os.path.abspath(folder)) for folder in folders]
-    together = Path(os.path.commonpath(paths))
-    if together == together.parent:
-        why = "holds all of these and is no place to write"
+    try:
+        together = Path(os.path.commonpath(paths))
+    except ValueError:  # on Windows, of two drives
+        together = None
+    if together is None:
+        why = "no folder holds all of these"
+    elif together == together.parent:
+        why = f"{together} holds all of these and is no place to write"
     elif (together / "multirun.yaml").exists() and {*find_runs([together])} - {*find_runs(paths)}:
-        why = "is a sweep with runs beside these, and has its own comparison"
+        why = f"{together} is a sweep with runs beside these, and has its own comparison"
     else:
         return together
     words = shlex.join(map(str, folders))
-    raise UserError(f"--out: missing; {together} {why}. Allowed: a folder. Try: vqclip compare {words} --out compared")
+    raise UserError(f"--out: missing; {why}. Allowed: a folder. Try: vqclip compare {words} --out compared")

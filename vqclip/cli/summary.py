@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vqclip.paths import relative_where_possible
 from vqclip.runs.status import DIVERGED
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def _next(result: Result, typed_in: str) -> str:
     from vqclip.runs.folder import RunFolder
     from vqclip.runs.resume import LIMITS
 
-    near = RunFolder(Path(os.path.relpath(result.folder, typed_in)))
+    near = RunFolder(Path(relative_where_possible(result.folder, typed_in)))
     limits = [key for key in LIMITS if result.config["trainer"].get(key.partition(".")[2]) is not None]
     ended = [*limits, *_that_ended_it(result)] if result.reason else []
     if ended:  # each would end it again

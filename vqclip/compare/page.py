@@ -22,6 +22,7 @@ from vqclip.compare.pictures import Picture, distinct_values, format_value
 from vqclip.compare.table import table, table_row
 from vqclip.config.resolve import flatten, picture_config
 from vqclip.errors import UserError
+from vqclip.paths import relative_where_possible
 from vqclip.runs.folder import RunFolder
 
 __all__ = ["render_page"]
@@ -150,7 +151,8 @@ def _image_uri(path: Path) -> str:
 
 def _link(path: Path, out: Path) -> str:
     """The address of a file beside the page; a name may hold any letter."""
-    return urllib.parse.quote(os.fsencode(os.path.relpath(path, out)))
+    name = Path(relative_where_possible(path, out))
+    return name.as_uri() if name.is_absolute() else urllib.parse.quote(os.fsencode(name.as_posix()))
 
 
 def _uri(kind: str, content: bytes) -> str:

@@ -16,6 +16,7 @@ from vqclip.errors import UserError
 from vqclip.io.files import read_text
 from vqclip.io.run_files import PictureFolder
 from vqclip.io.yaml_text import read_yaml
+from vqclip.paths import relative_where_possible
 from vqclip.runs.folder import RunFolder
 from vqclip.runs.resume import LIMITS
 from vqclip.runs.status import FAILED, WITH_PICTURES
@@ -208,7 +209,7 @@ def command_of(run: Path, resumed: Mapping[str, Any] | None = None) -> str:
         if "command-line" in hydra:  # it is long, and few runs have a folder of their own
             sources = read_yaml(hydra)["hydra"]["runtime"]["config_sources"]
             folders = [source["path"] for source in sources if source["provider"] == "command-line"]
-        flags = [word for path in folders for word in ("--config-dir", os.path.relpath(path))]
+        flags = [word for path in folders for word in ("--config-dir", relative_where_possible(path))]
         further = {}
         if resumed:
             begun = read_yaml(read_text(run / ".hydra" / "config.yaml"))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from vqclip.compare.pictures import Picture, format_value
 from vqclip.io.files import csv_bytes
+from vqclip.paths import relative_where_possible
 
 __all__ = ["table", "table_row"]
 
@@ -19,7 +19,7 @@ def table(pictures: Sequence[Picture], keys: Sequence[str], out: Path) -> bytes:
 
 def table_row(picture: Picture, keys: Sequence[str], out: Path) -> dict[str, Any]:
     entry, report = picture.entry, picture.report
-    row = {"run": os.path.relpath(picture.run, out), "picture": picture.index, "status": report.get("status")}
+    row = {"run": relative_where_possible(picture.run, out), "picture": picture.index, "status": report.get("status")}
     row |= {key: format_value(picture.value(key)) for key in keys}
     row |= {key: value for key, value in picture.swept.items() if key not in row}
     row |= {
@@ -33,5 +33,5 @@ def table_row(picture: Picture, keys: Sequence[str], out: Path) -> dict[str, Any
     row |= {"started": report.get("started"), "wandb": report.get("wandb"), "command": picture.command}
     versions = report.get("versions")
     row |= {f"version.{name}": version for name, version in versions.items()} if isinstance(versions, dict) else {}
-    row["file"] = os.path.relpath(picture.file, out) if picture.file else None
+    row["file"] = relative_where_possible(picture.file, out) if picture.file else None
     return row
