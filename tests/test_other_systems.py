@@ -6,6 +6,7 @@ from pathlib import Path, PureWindowsPath
 from types import SimpleNamespace
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from vqclip import run
 from vqclip.cli.arguments import parse_arguments
@@ -14,6 +15,8 @@ from vqclip.cli.summary import print_result
 from vqclip.compare import page
 from vqclip.config import choices
 from vqclip.config.choices import choices_of, group_names
+from vqclip.config.grammar import unquoted
+from vqclip.config.shorthand import expand_shorthand
 from vqclip.errors import UserError
 from vqclip.runs import snapshots
 from vqclip.runs.folder import _moved
@@ -65,3 +68,11 @@ def test_what_no_relative_path_leads_to_is_named_whole(small_pair, tmp_path, mon
     assert page._link(video, tmp_path) == video.as_uri()
     with pytest.raises(UserError, match=r"--out: missing; no folder holds all of these\. .* --out compared"):
         compare([str(tmp_path / "run"), str(tmp_path / "run/picture-00")])
+
+
+@pytest.mark.parametrize("path", [r"\\nas\share\out", "C:\\Users\\Jürgen\\", "\\\\nas\\Jürgen\\"])
+def test_a_path_of_windows_is_read_as_it_was_typed(path):
+    (word,) = expand_shorthand([f"init.path={path}"])
+    assert unquoted(word.partition("=")[2]) == path
+    (listed,) = expand_shorthand([f"prompts.extras=[{{image: {path}}}]"])
+    assert OverridesParser.create().parse_override(listed).value()[0]["image"] == path

@@ -14,6 +14,7 @@ __all__ = [
     "NAME_LENGTH",
     "PLAIN",
     "as_typed",
+    "in_quotes",
     "is_list",
     "job_name",
     "nested",
@@ -29,10 +30,15 @@ PLAIN = "texts, numbers, true, false, null, lists and mappings"
 
 def quote(text: str) -> str:
     """A text as one quoted value of Hydra's override grammar, whatever it holds."""
+    return in_quotes(without_interpolations(text))
+
+
+def in_quotes(text: str, mark: str = '"') -> str:
+    """As :func:`quote`, with the interpolations that are in the text."""
     # In a quoted value a run of backslashes is an escape only where a quote follows, or the end.
-    escaped = re.sub(r'(\\*)"', lambda m: m[1] * 2 + r"\"", text)
+    escaped = re.sub(rf"(\\*){mark}", lambda m: m[1] * 2 + "\\" + mark, text)
     escaped = re.sub(r"(\\+)$", lambda m: m[1] * 2, escaped)
-    return f'"{without_interpolations(escaped)}"'
+    return f"{mark}{escaped}{mark}"
 
 
 def without_interpolations(text: str) -> str:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Collection, Sequence
 
 from vqclip.config.choices import choices_of, one_of
+from vqclip.config.grammar import in_quotes
 from vqclip.config.kinds import Scheduled
 from vqclip.config.names import ASSIGNED, choice_of, key_at, outermost, takes_more, walk
 from vqclip.config.nodes import Group, Key, Target
@@ -87,12 +88,15 @@ def _as_taken(override: str, swept: Sequence[str], added: Collection[str]) -> li
 
 
 def _readable(word: str) -> str:
-    """A bare word as Hydra's grammar takes it: letters beyond ASCII in quotes, the home folder by its path."""
-    if word[0] in "\"'" or (word.isascii() and not word.startswith("~/")):
+    """A bare word as Hydra's grammar takes it: letters beyond ASCII in quotes, the home folder by its path.
+
+    Windows' ``\\\\server`` is quoted too: of two backslashes Hydra takes one for an escape.
+    """
+    if word[0] in "\"'" or (word.isascii() and not word.startswith(("~/", r"\\"))):
         return word
     word = os.path.expanduser(word)
     quote = "'" if '"' in word else '"'  # which an interpolation may have
-    return word if re.fullmatch(r"[\w./-]+", word, re.ASCII) else f"{quote}{word}{quote}"
+    return word if re.fullmatch(r"[\w./-]+", word, re.ASCII) else in_quotes(word, quote)
 
 
 def _may_lack(key: str) -> bool:
