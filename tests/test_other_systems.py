@@ -1,7 +1,10 @@
 """What Windows, macOS and Apple's GPUs have otherwise, played on this system as far as it goes: nobody ran it there."""
 
 import csv
+import io
+import logging
 import os
+import sys
 from pathlib import Path, PureWindowsPath
 from types import SimpleNamespace
 
@@ -11,6 +14,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from vqclip import run
 from vqclip.cli.arguments import parse_arguments
 from vqclip.cli.compare import main as compare
+from vqclip.cli.streams import set_up_streams
 from vqclip.cli.summary import print_result
 from vqclip.compare import page
 from vqclip.config import choices
@@ -18,6 +22,7 @@ from vqclip.config.choices import choices_of, group_names
 from vqclip.config.grammar import unquoted
 from vqclip.config.shorthand import expand_shorthand
 from vqclip.errors import UserError
+from vqclip.io import wandb_server
 from vqclip.runs import snapshots
 from vqclip.runs.folder import _moved
 
@@ -76,3 +81,27 @@ def test_a_path_of_windows_is_read_as_it_was_typed(path):
     assert unquoted(word.partition("=")[2]) == path
     (listed,) = expand_shorthand([f"prompts.extras=[{{image: {path}}}]"])
     assert OverridesParser.create().parse_override(listed).value()[0]["image"] == path
+
+
+def test_the_console_stays_its_own_and_the_log_takes_every_letter(tmp_path, monkeypatch):
+    monkeypatch.setattr(logging, "raiseExceptions", logging.raiseExceptions)
+    console = io.TextIOWrapper(io.BufferedWriter(type("Console", (io.FileIO,), {})(1, "w", closefd=False)), "utf-8")
+    monkeypatch.setattr(sys, "stdout", console)
+    log = logging.FileHandler(tmp_path / "vqclip.log")
+    log.encoding = "locale"  # as where nobody has said another, and UTF-8 is not the system's
+    log.stream.reconfigure(encoding="cp1252")
+    monkeypatch.setattr(logging.getLogger(), "handlers", [log])
+    set_up_streams()
+    assert sys.stdout is console and console.errors == "backslashreplace"
+    logging.getLogger().warning("ein Fuchs, 狐")
+    log.close()
+    assert (tmp_path / "vqclip.log").read_text("utf-8") == "ein Fuchs, 狐\n"
+
+
+def test_wandbs_log_has_a_place_where_a_user_has_no_number(monkeypatch):
+    monkeypatch.setenv("WANDB_CACHE_DIR", "/nowhere")
+    monkeypatch.setattr(wandb_server, "takes_files", lambda folder: False)
+    monkeypatch.delattr(os, "getuid")
+    monkeypatch.setattr(os, "getlogin", lambda: "me")
+    wandb_server._keep_its_log()
+    assert Path(os.environ["WANDB_CACHE_DIR"]).name == "wandb-me"

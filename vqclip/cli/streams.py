@@ -54,15 +54,19 @@ class _Lenient(io.FileIO):
 def set_up_streams() -> None:
     """The null device for a closed stream; backslash escapes where the encoding lacks a letter; :class:`_Lenient`."""
     logging.raiseExceptions = False  # a log that nobody reads on, or that finds no room, is no traceback
+    for log in logging.getLogger().handlers:  # Hydra opens vqclip.log as the system writes, which may lack letters
+        if isinstance(log, logging.FileHandler) and log.encoding == "locale" and log.stream:
+            log.stream.reconfigure(encoding="utf-8")
     for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
         stream = getattr(sys, name)
         if stream is None:  # the lowest free number is its own: no file that is opened later gets what is printed
             setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115
         elif mode == "w" and isinstance(stream, io.TextIOWrapper):
             with suppress(OSError):  # what is no stream any more cannot be set up
-                if stream.fileno() != number:
+                kind = type(getattr(stream.buffer, "raw", stream.buffer))  # the buffer is raw itself with python -u
+                if stream.fileno() != number or kind is not io.FileIO:  # Windows' console is none, which takes UTF-16
                     stream.reconfigure(errors="backslashreplace")
-                elif not isinstance(getattr(stream.buffer, "raw", None), _Lenient):
+                else:
                     at_once = name == "stderr" or stream.line_buffering or stream.write_through
                     setattr(sys, name, _lenient(stream, line_buffering=at_once))
                     stream.flush()

@@ -65,7 +65,8 @@ def _keep_its_log() -> None:
     from wandb.env import CACHE_DIR, get_cache_dir
 
     if not takes_files(get_cache_dir()):
-        os.environ[CACHE_DIR] = str(Path(tempfile.gettempdir()) / f"wandb-{os.getuid()}")
+        user = getattr(os, "getuid", os.getlogin)  # Windows has names alone, and a container may have none
+        os.environ[CACHE_DIR] = str(Path(tempfile.gettempdir()) / f"wandb-{user()}")
 
 
 def has_key(settings: wandb.Settings) -> bool:
