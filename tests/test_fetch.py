@@ -12,6 +12,7 @@ import threading
 import time
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 import torch
@@ -219,6 +220,19 @@ def test_of_a_card_without_hash_a_bad_file_is_its_mirrors_fault(make_card, serve
     said = failure(make_card("wrong", sha256=None))
     assert "/wrong/" in said and "a text file" in said and "Try again later, or put the file at" in said
     assert not list(cache.rglob("net.ckpt*"))  # the next run asks again
+
+
+def test_a_bad_file_is_closed_before_it_is_removed(make_card, monkeypatch):
+    remove, removed = Path.unlink, []
+
+    def as_on_windows(path, *words, **more):
+        assert str(path.resolve()) not in [os.path.realpath(file) for file in Path("/proc/self/fd").iterdir()]
+        removed.append(path.name)
+        remove(path, *words, **more)
+
+    monkeypatch.setattr(Path, "unlink", as_on_windows)
+    said = failure(make_card("good", sha256=None, architecture=SMALL_VQGAN | {"embed_dim": 5}))
+    assert "no mirror delivered it" in said and "net.ckpt" in removed
 
 
 def test_a_mirror_without_ranges_loses_nothing_that_has_come(make_card, server, place, checkpoint):

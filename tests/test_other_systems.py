@@ -24,7 +24,8 @@ from vqclip.config.shorthand import expand_shorthand
 from vqclip.errors import UserError
 from vqclip.io import wandb_server
 from vqclip.runs import snapshots
-from vqclip.runs.folder import _moved
+from vqclip.runs.folder import RunFolder, _moved
+from vqclip.runs.overwrite import clean_up
 
 
 class WindowsInside(type(Path())):
@@ -105,3 +106,17 @@ def test_wandbs_log_has_a_place_where_a_user_has_no_number(monkeypatch):
     monkeypatch.setattr(os, "getlogin", lambda: "me")
     wandb_server._keep_its_log()
     assert Path(os.environ["WANDB_CACHE_DIR"]).name == "wandb-me"
+
+
+@pytest.mark.parametrize("held", ["vqclip.log", "wandb.wandb"])
+def test_a_mistake_is_told_where_a_file_cannot_be_removed(tmp_path, monkeypatch, held):
+    def is_open(*words, **more):
+        raise PermissionError(13, "The process cannot access the file because it is being used by another process")
+
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/vqclip.log").touch()  # Hydra's
+    monkeypatch.setattr(os, "unlink", is_open)
+    monkeypatch.setattr(Path, "unlink", is_open)
+    with pytest.raises(UserError, match="a mistake"), clean_up(RunFolder(tmp_path / "run"), SimpleNamespace(config={})):
+        (tmp_path / "run" / held).touch()
+        raise UserError("a mistake")

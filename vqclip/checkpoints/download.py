@@ -123,12 +123,13 @@ def fetch(card: Card, use: Callable[[], None]) -> None:
 
 def _try(use: Callable[[], None], card: Card) -> None:
     try:
-        use()
+        return use()
     except UserError as error:
         if card.sha256 or isinstance(error, NoRoom):
             raise
-        card.source.unlink()
-        raise _MirrorFailed(str(error)) from None
+        reason = str(error)
+    card.source.unlink()  # after the except clause, whose error may hold it open, and Windows keeps what is open
+    raise _MirrorFailed(reason)
 
 
 def _check_room(card: Card, part: Path) -> None:

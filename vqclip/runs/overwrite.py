@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from vqclip.errors import UserError
@@ -59,7 +59,8 @@ def clean_up(run: RunFolder, plan: RunPlan) -> Iterator[None]:
         alone = not plan.config.get("sweep") and not isinstance(error, RunError)
         if alone and not run.picture(0).path.exists():
             for path in set(run.path.iterdir()) - before if run.path.is_dir() else ():
-                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+                with suppress(OSError):  # Windows keeps a file that is open still, and the mistake is to be told
+                    shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
             _remove_empty(run.path, created)
         raise
 
@@ -68,10 +69,8 @@ def _remove_empty(folder: Path, created: list[Path]) -> None:
     """The folder and those above it that were not there before; Hydra's own record of the mistake with them."""
     names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
     if names and names <= {".hydra", "vqclip.log"} and not folder.is_symlink():
-        shutil.rmtree(folder)
+        shutil.rmtree(folder, ignore_errors=True)
         created = [folder, *created]
     for path in created:
-        try:
+        with suppress(OSError):
             path.rmdir()
-        except OSError:
-            continue
