@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from PIL import Image
 
 from vqclip import run
 from vqclip.cli.arguments import parse_arguments
@@ -23,7 +24,9 @@ from vqclip.config.grammar import unquoted
 from vqclip.config.shorthand import expand_shorthand
 from vqclip.errors import UserError
 from vqclip.io import wandb_server
+from vqclip.io.video import count_frames, read_frames, timelapse
 from vqclip.runs import snapshots
+from vqclip.runs.film import Film
 from vqclip.runs.folder import RunFolder, _moved
 from vqclip.runs.overwrite import clean_up
 
@@ -120,3 +123,16 @@ def test_a_mistake_is_told_where_a_file_cannot_be_removed(tmp_path, monkeypatch,
     with pytest.raises(UserError, match="a mistake"), clean_up(RunFolder(tmp_path / "run"), SimpleNamespace(config={})):
         (tmp_path / "run" / held).touch()
         raise UserError("a mistake")
+
+
+def test_what_macos_lays_beside_pictures_is_no_picture(tmp_path):
+    picture = RunFolder(tmp_path).picture(0)
+    for folder in (picture.steps, tmp_path / "frames"):
+        folder.mkdir(parents=True)
+        for name in ("000000.png", "000002.png"):
+            Image.new("RGB", (32, 32)).save(folder / name)
+            (folder / f"._{name}").write_bytes(b"\0\5\x16\7")
+    timelapse(picture, fps=2)
+    assert count_frames(picture.timelapse) == 4
+    assert len(list(read_frames(tmp_path / "frames"))) == count_frames(tmp_path / "frames") == 2
+    assert [path.name for path in Film(tmp_path, [], [], 2, 0).paths()] == ["000000.png", "000002.png"]

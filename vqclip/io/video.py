@@ -94,7 +94,7 @@ def timelapse(picture: PictureFolder, fps: int) -> None:
 
     def frames() -> Iterator[np.ndarray]:
         frame = None
-        for path in sorted(picture.steps.glob("*.png")):
+        for path in sorted(picture.steps.glob("[0-9]*.png")):
             frame = np.asarray(Image.open(path).convert("RGB"))
             yield frame
         if frame is not None:
@@ -164,7 +164,9 @@ def _opened(path: Path) -> Iterator[InputContainer]:
 
 
 def _pictures(folder: Path) -> list[Path]:
-    files = [file for file in folder.iterdir() if file.suffix.lower() in (".png", ".jpg", ".jpeg", ".webp")]
+    kinds = (".png", ".jpg", ".jpeg", ".webp")
+    # macOS lays a "._NAME" beside every file on a disk of another system's.
+    files = [file for file in folder.iterdir() if file.suffix.lower() in kinds and not file.name.startswith(".")]
     if not files:
         raise UserError(f"{folder}: no picture in it. Allowed: a video, or a folder of PNGs or JPEGs")
     return sorted(files, key=lambda file: (re.sub(r"\d+", lambda digits: digits[0].zfill(20), file.name), file.name))

@@ -115,7 +115,7 @@ class Film:
 
     def paths(self) -> list[Path]:
         """The frames that are there, in order."""
-        return sorted((self.folder / "frames").glob("*.png"))
+        return sorted((self.folder / "frames").glob("[0-9]*.png"))
 
     def _begun(self) -> tuple[int, Tensor | None]:
         """How many frames are there, and the newest one's latent; a new film says what it is."""
