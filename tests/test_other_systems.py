@@ -9,10 +9,11 @@ from pathlib import Path, PureWindowsPath
 from types import SimpleNamespace
 
 import pytest
+import torch
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from PIL import Image
 
-from vqclip import run
+from vqclip import run, sampling
 from vqclip.cli.arguments import parse_arguments
 from vqclip.cli.compare import main as compare
 from vqclip.cli.streams import set_up_streams
@@ -25,10 +26,14 @@ from vqclip.config.shorthand import expand_shorthand
 from vqclip.errors import UserError
 from vqclip.io import wandb_server
 from vqclip.io.video import count_frames, read_frames, timelapse
+from vqclip.memory import Chunks
+from vqclip.precision import autocast_on, full_precision
 from vqclip.runs import snapshots
 from vqclip.runs.film import Film
 from vqclip.runs.folder import RunFolder, _moved
 from vqclip.runs.overwrite import clean_up
+
+FILLS = ("zeros", "border", "reflection")
 
 
 class WindowsInside(type(Path())):
@@ -136,3 +141,45 @@ def test_what_macos_lays_beside_pictures_is_no_picture(tmp_path):
     assert count_frames(picture.timelapse) == 4
     assert len(list(read_frames(tmp_path / "frames"))) == count_frames(tmp_path / "frames") == 2
     assert [path.name for path in Film(tmp_path, [], [], 2, 0).paths()] == ["000000.png", "000002.png"]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "[enforce fail at alloc_cpu.cpp:114] data. DefaultCPUAllocator: not enough memory: you tried to allocate 9.",
+        "MPS backend out of memory (MPS allocated: 17.91 GB, other allocations: 1.1 GB, max allowed: 18.13 GB).",
+    ],
+)
+def test_where_memory_ends_there_the_parts_are_halved(said, monkeypatch):
+    emptied, parts = [], Chunks(2, 4, 2, None, lambda: 2)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.setattr(torch.mps, "empty_cache", lambda: emptied.append(True))
+
+    def work(pictures):
+        if pictures == slice(0, 2):
+            raise RuntimeError(said)
+        return pictures.start
+
+    assert parts.over_pictures(work) == [0, 1] and emptied == [True]
+
+
+@pytest.mark.skipif(not torch.amp.is_autocast_available("mps"), reason="torch 2.4 has no autocast there")
+def test_full_precision_is_full_on_apples_gpus():
+    with torch.autocast("mps", dtype=torch.bfloat16):
+        assert autocast_on("mps")
+        with full_precision():
+            assert not autocast_on("mps")
+
+
+def test_of_a_device_without_autocast_it_is_off():
+    assert not autocast_on("meta")  # as mps in torch 2.4
+
+
+def test_apples_gpus_read_beyond_the_border_by_indices(monkeypatch):
+    class There(torch.Tensor):
+        device = torch.device("mps")
+
+    monkeypatch.setattr(sampling, "sample_by_index", lambda *words: "by indices")
+    image, grid = torch.rand(1, 3, 4, 4), torch.zeros(1, 2, 2, 2)
+    found = {fill: sampling.grid_sample(image.as_subclass(There), grid, "bilinear", fill, False) for fill in FILLS}
+    assert [fill for fill in FILLS if found[fill] == "by indices"] == ["border"]

@@ -69,9 +69,12 @@ def existing(devices: Sequence[str] | None) -> list[str]:
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether a device or the CPU had no memory left; torch's allocator and oneDNN there raise a plain RuntimeError."""
-    on_cpu = ("can't allocate memory", "could not create a primitive", "could not create a memory object")
-    return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in on_cpu)
+    """Whether a device or the CPU had no memory left; but for CUDA, torch and oneDNN raise a plain RuntimeError."""
+    said = (
+        *("can't allocate memory", "not enough memory", "MPS backend out of memory"),
+        *("could not create a primitive", "could not create a memory object"),
+    )
+    return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in said)
 
 
 class Chunks:
@@ -134,6 +137,8 @@ class Chunks:
                 "Try: a smaller size, or memory.checkpoint_decoder=true"
             )
         torch.cuda.empty_cache()
+        if torch.backends.mps.is_available():
+            torch.mps.empty_cache()
         print(f"out of memory with {before} {what}s at a time; going on with memory.{what}_chunk={after}")
 
 

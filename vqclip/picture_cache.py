@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vqclip.precision import autocast_on
+
 __all__ = ["PictureCache"]
 
 
@@ -45,4 +47,4 @@ class PictureCache:
 
 
 def _is_mixed(latent: Tensor) -> bool:
-    return torch.is_autocast_enabled(latent.device.type)
+    return autocast_on(latent.device.type)

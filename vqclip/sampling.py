@@ -2,7 +2,8 @@
 
 There torch adds the gradients of ``F.grid_sample`` and of a mirrored border up in whatever order they come, so the last
 digits are others in every run.  Where ``trainer.deterministic`` asks for one order, the same is read by indices, whose
-gradient has one (see torch.use_deterministic_algorithms).  Elsewhere both are torch's own.
+gradient has one (see torch.use_deterministic_algorithms).  So is what Apple's GPUs refuse up to torch 2.12: a picture
+that goes on with the pixels at its border (pytorch#125098).  Elsewhere both are torch's own.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ def grid_sample(image: Tensor, grid: Tensor, mode: str, fill: str, align_corners
         mode: ``nearest`` or ``bilinear``.
         fill: what lies beyond the border: ``zeros``, ``border``, or ``reflection``.
     """
-    if _in_one_order(image):
+    if _in_one_order(image) or (image.device.type == "mps" and fill == "border"):
         return sample_by_index(image, grid, mode, fill, align_corners)
     return F.grid_sample(image, grid, mode, fill, align_corners)
 

@@ -16,6 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from vqclip.precision import autocast_on
+
 __all__ = ["LARGE", "activated", "convolved"]
 
 #: Places above which it pays: below, the norm costs more than the memory is worth.
@@ -37,7 +39,7 @@ def activated(norm: nn.GroupNorm, conv: nn.Conv2d, x: Tensor) -> Tensor:
 def _pays(x: Tensor, conv: nn.Conv2d) -> bool:
     wanted = torch.is_grad_enabled() and x.requires_grad and not conv.weight.requires_grad
     same = x.dtype == conv.weight.dtype
-    autocast = torch.is_autocast_enabled(x.device.type)  # it would choose other types inside
+    autocast = autocast_on(x.device.type)  # it would choose other types inside
     return wanted and same and not autocast and x.shape[-2] * x.shape[-1] > LARGE
 
 
