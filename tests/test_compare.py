@@ -20,7 +20,7 @@ from vqclip.cli.interpolate import main as interpolate
 from vqclip.cli.main import main as cli
 from vqclip.compare import page as page_module
 from vqclip.compare import sheet as sheet_module
-from vqclip.compare.pictures import axes, distinct_values, find_runs, read_pictures
+from vqclip.compare.pictures import axes, distinct_values, find_runs, further_keys, read_pictures
 from vqclip.compare.sheet import _blocks
 from vqclip.compare.write import compare
 from vqclip.paths import without_our_files
@@ -88,6 +88,65 @@ def test_axes_are_the_swept_keys_then_what_else_differs(sweep):
         picture.config["sweep"] = None  # runs of no sweep
         picture.config["noise"]["num_rands"] = int(picture.config["loss"]["beta"])  # tells nothing more
     assert axes(pictures) == ["loss.alpha", "loss.beta"]
+
+
+def test_what_differs_beside_the_axes_is_told_by_all_three(sweep, tmp_path, browser):
+    """Two keys that move together are one axis: a reader blamed the first alone."""
+    both = [{"loss.anchor": 1 + n % 2, "optimizer.lr": 0.1 * (1 + n % 2), "seed": n} for n in range(4)]
+    runs_of(sweep, tmp_path, both, swept=False)
+    shutil.rmtree(tmp_path / "0" / "picture-00")
+    (tmp_path / "0" / "run.json").write_text('{"status": "failed"}')
+    compare([tmp_path], tmp_path)
+    pictures = read_pictures(find_runs([tmp_path]))
+    assert axes(pictures) == ["loss.anchor", "seed"] and further_keys(pictures, axes(pictures)) == ["optimizer.lr"]
+    rows = list(csv.DictReader((tmp_path / "results.csv").open()))
+    assert list(rows[0])[-1] == "optimizer.lr" and {"file", "best.score"} < {*rows[0]}
+    assert [row["optimizer.lr"] for row in rows] == ["0.1", "0.2", "0.1", "0.2"]
+    assert Image.open(tmp_path / "compare.png").text["also differ"] == "optimizer.lr"
+    page = opened(browser, tmp_path)
+    assert page.locator("#further summary").text_content() == "also differ: optimizer.lr"
+    page.click("#further summary")
+    page.select_option("select.filter[data-key='optimizer.lr']", "0.2")
+    assert shown(page) == [1, 3]
+    page.reload()
+    assert shown(page) == [1, 3]
+    page.select_option("select.filter[data-key='optimizer.lr']", "")
+    page.select_option("#columns", "optimizer.lr")
+    assert page.locator(".sheet th").all_text_contents()[:3] == ["optimizer.lr →loss.anchor ↓", "0.1", "1"]
+    page.select_option("#layout", "table")
+    page.select_option("#sort", "optimizer.lr")
+    assert "optimizer.lr ▼" in page.locator("thead th").all_text_contents()
+    assert page.locator("tbody tr").first.get_attribute("data-id") == "1"
+    page.close()
+
+
+def test_hundreds_of_keys_and_long_values_keep_the_page_readable(sweep, tmp_path, browser):
+    runs_of(sweep, tmp_path, [{"seed": n} for n in range(2)], swept=False)
+    for n in range(2):
+        path = tmp_path / str(n) / "config.yaml"
+        changes = {f"of{k:03d}": f"{n} " + "word " * (k % 2 * 200) for k in range(400)}
+        path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | {"changes": changes}))
+    compare([tmp_path], tmp_path)
+    page = opened(browser, tmp_path)
+    assert page.evaluate("document.querySelector('header').getBoundingClientRect().height") < 200
+    page.select_option("#layout", "table")
+    assert page.locator("thead th").count() < 80
+    assert page.locator("tbody tr").first.evaluate("e => e.getBoundingClientRect().height") < 200
+    page.fill("#where", "changes.of398 ~ 1")
+    assert page.locator("tbody tr").count() == 1
+    page.close()
+
+
+def test_a_group_that_one_run_swept_and_another_typed(sweep, tmp_path):
+    runs_of(sweep, tmp_path, [{"noise.factor": n} for n in range(3)])
+    pictures = read_pictures(find_runs([tmp_path]))
+    commands = ["vqclip", "vqclip noise=none", "vqclip +noise=default optimizer.clip=null"]
+    for picture, swept in zip(pictures, ({"noise": "none", "optimizer.clip": "null"}, {}, {}), strict=True):
+        picture.config["sweep"]["swept"] = swept
+        picture.config["optimizer"]["clip"] = None
+    pictures = [replace(picture, command=command) for picture, command in zip(pictures, commands, strict=True)]
+    assert [picture.value("noise") for picture in pictures] == ["none", "none", "default"]
+    assert [picture.value("optimizer.clip") for picture in pictures] == ["null"] * 3
 
 
 def test_axes_of_runs_of_no_sweep_are_their_experiment_then_what_differs(sweep, tmp_path):

@@ -18,7 +18,7 @@ from typing import Any
 
 from PIL import Image
 
-from vqclip.compare.pictures import Picture, distinct_values, format_value
+from vqclip.compare.pictures import Picture, distinct_values, format_value, further_keys
 from vqclip.compare.table import table, table_row
 from vqclip.config.resolve import flatten, picture_config
 from vqclip.errors import UserError
@@ -36,6 +36,9 @@ INLINE_FINAL = 48 * 2**20
 #: A PNG above this is held in the page as WebP.
 INLINE_PNG = 200 * 2**10
 
+#: Settings that the page has menus and columns for, beside those that lay it out; its ``where`` knows all.
+FURTHER = 60
+
 #: Rows of a curve that the page holds: a screen has fewer points than a run has steps.
 POINTS = 80
 
@@ -44,18 +47,19 @@ def render_page(pictures: Sequence[Picture], keys: Sequence[str], out: Path, fol
     flat = [flatten(picture_config(picture.config)) for picture in pictures]
     first, *others = [config for config in flat if config] or [{}]  # not of runs that lost theirs
     common = {key: value for key, value in first.items() if all(config.get(key, ...) == value for config in others)}
-    swept = list(dict.fromkeys([*keys, *(key for picture in pictures for key in picture.swept)]))
+    further = further_keys(pictures, keys)[:FURTHER]
     videos = [picture.video for picture in pictures]
     inline = sum(path.stat().st_size for path in videos if path) <= INLINE_VIDEO
     data = {
         "keys": [{"name": key, "values": distinct_values(pictures, key)} for key in keys],
-        "swept": swept,
+        "further": [{"name": key, "values": distinct_values(pictures, key)} for key in further],
+        "swept": list(dict.fromkeys(key for picture in pictures for key in picture.swept)),
         "common": common,
         "csv": table(pictures, keys, out).decode(),
         "pictures": [
             {
                 **{k: v for k, v in table_row(picture, [], out).items() if v is not None},
-                "values": {key: format_value(picture.value(key)) for key in swept},
+                "values": {key: format_value(picture.value(key)) for key in [*keys, *further]},
                 "config": {key: config[key] for key in config if key not in common} if config else None,
                 "scores": picture.scores,
                 "image": _image_uri(picture.file) if picture.file else None,

@@ -21,7 +21,9 @@ from vqclip.runs.folder import RunFolder
 from vqclip.runs.resume import LIMITS
 from vqclip.runs.status import FAILED, WITH_PICTURES
 
-__all__ = ["Picture", "axes", "command_of", "distinct_values", "find_runs", "format_value", "read_pictures"]
+__all__ = [
+    *("Picture", "axes", "command_of", "distinct_values", "find_runs", "format_value", "further_keys", "read_pictures"),
+]
 
 
 @dataclass(frozen=True)
@@ -83,24 +85,25 @@ class Picture:
         return {"judge": judge, **best} if judge is not None else dict(best)
 
     def value(self, key: str) -> Any:
-        """The value of a config key; of the experiment and of a swept group, the choice."""
+        """The value of a config key; of the experiment and of another group, the choice that was swept or typed."""
         if key in ("prompt", "picture seed"):
             return self.entry.get(key.removeprefix("picture "))
         value: Any = self.config
         for part in key.split("."):
-            value = value.get(part) if isinstance(value, Mapping) else None
-        chosen = {"experiment": self._experiment} | self.swept
-        return chosen.get(key) if value is None or isinstance(value, Mapping) else value
+            value = value.get(part, ...) if isinstance(value, Mapping) else ...
+        if value is None or value is ... or isinstance(value, Mapping):
+            return self.swept.get(key) or self._typed.get(key) or ("null" if value is None else None)
+        return value
 
     @property
     def swept(self) -> dict[str, str]:
         return (self.config.get("sweep") or {}).get("swept") or {}
 
     @cached_property
-    def _experiment(self) -> str | None:
-        """The experiment that its command names; a config has only what that chose."""
-        words = shlex.split(self.command)
-        return next((word.partition("=")[2] for word in words if word.startswith("experiment=")), None)
+    def _typed(self) -> dict[str, str]:
+        """The values in its command; of a group, a config has only what the choice brought."""
+        words = (word.lstrip("+").partition("=") for word in shlex.split(self.command))
+        return {key: value for key, sign, value in words if sign}
 
 
 def find_runs(folders: Sequence[Path]) -> list[Path]:
@@ -156,20 +159,48 @@ def axes(pictures: Sequence[Picture]) -> list[str]:
     key, and so tells nothing of them.
     """
     pictures = [picture for picture in pictures if picture.config]
-    keys = [*(key for picture in pictures for key in picture.swept), "experiment"]
     of_reports = ["prompt", "picture seed"]
     asked = ["prompts.include"] if all(picture.entry for picture in pictures) else []
-    flat = [flatten(picture_config(picture.config)) for picture in pictures]
-    rest = {k for config in flat for k in config} - {*asked}
-    keys += sorted(rest, key=lambda k: (not all(k in config for config in flat), k))
+    rest = [key for key in _settings(pictures) if key not in asked]
     kept: list[str] = []
     groups = 1
-    for key in dict.fromkeys([*keys, *of_reports, *asked]):
-        refined = len({tuple(format_value(p.value(k)) for k in [*kept, key]) for p in pictures})
+    for key in dict.fromkeys([*_swept(pictures), "experiment", *rest, *of_reports, *asked]):
+        refined = _groups(pictures, [*kept, key])
         if refined > groups:
             kept.append(key)
             groups = refined
     return kept
+
+
+def further_keys(pictures: Sequence[Picture], keys: Sequence[str]) -> list[str]:
+    """Keys in which the pictures differ beside ``keys``, their axes: swept ones, then others, of which all may move
+    together.  Of prompt and seed each picture has its own, so what the run was asked for is left out where they tell.
+    """
+    pictures = [picture for picture in pictures if picture.config]
+    told = {"seed", *keys}
+    if _groups(pictures, ["prompt", "prompts.include"]) == _groups(pictures, ["prompt"]):
+        told.add("prompts.include")
+    found = dict.fromkeys([*_swept(pictures), "experiment", *_settings(pictures)])
+    return [key for key in found if key not in told and _groups(pictures, [key]) > 1]
+
+
+def _swept(pictures: Sequence[Picture]) -> list[str]:
+    return [key for picture in pictures for key in picture.swept]
+
+
+def _settings(pictures: Sequence[Picture]) -> list[str]:
+    """Keys of configs that are not everywhere alike, first those that all have.  Of a group that is null in some its
+    own keys tell more.
+    """
+    flat = [flatten(picture_config(picture.config)) for picture in pictures]
+    found = {key for config in flat for key, value in config.items() if value is not None}
+    differ = [key for key in found if any(config.get(key, ...) != flat[0].get(key, ...) for config in flat)]
+    return sorted(differ, key=lambda key: (not all(key in config for config in flat), key))
+
+
+def _groups(pictures: Sequence[Picture], keys: Sequence[str]) -> int:
+    """How many the values of ``keys`` tell apart."""
+    return len({tuple(format_value(picture.value(key)) for key in keys) for picture in pictures})
 
 
 def format_value(value: Any) -> str:

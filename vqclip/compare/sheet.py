@@ -15,7 +15,7 @@ from typing import Any
 from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 
-from vqclip.compare.pictures import Picture, distinct_values, format_value
+from vqclip.compare.pictures import Picture, distinct_values, format_value, further_keys
 from vqclip.runs.status import FINISHED, WITH_PICTURES
 
 __all__ = ["draw_sheet"]
@@ -29,7 +29,9 @@ INK, FAINT, PAPER, GAP = "#1c1c1c", "#707070", "#ffffff", "#f3dcdc"
 
 
 def draw_sheet(pictures: Sequence[Picture], keys: Sequence[str], folders: Sequence[Path]) -> bytes:
-    """The contact sheet as PNG; over the pictures and in the file's own text: prompt, seed, steps and folder."""
+    """The contact sheet as PNG; over the pictures and in the file's own text: prompt, seed, steps, folder, and which
+    keys differ beside those that lay it out.
+    """
     # A large sheet is looked at from further away: smaller pictures, larger letters.
     side, text = (256, 15) if len(pictures) <= 16 else (192, 17) if len(pictures) <= 48 else (160, 21)
     width, height = _cell(pictures, side)
@@ -37,15 +39,15 @@ def draw_sheet(pictures: Sequence[Picture], keys: Sequence[str], folders: Sequen
     across = _across(len(drawn), drawn[0].width, drawn[0].height)
     columns = [max(b.width for b in drawn[i::across]) for i in range(min(across, len(drawn)))]
     rows = [max(b.height for b in drawn[i : i + across]) for i in range(0, len(drawn), across)]
-    facts, font = _facts(pictures, folders), ImageFont.load_default(text)
+    facts, font = _facts(pictures, keys, folders), ImageFont.load_default(text)
     head = len(facts) * (text + 6) + 8
     sheet = Image.new("RGB", (sum(columns) + 24, head + sum(rows) + 24), PAPER)
     draw = ImageDraw.Draw(sheet)
+    left = 12 + max(_wide(font, f"{name}  ") for name in facts)
     for i, (name, value) in enumerate(facts.items()):
-        place = (12, 10 + i * (text + 6))
-        draw.text(place, name, FAINT, font)
-        left = place[0] + _wide(font, "prompt  ")
-        draw.text((left, place[1]), _cut(font, value, sheet.width - left - 12), INK, font)
+        y = 10 + i * (text + 6)
+        draw.text((12, y), name, FAINT, font)
+        draw.text((left, y), _cut(font, value, sheet.width - left - 12), INK, font)
     for i, block in enumerate(drawn):
         row, column = divmod(i, across)
         sheet.paste(block, (12 + sum(columns[:column]), head + 12 + sum(rows[:row])))
@@ -56,8 +58,8 @@ def draw_sheet(pictures: Sequence[Picture], keys: Sequence[str], folders: Sequen
     return out.getvalue()
 
 
-def _facts(pictures: Sequence[Picture], folders: Sequence[Path]) -> dict[str, str]:
-    """Prompts, seeds and steps of the pictures, or how many of them there are; and the folders."""
+def _facts(pictures: Sequence[Picture], keys: Sequence[str], folders: Sequence[Path]) -> dict[str, str]:
+    """Prompts, seeds and steps of the pictures, or how many of them there are; the folders; and what else differs."""
 
     def all_of(values: Iterable[Any], many: str) -> str:
         found = list(dict.fromkeys(str(value) for value in values if value is not None))
@@ -69,6 +71,7 @@ def _facts(pictures: Sequence[Picture], folders: Sequence[Path]) -> dict[str, st
         "seed": all_of((p.entry.get("seed", p.config.get("seed")) for p in pictures), "seeds"),
         "steps": all_of((p.config.get("steps") for p in pictures), "lengths"),
         "folder": ", ".join(folder.absolute().name for folder in folders),
+        "also differ": ", ".join(further_keys(pictures, keys)),
     }
     lines = {name: " ".join(value.split()) for name, value in facts.items() if value}
     return {name: line.encode("utf-8", "backslashreplace").decode() for name, line in lines.items()}
