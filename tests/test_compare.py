@@ -244,6 +244,30 @@ def test_a_long_grid_is_laid_in_parts(sweep, tmp_path):
         assert len(shown) == 80 and {*shown} == {(block.rows[r], block.columns[c]) for r, c in block.cells}
 
 
+def test_a_block_is_titled_by_all_its_values(sweep, tmp_path):
+    """In one line, cut where the seed stands, all titles read the same."""
+    runs_of(sweep, tmp_path, [{"noise.factor": 0.1, "loss.alpha": n, "seed": s} for n in (1, 2) for s in (0, 1)])
+    pictures = read_pictures(find_runs([tmp_path]))
+    keys = ["loss.alpha", "noise.factor", "prompts.include", "seed"]
+    blocks = _blocks(pictures, keys)
+    assert [block.title[-1] for block in blocks] == ["seed = 0", "seed = 1"]
+    heads = [sheet_module._block(replace(block, cells=blocks[0].cells), 160, 160, 21) for block in blocks]
+    assert heads[0].size == heads[1].size and heads[0].tobytes() != heads[1].tobytes()
+
+
+def test_a_cell_of_its_own_says_run_and_values(sweep, tmp_path):
+    for name in ("anna", "zip"):
+        runs_of(sweep, tmp_path / name, [{"loss.alpha": 3, "loss.anchor": name == "zip", "seed": n} for n in range(5)])
+    pictures = read_pictures(find_runs([tmp_path]))
+    [block] = _blocks(pictures, ["loss.alpha", "loss.anchor", "experiment"])
+    assert list(block.told.values())[5] == ["zip/0", "alpha=3", "anchor=true", "experiment=(none)"]
+    font = sheet_module.ImageFont.load_default(18)
+    for long in ("a/" * 50 + "7", "7"):
+        lines = sheet_module._caption_lines(pictures[0], [long, *(f"key{n}=1" for n in range(40))], font, 160)
+        assert lines[0].split()[0].endswith("7") and len(lines) <= 6 and lines[-1].endswith("…")
+        assert all(sheet_module._wide(font, line) <= 160 for line in lines)
+
+
 def test_a_cell_has_room_for_every_shape(sweep, tmp_path):
     """As wide as the widest, as high as the highest; the tallest shape made cells four pixels wide."""
     runs_of(sweep, tmp_path, [{"size": size} for size in ([32, 32], [1024, 16], [16, 512])])

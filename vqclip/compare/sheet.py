@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import math
+import os
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -92,12 +93,12 @@ def _across(count: int, width: int, height: int) -> int:
 class _Block:
     """A grid of the sheet."""
 
-    title: str
+    title: list[str]  #: a key and its value each
     rows: list[str]  #: labels; empty for none
     columns: list[str]
     corner: tuple[str, str]  #: names of the rows' and the columns' key
     cells: dict[tuple[int, int], Picture]
-    captions: bool  #: whether a cell says what it is, where rows and columns do not
+    told: dict[tuple[int, int], list[str]]  #: where rows and columns do not tell what a cell is: its run and values
 
 
 def _blocks(pictures: Sequence[Picture], keys: Sequence[str]) -> list[_Block]:
@@ -107,7 +108,9 @@ def _blocks(pictures: Sequence[Picture], keys: Sequence[str]) -> list[_Block]:
     if not keys or len(places) < len(pictures) or wide or grid > 2 * len(pictures):  # each has a cell of its own
         across = _across(len(pictures), 1, 1)
         cells = {divmod(i, across): picture for i, picture in enumerate(pictures)}
-        return [_Block("", [], [""] * across, ("", ""), cells, True)]
+        together = os.path.commonpath([os.path.abspath(picture.run.parent) for picture in pictures])
+        told = {at: [os.path.relpath(p.run, together), *_values(p, keys)] for at, p in cells.items()}
+        return [_Block([], [], [""] * across, ("", ""), cells, told)]
     row_key, column_key = (keys[0], keys[1]) if len(keys) > 1 else ("", keys[0])
     rows = distinct_values(pictures, row_key) if row_key else [""]
     columns = distinct_values(pictures, column_key)
@@ -120,21 +123,26 @@ def _blocks(pictures: Sequence[Picture], keys: Sequence[str]) -> list[_Block]:
         found[values][row, columns.index(format_value(picture.value(column_key)))] = picture
     return [
         _Block(
-            "   ".join(f"{key} = {value}" for key, value in zip(keys[2:], values, strict=True)),
+            [f"{key} = {value}" for key, value in zip(keys[2:], values, strict=True)],
             rows,
             columns,
             (row_key, column_key),
             cells,
-            False,
+            {},
         )
         for values, cells in found.items()
         if cells
     ]
 
 
+def _values(picture: Picture, keys: Sequence[str]) -> list[str]:
+    """The values of a picture, by the last words of their keys, as a job is named."""
+    return [f"{key.rpartition('.')[2]}={format_value(picture.value(key)) or '(none)'}" for key in keys]
+
+
 def _parts(block: _Block) -> Iterator[_Block]:
     """``block``, or where one of its sides is far longer than the other, parts of it to lay side by side."""
-    if block.captions:
+    if block.told:
         yield block
         return
     high = _even(len(block.rows), LONGEST * len(block.columns))
@@ -153,30 +161,28 @@ def _even(count: int, most: int) -> int:
 def _block(block: _Block, width: int, height: int, letters: int) -> Image.Image:
     """A grid of pictures of ``width`` × ``height`` pixels, with letters of that height."""
     font, small = ImageFont.load_default(letters), ImageFont.load_default(letters - 3)
-    pad, caption = 6, letters + 3
+    pad, line = 6, letters + 6
+    captions = {at: _caption_lines(p, block.told.get(at, []), small, width) for at, p in block.cells.items()}
+    caption = max(map(len, captions.values())) * (letters + 1) + 2
     left = max([_wide(font, _legible(text)) for text in [*block.rows, block.corner[0]]], default=0)
     left = min(left, 2 * width) + 2 * pad if block.corner[0] else 0
-    top = (letters + 10 if block.title else 0) + (2 * (letters + 6) if block.corner[1] else 0)
-    rows = max((row for row, _ in block.cells), default=0) + 1 if block.captions else len(block.rows)
+    rows = max(row for row, _ in block.cells) + 1 if block.told else len(block.rows)
     step = (width + pad, height + pad + caption)
-    image = Image.new("RGB", (left + len(block.columns) * step[0] + 18, top + rows * step[1] + 18), PAPER)
+    across = left + len(block.columns) * step[0] + 18
+    title = [text for part in block.title for text in _wrapped(font, _legible(part).split(), across, 3)]
+    top = (len(title) * line + 4 if title else 0) + (2 * line if block.corner[1] else 0)
+    image = Image.new("RGB", (across, top + rows * step[1] + 18), PAPER)
     draw = ImageDraw.Draw(image)
-    y = 0
-    if block.title:
-        draw.text((0, y), _cut(font, block.title, image.width), INK, font)
-        y += letters + 10
-    if block.corner[1]:
-        draw.text((left, y), _cut(font, block.corner[1], image.width - left), FAINT, font)
-        draw.text((0, y + letters + 6), _cut(font, block.corner[0], left), FAINT, font)
-        for i, text in enumerate(block.columns):
-            draw.text((left + i * step[0], y + letters + 6), _cut(font, text, width), INK, font)
+    for i, text in enumerate(title):
+        draw.text((0, i * line), text, INK, font)
+    _labels(draw, block, (left, top), step[0], line, font)
     for i, text in enumerate(block.rows):
         draw.text((0, top + i * step[1] + height // 2 - letters // 2), _cut(font, text, left), INK, font)
     for row, column in itertools.product(range(rows), range(len(block.columns))):
         picture = block.cells.get((row, column))
         x, y = left + column * step[0], top + row * step[1]
         if picture is None:
-            if not block.captions:
+            if not block.told:
                 draw.rectangle((x, y, x + width - 1, y + height - 1), outline="#dddddd")
                 draw.text((x + pad, y + pad), "not run", FAINT, small)
             continue
@@ -184,9 +190,33 @@ def _block(block: _Block, width: int, height: int, letters: int) -> Image.Image:
             _gap(draw, x, y, width, height, picture, small)
         else:
             image.paste(_fitted(picture.file, width, height), (x, y))
-        name = picture.run.name if block.captions else ""
-        draw.text((x, y + height + 1), _cut(small, f"{name}  {_caption(picture)}".strip(), width), FAINT, small)
+        for i, text in enumerate(captions[row, column]):
+            draw.text((x, y + height + 1 + i * (letters + 1)), text, FAINT, small)
     return image
+
+
+def _labels(
+    draw: ImageDraw.ImageDraw, block: _Block, origin: tuple[int, int], step: int, line: int, font: Font
+) -> None:
+    """Draw the names of the keys and the values of the columns, over a grid that begins at ``origin``."""
+    left, top = origin
+    if block.corner[1]:
+        draw.text((left, top - 2 * line), _cut(font, block.corner[1], len(block.columns) * step), FAINT, font)
+        draw.text((0, top - line), _cut(font, block.corner[0], left), FAINT, font)
+        for i, text in enumerate(block.columns):
+            draw.text((left + i * step, top - line), _cut(font, text, step - 6), INK, font)
+
+
+def _caption_lines(picture: Picture, told: Sequence[str], font: Font, width: int) -> list[str]:
+    """What stands below a picture: run and score, of a long path the end, and its values from the next line on."""
+    run = _legible(told[0]) if told else ""
+    while _wide(font, run) > width and "/" in run.removeprefix("…/"):
+        run = "…/" + run.removeprefix("…/").partition("/")[2]
+    values = [_cut(font, f"{text},", width) for text in told[1:-1]] + [
+        _cut(font, text, width) for text in told[1:][-1:]
+    ]
+    lines = [*_wrapped(font, [text for text in (run, _caption(picture)) if text], width, 2)]
+    return lines + (_wrapped(font, values, width, 4) if values else [])
 
 
 def _caption(picture: Picture) -> str:
@@ -214,16 +244,24 @@ def _gap(draw: ImageDraw.ImageDraw, x: int, y: int, width: int, height: int, pic
     status = picture.report.get("status", "failed")
     lost = picture.flaw if status in WITH_PICTURES else None
     words = (lost or f"{status}: {picture.report.get('error', '')}".rstrip(": ")).split()
+    step = round(font.size * 1.25)
+    for i, line in enumerate(_wrapped(font, words, width - 12, max(1, (height - 8) // step))):
+        draw.text((x + 6, y + 4 + i * step), line, INK, font)
+
+
+def _wrapped(font: Font, words: Iterable[str], width: int, most: int) -> list[str]:
+    """``words`` in lines of at most ``width`` pixels; of more than ``most`` lines the last kept one says so."""
     lines = [""]
-    for word in words[: width * height]:  # no word is smaller than a pixel
+    for word in words:
         longer = f"{lines[-1]} {word}".strip()
-        if _wide(font, longer) <= width - 12 or not lines[-1]:
+        if not lines[-1] or _wide(font, longer) <= width:
             lines[-1] = longer
+        elif len(lines) == most:
+            lines[-1] += " …"
+            break
         else:
             lines.append(word)
-    step = round(font.size * 1.25)
-    for i, line in enumerate(lines[: max(1, (height - 8) // step)]):
-        draw.text((x + 6, y + 4 + i * step), _cut(font, line, width - 12), INK, font)
+    return [_cut(font, line, width) for line in lines]
 
 
 def _wide(font: Font, text: str) -> int:
