@@ -7,6 +7,7 @@ import shlex
 import shutil
 import subprocess
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -624,13 +625,106 @@ def test_page_says_why_it_has_no_score_and_sorts_by_the_judge(page, sweep):
     reports = {n: json.loads((sweep / str(n) / "run.json").read_text())["pictures"][0] for n in range(6) if n != 4}
     page.select_option("#sort", "judge")
     assert shown(page) == [*sorted(reports, key=lambda n: -reports[n]["judge"]), 4]
-    with page.expect_download() as download:
-        page.click("#csv")
-    assert Path(download.value.path()).read_text() == (sweep / "results.csv").read_text()
     address = page.url
     page.goto("about:blank")
     page.goto(address)
     assert page.locator("#sort").input_value() == "judge" and page.locator("#layout").input_value() == "gallery"
+
+
+def test_page_says_sorted_only_where_it_is(page):
+    assert "sorted" not in page.locator("#why").text_content()
+    for layout, told in (("gallery", True), ("table", True), ("curves", False)):
+        page.select_option("#layout", layout)
+        assert ("sorted by the judge" in page.locator("#why").text_content()) == told, layout
+    page.select_option("#layout", "gallery")
+    page.select_option("#sort", "include")
+    assert "sorted" not in page.locator("#why").text_content()
+
+
+def test_page_gives_the_rows_that_it_shows(sweep, tmp_path, browser):
+    runs_of(sweep, tmp_path, [{"loss.beta": n} for n in range(4)])
+    for n in range(4):
+        report = json.loads((tmp_path / str(n) / "run.json").read_text())
+        report["pictures"][0] |= {"prompt": f'a "fox",\nsaid {n}', "judge": n / 10}
+        (tmp_path / str(n) / "run.json").write_text(json.dumps(report))
+    compare([tmp_path], tmp_path)
+    page = opened(browser, tmp_path)
+    whole = list(csv.DictReader((tmp_path / "results.csv").open(newline="")))
+    for condition, wanted in (("", [3, 2, 1, 0]), ("loss.beta > 1", [3, 2]), ("seed = 7", [])):
+        page.select_option("#layout", "table")
+        page.select_option("#sort", "judge")
+        page.fill("#where", condition)
+        with page.expect_download() as download:
+            page.click("#csv")
+        rows = list(csv.DictReader(Path(download.value.path()).read_bytes().decode().splitlines(keepends=True)))
+        assert rows == [whole[n] for n in wanted], condition
+    page.close()
+
+
+def test_page_names_a_key_that_no_picture_has(page):
+    for condition, told in (
+        ("beta = 0", '0 of 6 pictures; no key "beta": loss.beta?'),
+        ("nothing > 1, loss.beta = 0", '0 of 6 pictures; no key "nothing"'),
+        ("loss.beta == 0", "2 of 6 pictures"),
+        ("loss.beta=0; loss.alpha=1", "1 of 6 pictures"),
+        ("include > -2 and loss.beta=0", "2 of 6 pictures"),
+        ("prompt ~ fox", "6 pictures"),
+    ):
+        page.fill("#where", condition)
+        assert page.locator("#count").text_content() == told, condition
+    assert page.locator("#where").get_attribute("placeholder").endswith("prompt ~ fox")
+
+
+def test_page_is_told_to_who_does_not_see_it(page):
+    image = page.locator("figure img").first
+    told = "a </script> fox, loss.alpha = 0.5, loss.beta = 0"
+    assert image.get_attribute("alt") == told and image.get_attribute("role") == "button"
+    assert page.locator("figure input").first.get_attribute("aria-label") == f"to compare: {told}"
+    assert page.locator("#count").get_attribute("aria-live") == "polite"
+    assert page.locator("#direction").get_attribute("aria-label") == "sorted downwards"
+    image.press("Space")
+    assert page.locator("#dialog").get_attribute("aria-label") == "a </script> fox"
+    page.keyboard.press("Escape")
+    page.select_option("#layout", "table")
+    assert page.locator("tbody img").first.get_attribute("alt")
+    head = page.locator("thead th", has_text="loss.beta")
+    for order in ("descending", "ascending"):
+        head.press("Space")
+        assert head.get_attribute("aria-sort") == order
+    assert head.get_attribute("role") is None and page.locator("[aria-sort]").count() == 1
+
+
+@pytest.mark.parametrize("layout", ["sheet", "gallery", "table", "curves"])
+def test_page_on_paper_is_no_wider_than_the_paper(sweep, tmp_path, browser, layout):
+    settings = [{"loss.alpha": n // 8, "noise.factor": n % 8 / 8} for n in range(24)]
+    runs_of(sweep, tmp_path, settings)
+    compare([tmp_path], tmp_path)
+    page = opened(browser, tmp_path)
+    page.select_option("#layout", layout)
+    page.set_viewport_size({"width": 718, "height": 1000})  # A4 without its margins
+    page.emulate_media(media="print")
+    wider = "e => [e, ...e.querySelectorAll('section, .wide, .legend')].map(e => e.scrollWidth - e.clientWidth)"
+    assert max(page.locator("main").evaluate(wider)) <= 0
+    higher = "all => all.map(e => e.scrollHeight - e.clientHeight)"
+    assert max(page.locator(".legend").evaluate_all(higher), default=0) <= 0
+    assert page.locator("header select:visible, header input:visible, figure input:visible").count() == 0
+    page.close()
+
+
+def test_curves_are_numbered_as_in_the_legend(sweep, tmp_path, browser):
+    runs_of(sweep, tmp_path, [{"loss.alpha": n} for n in range(20)])
+    for n in range(20):
+        (tmp_path / str(n) / "metrics.csv").write_text(f"step,include\n1,0\n2,{n % 3 / 10}\n")
+    compare([tmp_path], tmp_path)
+    page = opened(browser, tmp_path)
+    page.select_option("#layout", "curves")
+    numbers = page.locator("#plot .number")
+    assert numbers.all_text_contents() == [str(n) for n in range(1, 21)]
+    starts = [text.split()[0] for text in page.locator(".legend td:first-child").all_text_contents()]
+    assert starts == numbers.all_text_contents()
+    heights = [float(number.get_attribute("y")) for number in numbers.all()]
+    assert all(b - a > 11 for a, b in pairwise(heights)) and max(heights) < 460
+    page.close()
 
 
 def test_page_compares_more_than_two(page):
