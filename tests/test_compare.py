@@ -82,6 +82,24 @@ def test_runs_are_found_by_number_and_wrong_folders_refused(sweep, tmp_path):
         find_runs([tmp_path])
 
 
+def test_links_to_runs_are_named_and_not_followed(sweep, tmp_path, capsys):
+    folder = tmp_path / "coll"
+    folder.mkdir()
+    (folder / "astray").symlink_to(tmp_path / "nowhere")
+    (folder / "other").symlink_to(tmp_path)
+    with pytest.raises(UserError, match="coll: no run in it"):
+        find_runs([folder])
+    (folder / "one").symlink_to(sweep / "1")
+    with pytest.raises(UserError, match=r"coll: no run in it; links are .* named, as by \S*coll/\*\. Allowed"):
+        find_runs([folder])
+    assert find_runs(sorted(folder.glob("one"))) == [folder / "one"] and capsys.readouterr().err == ""
+    shutil.copytree(sweep / "0", folder / "0")
+    (folder / "latest").symlink_to(folder / "0")
+    assert find_runs([folder]) == [folder / "0"]
+    assert capsys.readouterr().err == f"note: links are followed only where they are named: {folder / 'one'}\n"
+    assert find_runs([folder, folder / "one"]) == [folder / "0", folder / "one"] and capsys.readouterr().err == ""
+
+
 def test_axes_are_the_swept_keys_then_what_else_differs(sweep):
     pictures = read_pictures(find_runs([sweep]))
     assert axes(pictures) == ["loss.alpha", "loss.beta"]
@@ -363,7 +381,7 @@ def test_a_shells_pattern_names_what_lies_beside_runs_too(sweep, tmp_path, monke
     assert len(words) == 6 and Image.open("outputs/day/compare.png").text["folder"] == "0, 1"
     assert evaluate(words) == interpolate([*words, "--frames", "2", "--out", "out.mp4"]) == 0
     assert "left out" not in capsys.readouterr().err
-    with pytest.raises(UserError, match=r"compare.html: no run in it\. .* Try: vqclip compare outputs$"):
+    with pytest.raises(UserError, match=r"compare.html: no run in it\. .*, such as outputs$"):
         main(["outputs/day/compare.html"])
     (tmp_path / "outputs/day/notes.txt").touch()
     with pytest.raises(UserError, match=r"notes.txt: no run in it"):

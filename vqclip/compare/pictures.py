@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import sys
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
@@ -109,22 +110,37 @@ class Picture:
 def find_runs(folders: Sequence[Path]) -> list[Path]:
     """Run folders among and under ``folders``, those with numbers by number.
 
+    Links are not followed, since they may lead anywhere, but those that lead to runs are named.
+
     Raises:
         UserError: a folder without runs.
     """
     found: dict[Path, None] = {}
+    links: list[Path] = []
     for folder in folders:
         here = [folder] if folder.is_dir() and _is_run({*os.listdir(folder)}) else []
         for path, names, files in os.walk(folder):
             if Path(path) != folder and _is_run({*files, *names}):
                 here.append(Path(path))
                 names.clear()
+            links += (link for name in sorted(names) if _leads_to_run(link := Path(path, name)))
         if not here:
             places = [name for name in ("outputs", "multirun") if Path(name).is_dir() and Path(name) != folder]
-            helps = f" Try: vqclip compare {places[0]}" if places else ""
-            raise UserError(f"{folder}: no run in it. Allowed: run folders, and folders that hold some.{helps}")
+            such = f", such as {places[0]}" if places else ""
+            led = f"; links are followed only where they are named, as by {shlex.quote(str(folder))}/*" if links else ""
+            raise UserError(f"{folder}: no run in it{led}. Allowed: run folders, and folders that hold some{such}")
         found |= dict.fromkeys(sorted(here, key=lambda p: [(len(x), x) if x.isdigit() else (0, x) for x in p.parts]))
+    there = {run.resolve() for run in found} if links else {}
+    if missing := [str(link) for link in links if link.resolve() not in there]:
+        print(f"note: links are followed only where they are named: {', '.join(missing)}", file=sys.stderr)
     return list(found)
+
+
+def _leads_to_run(link: Path) -> bool:
+    try:
+        return link.is_symlink() and _is_run({*os.listdir(link)})
+    except OSError:  # nowhere, or where one may not read
+        return False
 
 
 def _is_run(names: Set[str]) -> bool:
