@@ -10,6 +10,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from conftest import fit
+from PIL import Image
 from safetensors.torch import load_file
 from ways import stands_break_and_rerun
 
@@ -20,8 +21,11 @@ from vqclip.config.check import errors_in
 from vqclip.config.compose import compose
 from vqclip.config.resolve import resolved, time_varying
 from vqclip.errors import UserError
+from vqclip.io.images import pixels
 from vqclip.noise import Noise
 from vqclip.rng import StepRandom
+from vqclip.runs.build import build
+from vqclip.runs.plan import RunPlan
 from vqclip.runs.rerun import rerun
 from vqclip.search import Search
 
@@ -83,6 +87,52 @@ def test_what_a_stage_encodes_it_decodes_again_place_by_place(make_module, size)
     small = torch.nn.functional.interpolate(z, (h, w), mode="nearest-exact")
     again = torch.nn.functional.interpolate(small, z.shape[-2:], mode="nearest-exact")
     assert torch.equal(again, z)
+
+
+def moon(size=(32, 32)):
+    """A thin disc on the dark: a picture with outlines to lose."""
+    y, x = torch.meshgrid(*(torch.linspace(-1, 1, side) for side in size), indexing="ij")
+    return ((x.square() + y.square() < 0.5).float() * torch.tensor([0.9, 0.8, 0.4])[:, None, None])[None]
+
+
+@pytest.fixture
+def staged_pair(small_pair, tmp_path):
+    """Overrides of a run from a picture by way of a coarse stage."""
+    Image.fromarray(pixels(moon()[0])).save(tmp_path / "moon.png")
+    stages = "search.stages=[{size: [16,16], share: .5}]"
+    picture = ["init=image", f"init.path={tmp_path}/moon.png"]
+    return [*(word for word in small_pair if word != "init=sine"), *picture, "steps=6", "snapshot_every=1", stages]
+
+
+def test_a_start_that_is_a_picture_is_encoded_for_the_first_stage(staged_pair):
+    """Of a latent that was encoded at the full size, the stage's places alone are another picture."""
+    module = build(RunPlan.of(resolved(compose(["prompts.include=a fox", *staged_pair]))))
+    full = module.generator.encode(torch.from_numpy(pixels(moon()[0])).movedim(-1, 0)[None] / 255)
+    expected = module.search.encode(module, module.picture(full), 0.0)
+    assert torch.equal(module.latent.detach(), expected) and torch.equal(module.start, expected)
+    shown = module.search.picture(module, expected, 0.0)
+    assert torch.equal(module.start_images(), shown)  # what terms and overlays hold the run to
+    assert torch.equal(module.starts(1), expected)
+    module.begin_at(full)  # as after the stage
+    assert torch.equal(module.start_images(), module.picture(full))
+
+
+@pytest.mark.parametrize("init", ["sine", "noise", "codebook", "blank"])
+def test_a_start_of_noise_begins_at_the_same_latent_with_stages_and_without(small_pair, init):
+    def started(*stages):
+        module = build(RunPlan.of(resolved(compose(["prompts.include=a fox", *small_pair, f"init={init}", *stages]))))
+        return module.latent.detach(), module.start_images()
+
+    with_stages = started("search.stages=[{size: [16,16], share: .5}]")
+    assert all(torch.equal(*both) for both in zip(with_stages, started(), strict=True))
+
+
+def test_a_picture_by_way_of_a_stage_is_the_same_alone_and_in_a_batch(staged_pair, tmp_path):
+    words = [*staged_pair, "steps=4", "loss.anchor=1", "+loss/terms=[pixels]", "memory.picture_chunk=1"]
+    both = run(["an owl", "a fox"], words, tmp_path / "both").folder
+    alone = run("a fox", words, tmp_path / "alone").folder
+    for one in sorted((alone / "picture-00/steps").iterdir()):
+        assert Image.open(one).tobytes() == Image.open(both / "picture-01/steps" / one.name).tobytes()
 
 
 def test_each_trial_begins_anew_and_the_rest_of_the_run_goes_on():
@@ -216,8 +266,12 @@ def test_stages_hang_on_the_number_of_steps():
         ["search.restarts={count: 2, steps: 1}", "search.overlay={every: 3, strength: .5}", "loss.anchor=.1"],
         ["search.restarts={count: 3, steps: 1}", "search.average=.5", "search.stages=[{size: [16,16], share: .6}]"],
         ["batch_size=3", "init=noise", "+loss/terms=[pixels]", "search.stages=[{size: [16,16], share: .2}]"],
+        [
+            *("init=gradient", "init.best_of=2", "loss.anchor=.1", "+loss/terms=[pixels]"),
+            *("search.restarts={count: 2, steps: 1}", "search.stages=[{size: [16,16], share: .9}]"),
+        ],
     ],
-    ids=["stages", "restarts", "all", "start's pictures"],  # a blank sheet's latent lies channels-last
+    ids=["stages", "restarts", "all", "start's pictures", "a picture"],  # a blank sheet's latent lies channels-last
 )
 def test_a_searching_run_is_resumed_and_made_again_and_its_latents_are_its_pictures(small_pair, tmp_path, overrides):
     overrides = [*small_pair, *overrides, "snapshot_every=1", "steps=5"]

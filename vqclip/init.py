@@ -101,7 +101,7 @@ class Gradient:
             stops = start.rng.uniform("init", 2, 3)  # [B,2,3]
         else:
             stops = torch.stack([rgb(name) for name in self.colours]).expand(len(start.texts), -1, -1)
-        return _encoded(start, self._picture(stops, *_pixels(start)))
+        return start.of_picture(_encoded(start, self._picture(stops, *_pixels(start))))
 
     def _picture(self, stops: Tensor, height: int, width: int) -> Tensor:
         """Colours [B,n,3] in [0,1] → pictures [B,3,H,W]."""
@@ -191,7 +191,8 @@ class Prior:
             image = start.generator.decode(start.place(z))
             z = start.generator.encode(fit(image, *_pixels(start), "pad"))
         z = start.place(z)
-        return z + self.jitter * z.std((1, 2, 3), keepdim=True) * start.rng.normal("init", *start.shape).to(z)
+        z = z + self.jitter * z.std((1, 2, 3), keepdim=True) * start.rng.normal("init", *start.shape).to(z)
+        return start.of_picture(z)
 
 
 class Image:
@@ -213,7 +214,7 @@ class Image:
 
     @torch.no_grad()
     def __call__(self, start: InitContext) -> Tensor:
-        z = start.generator.encode(self._read(self.path, start))
+        z = start.of_picture(start.generator.encode(self._read(self.path, start)))
         return z.expand(len(start.texts), -1, -1, -1).clone()
 
     def keep(self, start: InitContext) -> MaskComposite | None:
@@ -265,12 +266,11 @@ class Run:
         if self.via == "picture":
             if not hasattr(start.generator, "encode"):
                 raise UserError("init.via=picture: needs the generator's encode, which it lacks. Try: init.via=latent")
-            return _encoded(
-                start, torch.cat([fit(latent.picture.image(latent.png), *_pixels(start)) for latent in saved])
-            )
+            pictures = torch.cat([fit(latent.picture.image(latent.png), *_pixels(start)) for latent in saved])
+            return start.of_picture(_encoded(start, pictures))
         for latent in saved:
             self._check(latent, start)
-        return start.place(torch.stack([torch.from_numpy(latent.read()) for latent in saved]))
+        return start.of_picture(start.place(torch.stack([torch.from_numpy(latent.read()) for latent in saved])))
 
     def _check(self, latent: SavedLatent, start: InitContext) -> None:
         """Refuse a latent that belongs to another generator."""

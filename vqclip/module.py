@@ -204,7 +204,7 @@ class LatentOptimisation(pl.LightningModule):
         """The pictures that the run began at, [B,3,H,W] in [0,1]; decoded once, when a term first asks for them."""
         if self._start_images is None:
             # One by one: how many fit is measured by a step, which may be before or after whoever asks first.
-            self._start_images = torch.cat([self.picture(z) for z in self.start.split(1)])
+            self._start_images = torch.cat([self.search.start_image(self, z) for z in self.start.split(1)])
         return self._start_images
 
     def rng(self, step: int, pictures: slice = slice(None)) -> StepRandom:

@@ -74,6 +74,8 @@ class InitContext:
     prior: str | None  #: path of the pair's prior
     #: the score [B] that latents [B,C,h,w] would have as the run's first snapshot; higher is better
     score: Callable[[Tensor], Tensor] | None = None
+    #: latents [B,C,h,w] of pictures → those that the run begins at: with ``search.stages`` what the first one encodes
+    of_picture: Callable[[Tensor], Tensor] = lambda z: z
 
     def place(self, x: Tensor) -> Tensor:
         """``x`` on the device and in the precision of the generator's codebook; without one, where its weights are."""

@@ -31,7 +31,8 @@ class Search:
             first steps; 0 for the latent itself.
         stages: coarse sizes before the full one, each ``{size: [height, width], share: of the steps}``.  A coarse stage
             optimises every n-th place of the latent, decoded to a small picture that is stretched to the full size; a
-            stage's end is encoded again and is the next one's start, also for what holds the run to its start.
+            stage's end is encoded again and is the next one's start, also for what holds the run to its start.  A start
+            that is a picture is encoded for the first stage; noise has no outlines to lose, and begins as it is.
         restarts: ``{count, steps}``: this many starts run so many steps each, and the run goes on from the one of the
             best score; their steps are the run's.  The schedules of each trial begin anew.
         overlay: ``{every, strength, until}``: every so many steps, while progress is at most ``until``, the picture is
@@ -108,12 +109,24 @@ class Search:
         stage = self.stage(t)
         if stage == len(self.stages):
             return module.picture(z)
-        _, h, w = module.generator.latent_shape(*self.stages[stage][0])
-        small = F.interpolate(z, (min(h, z.shape[-2]), min(w, z.shape[-1])), mode="nearest-exact")
-        image = module.generator.decode(module.latent_kind(small, module.generator))
+        image = module.generator.decode(module.latent_kind(self._places(module, z, stage), module.generator))
         full = [side * module.generator.factor for side in z.shape[-2:]]
         image = F.interpolate(image, full, mode="bilinear", align_corners=False)
         return module.keep(image) if module.keep else image
+
+    def start_image(self, module: Any, z: Tensor) -> Tensor:
+        """The start [1,C,h,w] → its picture [1,3,H,W] in [0,1], the first stage's where that has encoded it."""
+        if self.stages:
+            # Then each of the stage's places is there several times, as in no noise and in no latent of the full size.
+            places = F.interpolate(self._places(module, z, 0), z.shape[-2:], mode="nearest-exact")
+            if torch.equal(places, z):
+                return self.picture(module, z, 0.0)
+        return module.picture(z)
+
+    def _places(self, module: Any, z: Tensor, stage: int) -> Tensor:
+        """The places [n,C,h',w'] of latents [n,C,h,w] that a coarse stage optimises."""
+        _, h, w = module.generator.latent_shape(*self.stages[stage][0])
+        return F.interpolate(z, (min(h, z.shape[-2]), min(w, z.shape[-1])), mode="nearest-exact")
 
     def encode(self, module: Any, images: Tensor, t: float) -> Tensor:
         """Pictures [B,3,H,W] → latents [B,C,h,w] that the stage at ``t`` makes them of."""

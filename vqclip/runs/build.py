@@ -171,7 +171,11 @@ def _start(config: Mapping[str, Any], context: InitContext, make: Callable[..., 
         fits["picture_chunk"] = module.chunks.picture_chunk
         return found
 
-    context = replace(context, score=score)
+    def of_picture(z: Tensor) -> Tensor:
+        module = make(z0=z, keep=keep)
+        return module.search.encode(module, module.start_images(), 0.0) if module.search.stages else z
+
+    context = replace(context, score=score, of_picture=of_picture)
 
     def latents(start: InitContext) -> Tensor:
         """Of the start, which one's own may have got wrong."""
