@@ -290,6 +290,13 @@ def test_a_run_at_rest_stops_says_so_and_its_last_picture_is_there(small_pair, t
     assert (result.folder / "picture-00" / "steps" / "000004.png").is_file()
 
 
+def test_a_run_does_not_come_to_rest_in_a_coarse_stage(small_pair, tmp_path):
+    """Nor are the losses of a stage compared with those of the next."""
+    stop = ["callbacks=auto_stop", "callbacks.auto_stop.window=2", "callbacks.auto_stop.threshold=100"]
+    stages = "search.stages=[{size: [16,16], share: .5}]"  # steps 1 to 5 of 10: progress is 5/9 at the sixth
+    assert run("a fox", [*small_pair, *stop, "steps=10", stages], tmp_path / "run").report["steps"] == 9
+
+
 def test_one_stop_serves_several_runs(small_pair, tmp_path):
     stop = AutoStop(2, 100.0)
     reports = [run("a fox", [*small_pair, "steps=9"], tmp_path / str(i), callbacks=[stop]).report for i in range(2)]

@@ -84,8 +84,8 @@ class AutoStop(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         module = optimisation(pl_module)
-        if trainer.global_step <= module.search.trial_steps:
-            return  # one of several starts is still being looked for
+        if not module.search.settled(trainer.global_step - 1, module.steps):
+            return  # one of several starts is still being looked for, or a coarse stage has other losses
         self.losses = [*self.losses, torch.as_tensor(module.metrics["loss"]).mean().item()][-2 * self.window :]
         if len(self.losses) < 2 * self.window:
             return

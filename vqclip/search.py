@@ -104,6 +104,10 @@ class Search:
                 return i
         return len(self.stages)
 
+    def settled(self, step: int, steps: int) -> bool:
+        """Whether ``step`` (from 0) is one of the start that was chosen, at full size: losses of such compare."""
+        return step >= self.trial_steps and self.stage(self.progress(step, steps)) == len(self.stages)
+
     def picture(self, module: Any, z: Tensor, t: float) -> Tensor:
         """Latents [n,C,h,w] → pictures [n,3,H,W] in [0,1] of the stage at ``t``, stretched to the full size."""
         stage = self.stage(t)
