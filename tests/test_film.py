@@ -17,6 +17,7 @@ from PIL import Image
 from player import played
 from safetensors import safe_open
 
+from vqclip import run
 from vqclip.cli import main
 from vqclip.cli.film import _arguments
 from vqclip.errors import UserError
@@ -138,10 +139,38 @@ def test_entries_of_the_config_are_scenes_and_what_a_film_lacks_may_be_set(small
     assert second["prompts"]["include"] == ["a castle"]
 
 
-def test_only_the_first_frame_of_a_film_is_looked_for_among_several_starts(small_pair, tmp_path):
-    still = ["optimizer.lr=1e-9", "search.restarts={count: 2, steps: 1}", "--frames", "3", "--each", "2"]
+@pytest.mark.parametrize("search", ["restarts={count: 2, steps: 1}", "stages=[{size: [16,16], share: .9}]"])
+def test_only_the_first_frame_of_a_film_is_searched_for(small_pair, tmp_path, search):
+    still = ["optimizer.lr=1e-9", f"search.{search}", "--frames", "3", "--each", "2"]
     assert film(small_pair, tmp_path, "a fox", *still) == 0
-    assert all((own == frames(tmp_path)[0]).all() for own in frames(tmp_path))
+    assert all(abs(own.astype(int) - frames(tmp_path)[0]).max() <= 1 for own in frames(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "words", [["steps=1", "search.stages=[{size: [16,16], share: .5}]"], ["trainer.precision=bf16-mixed"]]
+)
+def test_the_first_frame_is_the_picture_that_a_run_makes(small_pair, tmp_path, words):
+    whole = run("a fox", [*small_pair, "steps=3", *words], tmp_path / "run")
+    assert film(small_pair, tmp_path / "film", "a fox", *words, "--frames", "1") == 0
+    assert torch.equal(latent(tmp_path / "film"), whole.latents)
+
+
+def test_a_film_is_hastened_as_a_run_is_and_only_the_film(small_pair, tmp_path):
+    from torch._dynamo import register_backend
+
+    tf32, before = [], torch.backends.cuda.matmul.allow_tf32
+
+    @register_backend(name="seeing")
+    def seeing(graph, inputs):
+        tf32.append(torch.backends.cuda.matmul.allow_tf32)
+        return graph.forward
+
+    words = ["a fox", "an owl", "trainer.compile={backend: seeing}", "+trainer.tf32=true", "--frames", "2"]
+    assert film(small_pair, tmp_path, *words, "--each", "1") == 0
+    assert len(tf32) > 2 and all(tf32) and torch.backends.cuda.matmul.allow_tf32 == before
+    count = len(tf32)
+    run("a fox", small_pair, tmp_path / "after")  # by the same networks
+    assert len(tf32) == count
 
 
 def test_a_films_records_have_no_secret_and_a_frame_is_no_run(small_pair, tmp_path, monkeypatch):

@@ -73,10 +73,10 @@ class Search:
                 off = "false" if key == "clamp" else "null"
                 raise UserError(f"search.{key}: needs the generator's {need}, which it lacks. Try: search.{key}={off}")
 
-    def without_restarts(self) -> Search:
-        """The same from the one start that there is."""
+    def of_a_frame(self) -> Search:
+        """The same from the one start that there is, a picture that is made already: in full size, without restarts."""
         one = copy(self)
-        one.count, one.trial = 1, 0
+        one.stages, one.count, one.trial = [], 1, 0
         return one
 
     def buffers(self, z0: Tensor) -> dict[str, Tensor]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from shlex import quote
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+from pytorch_lightning.plugins.precision import Precision
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
@@ -33,7 +35,7 @@ from vqclip.runs.build import build
 from vqclip.runs.lock import lock_folder
 from vqclip.runs.plan import RunPlan
 from vqclip.runs.status import RunError
-from vqclip.runs.trainer import make_trainer, one_order
+from vqclip.runs.trainer import hastened, make_trainer, one_order
 from vqclip.schedules import schedule
 
 __all__ = ["Camera", "Film"]
@@ -98,16 +100,19 @@ class Film:
     def _run(self) -> Iterator[int]:
         begin, latent = self._begun()
         source = read_frames(self.video, self.stride, begin) if self.video else iter(())
-        module, scene = None, -1
-        for i in range(begin, self.frames):
-            if (now := i * len(self.scenes) // self.frames) != scene or module is None:
-                module, scene = self._module(self.scenes[now]), now
-            below = next(source, None)
-            if self.video and below is None:
-                break
-            latent = self._frame(module, i, latent, below)
-            self._write(i, module, latent)
-            yield i
+        made, scene = None, -1
+        with ExitStack() as haste:
+            for i in range(begin, self.frames):
+                if (now := i * len(self.scenes) // self.frames) != scene or made is None:
+                    haste.close()
+                    made, scene = self._module(self.scenes[now]), now
+                    haste.enter_context(hastened(made[0].networks, self.scenes[now]["trainer"]))
+                below = next(source, None)
+                if self.video and below is None:
+                    break
+                latent = self._frame(*made, i, latent, below)
+                self._write(i, made[0], latent)
+                yield i
         if not self.paths():
             raise UserError(f"--video {self.video}: no frame in it. Allowed: a video, or a folder of pictures")
         pictures = (np.asarray(Image.open(path).convert("RGB")) for path in self.paths())
@@ -151,16 +156,25 @@ class Film:
             "scenes": [picture_config(c) for c in self.recorded],
         }
 
-    def _module(self, config: Mapping[str, Any]) -> LatentOptimisation:
+    def _module(self, config: Mapping[str, Any]) -> tuple[LatentOptimisation, Precision]:
+        """What makes the frames of a scene, and the precision of its steps."""
         plan = RunPlan.of(config)
         if len(plan.pictures) != 1:
             raise UserError("batch_size: a film is one picture a frame. Allowed: 1. Try: batch_size=1")
         module = build(plan)
         with quiet_lightning():  # which devices there are is not asked for
-            module.to_device(make_trainer(config, self.folder, [], []).strategy.root_device)
-        return module
+            trainer = make_trainer(config, self.folder, [], [])
+        module.to_device(trainer.strategy.root_device)
+        return module, trainer.precision_plugin
 
-    def _frame(self, module: LatentOptimisation, i: int, latent: Tensor | None, below: np.ndarray | None) -> Tensor:
+    def _frame(
+        self,
+        module: LatentOptimisation,
+        precision: Precision,
+        i: int,
+        latent: Tensor | None,
+        below: np.ndarray | None,
+    ) -> Tensor:
         """The latent of frame ``i`` from that of the frame before it."""
         start = self._start(module, i, latent, below)
         module.latent.data.copy_(start)
@@ -170,20 +184,22 @@ class Film:
         seed, steps, search = module.seeds[0], module.steps, module.search
         # Crops and noise of its own for every frame, and a schedule of its own: each is a short run.
         module.seeds, module.steps = [seed + 1_000_003 * i], self.each if i or self.video else steps
-        if i or self.video:  # it has its start, and begins at no other
-            module.search = search.without_restarts()
+        if i or self.video:
+            module.search = search.of_a_frame()
         optimizer = module.configure_optimizers()
         with one_order():
             for step in range(module.steps):
-                module.optimise(step, optimizer)
+                with precision.train_step_context():  # as Lightning has a step of a run
+                    module.optimise(step, optimizer)
+        made = module.shown(module.steps)
         module.seeds, module.steps, module.search = [seed], steps, search
-        if not module.made_of.isfinite().all():
+        if not made.isfinite().all():
             lr = optimizer.param_groups[0]["lr"]
             raise RunError(
                 f"frame {i}: its latent is NaN or infinite. The frames before it are kept. Likely cause: the rate. "
                 f"Try: optimizer.lr={lr / 10:g} (it is {lr:g}) in another folder"
             )
-        return module.made_of.clone()
+        return made.clone()
 
     @torch.no_grad()
     def _start(self, module: LatentOptimisation, i: int, latent: Tensor | None, below: np.ndarray | None) -> Tensor:
