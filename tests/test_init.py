@@ -71,6 +71,13 @@ def test_modes_of_grey(tmp_path, kind):
     assert (pixels_of(tmp_path / name) == expected[..., None]).all()
 
 
+def test_what_is_no_number_is_black_and_makes_nothing_else_so(tmp_path):
+    grey = np.linspace(0, 1, 12, dtype=np.float32).reshape(3, 4)
+    Image.fromarray(np.where(grey == grey[1, 1], np.nan, grey)).save(tmp_path / "a.tif")
+    Image.fromarray(np.where(grey == grey[1, 1], 0, grey)).save(tmp_path / "b.tif")
+    assert (pixels_of(tmp_path / "a.tif") == pixels_of(tmp_path / "b.tif")).all()
+
+
 def test_what_is_transparent_lies_on_the_ground(tmp_path):
     rgba = np.dstack([WIDE, np.where(np.arange(40) < 20, 255, 0)[None].repeat(20, 0)]).astype(np.uint8)
     Image.fromarray(rgba).save(tmp_path / "a.png")

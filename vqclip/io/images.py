@@ -65,8 +65,9 @@ def open_picture(path: str | Path) -> Image:
             picture = ImageOps.exif_transpose(file)
             if picture.mode[0] in "IF":  # 16 or 32 bits of grey, which Pillow's own conversion cuts off at 255
                 values = np.asarray(picture, dtype=np.float64)
-                white = 65535 if picture.mode[0] == "I" else 1 if values.max() <= 1 else 255
-                grey = values / max(white, values.max()) * 255
+                most = values[np.isfinite(values)].max(initial=0)
+                white = 65535 if picture.mode[0] == "I" else 1 if most <= 1 else 255
+                grey = np.nan_to_num(values / max(white, most) * 255)  # what is no number is black
                 picture = Image.fromarray(grey.clip(0, 255).round().astype("uint8"))
             return picture.convert("RGBA")
     except Exception as error:
