@@ -314,7 +314,12 @@ def test_a_restyled_video_has_the_others_rate_whatever_its_sides(small_pair, tmp
     write_video(tmp_path / "in.mp4", (np.full((51, 34, 3), 20 * i, np.uint8) for i in range(8)), 10)
     film(small_pair, tmp_path / "out", "a fox", "--video", f"{tmp_path}/in.mp4", "--each", "0")
     film(small_pair, tmp_path / "half", "a fox", "--video", f"{tmp_path}/in.mp4", "--each", "0", "--stride", "2")
-    for name, rate, count in (("out", 10, 8), ("half", 5, 4)):
+    write_video(tmp_path / "slow.mp4", [np.zeros((32, 32, 3), np.uint8)] * 4, Fraction(25, 2))
+    film(small_pair, tmp_path / "12.5", "a fox", "--video", f"{tmp_path}/slow.mp4", "--each", "0")
+    assert json.loads((tmp_path / "12.5/film.json").read_text())["fps"] == 12.5
+    film(small_pair, tmp_path / "third", "a fox", "--video", f"{tmp_path}/in.mp4", "--each", "0", "--stride", "3")
+    rates = (("out", 10, 8), ("half", 5, 4), ("12.5", Fraction(25, 2), 4), ("third", Fraction(10, 3), 3))
+    for name, rate, count in rates:
         with av.open(str(tmp_path / name / "film.mp4")) as container:
             assert container.streams.video[0].average_rate == rate
             assert sum(1 for _ in container.decode(video=0)) == count

@@ -45,7 +45,9 @@ def gradient(size, count):
         yield np.stack([p % 256 for p in planes], -1).astype(np.uint8)
 
 
-@pytest.mark.parametrize("size,even", [((32, 48), (32, 48)), ((33, 47), (32, 46))])
+@pytest.mark.parametrize(
+    "size,even", [((32, 48), (32, 48)), ((33, 47), (32, 46)), ((1, 47), (2, 46)), ((1, 1), (2, 2))]
+)
 def test_mp4_is_h264_of_even_sides_as_long_and_fast_as_asked(tmp_path, size, even):
     write_video(tmp_path / "a.mp4", gradient(size, 25), 12)
     assert facts_of(tmp_path / "a.mp4") == ("h264", "yuv420p", Fraction(12), even[1], even[0])

@@ -7,6 +7,7 @@ import re
 import shlex
 import sys
 from collections.abc import Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +112,8 @@ def main(argv: Sequence[str]) -> int:
 
     if args.fps is None:
         rate = frame_rate(args.video) if args.video else None
-        args.fps = max(1, round(rate / args.stride)) if rate else 24
+        # Exactly, so that a film stays as long as its video; as a fraction that the encoder takes.
+        args.fps = max(Fraction(1, 1000), (rate / args.stride).limit_denominator(1001)) if rate else 24
     args.frames = _frames(args, len(scenes))
     folder = args.to or Path(dated_folder("outputs"))
     options = {key: getattr(args, key) for key in ("frames", "each", "video", "stride", "keep", "fps")}

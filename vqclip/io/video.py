@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +26,11 @@ from vqclip.io.run_files import PictureFolder
 __all__ = ["count_frames", "frame_rate", "read_frames", "timelapse", "write_video"]
 
 
-def write_video(path: Path, frames: Iterable[np.ndarray], fps: int) -> None:
+def write_video(path: Path, frames: Iterable[np.ndarray], fps: int | Fraction) -> None:
     """Write frames [H,W,3] uint8, whole or not at all: ``.mp4`` as H.264, yuv420p, or ``.gif``.
 
-    H.264's colours are halved in resolution, so its sides are even: odd ones lose their last row or column.
+    H.264's colours are halved in resolution, so its sides are even: odd ones lose their last row or column, or have
+    it twice where it is the only one.
     """
     gif = path.suffix == ".gif"
     temporary = path.with_name(f".{path.name}")
@@ -40,7 +42,9 @@ def write_video(path: Path, frames: Iterable[np.ndarray], fps: int) -> None:
             stream = None
             for frame in frames:
                 if not gif:
-                    frame = frame[: frame.shape[0] // 2 * 2, : frame.shape[1] // 2 * 2]
+                    height, width = frame.shape[:2]
+                    frame = np.pad(frame, ((0, height == 1), (0, width == 1), (0, 0)), "edge")
+                    frame = frame[: max(2, height // 2 * 2), : max(2, width // 2 * 2)]
                 if stream is None:
                     stream = _stream(container, gif, fps, *frame.shape[:2])
                 container.mux(stream.encode(_paletted(frame) if gif else _full(frame)))
@@ -58,7 +62,7 @@ def _address(path: Path) -> str:
     return str(path.absolute())
 
 
-def _stream(container: OutputContainer, gif: bool, fps: int, height: int, width: int):
+def _stream(container: OutputContainer, gif: bool, fps: int | Fraction, height: int, width: int):
     # The same frames give the same bytes: one thread, and no B-frames, whose choice by x264 reads memory that nobody
     # wrote where a picture is under 64 pixels wide.
     options = {} if gif else {"crf": "16", "threads": "1", "x264-params": "bframes=0"}
@@ -126,7 +130,7 @@ def read_frames(path: Path, stride: int = 1, skip: int = 0) -> Iterator[np.ndarr
                 yield np.rot90(_converted(frame, "rgb24").to_ndarray(), frame.rotation // 90)
 
 
-def frame_rate(path: Path) -> int | None:
+def frame_rate(path: Path) -> Fraction | None:
     """Frames a second of a video, the mean of one whose rate varies; None of a folder of pictures.
 
     Raises:
@@ -135,8 +139,7 @@ def frame_rate(path: Path) -> int | None:
     if path.is_dir():
         return None
     with _opened(path) as video:
-        rate = video.streams.video[0].average_rate
-        return max(1, round(float(rate))) if rate else None
+        return video.streams.video[0].average_rate or None
 
 
 def count_frames(path: Path, stride: int = 1) -> int:

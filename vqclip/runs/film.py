@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
+from fractions import Fraction
 from pathlib import Path
 from shlex import quote
 from typing import Any
@@ -85,7 +86,7 @@ class Film:
     video: Path | None = None
     stride: int = 1
     keep: float = 0.0
-    fps: int = 24
+    fps: int | Fraction = 24
 
     def run(self) -> Iterator[int]:
         """Make the frames that are not there yet, one at a time, then the video; the index of each frame made.
@@ -147,7 +148,8 @@ class Film:
             raise UserError(f"{newest}: damaged: {error}. Try: --to {quote(f'{self.folder}-2')}") from None
 
     def _record(self) -> dict[str, Any]:
-        options = {key: getattr(self, key) for key in ("frames", "each", "stride", "keep", "fps")}
+        options = {key: getattr(self, key) for key in ("frames", "each", "stride", "keep")}
+        options["fps"] = int(self.fps) if self.fps == int(self.fps) else float(self.fps)
         video = str(self.video) if self.video else None
         return {
             **options,
