@@ -89,6 +89,20 @@ def test_what_a_stage_encodes_it_decodes_again_place_by_place(make_module, size)
     assert torch.equal(again, z)
 
 
+def test_a_coarse_stage_after_another_begins_at_its_picture(make_module):
+    """Encoded at the full size, the places of the next stage alone were another picture."""
+    search = Search(stages=[{"size": (8, 8), "share": 0.3}, {"size": (16, 16), "share": 0.3}])
+    module = make_module(search=search)
+    t = [module.progress(i) for i in range(4)]
+    assert [search.stage(at) for at in t] == [0, 1, 2, 2]
+    ended = search.picture(module, module.latent.detach(), t[0])
+    search.before(module, 1, module.configure_optimizers())
+    assert torch.equal(module.latent.detach(), search.encode(module, ended, t[1]))
+    assert torch.equal(module.start_images(), search.picture(module, module.latent.detach(), t[1]))
+    search.before(module, 2, module.configure_optimizers())
+    assert torch.equal(module.start_images(), module.picture(module.latent.detach()))
+
+
 def moon(size=(32, 32)):
     """A thin disc on the dark: a picture with outlines to lose."""
     y, x = torch.meshgrid(*(torch.linspace(-1, 1, side) for side in size), indexing="ij")

@@ -110,7 +110,9 @@ class Search:
 
     def picture(self, module: Any, z: Tensor, t: float) -> Tensor:
         """Latents [n,C,h,w] → pictures [n,3,H,W] in [0,1] of the stage at ``t``, stretched to the full size."""
-        stage = self.stage(t)
+        return self._picture(module, z, self.stage(t))
+
+    def _picture(self, module: Any, z: Tensor, stage: int) -> Tensor:
         if stage == len(self.stages):
             return module.picture(z)
         image = module.generator.decode(module.latent_kind(self._places(module, z, stage), module.generator))
@@ -119,12 +121,12 @@ class Search:
         return module.keep(image) if module.keep else image
 
     def start_image(self, module: Any, z: Tensor) -> Tensor:
-        """The start [1,C,h,w] → its picture [1,3,H,W] in [0,1], the first stage's where that has encoded it."""
-        if self.stages:
+        """The start [1,C,h,w] → its picture [1,3,H,W] in [0,1], a coarse stage's where that has encoded it."""
+        for stage in range(len(self.stages)):
             # Then each of the stage's places is there several times, as in no noise and in no latent of the full size.
-            places = F.interpolate(self._places(module, z, 0), z.shape[-2:], mode="nearest-exact")
+            places = F.interpolate(self._places(module, z, stage), z.shape[-2:], mode="nearest-exact")
             if torch.equal(places, z):
-                return self.picture(module, z, 0.0)
+                return self._picture(module, z, stage)
         return module.picture(z)
 
     def _places(self, module: Any, z: Tensor, stage: int) -> Tensor:
@@ -161,7 +163,9 @@ class Search:
             optimizer.state.clear()
         now, past = (self.stage(module.progress(s)) for s in (step, max(0, step - 1)))
         if now > past:
-            self._go_on_from(module, self.shown(module, module.made_of, step))
+            t = module.progress(step - 1)
+            ended = torch.cat([self.picture(module, z, t) for z in module.made_of.split(1)])
+            self._go_on_from(module, self.encode(module, ended, module.progress(step)))
             module.begin_at(module.latent)
             optimizer.state.clear()
         o, taken = self.overlay, self._steps_of_one(step)
