@@ -293,6 +293,35 @@ def deterministic():
     torch.use_deterministic_algorithms(False)
 
 
+@contextmanager
+def bfloat16_in_products():
+    """What Lightning advises for a GPU, and then the same of convolutions, which only the newer way can say."""
+    torch.set_float32_matmul_precision("medium")
+    parts = [torch.backends.mkldnn.matmul, torch.backends.mkldnn.conv]
+    parts[1].fp32_precision = "bf16"
+    yield
+    assert torch.get_float32_matmul_precision() == "medium" and [p.fp32_precision for p in parts] == ["bf16"] * 2
+    torch.set_float32_matmul_precision("highest")
+    for part in parts:
+        part.fp32_precision = "none"
+
+
+@contextmanager
+def bfloat16_everywhere():
+    with torch.backends.flags(fp32_precision="bf16"):
+        yield
+        assert torch.backends.mkldnn.conv.fp32_precision == "bf16"
+    assert torch.backends.mkldnn.conv.fp32_precision == "none"
+
+
+@contextmanager
+def no_onednn():
+    torch.backends.mkldnn.enabled = False
+    yield
+    assert not torch.backends.mkldnn.enabled
+    torch.backends.mkldnn.enabled = True
+
+
 #: What a notebook may have set for all that it does.
 AROUND = {
     "default dtype": double_precision,
@@ -301,7 +330,10 @@ AROUND = {
     "inference_mode": torch.inference_mode,
     "autocast": lambda: torch.autocast("cpu"),
     "deterministic": deterministic,
+    "mkldnn": no_onednn,
 }
+if hasattr(torch.backends, "fp32_precision"):  # from torch 2.9 on
+    AROUND |= {"float32_matmul_precision": bfloat16_in_products, "fp32_precision": bfloat16_everywhere}
 
 
 @pytest.mark.parametrize("around", AROUND)

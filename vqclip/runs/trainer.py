@@ -92,6 +92,7 @@ def usual_torch() -> Iterator[None]:
     try:
         with (
             _any_order(),
+            _usual_onednn(),
             torch.device("cpu") if device.type != "cpu" else nullcontext(),
             torch.inference_mode(False),
             torch.enable_grad(),
@@ -115,6 +116,29 @@ def _any_order() -> Iterator[None]:
         torch.backends.cudnn.benchmark = benchmark
         if workspace is None:
             os.environ.pop("CUBLAS_WORKSPACE_CONFIG", None)
+
+
+@contextmanager
+def _usual_onednn() -> Iterator[None]:
+    """Have oneDNN do a CPU's products, in float32; how exact a GPU's are is the business of ``trainer.tf32``."""
+    mkldnn: Any = torch.backends.mkldnn
+    enabled, mkldnn.enabled = mkldnn.enabled, True
+    parts = [mkldnn.matmul, mkldnn.conv, mkldnn.rnn] if hasattr(mkldnn, "matmul") else []
+    # One that says what all of oneDNN does says nothing of its own.
+    before = ["none" if part.fp32_precision == mkldnn.fp32_precision else part.fp32_precision for part in parts]
+    for part in parts:
+        part.fp32_precision = "ieee"
+    older = torch.get_float32_matmul_precision() if not parts else ""  # before torch 2.9 all that there is
+    if older == "medium":  # bfloat16 on a CPU; on a GPU the same as "high"
+        torch.set_float32_matmul_precision("high")
+    try:
+        yield
+    finally:
+        mkldnn.enabled = enabled
+        for part, precision in zip(parts, before, strict=True):
+            part.fp32_precision = precision
+        if older == "medium":
+            torch.set_float32_matmul_precision(older)
 
 
 def _set_order(mode: int) -> None:
