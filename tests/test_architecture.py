@@ -13,7 +13,7 @@ LONGEST_MODULE, LONGEST_FUNCTION = 300, 40
 FLOORS = [
     ["errors", "paths", "rng", "machine", "precision", "classes"],
     ["io"],
-    ["schedules", "prompts", "protocols"],
+    ["schedules", "prompts", "protocols", "own_parts"],
     ["checkpoints", "models", "memory", "optimizer"],
     ["config"],
     [

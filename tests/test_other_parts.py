@@ -489,11 +489,50 @@ def test_an_own_part_that_takes_other_arguments_is_told_by_its_name(small_pair, 
         ("init={_target_: NAME.Blank, shape: [3]}", r"init: .*Blank gave \[3\]. Allowed: latents of \[1, 8, 8, 8\]"),
         ("init={_target_: NAME.Blank, shape: null}", "init: .*Blank gave NoneType. Allowed: latents"),
         ("init={_target_: NAME.Blank, shape: [1,8,8,8], dtype: int64}", r"gave \[1, 8, 8, 8\] of torch.int64. Allowed"),
+        (
+            "augmentations={_target_: NAME.Whole, count: 4}",
+            r"augmentations: .*Whole.cut gave \[1, 3, \d+, \d+\]\. .* of \[4",
+        ),
+        (
+            "augmentations={_target_: NAME.Whole, count: null}",
+            r"augmentations: .*Whole\.count is null\. Allowed: a whole",
+        ),
+        ("noise={_target_: NAME.Still, dims: 4}", r"noise: .*Still\.draw gave \[1, 3, .*\. Allowed: noise of \[1, "),
+        ("noise={_target_: NAME.Still, dims: null}", r"noise: .*Still has no factor\(t\)\. Allowed: a class with"),
     ],
 )
 def test_what_an_own_part_gives_is_looked_at(small_pair, tmp_path, own, words):
+    pair = [word for word in small_pair if not word.startswith("augmentations.")] if "Whole" in own else small_pair
     with pytest.raises(UserError, match=words):
-        run("a fox", [*small_pair, own.replace("NAME", __name__)], tmp_path / "run")
+        run("a fox", [*pair, own.replace("NAME", __name__)], tmp_path / "run")
+
+
+class Whole:
+    """The whole picture, once, however many crops are asked for."""
+
+    def __init__(self, count):
+        self.count = count
+
+    def draw(self, rng, height, width):
+        return None
+
+    def transform(self, image, draw):
+        return image
+
+    def cut(self, padded, draw, input_size, chunk):
+        return torch.nn.functional.interpolate(padded, (input_size, input_size))
+
+
+class Still:
+    """Noise of as many dimensions as asked for; None for one that does not say how strong it is."""
+
+    def __init__(self, dims):
+        self.dims = dims
+        if dims:
+            self.factor = lambda t: 0.1
+
+    def draw(self, rng, count, input_size, progress):
+        return torch.zeros([1, count, 3, input_size, input_size] if self.dims == 5 else [1, 3, input_size, input_size])
 
 
 class Blank:

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from vqclip import UserError, run
-from vqclip.checkpoints.load import load_generator
+from vqclip.checkpoints.load import load_generator, load_perceptor
 from vqclip.cli.interpolate import main as interpolate
 from vqclip.models.canvas import MultiResolutionCanvas, PixelCanvas
 from vqclip.runs.rerun import rerun
@@ -66,6 +66,45 @@ class Colours:
         assert crops.shape[1:] == (3, 8, 8)
         return crops.mean((2, 3))
 
+class Wrong(Colours):
+    """Gives something else than a perceptor should."""
+    def __init__(self, how):
+        self.how = how
+        self.input_size = {"pair": (8, 8), "float": 8.0}.get(how, 8)
+    def encode_text(self, texts):
+        vectors = super().encode_text(texts)
+        wrong = {
+            "wide": vectors.repeat(1, 2), "one": vectors.sum(0), "numpy": vectors.numpy(), "undefined": vectors / 0 * 0,
+            "half": vectors.half(),
+        }
+        return wrong.get(self.how, vectors)
+    def encode_image(self, crops):
+        vectors = super().encode_image(crops)
+        wrong = {
+            "deep": vectors[:, None], "detached": vectors.detach(), "object": {"image_embeds": vectors},
+            "half": vectors.bfloat16(),
+        }
+        return wrong.get(self.how, vectors)
+
+class WrongBlocks(Blocks):
+    """Gives something else than a generator should."""
+    def __init__(self, how, side=4):
+        super().__init__(side)
+        self.how = how
+    def decode(self, z):
+        image = super().decode(z)
+        wrong = {
+            "grey": image[:, :1], "tuple": (image,), "wide": image.repeat(1, 1, 1, 2), "detached": image.detach(),
+        }
+        return wrong[self.how]
+
+class Forgetful(Colours):
+    """Holds a network that is another one while it learns."""
+    def __init__(self):
+        self.net = nn.Sequential(nn.Dropout(), nn.Linear(3, 3))
+    def encode_image(self, crops):
+        return self.net(crops.mean((2, 3)))
+
 class Deaf:
     input_size = 8
     def encode_image(self, crops):
@@ -80,6 +119,7 @@ COLOURS = ["~checkpoints.perceptors", "+checkpoints.perceptors={mine: {_target_:
 SHORT = ["size=[32,32]", "steps=4", "snapshot_every=2", "augmentations.crops.count=4", "logger=none", "callbacks=none"]
 START = ["checkpoints.prior=null", "init=sine"]
 WHOLE = ["augmentations.pad=0", "augmentations.crops.max=1", "augmentations.affine=null"]
+WRONG = "+checkpoints.perceptors={mine: {_target_: outsider.Wrong, how: HOW}}"
 RUN = [*BLOCKS, *COLOURS, *START, *WHOLE, *SHORT]
 
 
@@ -154,6 +194,58 @@ def test_a_wrong_class_is_a_sentence_before_anything_loads(card, words, tmp_path
 def test_a_perceptor_without_text_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"checkpoints.perceptors.mine._target_=outsider.Deaf: no perceptor"):
         run("r", [*RUN, "checkpoints.perceptors.mine._target_=outsider.Deaf"], tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    "how,words",
+    [
+        ("pair", r"\.input_size is \(8, 8\)\. Allowed: a whole number, 1 or more"),
+        ("float", r"\.input_size is 8\.0\. Allowed: a whole number"),
+        ("wide", r"\.encode_image gave \[4, 3\]\. Allowed: vectors of \[4, 6\], as long as those of encode_text"),
+        ("one", r"\.encode_text gave \[3\]\. Allowed: vectors of \[1, D\]"),
+        ("numpy", r"\.encode_text gave ndarray\. Allowed: vectors of \[1, D\]"),
+        ("undefined", r"\.encode_text gave 'rrrr' a vector with NaN or infinity"),
+        ("deep", r"\.encode_image gave \[4, 1, 3\]\. Allowed: vectors of \[4, 3\]"),
+        ("object", r"\.encode_image gave dict\. Allowed: vectors of \[4, 3\]"),
+        ("detached", r"\.encode_image gave vectors without a gradient"),
+    ],
+)
+def test_what_a_perceptor_gives_is_looked_at(how, words, tmp_path):
+    with pytest.raises(UserError, match=r"checkpoints\.perceptors\.mine: outsider\.Wrong" + words):
+        run("rrrr", [*RUN[:3], WRONG.replace("HOW", how), *RUN[4:]], tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    "how,words",
+    [
+        ("grey", r"\.decode gave \[1, 1, 32, 32\]\. Allowed: pictures of \[1, 3, 32, 32\]"),
+        ("tuple", r"\.decode gave tuple\. Allowed: pictures"),
+        ("wide", r"\.decode gave \[1, 3, 32, 64\]\. Allowed: pictures of \[1, 3, 32, 32\]"),
+        ("detached", r"\.decode gave pictures without a gradient"),
+        ("grey, side: 64", r"\.latent_shape\(32, 32\) gave \(3, 0, 0\)\. .* Try: 'size=\[64,64\]'"),
+        ("grey, side: 0.5", r"\.factor is 0\.5\. Allowed: a whole number"),
+    ],
+)
+def test_what_a_generator_gives_is_looked_at(how, words, tmp_path):
+    own = f"+checkpoints.generator={{_target_: outsider.WrongBlocks, how: {how}}}"
+    with pytest.raises(UserError, match=r"checkpoints\.generator: outsider\.WrongBlocks" + words):
+        run("rrrr", [RUN[0], own, *RUN[2:]], tmp_path / "run")
+
+
+def test_a_perceptor_in_half_precision_is_compared_in_float32(tmp_path):
+    half, whole = (
+        run("rrgb", [*RUN[:3], WRONG.replace("HOW", how), *RUN[4:]], tmp_path / how) for how in ("half", "whole")
+    )
+    assert half.score == pytest.approx(whole.score, abs=2e-3)
+    assert half.scores[0]["final"]["include"] != torch.tensor(half.scores[0]["final"]["include"]).bfloat16().item()
+
+
+def test_a_network_that_an_object_holds_is_frozen_and_does_not_learn(tmp_path):
+    words = [*RUN, "checkpoints.perceptors.mine._target_=outsider.Forgetful"]
+    first, second = (run("rrrr", words, tmp_path / name).images for name in "ab")
+    assert torch.equal(first, second)
+    held = load_perceptor("mine", {"_target_": "outsider.Forgetful"}).net
+    assert not held.training and not any(weight.requires_grad for weight in held.parameters())
 
 
 @pytest.mark.parametrize(

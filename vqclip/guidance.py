@@ -14,6 +14,7 @@ from torch import Tensor
 from vqclip.io.regions import Region, box_of
 from vqclip.loss import Objective
 from vqclip.noise import Noise
+from vqclip.own_parts import image_vectors, named, require_tensor
 from vqclip.protocols import Augmentation, Targets, View
 from vqclip.rng import StepRandom
 from vqclip.targets import MovingTargets
@@ -30,9 +31,9 @@ class Guide:
     targets: Targets | MovingTargets
     device: torch.device | str | None = None  #: where the perceptor is; None for where the pictures are
 
-    def encode(self, crops: Tensor) -> Tensor:
-        """Crops [n,3,S,S] → their vectors [n,D], on the crops' device wherever the perceptor is."""
-        return self.perceptor.encode_image(crops.to(self.device or crops.device)).to(crops.device)
+    def encode(self, crops: Tensor, length: int) -> Tensor:
+        """Crops [n,3,S,S] → their vectors [n,D] of a length, on the crops' device wherever the perceptor is."""
+        return image_vectors(self.perceptor, crops.to(self.device or crops.device), length).to(crops.device)
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ class Guidance:
             noise = self.noise.draw(rng, count, size, view.progress) if backward else None
             targets = dict(wanted)[place]
             for chunk in chunks:
-                vectors = guide.encode(self.crops(leaf, draw, noise, size, chunk))
+                vectors = guide.encode(self.crops(leaf, draw, noise, size, chunk), targets.include.shape[-1])
                 unit = rearrange(F.normalize(vectors, dim=-1), "(b n) d -> b n d", b=len(image))
                 chunk_weights = None if weights is None else weights[:, chunk]
                 terms = self.objective.on_crops(view.on_crops(unit, targets, chunk_weights))
@@ -100,8 +101,16 @@ class Guidance:
 
     def crops(self, padded: Tensor, draw: Any, noise: Tensor | None, input_size: int, chunk: slice) -> Tensor:
         """Some crops of every picture, padded and turned, as a perceptor sees them: [B·n,3,S,S]."""
-        crops = self.augmentations.cut(padded, draw, input_size, chunk)
-        return crops if noise is None else crops + noise[:, chunk].flatten(0, 1)
+        crops, count = self.augmentations.cut(padded, draw, input_size, chunk), self.augmentations.count
+        shape = (len(padded) * len(range(count)[chunk]), 3, input_size, input_size)
+        require_tensor(
+            crops, shape, f"{named(self.augmentations, 'augmentations')}.cut", "crops", padded, "[B·n,3,S,S]"
+        )
+        if noise is None:
+            return crops
+        own = (len(padded), count, *getattr(noise, "shape", ())[-3:])  # the rest may be broadcast
+        require_tensor(noise, own, f"{named(self.noise, 'noise')}.draw", "noise", None, "[B,N,3,S,S]")
+        return crops + noise[:, chunk].flatten(0, 1)
 
     def one_crop(self, image: Tensor, rng: StepRandom, t: float, pictures: slice) -> Tensor:
         """The first crop of each of ``pictures`` as the first perceptor sees it, [n,3,S,S] in [0,1].

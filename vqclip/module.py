@@ -18,6 +18,7 @@ from vqclip.memory import Chunks, bytes_kept, device_memory, keep_freed_memory, 
 from vqclip.models.vqgan import VQGAN
 from vqclip.noise import Noise
 from vqclip.optimizer import clip_gradients, step_with
+from vqclip.own_parts import named, require_tensor
 from vqclip.picture_cache import PictureCache
 from vqclip.precision import full_precision
 from vqclip.protocols import View
@@ -180,7 +181,10 @@ class LatentOptimisation(pl.LightningModule):
 
     def picture(self, z: Tensor) -> Tensor:
         """Latents [n,C,h,w] → the pictures this run makes of them, [n,3,H,W] in [0,1]."""
-        image = self.generator.decode(self.latent_kind(z, self.generator))
+        z = self.latent_kind(z, self.generator)
+        shape = (len(z), 3, *(self.generator.factor * n for n in z.shape[-2:]))
+        who = f"{named(self.generator, 'checkpoints.generator')}.decode"
+        image = require_tensor(self.generator.decode(z), shape, who, "pictures", z, "[B,3,factor·h,factor·w]")
         return self.keep(image) if self.keep else image
 
     def view(self, image: Tensor, latent: Tensor, t: float, pictures: slice) -> View:

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from vqclip.io.pixels import fit, read_image
 from vqclip.io.regions import Region
+from vqclip.own_parts import image_vectors, text_vectors
 from vqclip.prompts import Prompt, parse_templates
 from vqclip.protocols import Targets
 from vqclip.schedules import AnySchedule, schedule
@@ -211,15 +212,15 @@ def _encoded(perceptor: Any, prompts: Sequence[Prompt], sentences: Sequence[str]
     Pictures' vectors take the length of the empty text's, so that a weight means the same for texts and pictures.
     """
     plain = [p.text for p in prompts if p.text and not (p.templates or sentences)]
-    encoded = iter(perceptor.encode_text(plain) if plain else ())
+    encoded = iter(text_vectors(perceptor, plain) if plain else ())
     entries = []
     for prompt in prompts:
         if prompt.image:
             image = fit(read_image(prompt.image), perceptor.input_size, perceptor.input_size)
-            vector = F.normalize(perceptor.encode_image(image)[0], dim=-1)
-            vector = vector * perceptor.encode_text([""])[0].norm()
+            empty = text_vectors(perceptor, [""])[0]
+            vector = F.normalize(image_vectors(perceptor, image, len(empty))[0], dim=-1) * empty.norm()
         elif templates := prompt.templates or sentences:
-            each = perceptor.encode_text([sentence.replace("{}", prompt.text or "") for sentence in templates])
+            each = text_vectors(perceptor, [sentence.replace("{}", prompt.text or "") for sentence in templates])
             vector = F.normalize(F.normalize(each, dim=-1).mean(0), dim=-1) * each.norm(dim=-1).mean()
         else:
             vector = next(encoded)

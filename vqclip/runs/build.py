@@ -27,6 +27,7 @@ from vqclip.init import best_of
 from vqclip.memory import existing, moved
 from vqclip.models.vqgan import VQGAN
 from vqclip.module import LatentOptimisation, Networks
+from vqclip.own_parts import named, require_tensor, require_whole
 from vqclip.prompts import Prompt, parse_prompts, texts_of
 from vqclip.protocols import InitContext
 from vqclip.rng import StepRandom
@@ -111,11 +112,17 @@ def _parts(config: Mapping[str, Any]) -> dict[str, Any]:
     """Of the module: the groups of the config that are objects of their own, and its numbers."""
     optimizer = dict(config["optimizer"])
     lr, clip = schedule(optimizer.pop("lr")), optimizer.pop("clip", None)
+    augmentations = instantiate_part(config["augmentations"], "augmentations")
+    require_whole(augmentations, "count", named(augmentations, "augmentations"))
+    noise = instantiate_part(config["noise"], "noise")
+    if not callable(getattr(noise, "factor", None)):  # a method, or a schedule that the object made
+        who = named(noise, "noise")
+        raise UserError(f"{who} has no factor(t). Allowed: a class with draw and factor, as vqclip/protocols.py says")
     return {
         "steps": config["steps"],
         "latent_kind": instantiate_part(config["latent"], "latent"),
-        "augmentations": instantiate_part(config["augmentations"], "augmentations"),
-        "noise": instantiate_part(config["noise"], "noise"),
+        "augmentations": augmentations,
+        "noise": noise,
         "objective": _objective(config["loss"]),
         "optimizer": instantiate({**optimizer, "lr": lr.start, "_partial_": True}),
         "lr": lr,
@@ -136,6 +143,12 @@ def _wanted(prompts: Mapping[str, Any], include: Sequence[Prompt], extras: Seque
 def _init_context(plan: RunPlan, generator: VQGAN, texts: list[str]) -> InitContext:
     height, width = plan.config["size"]
     shape = generator.latent_shape(height, width)
+    if len(shape) != 3 or min(shape) < 1:
+        larger = as_typed("size", [max(n, generator.factor) for n in (height, width)])
+        raise UserError(
+            f"{named(generator, 'checkpoints.generator')}.latent_shape({height}, {width}) gave {shape}. "
+            f"Allowed: (C, h, w), each 1 or more. Try: {larger}"
+        )
     made = (shape[1] * generator.factor, shape[2] * generator.factor)
     if made != (height, width):
         _log.warning(
@@ -179,15 +192,8 @@ def _start(config: Mapping[str, Any], context: InitContext, make: Callable[..., 
 
     def latents(start: InitContext) -> Tensor:
         """Of the start, which one's own may have got wrong."""
-        z, wanted = init(start), (len(start.texts), *start.shape)
-        if not isinstance(z, Tensor) or z.shape != wanted or not z.is_floating_point():
-            what = list(z.shape) if isinstance(z, Tensor) else type(z).__name__
-            if isinstance(z, Tensor) and not z.is_floating_point():
-                what = f"{what} of {z.dtype}"
-            raise UserError(
-                f"init: {config['init']['_target_']} gave {what}. Allowed: latents of {list(wanted)}, [B,C,h,w]"
-            )
-        return z.to(torch.float32)  # numpy's are float64
+        shape, who = (len(start.texts), *start.shape), f"init: {config['init']['_target_']}"
+        return require_tensor(init(start), shape, who, "latents", form="[B,C,h,w]").float()  # numpy's are float64
 
     return {
         "z0": best_of(latents, context, tries) if tries > 1 else latents(context),
