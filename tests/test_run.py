@@ -24,7 +24,7 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 from safetensors.torch import load_file
 
-from vqclip import UserError, run
+from vqclip import UserError, load, run
 from vqclip.config.compose import compose
 from vqclip.io.images import read_record
 
@@ -345,6 +345,24 @@ def test_what_a_notebook_has_set_of_torch_does_not_reach_a_run(small_pair, tmp_p
     assert digests(run("a fox", small_pair, tmp_path / "after").folder) == digests(alone)
 
 
+@pytest.mark.parametrize("around", ["default dtype", "default device"])
+def test_nor_does_it_reach_what_is_read_of_a_run(small_pair, tmp_path, around):
+    made = run("a fox", small_pair, tmp_path / "run")
+    with AROUND[around]():
+        read = load(tmp_path / "run")
+        pictures, latents = read.images, read.latents
+    assert pictures.dtype == torch.float32 and torch.equal(latents, made.latents)
+    assert torch.allclose(pictures, made.images, atol=0.5 / 255 + 1e-6)
+
+
+def test_a_run_that_is_read_is_the_one_that_was_made(small_pair, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    made = run("a fox", small_pair, "run")
+    assert made.report == load("run").report == json.loads(Path("run/run.json").read_text())
+    written = OmegaConf.load("run/config.yaml")
+    assert written.paths.output_dir == str(tmp_path / "run")  # as the command line has it
+
+
 def test_a_run_leaves_the_users_random_numbers_alone(small_pair, tmp_path):
     before = torch.get_rng_state(), numpy.random.get_state()[1].tolist(), random.getstate()
     run("a fox", small_pair, tmp_path / "run")
@@ -359,6 +377,24 @@ def test_ctrl_c_is_what_python_has_for_it(small_pair, tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         run("a fox", small_pair, tmp_path / "run", callbacks=[Press()])
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "interrupted"
+    assert run(resume=tmp_path / "run").status == "finished"
+
+
+class Gives(pl.Callback):
+    """Ends a run as was done before Lightning had ``should_stop``."""
+
+    def on_train_batch_end(self, *_):
+        raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("where", ["here", "in a thread"])
+def test_a_keyboard_interrupt_of_a_callback_is_one(small_pair, tmp_path, where):
+    def go():
+        run("a fox", small_pair, tmp_path / "run", callbacks=[Gives()])
+
+    with ThreadPoolExecutor(1) as pool, pytest.raises(KeyboardInterrupt):
+        go() if where == "here" else pool.submit(go).result()
     assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "interrupted"
     assert run(resume=tmp_path / "run").status == "finished"
 

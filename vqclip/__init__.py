@@ -82,7 +82,7 @@ def run(
         return resume(*found, callbacks=callbacks) or load(found[0])
     place = as_folder("folder", dated_folder("outputs") if folder is None else folder)
     directory = None if config_dir is None else str(as_folder("config_dir", config_dir, there=True))
-    return execute(compose(words, directory, output_dir=str(place)), place, callbacks=callbacks)
+    return execute(compose(words, directory, output_dir=str(place.absolute())), place, callbacks=callbacks)
 
 
 @explain_refusals()

@@ -196,7 +196,13 @@ def _optimise(run: RunFolder, trainer: pl.Trainer, module: LatentOptimisation, p
     recorder = Recorder.of(trainer)
     resumed = {"ckpt_path": run.checkpoint_file, "weights_only": True} if past else {}
     # Tensors, since Lightning asks a batch for its size when a callback logs means over the epoch.
-    trainer.fit(module, torch.arange(module.steps), torch.arange(1), **resumed)
+    try:
+        trainer.fit(module, torch.arange(module.steps), torch.arange(1), **resumed)
+    except (SystemExit, ValueError) as error:
+        # Lightning leaves Python for a callback's KeyboardInterrupt; in a thread it may not even touch the signal.
+        if isinstance(error.__context__, KeyboardInterrupt):
+            raise error.__context__ from None
+        raise
     if not recorder.began:
         # Nothing is left to train, or somebody ended it before a step: Lightning called nobody.
         module.to_device(trainer.strategy.root_device)  # from where it is taken after a fit
@@ -245,10 +251,10 @@ def _judged(plan: RunPlan, run: RunFolder, report: Mapping[str, Any]) -> list[di
 
 
 def _result(run: RunFolder, report: Report, recorder: Recorder | None) -> Result:
-    newest = recorder.snapshots.newest if recorder else None
+    newest, content = recorder.snapshots.newest if recorder else None, {"format": FORMAT, **report.content}
     if newest is None:
-        return Result(run.path, report.content)  # it is read where somebody asks
-    return Result(run.path, report.content, newest.images.float().cpu(), newest.latents.float())
+        return Result(run.path, content)  # it is read where somebody asks
+    return Result(run.path, content, newest.images.float().cpu(), newest.latents.float())
 
 
 @contextmanager

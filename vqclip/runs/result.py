@@ -102,7 +102,8 @@ class Result:
 
         if self._images is not None:
             return self._images
-        return torch.stack([pil_to_tensor(picture) for picture in self.final]) / 255
+        with torch.device("cpu"):  # and float32, whatever a notebook has as its defaults
+            return torch.stack([pil_to_tensor(picture) for picture in self.final]).float() / 255
 
     @cached_property
     def latents(self) -> Tensor:
