@@ -167,3 +167,9 @@ def test_a_search_path_of_hydras_is_heeded(tmp_path):
     (tmp_path / "noise").mkdir()
     (tmp_path / "noise" / "mine.yaml").write_text("factor: 0.77")
     assert compose(as_overrides(None, [f"hydra.searchpath=[file://{tmp_path}]", "noise=mine"], {})).noise.factor == 0.77
+
+
+@pytest.mark.parametrize("callbacks", [[], [object()], ("none", 1)])
+def test_a_sweep_takes_callbacks_of_the_config_alone(tmp_path, callbacks):
+    with pytest.raises(UserError, match="callbacks: an argument of run alone, since a sweep is a process"):
+        vqclip.sweep("a fox", folder=tmp_path / "sweep", callbacks=callbacks)

@@ -100,6 +100,12 @@ def run_sweep(
     """See :func:`vqclip.sweep`."""
     folder = as_folder("folder", dated_folder("multirun") if folder is None else folder)
     directory = [] if config_dir is None else ["--config-dir", str(as_folder("config_dir", config_dir, there=True))]
+    objects = keys.get("callbacks")  # their group's choices are texts
+    if isinstance(objects, list | tuple) and not (objects and all(isinstance(one, str) for one in objects)):
+        raise UserError(
+            "callbacks: an argument of run alone, since a sweep is a process of its own. Allowed: callbacks that the "
+            "config names. Try: overrides=['+callbacks.NAME._target_=CLASS']"
+        )
     words = [*as_overrides(prompt, overrides, keys, swept=True), f"hydra.sweep.dir={quote(str(folder))}"]
     command = [sys.executable, "-m", "vqclip", "-m", *directory, *words]
     try:
