@@ -327,6 +327,28 @@ def test_a_callbacks_state_that_cannot_be_read_costs_no_resume(small_pair, tmp_p
     assert report(tmp_path / "run")["steps"] == 6 and again.resumed_with == (3 if state == 3 else None)
 
 
+class Keeping(torch.optim.SGD):
+    """Keeps a tensor in its state, or a path."""
+
+    def __init__(self, parameters, lr, plain):
+        super().__init__(parameters, lr)
+        self.kept = torch.ones(1) if plain else Path("a")
+
+    def step(self, closure=None):
+        for latent in self.param_groups[0]["params"]:
+            self.state[latent]["kept"] = self.kept
+        return super().step(closure)
+
+
+@pytest.mark.parametrize("plain", ["true", "false"])
+def test_an_optimiser_whose_state_cannot_be_read_back_is_named(small_pair, tmp_path, capsys, plain):
+    own = f"optimizer={{_target_: {__name__}.Keeping, lr: 0.1, plain: {plain}}}"
+    run("a fox", [*small_pair, own], tmp_path / "run")
+    told = f"note: this run cannot be resumed: optimizer: {__name__}.Keeping keeps more than tensors and plain data"
+    said = capsys.readouterr().err
+    assert said.count(told) == said.count("Unsupported global: GLOBAL pathlib.") == (plain == "false")
+
+
 class Recorder(UnreadableState):
     """By the name of the class that writes our folders."""
 

@@ -13,6 +13,7 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from vqclip.io.files import atomic_write
 from vqclip.module import optimisation
+from vqclip.own_parts import named
 from vqclip.runs.folder import RunFolder
 from vqclip.runs.signals import Signals, Stopped
 
@@ -41,6 +42,7 @@ class Checkpointer(pl.Callback):
         self.run, self.signals = run, signals
         self.due = False  #: whether the step at hand ends in a snapshot, and so in a checkpoint
         self.left_out: set[str] = set()
+        self.tried = False  #: whether the optimiser's state can be read back, which is asked after its first step
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -65,6 +67,12 @@ class Checkpointer(pl.Callback):
                 if reason := _unreadable(owner[key]):
                     del owner[key]
                     self._say(key, reason)
+        states = checkpoint.get("optimizer_states")
+        if states and trainer.global_step and not self.tried:
+            self.tried = True
+            if reason := _unreadable(states):
+                who = f"{named(trainer.optimizers[0], 'optimizer')} keeps more than tensors and plain data in its state"
+                print(f"note: this run cannot be resumed: {who} ({reason})", file=sys.stderr)
 
     def _say(self, key: str, reason: str) -> None:
         if key not in self.left_out:
@@ -95,5 +103,7 @@ def _unreadable(state: Any) -> str | None:
         file.seek(0)
         torch.load(file, weights_only=True)
     except Exception as error:  # whatever its own pickling raises
-        return str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else type(error).__name__
+        # torch names what it does not read after advice to trust the file.
+        reason = (str(error).partition("WeightsUnpickler error: ")[2] or str(error)).strip()
+        return reason.splitlines()[0].partition(". ")[0].rstrip(".") if reason else type(error).__name__
     return None
