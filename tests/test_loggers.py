@@ -548,6 +548,18 @@ def test_a_run_that_diverged_raises_an_alert(wandb_pair, tmp_path):
     assert "diverged" in alert["title"] and "loss.anchor=1" in alert["text"] and own["exit"][0]["exit_code"] == 1
 
 
+class Undecodable(pl.Callback):
+    def on_train_batch_end(self, *_):
+        b"\xff".decode()  # whose error has a reason, too
+
+
+def test_a_run_that_fails_for_a_reason_is_not_called_diverged(wandb_pair, tmp_path):
+    with pytest.raises(UnicodeDecodeError):
+        run("a fox", wandb_pair, tmp_path / "run", callbacks=[Undecodable()])
+    own = records(tmp_path / "run")
+    assert "alert" not in own and own["exit"][0]["exit_code"] == 1
+
+
 def test_wandb_lists_the_installed_packages_as_it_does_itself():
     # In a process of its own: setuptools, once imported, puts its vendored packages on the path of this one.
     code = """

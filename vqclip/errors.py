@@ -1,4 +1,4 @@
-"""The one exception for a user's mistake."""
+"""The exceptions for a user's mistake and for a run that diverged, and how errors are told."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-__all__ = ["NO_ROOM", "UserError", "closest", "explain_refusals", "is_text", "printable", "shown", "told"]
+__all__ = ["NO_ROOM", "Diverged", "UserError", "closest", "explain_refusals", "is_text", "printable", "shown", "told"]
 
 #: What a full disk, a quota and a limit of a file's size are told by.
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -28,6 +28,18 @@ class UserError(Exception):
 
     def __str__(self) -> str:
         return printable(super().__str__())
+
+
+class Diverged(Exception):
+    """The loss or the latent is NaN or infinite.
+
+    Args:
+        reason: at which step, and the likely cause with the key to change.
+    """
+
+    def __init__(self, reason: str):
+        super().__init__(reason)
+        self.reason = reason
 
 
 def printable(text: str) -> str:

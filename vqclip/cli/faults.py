@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from vqclip.errors import UserError
-from vqclip.runs.status import Diverged, RunError, is_pruned
+from vqclip.errors import Diverged, UserError
+from vqclip.runs.status import RunError, is_pruned
 
 if TYPE_CHECKING:
     from vqclip.runs.folder import RunFolder

@@ -23,9 +23,9 @@ from vqclip.cli.launchers import bring_back, hold_back
 from vqclip.cli.lazy_imports import collect_as_usual, collect_rarely, defer_imports
 from vqclip.cli.streams import as_text, read_in_utf_8, set_up_streams, tell_what_was_lost
 from vqclip.cli.summary import job_line, print_result
-from vqclip.errors import NO_ROOM, UserError, explain_refusals
+from vqclip.errors import NO_ROOM, Diverged, UserError, explain_refusals
 from vqclip.paths import conf_dir
-from vqclip.runs.status import DIVERGED, Diverged
+from vqclip.runs.status import DIVERGED
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig

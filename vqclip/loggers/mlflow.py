@@ -11,7 +11,7 @@ from typing import Any
 from pytorch_lightning.loggers import MLFlowLogger
 
 from vqclip.config.resolve import flatten, picture_config
-from vqclip.errors import UserError
+from vqclip.errors import Diverged, UserError
 from vqclip.io.images import pixels
 from vqclip.io.run_files import PictureFolder, RunFiles
 from vqclip.io.wandb_server import is_reachable
@@ -55,8 +55,8 @@ class MlflowRun(RunView, MLFlowLogger):
         self.experiment.log_text(self.run_id, json.dumps(report, indent=2, ensure_ascii=False), "run.json")
 
     def close(self, error: BaseException | None) -> None:
-        if reason := getattr(error, "reason", None):
-            self.experiment.set_tag(self.run_id, "vqclip.reason", reason)
+        if isinstance(error, Diverged):
+            self.experiment.set_tag(self.run_id, "vqclip.reason", error.reason)
         stopped = isinstance(error, KeyboardInterrupt | SystemExit)
         self.experiment.set_terminated(self.run_id, "KILLED" if stopped else "FAILED" if error else "FINISHED")
 

@@ -17,7 +17,7 @@ from typing import Any
 from pytorch_lightning.loggers import WandbLogger
 
 from vqclip.config.resolve import picture_config
-from vqclip.errors import UserError
+from vqclip.errors import Diverged, UserError
 from vqclip.io.run_files import PictureFolder, RunFiles
 from vqclip.io.wandb_server import has_key, is_reachable, known_settings, wandb_mode
 from vqclip.loggers.base import Media, RunView, mean_scores, numbers_of, run_name
@@ -98,9 +98,9 @@ class WandbRun(RunView, WandbLogger):
     @while_it_lives
     def close(self, error: BaseException | None) -> None:
         """Mark the run failed where there was an error; of a divergence also send an alert of W&B's."""
-        if reason := getattr(error, "reason", None):
-            self.experiment.summary["reason"] = reason
-            self.experiment.alert("vqclip: a run diverged", f"{self.experiment.name}: {reason}", level="ERROR")
+        if isinstance(error, Diverged):
+            self.experiment.summary["reason"] = error.reason
+            self.experiment.alert("vqclip: a run diverged", f"{self.experiment.name}: {error.reason}", level="ERROR")
         finish(self.experiment, 1 if error else 0)
 
     def _media(self, folder: Path, report: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from pytorch_lightning.loggers import Logger, MLFlowLogger, WandbLogger
 
 from vqclip.config.own_classes import parts_on
 from vqclip.config.resolve import picture_config, resolved, without_secrets
-from vqclip.errors import UserError
+from vqclip.errors import Diverged, UserError
 from vqclip.io.quiet import quiet_lightning
 from vqclip.loggers.base import RunView, log_result
 from vqclip.loggers.open import open_loggers
@@ -35,7 +35,7 @@ from vqclip.runs.result import Result
 from vqclip.runs.rollback import start_over
 from vqclip.runs.schema import FORMAT
 from vqclip.runs.signals import Signals
-from vqclip.runs.status import DIVERGED, FINISHED, STOPPED_EARLY, Diverged, is_pruned
+from vqclip.runs.status import DIVERGED, FINISHED, STOPPED_EARLY, is_pruned
 from vqclip.runs.trainer import callbacks_of, hastened, make_trainer, one_order, one_process, usual_torch
 
 __all__ = ["execute", "threads"]

@@ -8,6 +8,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.profilers import PassThroughProfiler
 
+from vqclip.errors import Diverged
 from vqclip.module import LatentOptimisation, optimisation
 from vqclip.runs.checkpoint import RECORDER, recorder_state
 from vqclip.runs.checkpointer import Checkpointer
@@ -16,7 +17,6 @@ from vqclip.runs.folder import RunFolder
 from vqclip.runs.metrics import Metrics, step_numbers
 from vqclip.runs.signals import Signals
 from vqclip.runs.snapshots import Snapshot, Snapshots
-from vqclip.runs.status import Diverged
 from vqclip.runs.trainer import callbacks_of
 
 __all__ = ["Recorder"]

@@ -9,11 +9,11 @@ stopped early   a callback or limit of Lightning's ended it, as asked       cont
 diverged        the loss or the latent is NaN or infinite                   refused: the same      1
                                                                             steps end the same way
 failed          an error; the traceback is in vqclip.log                    continues              1
-interrupted     Ctrl-C or SIGTERM                                           continues              130, 143
+interrupted     Ctrl-C, SIGTERM or SIGHUP                                   continues              130, 143, 129
 ==============  ==========================================================  =====================  ==============
 
-A recorder raises :class:`Diverged` from the step at fault.  It sets its ``stopped_early`` to the reason where Lightning
-ends the run before its last step.
+A recorder raises :class:`vqclip.errors.Diverged` from the step at fault.  It sets its ``stopped_early`` to the reason
+where Lightning ends the run before its last step.
 """
 
 from __future__ import annotations
@@ -30,7 +30,6 @@ __all__ = [
     "RUNNING",
     "STOPPED_EARLY",
     "WITH_PICTURES",
-    "Diverged",
     "RunError",
     "is_pruned",
 ]
@@ -44,18 +43,6 @@ INTERRUPTED = "interrupted"
 
 #: Those that leave pictures with scores, to be compared, judged and interpolated.
 WITH_PICTURES = (FINISHED, STOPPED_EARLY)
-
-
-class Diverged(Exception):
-    """The loss or the latent is NaN or infinite.
-
-    Args:
-        reason: at which step, and the likely cause with the key to change.
-    """
-
-    def __init__(self, reason: str):
-        super().__init__(reason)
-        self.reason = reason
 
 
 class RunError(UserError):
