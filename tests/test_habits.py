@@ -55,3 +55,11 @@ def test_the_workflow_and_the_hooks_are_yaml_that_runs_what_is_there():
     hooks = yaml.safe_load((REPO / ".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]
     assert {hook["id"] for hook in hooks} == {"ruff", "ruff-format", "codespell", "yaml"}
     assert (REPO / ".ci/run").stat().st_mode & 0o111
+
+
+def test_no_commit_is_refused_for_what_the_tests_mistype():
+    """codespell passes over a folder only in its own walk of the tree, not among the names that a hook is given."""
+    hooks = yaml.safe_load((REPO / ".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]
+    skipped = tomllib.loads((REPO / "pyproject.toml").read_text())["tool"]["codespell"]["skip"]
+    [hook] = [hook for hook in hooks if hook["id"] == "codespell"]
+    assert "./tests" in skipped.split(",") and hook["pass_filenames"] is False
