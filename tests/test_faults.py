@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import resource
@@ -15,8 +16,10 @@ from pathlib import Path
 
 import av
 import pytest
+import pytorch_lightning as pl
 import torch
 from filelock import FileLock
+from PIL import Image
 from test_resume import bytes_of
 
 from vqclip import UserError, run
@@ -309,6 +312,63 @@ def test_a_run_removes_no_records_of_others(small_pair, tmp_path):
         assert len([path for path in own if path.is_dir()]) == 1
     assert run("a fox", [*words[:-2], "logger=none", "overwrite=true"], tmp_path).status == "finished"
     assert not [*tmp_path.glob("wandb/offline-run-*"), *tmp_path.glob("tensorboard/events*")]
+
+
+def test_a_run_that_starts_over_removes_its_records_whatever_its_logger_is_called(small_pair, tmp_path):
+    """And none of a run that is called None."""
+    theirs = tmp_path / "wandb/run-1-None/run-None.wandb"
+    theirs.parent.mkdir(parents=True)
+    theirs.write_text("mine")
+    mine = "+logger.mine={_target_: vqclip.loggers.wandb_logger, mode: offline}"
+    run("a fox", [*small_pair, "steps=1", mine], tmp_path)
+    assert len(list(tmp_path.glob("wandb/offline-run-*/*.wandb"))) == 1
+    run("a fox", [*small_pair, "steps=1"], tmp_path, overwrite=True)
+    assert list(tmp_path.glob("wandb/*run-*")) == [theirs.parent]
+
+
+def test_a_run_that_starts_over_leaves_what_a_new_one_does(small_pair, tmp_path):
+    old, new = tmp_path / "old", tmp_path / "new"
+    run(["a fox", "an owl"], small_pair, old)
+    for name in ("interpolation.mp4", ".last.ckpt.a1b2c3d4", "picture-01/.best.png.a1b2c3d4"):
+        (old / name).write_bytes(b"of the run before")
+    run("a fox", [*small_pair, "steps=2"], old, overwrite=True)
+    run("a fox", [*small_pair, "steps=2"], new)
+    assert {path.relative_to(old) for path in old.rglob("*")} == {path.relative_to(new) for path in new.rglob("*")}
+    assert bytes_of(old) == bytes_of(new)
+    rows = [len((folder / "timing.csv").read_text().splitlines()) for folder in (old, new)]
+    assert rows[0] == rows[1]
+
+
+class Full(pl.Callback):
+    def setup(self, *_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_run_that_finds_no_room_before_its_first_step_is_kept(small_pair, tmp_path):
+    """What its sentence says: its command goes on with what is there."""
+    with pytest.raises(UserError, match=r"no space left\. What was written is kept"):
+        run("a fox", small_pair, tmp_path / "run", callbacks=[Full()])
+    assert json.loads((tmp_path / "run/run.json").read_text())["status"] == "failed"
+    assert run(resume=tmp_path / "run").status == "finished"
+
+
+class Replaced(pl.Callback):
+    """Somebody takes the folder away and makes another one of its name."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def on_train_end(self, *_):
+        self.folder.rename(self.folder.with_name("taken"))
+        self.folder.mkdir()
+
+
+def test_a_run_writes_into_no_folder_that_was_put_in_the_place_of_its_own(small_pair, tmp_path):
+    Image.new("RGB", (32, 32), "red").save(tmp_path / "red.png")  # no text, which the judge would ask a picture for
+    words = [*small_pair, f"prompts.include=[{{image: '{tmp_path}/red.png'}}]"]
+    with pytest.raises(UserError, match="the folder was removed while the run went on"):
+        run(None, words, tmp_path / "run", callbacks=[Replaced(tmp_path / "run")])
+    assert not list((tmp_path / "run").iterdir())
 
 
 def test_a_compiled_package_is_no_part_of_the_users_own():

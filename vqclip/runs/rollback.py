@@ -42,8 +42,10 @@ def _remove_logged(run: RunFolder) -> None:
     """Remove what loggers wrote of the run that begins anew, which they would go on with; what else is there stays."""
     if not run.report_file.exists():  # then no run was here, and a wandb/ is somebody's
         return
-    for record in records_of(run.path, str(run.try_report().get("wandb"))):
-        shutil.rmtree(record.parent, ignore_errors=True)
+    report = run.try_report()
+    for id in filter(None, [report.get("wandb"), *report.get("loggers", {}).values()]):
+        for record in records_of(run.path, id):
+            shutil.rmtree(record.parent, ignore_errors=True)
     curves = run.path / "tensorboard"
     for path in [*curves.glob("events.out.tfevents.*"), *curves.glob("hparams.yaml")]:
         path.unlink()
