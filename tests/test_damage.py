@@ -133,6 +133,11 @@ def test_a_run_does_not_go_on_with_a_file_of_another_run(damaged, call, name):
     assert status == 2 and "another run" in message
 
 
+def test_a_checkpoint_of_a_step_that_the_config_has_not_says_so(damaged, call):
+    message = call(f"resume={damaged('checkpoint step huge', 'interrupted')}")[1]
+    assert "it is of step 1000000000000, and the config has 2 steps: it belongs to another run" in message
+
+
 def test_a_report_of_fewer_pictures_says_how_many(damaged, call):
     message = call(*argv("more", damaged("report of one picture")))[1]
     assert "its pictures are 1, and those of config.yaml 2: one belongs to another run" in message

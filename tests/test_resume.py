@@ -162,7 +162,7 @@ def test_a_signal_finishes_the_step_and_the_run_goes_on_as_if_nothing_was(small_
     assert process.exitcode == (1 if signum == signal.SIGINT else 128 + signum)  # of a KeyboardInterrupt
     report = json.loads((folder / "run.json").read_text())
     done = read_checkpoint(RunFolder(folder))["global_step"]
-    assert report["status"] == "interrupted" and 6 <= done < 12 and rows(folder) == done
+    assert report["status"] == "interrupted" and done == rows(folder) == 6
     _resumed(folder)
     assert bytes_of(folder) == bytes_of(unbroken)
     assert json.loads((folder / "run.json").read_text())["resumed"] == [done]
@@ -174,14 +174,15 @@ def _resumed(folder, *overrides):
     assert process.exitcode == 0
 
 
-def test_a_signal_between_the_first_files_of_a_run_is_told_in_its_report(small_pair, tmp_path):
+@pytest.mark.parametrize("signum,status", [(signal.SIGTERM, "interrupted"), (signal.SIGKILL, "running")])
+def test_a_run_that_ends_between_its_first_files_has_its_hashes(small_pair, tmp_path, signum, status):
+    """Before the config that names the files, which are read for a record only where they are the same."""
     folder = tmp_path / "run"
-    process = _in_a_process(
-        ["a fox"], [*small_pair, "steps=2"], folder, ("os.rename", "config.yaml", 1, signal.SIGTERM)
-    )
+    process = _in_a_process(["a fox"], [*small_pair, "steps=2"], folder, ("os.rename", "config.yaml", 1, signum))
     process.join(600)
-    assert process.exitcode == 128 + signal.SIGTERM
-    assert json.loads((folder / "run.json").read_text())["status"] == "interrupted"
+    assert process.exitcode == (-signum if signum == signal.SIGKILL else 128 + signum)
+    report = json.loads((folder / "run.json").read_text())
+    assert report["status"] == status and "generator" in report["weights"]
 
 
 #: A run opens its perceptor for its hash before config.yaml is written, and the second time to load it.
@@ -531,15 +532,21 @@ def test_a_resumed_run_computes_with_as_many_threads_as_before(small_pair, tmp_p
         torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize("what", ["weights", "inputs"])
-def test_other_weights_or_inputs_are_refused(small_pair, tmp_path, what):
-    folder = run("a fox", small_pair, tmp_path / "run").folder
+@pytest.mark.parametrize(
+    "what,name,refused",
+    [
+        ("weights", "generator", "which is not here as that run read it"),  # a file of one's own is not read at all
+        ("weights", "embedded", "weights changed since the run began: embedded"),
+        ("inputs", "embedded", "inputs changed since the run began: embedded"),
+    ],
+)
+def test_other_weights_or_inputs_are_refused(small_pair, tmp_path, what, name, refused):
+    words = [word for word in small_pair if not word.startswith("checkpoints.perceptors")]  # the package's own
+    folder = run("a fox", words, tmp_path / "run").folder
     report = json.loads((folder / "run.json").read_text())
-    report |= {"status": "interrupted", what: dict(report[what], generator="f" * 64)}
+    report |= {"status": "interrupted", what: dict(report[what], **{name: "f" * 64})}
     (folder / "run.json").write_text(json.dumps(report))
-    # A file of one's own is not read at all where it is another than the record's.
-    refused = {"weights": "which is not here as that run read it", "inputs": "inputs changed since the run began: gen"}
-    with pytest.raises(UserError, match=refused[what]):
+    with pytest.raises(UserError, match=refused):
         run(None, [f"resume={folder}"])
 
 

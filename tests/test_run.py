@@ -246,6 +246,17 @@ def test_a_failing_run_says_so_on_disk(small_pair, tmp_path):
     assert "Traceback" in (tmp_path / "run" / "vqclip.log").read_text()
 
 
+def test_a_callback_finds_its_own_step_on_disk(small_pair, tmp_path):
+    class Reads(pl.Callback):
+        def on_train_batch_end(self, trainer, *_):
+            rows = list(csv.DictReader((tmp_path / "run" / "metrics.csv").open()))
+            seen.append((trainer.global_step, int(rows[-1]["step"])))
+
+    seen: list[tuple[int, int]] = []
+    run("a fox", small_pair, tmp_path / "run", callbacks=[Reads()])
+    assert seen == [(step, step) for step in (1, 2, 3, 4)]
+
+
 def test_mistakes_are_found_before_a_folder_is_made(small_pair, tmp_path):
     with pytest.raises(UserError, match="steps=0"):
         run("a fox", [*small_pair, "steps=0"], tmp_path / "run")

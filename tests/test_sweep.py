@@ -489,6 +489,20 @@ def test_the_plot_of_a_search_marks_the_config_as_it_stands_where_it_was_tried(l
     assert (red - green > 100).any() == square  # the trials' own colors go from violet to yellow
 
 
+def test_a_search_proposes_as_many_at_once_as_are_asked_for_and_no_more_than_are_left():
+    pytest.importorskip("optuna")
+    batches = []
+
+    def score(proposed):
+        batches.append([float(trial["loss.beta"]) for trial in proposed])
+        return batches[-1]
+
+    space = {"loss.beta": OverridesParser.create().parse_override("loss.beta=interval(0,1)")}
+    study = search({"seed": 0, "trials": 3, "at_once": 2}, space, {"loss.beta": 0.5}, score)
+    assert [len(batch) for batch in batches] == [2, 1] and len(study.trials) == 3
+    assert study.sampler._constant_liar  # so that those of one batch differ
+
+
 def test_a_search_among_choices_of_a_group_begins_at_the_one_that_stands(small_pair, tmp_path):
     pytest.importorskip("optuna")
     pair = [word for word in small_pair if not word.startswith("init=")]
