@@ -489,6 +489,12 @@ def test_the_plot_of_a_search_marks_the_config_as_it_stands_where_it_was_tried(l
     assert (red - green > 100).any() == square  # the trials' own colors go from violet to yellow
 
 
+def test_a_search_without_optuna_says_how_to_have_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    with pytest.raises(UserError, match=r"Optuna is not installed\. Try: pip install"):
+        search({"seed": 0, "trials": 1, "at_once": 1}, {}, {}, lambda proposed: [])
+
+
 def test_a_search_proposes_as_many_at_once_as_are_asked_for_and_no_more_than_are_left():
     pytest.importorskip("optuna")
     batches = []

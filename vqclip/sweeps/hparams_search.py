@@ -42,10 +42,10 @@ def search(
     Raises:
         UserError: Optuna is not installed, or there is nothing to search.
     """
+    distributions = distributions_of(space)
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    distributions = distributions_of(space)
     sampler = optuna.samplers.TPESampler(seed=settings["seed"], constant_liar=settings["at_once"] > 1)
     study = optuna.create_study(direction="maximize", sampler=sampler)
     choices = {k: isinstance(d, optuna.distributions.CategoricalDistribution) for k, d in distributions.items()}
