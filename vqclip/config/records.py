@@ -36,12 +36,12 @@ _OWN = (
 #: Classes of others that a record may name: they compute, and neither write, fetch nor start anything.
 ALLOWED = frozenset(
     [f"torch.optim.{name}" for name in (
-        "ASGD", "Adadelta", "Adafactor", "Adagrad", "Adam", "AdamW", "Adamax", "LBFGS", "Muon", "NAdam", "RAdam",
-        "RMSprop", "Rprop", "SGD", "SparseAdam",
+        "ASGD", "Adadelta", "Adafactor", "Adagrad", "Adam", "AdamW", "Adamax", "LBFGS", "NAdam", "RAdam", "RMSprop",
+        "Rprop", "SGD",
     )]
     + [f"{package}.callbacks.{name}" for package in ("pytorch_lightning", "lightning.pytorch") for name in (
-        "DeviceStatsMonitor", "EarlyStopping", "GradientAccumulationScheduler", "LearningRateMonitor", "ModelSummary",
-        "RichProgressBar", "TQDMProgressBar", "Timer",
+        "DeviceStatsMonitor", "EarlyStopping", "LearningRateMonitor", "ModelSummary", "RichProgressBar",
+        "TQDMProgressBar", "Timer",
     )]
 )  # fmt: skip
 
@@ -191,7 +191,7 @@ def _input_errors(config: Mapping[str, Any], what: str, known: Any) -> Iterator[
     """Files of the user's disk that a record reads without having read them before."""
     known = _mapping(known)
     init = _mapping(config.get("init"))
-    named = [(f"init.{word}", init.get(word)) for word in ("path", "mask", "run", "weight")]
+    named = [(f"init.{word}", init.get(word)) for word in ("path", "mask", "run")]
     prompts = _mapping(config.get("prompts"))
     for word in _PROMPTS:
         entries = prompts.get(word)

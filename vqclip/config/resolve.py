@@ -92,7 +92,6 @@ NOT_THE_PICTURE = (
     "memory",
     "resume",
     "overwrite",
-    "debug",
     "sweep",
     "hparams_search",
     "trust",
