@@ -9,8 +9,8 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parent.parent / "vqclip"
 LONGEST_MODULE, LONGEST_FUNCTION = 300, 40
-#: Rooms from the ground up: a module imports from its own floor and those below it.
-FLOORS = [
+#: From the lowest up: a module imports from its own layer and those below it.
+LAYERS = [
     ["errors", "paths", "rng", "machine", "precision", "classes"],
     ["io"],
     ["schedules", "prompts", "protocols", "own_parts"],
@@ -74,9 +74,9 @@ def reachable(module):
     return seen
 
 
-def floor_of(module):
-    room = [*module.split("."), ""][1]
-    return next(i for i, rooms in enumerate(FLOORS) if room in rooms)
+def layer_of(module):
+    name = [*module.split("."), ""][1]
+    return next(i for i, names in enumerate(LAYERS) if name in names)
 
 
 def modules():
@@ -103,7 +103,7 @@ def test_nothing_imports_upward():
         f"{module} → {other}"
         for module, others in imports().items()
         for other in others
-        if floor_of(other) > floor_of(module)
+        if layer_of(other) > layer_of(module)
     ]
     assert upward == []
 

@@ -15,7 +15,7 @@ from vqclip.errors import closest
 from vqclip.io.files import refuse_endless
 from vqclip.paths import offline
 
-__all__ = ["card_errors", "factor_of", "is_architecture", "validate_cards"]
+__all__ = ["card_errors", "factor_of", "is_architecture", "missing_help", "validate_cards"]
 
 _ARCHITECTURE = {
     "generator": {"required": {"ddconfig", "n_embed", "embed_dim"}, "optional": {"gumbel", "norm_groups"}},

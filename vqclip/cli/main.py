@@ -30,7 +30,7 @@ from vqclip.runs.status import DIVERGED
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-__all__ = ["main"]
+__all__ = ["TOOLS", "main"]
 
 #: Tools: name → module with ``main(argv) -> exit status``.
 TOOLS = {

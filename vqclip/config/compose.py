@@ -31,7 +31,16 @@ from vqclip.config.shorthand import expand_shorthand
 from vqclip.errors import UserError
 from vqclip.paths import conf_dir
 
-__all__ = ["COMPOSING", "compose", "compose_all", "first_of_sweep", "refuse_sweeps", "refuse_unknown", "run_dir"]
+__all__ = [
+    "COMPOSING",
+    "compose",
+    "compose_all",
+    "first_of_sweep",
+    "line_of",
+    "refuse_sweeps",
+    "refuse_unknown",
+    "run_dir",
+]
 
 #: What Hydra and OmegaConf raise about files and overrides, their own errors and those that pass through them.
 COMPOSING = (

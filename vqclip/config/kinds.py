@@ -227,7 +227,7 @@ class Snapshot:
 class Colour:
     """A colour by its name in CSS or as ``"#rrggbb"``."""
 
-    allowed: str = 'a color by name or as "#rrggbb"'
+    allowed: str = 'a colour by name or as "#rrggbb"'
 
     def check(self, value: Any) -> None:
         from PIL import ImageColor

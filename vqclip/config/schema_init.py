@@ -62,12 +62,12 @@ STARTS: dict[str, Group] = {
         title="init=blank",
     ),
     "vqclip.init.Gradient": Group(
-        "A picture that goes from one color to another.",
+        "A picture that goes from one colour to another.",
         {
             "colours": Key(
                 Listing(Colour(), least=2),
                 "[white,black]",
-                "colors, evenly spaced",
+                "colours, evenly spaced",
                 null="two that the seed draws",
             ),
             "angle": Key(Number(-360, 360), "90", "0 from top to bottom, 90 from left to right", "degrees"),

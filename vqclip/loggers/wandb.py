@@ -25,7 +25,7 @@ from vqclip.loggers.wandb_files import last_step, mark_uploaded, records_of
 from vqclip.loggers.wandb_process import forget, gone, while_it_lives
 from vqclip.loggers.wandb_startup import keep_artifacts, speed_up_start
 
-__all__ = ["WandbRun", "wandb_logger"]
+__all__ = ["WandbRun", "finish", "wandb_logger"]
 
 #: Seconds that W&B's server may take to begin a run, and to take the rest of its data when it ends.
 PATIENCE = 10

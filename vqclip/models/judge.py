@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from vqclip.models.shipped import load_shipped
 
-__all__ = ["Judge", "PhotoJudge"]
+__all__ = ["Judge", "PhotoJudge", "photo_weights"]
 
 
 class _Block(nn.Module):

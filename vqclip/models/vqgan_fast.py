@@ -21,7 +21,7 @@ from torch.utils.checkpoint import checkpoint
 from vqclip.models import vqgan_strips as strips
 from vqclip.models.frozen import activated, convolved
 
-__all__ = ["decode", "encode"]
+__all__ = ["BRIEF", "decode", "encode"]
 
 #: Latent places up to which the decoder is taming's arithmetic, digit for digit: 64×64, at f = 8 512×512 pixels.
 EXACT_PLACES = 4096
