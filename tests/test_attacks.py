@@ -17,9 +17,11 @@ from wandb_records import records, sent_config
 
 from vqclip import UserError, load, run
 from vqclip.cli import main
+from vqclip.config.records import record_errors
 from vqclip.io.images import png_bytes, read_record
 from vqclip.paths import conf_dir
 from vqclip.runs.checkpoint import RECORDER
+from vqclip.runs.provenance import callback_weights, own_weights
 from vqclip.runs.rerun import rerun
 from vqclip.runs.resume import resume
 
@@ -225,7 +227,6 @@ def test_a_record_chooses_no_place_to_write(original, tmp_path):
 
 
 def test_a_package_is_trusted_once_and_by_its_whole_name(monkeypatch):
-    from vqclip.config.records import record_errors
 
     record = {"noise": {"_target_": "mine.parts.Waves"}, "trust": ["mine"]}
     assert "VQCLIP_TRUST=mine" in record_errors(record, set(), "a.png", {})[0]
@@ -362,3 +363,20 @@ def test_a_record_that_no_file_can_hold_is_refused(original, tmp_path, text):
     Image.new("RGB", (32, 32)).save(tmp_path / "a.png", pnginfo=words)
     with pytest.raises(UserError, match="its vqclip record is damaged"):
         rerun(tmp_path / "a.png", folder=tmp_path / "again")
+
+
+def test_of_every_part_with_a_weight_file_the_hash_is_recorded_and_asked_for(tmp_path):
+    """One that the check forgot would be a way to any file of the user's."""
+    part = {"path": str(tmp_path / "weights")}
+    (tmp_path / "weights").write_bytes(b"mine")
+    config = {
+        "checkpoints": {"generator": part, "prior": part, "perceptors": {"mine": part}},
+        "loss": {"terms": {"mine": part}},
+        "callbacks": {"mine": part | {"_target_": "vqclip.callbacks.Progress"}},
+    }
+    known = own_weights(config) | callback_weights(config)
+    assert set(known) == {"generator", "prior", "mine", "loss.terms.mine", "callbacks.mine"}
+    assert record_errors(config, set(), "a record", {"weights": known}) == []
+    for name in known:
+        [error] = record_errors(config, set(), "a record", {"weights": known | {name: "f" * 64}})
+        assert "which is not here as that run read it" in error

@@ -7,10 +7,11 @@ from typing import Any
 
 from vqclip.checkpoints.cards import CARD_KEYS, arguments_of, cards_of, key_of
 from vqclip.classes import find, parameters_of
+from vqclip.config.plain import mapping
 from vqclip.config.signatures import argument_errors, role_errors
 from vqclip.errors import UserError
 
-__all__ = ["class_errors", "parts_on", "require_of", "terms_by_key"]
+__all__ = ["class_errors", "parts_on", "require_of", "terms_by_key", "weights_of"]
 
 
 def class_errors(checkpoints: Mapping[str, Any]) -> Iterator[str]:
@@ -57,6 +58,24 @@ def parts_on(config: Mapping[str, Any], group: str) -> dict[str, Any]:
 def terms_by_key(config: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     """The further terms of a config's objective, by their dotted keys; none that is switched off."""
     return {f"loss.terms.{name}": term for name, term in parts_on(config["loss"], "terms").items()}
+
+
+def weights_of(config: Mapping[str, Any]) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+    """Every part of a config that may name a weight file by its ``path``.
+
+    What is no mapping is passed over: a record may hold anything.
+
+    Yields:
+        The name that its sha256 has in run.json and records, its dotted key, the part.
+    """
+    checkpoints = mapping(config.get("checkpoints"))
+    parts = [(name, f"checkpoints.{name}", checkpoints.get(name)) for name in ("generator", "prior")]
+    perceptors = mapping(checkpoints.get("perceptors"))
+    parts += [(name, f"checkpoints.perceptors.{name}", card) for name, card in perceptors.items()]
+    groups = {"loss.terms": mapping(config.get("loss")).get("terms"), "callbacks": config.get("callbacks")}
+    for group, named in groups.items():
+        parts += [(f"{group}.{name}", f"{group}.{name}", part) for name, part in mapping(named).items()]
+    return ((name, key, part) for name, key, part in parts if isinstance(part, Mapping))
 
 
 def require_of(generator: Any, config: Mapping[str, Any]) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 
-__all__ = ["plain_dict"]
+__all__ = ["mapping", "plain_dict"]
 
 
 def _divided(number: Any, steps: Any, restarts: Any = None) -> Any:
@@ -28,3 +29,8 @@ def plain_dict(config: DictConfig, *, resolve: bool = True, throw_on_missing: bo
     """A mapping's config as a dict of plain data, with OmegaConf's own arguments and errors."""
     plain = OmegaConf.to_container(config, resolve=resolve, throw_on_missing=throw_on_missing)
     return cast("dict[str, Any]", plain)  # OmegaConf's annotation is of every config, also those of lists
+
+
+def mapping(value: Any) -> Mapping[str, Any]:
+    """What a record has in the place of a mapping; an empty one where it is none."""
+    return value if isinstance(value, Mapping) else {}

@@ -17,7 +17,8 @@ from typing import Any
 from vqclip.checkpoints.cards import local_path, shipped_files
 from vqclip.config.compose import compose
 from vqclip.config.grammar import as_typed, without_interpolations
-from vqclip.config.plain import plain_dict
+from vqclip.config.own_classes import weights_of
+from vqclip.config.plain import mapping, plain_dict
 from vqclip.config.resolve import leaves
 from vqclip.errors import UserError, printable
 from vqclip.io.files import sha256
@@ -182,17 +183,12 @@ def _interpolation_errors(config: Mapping[str, Any], what: str) -> Iterator[tupl
             yield key, f"{key}={value}: {what} asks for a value from outside, which a record may not. Try: {key}=VALUE"
 
 
-def _mapping(value: Any) -> Mapping[str, Any]:
-    """What a record has in the place of a mapping; an empty one where it is none."""
-    return value if isinstance(value, Mapping) else {}
-
-
 def _input_errors(config: Mapping[str, Any], what: str, known: Any) -> Iterator[tuple[str, str]]:
     """Files of the user's disk that a record reads without having read them before."""
-    known = _mapping(known)
-    init = _mapping(config.get("init"))
+    known = mapping(known)
+    init = mapping(config.get("init"))
     named = [(f"init.{word}", init.get(word)) for word in ("path", "mask", "run")]
-    prompts = _mapping(config.get("prompts"))
+    prompts = mapping(config.get("prompts"))
     for word in _PROMPTS:
         entries = prompts.get(word)
         for entry in entries if isinstance(entries, list) else [entries]:
@@ -240,18 +236,10 @@ def _is_known(path: str, digest: Any) -> bool:
 
 
 def _card_errors(config: Mapping[str, Any], what: str, known: Any) -> Iterator[tuple[str, str]]:
-    known, checkpoints = _mapping(known), _mapping(config.get("checkpoints"))
-    cards = [(f"checkpoints.{n}", n, checkpoints.get(n)) for n in ("generator", "prior")]
-    cards += [(f"checkpoints.perceptors.{n}", n, card) for n, card in _mapping(checkpoints.get("perceptors")).items()]
-    terms = _mapping(_mapping(config.get("loss")).get("terms"))
-    cards += [(f"loss.terms.{n}", f"loss.terms.{n}", term) for n, term in terms.items()]
-    callbacks = {n: c for n, c in _mapping(config.get("callbacks")).items() if isinstance(c, Mapping)}
-    # One of a package that the user trusts may have a path that it writes to.
-    read = {n: callback for n, callback in callbacks.items() if not _is_trusted(callback.get("_target_"))}
-    cards += [(f"callbacks.{n}", f"callbacks.{n}", callback) for n, callback in read.items()]
-    for key, name, card in cards:
-        if not isinstance(card, Mapping):
-            continue
+    known = mapping(known)
+    for name, key, card in weights_of(config):
+        if key.startswith("callbacks.") and _is_trusted(card.get("_target_")):
+            continue  # one of a package that the user trusts may have a path that it writes to
         path = card.get("path")
         if isinstance(path, str) and path:
             if not _is_packaged(path) and not _is_known(str(local_path(path)), known.get(name)):

@@ -15,7 +15,7 @@ import torch
 
 from vqclip.checkpoints.cards import local_path
 from vqclip.checkpoints.load import load_prior
-from vqclip.config.own_classes import parts_on, terms_by_key
+from vqclip.config.own_classes import terms_by_key, weights_of
 from vqclip.config.resolve import differences
 from vqclip.errors import UserError, printable
 from vqclip.io.files import sha256
@@ -116,22 +116,24 @@ def _of_terms(config: Mapping[str, Any]) -> dict[str, str]:
 
 def own_weights(config: Mapping[str, Any]) -> dict[str, str]:
     """sha256 of the weight files of the user's own that a config names, known before any model is loaded."""
-    checkpoints = config["checkpoints"]
-    cards = {"generator": checkpoints["generator"], "prior": checkpoints.get("prior"), **checkpoints["perceptors"]}
-    return _digests({name: str((card or {}).get("path") or "") for name, card in cards.items()} | _of_terms(config))
+    parts = weights_of(config)
+    return _digests({name: part.get("path") for name, key, part in parts if not key.startswith("callbacks.")})
 
 
 def callback_weights(config: Mapping[str, Any]) -> dict[str, str]:
     """The same of callbacks of ours, which do not decide the picture: in run.json, and in no picture's record."""
-    callbacks = parts_on(config, "callbacks").items()
-    ours = {name: callback for name, callback in callbacks if callback["_target_"].startswith("vqclip.")}
-    return _digests({f"callbacks.{name}": str(callback.get("path") or "") for name, callback in ours.items()})
+    parts = [(name, part) for name, key, part in weights_of(config) if key.startswith("callbacks.")]
+    return _digests({n: part.get("path") for n, part in parts if str(part.get("_target_")).startswith("vqclip.")})
 
 
-def _digests(paths: Mapping[str, str]) -> dict[str, str]:
+def _digests(paths: Mapping[str, Any]) -> dict[str, str]:
     """sha256 of those of the files that are there and not of the package; what asks for one says that it is missing."""
-    own = {name: local_path(path) for name, path in paths.items() if path and not path.startswith("pkg://")}
+    own = {name: local_path(path) for name, path in paths.items() if _is_own(path)}
     return {name: sha256(path) for name, path in own.items() if path.is_file()}
+
+
+def _is_own(path: Any) -> bool:
+    return isinstance(path, str) and path != "" and not path.startswith("pkg://")
 
 
 def inputs(config: Mapping[str, Any]) -> dict[str, str]:
