@@ -21,6 +21,7 @@ from PIL import Image
 from test_resume import FORKS
 
 from vqclip import UserError
+from vqclip import sweep as sweep_in_python
 from vqclip.cli import main
 from vqclip.config.compose import compose
 from vqclip.config.grammar import NAME_LENGTH, job_name, quote, unquoted
@@ -577,3 +578,16 @@ def test_a_sweep_from_python_that_is_interrupted_ends_its_step(small_pair, tmp_p
     assert json.loads((rows.parent / "run.json").read_text())["status"] == "interrupted"
     told = (tmp_path / "err").read_text()
     assert "KeyboardInterrupt" in told and "To continue: vqclip -m" in told
+
+
+def test_from_python_modules_come_from_where_they_do_here(tmp_path, monkeypatch):
+    """Not from the working folder, which may be a stranger's run."""
+    for folder in ("mine", "theirs"):
+        (tmp_path / folder).mkdir()
+        name = {"mine": "sitecustomize", "theirs": "hydra"}[folder]
+        (tmp_path / folder / f"{name}.py").write_text(f"open({str(tmp_path / f'{folder} ran')!r}, 'w')")
+    monkeypatch.syspath_prepend(tmp_path / "mine")
+    monkeypatch.chdir(tmp_path / "theirs")
+    with pytest.raises(UserError, match="no_such_key"):
+        sweep_in_python("a fox", ["seed=0,1", "no_such_key=1"], tmp_path / "sweep")
+    assert (tmp_path / "mine ran").exists() and not (tmp_path / "theirs ran").exists()

@@ -17,7 +17,7 @@ from vqclip.loggers.wandb_files import files_outside, is_uploaded, records_in, r
 def synced(server, *words):
     """``vqclip sync`` in a process of its own, for a user who has logged in: W&B reads its settings once a process."""
     account = {"WANDB_BASE_URL": server.url, "WANDB_API_KEY": "x" * 40}
-    command = [sys.executable, "-m", "vqclip", "sync", *map(str, words)]
+    command = [sys.executable, "-P", "-m", "vqclip", "sync", *map(str, words)]  # -P: as from bin/vqclip
     return subprocess.run(command, env=os.environ | account, capture_output=True, text=True, timeout=600)
 
 
@@ -116,6 +116,34 @@ def test_a_record_of_any_name_is_looked_up_by_it(tmp_path):
         path.parent.mkdir(parents=True)
         path.touch()
         assert records_of(tmp_path, path.stem.removeprefix("run-")) == [path] and not is_uploaded(path)
+
+
+@pytest.mark.parametrize("name", ["click", "wandb"])
+def test_no_code_of_the_working_folder_runs(wandb_pair, tmp_path, wandb_server, monkeypatch, name):
+    """``cd RUN && vqclip sync .``"""
+    theirs = run("a fox", wandb_pair, tmp_path / "run").folder
+    (theirs / name).mkdir(exist_ok=True)
+    (theirs / name / "__init__.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    monkeypatch.chdir(theirs)
+    done = synced(wandb_server, ".")
+    assert not (tmp_path / "ran").exists() and "1 uploaded" in done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("folder", ["wandb", ".wandb"])
+def test_a_runs_folder_does_not_say_who_gets_the_key(tmp_path, wandb_server, monkeypatch, folder):
+    (tmp_path / "run" / folder).mkdir(parents=True)
+    (tmp_path / "run" / folder / "settings").write_text(f"[default]\nbase_url = {wandb_server.url}\n")
+    monkeypatch.chdir(tmp_path / "run")
+    monkeypatch.setenv("WANDB_API_KEY", "x" * 40)
+    monkeypatch.delenv("WANDB_BASE_URL", raising=False)
+    ask = "from vqclip.io.wandb_server import known_settings; print(known_settings().base_url)"
+
+    def asked():
+        return subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, timeout=600)
+
+    assert asked().stdout.strip() == wandb_server.url, "one's own project may have settings"
+    (tmp_path / "run" / "run.json").touch()
+    assert "UserError" in (said := asked().stderr) and f"{tmp_path}/run/{folder}/settings: W&B would read it" in said
 
 
 THEIRS = """

@@ -45,7 +45,9 @@ def main(argv: Sequence[str]) -> int:
     for refusal in dict.fromkeys(refused):  # a sweep that was moved: once for all its jobs
         print(refusal, file=sys.stderr)
     if sent:
-        subprocess.run([sys.executable, "-m", "wandb", "sync", "--include-online", *map(str, sent)], check=False)
+        # -P: else Python takes modules from the working folder first, which may be a stranger's run, or have a wandb/.
+        upload = [sys.executable, "-P", "-m", "wandb", "sync", "--include-online"]
+        subprocess.run([*upload, *map(str, sent)], check=False)
 
     failed = [path for path in left if not is_uploaded(path)]
     for path in failed:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import netrc
 import os
+import shlex
 import tempfile
 import urllib.error
 import urllib.request
@@ -40,11 +41,12 @@ def known_settings() -> wandb.Settings:
     """W&B's settings, from its files and the environment.
 
     Raises:
-        UserError: a ``WANDB_…`` variable says what it does not take.
+        UserError: a ``WANDB_…`` variable says what it does not take; a run's folder has settings of its own.
     """
     import wandb
     from wandb.sdk.lib.service.service_token import WandbServiceConnectionError
 
+    _refuse_a_runs_own(Path(wandb.Settings().settings_workspace))
     _keep_its_log()
     try:
         with suppress(WandbServiceConnectionError):
@@ -55,6 +57,16 @@ def known_settings() -> wandb.Settings:
     except (ValueError, wandb.Error) as error:
         what = " ".join(str(error).split())
         raise UserError(f"W&B's environment: {what}. Try: env | grep WANDB, or logger=none") from None
+
+
+def _refuse_a_runs_own(file: Path) -> None:
+    """Refuse W&B's settings for the working folder where that is a run: a stranger's would say who gets the key."""
+    folder = file.parent.parent
+    if os.path.lexists(file) and any((folder / name).exists() for name in ("run.json", "config.yaml", "sweep.json")):
+        raise UserError(
+            f"{file}: W&B would read it and send your key to the server that it names, and {folder} is a run's folder, "
+            f"maybe a stranger's. Allowed: to work in another folder. Try: cd {shlex.quote(str(folder.parent))}"
+        )
 
 
 def _keep_its_log() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext, suppress
@@ -132,6 +133,8 @@ def _start_no_more_than(jobs: int, launcher: Any) -> None:
     """Have joblib start no process that would be without a job: all begin at once, whatever there is to do."""
     if not _is_of(launcher, "joblib"):
         return
+    # Else each looks for its first modules in the working folder, which may be a stranger's run.
+    os.environ["PYTHONSAFEPATH"] = "1"
     from joblib import effective_n_jobs
 
     # As typed: the jobs that a search proposed before may have been fewer.

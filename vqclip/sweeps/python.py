@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import html
+import os
 import signal
 import subprocess
 import sys
@@ -107,9 +108,11 @@ def run_sweep(
             "config names. Try: overrides=['+callbacks.NAME._target_=CLASS']"
         )
     words = [*as_overrides(prompt, overrides, keys, swept=True), f"hydra.sweep.dir={quote(str(folder))}"]
-    command = [sys.executable, "-m", "vqclip", "-m", *directory, *words]
+    # The modules that can be imported here, and no others: -m alone adds the working folder, which may be a stranger's.
+    command = [sys.executable, "-P", "-m", "vqclip", "-m", *directory, *words]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     try:
-        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, errors="replace")
+        process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, errors="replace")
     except (OSError, ValueError) as error:  # too long, or a text that no command line can hold
         raise UserError(
             f"sweep: {error}. Allowed: texts without \\0, long ones in a file: {{'file': 'prompts.txt'}}"
