@@ -114,6 +114,12 @@ def test_yaml_has_one_reader():
     assert readers == ["yaml_text.py"]
 
 
+def test_pictures_are_opened_in_one_place():
+    """Pillow runs a program for some formats, which is refused there."""
+    readers = [path.name for path in PACKAGE.rglob("*.py") if "Image.open(" in path.read_text("utf-8")]
+    assert readers == ["images.py"]
+
+
 def test_modules_and_functions_are_small():
     assert {name: n for name, n in modules().items() if n > LONGEST_MODULE} == {}
     assert {name: n for name, n in functions().items() if n > LONGEST_FUNCTION} == {}

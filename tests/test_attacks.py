@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import io
 import json
 import shutil
 from contextlib import suppress
@@ -11,7 +12,7 @@ from contextlib import suppress
 import pytest
 import torch
 import yaml
-from PIL import Image
+from PIL import EpsImagePlugin, Image
 from PIL.PngImagePlugin import PngInfo
 from wandb_records import records, sent_config
 
@@ -380,3 +381,32 @@ def test_of_every_part_with_a_weight_file_the_hash_is_recorded_and_asked_for(tmp
     for name in known:
         [error] = record_errors(config, set(), "a record", {"weights": known | {name: "f" * 64}})
         assert "which is not here as that run read it" in error
+
+
+@pytest.mark.parametrize("kind", ["eps", "iptc"])
+def test_a_picture_starts_no_program(original, small_pair, tmp_path, monkeypatch, kind):
+    """Pillow reads EPS by Ghostscript, whatever a file is called, also EPS in IPTC."""
+    (tmp_path / "gs").write_text(f"#!/bin/sh\ntouch {tmp_path}/ran\n")
+    (tmp_path / "gs").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.setattr(EpsImagePlugin, "gs_binary", None)  # what it found before
+    written = io.BytesIO()
+    Image.new("RGB", (32, 32)).save(written, "EPS")
+    content = written.getvalue()
+    if kind == "iptc":
+        fields = {(3, 60): b"\1\0", (3, 20): b"\0\40", (3, 30): b"\0\40", (3, 120): b"\5", (8, 10): content}
+        sizes = {tag: len(value).to_bytes(4, "big") for tag, value in fields.items()}
+        content = b"".join(b"\x1c" + bytes(tag) + b"\x84\0" + sizes[tag] + fields[tag] for tag in fields)
+    run_folder = tmp_path / "run"
+    shutil.copytree(original, run_folder)
+    for path in run_folder.rglob("*.png"):
+        path.write_bytes(content)
+    with suppress(Exception):
+        Image.open(run_folder / "picture-00" / "best.png").load()
+    assert (tmp_path / "ran").exists(), "the attack is a real one"
+    (tmp_path / "ran").unlink()
+    for words in (["compare", run_folder], ["evaluate", run_folder], ["rerun", run_folder], ["rerun", path]):
+        tried(main, [*map(str, words)])
+    with pytest.raises(UserError, match=f"another program|{kind.upper()}"):
+        run("a fox", [*small_pair, "init=image", f"init.path={path}"], tmp_path / "again")
+    assert not (tmp_path / "ran").exists()

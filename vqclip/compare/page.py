@@ -16,12 +16,11 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from vqclip.compare.pictures import Picture, distinct_values, format_value, further_keys
 from vqclip.compare.table import table, table_row
 from vqclip.config.resolve import flatten, picture_config
 from vqclip.errors import UserError
+from vqclip.io.images import opened
 from vqclip.paths import relative_where_possible
 from vqclip.runs.folder import RunFolder
 
@@ -148,7 +147,7 @@ def _image_uri(path: Path) -> str:
     if len(content) <= INLINE_PNG:
         return _uri("image/png", content)
     out = io.BytesIO()
-    with Image.open(path) as picture:
+    with opened(path) as picture:
         picture.convert("RGB").save(out, "WEBP", quality=92)
     return _uri("image/webp", out.getvalue())
 

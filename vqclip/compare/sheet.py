@@ -17,6 +17,7 @@ from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 
 from vqclip.compare.pictures import Picture, distinct_values, format_value, further_keys
+from vqclip.io.images import opened
 from vqclip.runs.status import FINISHED, WITH_PICTURES
 
 __all__ = ["draw_sheet"]
@@ -227,7 +228,7 @@ def _caption(picture: Picture) -> str:
 
 
 def _fitted(path: Path, width: int, height: int) -> Image.Image:
-    with Image.open(path) as picture:
+    with opened(path) as picture:
         picture = picture.convert("RGB")
     scale = min(width / picture.width, height / picture.height)
     size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))

@@ -14,12 +14,16 @@ from vqclip.io.yaml_text import read_json
 if TYPE_CHECKING:
     import numpy as np
     from PIL.Image import Image
+    from PIL.ImageFile import ImageFile
     from torch import Tensor
 
-__all__ = ["PictureError", "open_picture", "pixels", "png_bytes", "read_record"]
+__all__ = ["PNG", "PictureError", "open_picture", "opened", "pixels", "png_bytes", "read_record"]
 
 #: Keyword of the PNG text chunk that holds the record.
 RECORD_KEY = "vqclip"
+PNG = b"\x89PNG\r\n\x1a\n"  #: how one begins
+#: Formats for which Pillow starts a program, Ghostscript, or takes what is in them for a file of any format.
+_BY_PROGRAM = ("EPS", "IPTC")
 
 
 def pixels(image: Tensor) -> np.ndarray:
@@ -48,6 +52,23 @@ class PictureError(ValueError):
         self.reason = reason
 
 
+def opened(path: str | Path) -> ImageFile:
+    """A picture file, not decoded yet, of a format that Pillow reads by itself: what is in it runs nothing.
+
+    Raises:
+        OSError: it is a pipe or a device.
+        Exception: whatever Pillow raises of what is no picture.
+    """
+    from PIL import Image
+
+    refuse_endless(Path(path))
+    file = Image.open(path)
+    if file.format in _BY_PROGRAM:
+        file.close()
+        raise ValueError(f"its format is {file.format}, which another program would be run for")
+    return file
+
+
 def open_picture(path: str | Path) -> Image:
     """A picture file of any format and mode → 8-bit RGBA, upright; of an animation the first frame.
 
@@ -55,20 +76,20 @@ def open_picture(path: str | Path) -> Image:
         PictureError: it cannot be read.
     """
     import numpy as np
-    from PIL import Image, ImageOps
+    from PIL import ImageOps
+    from PIL.Image import fromarray
 
     if not isinstance(path, str | Path):
         raise PictureError(path, "it is not a path")
     try:
-        refuse_endless(Path(path))
-        with Image.open(path) as file:
+        with opened(path) as file:
             picture = ImageOps.exif_transpose(file)
             if picture.mode[0] in "IF":  # 16 or 32 bits of grey, which Pillow's own conversion cuts off at 255
                 values = np.asarray(picture, dtype=np.float64)
                 most = values[np.isfinite(values)].max(initial=0)
                 white = 65535 if picture.mode[0] == "I" else 1 if most <= 1 else 255
                 grey = np.nan_to_num(values / max(white, most) * 255)  # what is no number is black
-                picture = Image.fromarray(grey.clip(0, 255).round().astype("uint8"))
+                picture = fromarray(grey.clip(0, 255).round().astype("uint8"))
             return picture.convert("RGBA")
     except Exception as error:
         raise PictureError(path, _why_not(error)) from None
@@ -93,11 +114,8 @@ def read_record(path: Path) -> dict:
     Raises:
         UserError: not a PNG, or one that lost its record.
     """
-    from PIL import Image
-
     try:
-        refuse_endless(path)
-        with Image.open(path) as picture:
+        with opened(path) as picture:
             picture.load()
             text = getattr(picture, "text", {})
     except Exception as error:

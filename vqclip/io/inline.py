@@ -14,6 +14,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vqclip.io.images import opened
+
 if TYPE_CHECKING:
     from PIL import Image
 
@@ -53,7 +55,7 @@ def _strip(paths: Sequence[Path]) -> Image.Image:
     """All pictures beside one another, made smaller where that is too large."""
     from PIL import Image
 
-    pictures = [Image.open(path).convert("RGBA") for path in paths]
+    pictures = [opened(path).convert("RGBA") for path in paths]
     width = sum(picture.width for picture in pictures) + _GAP * (len(pictures) - 1)
     strip = Image.new("RGBA", (width, max(picture.height for picture in pictures)))
     left = 0

@@ -19,7 +19,7 @@ from PIL import Image
 
 from vqclip.errors import UserError
 from vqclip.io.files import refuse_endless
-from vqclip.io.images import pixels
+from vqclip.io.images import opened, pixels
 from vqclip.io.pixels import read_image
 from vqclip.io.run_files import PictureFolder
 
@@ -99,7 +99,7 @@ def timelapse(picture: PictureFolder, fps: int) -> None:
     def frames() -> Iterator[np.ndarray]:
         frame = None
         for path in sorted(picture.steps.glob("[0-9]*.png")):
-            frame = np.asarray(Image.open(path).convert("RGB"))
+            frame = np.asarray(opened(path).convert("RGB"))
             yield frame
         if frame is not None:
             yield from [frame] * fps

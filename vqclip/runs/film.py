@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from pytorch_lightning.plugins.precision import Precision
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
@@ -25,7 +24,7 @@ from torch import Tensor
 from vqclip.config.resolve import picture_config
 from vqclip.errors import UserError
 from vqclip.io.files import atomic_write, read_text, refuse_endless, write_json
-from vqclip.io.images import png_bytes
+from vqclip.io.images import opened, png_bytes
 from vqclip.io.motion import moved
 from vqclip.io.pixels import fit
 from vqclip.io.quiet import quiet_lightning
@@ -116,7 +115,7 @@ class Film:
                 yield i
         if not self.paths():
             raise UserError(f"--video {self.video}: no frame in it. Allowed: a video, or a folder of pictures")
-        pictures = (np.asarray(Image.open(path).convert("RGB")) for path in self.paths())
+        pictures = (np.asarray(opened(path).convert("RGB")) for path in self.paths())
         write_video(self.folder / "film.mp4", pictures, self.fps)
 
     def paths(self) -> list[Path]:

@@ -14,7 +14,7 @@ from vqclip.config.records import as_data
 from vqclip.config.resolve import differences, picture_config, resolved
 from vqclip.errors import UserError
 from vqclip.io.files import refuse_endless
-from vqclip.io.images import read_record
+from vqclip.io.images import opened, read_record
 from vqclip.paths import dated_folder
 from vqclip.runs.folder import RunFolder
 from vqclip.runs.resume import LIMITS
@@ -223,9 +223,8 @@ def _compare(name: str, one: Path, other: Path) -> _Difference | None:
 def _between_pictures(one: Path, other: Path) -> tuple[str, tuple[str, ...]]:
     """What differs, and where the pixels do not, the keys of the record that do."""
     import numpy as np
-    from PIL import Image
 
-    a, b = (np.asarray(Image.open(path).convert("RGB"), dtype=np.int16) for path in (one, other))
+    a, b = (np.asarray(opened(path).convert("RGB"), dtype=np.int16) for path in (one, other))
     if a.shape != b.shape:
         return f"another size, {a.shape[1]}×{a.shape[0]} → {b.shape[1]}×{b.shape[0]} pixels", ()
     if (a == b).all():

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from vqclip.io.files import atomic_write
+from vqclip.io.images import PNG
 from vqclip.io.run_files import PictureFolder, whole_name
 from vqclip.loggers.wandb_files import records_of
 from vqclip.runs.checkpoint import recorder_state
@@ -75,8 +76,13 @@ def refuse_changed(run: RunFolder, digests: Mapping[str, str]) -> None:
     """
     for name, digest in digests.items():
         path = run.path / name
-        if path.parent.name == "steps" and hashlib.sha256(run.read(path)).hexdigest() != digest:
+        if path.parent.name != "steps":
+            continue
+        content = run.read(path)
+        if hashlib.sha256(content).hexdigest() != digest:
             raise run.damaged(path, "it is not as it was written")
+        if not content.startswith(PNG):  # loggers open it, for whatever it is
+            raise run.damaged(path, "it is no PNG")
 
 
 def roll_back(run: RunFolder, step: int, best: Sequence[int]) -> None:
