@@ -18,6 +18,7 @@ from wandb_records import records, sent_config
 
 from vqclip import UserError, load, run
 from vqclip.cli import main
+from vqclip.compare.pictures import command_of
 from vqclip.config.records import record_errors
 from vqclip.io.images import png_bytes, read_record
 from vqclip.paths import conf_dir
@@ -410,3 +411,15 @@ def test_a_picture_starts_no_program(original, small_pair, tmp_path, monkeypatch
     with pytest.raises(UserError, match=f"another program|{kind.upper()}"):
         run("a fox", [*small_pair, "init=image", f"init.path={path}"], tmp_path / "again")
     assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("name", ["overrides.yaml", "hydra.yaml"])
+def test_compare_shows_nothing_behind_a_link(original, tmp_path, name):
+    shutil.copytree(original, tmp_path / "run")
+    (tmp_path / "run/.hydra").mkdir(exist_ok=True)
+    hydra = {"hydra": {"runtime": {"config_sources": [{"provider": "command-line", "path": "tell-nobody"}]}}}
+    (tmp_path / "secret.yaml").write_text(json.dumps(["tell-nobody"] if name == "overrides.yaml" else hydra))
+    (tmp_path / "run/.hydra/overrides.yaml").write_text("[seed=0]")
+    (tmp_path / "run/.hydra" / name).unlink(missing_ok=True)
+    (tmp_path / "run/.hydra" / name).symlink_to(tmp_path / "secret.yaml")
+    assert command_of(tmp_path / "run") == f"vqclip rerun {tmp_path}/run"

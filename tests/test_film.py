@@ -225,6 +225,14 @@ def test_a_film_writes_over_nothing_that_is_no_film_of_its_own(small_pair, tmp_p
     assert film(small_pair, tmp_path / "clip", "a fox", "--frames", "1", "--each", "0") == 0  # an empty folder is none
 
 
+@pytest.mark.parametrize("name", ["frames", "film.json", "latent.safetensors", "film.mp4"])
+def test_a_film_does_not_write_through_a_link(small_pair, tmp_path, capsys, name):
+    (tmp_path / "film").mkdir()
+    (tmp_path / "film" / name).symlink_to(tmp_path / "mine")
+    assert film(small_pair, tmp_path / "film") == 2
+    assert f"film/{name}: a symbolic link" in capsys.readouterr().err and not (tmp_path / "mine").exists()
+
+
 def test_a_frame_that_another_program_saved_again_stays_in_the_film(small_pair, tmp_path):
     words = ["a fox", "--frames", "2", "--each", "0"]
     assert film(small_pair, tmp_path, *words) == 0

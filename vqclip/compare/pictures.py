@@ -14,7 +14,6 @@ from typing import Any
 from vqclip.config.grammar import as_typed
 from vqclip.config.resolve import differences, flatten, picture_config
 from vqclip.errors import UserError
-from vqclip.io.files import read_text
 from vqclip.io.run_files import PictureFolder
 from vqclip.io.yaml_text import read_yaml
 from vqclip.paths import relative_where_possible
@@ -250,16 +249,22 @@ def command_of(run: Path, resumed: Mapping[str, Any] | None = None) -> str:
     Args:
         resumed: config of a run that was resumed, which may have taken it further than it was typed.
     """
+
+    def recorded(name: str) -> str:
+        return RunFolder(run).read(run / ".hydra" / name).decode()
+
     try:
-        overrides = read_yaml(read_text(run / ".hydra" / "overrides.yaml"))
-        hydra, folders = read_text(run / ".hydra" / "hydra.yaml"), []
+        overrides = read_yaml(recorded("overrides.yaml"))
+        if not isinstance(overrides, list):
+            raise TypeError
+        hydra, folders = recorded("hydra.yaml"), []
         if "command-line" in hydra:  # it is long, and few runs have a folder of their own
             sources = read_yaml(hydra)["hydra"]["runtime"]["config_sources"]
             folders = [source["path"] for source in sources if source["provider"] == "command-line"]
         flags = [word for path in folders for word in ("--config-dir", relative_where_possible(path))]
         further = {}
         if resumed:
-            begun = read_yaml(read_text(run / ".hydra" / "config.yaml"))
+            begun = read_yaml(recorded("config.yaml"))
             further = {k: v for k, _, v in differences(begun, resumed) if k == "steps" or k.startswith(LIMITS)}
         words = [word for word in overrides if word.lstrip("+").partition("=")[0] not in {"sweep", *further}]
         return " ".join([shlex.join(["vqclip", *flags, *words]), *(as_typed(k, v) for k, v in further.items())])

@@ -28,6 +28,7 @@ from vqclip.io.images import opened, png_bytes
 from vqclip.io.motion import moved
 from vqclip.io.pixels import fit
 from vqclip.io.quiet import quiet_lightning
+from vqclip.io.run_files import RunFiles
 from vqclip.io.video import read_frames, write_video
 from vqclip.io.yaml_text import read_json
 from vqclip.module import LatentOptimisation
@@ -124,6 +125,8 @@ class Film:
 
     def _begun(self) -> tuple[int, Tensor | None]:
         """How many frames are there, and the newest one's latent; a new film says what it is."""
+        for name in ("film.json", *_NAMES):
+            RunFiles(self.folder).refuse_link(self.folder / name)
         known = json.loads(json.dumps(self._record()))
         path = self.folder / "film.json"
         what = None
