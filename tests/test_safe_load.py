@@ -191,7 +191,21 @@ def test_a_storage_that_is_named_by_tuples_without_end(write, place):
     for _ in range(60):
         names[place] = names[place], names[place]
     pickled = pickle.dumps(tuple(names), 2)[:-1] + b"Q."  # BINPERSID
-    assert "unknown kind of storage" in refusal(write(forged(pickled)))
+    assert "nests tuples without end" in refusal(write(forged(pickled)))
+
+
+@pytest.mark.parametrize("store", [b"Ns", b"Nu", b"\x90"], ids=["item", "items", "set"])
+def test_a_key_of_tuples_without_end(write, store):
+    """Its hash has no end; `2` takes the last value twice, `\x86` makes a tuple of two."""
+    begin = {b"Ns": b"}", b"Nu": b"}(", b"\x90": b"\x8f("}[store]
+    said = refusal(write(forged(b"\x80\x04" + begin + b")" + b"2\x86" * 60 + store + b".")))
+    assert "nests tuples without end" in said
+
+
+def test_tuples_of_an_honest_checkpoint(tmp_path):
+    words = tuple((f"a{i}", f"b{i}") for i in range(50_000))
+    torch.save({"state_dict": {"a": torch.ones(2)}, "merges": words, ("a", ("b", 1)): 2}, tmp_path / "last.ckpt")
+    assert open_tensors(tmp_path / "last.ckpt").shapes == {"a": (2,)}
 
 
 @pytest.mark.parametrize("changes", [{6: 255}, {10: 99}, {9: 8, 46: 255}], ids=["version", "packing", "name"])

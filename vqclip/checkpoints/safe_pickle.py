@@ -9,7 +9,7 @@ import sys
 from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, ClassVar
 
 import torch
 
@@ -53,6 +53,9 @@ _ABLE_TO_RUN = ("torch", "numpy", "pip", "setuptools", "pkg_resources")
 
 
 LARGEST_PICKLE = 256 * 2**20  # the pickles of the largest known checkpoints have 1 MB: the tensors lie outside
+
+
+LARGEST_TUPLE = 2**20  # values in a tuple and those in it; the words of a tokenizer are some 100,000
 
 
 class RefusedPickle(Exception):
@@ -144,8 +147,11 @@ class PlainDict(dict):
 
 # The Python one, not the C one: its memo is a dict, so a forged memo index costs nothing.
 class _Unpickler(pickle._Unpickler):
+    dispatch: ClassVar = dict(pickle._Unpickler.dispatch)
+
     def __init__(self, stream: BinaryIO):
         super().__init__(stream, encoding="latin-1")
+        self.sizes: dict[int, tuple[int, Any]] = {}  # id of a tuple → values in it and below; and itself, kept alive
         self.storages: dict[str, str] = {}  # key → kind, of every storage that is referred to
 
     def find_class(self, module: str, name: str) -> Any:
@@ -163,6 +169,13 @@ class _Unpickler(pickle._Unpickler):
         called = harmless or top not in _ABLE_TO_RUN or bool(_CALLED.fullmatch(origin))
         return _Inert(name, (_StandIn,), {"origin": origin, "callable": called})
 
+    def measure(self, made: Any) -> None:
+        """Refuse a tuple that holds another twice, and so on: what asks for its hash, or shows it, has no end."""
+        size = len(made) + sum(self.sizes[id(item)][0] for item in made if id(item) in self.sizes)
+        if size > LARGEST_TUPLE:
+            raise RefusedPickle("its pickle nests tuples without end")
+        self.sizes[id(made)] = size, made
+
     def persistent_load(self, pid: Any) -> Any:
         # Types first, and a text of few levels: a tuple that holds another twice, and so on, has no end.
         match pid:
@@ -170,6 +183,18 @@ class _Unpickler(pickle._Unpickler):
                 self.storages[str(key)] = kind
                 return ("storage", kind, str(key))
         raise RefusedPickle(f"its pickle refers to an unknown kind of storage: {reprlib.repr(pid)[:80]}")
+
+
+def _measured(load: Callable[[Any], None]) -> Callable[[Any], None]:
+    def measured(self: Any) -> None:
+        load(self)
+        self.measure(self.stack[-1])
+
+    return measured
+
+
+for _code in (pickle.TUPLE, pickle.TUPLE1, pickle.TUPLE2, pickle.TUPLE3, pickle.FROZENSET):
+    _Unpickler.dispatch[_code[0]] = _measured(_Unpickler.dispatch[_code[0]])
 
 
 def unpickle(stream: BinaryIO) -> tuple[Any, dict[str, str]]:
