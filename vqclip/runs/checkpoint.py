@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+import pickle
 import re
 import sys
 import zipfile
 from collections.abc import Mapping
 from typing import Any
 
+from vqclip.checkpoints.tensors import open_tensors
 from vqclip.config.resolve import leaves
 from vqclip.errors import UserError, shown
 from vqclip.runs.folder import RunFolder
@@ -47,9 +49,13 @@ def read_checkpoint(run: RunFolder) -> dict[str, Any] | None:
     content = run.read(run.checkpoint_file)
     try:
         _refuse_packed(content)
+        open_tensors(run.checkpoint_file)  # refuses what torch's own reader would be at for ever
         found = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises whatever its readers and the pickle's own bytes come upon
         what = str(error).splitlines()[0] if content and str(error) else "it is empty"
+        what = what.removeprefix(f"{run.checkpoint_file} is refused: ")
+        if isinstance(error, pickle.UnpicklingError):  # whose text tells how to load it all the same
+            what = "it holds more than tensors and plain data"
         raise no_checkpoint(run, what) from None
     if lacks := _lacks(found):
         raise no_checkpoint(run, f"it has no {lacks}")
