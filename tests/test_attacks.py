@@ -6,14 +6,18 @@ import base64
 import hashlib
 import io
 import json
+import os
 import shutil
+import zipfile
 from contextlib import suppress
+from fractions import Fraction
 
 import pytest
 import torch
 import yaml
 from PIL import EpsImagePlugin, Image
 from PIL.PngImagePlugin import PngInfo
+from safetensors.torch import save_file
 from wandb_records import records, sent_config
 
 from vqclip import UserError, load, run
@@ -23,6 +27,7 @@ from vqclip.config.records import record_errors
 from vqclip.io.images import png_bytes, read_record
 from vqclip.paths import conf_dir
 from vqclip.runs.checkpoint import RECORDER
+from vqclip.runs.folder import RunFolder
 from vqclip.runs.provenance import callback_weights, own_weights
 from vqclip.runs.rerun import rerun
 from vqclip.runs.resume import resume
@@ -423,3 +428,55 @@ def test_compare_shows_nothing_behind_a_link(original, tmp_path, name):
     (tmp_path / "run/.hydra" / name).unlink(missing_ok=True)
     (tmp_path / "run/.hydra" / name).symlink_to(tmp_path / "secret.yaml")
     assert command_of(tmp_path / "run") == f"vqclip rerun {tmp_path}/run"
+
+
+def test_a_checkpoint_that_torch_would_read_for_ever_is_refused(original, tmp_path):
+    """Torch takes 2^60 steps for the hash of a tuple that nests so."""
+    shutil.copytree(original, tmp_path / "run")
+    nested = b"".join(bytes([104, i, 104, i, 0x86, 113, i + 1]) for i in range(60))  # a tuple of the last one, twice
+    written = io.BytesIO()
+    torch.save({"latent": torch.ones(2)}, written)
+    with zipfile.ZipFile(written) as honest, zipfile.ZipFile(tmp_path / "run/last.ckpt", "w") as archive:
+        for name in honest.namelist():
+            forged = b"\x80\x02}q\xff)q\0" + nested + b"h\xffh\x3cNs."
+            archive.writestr(name, forged if name.endswith("data.pkl") else honest.read(name))
+    with pytest.raises(UserError, match=r"not a checkpoint of vqclip .*without end"):
+        resume(tmp_path / "run", ["steps=9"])
+
+
+def test_a_checkpoint_with_more_than_plain_data_is_refused_without_torchs_advice(original, tmp_path):
+    """Torch tells how to load it all the same."""
+    shutil.copytree(original, tmp_path / "run")
+    torch.save({"state_dict": {"latent": torch.ones(2)}, "x": Fraction(1, 2)}, tmp_path / "run/last.ckpt")
+    with pytest.raises(UserError, match=r"not a checkpoint of vqclip \(it holds more than tensors"):
+        resume(tmp_path / "run", ["steps=9"])
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "run.json", ".hydra/overrides.yaml", "picture-00/best.png"])
+def test_a_file_of_100_gigabytes_costs_one_cell(original, tmp_path, name):
+    """With a hole in it, it takes no room on the disk."""
+    for run_folder in ("good", "large"):
+        shutil.copytree(original, tmp_path / run_folder)
+    (tmp_path / "large" / name).parent.mkdir(exist_ok=True)
+    with open(tmp_path / "large" / name, "ab") as file:
+        os.truncate(file.fileno(), 100 * 2**30)
+    tried(main, ["compare", str(tmp_path / "good"), str(tmp_path / "large"), "--out", str(tmp_path / "out")])
+    assert (tmp_path / "out" / "results.csv").read_text().count("a fox") >= 1
+
+
+def test_a_table_of_100_gigabytes_is_refused(original, tmp_path):
+    shutil.copytree(original, tmp_path / "run")
+    os.truncate(tmp_path / "run" / "metrics.csv", 100 * 2**30)
+    with pytest.raises(UserError, match=r"metrics\.csv: cannot be read: it has 102,400 MB"):
+        RunFolder(tmp_path / "run").history()
+
+
+def test_a_latent_whose_step_no_number_can_hold_is_refused(original, small_pair, tmp_path):
+    shutil.copytree(original, tmp_path / "run")
+    save_file({"9" * 5000: torch.zeros(4, 4, 4)}, tmp_path / "run/picture-00/latents.safetensors")
+    with pytest.raises(UserError, match="is no latent of a step"):
+        run(
+            "a fox",
+            [*small_pair, "init=run", f"init.run={tmp_path}/run", "init.step=final", "init.picture=0"],
+            tmp_path / "again",
+        )

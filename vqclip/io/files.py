@@ -21,6 +21,7 @@ __all__ = [
     "csv_bytes",
     "read_text",
     "refuse_endless",
+    "refuse_large",
     "sha256",
     "takes_files",
     "version_of",
@@ -85,6 +86,10 @@ def csv_bytes(rows: Sequence[Mapping[str, Any]]) -> bytes:
     return text.getvalue().encode("utf-8", "backslashreplace")  # names of files may be no UTF-8
 
 
+#: Bytes of the largest text that is read; the records of 100,000 prompts and a million steps have less.
+_LARGEST = 512 * 2**20
+
+
 def refuse_endless(path: Path) -> None:
     """Refuse what might be read for ever: pipes and devices.
 
@@ -95,14 +100,25 @@ def refuse_endless(path: Path) -> None:
         raise OSError(errno.EINVAL, "it is a pipe or a device, not a file", str(path))
 
 
+def refuse_large(path: Path) -> None:
+    """Refuse a file that is larger than any text: one with a hole in it takes no room on the disk, but in memory.
+
+    Raises:
+        OSError: it is.
+    """
+    if (size := path.stat().st_size) > _LARGEST:
+        raise OSError(errno.EINVAL, f"it has {size / 2**20:,.0f} MB, and none may have more than 512", str(path))
+
+
 def read_text(path: Path) -> str:
     """The content of a file in UTF-8 that anybody may have put there.
 
     Raises:
-        OSError: there is none, or it is a pipe or a device.
+        OSError: there is none, it is a pipe or a device, or larger than any text.
         UnicodeDecodeError: it is something else.
     """
     refuse_endless(path)
+    refuse_large(path)
     return path.read_text(encoding="utf-8")
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vqclip.errors import UserError
-from vqclip.io.files import refuse_endless
+from vqclip.io.files import refuse_endless, refuse_large
 from vqclip.io.images import PictureError
 
 if TYPE_CHECKING:
@@ -71,6 +71,8 @@ class RunFiles:
         self.refuse_link(path)
         try:
             refuse_endless(path)
+            if path.suffix not in (".ckpt", ".safetensors"):  # of many large pictures
+                refuse_large(path)
             return path.read_bytes()
         except FileNotFoundError:
             if path in (self.config_file, self.report_file) and not self.config_file.is_file():
@@ -83,8 +85,8 @@ class RunFiles:
                     f"outputs/DATE/TIME or multirun/DATE/TIME/0{helps}"
                 ) from None
             raise UserError(f"{path}: missing. Try: {self._without(path)}") from None
-        except (OSError, ValueError) as error:
-            reason = error.strerror if isinstance(error, OSError) else error
+        except (OSError, ValueError, MemoryError) as error:
+            reason = error.strerror if isinstance(error, OSError) else str(error) or "it does not fit into memory"
             raise UserError(f"{path}: cannot be read: {reason}. Try: ls -l {shlex.quote(str(path))}") from None
 
     def refuse_link(self, path: Path) -> None:
@@ -177,7 +179,7 @@ class PictureFolder:
         if not kinds:
             raise self.run.damaged(self.latents_file, "it has no latent")
         for name, (kind, shape) in kinds.items():
-            if not re.fullmatch("[0-9]{6,}", name) or kind != single or len(shape) != 3:
+            if not re.fullmatch("[0-9]{6,9}", name) or kind != single or len(shape) != 3:
                 what = f"{name[:40]!r}, {kind} of {list(shape)}, is no latent of a step"
                 raise self.run.damaged(self.latents_file, what)
 
