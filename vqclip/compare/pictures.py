@@ -54,7 +54,7 @@ class Picture:
 
     def _flaw_of(self, path: Path) -> str | None:
         try:
-            self.place.image(path)
+            self.place.require_picture(path)
         except UserError as error:
             return str(error)
         return None

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from PIL.ImageFile import ImageFile
     from torch import Tensor
 
-__all__ = ["PNG", "PictureError", "open_picture", "opened", "pixels", "png_bytes", "read_record"]
+__all__ = ["PNG", "PictureError", "open_picture", "opened", "pixels", "png_bytes", "read_record", "why_not"]
 
 #: Keyword of the PNG text chunk that holds the record.
 RECORD_KEY = "vqclip"
@@ -92,10 +92,10 @@ def open_picture(path: str | Path) -> Image:
                 picture = fromarray(grey.clip(0, 255).round().astype("uint8"))
             return picture.convert("RGBA")
     except Exception as error:
-        raise PictureError(path, _why_not(error)) from None
+        raise PictureError(path, why_not(error)) from None
 
 
-def _why_not(error: Exception) -> str:
+def why_not(error: Exception) -> str:
     """Why a picture file cannot be read; Pillow's readers raise whatever a damaged one makes them trip over."""
     from PIL import UnidentifiedImageError
 
@@ -119,7 +119,7 @@ def read_record(path: Path) -> dict:
             picture.load()
             text = getattr(picture, "text", {})
     except Exception as error:
-        raise UserError(f"{path} cannot be read as a picture: {_why_not(error)}") from None
+        raise UserError(f"{path} cannot be read as a picture: {why_not(error)}") from None
     if RECORD_KEY not in text:
         raise UserError(
             f"{path} carries no vqclip record: it was made by something else, or a program that re-saved it dropped "

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from vqclip.errors import UserError
 from vqclip.io.files import refuse_endless, refuse_large
-from vqclip.io.images import PictureError
+from vqclip.io.images import PictureError, opened, why_not
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,6 +19,10 @@ __all__ = ["PictureFolder", "RunFiles", "whole_name"]
 
 #: The hidden name of a file that is being written: what ``atomic_write`` calls it, and what ``write_video`` does.
 _HALF_WRITTEN = re.compile(r"\.(?:(.+)\.[a-z0-9_]{8}|(.+\.mp4))")
+
+
+#: Pixels: 8192², the fourfold enlargement of 2048².
+LARGEST_PICTURE = 2**26
 
 
 class RunFiles:
@@ -137,6 +141,19 @@ class PictureFolder:
             if re.fullmatch(pattern, whole_name(path))
         ]
 
+    def require_picture(self, path: Path) -> None:
+        """Refuse one of its picture files that is missing or damaged."""
+        self.run.read(path)
+        try:
+            with opened(path) as file:
+                if file.width * file.height > LARGEST_PICTURE:
+                    raise PictureError(path, f"it has {file.width}×{file.height} pixels, more than a run makes")
+                file.load()
+        except PictureError as error:
+            raise self.run.damaged(path, error.reason) from None
+        except Exception as error:
+            raise self.run.damaged(path, why_not(error)) from None
+
     def image(self, path: Path) -> Tensor:
         """One of its picture files → [1,3,H,W] in [0,1].
 
@@ -145,7 +162,7 @@ class PictureFolder:
         """
         from vqclip.io.pixels import read_image
 
-        self.run.read(path)
+        self.require_picture(path)
         try:
             return read_image(path)
         except PictureError as error:
