@@ -22,8 +22,9 @@ from wandb_records import records, sent_config
 
 from vqclip import UserError, load, run
 from vqclip.cli import main
-from vqclip.compare.pictures import command_of
+from vqclip.compare.pictures import command_of, read_pictures
 from vqclip.config.records import record_errors
+from vqclip.errors import printable
 from vqclip.io.images import png_bytes, read_record
 from vqclip.paths import conf_dir
 from vqclip.runs.checkpoint import RECORDER
@@ -480,3 +481,28 @@ def test_a_latent_whose_step_no_number_can_hold_is_refused(original, small_pair,
             [*small_pair, "init=run", f"init.run={tmp_path}/run", "init.step=final", "init.picture=0"],
             tmp_path / "again",
         )
+
+
+def test_a_strangers_folder_does_not_steer_the_terminal(original, tmp_path, capsys):
+    shutil.copytree(original, tmp_path / "all" / "a\x1b[31mred")
+    for words in (["compare"], ["evaluate"]):
+        tried(main, [*words, str(tmp_path / "all" / "a\x1b[31mred")])
+        said = capsys.readouterr()
+        assert "red" in said.out and "\x1b[31m" not in said.out + said.err
+
+
+def test_letters_are_not_turned_round():
+    assert printable("a\u202e\u2066\u200b\u2028") == r"a\u202e\u2066\u200b\u2028"
+    joined = "\u0646\u200c\u0647 \U0001f469\u200d\U0001f3a8"
+    assert printable(joined) == joined, "scripts and emoji are joined"
+
+
+def test_a_picture_larger_than_any_runs_is_not_decoded(original, tmp_path):
+    shutil.copytree(original, tmp_path / "run")
+    best = RunFolder(tmp_path / "run").picture(0).best
+    Image.new("1", (9000, 9000)).save(best)
+    [picture, _] = read_pictures([tmp_path / "run"])
+    assert "9000×9000 pixels" in (picture.flaw or "")
+    Image.new("RGB", (4096, 4096)).save(best)
+    [picture, _] = read_pictures([tmp_path / "run"])
+    assert picture.file == best

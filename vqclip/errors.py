@@ -17,6 +17,9 @@ __all__ = ["NO_ROOM", "Diverged", "UserError", "closest", "explain_refusals", "i
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
+_STEERING = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+
+
 class UserError(Exception):
     """A mistake that the user can fix.
 
@@ -43,11 +46,12 @@ class Diverged(Exception):
 
 
 def printable(text: str) -> str:
-    """A text as a terminal may have it: what would steer the terminal is escaped, lines and tabs stay.
+    """A text as a terminal may have it: what would steer the terminal, or turn its letters round, is escaped.
 
+    Lines and tabs stay, and the joiners U+200C and U+200D, which scripts and emoji need.
     A name or a prompt may be a stranger's.
     """
-    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", lambda found: repr(found[0])[1:-1], text)
+    return _STEERING.sub(lambda found: repr(found[0])[1:-1], text)
 
 
 def is_text(value: str) -> bool:

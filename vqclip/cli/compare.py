@@ -10,7 +10,7 @@ from pathlib import Path
 from vqclip.cli.arguments import ToolParser
 from vqclip.compare.pictures import find_runs
 from vqclip.compare.write import compare
-from vqclip.errors import UserError
+from vqclip.errors import UserError, printable
 from vqclip.paths import without_our_files
 
 __all__ = ["main"]
@@ -26,7 +26,7 @@ def main(argv: Sequence[str]) -> int:
     arguments = parser.parse_args(argv)
     folders = without_our_files(arguments.folders)
     for path in compare(folders, arguments.out or _place(folders)):
-        print(path)
+        print(printable(str(path)))
     return 0
 
 

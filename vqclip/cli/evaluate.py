@@ -47,7 +47,7 @@ def main(argv: Sequence[str]) -> int:
     if several_in:
         path = several_in / "judge.csv"
         atomic_write(path, csv_bytes([_row(verdict, several_in) for verdict in verdicts]))
-        print(path)
+        print(printable(str(path)))
     return 0
 
 
@@ -59,7 +59,7 @@ def _print(verdicts: Sequence[Verdict]) -> None:
             f"{_spoken(name)} {opinion.similarity:.3f}" + (f" rank {opinion.rank}" if several else "")
             for name, opinion in v.opinions.items()
         )
-        print(f"{scores}  guide {v.guide:.3f}  {printable(v.prompt)}  {v.picture}")
+        print(f"{scores}  guide {v.guide:.3f}  {printable(f'{v.prompt}  {v.picture}')}")
     for name in verdicts[0].opinions:
         opinions = [verdict.opinions[name] for verdict in verdicts]
         mean = sum(opinion.similarity for opinion in opinions) / len(opinions)

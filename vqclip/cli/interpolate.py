@@ -23,7 +23,7 @@ from vqclip.config.overrides import with_overrides
 from vqclip.config.own_classes import class_errors
 from vqclip.config.resolve import resolved
 from vqclip.config.schema import ROOT
-from vqclip.errors import UserError
+from vqclip.errors import UserError, printable
 from vqclip.io.bar import bar
 from vqclip.io.interpolation import MODES, Keyframe, frames_between
 from vqclip.io.masks import MaskComposite
@@ -152,7 +152,7 @@ def main(argv: Sequence[str]) -> int:
     for out in [path, *([path.with_suffix(".gif")] if args.gif else [])]:
         frames = frames_between(stops, args.frames, args.mode, args.loop, args.ease)
         write_video(out, bar(frames, desc=out.name, total=args.frames, unit="frame"), args.fps)
-        print(out)
+        print(printable(str(out)))
     if args.show:
         show(path)
     return 0

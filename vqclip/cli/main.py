@@ -23,7 +23,7 @@ from vqclip.cli.launchers import bring_back, hold_back
 from vqclip.cli.lazy_imports import collect_as_usual, collect_rarely, defer_imports
 from vqclip.cli.streams import as_text, read_in_utf_8, set_up_streams, tell_what_was_lost
 from vqclip.cli.summary import job_line, print_result
-from vqclip.errors import NO_ROOM, Diverged, UserError, explain_refusals
+from vqclip.errors import NO_ROOM, Diverged, UserError, explain_refusals, printable
 from vqclip.paths import conf_dir
 from vqclip.runs.status import DIVERGED
 
@@ -132,7 +132,7 @@ def _resume(run: Path, overrides: Sequence[str]) -> int:
 
     result = result_of(lambda: resume(run, overrides), run, study=False)
     if result is None:
-        print(f"{run} is finished. More steps: {RunFolder(run).resume_command} steps=N")
+        print(printable(f"{run} is finished. More steps: {RunFolder(run).resume_command} steps=N"))
         return 0
     print_result(result)
     return int(result.status == DIVERGED)

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vqclip.errors import printable
 from vqclip.paths import relative_where_possible
 from vqclip.runs.status import DIVERGED
 
@@ -46,7 +47,7 @@ def print_result(result: Result, job: bool = False, typed_in: str = ".") -> None
         print(f"vqclip: {result.status}: {result.reason}", file=sys.stderr)
     pictures = [path for path in result.pictures if path.exists()]
     for path in pictures:
-        print(path)
+        print(printable(str(path)))
     if job:
         return
     show(pictures[:SHOWN])

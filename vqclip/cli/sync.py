@@ -29,7 +29,7 @@ def main(argv: Sequence[str]) -> int:
     folders += [path.parent for path in arguments.folders if path.name == "sweep.json" and path not in folders]
     records, left = _records(folders)
     for path in left if arguments.dry_run else ():
-        print(path)
+        print(printable(str(path)))
     print(f"{len(left)} of {len(records)} W&B records to upload")
     if arguments.dry_run or not left:
         return 0
@@ -51,7 +51,7 @@ def main(argv: Sequence[str]) -> int:
 
     failed = [path for path in left if not is_uploaded(path)]
     for path in failed:
-        print(f"vqclip sync: not uploaded: {path}", file=sys.stderr)
+        print(printable(f"vqclip sync: not uploaded: {path}"), file=sys.stderr)
     print(f"{len(left) - len(failed)} uploaded")
     return 1 if failed else 0
 
