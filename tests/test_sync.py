@@ -146,6 +146,16 @@ def test_a_runs_folder_does_not_say_who_gets_the_key(tmp_path, wandb_server, mon
     assert "UserError" in (said := asked().stderr) and f"{tmp_path}/run/{folder}/settings: W&B would read it" in said
 
 
+def test_a_server_that_does_not_know_the_key_costs_no_picture(wandb_pair, tmp_path, wandb_server):
+    wandb_server._Viewer = lambda variables: {"viewer": None}
+    account = {"WANDB_BASE_URL": wandb_server.url, "WANDB_API_KEY": "x" * 40}
+    code = f"import vqclip; print(vqclip.run('a fox', {wandb_pair!r}, {str(tmp_path / 'run')!r}).status)"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=os.environ | account, capture_output=True, text=True, timeout=600)
+    assert "finished" in done.stdout and "Traceback" not in done.stderr, done.stderr
+    assert "W&B: " in done.stderr and "the run goes on without it" in done.stderr
+
+
 THEIRS = """
 import wandb
 run = wandb.init(mode="offline", dir={folder!r}, settings=wandb.Settings(silent=True))

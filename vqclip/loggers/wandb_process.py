@@ -35,6 +35,11 @@ def while_it_lives(tell: Callable[Concatenate[R, P], None]) -> Callable[Concaten
             self.is_gone = True
             forget()
             print("W&B: its process has ended; the run goes on without it, metrics.csv has all rows", file=sys.stderr)
+        except _refused() as error:
+            self.is_gone = True
+            forget()
+            said = str(error).splitlines()[0]
+            print(f"W&B: {said}; the run goes on without it, metrics.csv has all rows", file=sys.stderr)
 
     return told
 
@@ -44,6 +49,13 @@ def gone() -> tuple[type[Exception], ...]:
     from wandb.sdk.mailbox import HandleAbandonedError, MailboxClosedError
 
     return ConnectionError, HandleAbandonedError, MailboxClosedError
+
+
+def _refused() -> tuple[type[Exception], ...]:
+    """The exceptions by which W&B says that its server does not know the key, or refuses something."""
+    from wandb.errors import AuthenticationError, CommError
+
+    return AuthenticationError, CommError
 
 
 def forget() -> None:
