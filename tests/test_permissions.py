@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
+import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -117,3 +121,12 @@ def test_a_start_up_file_that_is_none(tmp_path, monkeypatch, capsys, make):
     with pytest.raises(SystemExit) as stop:
         main(["completion", "bash"])
     assert stop.value.code == 2 and ".bashrc: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("umask", "mode"), [("077", 0o600), ("022", 0o644), ("002", 0o664)])
+def test_files_have_the_mode_that_the_umask_says(tmp_path, umask, mode):
+    """Private ones stay private, and those of a group's folder are the group's."""
+    write = "from vqclip.io.files import *; atomic_write(Path('a'), b''); append(Path('b'), '')"
+    shell = f"umask {umask}; exec {shlex.quote(sys.executable)} -c {shlex.quote(f'from pathlib import Path; {write}')}"
+    subprocess.run(shell, shell=True, check=True, cwd=tmp_path)
+    assert [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in "ab"] == [mode, mode]

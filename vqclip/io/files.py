@@ -39,7 +39,7 @@ def atomic_write(path: Path, content: bytes) -> None:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-            os.chmod(temporary, 0o644)
+            os.chmod(temporary, 0o666 & ~_UMASK)
             os.replace(temporary, path)
         except BaseException:
             Path(temporary).unlink(missing_ok=True)
@@ -48,7 +48,7 @@ def atomic_write(path: Path, content: bytes) -> None:
 
 def append(path: Path, text: str) -> None:
     """Add to a file, made where it is not there; a symbolic link in its place is an error, not followed."""
-    handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o644)
+    handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
     with _naming(path), os.fdopen(handle, "wb") as file:
         file.write(text.encode("utf-8", "backslashreplace"))
 
@@ -86,6 +86,8 @@ def csv_bytes(rows: Sequence[Mapping[str, Any]]) -> bytes:
     return text.getvalue().encode("utf-8", "backslashreplace")  # names of files may be no UTF-8
 
 
+_UMASK = os.umask(0o022)  # what new files are not to allow; it can only be read by being set, here before any thread
+os.umask(_UMASK)
 #: Bytes of the largest text that is read; the records of 100,000 prompts and a million steps have less.
 _LARGEST = 512 * 2**20
 
