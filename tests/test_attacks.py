@@ -26,6 +26,7 @@ from vqclip.compare.pictures import command_of, read_pictures
 from vqclip.config.records import record_errors
 from vqclip.errors import printable
 from vqclip.io.images import png_bytes, read_record
+from vqclip.io.yaml_text import read_yaml
 from vqclip.paths import conf_dir
 from vqclip.runs.checkpoint import RECORDER
 from vqclip.runs.folder import RunFolder
@@ -506,3 +507,9 @@ def test_a_picture_larger_than_any_runs_is_not_decoded(original, tmp_path):
     Image.new("RGB", (4096, 4096)).save(best)
     [picture, _] = read_pictures([tmp_path / "run"])
     assert picture.file == best
+
+
+def test_a_number_of_100_000_sixties_is_refused_at_once():
+    with pytest.raises(ValueError, match="in sixties"):
+        read_yaml("a: 1" + ":59" * 100_000)
+    assert read_yaml("a: 1:30:00") == {"a": 5400}

@@ -145,7 +145,7 @@ def test_a_run_that_finds_no_room_for_its_end_is_not_left_running(small_pair, tm
 def test_a_folder_removed_while_it_runs_is_not_a_finished_run(command, tmp_path):
     status, err, _ = command(removed_while_running, "a fox")
     assert status == 1
-    assert "the folder was removed while the run went on" in err
+    assert "it was removed or renamed while the run went on" in err
     assert not (tmp_path / "run" / "run.json").exists()
 
 

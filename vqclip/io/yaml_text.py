@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import sys
 from typing import Any
 
@@ -15,6 +16,8 @@ __all__ = ["TooManyValues", "read_json", "read_yaml"]
 _MOST = 200_000
 #: Levels of lists and mappings; a config has eight, and whoever walks a hundred ends Python's stack.
 _DEEPEST = 40
+#: A number in base sixty that is far too long: PyYAML takes quadratic time for it.
+_SIXTIES = re.compile(r"(?::[0-5]?[0-9]){50}")
 
 
 class TooManyValues(ValueError):
@@ -30,6 +33,8 @@ def read_yaml(text: str) -> Any:
     """
     import yaml
 
+    if _SIXTIES.search(text):
+        raise ValueError("no YAML (a number in sixties of more than 50 places, 1:59:59…)")
     try:
         found = yaml.safe_load(text)
     # Its constructors of !!int, !!bool, !!float and !!timestamp raise whatever they come upon.

@@ -89,7 +89,7 @@ def keep_report(run: RunFolder, plan: RunPlan, past: Mapping[str, Any], resumed_
         with _failures(report, plan, before):
             yield report
             if not run.is_there():
-                raise RunError(f"{run}: the folder was removed while the run went on. Try: the same command again")
+                raise RunError(f"{run}: it was removed or renamed while the run went on. Try: the same command again")
             report.write()
     except (KeyboardInterrupt, SystemExit):
         if before and not report.began:
@@ -174,7 +174,7 @@ def _explained(error: BaseException, run: RunFolder, plan: RunPlan) -> BaseExcep
     if not isinstance(error, OSError) or error.errno not in NO_ROOM | _NO_ENTRY:
         return error
     if not run.is_there():
-        return RunError(f"{run}: the folder was removed while the run went on. Try: the same command again")
+        return RunError(f"{run}: it was removed or renamed while the run went on. Try: the same command again")
     where, go_on = error.filename or run, f"{trusting(plan.config)}{run.resume_command}"
     if error.errno in NO_ROOM:
         return RunError(f"{where}: no space left. What was written is kept; with space, continue: {go_on}")
