@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vqclip.cli.arguments import Command, let_hydra_parse, parse_arguments
+from vqclip.cli.beforehand import check_before_hydra, check_names, keep_first_of_sweep
 from vqclip.cli.faults import result_of
 from vqclip.cli.launchers import bring_back, hold_back
 from vqclip.cli.lazy_imports import collect_as_usual, collect_rarely, defer_imports
@@ -143,11 +144,11 @@ def _hydra(command: Command) -> None:
     collect_rarely()
     if command.shows:
         gc.disable()  # it ends before there is much garbage
-    _check_names(command)
+    check_names(command)
     if "--cfg" in command.flags and command.flags.pop("--multirun", "") is None:
-        _first_of_sweep(command)
+        keep_first_of_sweep(command)
     elif not command.shows:
-        _check_before_hydra(command)
+        check_before_hydra(command)
     let_hydra_parse()
     import hydra
 
@@ -245,56 +246,3 @@ def _announce(cfg: DictConfig, folder: Path, sweep: bool) -> None:
         print(job_line(folder, cfg.sweep), flush=True)
     if not sweep or (cfg.sweep and cfg.sweep.get("job", 1) == 1):
         print(sizes(resolved(cfg)), file=sys.stderr)
-
-
-def _check_names(command: Command) -> None:
-    """Refuse a mistyped key; Hydra is imported only where there is one, or for what is run."""
-    from vqclip.config.names import unknown_overrides
-
-    if unknown_overrides(command.overrides):
-        from vqclip.config.compose import refuse_unknown
-
-        refuse_unknown(command.overrides, command.flags.get("--config-dir"))
-
-
-def _first_of_sweep(command: Command) -> None:
-    """Keep only the first value of every swept key, since ``--cfg`` shows one config."""
-    from vqclip.config.compose import first_of_sweep
-    from vqclip.config.shorthand import expand_shorthand
-
-    first, jobs = first_of_sweep(command.overrides, command.flags.get("--config-dir"))
-    command.overrides = expand_shorthand(first)
-    if jobs > 1:
-        print(f"note: the first of {jobs} jobs", file=sys.stderr)
-
-
-def _check_before_hydra(command: Command) -> None:
-    """Compose and check what will run, so that a mistake is answered before Hydra makes a folder."""
-    from vqclip.cli.output_dir import check_output_dir, check_working_dir
-    from vqclip.config.check import check
-    from vqclip.config.compose import compose, compose_all, first_of_sweep, refuse_sweeps
-    from vqclip.config.resolve import resolved
-
-    check_working_dir()
-    if not command.multirun:
-        refuse_sweeps(command.overrides)
-    config_dir, name = command.flags.get("--config-dir"), command.flags.get("--config-name") or "config"
-    if command.multirun and not _swept_elsewhere(command.overrides):
-        # Of a sweep the first job: the sweeper checks all of them before any runs.
-        configs = iter([compose(first_of_sweep(command.overrides, config_dir)[0], config_dir, config_name=name)])
-    else:
-        configs = compose_all(command.overrides, config_dir, name)
-    overwrite, cfg = False, None
-    for cfg in configs:
-        check(resolved(cfg))
-        overwrite |= bool(cfg.get("overwrite"))
-        if cfg.get("hparams_search") and not command.multirun:
-            again = shlex.join(["vqclip", "-m", *command.words])
-            raise UserError(f"hparams_search: a search runs many jobs. Try: {again}")
-    if cfg is not None:
-        check_output_dir(cfg, command, overwrite)
-
-
-def _swept_elsewhere(overrides: Sequence[str]) -> bool:
-    """Whether a search, or a sweeper other than ours, creates the jobs."""
-    return any(word.lstrip("+~").startswith(("hydra/sweeper", "hparams_search")) for word in overrides)

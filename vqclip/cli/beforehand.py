@@ -1,0 +1,65 @@
+"""What is checked of a command before Hydra has it; Hydra is imported only where there is something to check."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Sequence
+
+from vqclip.cli.arguments import Command
+from vqclip.errors import UserError
+
+__all__ = ["check_before_hydra", "check_names", "keep_first_of_sweep"]
+
+
+def check_names(command: Command) -> None:
+    """Refuse a mistyped key; Hydra is imported only where there is one, or for what is run."""
+    from vqclip.config.names import unknown_overrides
+
+    if unknown_overrides(command.overrides):
+        from vqclip.config.compose import refuse_unknown
+
+        refuse_unknown(command.overrides, command.flags.get("--config-dir"))
+
+
+def keep_first_of_sweep(command: Command) -> None:
+    """Keep only the first value of every swept key, since ``--cfg`` shows one config."""
+    from vqclip.config.compose import first_of_sweep
+    from vqclip.config.shorthand import expand_shorthand
+
+    first, jobs = first_of_sweep(command.overrides, command.flags.get("--config-dir"))
+    command.overrides = expand_shorthand(first)
+    if jobs > 1:
+        print(f"note: the first of {jobs} jobs", file=sys.stderr)
+
+
+def check_before_hydra(command: Command) -> None:
+    """Compose and check what will run, so that a mistake is answered before Hydra makes a folder."""
+    from vqclip.cli.output_dir import check_output_dir, check_working_dir
+    from vqclip.config.check import check
+    from vqclip.config.compose import compose, compose_all, first_of_sweep, refuse_sweeps
+    from vqclip.config.resolve import resolved
+
+    check_working_dir()
+    if not command.multirun:
+        refuse_sweeps(command.overrides)
+    config_dir, name = command.flags.get("--config-dir"), command.flags.get("--config-name") or "config"
+    if command.multirun and not _swept_elsewhere(command.overrides):
+        # Of a sweep the first job: the sweeper checks all of them before any runs.
+        configs = iter([compose(first_of_sweep(command.overrides, config_dir)[0], config_dir, config_name=name)])
+    else:
+        configs = compose_all(command.overrides, config_dir, name)
+    overwrite, cfg = False, None
+    for cfg in configs:
+        check(resolved(cfg))
+        overwrite |= bool(cfg.get("overwrite"))
+        if cfg.get("hparams_search") and not command.multirun:
+            again = shlex.join(["vqclip", "-m", *command.words])
+            raise UserError(f"hparams_search: a search runs many jobs. Try: {again}")
+    if cfg is not None:
+        check_output_dir(cfg, command, overwrite)
+
+
+def _swept_elsewhere(overrides: Sequence[str]) -> bool:
+    """Whether a search, or a sweeper other than ours, creates the jobs."""
+    return any(word.lstrip("+~").startswith(("hydra/sweeper", "hparams_search")) for word in overrides)
