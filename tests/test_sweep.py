@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import pytorch_lightning as pl
 import torch
 import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -323,6 +324,38 @@ def test_a_job_that_was_cut_and_lost_its_config_begins_anew(small_pair, tmp_path
     (job / "run.json").write_text(json.dumps(report(job) | {"status": "running"}))
     (job / "config.yaml").unlink()
     assert sweep(*words, pair=small_pair) == 0 and report(job)["status"] == "finished"
+
+
+def test_a_sweeps_folder_may_be_named_by_a_key_that_is_swept(small_pair, tmp_path):
+    """In each job it had another value, and so another folder than where the sweep looked."""
+    words = [f"hydra.sweep.dir={tmp_path}/${{seed}}", "a fox", "seed=1,2", "steps=2"]
+    assert sweep(*words, pair=small_pair) == 0
+    (sheet,) = tmp_path.rglob("compare.png")
+    assert [report(sheet.parent / n)["seed"] for n in "01"] == [1, 2]
+
+
+class Changes(pl.Callback):
+    """Changes what the config of the next job reads."""
+
+    def on_train_start(self, trainer, pl_module):
+        os.environ["VQCLIP_TEST_AT"] = "2"
+
+
+def test_a_job_whose_config_changes_while_the_sweep_runs_goes_on_with_no_others_picture(
+    small_pair, tmp_path, capsys, monkeypatch
+):
+    pair = [word for word in small_pair if not word.startswith("callbacks=")]
+    callback = "callbacks={mine: {_target_: test_sweep.Changes}}"
+    words = [f"hydra.sweep.dir={tmp_path}", "a fox", callback, "+vars.at=${oc.env:VQCLIP_TEST_AT}"]
+    monkeypatch.setenv("VQCLIP_TEST_AT", "1")
+    assert sweep(*words, "seed=1", pair=pair) == 0
+    (tmp_path / "0/run.json").write_text(json.dumps(report(tmp_path / "0") | {"status": "running"}))
+    before = config_of(tmp_path / "0"), contents(tmp_path / "0/picture-00")
+
+    monkeypatch.setenv("VQCLIP_TEST_AT", "1")
+    assert sweep(*words, "seed=0,1", pair=pair) == 1
+    assert (config_of(tmp_path / "0"), contents(tmp_path / "0/picture-00")) == before
+    assert "seed=1: " in (said := capsys.readouterr().err) and "belongs to another config" in said
 
 
 def test_a_job_that_another_process_has_is_left_to_it(small_pair, tmp_path, capsys):

@@ -211,6 +211,8 @@ def _job(cfg: DictConfig) -> float:
     _announce(cfg, folder, sweep)
     try:
         with explain_refusals():
+            if sweep and cfg.sweep:
+                _refuse_another(cfg, folder)
             result = result_of(lambda: execute(cfg, folder, resume=bool(cfg.sweep)), folder, study=sweep)
     except UserError as error:
         if sweep:
@@ -235,6 +237,18 @@ def _as_in_the_sweep(cfg: DictConfig, hydra: Any) -> None:
         with suppress(OSError):  # it is not there on this machine
             os.chdir(hydra.runtime.cwd)
     torch.set_num_threads(job_threads(cfg.sweep.threads, torch.get_num_threads()))
+
+
+def _refuse_another(cfg: DictConfig, folder: Path) -> None:
+    """Refuse to go on in a folder of another job: that of this one as its config was when the sweep began."""
+    from vqclip.config.resolve import identity, resolved
+    from vqclip.sweeps.jobs import read_report
+
+    if read_report(folder).get("identity") not in (None, identity(resolved(cfg))):
+        raise UserError(
+            f"{folder}: belongs to another config: files or variables that the config reads changed while the sweep "
+            "ran. Try: the same command again"
+        )
 
 
 def _announce(cfg: DictConfig, folder: Path, sweep: bool) -> None:

@@ -54,9 +54,8 @@ def launch(
     for place in places:
         _make_ready(RunFolder(place))
     # In this process one job follows another in any case, and in one go the configs of all would be kept.
-    here = isinstance(launcher, BasicLauncher)
-    size = 1 if here else size or max(1, len(jobs))
-    commands, before = _commands(jobs, places, group, here), [read_report(place) for place in places]
+    size = 1 if isinstance(launcher, BasicLauncher) else size or max(1, len(jobs))
+    commands, before = _commands(jobs, places, group), [read_report(place) for place in places]
     _start_no_more_than(min(size, len(jobs)), launcher)
     for start in range(0, len(commands), size):
         try:
@@ -105,12 +104,8 @@ def _can_go_on(run: RunFolder) -> bool:
         return False
 
 
-def _commands(jobs: Sequence[Job], places: Sequence[Path], group: str, here: bool) -> list[list[str]]:
-    """The overrides of each job.
-
-    Args:
-        here: they run in this process, not in one that may begin in another folder.
-    """
+def _commands(jobs: Sequence[Job], places: Sequence[Path], group: str) -> list[list[str]]:
+    """The overrides of each job."""
     import torch
 
     # A picture's last bits depend on the number of threads, and some launchers give their workers fewer.
@@ -119,9 +114,9 @@ def _commands(jobs: Sequence[Job], places: Sequence[Path], group: str, here: boo
     for number, (job, place) in enumerate(zip(jobs, places, strict=True), 1):
         keys = ",".join(f"{key}:{quote(value)}" for key, value in job.swept.items())
         sweep = f"sweep={{{common},job:{number},swept:{{{keys}}}}}"
-        commands.append([*job.overrides, sweep, f"hydra.sweep.subdir={place.name}"])
-        if not here:
-            commands[-1].append(f"hydra.sweep.dir={quote(str(place.parent.absolute()))}")
+        # The folder as it is here: a worker may begin in another one, and ${seed} in its name be another's in a job.
+        folder = [f"hydra.sweep.dir={quote(str(place.parent.absolute()))}", f"hydra.sweep.subdir={place.name}"]
+        commands.append([*job.overrides, sweep, *folder])
     return commands
 
 
