@@ -111,7 +111,8 @@ class Command:
     def words(self) -> list[str]:
         """For Hydra's own parser: flags first, wherever they were typed."""
         given = [[flag] if value is None else [flag, value] for flag, value in self.flags.items()]
-        return [word for pair in given for word in pair] + self.overrides
+        short = {"--multirun": "-m"}
+        return [short.get(word, word) for pair in given for word in pair] + self.overrides
 
 
 def split(argv: Sequence[str]) -> list[str]:
