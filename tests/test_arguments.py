@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 import vqclip
 from vqclip import UserError
 from vqclip.config.compose import compose
+from vqclip.config.resolve import resolved
 from vqclip.runs.arguments import as_callbacks, as_folder, as_overrides
 
 DEEP: list = []
@@ -114,6 +115,32 @@ def test_lists_of_omegaconf_are_lists():
     values = OmegaConf.create({"size": [32, 64], "init": {"size": [1, 2]}})
     assert as_overrides(None, {}, dict(values)) == ["size=[32,64]", "init={size:[1,2]}"]
     assert as_overrides(None, {}, {"seed": values.size}, swept=True) == ["seed=32,64"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["logger=none", "callbacks=none"],
+        ["logger=csv", "callbacks=auto_stop"],
+        ["experiment=drawing"],
+        ["checkpoints=coco", "checkpoints/perceptors=[vit_b_32,rn50]", "+loss/terms=[tv]"],
+        ["checkpoints/generator=pixels"],
+    ],
+    ids=" ".join,
+)
+def test_a_whole_config_as_a_mapping_is_that_config(words):
+    """Its loggers, callbacks and perceptors were laid over the default's, of which some came on again."""
+    config = resolved(compose(words))
+    assert resolved(compose(as_overrides(None, config, {}))) == config
+
+
+def test_a_mapping_of_parts_by_name_is_all_of_them():
+    mine = {"_target_": "vqclip.callbacks.Progress"}
+    words = as_overrides(None, {"logger": {}, "callbacks": {"mine": mine}, "loss": {"terms": {}}}, {})
+    made = resolved(compose(["+loss/terms=[tv]", *words]))
+    assert (made["logger"], made["callbacks"], made["loss"]["terms"]) == ({}, {"mine": mine}, {})
+    one = resolved(compose(as_overrides(None, {"callbacks.timelapse": {"fps": 3}, "logger": None}, {})))
+    assert one["callbacks"]["timelapse"]["fps"] == 3 and "progress" in one["callbacks"] and one["logger"] == {}
 
 
 def test_any_iterable_of_texts_is_prompts(tmp_path):

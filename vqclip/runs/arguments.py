@@ -15,6 +15,14 @@ from vqclip.paths import can_name_a_folder
 
 __all__ = ["as_callbacks", "as_folder", "as_overrides"]
 
+#: Parts by name → the override that leaves none of them.
+_BY_NAME = {
+    "callbacks": "callbacks=none",
+    "logger": "logger=none",
+    "loss.terms": "++loss.terms=null",
+    "checkpoints.perceptors": "++checkpoints.perceptors=null",
+}
+
 
 def as_overrides(
     prompt: str | Sequence[str] | None,
@@ -35,7 +43,8 @@ def as_overrides(
     if isinstance(given.get("resume"), Path):  # a folder, which is never read as grammar
         given = {**given, "resume": str(given["resume"])}
     try:
-        words += [f"{key}={_choices(key, value) if swept else _value(value)}" for key, value in given.items()]
+        for key, value in given.items():
+            words += [*_emptied(key, value), f"{key}={_choices(key, value) if swept else _value(value)}"]
     except (RecursionError, ValueError) as error:  # a list in itself; a number of more digits than Python writes
         raise UserError(f"overrides: a value that no config can hold ({error}). Allowed: {PLAIN}") from None
     texts = _texts(prompt)
@@ -146,6 +155,17 @@ def _texts(prompt: Any) -> list[str]:
             "Try: prompt='a fox'"
         )
     return texts
+
+
+def _emptied(key: str, value: Any) -> list[str]:
+    """What goes before a mapping of parts by name, which are all there are: laid over those there, they were more."""
+    if not isinstance(value, Mapping):
+        return []
+    given = {key: value, **{f"{key}.{name}": part for name, part in value.items()}}
+    words = [word for path, word in _BY_NAME.items() if isinstance(given.get(path), Mapping)]
+    # A class of its own would be given the keys of the generator there too.
+    own = "_target_" in (given.get("checkpoints.generator") or {})
+    return [*words, "++checkpoints.generator=null"] if own else words
 
 
 def _value(value: Any) -> str:
