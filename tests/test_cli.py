@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import shutil
 
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -169,6 +170,14 @@ def run(capsys, tmp_path, monkeypatch, *argv):
     return stop.value.code, capsys.readouterr().err.strip(), sorted(p.name for p in tmp_path.iterdir())
 
 
+@pytest.fixture(scope="module")
+def run_of_a_fox(small_pair, tmp_path_factory):
+    """Overrides, and the folder of a run by them."""
+    folder = tmp_path_factory.mktemp("fox")
+    main([*small_pair, f"hydra.run.dir={folder}", "a fox"])
+    return small_pair, folder
+
+
 WRONG = {
     "steeps=3": "steeps: there is no such key. Did you mean steps? All keys with their values: vqclip --cfg job",
     "prompts.exlude=blurry": "prompts.exlude: there is no such key. Did you mean prompts.exclude? "
@@ -227,6 +236,46 @@ def test_a_folder_that_a_file_names_is_kept_as_well(small_pair, capsys, tmp_path
     record = (tmp_path / "mine/.hydra/overrides.yaml").read_text()
     status, message, _ = run(capsys, tmp_path, monkeypatch, *words, "seed=1")
     assert status == 2 and "mine" in message and (tmp_path / "mine/.hydra/overrides.yaml").read_text() == record
+
+
+@pytest.mark.parametrize(
+    "again",
+    [
+        ["hydra.run.dir=runs/x${seed}"],
+        ["hydra.run.dir=runs/x${hydra:job.config.override_dirname.kv_sep}0"],
+        ["hydra.run={dir: runs/x0}"],
+        ["hydra.searchpath=[file://own]", "experiment=mine"],
+        ["hydra.run.dir=runs/x${seed}", "hydra.output_subdir=."],
+    ],
+    ids=" ".join,
+)
+def test_a_run_that_is_kept_keeps_hydras_record_too(again, run_of_a_fox, capsys, tmp_path, monkeypatch):
+    """However its folder is named; the page has the command from there."""
+    pair, folder = run_of_a_fox
+    shutil.copytree(folder, tmp_path / "runs/x0")
+    shutil.copytree(folder, tmp_path / "runs/x=0")
+    (tmp_path / "own/experiment").mkdir(parents=True)
+    (tmp_path / "own/experiment/mine.yaml").write_text('# @package _global_\nhydra: {run: {dir: "runs/x${seed}"}}\n')
+    files = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    status, message, _ = run(capsys, tmp_path, monkeypatch, *pair, *again, "an owl")
+    assert status == 2 and re.match(r"vqclip: (runs/x=?0: a run is in it already|hydra\.output_subdir=\.: )", message)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == files
+
+
+def test_jobs_that_hydra_numbers_from_0_again_overwrite_no_others(run_of_a_fox, capsys, tmp_path, monkeypatch):
+    pair, folder = run_of_a_fox
+    shutil.copytree(folder, tmp_path / "sweep/0")
+    record = (tmp_path / "sweep/0/.hydra/overrides.yaml").read_text()
+    words = ["-m", *pair, "hydra/sweeper=basic", "hydra.sweep.dir=sweep", "an owl"]
+    status, message, _ = run(capsys, tmp_path, monkeypatch, *words)
+    assert status == 2 and "sweep/0: a run is in it already" in message
+    assert (tmp_path / "sweep/0/.hydra/overrides.yaml").read_text() == record
+
+
+@pytest.mark.parametrize("name", ["''", ".", "config.yaml", "picture-00/steps", "../x", "a/.."])
+def test_hydras_records_are_kept_out_of_the_place_of_the_runs_own(name, capsys, tmp_path, monkeypatch):
+    status, message, left = run(capsys, tmp_path, monkeypatch, f"hydra.output_subdir={name}", "a fox")
+    assert status == 2 and "Try: hydra.output_subdir=.hydra" in message and left == []
 
 
 def test_another_file_is_not_blamed_for_a_mistyped_choice(capsys, tmp_path, monkeypatch):

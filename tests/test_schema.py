@@ -12,9 +12,9 @@ import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from vqclip.cli.arguments import Command, parse_arguments, split
+from vqclip.cli.arguments import parse_arguments, split
 from vqclip.cli.help import help_page
-from vqclip.cli.output_dir import check_output_dir
+from vqclip.cli.output_dir import OutputDir, check_output_dir
 from vqclip.config.check import check, errors_in
 from vqclip.config.compose import compose, compose_all, first_of_sweep
 from vqclip.config.kinds import Anything
@@ -396,7 +396,7 @@ def test_a_range_to_search_goes_from_low_to_high(word):
 @pytest.mark.parametrize("name", ["", "  ", "x" * 300, "a\0b", f"a/{'é' * 130}"])
 def test_a_run_folder_has_a_name_that_the_system_takes(name):
     with pytest.raises(UserError, match="not a folder name"):
-        check_output_dir(compose(), Command(overrides=[f"hydra.run.dir={name}"]), False)
+        check_output_dir(OutputDir("hydra.run.dir=", name, sweeps=False, numbers=False), False)
 
 
 def test_what_hydras_grammar_cannot_read_is_shown_as_it_can():

@@ -35,7 +35,9 @@ def keep_first_of_sweep(command: Command) -> None:
 
 def check_before_hydra(command: Command) -> None:
     """Compose and check what will run, so that a mistake is answered before Hydra makes a folder."""
-    from vqclip.cli.output_dir import check_output_dir, check_working_dir
+    from omegaconf import open_dict
+
+    from vqclip.cli.output_dir import check_output_dir, check_working_dir, output_dir
     from vqclip.config.check import check
     from vqclip.config.compose import compose, compose_all, first_of_sweep, refuse_sweeps
     from vqclip.config.resolve import resolved
@@ -46,18 +48,22 @@ def check_before_hydra(command: Command) -> None:
     config_dir, name = command.flags.get("--config-dir"), command.flags.get("--config-name") or "config"
     if command.multirun and not _swept_elsewhere(command.overrides):
         # Of a sweep the first job: the sweeper checks all of them before any runs.
-        configs = iter([compose(first_of_sweep(command.overrides, config_dir)[0], config_dir, config_name=name)])
+        first, _ = first_of_sweep(command.overrides, config_dir)
+        configs = iter([compose(first, config_dir, config_name=name, with_hydra=True)])
     else:
-        configs = compose_all(command.overrides, config_dir, name)
-    overwrite, cfg = False, None
+        configs = compose_all(command.overrides, config_dir, name, with_hydra=True)
+    overwrite, place = False, None
     for cfg in configs:
+        place = output_dir(cfg, command.multirun)
+        with open_dict(cfg):
+            del cfg["hydra"]
         check(resolved(cfg))
         overwrite |= bool(cfg.get("overwrite"))
         if cfg.get("hparams_search") and not command.multirun:
             again = shlex.join(["vqclip", "-m", *command.words])
             raise UserError(f"hparams_search: a search runs many jobs. Try: {again}")
-    if cfg is not None:
-        check_output_dir(cfg, command, overwrite)
+    if place is not None:
+        check_output_dir(place, overwrite)
 
 
 def _swept_elsewhere(overrides: Sequence[str]) -> bool:

@@ -6,19 +6,26 @@ import os
 import re
 import shlex
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
-from vqclip.cli.arguments import Command
-from vqclip.config.compose import run_dir
+from vqclip.config.plain import plain_dict
 from vqclip.errors import UserError
 from vqclip.paths import can_name_a_folder
 from vqclip.runs.folder import RunFolder
 from vqclip.runs.lock import lock_folder
 from vqclip.runs.overwrite import refuse_overwrite
+from vqclip.sweeps.jobs import numbered_folders
 
-__all__ = ["check_output_dir", "check_working_dir"]
+__all__ = ["OutputDir", "check_output_dir", "check_working_dir", "output_dir"]
+
+#: Which picture a folder is of.
+_A_PICTURES = re.compile(r"picture-\d+")
 
 
 def check_working_dir() -> None:
@@ -34,36 +41,80 @@ def check_working_dir() -> None:
         )
 
 
-def check_output_dir(cfg: DictConfig, command: Command, overwrite: bool) -> None:
-    """Refuse a folder that the user named and that cannot be written, is in use, or holds a run.
+@dataclass(frozen=True)
+class OutputDir:
+    """Where a command will write."""
+
+    key: str  #: ``hydra.run.dir=``, of a sweep ``hydra.sweep.dir=``
+    folder: str  #: empty where the time names it, so that nothing can be there
+    sweeps: bool
+    numbers: bool  #: whether the jobs of a sweep are numbered from 0 again, whatever is there
+
+
+def output_dir(cfg: DictConfig, multirun: bool) -> OutputDir:
+    """Where Hydra will write by a config with its own part, wherever that says so: a word typed, a file of one's own.
+
+    Raises:
+        UserError: a key that there is not in the folder's name; a place of Hydra's records that is the run's.
+    """
+    hydra = plain_dict(cfg.hydra, resolve=False)
+    key = "hydra.sweep.dir" if multirun else "hydra.run.dir"
+    folder = str(hydra["sweep" if multirun else "run"]["dir"])
+    _check_subdir(hydra["output_subdir"])
+    if "${" in folder:
+        _check_names(f"{key}={folder}", cfg)
+        folder = "" if "${now:" in folder else _named(cfg, key)
+    ours = str(hydra["sweeper"]["_target_"]).endswith(".VqclipSweeper")
+    return OutputDir(f"{key}=", folder, multirun, multirun and not ours)
+
+
+def _named(cfg: DictConfig, key: str) -> str:
+    """A folder's name with the values of its keys, ``${hydra:…}`` too; empty where only Hydra can say it."""
+    hydra: Any = HydraConfig.instance()
+    before, hydra.cfg = hydra.cfg, cfg
+    try:
+        return str(OmegaConf.select(cfg, key))
+    except OmegaConfBaseException:
+        return ""
+    finally:
+        hydra.cfg = before
+
+
+def _check_subdir(name: str | None) -> None:
+    """Refuse a place of Hydra's records in which they would replace files of the run."""
+    first = Path(os.path.normpath(name)).parts[:1] if name is not None else ()
+    if name is not None and (not first or first[0] in ("/", "..", *RunFolder("").names) or _A_PICTURES.match(first[0])):
+        raise UserError(
+            f"hydra.output_subdir={shlex.quote(name)}: where files of the run lie, and Hydra's would replace them. "
+            "Allowed: a folder's name that is none of a run's, or null. Try: hydra.output_subdir=.hydra"
+        )
+
+
+def check_output_dir(place: OutputDir, overwrite: bool) -> None:
+    """Refuse a folder that was named and that cannot be written, is in use, or holds a run.
 
     Raises:
         UserError: one of these.
     """
-    key = "hydra.sweep.dir=" if command.multirun else "hydra.run.dir="
-    named = [word.partition("=")[2].strip("\"'") for word in command.overrides if word.lstrip("+").startswith(key)]
-    if not named and not command.multirun and (config_dir := command.flags.get("--config-dir")):
-        in_file = run_dir(command.overrides, config_dir, command.flags.get("--config-name") or "config")
-        named = [] if "${" in in_file else [in_file]
-    if not named:
+    if not place.folder:
         return
-    if "${" in named[-1]:
-        _check_names(f"{key}{named[-1]}", cfg)
-        return
-    if not can_name_a_folder(named[-1]):
-        raise UserError(f"{key}{named[-1][:80]}: not a folder name. Allowed: a path. Try: {key}outputs/mine")
-    run = RunFolder(named[-1])
+    if not can_name_a_folder(place.folder):
+        raise UserError(
+            f"{place.key}{place.folder[:80]}: not a folder name. Allowed: a path. Try: {place.key}outputs/mine"
+        )
+    run = RunFolder(place.folder)
     try:
         created = [path for path in [run.path, *run.path.parents] if not path.exists()]
     except OSError as error:
         raise UserError(
-            f"{run}: {error.strerror}. Allowed: a folder that can be written. Try: {key}outputs/mine"
+            f"{run}: {error.strerror}. Allowed: a folder that can be written. Try: {place.key}outputs/mine"
         ) from None
     had_lock = (run.path / ".lock").exists()
     try:
         with lock_folder(run.path):
-            if not command.multirun:
-                refuse_overwrite(run, overwrite)
+            jobs = numbered_folders(run.path) if place.numbers else []
+            for one in map(RunFolder, jobs) if place.sweeps else [run]:
+                refuse_overwrite(one, overwrite)
     finally:
         _remove(run.path, created, had_lock)
 

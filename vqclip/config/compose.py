@@ -25,22 +25,12 @@ from omegaconf.errors import OmegaConfBaseException
 
 from vqclip.config.hydra_errors import explain
 from vqclip.config.names import unknown_overrides
-from vqclip.config.own_files import endless_files, misplaced_keys
-from vqclip.config.plain import plain_dict  # with vqclip.div, for whoever resolves what is composed here
+from vqclip.config.own_files import endless_files, misplaced_keys  # with vqclip.div, by which files are resolved
 from vqclip.config.shorthand import expand_shorthand
 from vqclip.errors import UserError
 from vqclip.paths import conf_dir
 
-__all__ = [
-    "COMPOSING",
-    "compose",
-    "compose_all",
-    "first_of_sweep",
-    "line_of",
-    "refuse_sweeps",
-    "refuse_unknown",
-    "run_dir",
-]
+__all__ = ["COMPOSING", "compose", "compose_all", "first_of_sweep", "line_of", "refuse_sweeps", "refuse_unknown"]
 
 #: What Hydra and OmegaConf raise about files and overrides, their own errors and those that pass through them.
 COMPOSING = (
@@ -64,7 +54,11 @@ _MOST_JOBS = 100_000
 
 
 def compose(
-    overrides: Sequence[str] = (), config_dir: str | None = None, output_dir: str = ".", config_name: str = "config"
+    overrides: Sequence[str] = (),
+    config_dir: str | None = None,
+    output_dir: str = ".",
+    config_name: str = "config",
+    with_hydra: bool = False,
 ) -> DictConfig:
     """The config of one job.
 
@@ -72,6 +66,7 @@ def compose(
         overrides: as on the command line.
         config_dir: a folder of config groups of the user's own, searched after ours.
         output_dir: the run folder that ``paths.output_dir`` names.
+        with_hydra: keep Hydra's own part, under ``hydra``.
 
     Raises:
         UserError: an override that names no key or choice, with the nearest ones; a file of the user's own that cannot
@@ -81,7 +76,7 @@ def compose(
         raise UserError("\n".join(errors))
     overrides = expand_shorthand(overrides)
     refuse_unknown(overrides, config_dir)
-    cfg = _composed(overrides, config_dir, config_name)
+    cfg = _composed(overrides, config_dir, config_name, with_hydra)
     if errors := misplaced_keys(cfg, config_dir, overrides):
         raise UserError("\n".join(errors))
     if OmegaConf.is_dict(cfg.get("paths")):
@@ -89,15 +84,7 @@ def compose(
     return cfg
 
 
-def run_dir(overrides: Sequence[str], config_dir: str | None, config_name: str) -> str:
-    """Hydra's folder for a run, ``hydra.run.dir`` as the files have it, with its interpolations."""
-    hydra = _composed(expand_shorthand(overrides), config_dir, config_name, with_hydra=True)["hydra"]
-    return str(plain_dict(hydra.run, resolve=False)["dir"])
-
-
-def _composed(
-    overrides: Sequence[str], config_dir: str | None, config_name: str, with_hydra: bool = False
-) -> DictConfig:
+def _composed(overrides: Sequence[str], config_dir: str | None, config_name: str, with_hydra: bool) -> DictConfig:
     try:
         with _hydra_of_ours(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that a search path is not there is said in our own words
@@ -153,7 +140,7 @@ def _search_too(config_dir: str) -> None:
 
 
 def compose_all(
-    overrides: Sequence[str], config_dir: str | None = None, config_name: str = "config"
+    overrides: Sequence[str], config_dir: str | None = None, config_name: str = "config", with_hydra: bool = False
 ) -> Iterator[DictConfig]:
     """The configs that reach every value of a sweep: the first of every key, then each other value in turn."""
     first, others = [], []
@@ -161,9 +148,8 @@ def compose_all(
         values = _values(override, config_dir)
         others += [(len(first), value) for value in values[1:]]
         first.append(values[0])
-    yield compose(first, config_dir, config_name=config_name)
-    for place, value in others:
-        yield compose([*first[:place], value, *first[place + 1 :]], config_dir, config_name=config_name)
+    for words in [first, *([*first[:place], value, *first[place + 1 :]] for place, value in others)]:
+        yield compose(words, config_dir, config_name=config_name, with_hydra=with_hydra)
 
 
 def refuse_sweeps(overrides: Sequence[str]) -> None:

@@ -77,7 +77,7 @@ def broken_file(path: Path) -> str:
 def misplaced_keys(cfg: DictConfig, config_dir: str | None, overrides: Sequence[str] = ()) -> list[str]:
     """Keys at the top that are none of ours, with the file of the user's own that has them."""
     errors: list[str] = []
-    for key in [key for key in map(str, cfg) if key not in ROOT.keys]:
+    for key in [key for key in map(str, cfg) if key not in (*ROOT.keys, "hydra")]:
         files = list(_own_files(config_dir, overrides))
         where = next((p for p in files if re.search(rf"(?m)^{re.escape(key)}\s*:", _text(p))), None)
         if key in ("experiment", "debug", "local") or (conf_dir() / key).is_dir():
