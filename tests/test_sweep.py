@@ -358,6 +358,19 @@ def test_a_job_whose_config_changes_while_the_sweep_runs_goes_on_with_no_others_
     assert "seed=1: " in (said := capsys.readouterr().err) and "belongs to another config" in said
 
 
+def test_values_that_a_file_sweeps_are_what_yaml_says(small_pair, tmp_path):
+    """null was the text "None", and a schedule could not be read."""
+    (tmp_path / "experiment").mkdir()
+    params = {"seed": "0,1", "prompts.exclude": None, "optimizer.lr": {"start": 0.1, "end": 0.01, "shape": "linear"}}
+    own = yaml.safe_dump({"hydra": {"sweeper": {"params": params}}})
+    (tmp_path / "experiment/mine.yaml").write_text(f"# @package _global_\n{own}")
+    words = ["--config-dir", str(tmp_path), "experiment=mine", f"hydra.sweep.dir={tmp_path}/sweep", "a fox", "steps=2"]
+    assert sweep(*words, pair=small_pair) == 0
+    made = [config_of(tmp_path / "sweep" / n) for n in "01"]
+    assert [one["seed"] for one in made] == [0, 1] and made[0]["prompts"]["exclude"] in (None, [])
+    assert made[0]["optimizer"]["lr"] == params["optimizer.lr"]
+
+
 def test_a_job_that_another_process_has_is_left_to_it(small_pair, tmp_path, capsys):
     words, job = [f"hydra.sweep.dir={tmp_path}", "a fox", "seed=0"], tmp_path / "0"
     assert sweep(*words, pair=small_pair) == 0

@@ -17,7 +17,7 @@ import traceback
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra.core.config_loader import ConfigLoader
@@ -29,7 +29,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from vqclip.config.check import errors_in
 from vqclip.config.compose import COMPOSING
-from vqclip.config.grammar import job_name, quote_where_needed, unquoted
+from vqclip.config.grammar import job_name, nested, quote_where_needed, unquoted
 from vqclip.config.hydra_errors import explain
 from vqclip.config.own_classes import parts_on
 from vqclip.config.plain import plain_dict
@@ -69,10 +69,11 @@ class SweepRunner:
         loader: ConfigLoader,
         launcher: Launcher,
         max_batch_size: int | None,
-        params: Mapping[str, str] | None,
+        params: Mapping[str, Any] | None,
     ):
         self.config, self.loader, self.launcher, self.max_batch_size = config, loader, launcher, max_batch_size
-        self.params = [f"{key}={value}" for key, value in (params or {}).items()]
+        # A text is what would be typed, several values too; what YAML reads as something else is that.
+        self.params = [f"{key}={v if isinstance(v, str) else nested(v)}" for key, v in (params or {}).items()]
         self.views: list[SweepView] = []  # of the loggers, from the first job that is run
         self.swept: list[str] = []  # keys of the jobs that ran
         self.faults: dict[str, str] = {}  # by name of the job's folder: what its process says, if its run.json cannot
