@@ -282,16 +282,18 @@ def test_the_next_command_is_for_the_folder_where_this_one_was_typed(small_pair,
 def test_a_program_that_is_hydras_already_may_run_us(small_pair, tmp_path):
     program = tmp_path / "mine.py"
     program.write_text(f"""
-import hydra, vqclip
+import os, hydra, hydra.version, vqclip
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 
-@hydra.main(version_base="1.3", config_path=None)
+@hydra.main(version_base="1.1", config_path=None)
 def main(cfg):
+    assert os.getcwd() == HydraConfig.get().runtime.output_dir  # as that version has it, in every job
     theirs = GlobalHydra.instance().hydra
     folder = HydraConfig.get().runtime.output_dir + "/run"
     assert vqclip.run("a fox", {small_pair!r}, folder, seed=cfg.seed).status == "finished"
     assert GlobalHydra.instance().hydra is theirs and HydraConfig.get().job.name == "mine"
+    assert hydra.version.getbase() == hydra.version._get_version("1.1")
 
 main()
 """)

@@ -20,6 +20,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob, IntervalSweep, Override
 from hydra.core.utils import JobRuntime
 from hydra.errors import HydraException
+from hydra.version import VersionBase
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -122,6 +123,9 @@ def _hydra_of_ours() -> Iterator[None]:
     """Hydra is one a process: where a program of the user's own is Hydra's already, it is again afterwards."""
     with _ALONE:
         theirs, name = GlobalHydra.instance().hydra, JobRuntime.instance().get("name")
+        base = (
+            VersionBase.instance().version_base
+        )  # decides whether their jobs change the folder
         GlobalHydra.instance().clear()
         try:
             with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
@@ -129,6 +133,7 @@ def _hydra_of_ours() -> Iterator[None]:
         finally:
             GlobalHydra.instance().hydra = theirs
             JobRuntime.instance().set("name", name)
+            VersionBase.instance().version_base = base
 
 
 def _search_too(config_dir: str) -> None:
