@@ -358,6 +358,15 @@ def test_what_a_resumed_run_would_not_heed_is_refused(finished, tmp_path, argume
         run(resume=finished, **{argument: tmp_path})
 
 
+@pytest.mark.parametrize("words", [["++resume=RUN"], ["experiment=mine"]], ids=" ".join)
+def test_a_run_to_resume_is_a_word_of_the_command(words, tmp_path):
+    """It began a new one, without a word."""
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment/mine.yaml").write_text("# @package _global_\nresume: RUN\n")
+    with pytest.raises(UserError, match=r"^resume=RUN: .*Try: vqclip resume=RUN$"):
+        run("a fox", [*words, "logger=none"], tmp_path / "run", config_dir=tmp_path)
+
+
 def test_a_finished_run_says_so(finished, capsys):
     before = {p: p.stat().st_mtime_ns for p in finished.rglob("*") if p.is_file()}
     with pytest.raises(SystemExit) as exit:

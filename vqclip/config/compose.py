@@ -123,9 +123,7 @@ def _hydra_of_ours() -> Iterator[None]:
     """Hydra is one a process: where a program of the user's own is Hydra's already, it is again afterwards."""
     with _ALONE:
         theirs, name = GlobalHydra.instance().hydra, JobRuntime.instance().get("name")
-        base = (
-            VersionBase.instance().version_base
-        )  # decides whether their jobs change the folder
+        base = VersionBase.instance().version_base  # decides whether their jobs change the folder
         GlobalHydra.instance().clear()
         try:
             with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):

@@ -20,6 +20,7 @@ BUILT_IN = ("include", "exclude", "anchor", "alpha", "beta", "loss", "lr")
 
 def contradictions(config: Mapping[str, Any]) -> Iterator[str]:
     """Every contradiction in a config without mistakes, each as one message."""
+    yield from _resumed(config)
     yield from _size(config)
     yield from _memory(config)
     yield from _prompts(config)
@@ -30,6 +31,13 @@ def contradictions(config: Mapping[str, Any]) -> Iterator[str]:
     yield from _devices(config["trainer"])
     yield from _limit(config)
     yield from _monitors(config)
+
+
+def _resumed(config: Mapping[str, Any]) -> Iterator[str]:
+    """A message about a run to continue of which only a composed config knows: this would be a new run."""
+    if run := config.get("resume"):
+        again = shlex.quote(f"resume={run}")
+        yield f"resume={run}: in a file, or behind +, it resumes nothing. Allowed: as a word. Try: vqclip {again}"
 
 
 def _size(config: Mapping[str, Any]) -> Iterator[str]:
