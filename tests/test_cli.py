@@ -278,6 +278,26 @@ def test_hydras_records_are_kept_out_of_the_place_of_the_runs_own(name, capsys, 
     assert status == 2 and "Try: hydra.output_subdir=.hydra" in message and left == []
 
 
+@pytest.mark.parametrize(
+    "word,said",
+    [
+        ("++hydra.job.name=a/b", "a name without /"),
+        ("++hydra.sweep.subdir=x", "numbered"),
+        ("hydra.sweep={subdir: x}", "numbered"),
+    ],
+)
+def test_what_is_refused_of_hydras_keys_is_so_however_it_is_written(word, said, capsys, tmp_path, monkeypatch):
+    status, message, left = run(capsys, tmp_path, monkeypatch, word, "a fox")
+    assert status == 2 and message.startswith(f"vqclip: {word}: ") and said in message and left == []
+
+
+def test_a_folder_on_hydras_search_path_may_have_groups_of_its_own(capsys, tmp_path, monkeypatch):
+    (tmp_path / "own/team").mkdir(parents=True)
+    (tmp_path / "own/team/a.yaml").write_text("# @package _global_\nsteps: 0\n")
+    status, message, _ = run(capsys, tmp_path, monkeypatch, "hydra.searchpath=[file://own]", "+team=a", "a fox")
+    assert status == 2 and message.startswith("vqclip: steps=0: ")
+
+
 def test_another_file_is_not_blamed_for_a_mistyped_choice(capsys, tmp_path, monkeypatch):
     (tmp_path / "notes.yaml").write_text("- milk\n")
     status, message, _ = run(capsys, tmp_path, monkeypatch, "--config-dir", ".", "experiment=drawign", "a fox")

@@ -371,6 +371,18 @@ def test_values_that_a_file_sweeps_are_what_yaml_says(small_pair, tmp_path):
     assert made[0]["optimizer"]["lr"] == params["optimizer.lr"]
 
 
+@pytest.mark.parametrize(
+    "words,jobs", [(["hydra.mode=MULTIRUN", "seed=0,1"], 2), (["experiment=mine", "loss.alpha=1,2"], 4)], ids=str
+)
+def test_hydras_mode_asks_for_a_sweep_as_well(small_pair, tmp_path, words, jobs):
+    (tmp_path / "experiment").mkdir()
+    own = '# @package _global_\nhydra: {mode: MULTIRUN, sweeper: {params: {seed: "0,1"}}}\n'
+    (tmp_path / "experiment/mine.yaml").write_text(own)
+    folder = f"hydra.sweep.dir={tmp_path}/sweep"
+    main(["--config-dir", str(tmp_path), *small_pair, *words, folder, "a fox", "steps=1"])
+    assert [report(path)["status"] for path in numbered_folders(tmp_path / "sweep")] == ["finished"] * jobs
+
+
 def test_a_job_that_another_process_has_is_left_to_it(small_pair, tmp_path, capsys):
     words, job = [f"hydra.sweep.dir={tmp_path}", "a fox", "seed=0"], tmp_path / "0"
     assert sweep(*words, pair=small_pair) == 0

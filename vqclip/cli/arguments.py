@@ -265,12 +265,13 @@ def _refuse(command: Command) -> None:
         if flag in command.flags and "--cfg" not in command.flags:
             raise UserError(f"{flag}: only for a config that is shown. Try: vqclip --cfg job {flag}")
     for override in command.overrides:
-        if override.startswith("hydra.sweep.subdir="):
+        word = override.lstrip("+")
+        if word.startswith("hydra.sweep.subdir=") or re.match(r"hydra\.sweep=\{.*\bsubdir:", word):
             raise UserError(
                 f"{override}: the jobs' folders are numbered, so that a sweep can go on where it stopped. "
                 "Allowed: the sweep's folder. Try: hydra.sweep.dir=multirun/mine"
             )
-        if override.startswith("hydra.job.name=") and "/" in override:
+        if word.startswith("hydra.job.name=") and "/" in word:
             raise UserError(f"{override}: it names the log file. Allowed: a name without /. Try: hydra.job.name=mine")
     if (folder := command.flags.get("--config-dir")) is not None:
         if not os.path.isdir(folder):

@@ -37,16 +37,22 @@ def check_before_hydra(command: Command) -> None:
     """Compose and check what will run, so that a mistake is answered before Hydra makes a folder."""
     from omegaconf import open_dict
 
-    from vqclip.cli.output_dir import check_output_dir, check_working_dir, output_dir
+    from vqclip.cli.output_dir import check_output_dir, check_working_dir, is_multirun, output_dir
     from vqclip.config.check import check
     from vqclip.config.compose import compose, compose_all, first_of_sweep, refuse_sweeps
     from vqclip.config.resolve import resolved
 
     check_working_dir()
-    if not command.multirun:
-        refuse_sweeps(command.overrides)
     config_dir, name = command.flags.get("--config-dir"), command.flags.get("--config-name") or "config"
-    if command.multirun and not _swept_elsewhere(command.overrides):
+    multirun = command.multirun
+    if not multirun:
+        try:
+            refuse_sweeps(command.overrides)
+        except UserError:  # right, unless hydra.mode, which a file may have too, asks for a sweep
+            first, _ = first_of_sweep(command.overrides, config_dir)
+            if not (multirun := is_multirun(compose(first, config_dir, config_name=name, with_hydra=True))):
+                raise
+    if multirun and not _swept_elsewhere(command.overrides):
         # Of a sweep the first job: the sweeper checks all of them before any runs.
         first, _ = first_of_sweep(command.overrides, config_dir)
         configs = iter([compose(first, config_dir, config_name=name, with_hydra=True)])
@@ -54,12 +60,13 @@ def check_before_hydra(command: Command) -> None:
         configs = compose_all(command.overrides, config_dir, name, with_hydra=True)
     overwrite, place = False, None
     for cfg in configs:
-        place = output_dir(cfg, command.multirun)
+        multirun = multirun or is_multirun(cfg)
+        place = output_dir(cfg, multirun)
         with open_dict(cfg):
             del cfg["hydra"]
         check(resolved(cfg))
         overwrite |= bool(cfg.get("overwrite"))
-        if cfg.get("hparams_search") and not command.multirun:
+        if cfg.get("hparams_search") and not multirun:
             again = shlex.join(["vqclip", "-m", *command.words])
             raise UserError(f"hparams_search: a search runs many jobs. Try: {again}")
     if place is not None:

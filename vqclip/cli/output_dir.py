@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -22,7 +23,7 @@ from vqclip.runs.lock import lock_folder
 from vqclip.runs.overwrite import refuse_overwrite
 from vqclip.sweeps.jobs import numbered_folders
 
-__all__ = ["OutputDir", "check_output_dir", "check_working_dir", "output_dir"]
+__all__ = ["OutputDir", "check_output_dir", "check_working_dir", "is_multirun", "output_dir"]
 
 #: Which picture a folder is of.
 _A_PICTURES = re.compile(r"picture-\d+")
@@ -49,6 +50,11 @@ class OutputDir:
     folder: str  #: empty where the time names it, so that nothing can be there
     sweeps: bool
     numbers: bool  #: whether the jobs of a sweep are numbered from 0 again, whatever is there
+
+
+def is_multirun(cfg: DictConfig) -> bool:
+    """Whether a config with Hydra's own part asks for a sweep, as ``-m`` does."""
+    return bool(cfg.hydra.mode == RunMode.MULTIRUN)
 
 
 def output_dir(cfg: DictConfig, multirun: bool) -> OutputDir:

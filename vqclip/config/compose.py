@@ -99,9 +99,11 @@ def _composed(overrides: Sequence[str], config_dir: str | None, config_name: str
 def refuse_unknown(overrides: Sequence[str], config_dir: str | None = None) -> None:
     """Raise UserError where some of ``overrides`` name no key, with what is wrong in the others too.
 
-    With a folder of the user's own nothing is refused here: it may be a key or group of theirs.
+    With a folder of the user's own, by hydra.searchpath too, nothing is refused here: it may be a key or group of
+    theirs.
     """
-    own = config_dir or (conf_dir() / "local").is_dir()
+    searched = any(word.lstrip("+").startswith("hydra.searchpath=") for word in overrides)
+    own = config_dir or searched or (conf_dir() / "local").is_dir()
     unknown = {} if own else unknown_overrides(overrides)
     if not unknown:
         return
