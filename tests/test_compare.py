@@ -14,7 +14,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from vqclip import UserError, run
+from vqclip import UserError, load, run
 from vqclip.cli.compare import main
 from vqclip.cli.evaluate import main as evaluate
 from vqclip.cli.interpolate import main as interpolate
@@ -436,6 +436,21 @@ def test_a_sweeps_command_is_the_one_that_was_typed(sweep):
     command = read_pictures([sweep / "3"])[0].command
     assert command == "vqclip --config-dir mine loss.alpha=1 'prompts.include=[\"a fox\"]'"
     assert read_pictures([sweep / "2"])[0].command == f"vqclip rerun {sweep / '2'}"
+
+
+@pytest.mark.parametrize(
+    "own", [["--config-dir", "own", "--config-name", "mine"], ["hydra.searchpath=[file://own]", "experiment=mine"]]
+)
+def test_a_command_says_where_its_files_are(small_pair, tmp_path, monkeypatch, own):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own/experiment").mkdir(parents=True)
+    (tmp_path / "own/mine.yaml").write_text("defaults: [config, _self_]\nseed: 5\n")
+    (tmp_path / "own/experiment/mine.yaml").write_text("# @package _global_\nseed: 5\n")
+    cli([*own, *small_pair, "steps=1", "a fox", "hydra.run.dir=run"])
+    command = shlex.split(read_pictures([Path("run")])[0].command)
+    assert [word for word in own if word in command] == own
+    cli([*command[1:], "hydra.run.dir=again"])
+    assert load("again").config["seed"] == 5
 
 
 def test_a_resumed_runs_command_goes_as_far_as_it_went(small_pair, tmp_path, monkeypatch):

@@ -257,11 +257,10 @@ def command_of(run: Path, resumed: Mapping[str, Any] | None = None) -> str:
         overrides = read_yaml(recorded("overrides.yaml"))
         if not isinstance(overrides, list):
             raise TypeError
-        hydra, folders = recorded("hydra.yaml"), []
-        if "command-line" in hydra:  # it is long, and few runs have a folder of their own
-            sources = read_yaml(hydra)["hydra"]["runtime"]["config_sources"]
-            folders = [source["path"] for source in sources if source["provider"] == "command-line"]
-        flags = [word for path in folders for word in ("--config-dir", relative_where_possible(path))]
+        hydra, flags = recorded("hydra.yaml"), []
+        # It is long, and few runs have files of their own.
+        if "command-line" in hydra or "hydra.searchpath=" in hydra or "\n    config_name: config\n" not in hydra:
+            flags = _own_files(read_yaml(hydra)["hydra"])
         further = {}
         if resumed:
             begun = read_yaml(recorded("config.yaml"))
@@ -270,3 +269,13 @@ def command_of(run: Path, resumed: Mapping[str, Any] | None = None) -> str:
         return " ".join([shlex.join(["vqclip", *flags, *words]), *(as_typed(k, v) for k, v in further.items())])
     except (OSError, ValueError, TypeError, KeyError, AttributeError, UserError):  # of whatever a stranger's folder has
         return shlex.join(["vqclip", "rerun", str(run)])
+
+
+def _own_files(hydra: Mapping[str, Any]) -> list[str]:
+    """The words of a command that say where files of one's own are, by Hydra's record."""
+    folders = [one["path"] for one in hydra["runtime"]["config_sources"] if one["provider"] == "command-line"]
+    flags = [word for path in folders for word in ("--config-dir", relative_where_possible(path))]
+    name = hydra.get("job", {}).get("config_name", "config")
+    flags += [] if name == "config" else ["--config-name", name]
+    words = hydra.get("overrides", {}).get("hydra", [])
+    return flags + [word for word in words if word.lstrip("+").startswith("hydra.searchpath=")]
