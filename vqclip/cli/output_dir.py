@@ -47,7 +47,7 @@ class OutputDir:
     """Where a command will write."""
 
     key: str  #: ``hydra.run.dir=``, of a sweep ``hydra.sweep.dir=``
-    folder: str  #: empty where the time names it, so that nothing can be there
+    folder: str | None  #: None where the time names it, so that nothing can be there
     sweeps: bool
     numbers: bool  #: whether the jobs of a sweep are numbered from 0 again, whatever is there
 
@@ -66,22 +66,22 @@ def output_dir(cfg: DictConfig, multirun: bool) -> OutputDir:
     hydra = plain_dict(cfg.hydra, resolve=False)
     key = "hydra.sweep.dir" if multirun else "hydra.run.dir"
     folder = str(hydra["sweep" if multirun else "run"]["dir"])
+    numbers = multirun and not str(hydra["sweeper"]["_target_"]).endswith(".VqclipSweeper")
     _check_subdir(hydra["output_subdir"])
     if "${" in folder:
         _check_names(f"{key}={folder}", cfg)
-        folder = "" if "${now:" in folder else _named(cfg, key)
-    ours = str(hydra["sweeper"]["_target_"]).endswith(".VqclipSweeper")
-    return OutputDir(f"{key}=", folder, multirun, multirun and not ours)
+        return OutputDir(f"{key}=", None if "${now:" in folder else _named(cfg, key), multirun, numbers)
+    return OutputDir(f"{key}=", folder, multirun, numbers)
 
 
-def _named(cfg: DictConfig, key: str) -> str:
-    """A folder's name with the values of its keys, ``${hydra:…}`` too; empty where only Hydra can say it."""
+def _named(cfg: DictConfig, key: str) -> str | None:
+    """A folder's name with the values of its keys, ``${hydra:…}`` too; None where only Hydra can say it."""
     hydra: Any = HydraConfig.instance()
     before, hydra.cfg = hydra.cfg, cfg
     try:
         return str(OmegaConf.select(cfg, key))
     except OmegaConfBaseException:
-        return ""
+        return None
     finally:
         hydra.cfg = before
 
@@ -102,7 +102,7 @@ def check_output_dir(place: OutputDir, overwrite: bool) -> None:
     Raises:
         UserError: one of these.
     """
-    if not place.folder:
+    if place.folder is None:
         return
     if not can_name_a_folder(place.folder):
         raise UserError(
