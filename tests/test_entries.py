@@ -128,7 +128,7 @@ def test_constant_weights_that_warm_up_or_step_are_schedules_too(perceptor):
 def test_a_schedule_of_an_entry_is_one_of_the_run(small_pair):
     entry = "{text: a fox, weight: {points: [[0, 1], [1, 2]]}}"
     config = resolved(compose([*small_pair, f"prompts.include=[{entry}, a cat]"]))
-    assert list(time_varying(config["prompts"])) == ["include.0.weight"]
+    assert [key for key, _ in time_varying(config["prompts"])] == ["include.0.weight"]
     assert isinstance(parse(config["prompts"]["include"][0]).weight, Points)
 
 

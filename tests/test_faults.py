@@ -25,6 +25,7 @@ from test_resume import bytes_of
 from vqclip import UserError, run
 from vqclip.cli import main
 from vqclip.cli.faults import own_line
+from vqclip.compare.pictures import command_of
 from vqclip.loggers.wandb_startup import keep_artifacts
 
 
@@ -465,6 +466,31 @@ def test_pictures_are_not_given_up_for_a_run_whose_models_cannot_be_read(small_p
     with pytest.raises(UserError, match=r"half\.ckpt"):
         run("an owl", [*small_pair, f"checkpoints.generator.path={tmp_path}/half.ckpt"], folder, overwrite=True)
     assert contents(folder) == before
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["init=image", "init.path=FOLDER/picture-00/best.png"],
+        ["init=run", "init.run=FOLDER"],
+        ["prompts.extras=[{image: FOLDER/picture-00/final.png}]"],
+    ],
+)
+def test_a_run_that_would_be_removed_is_not_what_the_new_one_reads(small_pair, tmp_path, words):
+    folder = run("a fox", [*small_pair, "steps=1"], tmp_path / "run").folder
+    before, own = contents(folder), [word.replace("FOLDER", str(folder)) for word in words]
+    with pytest.raises(UserError, match=r"overwrite=true removes the run that it is of\. Allowed: another folder"):
+        run("an owl", [*(word for word in small_pair if word != "init=sine"), *own], folder, overwrite=True)
+    assert contents(folder) == before
+
+
+def test_a_command_that_was_refused_is_not_that_of_the_run_that_was_kept(command, small_pair, tmp_path):
+    assert command(nothing, "a fox")[0] == 0
+    assert "a fox" in command_of(tmp_path / "run")
+    (tmp_path / "half.ckpt").write_bytes(b"half a download")
+    damaged = [*small_pair, f"checkpoints.generator.path={tmp_path}/half.ckpt"]
+    assert command(nothing, "an owl", "overwrite=true", pair=damaged)[0] == 2
+    assert command_of(tmp_path / "run") == f"vqclip rerun {tmp_path}/run"
 
 
 def test_a_run_that_was_stopped_before_a_picture_is_begun_again(small_pair, tmp_path):

@@ -22,7 +22,7 @@ from vqclip import UserError, run
 from vqclip.config.compose import compose
 from vqclip.config.resolve import resolved
 from vqclip.loggers import wandb_logger
-from vqclip.loggers.base import RunView, run_name
+from vqclip.loggers.base import RunView, numbers_of, run_name
 from vqclip.loggers.open import _more, open_loggers
 from vqclip.loggers.sweep import SweepView, end_sweep
 from vqclip.loggers.wandb import _arguments
@@ -275,6 +275,14 @@ def test_one_run_id_of_the_environment_is_an_id_a_job(monkeypatch):
     node = {"_target_": "vqclip.loggers.wandb_logger", "id": "own"}
     assert _more(node, job, None, False)["id"] == _more(node, job, "own-2", False)["id"] == "own-2"
     assert "id" not in _more(node, resolved(compose([])), None, False)
+    assert "id" not in _more(node, job | {"paths": {"output_dir": "outputs/23-59-59"}}, None, False)  # of a rerun
+
+
+def test_what_was_swept_is_a_number_where_one_was_typed():
+    numbers = {"3": 3, "-1": -1, ".5": 0.5, "1e-3": 0.001, "+2.": 2.0}
+    assert numbers_of(dict(zip(numbers, numbers, strict=True))) == numbers
+    texts = ["007", "2026_11", "inf", "nan", "1e400", "\u0663", "", "true", "a fox", " 1"]
+    assert list(numbers_of(dict(zip(texts, texts, strict=True))).values()) == texts
 
 
 def test_a_single_run_asks_nothing_and_has_no_group(wandb_pair, tmp_path, capsys):

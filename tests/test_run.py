@@ -392,24 +392,6 @@ def test_ctrl_c_is_what_python_has_for_it(small_pair, tmp_path):
     assert run(resume=tmp_path / "run").status == "finished"
 
 
-class Gives(pl.Callback):
-    """Ends a run as was done before Lightning had ``should_stop``."""
-
-    def on_train_batch_end(self, *_):
-        raise KeyboardInterrupt
-
-
-@pytest.mark.parametrize("where", ["here", "in a thread"])
-def test_a_keyboard_interrupt_of_a_callback_is_one(small_pair, tmp_path, where):
-    def go():
-        run("a fox", small_pair, tmp_path / "run", callbacks=[Gives()])
-
-    with ThreadPoolExecutor(1) as pool, pytest.raises(KeyboardInterrupt):
-        go() if where == "here" else pool.submit(go).result()
-    assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "interrupted"
-    assert run(resume=tmp_path / "run").status == "finished"
-
-
 def test_with_nohup_a_closed_terminal_ends_no_run(small_pair, tmp_path):
     class HangUp(pl.Callback):
         def on_train_batch_end(self, *args):

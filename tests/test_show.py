@@ -26,7 +26,7 @@ def test_a_falling_schedule_falls_and_a_constant_is_a_number():
 def test_schedules_are_found_wherever_they_are():
     fading, own = {"points": [[0, 1], [1, 0.1]]}, {"_target_": "vqclip.schedules.Points", "points": [[0, 2], [1, 1]]}
     config = {
-        "loss": {"alpha": own, "beta": 1, "terms": {"tv": {"weight": {"start": 0, "end": 1}}}},
+        "loss": {"alpha": own, "beta": 1, "terms": {"my.tv": {"weight": {"start": 0, "end": 1}}}},
         "prompts": {"include": ["an owl", {"text": "a fox", "weight": fading}]},
         "search": {"stages": [{"size": [64, 64], "share": 0.5}], "overlay": {"every": 5, "strength": 1, "until": 0.5}},
         "seed": 3,
@@ -34,7 +34,7 @@ def test_schedules_are_found_wherever_they_are():
     assert dict(schedules_of(config)) == {
         "loss.alpha": schedule(own),
         "loss.beta": schedule(1),
-        "loss.terms.tv.weight": schedule({"start": 0, "end": 1}),
+        "loss.terms.my.tv.weight": schedule({"start": 0, "end": 1}),
         "prompts.include.1.weight": schedule(fading),
     }
 

@@ -58,6 +58,16 @@ def test_a_sweep_and_a_resumed_run_go_up_once(wandb_pair, tmp_path, wandb_server
     assert "0 of 4 W&B records to upload" in upload(wandb_server, tmp_path / "copy", folder)
 
 
+def test_of_copies_of_a_record_the_whole_one_counts(tmp_path):
+    name = "wandb/offline-run-20260101_000000-abc/run-abc.wandb"
+    backup, whole = tmp_path / "backup" / name, tmp_path / "outputs" / name
+    for path, size in ((backup, 10), (whole, 1000)):
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b"x" * size)
+    backup.with_name(f"{backup.name}.synced").touch()
+    assert sync._records([tmp_path]) == ([whole], [whole])
+
+
 def test_runs_that_were_moved_go_up_once_linked_to_where_they_were(wandb_pair, tmp_path, wandb_server):
     """Artifacts name their files by the whole path; what W&B does not find there it leaves out, for good."""
     old, new = tmp_path / "of the cluster/w1", tmp_path / "here/w 2"

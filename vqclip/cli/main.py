@@ -211,12 +211,16 @@ def _job(cfg: DictConfig) -> float:
     _announce(cfg, folder, sweep)
     try:
         with explain_refusals():
-            if sweep and cfg.sweep:
-                _refuse_another(cfg, folder)
+            if sweep and cfg.sweep and _is_anothers(cfg, folder):  # as its config was when the sweep began
+                raise UserError(
+                    f"{folder}: belongs to another config: files or variables that the config reads changed while "
+                    "the sweep ran. Try: the same command again"
+                )
             result = result_of(lambda: execute(cfg, folder, resume=bool(cfg.sweep)), folder, study=sweep)
     except UserError as error:
         if sweep:
             raise  # Hydra goes on with the other jobs
+        _forget_command(cfg, folder, HydraConfig.get().output_subdir)
         print(f"vqclip: {error}", file=sys.stderr)
         sys.exit(error.exit_status)
     if result.status == DIVERGED and sweep:
@@ -239,16 +243,19 @@ def _as_in_the_sweep(cfg: DictConfig, hydra: Any) -> None:
     torch.set_num_threads(job_threads(cfg.sweep.threads, torch.get_num_threads()))
 
 
-def _refuse_another(cfg: DictConfig, folder: Path) -> None:
-    """Refuse to go on in a folder of another job: that of this one as its config was when the sweep began."""
+def _is_anothers(cfg: DictConfig, folder: Path) -> bool:
+    """Whether a folder's run has another config."""
     from vqclip.config.resolve import identity, resolved
     from vqclip.sweeps.jobs import read_report
 
-    if read_report(folder).get("identity") not in (None, identity(resolved(cfg))):
-        raise UserError(
-            f"{folder}: belongs to another config: files or variables that the config reads changed while the sweep "
-            "ran. Try: the same command again"
-        )
+    return read_report(folder).get("identity") not in (None, identity(resolved(cfg)))
+
+
+def _forget_command(cfg: DictConfig, folder: Path, records: str | None) -> None:
+    """Remove what Hydra recorded of a refused command beside a run that was kept: it would pass for that run's."""
+    if records and _is_anothers(cfg, folder):
+        for name in ("config", "hydra", "overrides"):
+            (folder / records / f"{name}.yaml").unlink(missing_ok=True)
 
 
 def _announce(cfg: DictConfig, folder: Path, sweep: bool) -> None:

@@ -70,10 +70,9 @@ def _png(text: str) -> Path:
 
 def schedules_of(config: Mapping[str, Any]) -> Iterator[tuple[str, AnySchedule]]:
     """Dotted key → schedule, of :data:`ALWAYS` and of every value that changes over the run."""
-    for key in dict.fromkeys([*ALWAYS, *time_varying(config)]):
-        value: Any = config
-        for name in key.split("."):
-            value = value[int(name)] if isinstance(value, list) else (value or {}).get(name)
+    groups = ((key, config.get(key.partition(".")[0]) or {}) for key in ALWAYS)
+    always = {key: group.get(key.partition(".")[2]) for key, group in groups}
+    for key, value in {**always, **dict(time_varying(config))}.items():
         # A class of one's own may lack a key; stages and overlays change by other keys.
         if value is not None and not (isinstance(value, Mapping) and {"share", "until"} & set(value)):
             yield key, schedule(value)

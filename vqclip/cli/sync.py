@@ -109,8 +109,11 @@ def _records(folders: Sequence[Path]) -> tuple[list[Path], list[Path]]:
     copies: dict[tuple[str, str], list[Path]] = {}  # a folder's name has when its run began, and the run's id
     for path in records:
         copies.setdefault((path.parent.name, path.name), []).append(path)
-    left = [paths[0] for paths in copies.values() if not any(map(is_uploaded, paths))]
-    return [paths[0] for paths in copies.values()], left
+    whole = []  # of copies the largest: one may have been taken while the run went on
+    for paths in copies.values():
+        sizes = [path.stat().st_size for path in paths]
+        whole.append([path for path, size in zip(paths, sizes, strict=True) if size == max(sizes)])
+    return [paths[0] for paths in whole], [paths[0] for paths in whole if not any(map(is_uploaded, paths))]
 
 
 def _refuse_without_server() -> None:

@@ -58,18 +58,18 @@ def leaves(value: Any, path: str = "", inner: Any = Mapping | list) -> Iterator[
             yield dotted, item
 
 
-def time_varying(config: Any, path: str = "") -> Iterator[str]:
-    """Keys, dotted, that hold a schedule whose value changes over the run."""
+def time_varying(config: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Keys, dotted, and values that change over the run: schedules, coarse stages, overlays that end."""
     if isinstance(config, Mapping):
         if "points" in config or {"size", "share"} <= set(config) or config.get("until", 1) != 1:
-            yield path
+            yield path, config
             return
         if {"start", "end"} <= set(config):
             if config["start"] != config["end"] or config.get("warmup"):
-                yield path
+                yield path, config
             return
         if "_target_" in config and _takes_schedule(path):
-            yield path
+            yield path, config
             return
     items = config.items() if isinstance(config, Mapping) else enumerate(config) if isinstance(config, list) else ()
     for key, value in items:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import math
+import re
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,9 @@ from vqclip.prompts import listed, parse
 __all__ = ["Media", "RunView", "log_result", "log_step", "mean_scores", "numbers_of", "run_name"]
 
 _log = logging.getLogger(__name__)
+
+#: A number as one is typed; 007 and 2026_11 are names.
+_NUMBER = re.compile(r"[-+]?(?:(?:0|[1-9][0-9]*)(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
 
 #: Loggers whose ``log_image`` failed.
 _WITHOUT_PICTURES: WeakSet[Logger] = WeakSet()
@@ -93,12 +97,11 @@ def numbers_of(swept: Mapping[str, str]) -> dict[str, int | float | str]:
     """What was swept, as typed, with numbers as numbers, which a table of runs sorts and plots by."""
 
     def number(text: str) -> int | float | str:
-        for kind in (int, float):
-            with suppress(ValueError):
-                return kind(text)
-        return text
+        if not _NUMBER.fullmatch(text) or not math.isfinite(float(text)):
+            return text
+        return int(text) if text.lstrip("+-").isdigit() else float(text)
 
-    return {key: number(text) for key, text in swept.items()}
+    return {key: number(str(text)) for key, text in swept.items()}
 
 
 def mean_scores(report: Mapping[str, Any]) -> dict[str, float]:

@@ -67,8 +67,10 @@ def _close(logger: Logger, error: BaseException | None, theirs: Any) -> None:
 
 def _more(node: Mapping[str, Any], recorded: Mapping[str, Any], id: str | None, beside: bool) -> dict[str, Any]:
     """What a logger is started with besides its own arguments; ``beside``: of Lightning's and our W&B loggers both."""
-    if not id and recorded.get("sweep") and node.get("id"):  # else W&B would take all jobs for one run
-        id = f"{node['id']}-{Path(recorded['paths']['output_dir']).name}"
+    job = Path(recorded["paths"]["output_dir"]).name
+    # Else W&B would take all jobs for one run.  A rerun of a job is in a folder of its own, with a name.
+    if not id and recorded.get("sweep") and node.get("id") and job.isdecimal():
+        id = f"{node['id']}-{job}"
     own_id = {"id": id} if id else {}
     # W&B would give Lightning's our run.
     apart = {"reinit": "create_new"} if beside and node["_target_"] in (_OURS_WANDB, _LIGHTNINGS) else {}

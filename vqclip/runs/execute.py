@@ -26,7 +26,7 @@ from vqclip.runs.build import build, instantiate_part
 from vqclip.runs.checkpoint import read_checkpoint
 from vqclip.runs.evaluate import judge_guided, judge_pictures
 from vqclip.runs.folder import RunFolder
-from vqclip.runs.overwrite import clean_up, refuse_overwrite
+from vqclip.runs.overwrite import clean_up, refuse_overwrite, refuse_own_inputs
 from vqclip.runs.plan import RunPlan
 from vqclip.runs.provenance import Provenance, callback_weights
 from vqclip.runs.recorder import Recorder
@@ -88,7 +88,9 @@ def execute(
         if past is None:
             if not resume:  # then it is known that the folder is this run's
                 refuse_overwrite(run, bool(config.get("overwrite")))
-            module = build(plan) if run.pictures() else None  # those there are given up for models that can be read
+            if run.pictures():  # they are given up for a run that can begin
+                refuse_own_inputs(run, config)
+                module = build(plan)
             start_over(run)
         with threads(past.report["machine"]["threads"] if past else None):
             return _execute(plan, run, past, module, signals)
@@ -196,13 +198,7 @@ def _optimise(run: RunFolder, trainer: pl.Trainer, module: LatentOptimisation, p
     recorder = Recorder.of(trainer)
     resumed = {"ckpt_path": run.checkpoint_file, "weights_only": True} if past else {}
     # Tensors, since Lightning asks a batch for its size when a callback logs means over the epoch.
-    try:
-        trainer.fit(module, torch.arange(module.steps), torch.arange(1), **resumed)
-    except (SystemExit, ValueError) as error:
-        # Lightning leaves Python for a callback's KeyboardInterrupt; in a thread it may not even touch the signal.
-        if isinstance(error.__context__, KeyboardInterrupt):
-            raise error.__context__ from None
-        raise
+    trainer.fit(module, torch.arange(module.steps), torch.arange(1), **resumed)
     if not recorder.began:
         # Nothing is left to train, or somebody ended it before a step: Lightning called nobody.
         module.to_device(trainer.strategy.root_device)  # from where it is taken after a fit

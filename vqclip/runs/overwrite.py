@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from vqclip.errors import UserError
 from vqclip.runs.checkpoint import had_checkpoint
 from vqclip.runs.folder import RunFolder
 from vqclip.runs.plan import RunPlan
+from vqclip.runs.provenance import inputs
 from vqclip.runs.status import DIVERGED, WITH_PICTURES, RunError
 
-__all__ = ["clean_up", "refuse_overwrite"]
+__all__ = ["clean_up", "refuse_overwrite", "refuse_own_inputs"]
 
 
 def refuse_overwrite(run: RunFolder, overwrite: bool) -> None:
@@ -46,6 +48,20 @@ def refuse_overwrite(run: RunFolder, overwrite: bool) -> None:
         f"{run}: a run is in it already ({status}), and it is kept. "
         f"Allowed: another folder{goes_on}. To start over in it: overwrite=true"
     )
+
+
+def refuse_own_inputs(run: RunFolder, config: Mapping[str, Any]) -> None:
+    """Refuse to start over in a folder with a run that the new one would read.
+
+    Raises:
+        UserError: it would.
+    """
+    for path in inputs(config):
+        if Path(path).resolve().is_relative_to(run.path.resolve()):
+            raise UserError(
+                f"{path}: the run reads it, and overwrite=true removes the run that it is of. Allowed: another folder. "
+                "Try: hydra.run.dir=FOLDER, or from Python folder=FOLDER"
+            )
 
 
 @contextmanager

@@ -165,7 +165,7 @@ def _require_possible_steps(run: RunFolder, past: Mapping[str, Any], now: Mappin
     done = checkpoint["global_step"] if checkpoint else 0
     if steps < done:
         raise UserError(f"steps={steps}: {done} steps are done. Allowed: {done} and more. Try: steps={2 * done}")
-    if moving := list(time_varying(picture_config(now))):
+    if moving := [key for key, _ in time_varying(picture_config(now))]:
         change = "changes over the whole run, so its" if len(moving) == 1 else "change over the whole run, so their"
         raise UserError(
             f"steps={steps}: {', '.join(moving)} {change} past values depend on the "
