@@ -367,7 +367,7 @@ class Replaced(pl.Callback):
 def test_a_run_writes_into_no_folder_that_was_put_in_the_place_of_its_own(small_pair, tmp_path):
     Image.new("RGB", (32, 32), "red").save(tmp_path / "red.png")  # no text, which the judge would ask a picture for
     words = [*small_pair, f"prompts.include=[{{image: '{tmp_path}/red.png'}}]"]
-    with pytest.raises(UserError, match="the folder was removed while the run went on"):
+    with pytest.raises(UserError, match="it was removed or renamed while the run went on"):
         run(None, words, tmp_path / "run", callbacks=[Replaced(tmp_path / "run")])
     assert not list((tmp_path / "run").iterdir())
 

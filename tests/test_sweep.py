@@ -625,6 +625,8 @@ def test_a_sweep_from_python_that_is_interrupted_ends_its_step(small_pair, tmp_p
     """A notebook and a terminal tell the whole group of processes."""
     overrides = {**dict(word.split("=", 1) for word in small_pair), "steps": 100_000, "seed": [0, 1]}
     code = f"import vqclip; vqclip.sweep('a fox', {overrides!r}, {str(tmp_path / 'sweep')!r})"
+    # As in a terminal, where these tests may be run by a script's background, which ignores it.
+    code = f"import signal; signal.signal(signal.SIGINT, signal.default_int_handler); {code}"
     with open(tmp_path / "err", "w") as err:
         process = subprocess.Popen([sys.executable, "-c", code], stderr=err, start_new_session=True)
     rows = tmp_path / "sweep" / "0" / "metrics.csv"

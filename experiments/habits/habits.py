@@ -203,6 +203,7 @@ def _hydra() -> list[Habit]:
         Habit(part, "vqclip --hydra-help", "Hydra's own help", says("--multirun"), small=False),
         Habit(part, f'vqclip -m seed=0,1 "a red fox" {to}', two, jobs(2)),
         Habit(part, f'vqclip "a red fox" seed=0,1 {to} -m', two, jobs(2)),
+        Habit(part, f'vqclip hydra.mode=MULTIRUN seed=0,1 "a red fox" {to}', two, jobs(2)),
         Habit(part, 'vqclip -m seed=0,1 "a red fox" --cfg job', "the first job's config, and that it is the first",
               says("the first of 2 jobs", "seed: 0"), fast=True),
         Habit(part, f"vqclip -m 'latent=glob(*)' 'a red fox' {to}", "a job for every choice of the group", jobs(2)),

@@ -67,7 +67,6 @@ _TO_HYDRA = {
     "noise@elsewhere=none": "noise@elsewhere",
     "+mine=3": "mine: there is no such key",
     "'prompts.include=[\"a dog\"]'": "says it already",
-    "hydra.mode=MULTIRUN seed=0,1": "Try: vqclip -m",
     "hydra/hydra_logging=colorlog": "there is no such choice",
 }
 
