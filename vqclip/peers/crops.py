@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from vqclip.peers.films import BORDERS
 from vqclip.peers.values import Given, NoEqual
 
 
@@ -106,7 +107,7 @@ def coherence_weighting(value: bool, given: Given) -> list[str]:
 
 
 def border_mode(value: str, given: Given) -> list[str]:
-    found = {"black": "zeros", "mirror": "reflect", "wrap": "wrap", "clamp": "reflect", "smear": "reflect"}.get(value)
+    found = {**BORDERS, "clamp": "reflect"}.get(value)
     if not found:
         raise NoEqual(f"no border {value!r}. Allowed here: zeros, reflect, wrap")
     return [f"augmentations.border={found}"]

@@ -15,10 +15,10 @@ from vqclip.config.grammar import as_typed
 from vqclip.peers.prompts import entries_of, scenes
 from vqclip.peers.values import Given, NoEqual, number
 
-__all__ = ["animation_mode", "film", "infill_mode", "motion", "zoom_x_2d", "zoom_y_2d"]
+__all__ = ["BORDERS", "animation_mode", "film", "infill_mode", "motion", "zoom_x_2d", "zoom_y_2d"]
 
 #: What comes in from outside, in our words.
-_BORDERS = {"mirror": "reflect", "wrap": "wrap", "black": "zeros", "smear": "reflect"}
+BORDERS = {"mirror": "reflect", "wrap": "wrap", "black": "zeros", "smear": "reflect"}
 
 
 def film(value: Any, given: Given) -> list[str]:
@@ -39,7 +39,7 @@ def animation_mode(value: str, given: Given) -> list[str]:
 
 
 def infill_mode(value: str, given: Given) -> list[str]:
-    if value not in _BORDERS:
+    if value not in BORDERS:
         raise ValueError(value)
     return film(value, given)
 
@@ -113,7 +113,7 @@ def _pytti_camera(given: Given) -> list[str]:
         words.append(f"--turn={-turn:g}")
     if factor := _pytti_zoom(given, "zoom_x_2d") or _pytti_zoom(given, "zoom_y_2d"):
         words.append(f"--zoom {factor}")
-    if border := _BORDERS.get(str(given.get("infill_mode"))):
+    if border := BORDERS.get(str(given.get("infill_mode"))):
         words.append(f"--border {border}")
     return words
 

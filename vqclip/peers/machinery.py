@@ -17,9 +17,8 @@ _TOWERS = {
     "ViT-B/32": "vit_b_32", "ViT-B/16": "vit_b_16", "ViT-L/14": "vit_l_14", "ViT-L/14@336px": "vit_l_14_336",
     "RN50": "rn50", "RN101": "rn101", "RN50x4": "rn50x4", "RN50x16": "rn50x16", "RN50x64": "rn50x64",
 }  # fmt: skip
-_PYTTI_TOWERS = {
-    "ViTB32": "vit_b_32", "ViTB16": "vit_b_16", "ViTL14": "vit_l_14", "ViTL14_336px": "vit_l_14_336", "RN50": "rn50",
-    "RN101": "rn101", "RN50x4": "rn50x4", "RN50x16": "rn50x16", "RN50x64": "rn50x64",
+#: The same as keys (ViTL14_336px), and its own.
+_PYTTI_TOWERS = {name.translate(str.maketrans("@", "_", "-/")): card for name, card in _TOWERS.items()} | {
     "FARE4ViTB32": "fare4_vit_b_32", "FARE2ViTL14": "fare4_vit_l_14", "SigLIP2B16": "siglip2_b_16",
     "SigLIP2SO400M": "siglip2_so400m_14",
 }  # fmt: skip
