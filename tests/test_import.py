@@ -524,6 +524,15 @@ def test_weights_are_official_where_their_whole_name_is(given, line):
     assert translate("vqgan_clip", {"vqgan_checkpoint": given}).lines[-1] == line
 
 
+@pytest.mark.parametrize("path", ["my  pic.png", "ink^2.png"])
+def test_a_path_is_split_at_nothing_but_bars(path):
+    pictures = f'prompts.extras=[{{"image": "{path}"}}, {{"image": "b.png", "weight": 2.0}}]'
+    assert pictures in translate("vqgan_clip", {"prompts": "x", "image_prompts": f"{path} | b.png:2"}).lines
+    assert pictures in translate("pixray", {"prompts": "x", "target_images": [path, "b.png:2"]}).lines
+    pixels = translate("pytti", {"scenes": "x", "direct_image_prompts": f"{path}:2 | b.png"})
+    assert f'init.path="{path}"' in pixels.lines and not pixels.missing
+
+
 def test_a_name_of_two_words_is_a_folder_of_two_words():
     assert 'hydra.run.dir="outputs/my foxes"' in translate("pytti", {"file_namespace": "my foxes"}).lines
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from vqclip.config.grammar import as_typed
 from vqclip.peers.films import film
-from vqclip.peers.prompts import NOT_READ, Part, entries_of, scenes
+from vqclip.peers.prompts import NOT_READ, Part, entries_of, parts_of, scenes
 from vqclip.peers.values import Given, NoEqual, number, value_of
 
 
@@ -47,11 +47,6 @@ def around_scenes(value: str, given: Given) -> list[str]:
     return [line for line in prompts(given["scenes"], given) if not line.startswith("note: ")]
 
 
-def _parts(value: Any) -> list[Part]:
-    """Texts or paths with weights, without scenes."""
-    return [part for scene in scenes("|".join(value) if isinstance(value, list) else str(value)) for part in scene]
-
-
 def _extras(parts: Sequence[Part], entry: Callable[[Part], Any]) -> list[str]:
     """For every picture: what attracts, and what repels."""
     towards = [entry(part) for part in parts if part.weight > 0]
@@ -61,7 +56,7 @@ def _extras(parts: Sequence[Part], entry: Callable[[Part], Any]) -> list[str]:
 
 
 def target_images(value: Any, given: Given, weight: float = 1.0) -> list[str]:
-    parts = [replace(part, weight=part.weight * float(weight)) for part in _parts(value)]
+    parts = [replace(part, weight=part.weight * float(weight)) for part in parts_of(value)]
     return _extras(parts, lambda part: part.mapping("image"))
 
 
@@ -79,7 +74,7 @@ def image_prompt_weight(value: float, given: Given) -> list[str]:
 
 def labels(value: str, given: Given) -> list[str]:
     templates = ["a photo of a {}", "a picture of a {}", "a close-up of a {}", "a good photo of a {}"]
-    lines = _extras(_parts(value), lambda part: part.mapping() | {"templates": templates})
+    lines = _extras(parts_of(value), lambda part: part.mapping() | {"templates": templates})
     if not lines:
         raise NoEqual("an empty text")
     return lines
@@ -100,7 +95,7 @@ def spot_off(value: Any, given: Given) -> list[str]:
 
 def _placed(value: Any, region: Any) -> list[str]:
     """Texts with weights, each for a region."""
-    parts = _parts(value)
+    parts = parts_of(value)
     if [part for part in parts if part.weight < 0]:
         raise NoEqual("a text to keep away from one region. Try: prompts.exclude=TEXT loss.beta=1")
     return _extras(parts, lambda part: part.mapping() | {"region": region})
@@ -198,7 +193,7 @@ def direct_image_prompts(value: Any, given: Given) -> list[str]:
         return []
     if given.get("init_image"):
         raise NoEqual("a start and another goal. Try: prompts.extras=[{image: PATH, weight: .5}]")
-    ((first, *others),) = scenes("|".join(value) if isinstance(value, list) else str(value))
+    first, *others = parts_of(value)
     lines = ["init=image", f"init.path={value_of(first.text)}", "init.fit=stretch", "loss/terms=[pixels]"]
     more = [f"note: {part.text}: one picture's pixels are the goal; here {first.text}" for part in others]
     return [*lines, f"loss.terms.pixels.weight={first.weight:g}", *more]

@@ -11,7 +11,7 @@ from vqclip.io.yaml_text import read_yaml
 from vqclip.peers.values import value_of
 from vqclip.prompts import NUMBER, Prompt, parse
 
-__all__ = ["NOT_READ", "Part", "entries_of", "picture_of", "scenes", "strength_of_exclude"]
+__all__ = ["NOT_READ", "Part", "entries_of", "parts_of", "picture_of", "scenes", "strength_of_exclude"]
 
 #: pytti's weights by a formula of the time, and masks: ``:2*sin(t)``, ``:1_[mask.png]``, ``:1_fog``.
 NOT_READ = re.compile(r":\s*(?:[^:|\s]*_[^:|]*|[^:|]*[*()\[\]][^:|]*|-?t)$")
@@ -60,10 +60,16 @@ def scenes(prompt: str, prefix: str = "", suffix: str = "") -> list[list[Part]]:
     ``prefix`` and ``suffix`` stand around each scene.
     """
     return [
-        [_part(word) for word in re.sub(" +", " ", prefix + scene + suffix).split("|") if word.strip()]
+        parts_of(re.sub(" +", " ", prefix + scene + suffix))
         for scene in re.split(r"\^|\|\||\n", prompt)
         if scene.strip(" \t\r|")
     ]
+
+
+def parts_of(value: Any) -> list[Part]:
+    """The texts or paths of one picture, a list or ``|`` between them: all else may be in a path."""
+    text = "|".join(value) if isinstance(value, list) else str(value)
+    return [_part(word) for word in text.split("|") if word.strip()]
 
 
 def _part(word: str) -> Part:
