@@ -386,14 +386,19 @@ def test_the_command_without_a_download_is_one(here, capsys, source):
 
 
 FILMS = {
-    "-p x -zvid -zs 50 -zse 20 -zsc 1.05 -zsx 3": "--zoom 1.05 --pan=3,0 --border wrap --frames 22 --each 20 steps=50",
+    "-p x -zvid -zs 50 -zse 20 -zsc 1.05 -zsx 3": "--zoom 1.05 --pan=3,0 --border wrap --frames 22 --each 20 --fps 10 steps=50",
     "-p x -zvid -zsx 3 -vl 2 -i 300": "--zoom 0.99 --pan=3,0 --frames 30 --each 10 --fps 15 steps=1",
-    "-p 'a ^ b' -cpe 250 -i 500": "--frames 50 --each 10 steps=1",
+    "-p x -zvid -zs 1500 -i 3000": "--zoom 0.99 --frames 150 --each 10 --fps 30 steps=1500",
+    "-p x -zvid -i 3000 -ofps 60": "--zoom 0.99 --frames 300 --each 10 --fps 15 steps=1",
+    "-p x -zvid -i 3000 -ofps 60 -ifps 12.5 -vl 5": "--zoom 0.99 --frames 300 --each 10 --fps 12 steps=1",
+    "-p x -zvid -i 3000 -ofps 5 -ifps 20": "--zoom 0.99 --frames 300 --each 10 --fps 30 steps=1",
+    "-p 'a ^ b' -cpe 250 -i 500": "--frames 50 --each 10 --fps 10 steps=1",
     "-p 'a ^ b|c:-1' -cpe 100 -i 250": (
-        """--frames 25 --each 10 steps=1 'prompts.include=["a",{parts:["b","c:-1"]},"a"]'"""
+        """--frames 25 --each 10 --fps 10 steps=1 'prompts.include=["a",{parts:["b","c:-1"]},"a"]'"""
     ),
-    "-p 'a ^ b ^ c' -cpe 100 -i 150": """--frames 15 --each 10 steps=1 'prompts.include=["a","b"]'""",
-    "-p x -vsd frames -ofps 25": "--video frames --each 500 --fps 25",
+    "-p 'a ^ b ^ c' -cpe 100 -i 150": """--frames 15 --each 10 --fps 10 steps=1 'prompts.include=["a","b"]'""",
+    "-cpe 100 -i 200": "--frames 20 --each 10 --fps 10 steps=1",
+    "-p x -vsd frames -ofps 25": "--video frames --each 500 --fps 15",
     "-p x -vsd 'my frames' -i 30": "--video 'my frames' --each 30",
     "-p x -zs 50 -zsc 1.05": "",
     "translate_x: -1.5\ntranslate_y: -2\nrotate_2d: 1.7*sin(t)": "--pan=-1.5,2",
@@ -439,8 +444,8 @@ def test_a_formula_of_one_motion_is_told_and_the_others_move():
         ("pytti", {"zoom_y_2d": 600}, "--pan=5,0"),
         ("pytti", {"frame_stride": "abc", "video_path": "a.mp4"}, "--video a.mp4"),
         ("pytti", {"pre_animation_steps": "abc"}, "--pan=5,0"),
-        ("vqgan_clip", {"zoom_frequency": "abc"}, "--zoom 0.99 --frames 50 --each 10 steps=1"),
-        ("vqgan_clip", {"change_prompt_every": math.inf}, "--zoom 0.99 --frames 50 --each 10 steps=1"),
+        ("vqgan_clip", {"zoom_frequency": "abc"}, "--zoom 0.99 --frames 50 --each 10 --fps 10 steps=1"),
+        ("vqgan_clip", {"change_prompt_every": math.inf}, "--zoom 0.99 --frames 50 --each 10 --fps 10 steps=1"),
     ],
 )
 def test_a_bad_value_blames_no_other_option(peer, bad, film):

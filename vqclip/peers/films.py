@@ -62,7 +62,7 @@ def zoom_y_2d(value: Any, given: Given) -> list[str]:
 
 def _of_vqgan_clip(given: Given) -> list[str]:
     if frames := given.get("video_style_dir"):
-        return [f"--video {quote(str(frames))}", f"--each {_whole(given, 'iterations', 500)}", *_fps(given)]
+        return [f"--video {quote(str(frames))}", f"--each {_whole(given, 'iterations', 500)}", *_fps_there(given)]
     zooms, story = given.get("zoom_video"), _whole(given, "change_prompt_every")
     if not zooms and not story:
         return []
@@ -73,7 +73,7 @@ def _of_vqgan_clip(given: Given) -> list[str]:
         shift = _pan(_number(given, "zoom_shift_x"), _number(given, "zoom_shift_y"))
         words = [f"--zoom {scale:g}", *shift, *(["--border wrap"] if shift and scale >= 1 else [])]
     frames = max(1, (steps - start) // each)
-    words += [f"--frames {frames}", f"--each {each}", *_fps(given, frames), f"steps={max(1, start)}"]
+    words += [f"--frames {frames}", f"--each {each}", *_fps_there(given, steps // each), f"steps={max(1, start)}"]
     return words + (_story(given, min(frames, math.ceil((steps - start) / story))) if story else [])
 
 
@@ -85,6 +85,16 @@ def _story(given: Given, count: int) -> list[str]:
     entries, _ = entries_of(found)
     told = [entries[i % len(entries)] for i in range(count)]
     return [as_typed("prompts.include", told)]
+
+
+def _fps_there(given: Given, saved: int = 0) -> list[str]:
+    """Frames a second of VQGAN-CLIP's film of ``saved`` pictures; how many a folder has is not known.
+
+    From 10 on, those of its output are drawn between those of its input, which give the speed; else the length does.
+    """
+    if _number(given, "output_video_fps") > 9:
+        return _fps(_number(given, "input_video_fps") or 15)
+    return _fps(min(60, max(10, saved / (_number(given, "video_length") or 10)))) if saved else []
 
 
 def _of_pytti(given: Given) -> list[str]:
@@ -104,7 +114,7 @@ def _of_pytti(given: Given) -> list[str]:
         words.append(f"--each {each}")
     if (first := _whole(given, "pre_animation_steps")) and not video:
         words.append(f"steps={max(1, first)}")
-    return words + (_fps(given) if words else [])
+    return words + (_fps(_number(given, "frames_per_second")) if words else [])
 
 
 def _pytti_camera(given: Given) -> list[str]:
@@ -137,12 +147,8 @@ def _pan(x: float, y: float) -> list[str]:
     return [f"--pan={x:g},{y:g}"] if x or y else []
 
 
-def _fps(given: Given, frames: int = 0) -> list[str]:
-    """Frames a second, as they are or by the film's length."""
-    fps = _whole(given, "output_video_fps") or _whole(given, "frames_per_second")
-    if frames and not fps and (seconds := _number(given, "video_length")) > 0:
-        fps = round(min(60, max(10, frames / seconds)))  # its own limits
-    return [f"--fps {fps}"] if fps > 0 else []
+def _fps(fps: float) -> list[str]:
+    return [f"--fps {max(1, round(fps))}"] if fps > 0 else []
 
 
 def _number(given: Given, key: str, default: float = 0.0) -> float:
