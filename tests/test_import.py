@@ -397,6 +397,16 @@ FILMS = {
         """--frames 25 --each 10 --fps 10 steps=1 'prompts.include=["a",{parts:["b","c:-1"]},"a"]'"""
     ),
     "-p 'a ^ b ^ c' -cpe 100 -i 150": """--frames 15 --each 10 --fps 10 steps=1 'prompts.include=["a","b"]'""",
+    "-p 'a ^ b ^ c' -cpe 100 -i 300 -zvid -zs 100": (
+        """--zoom 0.99 --frames 20 --each 10 --fps 10 steps=100 'prompts.include=["b","c"]'"""
+    ),
+    "-p 'a ^ b ^ c' -cpe 100 -i 310 -zvid -zs 150": (
+        """--zoom 0.99 --frames 16 --each 10 --fps 10 steps=150 'prompts.include=["b","c","a"]'"""
+    ),
+    "-p 'a ^ b ^ c' -cpe 100 -i 300 -zvid -zs 50": "--zoom 0.99 --frames 25 --each 10 --fps 10 steps=50",
+    "-p 'a ^ b' -cpe 100 -i 300 -zvid -zs 300": (
+        """--zoom 0.99 --frames 1 --each 10 --fps 10 steps=300 'prompts.include=["b"]'"""
+    ),
     "-cpe 100 -i 200": "--frames 20 --each 10 --fps 10 steps=1",
     "-p x -vsd frames -ofps 25": "--video frames --each 500 --fps 15",
     "-p x -vsd 'my frames' -i 30": "--video 'my frames' --each 30",

@@ -63,28 +63,29 @@ def zoom_y_2d(value: Any, given: Given) -> list[str]:
 def _of_vqgan_clip(given: Given) -> list[str]:
     if frames := given.get("video_style_dir"):
         return [f"--video {quote(str(frames))}", f"--each {_whole(given, 'iterations', 500)}", *_fps_there(given)]
-    zooms, story = given.get("zoom_video"), _whole(given, "change_prompt_every")
+    zooms, story = given.get("zoom_video"), max(0, _whole(given, "change_prompt_every"))
     if not zooms and not story:
         return []
     each, words, start, steps = _whole(given, "zoom_frequency", 10), [], 0, _whole(given, "iterations", 500)
     if zooms:
-        start = _whole(given, "zoom_start")
+        start = max(0, _whole(given, "zoom_start"))
         scale = _number(given, "zoom_scale", 0.99)
         shift = _pan(_number(given, "zoom_shift_x"), _number(given, "zoom_shift_y"))
         words = [f"--zoom {scale:g}", *shift, *(["--border wrap"] if shift and scale >= 1 else [])]
     frames = max(1, (steps - start) // each)
     words += [f"--frames {frames}", f"--each {each}", *_fps_there(given, steps // each), f"steps={max(1, start)}"]
-    return words + (_story(given, min(frames, math.ceil((steps - start) / story))) if story else [])
+    if not story:
+        return words
+    first = start // story  # there scenes are counted from step 0, whenever the zoom begins
+    return words + _story(given, first, min(frames, max(1, math.ceil(steps / story) - first)))
 
 
-def _story(given: Given, count: int) -> list[str]:
+def _story(given: Given, first: int, count: int) -> list[str]:
     """The scenes of a film where they are not those of the run: there they come round until the last step."""
     found = scenes(str(given.get("prompts", "")))
-    if len(found) < 2 or count < 1 or count == len(found):
-        return []
-    entries, _ = entries_of(found)
-    told = [entries[i % len(entries)] for i in range(count)]
-    return [as_typed("prompts.include", told)]
+    entries = entries_of(found)[0] if len(found) > 1 else []
+    told = [entries[i % len(entries)] for i in range(first, first + count)] if entries else []
+    return [as_typed("prompts.include", told)] if told != entries else []
 
 
 def _fps_there(given: Given, saved: int = 0) -> list[str]:
