@@ -143,6 +143,22 @@ def test_a_mapping_of_parts_by_name_is_all_of_them():
     assert one["callbacks"]["timelapse"]["fps"] == 3 and "progress" in one["callbacks"] and one["logger"] == {}
 
 
+def test_a_mapping_that_changes_keys_of_parts_leaves_the_others_there():
+    changes = {
+        "callbacks": {"timelapse": {"fps": 12}, "interpolation": None},
+        "logger": {"wandb": {"mode": "offline"}},
+        "checkpoints": {"perceptors": {"embedded": {"weight": 2}}},
+    }
+    before, made = resolved(compose([])), resolved(compose(as_overrides(None, changes, {})))
+    assert made["callbacks"] == before["callbacks"] | {
+        "timelapse": before["callbacks"]["timelapse"] | {"fps": 12},
+        "interpolation": None,
+    }
+    assert made["logger"]["wandb"] == before["logger"]["wandb"] | {"mode": "offline"}
+    assert made["checkpoints"]["perceptors"]["embedded"]["weight"] == 2
+    assert as_overrides(None, {"checkpoints": {"generator": 3}}, {}) == ["checkpoints={generator:3}"]
+
+
 def test_any_iterable_of_texts_is_prompts(tmp_path):
     for prompt in (("a fox", "an owl"), (text for text in ["a fox", "an owl"]), np.array(["a fox", "an owl"])):
         assert as_overrides(prompt, [], {}) == ['prompts.include=["a fox","an owl"]']

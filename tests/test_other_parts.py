@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 import warnings
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 import pytest
@@ -334,7 +334,8 @@ class Keeping(torch.optim.SGD):
 
     def __init__(self, parameters, lr, plain):
         super().__init__(parameters, lr)
-        self.kept = torch.ones(1) if plain else Path("a")
+        # What an optimiser of the frequencies has, and one that saves memory.
+        self.kept = [torch.fft.rfft(torch.ones(3)), torch.ones(1).to(torch.float8_e4m3fn)] if plain else Path("a")
 
     def step(self, closure=None):
         for latent in self.param_groups[0]["params"]:
@@ -343,12 +344,15 @@ class Keeping(torch.optim.SGD):
 
 
 @pytest.mark.parametrize("plain", ["true", "false"])
-def test_an_optimiser_whose_state_cannot_be_read_back_is_named(small_pair, tmp_path, capsys, plain):
+def test_an_optimiser_whose_state_cannot_be_read_back_is_named(small_pair, tmp_path, capsys, monkeypatch, plain):
+    monkeypatch.setenv("VQCLIP_TRUST", __name__)
     own = f"optimizer={{_target_: {__name__}.Keeping, lr: 0.1, plain: {plain}}}"
-    run("a fox", [*small_pair, own], tmp_path / "run")
+    made = run("a fox", [*small_pair, own], tmp_path / "run")
     told = f"note: this run cannot be resumed: optimizer: {__name__}.Keeping keeps more than tensors and plain data"
     said = capsys.readouterr().err
     assert said.count(told) == said.count("Unsupported global: GLOBAL pathlib.") == (plain == "false")
+    with nullcontext() if plain == "true" else pytest.raises(UserError, match="more than tensors and plain data"):
+        assert run(resume=made.folder, steps=6).status == "finished"
 
 
 class Recorder(UnreadableState):

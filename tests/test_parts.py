@@ -16,6 +16,7 @@ from vqclip.runs.rerun import rerun
 from vqclip.runs.resume import resume
 
 MINE = '''
+from dataclasses import dataclass
 import torch
 from torch import nn
 
@@ -51,6 +52,27 @@ class Linear(nn.Module):
         return self.channels, height // 4, width // 4
     def decode(self, z):
         return self.up(z).sigmoid()
+
+@dataclass(slots=True)
+class Slotted:
+    """Decodes codes of its own form, has words of ours as its own, and no place for others'."""
+    factor: int = 4
+    origin: tuple = (0.1, 0.2)
+    def latent_shape(self, height, width):
+        return 3, height // 4, width // 4
+    def decode(self, codes):
+        z, shift = codes
+        return torch.sigmoid(z + self.origin[0] + shift).repeat_interleave(4, -1).repeat_interleave(4, -2)
+
+class Codes:
+    def __call__(self, z, generator):
+        return z, 0.0
+
+class Shifted(nn.Module):
+    factor, latent_shape, decode = 4, Slotted.latent_shape, Slotted.decode
+    def __init__(self):
+        super().__init__()
+        self.origin = nn.Parameter(torch.zeros(2))
 
 class Reader(Blocks):
     """Reads its file itself."""
@@ -146,6 +168,13 @@ def test_weights_of_any_dimensions_are_taken_and_those_of_four_are_channels_last
     plain = load_generator(card).plain.weight
     assert plain.is_contiguous(memory_format=torch.channels_last) and not plain.is_contiguous()
     assert interpolate([str(tmp_path / "run"), str(tmp_path / "run"), "--frames", "4"]) == 0
+
+
+@pytest.mark.parametrize("name", ["Slotted", "Shifted"])
+def test_a_generator_has_names_and_codes_of_its_own(tmp_path, name):
+    own = [f"checkpoints.generator={{_target_: outsider.{name}}}", "latent={_target_: outsider.Codes}"]
+    words = ["~checkpoints.generator", f"+{own[0]}", own[1], *RUN[len(BLOCKS) :]]
+    assert run("rrrr", words, tmp_path / "run").status == "finished"
 
 
 def test_a_class_that_was_defined_anew_is_loaded_anew(outside):

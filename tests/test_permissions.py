@@ -6,6 +6,7 @@ import os
 import shlex
 import shutil
 import stat
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from permissions import ordinary_user
 
 from vqclip import UserError, load, run
 from vqclip.cli import main
+from vqclip.io import files
 
 
 @pytest.fixture
@@ -130,3 +132,16 @@ def test_files_have_the_mode_that_the_umask_says(tmp_path, umask, mode):
     shell = f"umask {umask}; exec {shlex.quote(sys.executable)} -c {shlex.quote(f'from pathlib import Path; {write}')}"
     subprocess.run(shell, shell=True, check=True, cwd=tmp_path)
     assert [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in "ab"] == [mode, mode]
+
+
+def test_files_have_the_mode_that_their_folders_list_says(tmp_path):
+    """A default list of who may do what: read and write for owner and group, nothing for others."""
+    entries = [(1, 7, 2**32 - 1), (4, 7, 2**32 - 1), (32, 0, 2**32 - 1)]
+    default = struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
+    try:
+        os.setxattr(tmp_path, "system.posix_acl_default", default)
+    except OSError:
+        pytest.skip("no such lists on this file system")
+    files.atomic_write(tmp_path / "a", b"")
+    files.append(tmp_path / "b", "")
+    assert [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in "ab"] == [0o660, 0o660]

@@ -1,11 +1,16 @@
 """The prior: what the shipped file does, and what any prior must."""
 
+from dataclasses import replace
 from importlib.resources import files
 
 import pytest
 import torch
 
+from vqclip import init
+from vqclip.checkpoints.load import load_generator
 from vqclip.models.prior import Prior
+from vqclip.protocols import InitContext
+from vqclip.rng import StepRandom
 
 FOLDER = files("vqclip") / "embedded"
 
@@ -81,3 +86,15 @@ def test_gradients_reach_every_parameter_that_is_not_memory_alone():
     )
     (latent.square().mean() + sum(v.square().mean() for v in logits.values())).backward()
     assert [name for name, p in tiny.named_parameters() if p.grad is None] == []
+
+
+@torch.no_grad()
+def test_a_start_of_another_size_is_the_same_alone_and_in_a_batch():
+    card = {"path": f"{FOLDER}/generator.safetensors", "name": "embedded"}
+    generator, rng = load_generator(card), StepRandom([0, 0, 0], 0)
+    texts = ["a fox", "an owl", "a red apple"]
+    context = InitContext(generator, generator.latent_shape(64, 96), texts, rng, prior=f"{FOLDER}/prior.safetensors")
+    together = init.Prior(0.1)(context)
+    for i, text in enumerate(texts):
+        alone = init.Prior(0.1)(replace(context, texts=[text], rng=StepRandom([0], 0)))
+        assert torch.equal(alone[0], together[i])

@@ -188,8 +188,8 @@ class Prior:
             return Sine(std=0.5)(start)
         z = torch.cat([prior(prior.tokenize([text])) for text in start.texts])  # one by one: see encode_text
         if tuple(z.shape[1:]) != start.shape:
-            image = start.generator.decode(start.place(z))
-            z = start.generator.encode(fit(image, *_pixels(start), "pad"))
+            images = torch.cat([start.generator.decode(start.place(one)) for one in z.split(1)])
+            z = _encoded(start, fit(images, *_pixels(start), "pad"))
         z = start.place(z)
         z = z + self.jitter * z.std((1, 2, 3), keepdim=True) * start.rng.normal("init", *start.shape).to(z)
         return start.of_picture(z)

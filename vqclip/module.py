@@ -181,11 +181,15 @@ class LatentOptimisation(pl.LightningModule):
 
     def picture(self, z: Tensor) -> Tensor:
         """Latents [n,C,h,w] → the pictures this run makes of them, [n,3,H,W] in [0,1]."""
-        z = self.latent_kind(z, self.generator)
+        image = self.decoded(z)
+        return self.keep(image) if self.keep else image
+
+    def decoded(self, z: Tensor) -> Tensor:
+        """Latents [n,C,h,w] → what the generator makes of them, [n,3,factor·h,factor·w] in [0,1]."""
+        image = self.generator.decode(self.latent_kind(z, self.generator))
         shape = (len(z), 3, *(self.generator.factor * n for n in z.shape[-2:]))
         who = f"{named(self.generator, 'checkpoints.generator')}.decode"
-        image = require_tensor(self.generator.decode(z), shape, who, "pictures", z, "[B,3,factor·h,factor·w]")
-        return self.keep(image) if self.keep else image
+        return require_tensor(image, shape, who, "pictures", z, "[B,3,factor·h,factor·w]")
 
     def view(self, image: Tensor, latent: Tensor, t: float, pictures: slice) -> View:
         """What a term of the objective may look at, of ``pictures``."""

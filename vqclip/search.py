@@ -115,7 +115,7 @@ class Search:
     def _picture(self, module: Any, z: Tensor, stage: int) -> Tensor:
         if stage == len(self.stages):
             return module.picture(z)
-        image = module.generator.decode(module.latent_kind(self._places(module, z, stage), module.generator))
+        image = module.decoded(self._places(module, z, stage))
         full = [side * module.generator.factor for side in z.shape[-2:]]
         image = F.interpolate(image, full, mode="bilinear", align_corners=False)
         return module.keep(image) if module.keep else image

@@ -23,7 +23,7 @@ from vqclip.checkpoints.tensors import Weights, digest
 from vqclip.classes import named, parameters_of
 from vqclip.errors import UserError
 from vqclip.io.files import sha256
-from vqclip.own_parts import require_whole
+from vqclip.own_parts import call_it, require_whole
 
 __all__ = ["arguments_from_shapes", "build_class", "renamed", "takes_path"]
 
@@ -75,12 +75,13 @@ def build_class(card: Card, target: str, weights: Weights | None) -> Any:
             f"{card.key}._target_={card.target}: what it makes has no {', '.join(lacks)}, "
             f"which a {card.kind} must have (vqclip/protocols.py)"
         )
-    model.origin = f"{card.key}: {card.target}"
-    require_whole(model, {"generator": "factor", "perceptor": "input_size"}[card.kind], model.origin)
+    origin = f"{card.key}: {card.target}"
+    call_it(model, origin)
+    require_whole(model, {"generator": "factor", "perceptor": "input_size"}[card.kind], origin)
     if weights and "path" not in arguments:
         fill(model, card, weights)
     model.float().eval().requires_grad_(False)
-    for part in vars(instance).values():  # networks that an object holds which is none itself
+    for part in getattr(instance, "__dict__", {}).values():  # networks that an object holds which is none itself
         if isinstance(part, nn.Module):
             part.eval().requires_grad_(False)
     model.sha256 = weights.sha256 if weights else sha256(card.local) if card.local else _digest(card, model)

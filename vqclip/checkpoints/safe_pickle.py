@@ -19,6 +19,7 @@ __all__ = [
     "RefusedPickle",
     "TensorRef",
     "named_tensors",
+    "refuse_endless_tuples",
     "unpickle",
 ]
 
@@ -195,6 +196,30 @@ def _measured(load: Callable[[Any], None]) -> Callable[[Any], None]:
 
 for _code in (pickle.TUPLE, pickle.TUPLE1, pickle.TUPLE2, pickle.TUPLE3, pickle.FROZENSET):
     _Unpickler.dispatch[_code[0]] = _measured(_Unpickler.dispatch[_code[0]])
+
+
+class _Measurer(_Unpickler):
+    """Makes nothing of any name, and minds the tuples alone."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        return _Inert(name, (_StandIn,), {"origin": f"{module}.{name}", "callable": True})
+
+    def persistent_load(self, pid: Any) -> Any:
+        return None
+
+
+def refuse_endless_tuples(stream: BinaryIO) -> None:
+    """Refuse a pickle that torch's own reader would be at for ever; anything else in it is that reader's business.
+
+    Raises:
+        RefusedPickle: its tuples nest without end.
+    """
+    try:
+        _Measurer(stream).load()
+    except RefusedPickle:
+        raise
+    except Exception:  # malformed, which torch says too
+        return
 
 
 def unpickle(stream: BinaryIO) -> tuple[Any, dict[str, str]]:

@@ -8,7 +8,7 @@ import hashlib
 import io
 import json
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
@@ -33,16 +33,15 @@ def atomic_write(path: Path, content: bytes) -> None:
     """Write ``content`` so that ``path`` is, at every moment, the old file or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with _naming(path):
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
         try:
-            with os.fdopen(handle, "wb") as file:
+            with open(temporary, "xb") as file:  # whose mode is the umask's, or the folder's own list's
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-            os.chmod(temporary, 0o666 & ~_UMASK)
             os.replace(temporary, path)
         except BaseException:
-            Path(temporary).unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
             raise
 
 
@@ -86,8 +85,6 @@ def csv_bytes(rows: Sequence[Mapping[str, Any]]) -> bytes:
     return text.getvalue().encode("utf-8", "backslashreplace")  # names of files may be no UTF-8
 
 
-_UMASK = os.umask(0o022)  # what new files are not to allow; it can only be read by being set, here before any thread
-os.umask(_UMASK)
 #: Bytes of the largest text that is read; the records of 100,000 prompts and a million steps have less.
 _LARGEST = 512 * 2**20
 

@@ -158,14 +158,27 @@ def _texts(prompt: Any) -> list[str]:
 
 
 def _emptied(key: str, value: Any) -> list[str]:
-    """What goes before a mapping of parts by name, which are all there are: laid over those there, they were more."""
+    """What goes before a mapping of whole parts by name, which are all there are, and not more beside those there.
+
+    One that only changes keys of parts that are there, as ``{"timelapse": {"fps": 12}}``, is laid over them.
+    """
     if not isinstance(value, Mapping):
         return []
     given = {key: value, **{f"{key}.{name}": part for name, part in value.items()}}
-    words = [word for path, word in _BY_NAME.items() if isinstance(given.get(path), Mapping)]
+    words = [word for path, word in _BY_NAME.items() if _is_whole(given.get(path))]
     # A class of its own would be given the keys of the generator there too.
-    own = "_target_" in (given.get("checkpoints.generator") or {})
+    generator = given.get("checkpoints.generator")
+    own = isinstance(generator, Mapping) and "_target_" in generator
     return [*words, "++checkpoints.generator=null"] if own else words
+
+
+def _is_whole(parts: Any) -> bool:
+    """Whether a mapping has parts with their classes or files, or none at all."""
+    if not isinstance(parts, Mapping):
+        return False
+    there = [part for part in parts.values() if part is not None]
+    whole = [isinstance(part, Mapping) and {"_target_", "path", "urls"} & {*part} for part in there]
+    return bool(there and all(whole)) or not parts
 
 
 def _value(value: Any) -> str:

@@ -185,8 +185,10 @@ def _start(config: Mapping[str, Any], context: InitContext, make: Callable[..., 
         return found
 
     def of_picture(z: Tensor) -> Tensor:
+        if not (config.get("search") or {}).get("stages"):
+            return z
         module = make(z0=z, keep=keep)
-        return module.search.encode(module, module.start_images(), 0.0) if module.search.stages else z
+        return module.search.encode(module, module.start_images(), 0.0)
 
     context = replace(context, score=score, of_picture=of_picture)
 

@@ -10,7 +10,7 @@ import zipfile
 from collections.abc import Mapping
 from typing import Any
 
-from vqclip.checkpoints.tensors import open_tensors
+from vqclip.checkpoints.safe_pickle import refuse_endless_tuples
 from vqclip.config.resolve import leaves
 from vqclip.errors import UserError, shown
 from vqclip.runs.folder import RunFolder
@@ -48,12 +48,10 @@ def read_checkpoint(run: RunFolder) -> dict[str, Any] | None:
         return _never_had_one(run)
     content = run.read(run.checkpoint_file)
     try:
-        _refuse_packed(content)
-        open_tensors(run.checkpoint_file)  # refuses what torch's own reader would be at for ever
+        _refuse_bombs(content)
         found = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises whatever its readers and the pickle's own bytes come upon
         what = str(error).splitlines()[0] if content and str(error) else "it is empty"
-        what = what.removeprefix(f"{run.checkpoint_file} is refused: ")
         if isinstance(error, pickle.UnpicklingError):  # whose text tells how to load it all the same
             what = "it holds more than tensors and plain data"
         raise no_checkpoint(run, what) from None
@@ -68,15 +66,19 @@ def recorder_state(checkpoint: Mapping[str, Any]) -> Any:
     return states[RECORDER] if RECORDER in states else states.get("Recorder")
 
 
-def _refuse_packed(content: bytes) -> None:
-    """Refuse an archive that holds more than its bytes: torch stores its records as they are."""
+def _refuse_bombs(content: bytes) -> None:
+    """Refuse an archive that holds more than its bytes, which torch stores as they are, or tuples without end."""
     if not zipfile.is_zipfile(io.BytesIO(content)):
-        return
+        raise ValueError("it is no archive of torch's")
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         records = archive.infolist()
     packed = any(record.compress_type != zipfile.ZIP_STORED for record in records)
     if packed or sum(record.file_size for record in records) > len(content):
         raise ValueError("its records are packed, which torch never does: it looks like a zip bomb")
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        for record in records:
+            if record.filename.endswith("data.pkl"):
+                refuse_endless_tuples(io.BytesIO(archive.read(record)))
 
 
 def _lacks(found: Any) -> str | None:

@@ -110,7 +110,7 @@ def run_sweep(
     words = [*as_overrides(prompt, overrides, keys, swept=True), f"hydra.sweep.dir={quote(str(folder))}"]
     # The modules that can be imported here, and no others: -m alone adds the working folder, which may be a stranger's.
     command = [sys.executable, "-P", "-m", "vqclip", "-m", *directory, *words]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(place for place in sys.path if isinstance(place, str))}
     try:
         process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, errors="replace")
     except (OSError, ValueError) as error:  # too long, or a text that no command line can hold
