@@ -279,12 +279,41 @@ def test_a_cell_of_its_own_says_run_and_values(sweep, tmp_path):
         runs_of(sweep, tmp_path / name, [{"loss.alpha": 3, "loss.anchor": name == "zip", "seed": n} for n in range(5)])
     pictures = read_pictures(find_runs([tmp_path]))
     [block] = _blocks(pictures, ["loss.alpha", "loss.anchor", "experiment"])
-    assert list(block.told.values())[5] == ["zip/0", "alpha=3", "anchor=true", "experiment=(none)"]
+    assert list(block.told.values())[5] == ["zip/0", "alpha=3", "anchor=true", "experiment=(none)", "seed=0"]
     font = sheet_module.ImageFont.load_default(18)
     for long in ("a/" * 50 + "7", "7"):
         lines = sheet_module._caption_lines(pictures[0], [long, *(f"key{n}=1" for n in range(40))], font, 160)
-        assert lines[0].split()[0].endswith("7") and len(lines) <= 6 and lines[-1].endswith("…")
+        assert lines[0].split()[0].endswith("7") and len(lines) <= 8 and lines[-1].endswith("…")
         assert all(sheet_module._wide(font, line) <= 160 for line in lines)
+
+
+def test_a_cell_of_its_own_says_whose_value_is_whose(sweep, tmp_path):
+    """Nine jobs of a search had "weight=0.2" alone; runs of other classes "_target_=…" three times."""
+    swept = [{"loss.terms.contrast.weight": n / 8, "loss.terms.tv.weight": n % 2, "seed": n % 3} for n in range(9)]
+    pictures = [
+        replace(picture, config={"sweep": {"swept": {key: str(value) for key, value in values.items()}}})
+        for picture, values in zip(read_pictures([sweep / "0"]) * 9, swept, strict=True)
+    ]
+    keys = axes(pictures)
+    assert keys == ["loss.terms.contrast.weight"]
+    [block] = _blocks(pictures, keys)
+    assert list(block.told.values())[1][1:] == ["contrast.weight=0.125", "tv.weight=1", "seed=1"]
+    lines = sheet_module._caption_lines(pictures[1], block.told[0, 1], sheet_module.ImageFont.load_default(18), 160)
+    assert lines[1:] == ["contrast.weight=", "0.125, tv.weight=1,", "seed=1"]
+    runs_of(sweep, tmp_path, [{"init._target_": n, "optimizer._target_": n} for n in range(2)], swept=False)
+    keys = ["init._target_", "optimizer._target_"]
+    [block] = _blocks([*read_pictures(find_runs([tmp_path])), *pictures[:3]], keys)
+    assert block.told[0, 1][1:3] == ["init=1", "optimizer=1"]
+
+
+def test_captions_of_the_page_tell_keys_of_one_last_word_apart(sweep, tmp_path, browser):
+    runs_of(sweep, tmp_path, [{"init._target_": n, "optimizer._target_": n} for n in range(5)])
+    compare([tmp_path], tmp_path)
+    page = opened(browser, tmp_path)
+    page.select_option("#rows", "init._target_")
+    page.select_option("#columns", "optimizer._target_")
+    assert page.locator("figcaption").nth(1).text_content().startswith("init=1  optimizer=1  ")
+    page.close()
 
 
 def test_a_cell_has_room_for_every_shape(sweep, tmp_path):

@@ -94,6 +94,8 @@ def test_identity_is_of_what_decides_the_picture(one, other, same):
         ({"loss.alpha": ".5", "loss.beta": "0"}, "alpha=.5 beta=0"),
         ({"checkpoints/generator": "coco"}, "generator=coco"),
         ({"noise.factor": "1", "other.factor": "2"}, "noise.factor=1 other.factor=2"),
+        ({"loss.terms.tv.weight": "1", "loss.terms/edges.weight": "2"}, "tv.weight=1 edges.weight=2"),
+        ({"a.noise": "x", "noise": "y", "noise._target_": "Z"}, "a.noise=x noise=y noise._target_=Z"),
     ],
 )
 def test_name_from_the_swept_keys(swept, name):

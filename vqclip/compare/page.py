@@ -16,8 +16,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from vqclip.compare.pictures import Picture, distinct_values, format_value, further_keys
+from vqclip.compare.pictures import Picture, distinct_values, format_value, further_keys, swept_keys
 from vqclip.compare.table import table, table_row
+from vqclip.config.grammar import short_names
 from vqclip.config.resolve import flatten, picture_config
 from vqclip.errors import UserError
 from vqclip.io.images import opened
@@ -47,12 +48,14 @@ def render_page(pictures: Sequence[Picture], keys: Sequence[str], out: Path, fol
     first, *others = [config for config in flat if config] or [{}]  # not of runs that lost theirs
     common = {key: value for key, value in first.items() if all(config.get(key, ...) == value for config in others)}
     further = further_keys(pictures, keys)[:FURTHER]
+    short = dict(zip([*keys, *further], short_names([*keys, *further]), strict=True))
     videos = [picture.video for picture in pictures]
     inline = sum(path.stat().st_size for path in videos if path) <= INLINE_VIDEO
     data = {
+        "short": short,
         "keys": [{"name": key, "values": distinct_values(pictures, key)} for key in keys],
         "further": [{"name": key, "values": distinct_values(pictures, key)} for key in further],
-        "swept": list(dict.fromkeys(key for picture in pictures for key in picture.swept)),
+        "swept": swept_keys(pictures),
         "common": common,
         "csv": table(pictures, keys, out).decode(),
         "pictures": [

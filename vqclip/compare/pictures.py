@@ -23,6 +23,7 @@ from vqclip.runs.status import FAILED, WITH_PICTURES
 
 __all__ = [
     *("Picture", "axes", "command_of", "distinct_values", "find_runs", "format_value", "further_keys", "read_pictures"),
+    "swept_keys",
 ]
 
 
@@ -179,7 +180,7 @@ def axes(pictures: Sequence[Picture]) -> list[str]:
     rest = [key for key in _settings(pictures) if key not in asked]
     kept: list[str] = []
     groups = 1
-    for key in dict.fromkeys([*_swept(pictures), "experiment", *rest, *of_reports, *asked]):
+    for key in dict.fromkeys([*swept_keys(pictures), "experiment", *rest, *of_reports, *asked]):
         refined = _groups(pictures, [*kept, key])
         if refined > groups:
             kept.append(key)
@@ -195,12 +196,12 @@ def further_keys(pictures: Sequence[Picture], keys: Sequence[str]) -> list[str]:
     told = {"seed", *keys}
     if _groups(pictures, ["prompt", "prompts.include"]) == _groups(pictures, ["prompt"]):
         told.add("prompts.include")
-    found = dict.fromkeys([*_swept(pictures), "experiment", *_settings(pictures)])
+    found = dict.fromkeys([*swept_keys(pictures), "experiment", *_settings(pictures)])
     return [key for key in found if key not in told and _groups(pictures, [key]) > 1]
 
 
-def _swept(pictures: Sequence[Picture]) -> list[str]:
-    return [key for picture in pictures for key in picture.swept]
+def swept_keys(pictures: Sequence[Picture]) -> list[str]:
+    return list(dict.fromkeys(key for picture in pictures for key in picture.swept))
 
 
 def _settings(pictures: Sequence[Picture]) -> list[str]:

@@ -6,6 +6,7 @@ import io
 import itertools
 import math
 import os
+import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +17,8 @@ from typing import Any
 from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 
-from vqclip.compare.pictures import Picture, distinct_values, format_value, further_keys
+from vqclip.compare.pictures import Picture, distinct_values, format_value, further_keys, swept_keys
+from vqclip.config.grammar import short_names
 from vqclip.io.images import opened
 from vqclip.runs.status import FINISHED, WITH_PICTURES
 
@@ -110,7 +112,8 @@ def _blocks(pictures: Sequence[Picture], keys: Sequence[str]) -> list[_Block]:
         across = _across(len(pictures), 1, 1)
         cells = {divmod(i, across): picture for i, picture in enumerate(pictures)}
         together = os.path.commonpath([os.path.abspath(picture.run.parent) for picture in pictures])
-        told = {at: [os.path.relpath(p.run, together), *_values(p, keys)] for at, p in cells.items()}
+        named = [key for key in swept_keys(pictures) if key not in keys and len(distinct_values(pictures, key)) > 1]
+        told = {at: [os.path.relpath(p.run, together), *_values(p, [*keys, *named])] for at, p in cells.items()}
         return [_Block([], [], [""] * across, ("", ""), cells, told)]
     row_key, column_key = (keys[0], keys[1]) if len(keys) > 1 else ("", keys[0])
     rows = distinct_values(pictures, row_key) if row_key else [""]
@@ -122,23 +125,15 @@ def _blocks(pictures: Sequence[Picture], keys: Sequence[str]) -> list[_Block]:
         values = tuple(format_value(picture.value(key)) for key in keys[2:])
         row = rows.index(format_value(picture.value(row_key))) if row_key else 0
         found[values][row, columns.index(format_value(picture.value(column_key)))] = picture
-    return [
-        _Block(
-            [f"{key} = {value}" for key, value in zip(keys[2:], values, strict=True)],
-            rows,
-            columns,
-            (row_key, column_key),
-            cells,
-            {},
-        )
-        for values, cells in found.items()
-        if cells
-    ]
+    titles = {values: [f"{key} = {value}" for key, value in zip(keys[2:], values, strict=True)] for values in found}
+    corner = (row_key, column_key)
+    return [_Block(titles[values], rows, columns, corner, cells, {}) for values, cells in found.items() if cells]
 
 
 def _values(picture: Picture, keys: Sequence[str]) -> list[str]:
-    """The values of a picture, by the last words of their keys, as a job is named."""
-    return [f"{key.rpartition('.')[2]}={format_value(picture.value(key)) or '(none)'}" for key in keys]
+    """The values of a picture, by the names of their keys that a job has."""
+    values = [format_value(picture.value(key)) or "(none)" for key in keys]
+    return [f"{name}={value}" for name, value in zip(short_names(keys), values, strict=True)]
 
 
 def _parts(block: _Block) -> Iterator[_Block]:
@@ -213,11 +208,16 @@ def _caption_lines(picture: Picture, told: Sequence[str], font: Font, width: int
     run = _legible(told[0]) if told else ""
     while _wide(font, run) > width and "/" in run.removeprefix("…/"):
         run = "…/" + run.removeprefix("…/").partition("/")[2]
-    values = [_cut(font, f"{text},", width) for text in told[1:-1]] + [
-        _cut(font, text, width) for text in told[1:][-1:]
-    ]
+    values = [word for text in told[1:-1] for word in _words(font, f"{text},", width)]
+    values += [word for text in told[1:][-1:] for word in _words(font, text, width)]
     lines = [*_wrapped(font, [text for text in (run, _caption(picture)) if text], width, 2)]
-    return lines + (_wrapped(font, values, width, 4) if values else [])
+    return lines + (_wrapped(font, values, width, 6) if values else [])
+
+
+def _words(font: Font, text: str, width: int) -> list[str]:
+    """``key=value`` as one word; where that is wider than ``width`` the value is one of its own, so that it is seen."""
+    fits = len(text) <= width and _wide(font, text) <= width
+    return [text] if fits else [_cut(font, part, width) for part in re.split("(?<==)", text, maxsplit=1)]
 
 
 def _caption(picture: Picture) -> str:

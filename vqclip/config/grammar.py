@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ __all__ = [
     "nested",
     "quote",
     "quote_where_needed",
+    "short_names",
     "unquoted",
     "without_interpolations",
 ]
@@ -92,15 +94,21 @@ def as_typed(key: str, value: Any) -> str:
     return shlex.quote(f"{key}={quote_where_needed(value) if isinstance(value, str) else nested(value)}")
 
 
+def short_names(keys: Collection[str]) -> list[str]:
+    """Keys by their last word, or as many of the last ones as tell them apart; ``noise._target_`` is ``noise``."""
+    words = [re.split(r"(?<=[./])", key.removesuffix("._target_")) for key in keys]
+    ends = [["".join(own[-n:]) for n in range(1, len(own) + 1)] for own in words]
+    times = Counter(end for own in ends for end in own)
+    return [next((end for end in own if times[end] == 1), key) for key, own in zip(keys, ends, strict=True)]
+
+
 #: W&B's limit on a run's name that its pages still show whole.
 NAME_LENGTH = 64
 
 
 def job_name(swept: Mapping[str, str]) -> str:
-    """``alpha=.5 beta=0``: swept keys by the last part of their names, at most 64 characters."""
-    short = [key.replace("/", ".").rsplit(".", 1)[-1] for key in swept]
-    keys = [word if short.count(word) == 1 else key for word, key in zip(short, swept, strict=True)]
-    name = " ".join(f"{key}={value}" for key, value in zip(keys, swept.values(), strict=True))
+    """``alpha=.5 beta=0``: swept keys by their short names, at most 64 characters."""
+    name = " ".join(f"{key}={value}" for key, value in zip(short_names(swept), swept.values(), strict=True))
     if len(name) <= NAME_LENGTH:
         return name
     from vqclip.config.resolve import identity  # OmegaConf is slow to import, and quote() is asked first of all
