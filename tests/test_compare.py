@@ -139,6 +139,28 @@ def test_what_differs_beside_the_axes_is_told_by_all_three(sweep, tmp_path, brow
     page.close()
 
 
+def test_prompts_that_differ_beside_an_axis_are_told(sweep, tmp_path, browser):
+    """They were blamed for nothing: the page said that the runs differ in steps."""
+    settings = [{"prompts.include": [f"fox {n}"], "loss.beta": n, "steps": 9 - n} for n in range(3)]
+    runs_of(sweep, tmp_path, settings, swept=False)
+    for n in range(3):
+        path = tmp_path / str(n) / "run.json"
+        report = json.loads(path.read_text())
+        report["pictures"][0]["prompt"] = f"fox {n}"
+        path.write_text(json.dumps(report))
+    compare([tmp_path], tmp_path)
+    assert Image.open(tmp_path / "compare.png").text["also differ"] == "prompt, steps"
+    assert (tmp_path / "results.csv").read_text().partition("\n")[0].split(",").count("prompt") == 1
+    page = opened(browser, tmp_path)
+    assert page.locator("#further summary").text_content() == "also differ: prompt, steps"
+    assert page.locator("#sort option[value=prompt]").count() == 1
+    page.close()
+    (tmp_path / "2" / "run.json").write_text('{"status": "failed"}')
+    pictures = read_pictures(find_runs([tmp_path]))
+    assert further_keys(pictures, ["loss.beta"]) == ["prompt", "prompts.include", "steps"]
+    assert further_keys(pictures[1:], ["loss.beta"]) == ["prompts.include", "steps"]
+
+
 def test_hundreds_of_keys_and_long_values_keep_the_page_readable(sweep, tmp_path, browser):
     runs_of(sweep, tmp_path, [{"seed": n} for n in range(2)], swept=False)
     for n in range(2):

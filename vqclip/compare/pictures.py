@@ -193,11 +193,12 @@ def further_keys(pictures: Sequence[Picture], keys: Sequence[str]) -> list[str]:
     together.  Of prompt and seed each picture has its own, so what the run was asked for is left out where they tell.
     """
     pictures = [picture for picture in pictures if picture.config]
+    made = [picture for picture in pictures if picture.entry]  # what failed before has no prompt of its own
     told = {"seed", *keys}
-    if _groups(pictures, ["prompt", "prompts.include"]) == _groups(pictures, ["prompt"]):
+    if made == pictures and _groups(made, ["prompt", "prompts.include"]) == _groups(made, ["prompt"]):
         told.add("prompts.include")
-    found = dict.fromkeys([*swept_keys(pictures), "experiment", *_settings(pictures)])
-    return [key for key in found if key not in told and _groups(pictures, [key]) > 1]
+    found = dict.fromkeys([*swept_keys(pictures), "experiment", "prompt", *_settings(pictures)])
+    return [key for key in found if key not in told and _groups(made if key == "prompt" else pictures, [key]) > 1]
 
 
 def swept_keys(pictures: Sequence[Picture]) -> list[str]:
