@@ -681,6 +681,29 @@ def test_page_of_extreme_shapes_and_long_words_keeps_its_layout(sweep, tmp_path,
     page.close()
 
 
+@pytest.fixture(scope="module")
+def forty_keys(sweep, tmp_path_factory):
+    """Two runs that differ in forty settings with long names and values."""
+    folder = runs_of(sweep, tmp_path_factory.mktemp("forty"), [{"seed": n} for n in range(2)], swept=False)
+    for n in range(2):
+        path = folder / str(n) / "config.yaml"
+        changes = {f"a_setting_{k:02d}": f"{n} " + "some words " * 20 for k in range(40)}
+        path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | {"changes": changes}))
+    compare([folder], folder)
+    return folder
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_what_also_differs_is_no_wider_than_the_page(forty_keys, browser, width):
+    page = browser.new_page(viewport={"width": width, "height": 844})
+    page.goto((forty_keys / "compare.html").as_uri())
+    for _ in "closed", "open":
+        inside = "document.querySelector('#further').getBoundingClientRect().right"
+        assert page.evaluate(inside) <= width and page.evaluate("document.documentElement.scrollWidth") <= width
+        page.click("#further summary")
+    page.close()
+
+
 def test_page_puts_two_side_by_side_with_what_differs(page):
     page.locator("figure input").nth(0).check()
     page.locator("figure input").nth(2).check()
