@@ -818,6 +818,22 @@ def test_page_on_paper_is_no_wider_than_the_paper(sweep, tmp_path, browser, layo
     page.close()
 
 
+def test_a_wide_table_prints_whole(forty_keys, browser):
+    page = opened(browser, forty_keys)
+    page.select_option("#layout", "table")
+    page.set_viewport_size({"width": 718, "height": 1000})
+    page.emulate_media(media="print")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 718
+    named = "all => all.filter(e => getComputedStyle(e, '::before').content.startsWith('\"changes.a_')).length"
+    assert page.locator("tbody td").evaluate_all(named) == 80
+    widths = page.locator("tbody tr").evaluate_all("all => all.map(e => e.getBoundingClientRect().width)")
+    assert min(widths) > 600, "letter below letter"
+    page.evaluate("document.querySelector('.many').className = 'table'")  # as of few columns
+    cut = "all => all.filter(e => e.scrollHeight > e.clientHeight).length"
+    assert page.locator(".wide td > div").evaluate_all(cut) == 0
+    page.close()
+
+
 def test_curves_are_numbered_as_in_the_legend(sweep, tmp_path, browser):
     runs_of(sweep, tmp_path, [{"loss.alpha": n} for n in range(20)])
     for n in range(20):
