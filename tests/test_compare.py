@@ -775,6 +775,11 @@ def test_page_names_a_key_that_no_picture_has(page):
         ("loss.beta == 0", "2 of 6 pictures"),
         ("loss.beta=0; loss.alpha=1", "1 of 6 pictures"),
         ("include > -2 and loss.beta=0", "2 of 6 pictures"),
+        ("seconds < 999 AND loss.beta=0", "2 of 6 pictures"),
+        ("loss.beta => .5", "4 of 6 pictures"),
+        ("loss.beta =< .5", "4 of 6 pictures"),
+        ("wandb = null", "6 pictures"),
+        ("wandb ~ x", "0 of 6 pictures"),
         ("prompt ~ fox", "6 pictures"),
     ):
         page.fill("#where", condition)

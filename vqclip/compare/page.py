@@ -60,7 +60,7 @@ def render_page(pictures: Sequence[Picture], keys: Sequence[str], out: Path, fol
         "csv": table(pictures, keys, out).decode(),
         "pictures": [
             {
-                **{k: v for k, v in table_row(picture, [], out).items() if v is not None},
+                **table_row(picture, [], out),
                 "values": {key: format_value(picture.value(key)) for key in [*keys, *further]},
                 "config": {key: config[key] for key in config if key not in common} if config else None,
                 "scores": picture.scores,
