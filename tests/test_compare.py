@@ -405,7 +405,7 @@ def test_a_folder_whose_name_is_no_utf_8(sweep, tmp_path):
     assert Image.open(tmp_path / name / "compare.png").text["folder"] == "f\\udcff"
 
 
-def test_where_a_comparison_is_written(sweep, tmp_path, monkeypatch):
+def test_where_a_comparison_is_written(sweep, tmp_path, monkeypatch, capsys):
     runs_of(sweep, tmp_path / "sweep", [{"seed": seed} for seed in range(3)])
     (tmp_path / "sweep" / "multirun.yaml").touch()
     monkeypatch.chdir(tmp_path)
@@ -415,7 +415,11 @@ def test_where_a_comparison_is_written(sweep, tmp_path, monkeypatch):
     with pytest.raises(UserError, match="--out: missing; / holds all"):
         main(["sweep/0", "/dev"])
     assert main(["sweep/0", "sweep/2", "--out", "compared"]) == 0 and (tmp_path / "compared" / "compare.html").is_file()
+    shutil.copytree(sweep / "0", tmp_path / "other")
+    (tmp_path / "sweep" / "link").symlink_to(tmp_path / "other")
+    capsys.readouterr()
     assert main(["sweep/0", "sweep/1", "sweep/2"]) == 0 and (tmp_path / "sweep" / "results.csv").is_file()
+    assert capsys.readouterr().err == ""  # what lies beside was not asked for
     (tmp_path / "here").mkdir()
     monkeypatch.chdir("here")
     assert main(["../sweep", "../compared/../sweep/0"]) == 0 and os.listdir() == []

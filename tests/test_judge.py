@@ -121,3 +121,17 @@ def test_what_cannot_be_judged_is_named_and_the_rest_is_judged(small_pair, tmp_p
         main([str(tmp_path)])
     with pytest.raises(UserError, match=r"cut/run\.json: damaged: pictures\[0\]\.final is missing"):
         main([str(tmp_path / "cut")])
+
+
+def test_a_link_to_a_run_that_is_named_too_is_passed_over_silently(small_pair, tmp_path, capsys):
+    from vqclip import run
+    from vqclip.cli.evaluate import main
+
+    run("a red fox", small_pair, tmp_path / "two" / "0")
+    run("a red fox", small_pair, tmp_path / "other")
+    (tmp_path / "two" / "link").symlink_to(tmp_path / "other")
+    capsys.readouterr()
+    assert main([str(tmp_path / "two"), str(tmp_path / "other")]) == 0
+    assert capsys.readouterr().err == ""
+    assert main([str(tmp_path / "two")]) == 0
+    assert f"note: links are followed only where they are named: {tmp_path}/two/link\n" in capsys.readouterr().err

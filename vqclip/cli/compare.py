@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vqclip.cli.arguments import ToolParser
-from vqclip.compare.pictures import find_runs
+from vqclip.compare.pictures import runs_in
 from vqclip.compare.write import compare
 from vqclip.errors import UserError, printable
 from vqclip.paths import without_our_files
@@ -30,6 +30,10 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
+def _runs(folders: Sequence[Path]) -> set[Path]:
+    return {run for folder in folders for run in runs_in(folder)[0]}
+
+
 def _place(folders: Sequence[Path]) -> Path:
     """Where to write if nobody says: the one folder, or the one that holds all.
 
@@ -48,7 +52,7 @@ def _place(folders: Sequence[Path]) -> Path:
         why = "no folder holds all of these"
     elif together == together.parent:
         why = f"{together} holds all of these and is no place to write"
-    elif (together / "multirun.yaml").exists() and {*find_runs([together])} - {*find_runs(paths)}:
+    elif (together / "multirun.yaml").exists() and _runs([together]) - _runs(paths):
         why = f"{together} is a sweep with runs beside these, and has its own comparison"
     else:
         return together

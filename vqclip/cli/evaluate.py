@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from vqclip.cli.arguments import ToolParser
-from vqclip.compare.pictures import find_runs
+from vqclip.compare.pictures import name_links, runs_in
 from vqclip.compare.write import refuse_others
 from vqclip.errors import UserError, printable
 from vqclip.io.files import atomic_write, csv_bytes, read_text
@@ -143,19 +143,22 @@ def _first_settings(settings: Path) -> list[str]:
 
 def _judged(folders: Sequence[Path], file: str) -> list[Path]:
     """The runs among and in ``folders`` that can be judged; the others are named and left out."""
-    runs, left_out = [], []
+    runs, left_out, named, links = [], [], [], []
     for folder in folders:
         try:
-            found = find_runs([folder])
+            found, led = runs_in(folder)
         except UserError as error:
             left_out.append(error)
             continue
+        named += found
+        links += led
         for run in found:
             try:
                 scored_pictures(run, file)
                 runs.append(run)
             except UserError as error:
                 left_out.append(error)
+    name_links(links, named)
     if not runs and len(left_out) == 1:
         raise left_out[0]
     for error in left_out:

@@ -22,8 +22,8 @@ from vqclip.runs.resume import LIMITS
 from vqclip.runs.status import FAILED, WITH_PICTURES
 
 __all__ = [
-    *("Picture", "axes", "command_of", "distinct_values", "find_runs", "format_value", "further_keys", "read_pictures"),
-    "swept_keys",
+    *("Picture", "axes", "command_of", "distinct_values", "find_runs", "format_value", "further_keys", "name_links"),
+    *("read_pictures", "runs_in", "swept_keys"),
 ]
 
 
@@ -108,9 +108,7 @@ class Picture:
 
 
 def find_runs(folders: Sequence[Path]) -> list[Path]:
-    """Run folders among and under ``folders``, those with numbers by number.
-
-    Links are not followed, since they may lead anywhere, but those that lead to runs are named.
+    """Run folders among and under ``folders``; links to other runs are named.
 
     Raises:
         UserError: a folder without runs.
@@ -118,22 +116,40 @@ def find_runs(folders: Sequence[Path]) -> list[Path]:
     found: dict[Path, None] = {}
     links: list[Path] = []
     for folder in folders:
-        here = [folder] if folder.is_dir() and _is_run({*os.listdir(folder)}) else []
-        for path, names, files in os.walk(folder):
-            if Path(path) != folder and _is_run({*files, *names}):
-                here.append(Path(path))
-                names.clear()
-            links += (link for name in sorted(names) if _leads_to_run(link := Path(path, name)))
-        if not here:
-            places = [name for name in ("outputs", "multirun") if Path(name).is_dir() and Path(name) != folder]
-            such = f", such as {places[0]}" if places else ""
-            led = f"; links are followed only where they are named, as by {shlex.quote(str(folder))}/*" if links else ""
-            raise UserError(f"{folder}: no run in it{led}. Allowed: run folders, and folders that hold some{such}")
-        found |= dict.fromkeys(sorted(here, key=lambda p: [(len(x), x) if x.isdigit() else (0, x) for x in p.parts]))
-    there = {run.resolve() for run in found} if links else {}
+        here, led = runs_in(folder)
+        found |= dict.fromkeys(here)
+        links += led
+    name_links(links, found)
+    return list(found)
+
+
+def runs_in(folder: Path) -> tuple[list[Path], list[Path]]:
+    """Run folders in a folder, or itself, those with numbers by number; and the links in it that lead to runs, which
+    are not followed, since they may lead anywhere.
+
+    Raises:
+        UserError: no run is in it.
+    """
+    here = [folder] if folder.is_dir() and _is_run({*os.listdir(folder)}) else []
+    links: list[Path] = []
+    for path, names, files in os.walk(folder):
+        if Path(path) != folder and _is_run({*files, *names}):
+            here.append(Path(path))
+            names.clear()
+        links += (link for name in sorted(names) if _leads_to_run(link := Path(path, name)))
+    if not here:
+        places = [name for name in ("outputs", "multirun") if Path(name).is_dir() and Path(name) != folder]
+        such = f", such as {places[0]}" if places else ""
+        led = f"; links are followed only where they are named, as by {shlex.quote(str(folder))}/*" if links else ""
+        raise UserError(f"{folder}: no run in it{led}. Allowed: run folders, and folders that hold some{such}")
+    return sorted(here, key=lambda p: [(len(x), x) if x.isdigit() else (0, x) for x in p.parts]), links
+
+
+def name_links(links: Sequence[Path], runs: Iterable[Path]) -> None:
+    """Name those of ``links`` that lead to none of ``runs``: once all folders of a command are read."""
+    there = {run.resolve() for run in runs} if links else {}
     if missing := [str(link) for link in links if link.resolve() not in there]:
         print(f"note: links are followed only where they are named: {', '.join(missing)}", file=sys.stderr)
-    return list(found)
 
 
 def _leads_to_run(link: Path) -> bool:
