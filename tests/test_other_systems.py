@@ -76,6 +76,8 @@ def test_what_no_relative_path_leads_to_is_named_whole(small_pair, tmp_path, mon
     monkeypatch.setattr(os.path, "commonpath", of_two_drives)
     print_result(made)
     assert f"next: vqclip resume={tmp_path}/run steps=4" in capsys.readouterr().err
+    run("a fox", [*small_pair, "steps=2"], tmp_path / "again")  # alike, so that the sheet names each
+    assert compare([str(tmp_path / "again"), str(tmp_path / "run"), "--out", str(tmp_path / "both")]) == 0
     assert compare([str(tmp_path / "run"), "--out", str(tmp_path / "other")]) == 0
     (row,) = csv.DictReader((tmp_path / "other/results.csv").open())
     assert (row["run"], row["file"]) == (f"{tmp_path}/run", f"{tmp_path}/run/picture-00/best.png")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
 
 __all__ = [
     "cache_dir",
     "can_name_a_folder",
+    "common_folder",
     "conf_dir",
     "dated_folder",
     "offline",
@@ -45,6 +46,14 @@ def relative_where_possible(path: Path | str, folder: Path | str = ".") -> str:
         return os.path.relpath(path, folder)
     except ValueError:
         return os.path.abspath(path)
+
+
+def common_folder(paths: Iterable[Path | str]) -> Path | None:
+    """The folder that holds all of them; None where there is none, as on Windows of two drives."""
+    try:
+        return Path(os.path.commonpath([os.path.abspath(path) for path in paths]))
+    except ValueError:
+        return None
 
 
 def offline() -> bool:

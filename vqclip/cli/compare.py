@@ -11,7 +11,7 @@ from vqclip.cli.arguments import ToolParser
 from vqclip.compare.pictures import runs_in
 from vqclip.compare.write import compare
 from vqclip.errors import UserError, printable
-from vqclip.paths import without_our_files
+from vqclip.paths import common_folder, without_our_files
 
 __all__ = ["main"]
 
@@ -44,10 +44,7 @@ def _place(folders: Sequence[Path]) -> Path:
     if len(folders) == 1:
         return folders[0]
     paths = [Path(os.path.abspath(folder)) for folder in folders]
-    try:
-        together = Path(os.path.commonpath(paths))
-    except ValueError:  # on Windows, of two drives
-        together = None
+    together = common_folder(paths)
     if together is None:
         why = "no folder holds all of these"
     elif together == together.parent:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import itertools
 import math
-import os
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
@@ -20,6 +19,7 @@ from PIL.PngImagePlugin import PngInfo
 from vqclip.compare.pictures import Picture, distinct_values, format_value, further_keys, swept_keys
 from vqclip.config.grammar import short_names
 from vqclip.io.images import opened
+from vqclip.paths import common_folder, relative_where_possible
 from vqclip.runs.status import FINISHED, WITH_PICTURES
 
 __all__ = ["draw_sheet"]
@@ -111,9 +111,9 @@ def _blocks(pictures: Sequence[Picture], keys: Sequence[str]) -> list[_Block]:
     if not keys or len(places) < len(pictures) or wide or grid > 2 * len(pictures):  # each has a cell of its own
         across = _across(len(pictures), 1, 1)
         cells = {divmod(i, across): picture for i, picture in enumerate(pictures)}
-        together = os.path.commonpath([os.path.abspath(picture.run.parent) for picture in pictures])
+        together = common_folder(picture.run.parent for picture in pictures) or "."
         named = [key for key in swept_keys(pictures) if key not in keys and len(distinct_values(pictures, key)) > 1]
-        told = {at: [os.path.relpath(p.run, together), *_values(p, [*keys, *named])] for at, p in cells.items()}
+        told = {at: [relative_where_possible(p.run, together), *_values(p, [*keys, *named])] for at, p in cells.items()}
         return [_Block([], [], [""] * across, ("", ""), cells, told)]
     row_key, column_key = (keys[0], keys[1]) if len(keys) > 1 else ("", keys[0])
     rows = distinct_values(pictures, row_key) if row_key else [""]
