@@ -808,6 +808,8 @@ def test_page_is_told_to_who_does_not_see_it(page):
         head.press("Space")
         assert head.get_attribute("aria-sort") == order
     assert head.get_attribute("role") is None and page.locator("[aria-sort]").count() == 1
+    page.select_option("#layout", "curves")
+    assert page.get_by_role("row").count() == page.locator(".legend tr").count() == 6
 
 
 @pytest.mark.parametrize("layout", ["sheet", "gallery", "table", "curves"])
