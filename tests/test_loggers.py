@@ -312,6 +312,23 @@ def test_online_without_a_key_is_refused(wandb_pair, tmp_path):
         wandb_logger({"sweep": None}, "online", project="vqclip")
 
 
+def test_a_project_may_have_settings_of_wandbs(wandb_pair, tmp_path):
+    (tmp_path / "wandb").mkdir()
+    (tmp_path / "wandb/settings").write_text("[default]\nproject = mine\nbase_url = http://127.0.0.1:1\n")
+    for name in ("config.yaml", "run.json"):
+        (tmp_path / name).touch()
+    command = [sys.executable, "-m", "vqclip", "a fox", *wandb_pair, "steps=1", "hydra.run.dir=run"]
+    known = os.environ | {"WANDB_API_KEY": "x" * 40}
+
+    def ran(*words):
+        return subprocess.run([*command, *words], cwd=tmp_path, capture_output=True, text=True, env=known, timeout=600)
+
+    done = ran()
+    assert done.returncode == 2 and "W&B would send your key there" in done.stderr and "export" in done.stderr
+    done = ran("logger.wandb.mode=offline")
+    assert done.returncode == 0, done.stderr
+
+
 def _with_a_server(port, folder, overrides):
     os.environ.update({"WANDB_API_KEY": "x" * 40, "WANDB_BASE_URL": f"http://127.0.0.1:{port}"})
     os.dup2(os.open(f"{folder}.err", os.O_CREAT | os.O_WRONLY), 2)

@@ -139,21 +139,45 @@ def test_no_code_of_the_working_folder_runs(wandb_pair, tmp_path, wandb_server, 
     assert not (tmp_path / "ran").exists() and "1 uploaded" in done.stdout, done.stderr
 
 
-@pytest.mark.parametrize("folder", ["wandb", ".wandb"])
-def test_a_runs_folder_does_not_say_who_gets_the_key(tmp_path, wandb_server, monkeypatch, folder):
-    (tmp_path / "run" / folder).mkdir(parents=True)
-    (tmp_path / "run" / folder / "settings").write_text(f"[default]\nbase_url = {wandb_server.url}\n")
-    monkeypatch.chdir(tmp_path / "run")
+@pytest.fixture
+def server_of(tmp_path, monkeypatch):
+    """The server that W&B takes in a working folder, or the refusal, for a user with a key."""
+    for name in ("WANDB_BASE_URL", "WANDB_MODE"):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("WANDB_API_KEY", "x" * 40)
-    monkeypatch.delenv("WANDB_BASE_URL", raising=False)
-    ask = "from vqclip.io.wandb_server import known_settings; print(known_settings().base_url)"
+    monkeypatch.setenv("WANDB_CONFIG_DIR", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "home").mkdir()
 
-    def asked():
-        return subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, timeout=600)
+    def ask(*settings, folder="wandb", mode="online", users="", **environment):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        (tmp_path / folder / "settings").write_text("\n".join(["[default]", *settings]))
+        (tmp_path / "home/settings").write_text(f"[default]\n{users}")
+        code = f"from vqclip.io.wandb_server import known_settings; print(known_settings({mode!r}).base_url)"
+        command = [sys.executable, "-c", code]
+        done = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, timeout=600)
+        return done.stdout.strip() or done.stderr.splitlines()[-1]
 
-    assert asked().stdout.strip() == wandb_server.url, "one's own project may have settings"
-    (tmp_path / "run" / "run.json").touch()
-    assert "UserError" in (said := asked().stderr) and f"{tmp_path}/run/{folder}/settings: W&B would read it" in said
+    return ask
+
+
+THEIR_SERVER = "http://127.0.0.1:1"
+
+
+@pytest.mark.parametrize("folder", ["wandb", ".wandb"])
+def test_a_folder_does_not_say_who_gets_the_key(server_of, tmp_path, folder):
+    said = server_of(f"base_url = {THEIR_SERVER}", folder=folder)
+    assert f"UserError: {tmp_path}/{folder}/settings: base_url = {THEIR_SERVER}: W&B would send your key there" in said
+    assert said.endswith(f"Try: export WANDB_BASE_URL={THEIR_SERVER}")
+    assert server_of(f"base_url = {THEIR_SERVER}", WANDB_BASE_URL=THEIR_SERVER) == THEIR_SERVER
+    assert "https_proxy = " in server_of(f"https_proxy = {THEIR_SERVER}", folder=folder)
+
+
+def test_a_folders_settings_are_read_that_send_no_key_elsewhere(server_of):
+    assert server_of("project = mine").startswith("https://api.")
+    assert server_of(f"base_url = {THEIR_SERVER}/", users=f"base_url = {THEIR_SERVER}") == THEIR_SERVER
+    assert server_of(f"base_url = {THEIR_SERVER}", mode="offline") == THEIR_SERVER
+    assert server_of(f"base_url = {THEIR_SERVER}", mode=None, WANDB_MODE="offline") == THEIR_SERVER
 
 
 def test_a_server_that_does_not_know_the_key_costs_no_picture(wandb_pair, tmp_path, wandb_server):

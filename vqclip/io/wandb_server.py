@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import http.client
 import netrc
 import os
@@ -9,6 +10,7 @@ import shlex
 import tempfile
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from functools import cache
@@ -37,36 +39,55 @@ def sweep_group(asked: str | None, folder: str) -> str:
     return asked or os.environ.get("WANDB_RUN_GROUP") or folder
 
 
-def known_settings() -> wandb.Settings:
-    """W&B's settings, from its files and the environment.
+def known_settings(asked: str | None = "online") -> wandb.Settings:
+    """W&B's settings, from its files and the environment, for a run with this mode.
 
     Raises:
-        UserError: a ``WANDB_…`` variable says what it does not take; a run's folder has settings of its own.
+        UserError: a ``WANDB_…`` variable says what it does not take; the working folder says who gets the key.
     """
     import wandb
     from wandb.sdk.lib.service.service_token import WandbServiceConnectionError
 
-    _refuse_a_runs_own(Path(wandb.Settings().settings_workspace))
     _keep_its_log()
     try:
-        with suppress(WandbServiceConnectionError):
-            return wandb.setup().settings
-        # W&B's process of the program that started this one, which has ended: a terminal or a server keeps its address.
-        os.environ.pop("WANDB_SERVICE", None)
-        return wandb.setup().settings
+        try:
+            settings = wandb.setup().settings
+        except WandbServiceConnectionError:  # its process of the program that started this one, which has ended
+            # A terminal or a server keeps its address.
+            os.environ.pop("WANDB_SERVICE", None)
+            settings = wandb.setup().settings
+        if wandb_mode(asked, settings) not in ("offline", "dryrun", "disabled") and has_key(settings):
+            _refuse_the_folders_server(settings)
+        return settings
     except (ValueError, wandb.Error) as error:
         what = " ".join(str(error).split())
         raise UserError(f"W&B's environment: {what}. Try: env | grep WANDB, or logger=none") from None
 
 
-def _refuse_a_runs_own(file: Path) -> None:
-    """Refuse W&B's settings for the working folder where that is a run: a stranger's would say who gets the key."""
-    folder = file.parent.parent
-    if os.path.lexists(file) and any((folder / name).exists() for name in ("run.json", "config.yaml", "sweep.json")):
-        raise UserError(
-            f"{file}: W&B would read it and send your key to the server that it names, and {folder} is a run's folder, "
-            f"maybe a stranger's. Allowed: to work in another folder. Try: cd {shlex.quote(str(folder.parent))}"
-        )
+def _refuse_the_folders_server(settings: wandb.Settings) -> None:
+    """Refuse a server, or a proxy to it, that only the working folder's settings name: it may be a stranger's."""
+    import wandb
+
+    keys = ("base_url", "http_proxy", "https_proxy")
+    users = _in_file(settings.settings_system or os.devnull)
+    without = wandb.Settings.model_validate({key: users[key] for key in keys if key in users})
+    file = without.settings_workspace
+    for key in _in_file(file).keys() & keys:
+        variable, server = f"WANDB_{key.upper()}", getattr(settings, key)
+        if server != getattr(without, key) and variable not in os.environ:
+            raise UserError(
+                f"{file}: {key} = {server}: W&B would send your key there, and the file may be a stranger's. Allowed: "
+                f"to work in another folder; if it is yours, to say so. Try: export {variable}={shlex.quote(server)}"
+            )
+
+
+def _in_file(file: str) -> Mapping[str, str]:
+    """What one of W&B's files of settings says."""
+    parser = configparser.ConfigParser()
+    with suppress(OSError, configparser.Error, UnicodeDecodeError):
+        parser.read(file)
+        return dict(parser["default"]) if "default" in parser else {}
+    return {}
 
 
 def _keep_its_log() -> None:
@@ -98,7 +119,7 @@ def _in_netrc(url: str) -> bool:
 def probe(asked: str | None) -> None:
     """Ask in the background whether the server answers, if a run with this mode would want to know."""
     try:
-        settings = known_settings()
+        settings = known_settings(asked)
     except UserError:  # said when the logger is opened
         return
     if wandb_mode(asked, settings) == "online" and has_key(settings):

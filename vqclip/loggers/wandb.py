@@ -158,9 +158,9 @@ def wandb_logger(config: dict, mode: str | None = None, save_dir: str | None = N
             says nothing, a run is named by its prompt, and a job of a sweep by its swept keys, in the sweep's group.
 
     Raises:
-        UserError: online, without a key.
+        UserError: online, without a key, or with a server that only the working folder's W&B settings name.
     """
-    known = known_settings()
+    known = known_settings(mode)
     mode = wandb_mode(mode, known)
     if mode == "online" and not has_key(known):
         raise UserError(
