@@ -478,6 +478,25 @@ def test_a_launcher_starts_no_more_processes_than_there_are_jobs(small_pair, tmp
     assert done.stdout.splitlines()[-1] == "2"
 
 
+@pytest.mark.parametrize("launcher,package", [("workers", "joblib"), ("submitit_local", "submitit")])
+def test_no_code_of_the_working_folder_runs_in_a_job(small_pair, tmp_path, launcher, package):
+    pytest.importorskip(f"hydra_plugins.hydra_{package}_launcher")
+    (tmp_path / f"{package}.py").write_text("open('ran', 'w')")
+    # -P: as from bin/vqclip
+    command = [sys.executable, "-P", "-m", "vqclip", "-m", f"hydra/launcher={launcher}", *small_pair, "steps=1"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0 and not (tmp_path / "ran").exists(), done.stderr
+
+
+def test_jobs_find_parts_in_the_working_folder_where_the_sweep_does(small_pair, tmp_path):
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
+    (tmp_path / "mine.py").write_text("from pytorch_lightning import Callback\n\n\nclass Mine(Callback): ...\n")
+    words = ["hydra/launcher=submitit_local", "+callbacks.mine._target_=mine.Mine", *small_pair, "steps=1"]
+    command = [sys.executable, "-m", "vqclip", "-m", *words]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+
+
 # Searches.
 
 

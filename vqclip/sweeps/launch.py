@@ -56,6 +56,7 @@ def launch(
     # In this process one job follows another in any case, and in one go the configs of all would be kept.
     size = 1 if isinstance(launcher, BasicLauncher) else size or max(1, len(jobs))
     commands, before = _commands(jobs, places, group), [read_report(place) for place in places]
+    _import_from_where_we_do(launcher)
     _start_no_more_than(min(size, len(jobs)), launcher)
     for start in range(0, len(commands), size):
         try:
@@ -124,12 +125,20 @@ def _is_of(launcher: Launcher, package: str) -> bool:
     return type(launcher).__module__.startswith(f"hydra_plugins.hydra_{package}_launcher")
 
 
+def _import_from_where_we_do(launcher: Launcher) -> None:
+    """Have a launcher's processes take no module from the working folder, which may be a stranger's, unless we do.
+
+    They begin with ``python -m``, which looks there first.
+    """
+    ours = os.getcwd() in map(os.path.realpath, sys.path)  # of python -m vqclip, beside parts of the user's own
+    if not ours and any(_is_of(launcher, package) for package in ("joblib", "submitit")):
+        os.environ["PYTHONSAFEPATH"] = "1"
+
+
 def _start_no_more_than(jobs: int, launcher: Any) -> None:
     """Have joblib start no process that would be without a job: all begin at once, whatever there is to do."""
     if not _is_of(launcher, "joblib"):
         return
-    # Else each looks for its first modules in the working folder, which may be a stranger's run.
-    os.environ["PYTHONSAFEPATH"] = "1"
     from joblib import effective_n_jobs
 
     # As typed: the jobs that a search proposed before may have been fewer.
