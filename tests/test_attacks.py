@@ -504,6 +504,8 @@ def test_a_picture_larger_than_any_runs_is_not_decoded(original, tmp_path):
     Image.new("1", (9000, 9000)).save(best)
     [picture, _] = read_pictures([tmp_path / "run"])
     assert "9000×9000 pixels" in (picture.flaw or "")
+    with pytest.raises(UserError, match="9000×9000 pixels"):
+        RunFolder(tmp_path / "run").picture(0).image(best)
     Image.new("RGB", (4096, 4096)).save(best)
     [picture, _] = read_pictures([tmp_path / "run"])
     assert picture.file == best

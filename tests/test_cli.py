@@ -202,6 +202,8 @@ WRONG = {
     "Try: 'size=[128,128]'",
     "size=[4,64]": "size=[4, 64]: smaller than one code of the generator. Allowed: sides of at least 8 pixels. "
     "Try: 'size=[64,64]'",
+    "size=[8200,8200]": "size=[8200, 8200]: more pixels than are read of a picture in a run's folder. Allowed: up to "
+    "67108864, as of 8192×8192. Try: 'size=[8192,8192]'",
     "loss.alpha=much": "loss.alpha='much': not allowed here. Allowed: a number, or a schedule "
     "{start: NUMBER, end: NUMBER, shape: constant|linear|cosine|exponential|steps}. Try: loss.alpha=1",
     "loss.anchor={start: 1, end: 0, shape: wavy}": "loss.anchor={start: 1, end: 0, shape: 'wavy'}: "

@@ -42,8 +42,14 @@ def _resumed(config: Mapping[str, Any]) -> Iterator[str]:
 
 def _size(config: Mapping[str, Any]) -> Iterator[str]:
     from vqclip.checkpoints.check import factor_of
+    from vqclip.io.run_files import LARGEST_PICTURE
 
     factor, size = factor_of(config["checkpoints"]["generator"]), config["size"]
+    if size[0] * size[1] > LARGEST_PICTURE:
+        yield (
+            f"size={size}: more pixels than are read of a picture in a run's folder. Allowed: up to {LARGEST_PICTURE}, "
+            "as of 8192×8192. Try: 'size=[8192,8192]'"
+        )
     if factor and min(size) < factor:
         yield (
             f"size={size}: smaller than one code of the generator. Allowed: sides of at least {factor} pixels. "

@@ -21,7 +21,7 @@ __all__ = ["PictureFolder", "RunFiles", "whole_name"]
 _HALF_WRITTEN = re.compile(r"\.(?:(.+)\.[a-z0-9_]{8}|(.+\.mp4))")
 
 
-#: Pixels: 8192², the fourfold enlargement of 2048².
+#: Pixels: 8192², the fourfold enlargement of 2048²; a larger ``size`` is refused.
 LARGEST_PICTURE = 2**26
 
 
