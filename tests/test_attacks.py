@@ -22,7 +22,8 @@ from wandb_records import records, sent_config
 
 from vqclip import UserError, load, run
 from vqclip.cli import main
-from vqclip.compare.pictures import command_of, read_pictures
+from vqclip.compare.command import command_of
+from vqclip.compare.pictures import read_pictures
 from vqclip.config.records import record_errors
 from vqclip.errors import printable
 from vqclip.io.images import png_bytes, read_record

@@ -14,7 +14,7 @@ from PIL import Image
 import vqclip
 from vqclip import UserError
 from vqclip.cli import main
-from vqclip.compare.pictures import command_of
+from vqclip.compare.command import command_of
 from vqclip.config.check import errors_in
 from vqclip.config.compose import compose
 from vqclip.config.resolve import resolved

@@ -25,7 +25,7 @@ from test_resume import bytes_of
 from vqclip import UserError, run
 from vqclip.cli import main
 from vqclip.cli.faults import own_line
-from vqclip.compare.pictures import command_of
+from vqclip.compare.command import command_of
 from vqclip.loggers.wandb_startup import keep_artifacts
 
 

@@ -163,16 +163,19 @@ class Search:
             optimizer.state.clear()
         now, past = (self.stage(module.progress(s)) for s in (step, max(0, step - 1)))
         if now > past:
-            t = module.progress(step - 1)
-            ended = torch.cat([self.picture(module, z, t) for z in module.made_of.split(1)])
+            ended = self._pictures(module, module.progress(step - 1))
             self._go_on_from(module, self.encode(module, ended, module.progress(step)))
             module.begin_at(module.latent)
             optimizer.state.clear()
         o, taken = self.overlay, self._steps_of_one(step)
         if o and taken and taken % o["every"] == 0 and module.progress(step) <= o["until"]:
             start, t = module.start_images(), module.progress(step)
-            current = torch.cat([self.picture(module, z, t) for z in module.made_of.split(1)])
-            self._go_on_from(module, self.encode(module, (1 - o["strength"]) * current + o["strength"] * start, t))
+            mixed = (1 - o["strength"]) * self._pictures(module, t) + o["strength"] * start
+            self._go_on_from(module, self.encode(module, mixed, t))
+
+    def _pictures(self, module: Any, t: float) -> Tensor:
+        """The pictures [B,3,H,W] as they are now, by the stage at ``t``; each as it is alone."""
+        return torch.cat([self.picture(module, z, t) for z in module.made_of.split(1)])
 
     @torch.no_grad()
     def after(self, module: Any, step: int) -> None:

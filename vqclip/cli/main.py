@@ -248,7 +248,8 @@ def _is_anothers(cfg: DictConfig, folder: Path) -> bool:
     from vqclip.config.resolve import identity, resolved
     from vqclip.sweeps.jobs import read_report
 
-    return read_report(folder).get("identity") not in (None, identity(resolved(cfg)))
+    known = read_report(folder).get("identity")
+    return known is not None and known != identity(resolved(cfg))
 
 
 def _forget_command(cfg: DictConfig, folder: Path, records: str | None) -> None:

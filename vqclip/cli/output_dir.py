@@ -17,6 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from vqclip.config.plain import plain_dict
 from vqclip.errors import UserError
+from vqclip.io.run_files import A_PICTURES
 from vqclip.paths import can_name_a_folder
 from vqclip.runs.folder import RunFolder
 from vqclip.runs.lock import lock_folder
@@ -24,9 +25,6 @@ from vqclip.runs.overwrite import refuse_overwrite
 from vqclip.sweeps.jobs import numbered_folders
 
 __all__ = ["OutputDir", "check_output_dir", "check_working_dir", "is_multirun", "output_dir"]
-
-#: Which picture a folder is of.
-_A_PICTURES = re.compile(r"picture-\d+")
 
 
 def check_working_dir() -> None:
@@ -89,7 +87,7 @@ def _named(cfg: DictConfig, key: str) -> str | None:
 def _check_subdir(name: str | None) -> None:
     """Refuse a place of Hydra's records in which they would replace files of the run."""
     first = Path(os.path.normpath(name)).parts[:1] if name is not None else ()
-    if name is not None and (not first or first[0] in ("/", "..", *RunFolder("").names) or _A_PICTURES.match(first[0])):
+    if name is not None and (not first or first[0] in ("/", "..", *RunFolder("").names) or A_PICTURES.match(first[0])):
         raise UserError(
             f"hydra.output_subdir={shlex.quote(name)}: where files of the run lie, and Hydra's would replace them. "
             "Allowed: a folder's name that is none of a run's, or null. Try: hydra.output_subdir=.hydra"

@@ -19,7 +19,6 @@ from typing import Any
 from vqclip.compare.pictures import Picture, distinct_values, format_value, further_keys, swept_keys
 from vqclip.compare.table import table, table_row
 from vqclip.config.grammar import short_names
-from vqclip.config.resolve import flatten, picture_config
 from vqclip.errors import UserError
 from vqclip.io.images import opened
 from vqclip.paths import relative_where_possible
@@ -44,7 +43,7 @@ POINTS = 80
 
 
 def render_page(pictures: Sequence[Picture], keys: Sequence[str], out: Path, folders: Sequence[Path]) -> bytes:
-    flat = [flatten(picture_config(picture.config)) for picture in pictures]
+    flat = [picture.settings for picture in pictures]
     first, *others = [config for config in flat if config] or [{}]  # not of runs that lost theirs
     common = {key: value for key, value in first.items() if all(config.get(key, ...) == value for config in others)}
     further = further_keys(pictures, keys)[:FURTHER]

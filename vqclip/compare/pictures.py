@@ -11,18 +11,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from vqclip.config.grammar import as_typed
-from vqclip.config.resolve import differences, flatten, picture_config
+from vqclip.compare.command import command_of
+from vqclip.config.resolve import flatten, picture_config
 from vqclip.errors import UserError
 from vqclip.io.run_files import PictureFolder
-from vqclip.io.yaml_text import read_yaml
-from vqclip.paths import relative_where_possible
 from vqclip.runs.folder import RunFolder
-from vqclip.runs.resume import LIMITS
 from vqclip.runs.status import FAILED, WITH_PICTURES
 
 __all__ = [
-    *("Picture", "axes", "command_of", "distinct_values", "find_runs", "format_value", "further_keys", "name_links"),
+    *("Picture", "axes", "distinct_values", "find_runs", "format_value", "further_keys", "name_links"),
     *("read_pictures", "runs_in", "swept_keys"),
 ]
 
@@ -95,6 +92,11 @@ class Picture:
         if value is None or value is ... or isinstance(value, Mapping):
             return self.swept.get(key) or self._typed.get(key) or ("null" if value is None else None)
         return value
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """The keys of its config that make the picture, dotted, with their values."""
+        return flatten(picture_config(self.config))
 
     @property
     def swept(self) -> dict[str, str]:
@@ -225,7 +227,7 @@ def _settings(pictures: Sequence[Picture]) -> list[str]:
     """Keys of configs that are not everywhere alike, first those that all have.  Of a group that is null in some its
     own keys tell more.
     """
-    flat = [flatten(picture_config(picture.config)) for picture in pictures]
+    flat = [picture.settings for picture in pictures]
     found = {key for config in flat for key, value in config.items() if value is not None}
     differ = [key for key in found if any(config.get(key, ...) != flat[0].get(key, ...) for config in flat)]
     return sorted(differ, key=lambda key: (not all(key in config for config in flat), key))
@@ -259,41 +261,3 @@ def distinct_values(pictures: Iterable[Picture], key: str) -> list[str]:
             return 1, 0
 
     return sorted(dict.fromkeys(format_value(picture.value(key)) for picture in pictures), key=place)
-
-
-def command_of(run: Path, resumed: Mapping[str, Any] | None = None) -> str:
-    """The command that makes a run again: as it was typed, where that is known.
-
-    Args:
-        resumed: config of a run that was resumed, which may have taken it further than it was typed.
-    """
-
-    def recorded(name: str) -> str:
-        return RunFolder(run).read(run / ".hydra" / name).decode()
-
-    try:
-        overrides = read_yaml(recorded("overrides.yaml"))
-        if not isinstance(overrides, list):
-            raise TypeError
-        hydra, flags = recorded("hydra.yaml"), []
-        # It is long, and few runs have files of their own.
-        if "command-line" in hydra or "hydra.searchpath=" in hydra or "\n    config_name: config\n" not in hydra:
-            flags = _own_files(read_yaml(hydra)["hydra"])
-        further = {}
-        if resumed:
-            begun = read_yaml(recorded("config.yaml"))
-            further = {k: v for k, _, v in differences(begun, resumed) if k == "steps" or k.startswith(LIMITS)}
-        words = [word for word in overrides if word.lstrip("+").partition("=")[0] not in {"sweep", *further}]
-        return " ".join([shlex.join(["vqclip", *flags, *words]), *(as_typed(k, v) for k, v in further.items())])
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, UserError):  # of whatever a stranger's folder has
-        return shlex.join(["vqclip", "rerun", str(run)])
-
-
-def _own_files(hydra: Mapping[str, Any]) -> list[str]:
-    """The words of a command that say where files of one's own are, by Hydra's record."""
-    folders = [one["path"] for one in hydra["runtime"]["config_sources"] if one["provider"] == "command-line"]
-    flags = [word for path in folders for word in ("--config-dir", relative_where_possible(path))]
-    name = hydra.get("job", {}).get("config_name", "config")
-    flags += [] if name == "config" else ["--config-name", name]
-    words = hydra.get("overrides", {}).get("hydra", [])
-    return flags + [word for word in words if word.lstrip("+").startswith("hydra.searchpath=")]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +14,13 @@ from vqclip.io.files import refuse_endless, refuse_large
 from vqclip.io.images import PictureError, opened, why_not
 
 if TYPE_CHECKING:
+    from PIL.ImageFile import ImageFile
     from torch import Tensor
 
-__all__ = ["PictureFolder", "RunFiles", "whole_name"]
+__all__ = ["A_PICTURES", "LARGEST_PICTURE", "PictureFolder", "RunFiles", "whole_name"]
+
+#: The names of pictures' folders.
+A_PICTURES = re.compile(r"picture-\d+")
 
 #: The hidden name of a file that is being written: what ``atomic_write`` calls it, and what ``write_video`` does.
 _HALF_WRITTEN = re.compile(r"\.(?:(.+)\.[a-z0-9_]{8}|(.+\.mp4))")
@@ -141,18 +146,24 @@ class PictureFolder:
             if re.fullmatch(pattern, whole_name(path))
         ]
 
-    def require_picture(self, path: Path) -> None:
-        """Refuse one of its picture files that is missing or damaged."""
+    @contextmanager
+    def _looked_at(self, path: Path) -> Iterator[ImageFile]:
+        """One of its picture files, not decoded yet; whatever is wrong with it within says that it is damaged."""
         self.run.read(path)
         try:
             with opened(path) as file:
                 if file.width * file.height > LARGEST_PICTURE:
                     raise PictureError(path, f"it has {file.width}×{file.height} pixels, more than a run makes")
-                file.load()
+                yield file
         except PictureError as error:
             raise self.run.damaged(path, error.reason) from None
         except Exception as error:
             raise self.run.damaged(path, why_not(error)) from None
+
+    def require_picture(self, path: Path) -> None:
+        """Refuse one of its picture files that is missing or damaged."""
+        with self._looked_at(path) as file:
+            file.load()
 
     def image(self, path: Path) -> Tensor:
         """One of its picture files → [1,3,H,W] in [0,1].
@@ -162,11 +173,8 @@ class PictureFolder:
         """
         from vqclip.io.pixels import read_image
 
-        self.require_picture(path)
-        try:
+        with self._looked_at(path):
             return read_image(path)
-        except PictureError as error:
-            raise self.run.damaged(path, error.reason) from None
 
     def latents(self) -> dict[str, Tensor]:
         """The latents [C,h,w] of its snapshots, by step (``000100``).

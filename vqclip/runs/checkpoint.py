@@ -72,10 +72,9 @@ def _refuse_bombs(content: bytes) -> None:
         raise ValueError("it is no archive of torch's")
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         records = archive.infolist()
-    packed = any(record.compress_type != zipfile.ZIP_STORED for record in records)
-    if packed or sum(record.file_size for record in records) > len(content):
-        raise ValueError("its records are packed, which torch never does: it looks like a zip bomb")
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        packed = any(record.compress_type != zipfile.ZIP_STORED for record in records)
+        if packed or sum(record.file_size for record in records) > len(content):
+            raise ValueError("its records are packed, which torch never does: it looks like a zip bomb")
         for record in records:
             if record.filename.endswith("data.pkl"):
                 refuse_endless_tuples(io.BytesIO(archive.read(record)))

@@ -22,7 +22,7 @@ from typing import Any
 
 from vqclip.errors import UserError
 from vqclip.io.files import append, atomic_write, write_json
-from vqclip.io.run_files import PictureFolder, RunFiles
+from vqclip.io.run_files import A_PICTURES, PictureFolder, RunFiles
 from vqclip.io.yaml_text import read_json, read_yaml
 from vqclip.prompts import SEVERAL
 from vqclip.runs.lock import lock_folder
@@ -49,7 +49,7 @@ class RunFolder(RunFiles):
 
     def pictures(self) -> list[PictureFolder]:
         """The folders of pictures that are there."""
-        names = [path.name for path in self.path.glob("picture-*") if re.fullmatch(r"picture-\d+", path.name)]
+        names = [path.name for path in self.path.glob("picture-*") if A_PICTURES.fullmatch(path.name)]
         return [self.picture(i) for i in sorted(int(name.partition("-")[2]) for name in names)]  # 100 comes after 11
 
     # Reading
@@ -148,7 +148,7 @@ class RunFolder(RunFiles):
         for path in [*self.path.glob("*"), *self.path.glob(".*")]:
             if path.name.removeprefix(".").startswith(self.names) or (holds_run and path.is_dir()):
                 self.refuse_link(path)
-            if re.fullmatch(r"picture-\d+", path.name):
+            if A_PICTURES.fullmatch(path.name):
                 for inside in [path, *path.rglob("*")]:
                     self.refuse_link(inside)
 
