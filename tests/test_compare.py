@@ -155,6 +155,8 @@ def test_prompts_that_differ_beside_an_axis_are_told(sweep, tmp_path, browser):
     assert page.locator("#further summary").text_content() == "also differ: prompt, steps"
     assert page.locator("#sort option[value=prompt]").count() == 1
     page.close()
+    # As of a sweep over prompts, whose rows say it already.
+    assert further_keys(read_pictures(find_runs([tmp_path])), ["prompts.include"]) == ["loss.beta", "steps"]
     (tmp_path / "2" / "run.json").write_text('{"status": "failed"}')
     pictures = read_pictures(find_runs([tmp_path]))
     assert further_keys(pictures, ["loss.beta"]) == ["prompt", "prompts.include", "steps"]

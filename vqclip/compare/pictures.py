@@ -208,13 +208,17 @@ def axes(pictures: Sequence[Picture]) -> list[str]:
 
 def further_keys(pictures: Sequence[Picture], keys: Sequence[str]) -> list[str]:
     """Keys in which the pictures differ beside ``keys``, their axes: swept ones, then others, of which all may move
-    together.  Of prompt and seed each picture has its own, so what the run was asked for is left out where they tell.
+    together.  Of prompt and seed each picture has its own, so what the run was asked for is left out where they tell,
+    and the prompt where an axis is what was asked for.
     """
     pictures = [picture for picture in pictures if picture.config]
     made = [picture for picture in pictures if picture.entry]  # what failed before has no prompt of its own
     told = {"seed", *keys}
-    if made == pictures and _groups(made, ["prompt", "prompts.include"]) == _groups(made, ["prompt"]):
+    both = _groups(made, ["prompt", "prompts.include"])
+    if made == pictures and both == _groups(made, ["prompt"]):
         told.add("prompts.include")
+    if "prompts.include" in keys and both == _groups(made, ["prompts.include"]):
+        told.add("prompt")
     found = dict.fromkeys([*swept_keys(pictures), "experiment", "prompt", *_settings(pictures)])
     return [key for key in found if key not in told and _groups(made if key == "prompt" else pictures, [key]) > 1]
 
