@@ -59,6 +59,22 @@ def test_a_running_mean_is_what_is_shown_and_no_part_of_the_way(make_module):
     assert torch.equal(mean.snapshot()[0], mean.picture(mean.shown()))
 
 
+def test_the_running_mean_after_restarts_is_as_old_as_the_start_that_went_on(make_module):
+    means, latents = [], []
+
+    class See(pl.Callback):
+        def on_train_batch_end(self, trainer, module, *_):
+            means.append(module.average.clone())
+            latents.append(module.latent.detach().clone())
+
+    search = Search(average=0.9, restarts={"count": 3, "steps": 2})
+    module = make_module(search=search, steps=8, starts=lambda number: torch.full((1, 8, 8, 8), 0.1 * number))
+    fit(module, See())
+    # The seventh step is the third of the chosen start: its first two were one of the trials.
+    expected = module.best.lerp(latents[6], 1 - min(0.9, (1 + 2) / (10 + 2)))
+    torch.testing.assert_close(means[6], expected)
+
+
 def test_a_coarse_stage_moves_only_its_places_and_the_next_goes_on_from_its_picture(make_module):
     search = Search(stages=[{"size": (16, 16), "share": 0.5}])
     module = make_module(search=search)

@@ -185,7 +185,7 @@ class Search:
             low, high = (codes.amin(0).view(1, -1, 1, 1), codes.amax(0).view(1, -1, 1, 1))
             module.latent.copy_(module.latent.clamp(low, high))
         if self.average:
-            done = step % self.trial if step < self.trial_steps else step
+            done = self._steps_of_one(step)
             module.average.lerp_(module.latent, 1 - min(self.average, (1 + done) / (10 + done)))
 
     def _next_trial(self, module: Any, step: int) -> None:
