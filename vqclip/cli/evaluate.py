@@ -29,7 +29,7 @@ _BATTERY = """the frozen prompts instead: --battery FOLDER key=value… draws th
 def main(argv: Sequence[str]) -> int:
     """The command line tool."""
     parser = ToolParser(prog="vqclip evaluate", description="Score pictures by two judges that did not guide the runs.")
-    parser.add_argument("runs", nargs="+", metavar="RUN", help="run folders")
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="runs, sweeps, or folders that hold some")
     parser.add_argument("--final", action="store_true", help="judge the last picture instead of the best")
     parser.add_argument("--battery", action="store_true", help=_BATTERY)
     parser.add_argument("--seeds", help="of the battery: 0,1,2 (default 0)")
