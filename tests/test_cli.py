@@ -286,6 +286,7 @@ def test_hydras_records_are_kept_out_of_the_place_of_the_runs_own(name, capsys, 
         ("++hydra.job.name=a/b", "a name without /"),
         ("++hydra.sweep.subdir=x", "numbered"),
         ("hydra.sweep={subdir: x}", "numbered"),
+        ("hydra.job.chdir=true", "the folder where the command is typed"),
     ],
 )
 def test_what_is_refused_of_hydras_keys_is_so_however_it_is_written(word, said, capsys, tmp_path, monkeypatch):

@@ -272,12 +272,6 @@ def test_habit(habit):
     assert good, seen
 
 
-def test_the_next_command_is_for_the_folder_where_this_one_was_typed(small_pair, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    main(["a fox", "hydra.run.dir=run", "hydra.job.chdir=true", *small_pair])
-    assert "next: vqclip resume=run steps=8" in capsys.readouterr().err
-
-
 @pytest.mark.skipif(sys.version_info >= (3, 14), reason="there no Hydra program begins, up to Hydra 1.3.8")
 def test_a_program_that_is_hydras_already_may_run_us(small_pair, tmp_path):
     program = tmp_path / "mine.py"

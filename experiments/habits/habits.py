@@ -238,7 +238,7 @@ def _hydra() -> list[Habit]:
         Habit(part, f"vqclip -m 'a fox' {to} '+hydra.sweeper.params={{noise: \"none,default\"}}' steps=1", "two jobs",
               jobs(2)),
         *(Habit(part, f"vqclip 'a fox' hydra.run.dir=run {words}", "a run", lambda seen: report(seen)["steps"] == 4)
-          for words in ("hydra.job.chdir=true", "hydra/job_logging=none", "hydra.verbose=true",
+          for words in ("hydra/job_logging=none", "hydra.verbose=true",
                         "hydra/hydra_logging=disabled", "search=null",
                         "hydra.output_subdir=null",
                         "'++loss.alpha=2'", "'tags=[\"${now:%H-%M}\"]'", "'loss.beta=${loss.alpha}'",

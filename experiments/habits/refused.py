@@ -68,6 +68,7 @@ _TO_HYDRA = {
     "+mine=3": "mine: there is no such key",
     "'prompts.include=[\"a dog\"]'": "says it already",
     "hydra/hydra_logging=colorlog": "there is no such choice",
+    "hydra.job.chdir=true": "hydra.job.chdir=true|the folder where the command is typed",
 }
 
 #: Part of the table → what is typed beside a prompt → words of the answer.

@@ -225,7 +225,7 @@ def _job(cfg: DictConfig) -> float:
         sys.exit(error.exit_status)
     if result.status == DIVERGED and sweep:
         raise Diverged(str(result.reason))  # Hydra counts it among the jobs that failed, and goes on
-    print_result(result, sweep, HydraConfig.get().runtime.cwd)
+    print_result(result, sweep)
     if result.status == DIVERGED:
         sys.exit(1)
     return result.score
@@ -237,9 +237,8 @@ def _as_in_the_sweep(cfg: DictConfig, hydra: Any) -> None:
 
     from vqclip.machine import job_threads
 
-    if not hydra.job.chdir:
-        with suppress(OSError):  # it is not there on this machine
-            os.chdir(hydra.runtime.cwd)
+    with suppress(OSError):  # it is not there on this machine
+        os.chdir(hydra.runtime.cwd)
     torch.set_num_threads(job_threads(cfg.sweep.threads, torch.get_num_threads()))
 
 

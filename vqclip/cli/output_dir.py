@@ -59,13 +59,19 @@ def output_dir(cfg: DictConfig, multirun: bool) -> OutputDir:
     """Where Hydra will write by a config with its own part, wherever that says so: a word typed, a file of one's own.
 
     Raises:
-        UserError: a key that there is not in the folder's name; a place of Hydra's records that is the run's.
+        UserError: a key that there is not in the folder's name; a place of Hydra's records that is the run's; a working
+            folder other than the one where the command is typed.
     """
     hydra = plain_dict(cfg.hydra, resolve=False)
     key = "hydra.sweep.dir" if multirun else "hydra.run.dir"
     folder = str(hydra["sweep" if multirun else "run"]["dir"])
     numbers = multirun and not str(hydra["sweeper"]["_target_"]).endswith(".VqclipSweeper")
     _check_subdir(hydra["output_subdir"])
+    if cfg.hydra.job.chdir:
+        raise UserError(
+            "hydra.job.chdir=true: paths in the config are of the folder where the command is typed, also for resume "
+            "and rerun. Allowed: false; what a run writes goes to its folder in any case. Try: hydra.job.chdir=false"
+        )
     if "${" in folder:
         _check_names(f"{key}={folder}", cfg)
         return OutputDir(f"{key}=", None if "${now:" in folder else _named(cfg, key), multirun, numbers)

@@ -35,12 +35,8 @@ def job_line(folder: Path, sweep: DictConfig) -> str:
     return f"job {number} of {of}{left}: {', '.join(filter(None, [job_name(sweep.swept), str(folder)]))}"
 
 
-def print_result(result: Result, job: bool = False, typed_in: str = ".") -> None:
-    """Print the paths of the pictures and, unless in a sweep, the next command.
-
-    Args:
-        typed_in: where the command was typed, which ``hydra.job.chdir=true`` has left.
-    """
+def print_result(result: Result, job: bool = False) -> None:
+    """Print the paths of the pictures and, unless in a sweep, the next command."""
     from vqclip.io.inline import show
 
     if result.reason:
@@ -52,16 +48,16 @@ def print_result(result: Result, job: bool = False, typed_in: str = ".") -> None
         return
     show(pictures[:SHOWN])
     if result.status != DIVERGED:
-        print(f"next: {_next(result, typed_in)}", file=sys.stderr)
+        print(f"next: {_next(result)}", file=sys.stderr)
 
 
-def _next(result: Result, typed_in: str) -> str:
+def _next(result: Result) -> str:
     from vqclip.config.records import trusting
     from vqclip.config.resolve import time_varying
     from vqclip.runs.folder import RunFolder
     from vqclip.runs.resume import LIMITS
 
-    near = RunFolder(Path(relative_where_possible(result.folder, typed_in)))
+    near = RunFolder(Path(relative_where_possible(result.folder)))
     limits = [key for key in LIMITS if result.config["trainer"].get(key.partition(".")[2]) is not None]
     ended = [*limits, *_that_ended_it(result)] if result.reason else []
     if ended:  # each would end it again
