@@ -294,6 +294,23 @@ def test_what_is_refused_of_hydras_keys_is_so_however_it_is_written(word, said, 
     assert status == 2 and message.startswith(f"vqclip: {word}: ") and said in message and left == []
 
 
+@pytest.mark.parametrize(
+    "word,part",
+    [
+        ("hydra.sweeper._target_=nope.Nope", "sweeper=vqclip"),
+        ("hydra.sweeper._target_=hydra_plugins.nope.Nope", "sweeper=vqclip"),
+        ("hydra.sweeper._target_=null", "sweeper=vqclip"),
+        ("hydra.sweeper=null", "sweeper=vqclip"),
+        ("hydra.launcher._target_=nope.Nope", "launcher=basic"),
+        ("hydra.launcher=null", "launcher=basic"),
+    ],
+)
+def test_a_plugin_that_hydra_has_not_is_answered_with_one_that_it_has(word, part, capsys, tmp_path, monkeypatch):
+    status, message, left = run(capsys, tmp_path, monkeypatch, "-m", word, "a fox")
+    assert status == 2 and f"Try: hydra/{part}" in message and "Traceback" not in message and left == []
+    assert message.startswith(f"vqclip: {word.partition('=')[0]}=") and len(message.splitlines()) == 1
+
+
 def test_a_folder_on_hydras_search_path_may_have_groups_of_its_own(capsys, tmp_path, monkeypatch):
     (tmp_path / "own/team").mkdir(parents=True)
     (tmp_path / "own/team/a.yaml").write_text("# @package _global_\nsteps: 0\n")

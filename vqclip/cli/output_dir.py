@@ -11,12 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.plugins import Plugins
+from hydra.plugins.launcher import Launcher
+from hydra.plugins.plugin import Plugin
+from hydra.plugins.sweeper import Sweeper
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from vqclip.config.plain import plain_dict
-from vqclip.errors import UserError
+from vqclip.config.plain import mapping, plain_dict
+from vqclip.errors import UserError, shown
 from vqclip.io.run_files import A_PICTURES
 from vqclip.paths import can_name_a_folder
 from vqclip.runs.folder import RunFolder
@@ -60,11 +64,14 @@ def output_dir(cfg: DictConfig, multirun: bool) -> OutputDir:
 
     Raises:
         UserError: a key that there is not in the folder's name; a place of Hydra's records that is the run's; a working
-            folder other than the one where the command is typed.
+            folder other than the one where the command is typed; a sweeper or launcher that there is not.
     """
     hydra = plain_dict(cfg.hydra, resolve=False)
     key = "hydra.sweep.dir" if multirun else "hydra.run.dir"
     folder = str(hydra["sweep" if multirun else "run"]["dir"])
+    if multirun:
+        _check_plugin("sweeper", hydra["sweeper"], Sweeper, "vqclip")
+        _check_plugin("launcher", hydra["launcher"], Launcher, "basic")
     numbers = multirun and not str(hydra["sweeper"]["_target_"]).endswith(".VqclipSweeper")
     _check_subdir(hydra["output_subdir"])
     if cfg.hydra.job.chdir:
@@ -76,6 +83,17 @@ def output_dir(cfg: DictConfig, multirun: bool) -> OutputDir:
         _check_names(f"{key}={folder}", cfg)
         return OutputDir(f"{key}=", None if "${now:" in folder else _named(cfg, key), multirun, numbers)
     return OutputDir(f"{key}=", folder, multirun, numbers)
+
+
+def _check_plugin(part: str, config: Any, kind: type[Plugin], ours: str) -> None:
+    """Refuse a plugin that Hydra has not found, which it would answer with a traceback."""
+    target = mapping(config).get("_target_")
+    if target not in [f"{found.__module__}.{found.__name__}" for found in Plugins.instance().discover(kind)]:
+        key = f"hydra.{part}" if config is None else f"hydra.{part}._target_"
+        raise UserError(
+            f"{key}={shown(target)}: no {part} of Hydra's that is installed. Allowed: the class of one, or its name in "
+            f"hydra/{part}. Try: hydra/{part}={ours}, without this key"
+        )
 
 
 def _named(cfg: DictConfig, key: str) -> str | None:
