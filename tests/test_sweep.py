@@ -397,6 +397,16 @@ def test_a_job_that_another_process_has_is_left_to_it(small_pair, tmp_path, caps
     assert "another vqclip process is running in this folder" in capsys.readouterr().err
 
 
+def test_variables_that_hydra_sets_for_a_job_are_known_to_the_check_before(small_pair, tmp_path, monkeypatch):
+    """Also where the process has another value: a job's config is then the one that was checked."""
+    words = ["+hydra.job.env_set.COLOUR=red", 'prompts.include=["${oc.env:COLOUR}"]', *small_pair]
+    main([f"hydra.run.dir={tmp_path}/run", *words])
+    monkeypatch.setenv("COLOUR", "blue")
+    assert sweep(f"hydra.sweep.dir={tmp_path}/sweep", *words, pair=small_pair) == 0
+    prompts = [yaml.safe_load((tmp_path / f / "config.yaml").read_text())["prompts"] for f in ("run", "sweep/0")]
+    assert [prompt["include"] for prompt in prompts] == [["red"], ["red"]] and os.environ["COLOUR"] == "blue"
+
+
 def test_prompts_with_commas_are_one_value_each(small_pair, tmp_path):
     prompts = 'prompts.include=["a castle, oil (on canvas): 4k"],["an owl, \'asleep\'"]'
     assert sweep(f"hydra.sweep.dir={tmp_path}", prompts, pair=small_pair) == 0

@@ -35,6 +35,7 @@ def keep_first_of_sweep(command: Command) -> None:
 
 def check_before_hydra(command: Command) -> None:
     """Compose and check what will run, so that a mistake is answered before Hydra makes a folder."""
+    from hydra.core.utils import env_override
     from omegaconf import open_dict
 
     from vqclip.cli.output_dir import check_output_dir, check_working_dir, is_multirun, output_dir
@@ -62,9 +63,9 @@ def check_before_hydra(command: Command) -> None:
     for cfg in configs:
         multirun = multirun or is_multirun(cfg)
         place = output_dir(cfg, multirun)
-        with open_dict(cfg):
+        with env_override(cfg.hydra.job.env_set), open_dict(cfg):  # as Hydra does around a job
             del cfg["hydra"]
-        check(resolved(cfg))
+            check(resolved(cfg))
         overwrite |= bool(cfg.get("overwrite"))
         if cfg.get("hparams_search") and not multirun:
             again = shlex.join(["vqclip", "-m", *command.words])

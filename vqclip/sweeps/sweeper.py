@@ -23,7 +23,7 @@ from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from hydra.core.utils import JobReturn
+from hydra.core.utils import JobReturn, env_override
 from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf, open_dict
 
@@ -185,9 +185,10 @@ class SweepRunner:
     def _checked(self, combinations: Sequence[Mapping[str, str]], swept: Sequence[str]) -> list[Job]:
         """The job of each combination of overrides; every mistake in any of them as one error."""
         jobs, errors = [], {}
-        for values in counted(combinations, len(combinations), "checking"):
-            jobs.append(self._compose(values, swept))
-            errors |= dict.fromkeys(errors_in(jobs[-1].config))
+        with env_override(self.config.hydra.job.env_set):  # as Hydra does around a job
+            for values in counted(combinations, len(combinations), "checking"):
+                jobs.append(self._compose(values, swept))
+                errors |= dict.fromkeys(errors_in(jobs[-1].config))
         if errors:
             raise UserError("\n".join(errors))
         return jobs
