@@ -615,6 +615,9 @@ def test_searches_and_sweeps_are_not_mixed_up(small_pair, tmp_path, capsys):
     with pytest.raises(SystemExit) as end:
         main(["hparams_search=optuna", *small_pair])
     assert end.value.code == 2 and "Try: vqclip -m hparams_search=optuna" in capsys.readouterr().err
+    words = [f"hydra.sweep.dir={tmp_path}/basic", "hparams_search=optuna", "hydra/sweeper=basic"]
+    assert sweep(*words, pair=small_pair) == 2 and not (tmp_path / "basic").exists()
+    assert "Try: hydra/sweeper=vqclip" in capsys.readouterr().err
 
 
 def test_from_python_a_list_is_several_values_and_a_tuple_is_one():

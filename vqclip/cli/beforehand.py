@@ -67,11 +67,22 @@ def check_before_hydra(command: Command) -> None:
             del cfg["hydra"]
             check(resolved(cfg))
         overwrite |= bool(cfg.get("overwrite"))
-        if cfg.get("hparams_search") and not multirun:
-            again = shlex.join(["vqclip", "-m", *command.words])
-            raise UserError(f"hparams_search: a search runs many jobs. Try: {again}")
+        if cfg.get("hparams_search"):
+            _check_search(command, multirun, by_another=place.numbers)
     if place is not None:
         check_output_dir(place, overwrite)
+
+
+def _check_search(command: Command, multirun: bool, by_another: bool) -> None:
+    """Refuse a search of one job, and one by a sweeper that does not search."""
+    if not multirun:
+        again = shlex.join(["vqclip", "-m", *command.words])
+        raise UserError(f"hparams_search: a search runs many jobs. Try: {again}")
+    if by_another:
+        raise UserError(
+            "hparams_search: another sweeper than vqclip's runs all values and searches nothing. Allowed: "
+            "hydra/sweeper=vqclip, or hparams_search=null. Try: hydra/sweeper=vqclip"
+        )
 
 
 def _swept_elsewhere(overrides: Sequence[str]) -> bool:
