@@ -407,6 +407,17 @@ def test_variables_that_hydra_sets_for_a_job_are_known_to_the_check_before(small
     assert [prompt["include"] for prompt in prompts] == [["red"], ["red"]] and os.environ["COLOUR"] == "blue"
 
 
+def test_a_sweep_whose_pictures_the_time_decides_is_refused_since_it_would_never_be_finished(
+    small_pair, tmp_path, capsys
+):
+    place = f"hydra.sweep.dir={tmp_path}/sweep"
+    assert sweep(place, 'prompts.include=["at ${now:%H:%M}"]', pair=small_pair) == 2
+    assert capsys.readouterr().err.startswith("vqclip: prompts.include.0=at ${now:%H:%M}: the time")
+    assert not (tmp_path / "sweep").exists()
+    assert sweep(place, "at ${now:%H:%M}", 'tags=["${now:%f}"]', "steps=1", pair=small_pair) == 0  # a text, no key's
+    assert report(tmp_path / "sweep/0")["pictures"][0]["prompt"] == "at ${now:%H:%M}"
+
+
 def test_prompts_with_commas_are_one_value_each(small_pair, tmp_path):
     prompts = 'prompts.include=["a castle, oil (on canvas): 4k"],["an owl, \'asleep\'"]'
     assert sweep(f"hydra.sweep.dir={tmp_path}", prompts, pair=small_pair) == 0

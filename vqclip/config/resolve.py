@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -22,6 +23,7 @@ __all__ = [
     "flatten",
     "identity",
     "leaves",
+    "now_in_picture",
     "picture_config",
     "resolved",
     "time_varying",
@@ -111,7 +113,7 @@ def resolved(cfg: DictConfig) -> dict[str, Any]:
         if "HydraConfig was not set" in str(error):
             raise UserError(
                 f"{key}: ${{hydra:…}} is not known before Hydra begins. Allowed: in hydra.run.dir; here keys of the "
-                "config, ${now:%H-%M} and ${oc.env:NAME}"
+                "config, ${oc.env:NAME} and ${now:%H-%M}, which in a sweep may not decide the picture"
             ) from None
         reason = "a value is missing" if isinstance(error, MissingMandatoryValue) else str(error).splitlines()[0]
         known = key_at(key) if key else None
@@ -166,6 +168,13 @@ def _links_with_names(raw: Any, value: Any, values: set[str]) -> Any:
 def picture_config(config: Mapping[str, Any]) -> dict[str, Any]:
     """The part of a resolved config that decides the picture."""
     return {key: value for key, value in config.items() if key not in NOT_THE_PICTURE}
+
+
+def now_in_picture(cfg: DictConfig) -> Iterator[str]:
+    """Keys that decide the picture and that the time is in, each with its text."""
+    for key, text in leaves(picture_config(plain_dict(cfg, resolve=False))):
+        if re.search(r"(?<!\\)(\\\\)*\$\{now:", str(text)):  # behind one backslash it is a text
+            yield f"{key}={text}"
 
 
 def identity(config: Mapping[str, Any]) -> str:

@@ -33,7 +33,7 @@ from vqclip.config.grammar import job_name, nested, quote_where_needed, unquoted
 from vqclip.config.hydra_errors import explain
 from vqclip.config.own_classes import parts_on
 from vqclip.config.plain import plain_dict
-from vqclip.config.resolve import resolved
+from vqclip.config.resolve import now_in_picture, resolved
 from vqclip.config.shorthand import expand_shorthand
 from vqclip.errors import UserError, told
 from vqclip.runs.lock import lock_folder
@@ -202,6 +202,12 @@ class SweepRunner:
         with open_dict(cfg):
             del cfg["hydra"]
             cfg.paths.output_dir = "."  # not known yet, and no part of the picture
+        if late := next(now_in_picture(cfg), ""):
+            raise UserError(
+                f"{late}: the time, and with it the picture, is another in every command, so that the sweep would "
+                "never be finished. Allowed: a value, and ${now:…} in tags and hydra.sweep.dir. Try: "
+                "'hydra.sweep.dir=multirun/${now:%H-%M}'"
+            )
         return Job(overrides, {key.lstrip("+"): unquoted(values[key]) for key in swept}, resolved(cfg))
 
     def _run(self, folder: Path, jobs: Sequence[Job]) -> list[Job]:
