@@ -439,6 +439,14 @@ def test_mistakes_in_a_combination_are_told_before_anything_runs(small_pair, tmp
     assert not list(folder.glob("[0-9]*"))
 
 
+def test_a_sweep_that_is_to_overwrite_says_that_jobs_that_are_done_stay(small_pair, tmp_path, capsys):
+    words = [f"hydra.sweep.dir={tmp_path}/sweep", "steps=1", "overwrite=true", "a fox"]
+    assert sweep(*words, pair=small_pair) == 0 and "note: overwrite" not in capsys.readouterr().err
+    before = contents(tmp_path / "sweep/0")
+    assert sweep(*words, pair=small_pair) == 0 and contents(tmp_path / "sweep/0") == before
+    assert f"note: overwrite=true: jobs that are done in {tmp_path}/sweep stay" in capsys.readouterr().err
+
+
 def test_two_sweeps_do_not_meet_in_one_folder(small_pair, tmp_path, capsys):
     with lock_folder(tmp_path):
         assert sweep(f"hydra.sweep.dir={tmp_path}", "seed=0,1", pair=small_pair) == 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -140,11 +141,24 @@ def check_output_dir(place: OutputDir, overwrite: bool) -> None:
     had_lock = (run.path / ".lock").exists()
     try:
         with lock_folder(run.path):
-            jobs = numbered_folders(run.path) if place.numbers else []
-            for one in map(RunFolder, jobs) if place.sweeps else [run]:
-                refuse_overwrite(one, overwrite)
+            if place.sweeps:
+                _check_jobs(place, numbered_folders(run.path), overwrite)
+            else:
+                refuse_overwrite(run, overwrite)
     finally:
         _remove(run.path, created, had_lock)
+
+
+def _check_jobs(place: OutputDir, jobs: Sequence[Path], overwrite: bool) -> None:
+    """Refuse to overwrite jobs of a sweep where they would be; else say that they stay, if asked to overwrite them."""
+    for job in jobs if place.numbers else []:
+        refuse_overwrite(RunFolder(job), overwrite)
+    if jobs and overwrite and not place.numbers:
+        print(
+            f"note: overwrite=true: jobs that are done in {place.folder} stay. To make them anew, another folder: "
+            f"{place.key}FOLDER",
+            file=sys.stderr,
+        )
 
 
 def _check_names(line: str, cfg: DictConfig) -> None:
