@@ -22,6 +22,7 @@ from PIL import Image
 from test_resume import FORKS
 
 from vqclip import UserError
+from vqclip import run as run_in_python
 from vqclip import sweep as sweep_in_python
 from vqclip.cli import main
 from vqclip.config.compose import compose
@@ -453,11 +454,28 @@ def test_two_sweeps_do_not_meet_in_one_folder(small_pair, tmp_path, capsys):
     assert "another vqclip process is running in this folder" in capsys.readouterr().err
 
 
-def test_a_sweep_replaces_no_table_of_somebody_elses(small_pair, tmp_path, capsys):
-    (tmp_path / "results.csv").write_text("mine")
-    assert sweep(f"hydra.sweep.dir={tmp_path}", "seed=0,1", "a fox", pair=small_pair) == 2
-    assert f"{tmp_path}/results.csv: would be replaced" in capsys.readouterr().err
-    assert {path.name for path in tmp_path.iterdir()} <= {"results.csv", ".lock"}
+@pytest.mark.parametrize("name", ["results.csv", "multirun.yaml", "search.png"])
+def test_a_sweep_replaces_no_file_of_somebody_elses(small_pair, tmp_path, capsys, name):
+    (tmp_path / name).write_text("hydra: {}\nmine: 3\n")
+    words = ["hparams_search=optuna", "hparams_search.score=score"] if name == "search.png" else ["seed=0,1"]
+    assert sweep(f"hydra.sweep.dir={tmp_path}", *words, "a fox", pair=small_pair) == 2
+    assert f"{tmp_path}/{name}: would be replaced" in capsys.readouterr().err
+    assert {path.name for path in tmp_path.iterdir()} <= {name, ".lock"}
+
+
+def test_a_run_and_a_sweep_do_not_share_a_folder(small_pair, tmp_path, capsys):
+    """A sweep compares every run below its folder, and would have that one in its table."""
+    assert sweep(f"hydra.sweep.dir={tmp_path}/sweep", "steps=1", pair=small_pair) == 0
+    main([f"hydra.run.dir={tmp_path}/run", *small_pair, "steps=1"])
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with pytest.raises(SystemExit, match="2"):
+        main([f"hydra.run.dir={tmp_path}/sweep", *small_pair, "overwrite=true"])
+    assert f"vqclip: {tmp_path}/sweep: a sweep's folder" in capsys.readouterr().err
+    assert sweep(f"hydra.sweep.dir={tmp_path}/run", pair=small_pair) == 2
+    assert f"vqclip: {tmp_path}/run: a run's folder" in capsys.readouterr().err
+    with pytest.raises(UserError, match="from Python folder=FOLDER"):
+        run_in_python("a fox", small_pair, tmp_path / "sweep")
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
 def test_a_launcher_that_is_not_installed_is_named(small_pair, tmp_path, capsys):

@@ -142,15 +142,21 @@ def check_output_dir(place: OutputDir, overwrite: bool) -> None:
     try:
         with lock_folder(run.path):
             if place.sweeps:
-                _check_jobs(place, numbered_folders(run.path), overwrite)
+                _check_sweep(run, place, overwrite)
             else:
                 refuse_overwrite(run, overwrite)
     finally:
         _remove(run.path, created, had_lock)
 
 
-def _check_jobs(place: OutputDir, jobs: Sequence[Path], overwrite: bool) -> None:
-    """Refuse to overwrite jobs of a sweep where they would be; else say that they stay, if asked to overwrite them."""
+def _check_sweep(run: RunFolder, place: OutputDir, overwrite: bool) -> None:
+    """Refuse a run's folder, and to overwrite jobs where they would be; else say that they stay, if asked to."""
+    if run.report_file.exists():
+        raise UserError(
+            f"{run}: a run's folder, and the comparison of the sweep would have that run in it. Allowed: another. "
+            f"Try: {place.key}FOLDER"
+        )
+    jobs = numbered_folders(run.path)
     for job in jobs if place.numbers else []:
         refuse_overwrite(RunFolder(job), overwrite)
     if jobs and overwrite and not place.numbers:

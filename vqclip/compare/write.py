@@ -20,7 +20,10 @@ from vqclip.compare.table import table
 from vqclip.errors import UserError
 from vqclip.io.files import atomic_write, refuse_endless
 
-__all__ = ["compare", "refuse_others"]
+__all__ = ["OF_A_COMPARISON", "compare", "refuse_others"]
+
+#: What a comparison writes.
+OF_A_COMPARISON = ("results.csv", "compare.html", "compare.png")
 
 _TABLE = rb'^(\xef\xbb\xbf)?"?run"?[,;\t]"?picture'  # also where a spreadsheet saved it again
 #: By what a file of ours is known near its beginning.
@@ -29,6 +32,8 @@ _SIGNS = {
     "judge.csv": _TABLE,
     "compare.html": " · vqclip</title>".encode(),
     "compare.png": rb"(tEXt|iTXt)folder\0",
+    "multirun.yaml": rb"(?m)^snapshot_every:",
+    "search.png": rb"(tEXt|iTXt)Software\0Matplotlib",
 }
 #: Bytes that a page may have before its sign: the names of all folders are in its title.
 _HEAD = 2**22
@@ -55,7 +60,7 @@ def compare(folders: Sequence[Path], out: Path) -> list[Path]:
     return [out / name for name in written]
 
 
-def refuse_others(out: Path, names: Sequence[str] = ("results.csv", "compare.html", "compare.png")) -> None:
+def refuse_others(out: Path, names: Sequence[str] = OF_A_COMPARISON) -> None:
     """Refuse a folder in which a file of somebody else's would be replaced.
 
     Raises:

@@ -26,8 +26,14 @@ def refuse_overwrite(run: RunFolder, overwrite: bool) -> None:
         overwrite: whether a run that is in it may be.
 
     Raises:
-        UserError: it holds a run with pictures; or files under a run's names that are no run's, whatever is asked for.
+        UserError: it holds a run with pictures; or, whatever is asked for, a sweep, or files under a run's names that
+            are no run's.
     """
+    if (run.path / "multirun.yaml").exists():
+        raise UserError(
+            f"{run}: a sweep's folder, whose comparison would have this run in it. Allowed: another folder. "
+            "Try: hydra.run.dir=FOLDER, or from Python folder=FOLDER"
+        )
     # vqclip.log is only added to, and Hydra has made it for this run.
     ours = [run.path / name for name in run.names if name != run.log_file.name] + [p.path for p in run.pictures()]
     if not (found := [path.name for path in ours if os.path.lexists(path)]):

@@ -36,6 +36,7 @@ from vqclip.config.plain import plain_dict
 from vqclip.config.resolve import now_in_picture, resolved
 from vqclip.config.shorthand import expand_shorthand
 from vqclip.errors import UserError, told
+from vqclip.io.files import atomic_write
 from vqclip.runs.lock import lock_folder
 from vqclip.runs.status import WITH_PICTURES
 from vqclip.sweeps.hparams_search import distributions_of, plot, require_score, score_of, search
@@ -89,11 +90,11 @@ class SweepRunner:
             jobs = None if self.config.get("hparams_search") else self._grid(arguments)
             if jobs is None:
                 distributions_of(self._space(arguments)[0])
-            from vqclip.compare.write import refuse_others
+            from vqclip.compare.write import OF_A_COMPARISON, refuse_others
 
             with lock_folder(folder):
-                refuse_others(folder)
-                OmegaConf.save(self.config, folder / "multirun.yaml")
+                refuse_others(folder, [*OF_A_COMPARISON, "multirun.yaml", *(["search.png"] if jobs is None else [])])
+                atomic_write(folder / "multirun.yaml", OmegaConf.to_yaml(self.config).encode())
                 try:
                     unfinished = self._search(folder, arguments) if jobs is None else len(self._run(folder, jobs))
                 finally:
