@@ -87,6 +87,17 @@ def test_what_an_own_experiment_gets_wrong_is_told(tmp_path):
         compose(["+experiment=mine"], config_dir=str(tmp_path))
 
 
+def test_a_group_that_an_own_experiment_takes_away_is_told_how_to_choose_nothing(tmp_path):
+    (tmp_path / "experiment").mkdir()
+    mine = tmp_path / "experiment" / "mine.yaml"
+    mine.write_text("# @package _global_\ndefaults: [override /logger: null]\n")
+    (error,) = errors_in(resolved(compose(["experiment=mine"], config_dir=str(tmp_path))))
+    assert error.startswith("logger: missing. Allowed: one of csv, ")
+    assert error.endswith("Try: logger=none, in defaults `override /logger: none`")
+    mine.write_text(mine.read_text().replace("null", "none"))
+    assert not errors_in(resolved(compose(["experiment=mine"], config_dir=str(tmp_path))))
+
+
 SLIPS = {
     b"\xef\xbb\xbf# @package _global_\nsteps: 7\n": "a byte order mark stands before its first line, which so is not "
     "read. Try: tail -c +4 {} > new.yaml",

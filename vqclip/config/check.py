@@ -143,6 +143,8 @@ def _unknown(key: str, name: str, known: list[str], where: str) -> str:
 def _missing(node: Node, path: str) -> str:
     if isinstance(node, Key):
         return f"{path}: missing. Allowed: {node.allowed}. Try: {shlex.quote(f'{path}={node.example}')}"
+    if "none" in choices_of(path):  # as null leaves it in the defaults of a file of one's own
+        return f"{path}: missing. {one_of(path, example=f'{path}=none, in defaults `override /{path}: none`')}"
     if choices_of(path) and not node.null:
         return f"{path}: missing. {one_of(path)}"
     return f"{path}: missing. It holds: {node.doc}" + (f" Try: {path}=null" if node.null else "")
