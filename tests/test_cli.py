@@ -311,6 +311,17 @@ def test_a_plugin_that_hydra_has_not_is_answered_with_one_that_it_has(word, part
     assert message.startswith(f"vqclip: {word.partition('=')[0]}=") and len(message.splitlines()) == 1
 
 
+def test_a_file_of_ones_own_that_is_refused_to_a_run_is_not_shown_as_something_else(capsys, tmp_path, monkeypatch):
+    (tmp_path / "experiment").mkdir()
+    mine = tmp_path / "experiment/mine.yaml"
+    mine.write_bytes(b"\xef\xbb\xbf# @package _global_\nsteps: 7\n")
+    words = ("--config-dir", ".", "experiment=mine", "--cfg", "job", "-p", "steps")
+    status, message, _ = run(capsys, tmp_path, monkeypatch, *words)
+    assert status == 2 and message.startswith("vqclip: experiment/mine.yaml: a byte order mark")
+    mine.write_bytes(mine.read_bytes()[3:])  # as the message has it
+    assert main(words) is None and capsys.readouterr().out == "7\n"
+
+
 def test_a_folder_on_hydras_search_path_may_have_groups_of_its_own(capsys, tmp_path, monkeypatch):
     (tmp_path / "own/team").mkdir(parents=True)
     (tmp_path / "own/team/a.yaml").write_text("# @package _global_\nsteps: 0\n")

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from vqclip.cli.arguments import Command
 from vqclip.errors import UserError
 
-__all__ = ["check_before_hydra", "check_names", "keep_first_of_sweep"]
+__all__ = ["check_before_hydra", "check_names", "check_own_files", "keep_first_of_sweep"]
 
 
 def check_names(command: Command) -> None:
@@ -31,6 +31,14 @@ def keep_first_of_sweep(command: Command) -> None:
     command.overrides = expand_shorthand(first)
     if jobs > 1:
         print(f"note: the first of {jobs} jobs", file=sys.stderr)
+
+
+def check_own_files(command: Command) -> None:
+    """Refuse files of the user's own that Hydra would show as something else than they say, as a run of them is."""
+    if folder := command.flags.get("--config-dir"):
+        from vqclip.config.compose import compose
+
+        compose(command.overrides, folder, config_name=command.flags.get("--config-name") or "config")
 
 
 def check_before_hydra(command: Command) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vqclip.cli.arguments import Command, let_hydra_parse, parse_arguments
-from vqclip.cli.beforehand import check_before_hydra, check_names, keep_first_of_sweep
+from vqclip.cli.beforehand import check_before_hydra, check_names, check_own_files, keep_first_of_sweep
 from vqclip.cli.faults import result_of
 from vqclip.cli.launchers import bring_back, hold_back
 from vqclip.cli.lazy_imports import collect_as_usual, collect_rarely, defer_imports
@@ -145,8 +145,10 @@ def _hydra(command: Command) -> None:
     if command.shows:
         gc.disable()  # it ends before there is much garbage
     check_names(command)
-    if "--cfg" in command.flags and command.flags.pop("--multirun", "") is None:
-        keep_first_of_sweep(command)
+    if "--cfg" in command.flags:
+        if command.flags.pop("--multirun", "") is None:
+            keep_first_of_sweep(command)
+        check_own_files(command)
     elif not command.shows:
         check_before_hydra(command)
     let_hydra_parse()
