@@ -222,6 +222,8 @@ def test_a_sweep_its_repetition_and_a_larger_one(small_pair, tmp_path, capsys):
     assert sweep(*words, "loss.alpha=.5,1,2", pair=small_pair) == 0  # the numbers of the old jobs would shift
     assert "4 of 6 jobs are done already" in capsys.readouterr().out
     assert [contents(folder / str(n)) for n in range(4)] == before
+    numbers = [yaml.safe_load((folder / n / ".hydra/hydra.yaml").read_text())["hydra"]["job"]["num"] for n in "0145"]
+    assert numbers == [0, 1, 4, 5]
     rows = list(csv.DictReader((folder / "results.csv").open()))
     cells = {(row["loss.alpha"], row["loss.beta"]): row["status"] for row in rows}
     assert cells == {(a, b): "finished" for a in ("0.5", "1", "2") for b in ("0", "0.5")}

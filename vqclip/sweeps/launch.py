@@ -44,7 +44,7 @@ def launch(
 
     Args:
         name: of the launcher, for its errors.
-        places: of the jobs, in their order.
+        places: of the jobs, in their order; their numbers are ``hydra.job.num``, by which a user may name the log.
         group: of the sweep, for loggers.
         size: jobs handed over in one go; None for all.
 
@@ -62,7 +62,7 @@ def launch(
         try:
             # What submitit's jobs print goes into files of their own, of a queue that may take hours.
             with watched(lambda: _state(places)) if _is_of(launcher, "submitit") else nullcontext():
-                done = launcher.launch(commands[start : start + size], initial_job_idx=start)
+                done = launcher.launch(commands[start : start + size], initial_job_idx=int(places[start].name))
         except UserError:
             raise
         except Exception as error:
