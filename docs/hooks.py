@@ -97,10 +97,12 @@ def study_page(name: str, text: str) -> str:
 
 def group_page(group: str) -> str:
     """Presets, keys and the YAML itself of one group."""
+    from vqclip.config.choices import about_choice
+
     presets = sorted((CONF / group).glob("*.yaml"), key=lambda path: (path.stem != "default", path.stem))
     lines = [f"# {group}", "", f"`{group}=CHOICE` on the command line. Choices: ", ""]
     lines += ["| choice | |", "| --- | --- |"]
-    lines += [f"| `{path.stem}` | {_cell(_first_sentence(path))} |" for path in presets]
+    lines += [f"| `{path.stem}` | {_cell(about_choice(group, path.stem))} |" for path in presets]
     lines += [""]
     lines += schema_keys(group)
     for path in presets:
@@ -116,25 +118,6 @@ def schema_keys(group: str) -> list[str]:
     if group not in schema.groups():
         return []
     return ["## Keys", "", *schema.reference(group).splitlines(), ""]
-
-
-def _first_sentence(path: Path) -> str:
-    """The first comment of a YAML file; the lines up to the first that shows a command or ends the sentence."""
-    words: list[str] = []
-    for line in path.read_text().splitlines():
-        if not line.startswith("#"):
-            if words or not line.strip():
-                break
-            continue
-        text = line.lstrip("#")
-        if "@package" in text:
-            continue
-        if text.startswith("   ") or not text.strip():
-            break
-        words.append(text.strip())
-        if text.rstrip().endswith("."):
-            break
-    return " ".join(words)
 
 
 def _cell(text: str) -> str:

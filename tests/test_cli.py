@@ -210,8 +210,9 @@ WRONG = {
     "not allowed here. "
     "Allowed: a number from 0 up, or a schedule {start: NUMBER, end: NUMBER, "
     "shape: constant|linear|cosine|exponential|steps}. Try: loss.anchor=0",
-    "prompts.include=[]": "prompts.include=[]: not allowed here. Allowed: a list of one or more texts "
-    "that are not empty. Try: 'prompts.include=[\"a red apple\"]'",
+    "prompts.include=[]": "prompts.include=[]: not allowed here. Allowed: an entry or a list of "
+    "them, each a text, {image: PATH}, {parts: [ENTRY, ENTRY]}, {row: [ENTRY, ENTRY]} or {file: PATH}, none of them "
+    "empty. Try: 'prompts.include=[\"a red apple\"]'",
     "augmentations.crops.max=3": "augmentations.crops.max=3: larger than the padded picture, which is",
     "optimizer.lr=fast": "optimizer.lr='fast': not allowed here. Allowed: a number from 0 up",
     "sweep=3": "sweep=3: not allowed here. Allowed: null; a sweep fills it in. Try: sweep=null",

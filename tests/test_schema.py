@@ -16,6 +16,7 @@ from vqclip.cli.arguments import parse_arguments, split
 from vqclip.cli.help import help_page
 from vqclip.cli.output_dir import OutputDir, check_output_dir
 from vqclip.config.check import check, errors_in
+from vqclip.config.choices import about_choice, choices_of, group_names
 from vqclip.config.compose import compose, compose_all, first_of_sweep
 from vqclip.config.kinds import Anything
 from vqclip.config.names import key_at, nearest, owners_of, unknown_key, unknown_overrides
@@ -267,8 +268,21 @@ def test_help_is_eighty_columns_wide_and_names_every_group():
     assert all(f"  {group} " in page for group in groups() if group not in ("", "memory", "vars"))
     for group in groups()[1:]:
         assert max(map(len, help_page([group]).splitlines())) <= 120
+        for _, found in rows(group):
+            assert all(f"({row.key.unit})" in " ".join(help_page([row.path]).split()) for row in found if row.key.unit)
     with pytest.raises(UserError, match="Did you mean noise"):
         help_page(["nois"])
+
+
+def test_help_names_every_key_and_what_each_choice_is():
+    assert "init.best_of=16" in help_page(["init.best_of"]) and "init.best_of=16" in help_page(["init"])
+    assert "search.restarts.steps=10" in help_page(["search.restarts"])
+    assert "optimizer.lr=0.1 learning rate, over the run [default: 0.5]" in " ".join(help_page(["optimizer"]).split())
+    for group in group_names():
+        for choice in choices_of(group):
+            about = about_choice(group, choice)
+            assert len(about) > 5 and not about.endswith((" by", " ", ":")), (group, choice)
+            assert about.split()[0] in help_page([group]), (group, choice)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import re
 import textwrap
 from collections.abc import Iterator, Sequence
 
-from vqclip.config.choices import choices_of, group_names
+from vqclip.config.choices import about_choice, choices_of, group_names
 from vqclip.config.reference import Row, groups, rows, summary
 from vqclip.errors import UserError, closest
 
@@ -69,7 +69,7 @@ def help_page(about: Sequence[str] = ()) -> str:
                 line
                 for row in found
                 if row.key.example != "null"
-                for line in _wrapped(f"{row.path}={row.key.example}", row.key.doc)
+                for line in _wrapped(f"{row.path}={row.key.example}", row.doc)
             ]
     return "\n".join([*lines, "", FOOTER])
 
@@ -93,23 +93,35 @@ def _wrapped(name: str, text: str) -> Iterator[str]:
 
 
 def _page_about(name: str) -> str:
-    if keys := [row for group in groups() for _, found in rows(group) for row in found if row.path == name]:
-        return "\n".join(_told(keys[0]))
+    inside = [
+        row
+        for group in groups()
+        for _, found in rows(group)
+        for row in found
+        if row.path == name or row.path.startswith(f"{name}.")
+    ]
     if name not in groups():
-        if choices_of(name):  # of choices alone, or of a part of a group
-            return "\n".join(_wrapped(f"{name}=", ", ".join(choices_of(name))))
-        near = closest(name, _chosen_groups())
-        raise UserError(f"--help {name}: there is no such group or key.{near} All of them: vqclip --help")
+        if not inside and not choices_of(name):
+            near = closest(name, _chosen_groups())
+            raise UserError(f"--help {name}: there is no such group or key.{near} All of them: vqclip --help")
+        return "\n".join([*_choices(name), *(line for row in inside for line in _told(row))])
     lines = [summary(name)]
-    if options := choices_of(name):
-        lines += ["", *_wrapped(f"{name}=", ", ".join(options))]
+    if options := list(_choices(name)):
+        lines += ["", *options]
     for title, found in rows(name):
         lines += ["", *([textwrap.fill(title, 80)] if title else [])]
         lines += [line for row in found for line in _told(row)]
     return "\n".join(lines)
 
 
+def _choices(group: str) -> Iterator[str]:
+    """Each choice of a group as it is typed, with what its file says it is; nothing where there are none."""
+    typed = "+loss/terms=[{}]" if group == "loss/terms" else group + "={}"
+    for choice in choices_of(group):
+        yield from _wrapped(typed.format(choice), about_choice(group, choice))
+
+
 def _told(row: Row) -> Iterator[str]:
     """A key with an example, what it does, its default and what is allowed."""
     default = f" [default: {row.default}]" if row.default else ""
-    yield from _wrapped(f"{row.path}={row.key.example}", f"{row.key.doc}{default}. Allowed: {row.key.allowed}")
+    yield from _wrapped(f"{row.path}={row.key.example}", f"{row.doc}{default}. Allowed: {row.key.allowed}")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 from vqclip.paths import conf_dir
 
-__all__ = ["choices_of", "group_names", "one_of"]
+__all__ = ["about_choice", "choices_of", "group_names", "one_of"]
 
 
 def group_names() -> list[str]:
@@ -16,6 +18,25 @@ def choices_of(group: str) -> list[str]:
     """The choices of a config group as shipped."""
     folder = conf_dir() / group.replace(".", "/")
     return sorted(path.stem for path in folder.glob("*.yaml")) if folder.is_dir() else []
+
+
+def about_choice(group: str, choice: str) -> str:
+    """The first comment of a choice's file, up to the line that ends a sentence, or to a command."""
+    words: list[str] = []
+    for line in (conf_dir() / group / f"{choice}.yaml").read_text(encoding="utf-8").splitlines():
+        if not line.startswith("#"):
+            if words or not line.strip():
+                break
+            continue
+        text = line.lstrip("#")
+        if "@package" in text:
+            continue
+        if text.startswith("   ") or not text.strip():
+            break
+        words.append(text.strip())
+        if text.rstrip().endswith("."):
+            break
+    return re.split(r" +(?=(?:vqclip|pip) )", " ".join(words))[0].rstrip(" :")
 
 
 def one_of(group: str, more: str = "", example: str = "") -> str:

@@ -256,7 +256,10 @@ class Prompts:
     """Entries of the forms that :mod:`vqclip.prompts` describes."""
 
     needed: bool = False
-    allowed: str = "a list of one or more texts that are not empty"
+    allowed: str = (
+        "an entry or a list of them, each a text, {image: PATH}, {parts: [ENTRY, ENTRY]}, {row: [ENTRY, ENTRY]} "
+        "or {file: PATH}, none of them empty"
+    )
 
     def check(self, value: Any) -> None:
         from vqclip.prompts import parse_prompts

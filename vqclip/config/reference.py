@@ -25,6 +25,11 @@ class Row:
     key: Key
     default: str  #: as the shipped config has it; empty where it has none
 
+    @property
+    def doc(self) -> str:
+        """What it does, with its unit."""
+        return self.key.doc + (f" ({self.key.unit})" if self.key.unit else "")
+
 
 def groups() -> list[str]:
     """Every group of the config that has a schema, in the order of the config; ``""`` is the top level."""
@@ -50,6 +55,8 @@ def _parts(node: Node, path: str) -> Iterator[tuple[str, Group, str, str]]:
         yield "", node, path, _file(path)
     role = node.of if isinstance(node, Named) else node
     if isinstance(role, Target):
+        if role is node and role.group != "optimizer" and role.also:
+            yield "with any of them", Group("", role.also), path, _file(path)
         terms = classes_of("terms") if role.group == "loss" else {}
         classes = (classes_of(role.group) | terms).items()
         titled = {group.title or target: (target, group) for target, group in classes}  # of a class's names the newer
@@ -112,7 +119,6 @@ def reference(group: str) -> str:
 
 
 def _line(row: Row) -> str:
-    unit = f" ({row.key.unit})" if row.key.unit else ""
     default = f"`{row.default}`" if row.default else ""
-    cells = (f"`{row.path}`", default, row.key.allowed, f"{row.key.doc}{unit}; `{row.path}={row.key.example}`")
+    cells = (f"`{row.path}`", default, row.key.allowed, f"{row.doc}; `{row.path}={row.key.example}`")
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"

@@ -217,8 +217,8 @@ _ADAM = {
     "amsgrad": Key(Flag(), "true", "the AMSGrad variant", needed=False),
 }
 _OPTIMISERS = {
-    "torch.optim.Adam": Group("Adam, torch's own.", _ADAM, others="torch.optim.Adam"),
-    "torch.optim.AdamW": Group("AdamW, torch's own.", _ADAM, others="torch.optim.AdamW"),
+    "torch.optim.Adam": Group("Adam, torch's own.", _ADAM, others="torch.optim.Adam", title="optimizer=default"),
+    "torch.optim.AdamW": Group("AdamW, torch's own.", _ADAM, others="torch.optim.AdamW", title="optimizer=reference"),
     "vqclip.optimizer.OneScaleAdam": Group(
         "Adam with a single second moment for the whole latent: empty regions stay empty.",
         {
