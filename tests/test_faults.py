@@ -372,6 +372,25 @@ def test_a_run_writes_into_no_folder_that_was_put_in_the_place_of_its_own(small_
     assert not list((tmp_path / "run").iterdir())
 
 
+class WithoutItsPicture(pl.Callback):
+    """Somebody removes the picture's folder after a step."""
+
+    def __init__(self, folder, step):
+        self.folder, self.step = folder, step
+
+    def on_train_batch_end(self, trainer, *_):
+        if trainer.global_step == self.step:
+            shutil.rmtree(self.folder)
+
+
+@pytest.mark.parametrize("step", [1, 4])  # before the next snapshot, and after the last one
+def test_a_run_whose_picture_was_removed_did_not_finish(small_pair, tmp_path, step):
+    there = tmp_path / "run" / "picture-00"
+    with pytest.raises(UserError, match=f"{there}: it was removed while the run went on. Try: vqclip rerun "):
+        run("a fox", small_pair, tmp_path / "run", callbacks=[WithoutItsPicture(there, step)])
+    assert json.loads((tmp_path / "run/run.json").read_text())["status"] == "failed"
+
+
 def test_a_compiled_package_is_no_part_of_the_users_own():
     with pytest.raises(av.FFmpegError) as fault:
         av.open("nowhere.mp4")

@@ -213,6 +213,7 @@ def _kept_outcome(report: Report, recorder: Recorder, trainer: pl.Trainer) -> It
     """Whatever the steps come to, in the report."""
     try:
         yield
+        recorder.snapshots.require_there()
         reason = recorder.stopped_early
         report.add(**({"status": STOPPED_EARLY, "reason": reason} if reason else {"status": FINISHED}))
     except Diverged as error:

@@ -17,6 +17,7 @@ from vqclip.module import LatentOptimisation
 from vqclip.runs.checkpoint import no_checkpoint
 from vqclip.runs.folder import RunFolder
 from vqclip.runs.rollback import refuse_changed, roll_back
+from vqclip.runs.status import RunError
 
 __all__ = ["Snapshot", "Snapshots"]
 
@@ -54,13 +55,32 @@ class Snapshots:
         return self.last[0].get("step", -1)
 
     def take(self, module: LatentOptimisation, step: int) -> Snapshot:
-        """Write every picture as it is after ``step`` steps."""
+        """Write every picture as it is after ``step`` steps.
+
+        Raises:
+            RunError: what was written of one is gone.
+        """
+        self.require_there()
         images, scores, crops = module.snapshot()
         by_picture = [{name: value[i].item() for name, value in scores.items()} for i in range(len(self.records))]
         self.newest = snapshot = Snapshot(images, crops, module.shown().cpu(), by_picture)
         for i in range(len(self.records)):
             self._write(snapshot, i, step)
         return snapshot
+
+    def require_there(self) -> None:
+        """Refuse to go on, or to have finished, where somebody removed a picture: nothing could resume the run.
+
+        Older snapshots may go: some prune ``steps/`` while a run goes on.
+
+        Raises:
+            RunError: what was written of a picture is gone.
+        """
+        pictures = [self.run.picture(i) for i, last in enumerate(self.last) if last]
+        for path in (path for picture in pictures for path in (picture.latents_file, picture.final, picture.best)):
+            if self.run.is_there() and not path.exists():
+                gone = path if path.parent.exists() else path.parent
+                raise RunError(f"{gone}: it was removed while the run went on. Try: {self.run.rerun_command}")
 
     def best_latents(self) -> list[Tensor]:
         """The latent [C,h,w] of each picture's best snapshot."""
