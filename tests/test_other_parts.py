@@ -589,8 +589,10 @@ def test_what_lightning_refuses_is_a_sentence(small_pair, tmp_path):
     double = "+trainer.plugins={_target_: pytorch_lightning.plugins.Precision}"
     with pytest.raises(UserError, match="Lightning refuses it: Received both `precision=32-true`"):
         run("a fox", [*small_pair, double], tmp_path / "double")
-    with pytest.raises(UserError, match=r"callbacks or trainer: .*LearningRateMonitor.* no logger"):
-        run("a fox", small_pair, tmp_path / "run", callbacks=[pl.callbacks.LearningRateMonitor()])
+    for monitor in (pl.callbacks.LearningRateMonitor(), pl.callbacks.DeviceStatsMonitor()):
+        told = f"callbacks: {type(monitor).__name__} writes to a logger, .* Try: logger=tensorboard$"
+        with pytest.raises(UserError, match=told):
+            run("a fox", small_pair, tmp_path / "run", callbacks=[monitor])
     with pytest.raises(UserError, match=r"Lightning refuses it: .*`nope`.* use any of .*`loss`, `include`"):
         run("a fox", small_pair, tmp_path / "other", callbacks=[pl.callbacks.EarlyStopping("nope")])
 

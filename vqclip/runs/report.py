@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import re
 import time
 import traceback
 from collections.abc import Iterator, Mapping
@@ -30,6 +31,9 @@ _log = logging.getLogger(__name__)
 
 _NO_ENTRY = {errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ESTALE}
 _NO_ENTRY |= {errno.EISDIR, errno.ENOTEMPTY, errno.EEXIST}
+
+#: Lightning's refusal of a callback whose numbers would go nowhere.
+_NO_LOGGER = re.compile(r"Cannot use `(\w+)` callback with `Trainer.*logger")
 
 
 class Report:
@@ -169,6 +173,11 @@ def _explained(error: BaseException, run: RunFolder, plan: RunPlan) -> BaseExcep
     """What the system or Lightning refuses, in a sentence; anything else as it is."""
     if isinstance(error, Exception) and not isinstance(error, UserError | OSError) and _is_of_checkpoint(error):
         return no_checkpoint(run, told(error))
+    if isinstance(error, MisconfigurationException) and (found := _NO_LOGGER.search(str(error))):
+        return UserError(
+            f"callbacks: {found[1]} writes to a logger, and this run has none (logger=csv is metrics.csv alone). "
+            "Allowed: logger=tensorboard, wandb or mlflow. Try: logger=tensorboard"
+        )
     if isinstance(error, MisconfigurationException) or _is_lightnings(error):
         return UserError(f"callbacks or trainer: Lightning refuses it: {' '.join(str(error).split())}")
     if not isinstance(error, OSError) or error.errno not in NO_ROOM | _NO_ENTRY:
