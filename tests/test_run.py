@@ -317,6 +317,12 @@ def bfloat16_in_products():
         part.fp32_precision = "none"
 
 
+@pytest.mark.skipif(not hasattr(torch.backends, "fp32_precision"), reason="this torch has one way only")
+def test_what_torch_says_of_its_products_can_be_read_after_a_run_in_tf32(small_pair, tmp_path):
+    with bfloat16_in_products():
+        run("a fox", [*small_pair, "steps=1", "+trainer.tf32=true"], tmp_path / "run")
+
+
 @contextmanager
 def bfloat16_everywhere():
     with torch.backends.flags(fp32_precision="bf16"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -123,22 +123,17 @@ def _usual_onednn() -> Iterator[None]:
     """Have oneDNN do a CPU's products, in float32; how exact a GPU's are is the business of ``trainer.tf32``."""
     mkldnn: Any = torch.backends.mkldnn
     enabled, mkldnn.enabled = mkldnn.enabled, True
-    parts = [mkldnn.matmul, mkldnn.conv, mkldnn.rnn] if hasattr(mkldnn, "matmul") else []
-    # One that says what all of oneDNN does says nothing of its own.
-    before = ["none" if part.fp32_precision == mkldnn.fp32_precision else part.fp32_precision for part in parts]
-    for part in parts:
-        part.fp32_precision = "ieee"
-    older = torch.get_float32_matmul_precision() if not parts else ""  # before torch 2.9 all that there is
-    if older == "medium":  # bfloat16 on a CPU; on a GPU the same as "high"
-        torch.set_float32_matmul_precision("high")
     try:
-        yield
+        with _kept_precision():
+            parts = _newer(mkldnn, "matmul", "conv", "rnn")
+            for part in parts:
+                part.fp32_precision = "ieee"
+            # Before torch 2.9 there is the word alone; medium is bfloat16 on a CPU, on a GPU the same as high.
+            if not parts and torch.get_float32_matmul_precision() == "medium":
+                torch.set_float32_matmul_precision("high")
+            yield
     finally:
         mkldnn.enabled = enabled
-        for part, precision in zip(parts, before, strict=True):
-            part.fp32_precision = precision
-        if older == "medium":
-            torch.set_float32_matmul_precision(older)
 
 
 def _set_order(mode: int) -> None:
@@ -192,34 +187,53 @@ def hastened(networks: Networks, trainer: Mapping[str, Any]) -> Iterator[None]:
 
 @contextmanager
 def _tf32(wanted: bool | None) -> Iterator[None]:
-    """Have torch use it or not; None for as it is.
+    """Have torch use it or not; None for as it is, said so that Lightning, which reads the older way, can read it."""
+    backends: Any = torch.backends
+    with _kept_precision():
+        if wanted is not None:
+            backends.cuda.matmul.allow_tf32 = backends.cudnn.allow_tf32 = wanted
+        elif _read(lambda: backends.cuda.matmul.allow_tf32) is None:
+            backends.cuda.matmul.allow_tf32 = backends.cuda.matmul.fp32_precision == "tf32"
+        yield
 
-    torch has an older and a newer way to say so.  The older sets both, but cannot be read once somebody has used the
-    newer, so that is what is kept where torch has it (from 2.9).  Lightning reads the older on a GPU.
+
+@contextmanager
+def _kept_precision() -> Iterator[None]:
+    """Give back how exactly torch makes products of float32, whatever is set within.
+
+    torch has an older way to say so, a word and a flag, and from 2.9 on a newer one, a precision for each part.  The
+    older sets the newer too, and so is given back first.  Where the two contradict each other torch does not read the
+    older; then it is left so that they do again.
     """
     backends: Any = torch.backends
-    matmul, cudnn = backends.cuda.matmul, backends.cudnn
-    newer = [matmul, cudnn.conv, cudnn.rnn] if hasattr(matmul, "fp32_precision") else []
-    precisions = [part.fp32_precision for part in newer]
-    older = [_older(flag) for flag in (matmul, cudnn)]
-    if wanted is None and older[0] is not None:
-        yield
-        return
-    matmul.allow_tf32 = precisions[0] == "tf32" if wanted is None else wanted
-    if wanted is not None:
-        cudnn.allow_tf32 = wanted
+    matmul, cudnn, mkldnn = backends.cuda.matmul, backends.cudnn, backends.mkldnn
+    parts = [*_newer(backends.cuda, "matmul"), *_newer(cudnn, "conv", "rnn")]
+    precisions = [part.fp32_precision for part in parts]
+    onednn = _newer(mkldnn, "matmul", "conv", "rnn")
+    # One that says what all of oneDNN does says nothing of its own.
+    precisions += ["none" if p.fp32_precision == mkldnn.fp32_precision else p.fp32_precision for p in onednn]
+    word, convolutions = _read(torch.get_float32_matmul_precision), _read(lambda: cudnn.allow_tf32)
+    if word is None:
+        allowed = _read(lambda: matmul.allow_tf32)
+        word = "high" if (precisions[0] != "tf32" if allowed is None else allowed) else "highest"
     try:
         yield
     finally:
-        for flag, was, precision in zip((matmul, cudnn), older, precisions[:2] or ("", ""), strict=True):
-            flag.allow_tf32 = precision != "tf32" if was is None else was
-        for part, precision in zip(newer, precisions, strict=True):
+        torch.set_float32_matmul_precision(word)
+        cudnn.allow_tf32 = precisions[1] != "tf32" if convolutions is None else convolutions
+        for part, precision in zip([*parts, *onednn], precisions, strict=True):
             part.fp32_precision = precision
 
 
-def _older(flag: Any) -> bool | None:
+def _newer(backend: Any, *names: str) -> list[Any]:
+    """Parts of a backend that have a precision of their own; none before torch 2.9."""
+    parts = [getattr(backend, name, None) for name in names]
+    return [part for part in parts if hasattr(part, "fp32_precision")]
+
+
+def _read(older: Callable[[], Any]) -> Any:
     """What the older way says; None where it says other than the newer, which is when torch refuses to read it."""
     try:
-        return flag.allow_tf32
+        return older()
     except RuntimeError:
         return None
