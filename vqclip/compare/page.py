@@ -16,7 +16,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from vqclip.compare.pictures import Picture, distinct_values, format_value, further_keys, swept_keys
+from vqclip.compare.pictures import Picture, distinct_values, format_value, swept_keys
 from vqclip.compare.table import table, table_row
 from vqclip.config.grammar import short_names
 from vqclip.errors import UserError
@@ -42,25 +42,27 @@ FURTHER = 60
 POINTS = 80
 
 
-def render_page(pictures: Sequence[Picture], keys: Sequence[str], out: Path, folders: Sequence[Path]) -> bytes:
+def render_page(
+    pictures: Sequence[Picture], keys: Sequence[str], further: Sequence[str], out: Path, folders: Sequence[Path]
+) -> bytes:
     flat = [picture.settings for picture in pictures]
     first, *others = [config for config in flat if config] or [{}]  # not of runs that lost theirs
     common = {key: value for key, value in first.items() if all(config.get(key, ...) == value for config in others)}
-    further = further_keys(pictures, keys)[:FURTHER]
-    short = dict(zip([*keys, *further], short_names([*keys, *further]), strict=True))
+    shown = further[:FURTHER]
+    short = dict(zip([*keys, *shown], short_names([*keys, *shown]), strict=True))
     videos = [picture.video for picture in pictures]
     inline = sum(path.stat().st_size for path in videos if path) <= INLINE_VIDEO
     data = {
         "short": short,
         "keys": [{"name": key, "values": distinct_values(pictures, key)} for key in keys],
-        "further": [{"name": key, "values": distinct_values(pictures, key)} for key in further],
+        "further": [{"name": key, "values": distinct_values(pictures, key)} for key in shown],
         "swept": swept_keys(pictures),
         "common": common,
-        "csv": table(pictures, keys, out).decode(),
+        "csv": table(pictures, keys, further, out).decode(),
         "pictures": [
             {
                 **table_row(picture, [], out),
-                "values": {key: format_value(picture.value(key)) for key in [*keys, *further]},
+                "values": {key: format_value(picture.value(key)) for key in [*keys, *shown]},
                 "config": {key: config[key] for key in config if key not in common} if config else None,
                 "scores": picture.scores,
                 "image": _image_uri(picture.file) if picture.file else None,

@@ -16,7 +16,7 @@ from typing import Any
 from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 
-from vqclip.compare.pictures import Picture, distinct_values, format_value, further_keys, swept_keys
+from vqclip.compare.pictures import Picture, distinct_values, format_value, swept_keys
 from vqclip.config.grammar import short_names
 from vqclip.io.images import opened
 from vqclip.paths import common_folder, relative_where_possible
@@ -32,10 +32,10 @@ LONGEST = 8
 INK, FAINT, PAPER, GAP = "#1c1c1c", "#707070", "#ffffff", "#f3dcdc"
 
 
-def draw_sheet(pictures: Sequence[Picture], keys: Sequence[str], folders: Sequence[Path]) -> bytes:
-    """The contact sheet as PNG; over the pictures and in the file's own text: prompt, seed, steps, folder, and which
-    keys differ beside those that lay it out.
-    """
+def draw_sheet(
+    pictures: Sequence[Picture], keys: Sequence[str], further: Sequence[str], folders: Sequence[Path]
+) -> bytes:
+    """The contact sheet as PNG; over the pictures, and as its text: prompt, seed, steps, folder, ``further`` keys."""
     # A large sheet is looked at from further away: smaller pictures, larger letters.
     side, text = (256, 15) if len(pictures) <= 16 else (192, 17) if len(pictures) <= 48 else (160, 21)
     width, height = _cell(pictures, side)
@@ -43,7 +43,7 @@ def draw_sheet(pictures: Sequence[Picture], keys: Sequence[str], folders: Sequen
     across = _across(len(drawn), drawn[0].width, drawn[0].height)
     columns = [max(b.width for b in drawn[i::across]) for i in range(min(across, len(drawn)))]
     rows = [max(b.height for b in drawn[i : i + across]) for i in range(0, len(drawn), across)]
-    facts, font = _facts(pictures, keys, folders), ImageFont.load_default(text)
+    facts, font = _facts(pictures, further, folders), ImageFont.load_default(text)
     head = len(facts) * (text + 6) + 8
     sheet = Image.new("RGB", (sum(columns) + 24, head + sum(rows) + 24), PAPER)
     draw = ImageDraw.Draw(sheet)
@@ -62,7 +62,7 @@ def draw_sheet(pictures: Sequence[Picture], keys: Sequence[str], folders: Sequen
     return out.getvalue()
 
 
-def _facts(pictures: Sequence[Picture], keys: Sequence[str], folders: Sequence[Path]) -> dict[str, str]:
+def _facts(pictures: Sequence[Picture], further: Sequence[str], folders: Sequence[Path]) -> dict[str, str]:
     """Prompts, seeds and steps of the pictures, or how many of them there are; the folders; and what else differs."""
 
     def all_of(values: Iterable[Any], many: str) -> str:
@@ -75,7 +75,7 @@ def _facts(pictures: Sequence[Picture], keys: Sequence[str], folders: Sequence[P
         "seed": all_of((p.entry.get("seed", p.config.get("seed")) for p in pictures), "seeds"),
         "steps": all_of((p.config.get("steps") for p in pictures), "lengths"),
         "folder": ", ".join(folder.absolute().name for folder in folders),
-        "also differ": ", ".join(further_keys(pictures, keys)),
+        "also differ": ", ".join(further),
     }
     lines = {name: " ".join(value.split()) for name, value in facts.items() if value}
     return {name: line.encode("utf-8", "backslashreplace").decode() for name, line in lines.items()}

@@ -6,18 +6,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from vqclip.compare.pictures import Picture, format_value, further_keys
+from vqclip.compare.pictures import Picture, format_value
 from vqclip.io.files import csv_bytes
 from vqclip.paths import relative_where_possible
 
 __all__ = ["table", "table_row"]
 
 
-def table(pictures: Sequence[Picture], keys: Sequence[str], out: Path) -> bytes:
+def table(pictures: Sequence[Picture], keys: Sequence[str], further: Sequence[str], out: Path) -> bytes:
     rows = [table_row(picture, keys, out) for picture in pictures]
     names = dict.fromkeys(name for row in rows for name in row)  # those that only a later row has, too
-    further = [key for key in further_keys(pictures, keys) if key not in names]
-    settings = [{key: format_value(picture.value(key)) for key in further} for picture in pictures]
+    others = [key for key in further if key not in names]
+    settings = [{key: format_value(picture.value(key)) for key in others} for picture in pictures]
     return csv_bytes([names | row | own for row, own in zip(rows, settings, strict=True)])
 
 

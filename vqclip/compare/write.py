@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from vqclip.compare.page import render_page
-from vqclip.compare.pictures import axes, find_runs, read_pictures
+from vqclip.compare.pictures import axes, find_runs, further_keys, read_pictures
 from vqclip.compare.sheet import draw_sheet
 from vqclip.compare.table import table
 from vqclip.errors import UserError
@@ -49,11 +49,12 @@ def compare(folders: Sequence[Path], out: Path) -> list[Path]:
     refuse_others(out)
     pictures = read_pictures(found)
     keys = axes(pictures)
+    further = further_keys(pictures, keys)
     out.mkdir(parents=True, exist_ok=True)
     written = {
-        "compare.png": lambda: draw_sheet(pictures, keys, folders),
-        "compare.html": lambda: render_page(pictures, keys, out, folders),
-        "results.csv": lambda: table(pictures, keys, out),
+        "compare.png": lambda: draw_sheet(pictures, keys, further, folders),
+        "compare.html": lambda: render_page(pictures, keys, further, out, folders),
+        "results.csv": lambda: table(pictures, keys, further, out),
     }
     for name, make in written.items():
         atomic_write(out / name, make())
