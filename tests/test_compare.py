@@ -7,6 +7,7 @@ import shlex
 import shutil
 import subprocess
 from dataclasses import replace
+from datetime import date
 from itertools import pairwise
 from pathlib import Path
 
@@ -192,6 +193,18 @@ def test_a_group_that_one_run_swept_and_another_typed(sweep, tmp_path):
     assert [picture.value("optimizer.clip") for picture in pictures] == ["null"] * 3
 
 
+def test_a_group_that_one_run_swept_and_another_has_by_default(small_pair, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    pair = [*small_pair, "steps=1", "a fox"]
+    cli(["-m", "noise=default,none", *pair, "hydra.sweep.dir=sweep"])
+    cli([*pair, "noise.factor=0", "hydra.run.dir=plain"])
+    pictures = read_pictures(find_runs([Path("sweep"), Path("plain")]))
+    assert axes(pictures) == ["noise", "noise.factor"]
+    assert [picture.value("noise") for picture in pictures] == ["default", "none", "default"]
+    (tmp_path / "plain/.hydra/hydra.yaml").write_text("hydra:\n  runtime:\n    choices:\n      - {\n")
+    assert read_pictures([Path("plain")])[0].value("noise") is None
+
+
 def test_axes_of_runs_of_no_sweep_are_their_experiment_then_what_differs(sweep, tmp_path):
     runs_of(sweep, tmp_path, [{"noise.factor": n / 10, "loss.alpha": n} for n in range(3)], swept=False)
     found = read_pictures(find_runs([tmp_path]))
@@ -361,6 +374,10 @@ def test_labels_are_one_line_and_told_apart():
         ([0.123456789, 0.12345678], ["0.12345678", "0.123456789"]),
         ([0.1 + 0.2, True, False], ["0.3", "true", "false"]),
         ([[16, 16], None, [32, 32]], ["16, 16", "32, 32", "null"]),
+        (
+            [[{"share": 0.5, "size": [16, 16]}], [{"no command": {0: date(2026, 1, 1)}}]],
+            ["{share:0.5,size:[16,16]}", "{'no command': {0: datetime.date(2026, 1, 1)}}"],
+        ),
     ],
 )
 def test_values_are_written_as_typed_and_ordered(sweep, tmp_path, values, shown):

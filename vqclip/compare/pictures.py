@@ -6,12 +6,14 @@ import os
 import shlex
 import sys
 from collections.abc import Iterable, Mapping, Sequence, Set
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from vqclip.compare.command import command_of
+from vqclip.compare.command import choices_of, command_of
+from vqclip.config.grammar import nested
 from vqclip.config.resolve import flatten, picture_config
 from vqclip.errors import UserError
 from vqclip.io.run_files import PictureFolder
@@ -83,14 +85,15 @@ class Picture:
         return {"judge": judge, **best} if judge is not None else dict(best)
 
     def value(self, key: str) -> Any:
-        """The value of a config key; of the experiment and of another group, the choice that was swept or typed."""
+        """The value of a config key; of the experiment and of another group, the choice: swept, typed or default."""
         if key in ("prompt", "picture seed"):
             return self.entry.get(key.removeprefix("picture "))
         value: Any = self.config
         for part in key.split("."):
             value = value.get(part, ...) if isinstance(value, Mapping) else ...
         if value is None or value is ... or isinstance(value, Mapping):
-            return self.swept.get(key) or self._typed.get(key) or ("null" if value is None else None)
+            known = self.swept.get(key) or self._typed.get(key) or self._choices.get(key)
+            return known or ("null" if value is None else None)
         return value
 
     @cached_property
@@ -107,6 +110,10 @@ class Picture:
         """The values in its command; of a group, a config has only what the choice brought."""
         words = (word.lstrip("+").partition("=") for word in shlex.split(self.command))
         return {key: value for key, sign, value in words if sign}
+
+    @cached_property
+    def _choices(self) -> dict[str, str]:
+        return choices_of(self.run)
 
 
 def find_runs(folders: Sequence[Path]) -> list[Path]:
@@ -250,6 +257,9 @@ def format_value(value: Any) -> str:
         return f"{value:.12g}"
     if isinstance(value, list):
         return ", ".join(map(format_value, value))
+    if isinstance(value, Mapping):
+        with suppress(UserError):  # what a stranger's file may hold, and no command
+            return nested(value)
     return "" if value is None else str(value)
 
 
