@@ -77,14 +77,19 @@ def _likeness(view: CropView, target: Tensor, distance: str) -> Tensor:
     if distance == "cosine":
         return torch.einsum("bnd,bd->b", vectors, target)
     half = (vectors - target[:, None]).norm(dim=-1) / 2
-    return (1 - 2 * half.clamp(max=1 - 1e-6).arcsin().square()).sum(1)
+    return _spherical(half.clamp(max=1 - 1e-6)).sum(1)
 
 
 def _of_dot(dot: Tensor, weights: Tensor | None, distance: str) -> Tensor:
     """The same of products [B,n] of unit vectors, times the crops' weights, [B]."""
     if distance == "spherical":
-        dot = 1 - 2 * ((1 - dot) / 2).clamp(min=1e-12, max=1 - 1e-6).sqrt().arcsin().square()
+        dot = _spherical(((1 - dot) / 2).clamp(min=1e-12, max=1 - 1e-6).sqrt())
     return (dot if weights is None else dot * weights).sum(1)
+
+
+def _spherical(half: Tensor) -> Tensor:
+    """Similarity of unit vectors by half the distance between them; below 1, where the gradient has no end."""
+    return 1 - 2 * half.arcsin().square()
 
 
 class Objective:
