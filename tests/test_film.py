@@ -207,7 +207,7 @@ def test_a_film_that_was_stopped_goes_on_to_the_same_bytes(small_pair, tmp_path,
         assert one.is_dir() or one.read_bytes() == other.read_bytes(), one
     capsys.readouterr()
     assert film(small_pair, tmp_path / "half", *words, "seed=4") == 2
-    assert "another film is there, with other settings. Allowed: the same command" in capsys.readouterr().err
+    assert "another film is there, with other settings (scenes). Allowed: the same command" in capsys.readouterr().err
 
 
 def test_a_film_writes_over_nothing_that_is_no_film_of_its_own(small_pair, tmp_path, capsys):
@@ -316,6 +316,17 @@ def varying(path, times):
             frame.pts, frame.time_base = at, Fraction(1, 1000)
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
+
+
+def test_a_film_of_before_there_were_fractions_says_its_rate_and_goes_on_with_it(small_pair, tmp_path, capsys):
+    write_video(tmp_path / "in.mp4", [np.zeros((32, 32, 3), np.uint8)] * 2, Fraction(30_000, 1001))
+    words = ["a fox", "--video", f"{tmp_path}/in.mp4", "--each", "0"]
+    film(small_pair, tmp_path / "out", *words)
+    record = json.loads((tmp_path / "out/film.json").read_text())
+    (tmp_path / "out/film.json").write_text(json.dumps(record | {"fps": 30}))
+    assert film(small_pair, tmp_path / "out", *words)
+    assert "another film is there, with other settings (fps=30). Allowed:" in capsys.readouterr().err
+    assert not film(small_pair, tmp_path / "out", *words, "--fps", "30")
 
 
 def test_a_restyled_video_has_the_others_rate_whatever_its_sides(small_pair, tmp_path):

@@ -133,9 +133,9 @@ class Film:
         if not path.exists():  # the frames of another program, maybe the very video that is to be restyled
             there = [name for name in _NAMES if (at := self.folder / name).is_file() or any(at.glob("*"))]
             what = f"{there[0]} is there, and no film.json that says of which film. Allowed:" if there else None
-        elif _begun_as(path) != known:
-            what = "another film is there, with other settings. Allowed: the same command, which goes on where it "
-            what += "stopped, or"
+        elif (begun := _begun_as(path)) != known:
+            what = f"another film is there, with other settings{_others(begun, known)}. Allowed: the same command, "
+            what += "which goes on where it stopped, or"
         if what:
             raise UserError(f"--to {self.folder}: {what} another folder. Try: --to {quote(f'{self.folder}-2')}")
         write_json(path, known)
@@ -237,3 +237,11 @@ def _begun_as(path: Path) -> Any:
         return read_json(read_text(path))
     except (OSError, ValueError):
         return None
+
+
+def _others(begun: Any, known: Mapping[str, Any]) -> str:
+    """The options of a film that was begun with others, with its numbers; nothing of a file that cannot be read."""
+    if not isinstance(begun, Mapping):
+        return ""
+    names = [key for key in known if begun.get(key) != known[key]]
+    return f" ({', '.join(f'{k}={begun[k]}' if isinstance(begun.get(k), int | float) else k for k in names)})"
