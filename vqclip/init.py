@@ -12,6 +12,7 @@ from vqclip.errors import UserError
 from vqclip.io.latents import SavedLatent, saved_latents
 from vqclip.io.masks import MaskComposite, feather, off_ground
 from vqclip.io.pixels import fit, read_image, rgb
+from vqclip.precision import one_by_one
 from vqclip.protocols import Init, InitContext
 from vqclip.rng import StepRandom
 
@@ -146,8 +147,8 @@ def _pixels(start: InitContext) -> tuple[int, int]:
 
 @torch.no_grad()
 def _encoded(start: InitContext, pictures: Tensor) -> Tensor:
-    """Pictures [B,3,H,W] in [0,1] → latents, one by one: a picture of a batch is as it is alone."""
-    return torch.cat([start.generator.encode(start.place(picture[None])) for picture in pictures])
+    """Pictures [B,3,H,W] in [0,1] → latents."""
+    return one_by_one(lambda one: start.generator.encode(start.place(one)), pictures)
 
 
 class Codebook:
@@ -186,9 +187,9 @@ class Prior:
                 "experiment=reference has the other settings that suit such a start."
             )
             return Sine(std=0.5)(start)
-        z = torch.cat([prior(prior.tokenize([text])) for text in start.texts])  # one by one: see encode_text
+        z = torch.cat([prior(prior.tokenize([text])) for text in start.texts])  # see one_by_one
         if tuple(z.shape[1:]) != start.shape:
-            images = torch.cat([start.generator.decode(start.place(one)) for one in z.split(1)])
+            images = one_by_one(lambda one: start.generator.decode(start.place(one)), z)
             z = _encoded(start, fit(images, *_pixels(start), "pad"))
         z = start.place(z)
         z = z + self.jitter * z.std((1, 2, 3), keepdim=True) * start.rng.normal("init", *start.shape).to(z)

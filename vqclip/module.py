@@ -20,7 +20,7 @@ from vqclip.noise import Noise
 from vqclip.optimizer import clip_gradients, step_with
 from vqclip.own_parts import named, require_tensor
 from vqclip.picture_cache import PictureCache
-from vqclip.precision import full_precision
+from vqclip.precision import full_precision, one_by_one
 from vqclip.protocols import View
 from vqclip.rng import StepRandom
 from vqclip.schedules import Schedule
@@ -211,8 +211,8 @@ class LatentOptimisation(pl.LightningModule):
     def start_images(self) -> Tensor:
         """The pictures that the run began at, [B,3,H,W] in [0,1]; decoded once, when a term first asks for them."""
         if self._start_images is None:
-            # One by one: how many fit is measured by a step, which may be before or after whoever asks first.
-            self._start_images = torch.cat([self.search.start_image(self, z) for z in self.start.split(1)])
+            # Not as many as fit: that is measured by a step, which may be before or after whoever asks first.
+            self._start_images = one_by_one(lambda z: self.search.start_image(self, z), self.start)
         return self._start_images
 
     def rng(self, step: int, pictures: slice = slice(None)) -> StepRandom:

@@ -1,13 +1,14 @@
-"""Precision: what computes in float32 where ``trainer.precision`` has the rest in bfloat16."""
+"""Precision: what is float32 where ``trainer.precision`` has the rest in bfloat16, and what no batch may change."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
 import torch
+from torch import Tensor
 
-__all__ = ["autocast_on", "full_precision"]
+__all__ = ["autocast_on", "full_precision", "one_by_one"]
 
 
 def autocast_on(kind: str) -> bool:
@@ -26,3 +27,11 @@ def full_precision() -> Iterator[None]:
             if autocast_on(kind):
                 stack.enter_context(torch.autocast(kind, enabled=False))
         yield
+
+
+def one_by_one(make: Callable[[Tensor], Tensor], batch: Tensor) -> Tensor:
+    """``make`` of each [1,…] of a batch, together again: what a picture or a text comes to is what it is alone.
+
+    On some processors a product of several rows ends in other last digits than one of each row.
+    """
+    return torch.cat([make(one) for one in batch.split(1)])

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vqclip.errors import UserError
-from vqclip.precision import full_precision
+from vqclip.precision import full_precision, one_by_one
 
 __all__ = ["Search"]
 
@@ -138,12 +138,12 @@ class Search:
         """Pictures [B,3,H,W] → latents [B,C,h,w] that the stage at ``t`` makes them of."""
         stage = self.stage(t)
         if stage == len(self.stages):
-            return torch.cat([module.generator.encode(one) for one in images.split(1)])
+            return one_by_one(module.generator.encode, images)
         _, h, w = module.generator.latent_shape(*self.stages[stage][0])
         full = [side // module.generator.factor for side in images.shape[-2:]]
         side = [min(part, whole) * module.generator.factor for part, whole in zip((h, w), full, strict=True)]
         small = F.interpolate(images, side, mode="bilinear", antialias=True)
-        codes = torch.cat([module.generator.encode(one) for one in small.split(1)])
+        codes = one_by_one(module.generator.encode, small)
         return F.interpolate(codes, full, mode="nearest-exact")  # each place of the stage is one of its own again
 
     @torch.no_grad()
@@ -152,7 +152,7 @@ class Search:
         t = module.progress(max(0, step - 1))
         if self.stage(t) == len(self.stages):
             return z
-        return torch.cat([module.generator.encode(self.picture(module, one, t)) for one in z.split(1)]).contiguous()
+        return one_by_one(lambda one: module.generator.encode(self.picture(module, one, t)), z).contiguous()
 
     @torch.no_grad()
     @full_precision()  # a stage's end is the picture that a snapshot shows
@@ -175,7 +175,7 @@ class Search:
 
     def _pictures(self, module: Any, t: float) -> Tensor:
         """The pictures [B,3,H,W] as they are now, by the stage at ``t``; each as it is alone."""
-        return torch.cat([self.picture(module, z, t) for z in module.made_of.split(1)])
+        return one_by_one(lambda z: self.picture(module, z, t), module.made_of)
 
     @torch.no_grad()
     def after(self, module: Any, step: int) -> None:

@@ -11,6 +11,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from vqclip.models.clip_fast import CLIP, Block, OneVectorPool, quicken_linears
 from vqclip.models.tokenizer import CompactTokenizer
+from vqclip.precision import one_by_one
 
 __all__ = ["CLIPPerceptor"]
 
@@ -70,9 +71,8 @@ class CLIPPerceptor(nn.Module):
 
     def encode_text(self, texts: list[str]) -> Tensor:
         """Texts → vectors [len(texts), D], not normalised."""
-        # One by one: on some processors a product of several rows ends in other last digits than one of each row.
         tokens = self.tokenize(texts).to(self.mean.device)
-        return torch.cat([self.model.encode_text(one).float() for one in tokens.split(1)])
+        return one_by_one(lambda one: self.model.encode_text(one).float(), tokens)
 
     def encode_image(self, crops: Tensor) -> Tensor:
         """Crops [M,3,S,S], nominally in [0,1] (noise may leave it), S = ``input_size`` → vectors [M,D]."""

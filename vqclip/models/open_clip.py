@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from vqclip.errors import UserError, closest
 from vqclip.paths import offline
+from vqclip.precision import one_by_one
 
 try:
     import open_clip
@@ -77,7 +78,7 @@ class OpenCLIP(nn.Module):
     def encode_text(self, texts: list[str]) -> Tensor:
         """Texts → vectors [len(texts), D], not normalised; a text that is too long loses its last tokens."""
         tokens = self.tokenize(texts).to(self.mean.device)
-        return torch.cat([self.model.encode_text(one).float() for one in tokens.split(1)])
+        return one_by_one(lambda one: self.model.encode_text(one).float(), tokens)
 
     def encode_image(self, crops: Tensor) -> Tensor:
         """Crops [M,3,S,S], nominally in [0,1] → vectors [M,D]."""
