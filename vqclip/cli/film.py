@@ -38,7 +38,11 @@ the same --to continues an interrupted film.
 
 def _arguments(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     parser = ToolParser(
-        prog="vqclip film", description=_ABOUT, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+        prog="vqclip film",
+        usage="vqclip film PROMPT... [KEY=VALUE...] [--config-dir DIR] [options]",
+        description=_ABOUT,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     count = whole(1, _MOST)
     parser.add_argument("--frames", type=count, default=60, help="number of frames (60); at most those of the video")

@@ -15,13 +15,17 @@ __all__ = ["main"]
 
 _USAGE = """vqclip rerun RUN|PNG [overrides]
 
-Reproduces a run, or the run that a picture came from, from its record, in a new folder, and compares the pictures.
+Reproduces a run, or the run that a picture came from, from its record, in a new
+folder, and compares the pictures.
+
   vqclip rerun outputs/2026-01-31/12-00-00-000000
   vqclip rerun picture.png
-  vqclip rerun picture.png steps=200 logger=wandb      with a change: how much does it alter the picture?
-A record holds resolved values: where a recipe derives optimizer.lr from steps, steps=200 does not change it here.
-Exit status: 0 same bytes, or changes were asked for; 1 something differs, or there was nothing to compare; 2 it cannot
-be reproduced."""
+  vqclip rerun picture.png steps=200   with a change: how much does it alter?
+
+A record holds resolved values: where a recipe derives optimizer.lr from steps,
+steps=200 does not change it here.  Exit status: 0 same bytes, or changes were
+asked for; 1 something differs, or there was nothing to compare; 2 it cannot be
+reproduced."""
 
 
 def main(argv: Sequence[str]) -> int:
