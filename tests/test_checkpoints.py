@@ -291,6 +291,26 @@ def test_another_architecture_is_named(tmp_path):
     )
 
 
+@pytest.mark.parametrize("suffix", ["ckpt", "safetensors"])
+def test_a_block_that_the_architecture_lacks_is_named(tmp_path, suffix):
+    """Without it the network would load, and compute something else."""
+
+    def given(model):
+        path = tmp_path / f"own.{suffix}"
+        save_file(tensors_of(model), path) if suffix == "safetensors" else torch.save(model.state_dict(), path)
+        return path
+
+    path = given(random_vqgan(SMALL_VQGAN))
+    lacking = SMALL_VQGAN | {"ddconfig": SMALL_VQGAN["ddconfig"] | {"attn_resolutions": []}}
+    said = message(load_generator, card(path=str(path), architecture=lacking))
+    assert "30 tensors of the file have no place in it: " in said and ".attn.0." in said
+    assert f"Try: vqclip checkpoints.generator.path={path} checkpoints.generator.architecture=null" in said
+    path = given(random_clip(SMALL_VIT))
+    lacking = SMALL_VIT | {"vision_layers": 1, "transformer_layers": 1}
+    said = message(load_perceptor, "mine", card(path=str(path), architecture=lacking))
+    assert "24 tensors of the file have no place in it: " in said and "resblocks.1." in said
+
+
 def random_vqgan_shapes(name):
     """Tensors of an official architecture's shapes that take no room: one number, seen as often as needed."""
     from vqclip.models.vqgan import VQGAN

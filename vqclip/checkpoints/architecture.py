@@ -30,6 +30,9 @@ __all__ = [
 
 #: Where an architecture was read that nobody states.
 SHAPES = "the shapes of its tensors"
+#: Networks whose every tensor must have its place: without a block of theirs they compute something else.
+#: What else a file holds (losses, averages, optimisers) is left out.
+_NETWORKS = ("encoder.", "decoder.", "visual.", "transformer.")
 
 
 def architecture_from_shapes(card: Card, path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
@@ -154,13 +157,18 @@ def check_fit(card: Card, weights: Weights, needed: Mapping[str, Tensor]) -> Non
         if name in weights.shapes and tuple(weights.shapes[name]) != tuple(value.shape)
     ]
     missing = [name for name in needed if name not in weights.shapes]
-    if not wrong and not missing:
+    beyond = [name for name in weights.shapes if name.startswith(_NETWORKS) and name not in needed]
+    if card.target:  # a class of the user's own may take a part of a network
+        beyond = []
+    if not wrong and not missing and not beyond:
         return
     if len(missing) == len(needed):
         raise UserError(_not_this_kind(card, weights.path, weights.shapes))
     parts = [_some(wrong)] if wrong else []
     if missing:
         parts.append(f"{len(missing)} of {len(needed)} tensors are missing: {_some(missing, ', ')}")
+    if beyond:
+        parts.append(f"{len(beyond)} tensors of the file have no place in it: {_some(beyond, ', ')}")
     where, by = _where(card, weights.path), "" if card.architecture else f" by {weights.origin}"
     raise UserError(
         f"{where} does not fit the architecture of {card.name}{by}: {'; '.join(parts)}. {_advice(card, weights)}"
