@@ -9,7 +9,6 @@ import warnings
 from pathlib import Path
 
 import torch
-import yaml
 from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import nn
 
@@ -87,8 +86,8 @@ def tensors_of(model):
     return {name: value.contiguous() for name, value in model.state_dict().items()}
 
 
-def write_taming(path: Path, model: VQGAN, architecture, prefix="", yaml_name=None) -> Path:
-    """A Lightning checkpoint, with ``model.yaml`` beside it where asked for."""
+def write_taming(path: Path, model: VQGAN, prefix="") -> Path:
+    """A Lightning checkpoint."""
     weights = {prefix + name: value for name, value in model.state_dict().items()}
     discriminator = nn.Sequential(nn.Conv2d(3, 16, 4), nn.BatchNorm2d(16))
     weights |= {f"loss.discriminator.{name}": value for name, value in discriminator.state_dict().items()}
@@ -110,10 +109,6 @@ def write_taming(path: Path, model: VQGAN, architecture, prefix="", yaml_name=No
         "hparams": ModelCheckpoint(dirpath=str(path.parent)),
     }
     torch.save(content, path)
-    if yaml_name:
-        kept = {k: v for k, v in architecture.items() if k != "gumbel"}
-        target = "taming.models.vqgan." + ("GumbelVQ" if architecture["gumbel"] else "VQModel")
-        path.with_name(yaml_name).write_text(yaml.safe_dump({"model": {"target": target, "params": kept}}))
     return path
 
 

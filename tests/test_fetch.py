@@ -112,7 +112,7 @@ class Server:
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory):
     path = tmp_path_factory.mktemp("source") / "last.ckpt"
-    return write_taming(path, random_vqgan(SMALL_VQGAN), SMALL_VQGAN)
+    return write_taming(path, random_vqgan(SMALL_VQGAN))
 
 
 @pytest.fixture

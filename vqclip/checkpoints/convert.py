@@ -1,8 +1,8 @@
 """Converts published checkpoints to safetensors with only the weights that a run needs.
 
-Architecture is read from, in this order: the card, the file's own metadata, a taming ``model.yaml`` beside it, the
-shapes of its tensors.  What is kept goes into safetensors with the architecture and the source's hash as metadata;
-values are kept bit for bit in the type they had (the OpenAI files are mostly fp16, the taming ones fp32).
+Architecture is read from, in this order: the card, the file's own metadata, the shapes of its tensors.  What is kept
+goes into safetensors with the architecture and the source's hash as metadata; values are kept bit for bit in the type
+they had (the OpenAI files are mostly fp16, the taming ones fp32).
 """
 
 from __future__ import annotations
@@ -29,7 +29,6 @@ from vqclip.checkpoints.tensors import TensorFile, Unreadable, Weights, digest, 
 from vqclip.errors import UserError
 from vqclip.io.files import atomic_write
 from vqclip.io.files import sha256 as sha256_of
-from vqclip.io.yaml_text import read_yaml
 from vqclip.paths import cache_dir, offline
 
 __all__ = ["convert", "ensure_weights", "integrity_error"]
@@ -93,7 +92,7 @@ def _own(card: Card, path: Path) -> Weights:
         if file.read(9)[8:] == b"{":  # safetensors: nothing to convert
             return _read(card, path)
     kind = "class" if card.target else card.kind
-    given = None if card.target else card.architecture or (_beside(card, path) or (None,))[0]
+    given = None if card.target else card.architecture
     if given:  # which tensors are kept depends on it
         kind += f".{hashlib.sha256(json.dumps(given, sort_keys=True).encode()).hexdigest()[:8]}"
     kept = cache_dir() / "own" / f"{sha256_of(path)}.{kind}.safetensors"
@@ -191,7 +190,7 @@ def _architecture(
         return card.architecture, f"{card.key}.architecture"
     if is_architecture(card.kind, file.config):
         return file.config, "`config` in its metadata"
-    return _beside(card, path) or (architecture_from_shapes(card, path, shapes), SHAPES)
+    return architecture_from_shapes(card, path, shapes), SHAPES
 
 
 #: open_clip's names of its ViTs by their width, and those whose heads are not 64 wide.
@@ -222,30 +221,6 @@ def _look_whose(card: Card, shapes: Mapping[str, tuple[int, ...]]) -> None:
 @cache
 def _say_once(line: str) -> None:
     print(line)
-
-
-def _beside(card: Card, path: Path) -> tuple[dict[str, Any], str] | None:
-    """The architecture in the taming YAML beside a checkpoint, of its name or ``model.yaml``, and which that is."""
-    for beside in (path.with_suffix(".yaml"), path.with_name("model.yaml")):
-        if card.kind != "generator" or not beside.is_file():
-            continue
-        try:
-            model = read_yaml(beside.read_text(encoding="utf-8"))["model"]
-            model = model["params"].get("first_stage_config", model)
-            params = model["params"]
-            return {
-                "ddconfig": params["ddconfig"],
-                "n_embed": params["n_embed"],
-                "embed_dim": params["embed_dim"],
-                "gumbel": "gumbel" in str(model.get("target", "")).lower(),
-            }, str(beside)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise UserError(
-                f"{beside}, beside {path.name}, is not a taming config ({type(error).__name__}: {error}). "
-                "Allowed: model.params with ddconfig, n_embed and embed_dim. Without the file, the architecture is "
-                "inferred from the tensors' shapes"
-            ) from None
-    return None
 
 
 def _kept_of(card: Card, source: Path, source_hash: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
