@@ -89,3 +89,8 @@ def test_the_search_finds(address, browser, words, page):
     result = tab.locator(f".md-search-result__link[href*='{page}']").first
     result.wait_for(timeout=20_000)
     tab.close()
+
+
+def test_a_table_keeps_what_a_schedule_is_written_like(site):
+    for page in ("loss", "noise", "optimizer"):
+        assert "a schedule {start: NUMBER" in (site / f"reference/{page}.html").read_text()
