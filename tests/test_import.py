@@ -127,6 +127,13 @@ def test_what_has_no_equal_is_listed_with_what_comes_nearest(here, capsys):
     assert "# No equal here: image_model=Limited Palette" in text
 
 
+@pytest.mark.parametrize("key", ["smoothing_weight", "direct_init_weight", "learning_rate", "cutout_border"])
+def test_a_formula_is_told_and_the_experiment_is_without_it(here, capsys, key):
+    folder = imported(f"scenes: a fox\n{key}: 2*t\n", here)
+    assert f"{key}=2*t: a formula (2*t). Allowed here: a number, or a schedule" in capsys.readouterr().out
+    assert errors_in(resolved(compose(["experiment=mine"], config_dir=str(folder)))) == []
+
+
 def test_an_option_that_there_is_not_is_told(here, capsys):
     imported('python generate.py -p "a fox" --iteratons 30', here)
     assert "iteratons: VQGAN-CLIP has no such option. Did you mean iterations?" in capsys.readouterr().out

@@ -101,11 +101,6 @@ def cutout_sampler(value: str, given: Given) -> list[str]:
     return ["augmentations.crops.whole=0.25", "augmentations.crops.stratified=true"] if value == "smart" else []
 
 
-def coherence_weighting(value: bool, given: Given) -> list[str]:
-    lines = ["augmentations.crops.whole=0.25", "augmentations.crops.whole_weight=3", "augmentations.crops.by_size=1"]
-    return lines if value else []
-
-
 def border_mode(value: str, given: Given) -> list[str]:
     found = {**BORDERS, "clamp": "reflect"}.get(value)
     if not found:

@@ -16,7 +16,7 @@ from vqclip.errors import UserError, closest
 from vqclip.io.yaml_text import read_yaml
 from vqclip.peers import crops, films, machinery, pictures
 from vqclip.peers.prompts import picture_of
-from vqclip.peers.values import NoEqual, filled
+from vqclip.peers.values import NoEqual, filled, number
 
 __all__ = ["JOINED", "PROGRAMS", "Imported", "converter", "lines_of", "program", "read_settings", "translate"]
 
@@ -77,6 +77,8 @@ def lines_of(option: Mapping[str, Any], value: Any, given: Mapping[str, Any]) ->
     lines = [option["here"]] if isinstance(option["here"], str) else option["here"]
     if not value and not any("{}" in line for line in lines):  # a switch
         return []
+    if isinstance(option["example"], float):  # a weight or a rate, where theirs may be a formula
+        value = number(value)
     return [filled(line, value) for line in lines]
 
 

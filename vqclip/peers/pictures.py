@@ -178,10 +178,6 @@ def init_image_alpha(value: int, given: Given) -> list[str]:
     raise NoEqual("the picture is the start, not half of it. Try: more noise later, optimizer.lr, loss.anchor=0.05")
 
 
-def pixels_weight(value: Any, given: Given) -> list[str]:
-    return ["loss/terms=[pixels]", f"loss.terms.pixels.weight={number(value)}"]
-
-
 def semantic_init_weight(value: Any, given: Given) -> list[str]:
     if not given.get("init_image"):
         raise NoEqual("needs a picture. Try: prompts.extras=[{image: PATH, weight: .5}]")
