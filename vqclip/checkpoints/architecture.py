@@ -36,6 +36,15 @@ _NETWORKS = ("encoder.", "decoder.", "visual.", "transformer.")
 
 
 def architecture_from_shapes(card: Card, path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
+    """The arguments of the card's kind of model that tensors of these shapes are of.
+
+    Args:
+        path: of the file, for the message.
+        shapes: by the names of taming or of OpenAI's CLIP.
+
+    Raises:
+        UserError: they are of no such model, with what they look like.
+    """
     kind, architecture = _describe(shapes)
     if kind != card.kind or architecture is None:
         raise UserError(_not_this_kind(card, path, shapes))
@@ -58,6 +67,11 @@ def _count(shapes: Iterable[str], pattern: str) -> int:
 
 
 def vqgan_from_shapes(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
+    """Arguments of :class:`~vqclip.models.vqgan.VQGAN` that tensors of these shapes, in taming's names, are of.
+
+    Raises:
+        KeyError, IndexError, ValueError, ZeroDivisionError: they are of none.
+    """
     gumbel = "quantize.embed.weight" in shapes
     n_embed, embed_dim = shapes["quantize.embed.weight" if gumbel else "quantize.embedding.weight"]
     ch, in_channels = shapes["encoder.conv_in.weight"][:2]
@@ -143,6 +157,7 @@ def _other_architecture(card: Card, weights: Weights) -> str:
 
 
 def empty_module(kind: str, architecture: dict[str, Any]) -> nn.Module:
+    """The network of a ``generator`` or ``perceptor`` as its class makes it, with random weights."""
     from vqclip.models.clip_fast import CLIP
     from vqclip.models.vqgan import VQGAN
 

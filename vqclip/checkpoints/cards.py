@@ -131,6 +131,7 @@ def cards_of(checkpoints: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
 
 
 def make_card(kind: str, name: str, content: Mapping[str, Any]) -> Card:
+    """The card of a ``kind`` (``generator``, ``perceptor``) with the keys of a config, which were checked before."""
     known = {k: v for k, v in content.items() if k in CARD_KEYS and v is not None}
     if target := content.get("_target_"):
         known |= {"target": target, "arguments": arguments_of(content)}

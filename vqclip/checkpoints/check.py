@@ -48,6 +48,11 @@ def validate_cards(checkpoints: Mapping[str, Any]) -> list[str]:
 
 
 def card_errors(kind: str, name: str, card: Any) -> list[str]:
+    """What is wrong with a card as it stands in a config, each as one message.
+
+    Args:
+        kind: ``generator`` or ``perceptor``.
+    """
     key = key_of(kind, name)
     if not isinstance(card, Mapping):
         return [f"{key}={card}: a card is a mapping of keys. Allowed: {', '.join(sorted(CARD_KEYS))}"]

@@ -116,5 +116,6 @@ def describe(workspace: Workspace) -> dict[str, Any]:
 
 
 def project_of(config: Mapping[str, Any]) -> tuple[str | None, str]:
+    """(entity, project) on W&B that a run of this config goes to; None is the entity of the key."""
     logger = _logger(config)
     return logger.get("entity"), logger.get("project") or os.environ.get("WANDB_PROJECT") or "vqclip"

@@ -45,6 +45,11 @@ POINTS = 80
 def render_page(
     pictures: Sequence[Picture], keys: Sequence[str], further: Sequence[str], out: Path, folders: Sequence[Path]
 ) -> bytes:
+    """``compare.html`` in UTF-8, to lie in ``out``: pictures by swept ``keys``, under the names of ``folders``.
+
+    It holds pictures and timelapses; where these are many, it links to their files.  ``further`` are the other
+    settings that differ.
+    """
     flat = [picture.settings for picture in pictures]
     first, *others = [config for config in flat if config] or [{}]  # not of runs that lost theirs
     common = {key: value for key, value in first.items() if all(config.get(key, ...) == value for config in others)}

@@ -231,6 +231,7 @@ def further_keys(pictures: Sequence[Picture], keys: Sequence[str]) -> list[str]:
 
 
 def swept_keys(pictures: Sequence[Picture]) -> list[str]:
+    """The keys that the sweeps of these pictures swept, in the order they are met."""
     return list(dict.fromkeys(key for picture in pictures for key in picture.swept))
 
 

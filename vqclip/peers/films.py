@@ -15,8 +15,6 @@ from vqclip.config.grammar import as_typed
 from vqclip.peers.prompts import entries_of, scenes
 from vqclip.peers.values import Given, NoEqual, number
 
-__all__ = ["BORDERS", "animation_mode", "film", "infill_mode", "motion", "zoom_x_2d", "zoom_y_2d"]
-
 #: What comes in from outside, in our words.
 BORDERS = {"mirror": "reflect", "wrap": "wrap", "black": "zeros", "smear": "reflect"}
 
