@@ -1,5 +1,6 @@
 import pytest
 
+from vqclip.loss import Objective
 from vqclip.schedules import ever_nonzero, negated, schedule
 
 
@@ -33,7 +34,9 @@ def test_schedules_of_points_steps_exponentials_and_warm_up():
     "wrong",
     [
         *("much", True, None, [1, 0], {"start": 1}, {"start": 1, "end": 0, "shape": "bumpy"}),
-        *({"points": [[0.5, 1], [0.2, 1]]}, {"start": 1, "end": 0, "shape": "exponential"}, {"points": []}),
+        *({"points": [[0.5, 1], [0.2, 1]]}, {"points": [[-0.1, 1], [1, 0]]}, {"points": [[0, 1], [1.5, 0]]}),
+        *({"start": 1, "end": 0, "shape": "exponential"}, {"start": -1, "end": 0, "shape": "exponential"}),
+        *({"points": []}, {"start": 1, "end": 0, "warmup": 1.5}),
     ],
 )
 def test_what_is_no_schedule_is_refused(wrong):
@@ -55,3 +58,12 @@ def test_a_class_of_ones_own_gets_its_arguments_as_they_are():
     """A config is resolved once: a text of a record that was escaped to mean itself stays a text."""
     made = schedule({"_target_": f"{__name__}.Told", "height": 2, "note": "${oc.env:HOME}"})
     assert made(0.5) == 1 and made.function.note == "${oc.env:HOME}"
+
+
+def test_a_weight_of_ones_own_has_the_other_sign_for_what_is_included():
+    assert Objective(lambda t: 2 + t, 0, 0).weights["include"](0.5) == -2.5
+
+
+def test_one_of_ones_own_that_is_nothing_at_both_ends_counts_in_the_middle():
+    """It is asked within the run alone."""
+    assert ever_nonzero(lambda t: t * (1 - t) if t <= 1 else 0.0)
