@@ -1,5 +1,6 @@
 """PlainSteps and OneScaleAdam: how far and where they go, that pictures are apart, that a run resumes and repeats."""
 
+import pytest
 import torch
 
 from vqclip import run
@@ -23,6 +24,16 @@ def test_a_step_is_along_the_gradient_and_of_the_rates_length():
     torch.testing.assert_close(moved([1000 * gradient]), step)
 
 
+def test_steps_of_one_number_are_adams():
+    ours, theirs = (torch.nn.Parameter(torch.zeros(1, 1, 1, 1)) for _ in range(2))
+    optimizers = OneScaleAdam([ours], 0.1), torch.optim.Adam([theirs], 0.1, (0.9, 0.95))
+    for gradient in (1.0, -0.5, 3.0, 0.2):
+        for latent, optimizer in zip((ours, theirs), optimizers, strict=True):
+            latent.grad = torch.full_like(latent, gradient)
+            optimizer.step()
+        torch.testing.assert_close(ours, theirs)
+
+
 def test_a_picture_does_not_feel_the_others():
     g = torch.Generator().manual_seed(1)
     steps = [torch.randn(2, 4, 8, 8, generator=g) * torch.tensor([1.0, 50.0]).view(2, 1, 1, 1) for _ in range(3)]
@@ -38,6 +49,29 @@ def test_plain_steps_go_the_same_share_of_the_way_at_every_size_and_beside_other
             (0.4 * latent.square().mean((1, 2, 3))).sum().backward()
             optimizer.step()
         torch.testing.assert_close(latent.detach(), torch.full(shape, 0.9**2))
+
+
+def test_plain_steps_go_on_by_their_momentum():
+    latent = torch.nn.Parameter(torch.zeros(1, 2, 1, 1))
+    optimizer = PlainSteps([latent], lr=0.1, momentum=0.5)
+    for _ in range(2):
+        latent.grad = torch.ones_like(latent)
+        optimizer.step()
+    torch.testing.assert_close(latent.detach(), torch.full_like(latent, -0.1 - 0.15))
+
+
+@pytest.mark.parametrize("kind", [OneScaleAdam, PlainSteps])
+def test_a_closure_has_gradients_whatever_the_caller_turned_off(kind):
+    latent = torch.nn.Parameter(torch.ones(1, 1, 1, 1))
+
+    def closure():
+        loss = latent.square().sum()
+        loss.backward()
+        return loss
+
+    with torch.no_grad():
+        assert kind([latent], 0.1).step(closure) == 1
+    assert latent < 1
 
 
 def test_the_same_config_gives_the_same_picture_and_goes_on_from_a_checkpoint(tmp_path):
