@@ -30,9 +30,11 @@ from vqclip.loss import Include, Objective
 from vqclip.models.denoiser import Denoiser
 from vqclip.protocols import Generator, Perceptor, Targets, Term, View
 from vqclip.terms import (
+    CodebookDistance,
     Contrast,
     Denoised,
     Edges,
+    LatentNorm,
     LatentPrior,
     Palette,
     PerceptualAnchor,
@@ -75,6 +77,47 @@ MIRRORED = torch.cat([NOISE[..., :8], NOISE[..., :8].flip(-1)], -1)
 def test_a_term_is_small_where_the_picture_is_as_it_says(term, small, large):
     assert term(view(small)).shape == (2,) and isinstance(term, Term)
     assert (term(view(small)) < term(view(large))).all()
+
+
+ROW = torch.zeros(1, 3, 4, 4)
+ROW[..., 0, :] = 1  # white along the top
+HALVES = torch.tensor([0.0, 1.0]).expand(1, 3, 8, 2)
+RED = torch.tensor([1.0, 0.0, 0.0]).view(1, 3, 1, 1).expand(1, 3, 8, 8)
+FRAME = F.pad(torch.zeros(1, 3, 16, 16), (2,) * 4, value=1.0)
+
+
+@pytest.mark.parametrize(
+    "term, picture, value",
+    [
+        (TotalVariation(1), ROW, 1 / 3),
+        (TotalVariation(1), ROW.mT, 1 / 3),
+        (Saturation(1, 0.25), RED, 0.75**2),
+        (Saturation(1, 1.0), RED, 0),
+        (Contrast(1, 0.25), HALVES, 0.25**2),
+        (Palette(1, ["red", "blue"]), RED, 0),
+        (Symmetry(1), ROW, 0),
+        (Symmetry(1, "vertical"), ROW, 0.5),
+        (Edges(1, 0.1, "white"), FRAME, 0),
+        (Edges(1, 0.1, "black"), FRAME, 1),
+        (Tiling(1), ROW, 1),
+        (Tiling(1), ROW.mT, 1),
+    ],
+    ids=lambda x: type(x).__name__,
+)
+def test_a_term_has_the_value_of_its_formula(term, picture, value):
+    assert term(view(picture)).tolist() == pytest.approx([value], abs=1e-6)
+
+
+def test_terms_of_the_latent_measure_from_nothing_from_the_codes_and_from_their_mean(generator):
+    codes = generator.codebook
+
+    def value(term, place):
+        latent = place.view(1, -1, 1, 1).expand(1, -1, 2, 2)
+        return term(view(GREY[:1], latent=latent, generator=generator)).item()
+
+    assert value(LatentNorm(1), torch.full((4,), 3.0)) == 9
+    assert value(CodebookDistance(1), codes[3]) == 0 < value(CodebookDistance(1), codes[3] + 0.1)
+    assert value(LatentPrior(1), codes.mean(0)) == pytest.approx(0, abs=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -283,6 +326,7 @@ def test_a_perceptual_anchor_is_nothing_at_the_start_and_hardly_minds_a_shift(pr
     term = instantiate(resolved(compose(preset("perceptual")))["loss"]).terms["perceptual"]
     picture = F.interpolate(NOISE, size=64, mode="bicubic").clamp(0, 1)
     assert torch.equal(term(view(picture, start_picture=lambda: picture)), torch.zeros(2))
+    assert [seen.shape[1] for seen in term._seen(picture)] == [64, 128, 256, 512, 512]  # a layer of each block
     near, far = picture.roll(1, -1), 1 - picture
     apart = [term(view(other, start_picture=lambda: picture)) for other in (near, far)]
     assert (apart[0] > 0).all() and (apart[0] < apart[1]).all()
