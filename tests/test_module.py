@@ -17,9 +17,10 @@ from vqclip.augmentations import Augmentations
 from vqclip.errors import UserError
 from vqclip.latent import Quantised
 from vqclip.loss import Objective, TotalVariation
-from vqclip.memory import Chunks
+from vqclip.memory import Chunks, bytes_kept
 from vqclip.module import Networks
 from vqclip.noise import Noise
+from vqclip.search import Search
 from vqclip.terms import PixelAnchor
 
 
@@ -109,6 +110,19 @@ def test_as_many_pictures_fit_into_a_resumed_run(make_module, monkeypatch):
     assert counts[0] == counts[1]
 
 
+def test_as_many_pictures_fit_as_at_the_full_size_which_follows_a_coarse_stage(make_module, monkeypatch):
+    monkeypatch.setattr("vqclip.module.device_memory", lambda device: 10**9)
+    stages = Search(stages=[{"size": (8, 8), "share": 0.5}])
+    counts = [make_module(["a fox"] * 2, range(2), search=search)._pictures_that_fit() for search in (stages, Search())]
+    assert counts[0] == counts[1]
+
+
+def test_the_weights_are_no_part_of_what_a_step_keeps():
+    network = torch.nn.Linear(1000, 1000).requires_grad_(False)
+    x = torch.ones(1, 1000, requires_grad=True)
+    assert bytes_kept(lambda: network(x).square().sum(), [network]) < 100_000
+
+
 def test_terms_that_look_at_the_start_go_with_as_many_pictures_as_fit(make_module):
     objective = Objective(1, 0.5, 0, {"pixels": PixelAnchor(1.0)})
     module = make_module(prompts=["a fox", "an owl"], seeds=range(2), objective=objective)
@@ -175,6 +189,26 @@ def test_look_scores_with_the_same_crops_every_time(make_module):
     assert set(scores) == {"score", "include", "exclude"}
     torch.testing.assert_close(scores["score"], scores["include"] - 0.5 * scores["exclude"])
     assert torch.equal(scores["score"], again["score"])
+
+
+def test_the_crop_shown_has_the_noise_of_its_step(make_module):
+    rising, strong = (make_module(noise=Noise(factor, 0)) for factor in ({"start": 0, "end": 5}, 5))
+    assert not torch.equal(rising.snapshot()[2], strong.snapshot()[2])
+    for module in (rising, strong):
+        module._trainer = type("At", (), {"global_step": 4})()  # all steps are done
+    assert torch.equal(rising.snapshot()[2], strong.snapshot()[2])
+
+
+def test_callbacks_find_the_numbers_of_a_step_in_the_trainer(make_module):
+    found = {}
+
+    class See(pl.Callback):
+        def on_train_batch_end(self, trainer, module, *_):
+            for kind in ("callback_metrics", "logged_metrics"):
+                found[kind] = set(getattr(trainer, kind))
+
+    module = fit(make_module(), See())
+    assert found["callback_metrics"] == found["logged_metrics"] == set(module.metrics)
 
 
 def test_a_step_begins_with_the_picture_of_the_snapshot_before_it(make_module):
@@ -256,6 +290,11 @@ def test_a_chunk_larger_than_all_crops_is_halved_from_them():
         chunks.halve()
         sizes.append((chunks.picture_chunk, len(chunks.crops(1))))
     assert sizes == [(1, 1), (1, 2), (1, 4)]
+
+
+def test_a_chunk_of_crops_counts_those_of_all_pictures():
+    chunks = Chunks(4, 16, 4, 8, lambda: 4)
+    assert [len(chunks.crops(pictures)) for pictures in (1, 2, 4, 16)] == [2, 4, 8, 16]
 
 
 def test_a_large_picture_is_decoded_as_a_small_one_to_rounding(generator, monkeypatch):
