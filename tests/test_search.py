@@ -22,6 +22,7 @@ from vqclip.config.compose import compose
 from vqclip.config.resolve import resolved, time_varying
 from vqclip.errors import UserError
 from vqclip.io.images import pixels
+from vqclip.loss import Objective
 from vqclip.noise import Noise
 from vqclip.rng import StepRandom
 from vqclip.runs.build import build
@@ -91,6 +92,16 @@ def test_a_coarse_stage_moves_only_its_places_and_the_next_goes_on_from_its_pict
     search.before(module, 2, optimizer)
     torch.testing.assert_close(module.latent.detach(), expected)
     assert torch.equal(module.start, module.latent)
+
+
+def test_the_full_size_begins_without_what_was_known_of_a_coarse_stage(make_module):
+    module = make_module(search=Search(stages=[{"size": (16, 16), "share": 0.5}], average=0.9))
+    optimizer = module.configure_optimizers()
+    for step in (0, 1):
+        module.optimise(step, optimizer)
+    assert optimizer.state and not torch.equal(module.average, module.latent)
+    module.search.before(module, 2, optimizer)
+    assert not optimizer.state and torch.equal(module.average, module.latent)
 
 
 @pytest.mark.parametrize("size", [(16, 16), (24, 16)])
@@ -172,9 +183,14 @@ def test_each_trial_begins_anew_and_the_rest_of_the_run_goes_on():
 
 
 def test_the_run_goes_on_from_the_best_of_its_starts(make_module):
-    scores, at = [], []
+    scores, at, begun = [], [], []
 
     class See(pl.Callback):
+        def on_before_optimizer_step(self, trainer, module, optimizer):
+            if trainer.global_step in (2, 4, 6):
+                assert not optimizer.state  # of another start
+                begun.append(torch.stack([module.latent.detach(), module.start]))
+
         def on_train_batch_end(self, trainer, module, *_):
             if trainer.global_step in (2, 4, 6):
                 scores.append(module.snapshot()[1]["score"])
@@ -192,6 +208,16 @@ def test_the_run_goes_on_from_the_best_of_its_starts(make_module):
         assert torch.equal(module.best[picture], at[best][picture])
         first = module.best_start[picture]
         assert best == 0 or torch.equal(first, starts(int(best))[picture])
+    expected = [starts(1)] * 2, [starts(2)] * 2, [module.best, module.best_start]
+    assert torch.equal(torch.stack(begun), torch.stack([torch.stack(both) for both in expected]))
+
+
+def test_of_starts_of_one_score_the_first_is_the_best(make_module):
+    search = Search(restarts={"count": 2, "steps": 2})
+    objective = Objective(0, 0, 1)  # nothing is asked of the picture
+    module = make_module(steps=6, objective=objective, search=search, starts=lambda number: torch.ones(1, 8, 8, 8))
+    first = module.start.clone()
+    assert torch.equal(fit(module).best_start, first)
 
 
 @pytest.mark.parametrize("restarts", [None, {"count": 2, "steps": 2}])
@@ -221,6 +247,14 @@ def test_an_overlay_brings_the_start_back(make_module):
         assert torch.equal(module.latent, module.start)
     module.search.before(module, 2, optimizer)
     torch.testing.assert_close(module.latent.detach(), start)
+
+
+def test_an_overlay_mixes_by_its_strength(make_module):
+    module = make_module(steps=6, search=Search(overlay={"every": 2, "strength": 0.25}))
+    module.latent.data += 0.3
+    mixed = 0.75 * module.picture(module.latent.detach()) + 0.25 * module.start_images()
+    module.search.before(module, 2, module.configure_optimizers())
+    torch.testing.assert_close(module.latent.detach(), module.generator.encode(mixed))
 
 
 def test_an_overlay_counts_the_steps_of_each_trial(make_module):
@@ -255,9 +289,17 @@ def test_what_is_between_steps_is_in_full_precision_as_a_snapshot_is(make_module
         assert mixed is full is None or torch.equal(mixed, full)
 
 
-def test_what_a_generator_lacks_is_told():
-    with pytest.raises(UserError, match=r"search\.stages: needs the generator's encode"):
-        Search(stages=[{"size": [8, 8], "share": 0.5}]).require_of(SimpleNamespace(generator=object()))
+@pytest.mark.parametrize(
+    "search,lacks",
+    [
+        ({"stages": [{"size": [8, 8], "share": 0.5}]}, "encode"),
+        ({"overlay": {"every": 2, "strength": 0.5}}, "encode"),
+        ({"clamp": True}, "codebook"),
+    ],
+)
+def test_what_a_generator_lacks_is_told(search, lacks):
+    with pytest.raises(UserError, match=rf"search\.{next(iter(search))}: needs the generator's {lacks}"):
+        Search(**search).require_of(SimpleNamespace(generator=object()))
 
 
 WRONG = {
@@ -284,9 +326,16 @@ def test_starts_after_which_a_limit_leaves_no_step_are_told():
     assert not errors_in(resolved(compose([words[0], "trainer.limit_train_batches=16"])))
 
 
-def test_stages_hang_on_the_number_of_steps():
-    config = resolved(compose(["search.stages=[{size: [64,64], share: .5}]"]))
-    assert [key for key, _ in time_varying(config["search"])] == ["stages.0"]
+@pytest.mark.parametrize(
+    "word,keys",
+    [
+        ("search.stages=[{size: [64,64], share: .5}]", ["stages.0"]),
+        ("search.overlay={every: 2, strength: .5, until: .5}", ["overlay"]),
+        ("search.overlay={every: 2, strength: .5}", []),
+    ],
+)
+def test_stages_and_an_overlay_that_ends_hang_on_the_number_of_steps(word, keys):
+    assert [key for key, _ in time_varying(resolved(compose([word]))["search"])] == keys
 
 
 @pytest.mark.parametrize(
@@ -325,6 +374,13 @@ def test_a_run_does_not_come_to_rest_in_a_coarse_stage(small_pair, tmp_path):
     stop = ["callbacks=auto_stop", "callbacks.auto_stop.window=2", "callbacks.auto_stop.threshold=100"]
     stages = "search.stages=[{size: [16,16], share: .5}]"  # steps 1 to 5 of 10: progress is 5/9 at the sixth
     assert run("a fox", [*small_pair, *stop, "steps=10", stages], tmp_path / "run").report["steps"] == 9
+
+
+def test_a_loss_that_rises_is_at_rest(make_module):
+    """As one does that is only the distance from the start."""
+    stop = AutoStop(2, 0.0)
+    fit(make_module(steps=9, objective=Objective(0, 0, 1)), stop)
+    assert stop.ended_because.startswith("the loss fell by -")
 
 
 def test_one_stop_serves_several_runs(small_pair, tmp_path):
