@@ -18,7 +18,7 @@ from vqclip.cli.interpolate import main as interpolate
 from vqclip.config.compose import compose
 from vqclip.config.resolve import resolved
 from vqclip.errors import UserError
-from vqclip.init import Gradient, PixelNoise, Sine, best_of
+from vqclip.init import Gradient, Noise, PixelNoise, Sine, best_of
 from vqclip.init import Prior as PriorStart
 from vqclip.init import Run as RunStart
 from vqclip.io.masks import MaskComposite
@@ -164,6 +164,15 @@ def test_a_gradient_goes_from_the_first_colour_to_the_last():
     assert torch.equal(drawn[0], drawn[2]) and not torch.equal(drawn[0], drawn[1])
 
 
+def test_noise_has_the_mean_and_the_deviations_of_the_codes():
+    normal = torch.randn(500, 4, generator=torch.Generator().manual_seed(0))
+    codes = normal * torch.tensor([1.0, 2.0, 3.0, 4.0]) + 7
+    start = InitContext(SimpleNamespace(codebook=codes), (4, 64, 64), ["a"], StepRandom([0], 0), None)
+    z = Noise(2.0)(start)[0].flatten(1)
+    torch.testing.assert_close(z.mean(1), codes.mean(0), rtol=0.05, atol=0)
+    torch.testing.assert_close(z.std(1), 2 * codes.std(0), rtol=0.05, atol=0)
+
+
 @pytest.mark.parametrize("slope", [0.0, 1.0, 2.0])
 def test_noise_has_the_slope_and_contrast_asked_for(slope):
     image = seen(PixelNoise(slope, 0.1, False), 128, 128)
@@ -187,8 +196,8 @@ def test_the_best_of_several_is_chosen_picture_by_picture(start):
     assert torch.equal(best_of(init, start, 1), one) and torch.equal(wanted[1], one[1])
 
 
-def test_a_start_whose_score_is_no_number_is_never_the_best(start):
-    scores = iter([[torch.nan, 1.0], [0.5, torch.nan], [0.7, 0.5]])
+def test_a_start_whose_score_is_no_number_is_never_the_best_and_of_equals_the_first_is(start):
+    scores = iter([[torch.nan, 1.0], [0.5, torch.nan], [0.7, 1.0]])
     made = best_of(Sine(0.5), replace(start, score=lambda z: torch.tensor(next(scores))), 3)
     tries = [Sine(0.5)(replace(start, rng=StepRandom([0, 1], step))) for step in range(3)]
     assert torch.equal(made, torch.stack([tries[2][0], tries[0][1]]))
