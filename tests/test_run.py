@@ -77,6 +77,11 @@ def test_of_snapshots_that_score_the_same_the_latest_is_the_best(small_pair, tmp
     assert picture["best"]["step"] == 6
 
 
+def test_the_first_step_has_a_row_whatever_steps_lie_between_two(small_pair, tmp_path):
+    words = [*small_pair, "snapshot_every=4", "trainer.log_every_n_steps=3"]
+    assert [row["step"] for row in run("a fox", words, tmp_path / "run").history] == [1, 3, 4]
+
+
 def test_the_checkpoint_holds_the_latent_and_no_network(small_pair, tmp_path):
     folder = run("a fox", small_pair, tmp_path / "run").folder
     state = torch.load(folder / "last.ckpt", weights_only=False)["state_dict"]
