@@ -6,6 +6,7 @@ import contextlib
 import errno
 import json
 import os
+import re
 import resource
 import shlex
 import shutil
@@ -26,6 +27,7 @@ from vqclip import UserError, run
 from vqclip.cli import main
 from vqclip.cli.faults import own_line
 from vqclip.compare.command import command_of
+from vqclip.io.files import atomic_write
 from vqclip.loggers.wandb_startup import keep_artifacts
 
 
@@ -315,6 +317,15 @@ def test_a_run_removes_no_records_of_others(small_pair, tmp_path):
     assert not [*tmp_path.glob("wandb/offline-run-*"), *tmp_path.glob("tensorboard/events*")]
 
 
+@pytest.mark.parametrize("name", ["events.out.tfevents.1", "hparams.yaml"])
+def test_curves_in_a_folder_without_a_run_are_no_runs(small_pair, tmp_path, name):
+    theirs = tmp_path / "tensorboard" / name
+    theirs.parent.mkdir()
+    theirs.write_text("mine")
+    run("a fox", [*small_pair, "steps=1"], tmp_path)
+    assert theirs.read_text() == "mine"
+
+
 def test_a_run_that_starts_over_removes_its_records_whatever_its_logger_is_called(small_pair, tmp_path):
     """And none of a run that is called None."""
     theirs = tmp_path / "wandb/run-1-None/run-None.wandb"
@@ -338,6 +349,13 @@ def test_a_run_that_starts_over_leaves_what_a_new_one_does(small_pair, tmp_path)
     assert bytes_of(old) == bytes_of(new)
     rows = [len((folder / "timing.csv").read_text().splitlines()) for folder in (old, new)]
     assert rows[0] == rows[1]
+
+
+def test_a_file_that_cannot_take_its_name_leaves_nothing_beside_it(tmp_path):
+    (tmp_path / "final.png").mkdir()
+    with pytest.raises(OSError, match=re.escape(str(tmp_path / "final.png"))):
+        atomic_write(tmp_path / "final.png", b"a picture")
+    assert list(tmp_path.iterdir()) == [tmp_path / "final.png"]
 
 
 class Full(pl.Callback):
@@ -476,6 +494,16 @@ def test_a_run_that_lost_its_checkpoint_keeps_its_pictures(small_pair, tmp_path)
     assert run("an owl", [*small_pair, "steps=1"], folder, overwrite=True).status == "finished"
     assert not (folder / "picture-00" / "steps" / "000004.png").exists()
     assert (folder / "picture-00" / "notes.txt").read_text() == "mine"
+
+
+def test_a_run_that_diverged_before_its_first_checkpoint_is_kept(small_pair, tmp_path):
+    folder = run("a fox", [*small_pair, "steps=1"], tmp_path / "run").folder
+    (folder / "last.ckpt").unlink()
+    (folder / "run.json").write_text(json.dumps(json.loads((folder / "run.json").read_text()) | {"status": "diverged"}))
+    before = contents(folder)
+    with pytest.raises(UserError, match=r"already \(diverged\)"):
+        run("an owl", small_pair, folder)
+    assert contents(folder) == before
 
 
 def test_pictures_are_not_given_up_for_a_run_whose_models_cannot_be_read(small_pair, tmp_path):
