@@ -24,7 +24,9 @@ from vqclip import UserError, load, run
 from vqclip.cli import main
 from vqclip.compare.command import command_of
 from vqclip.compare.pictures import read_pictures
-from vqclip.config.records import record_errors
+from vqclip.config.compose import compose
+from vqclip.config.plain import plain_dict
+from vqclip.config.records import as_data, own_loggers, record_errors
 from vqclip.errors import printable
 from vqclip.io.images import png_bytes, read_record
 from vqclip.io.yaml_text import read_yaml
@@ -34,6 +36,7 @@ from vqclip.runs.folder import RunFolder
 from vqclip.runs.provenance import callback_weights, own_weights
 from vqclip.runs.rerun import rerun
 from vqclip.runs.resume import resume
+from vqclip.runs.rollback import start_over
 
 GROUPS = ("optimizer", "callbacks", "init", "augmentations", "latent", "noise", "loss", "logger", "trainer")
 
@@ -188,9 +191,10 @@ def test_a_records_checkpoint_path_is_known_by_its_hash(original, small_pair, tm
     shutil.copy(small_pair[0].partition("=")[2], other)
     with open(other, "ab") as file:
         file.write(b"x")
-    for path in (str(other), "/dev/zero", "pkg://vqclip/../../secret.ckpt", "~nobody-here/x.ckpt"):
+    packaged = ("pkg://vqclip/../../secret.ckpt", "pkg://vqclip/embedded/generator.safetensors/../../secret.ckpt")
+    for path in (str(other), "/dev/zero", *packaged, "~nobody-here/x.ckpt"):
         source = picture(original, tmp_path / "a.png", lambda c, p=path: c["checkpoints"]["generator"].update(path=p))
-        with pytest.raises(UserError, match=r"checkpoints\.generator\.path"):
+        with pytest.raises(UserError, match=r"checkpoints\.generator\.path=.* not here as that run read it"):
             rerun(source, folder=tmp_path / "again")
 
 
@@ -234,6 +238,31 @@ def test_a_record_chooses_no_place_to_write(original, tmp_path):
     with suppress(Exception):
         resume(folder, ["callbacks=none"])
     assert not (tmp_path / "outside").exists()
+
+
+def test_a_records_config_keeps_neither_whom_to_trust_nor_another_path_than_its_folder():
+    record = {"seed": 1, "trust": ["theirs"], "hydra": {}, "paths": {"output_dir": "a", "cache": "/outside"}}
+    assert as_data(record) == {"seed": 1, "paths": {"output_dir": "a"}}
+
+
+def test_a_records_logger_says_what_a_run_is_called_and_neither_where_it_goes_nor_that_it_is_sent():
+    words = {"_target_": "vqclip.loggers.wandb_logger", "project": "p", "save_dir": "/outside", "entity": "theirs"}
+    ours = plain_dict(compose(["logger=wandb"]).logger, resolve=False)["wandb"]
+    for mode, kept in (("online", ours["mode"]), ("offline", "offline")):
+        assert own_loggers({"wandb": words | {"mode": mode}})["wandb"] == ours | {"project": "p", "mode": kept}
+
+
+def test_what_is_typed_beside_a_record_answers_for_its_own_key_alone():
+    record = {"optimizer": {"_target_": "theirs.Adam"}}
+    for word in ("optim", "optimizer._target", "optimizer.lr"):
+        assert record_errors(record, {word}, "a.png", {})
+    assert not record_errors(record, {"optimizer"}, "a.png", {})
+
+
+def test_of_a_records_prompts_the_words_alone_may_say_anything():
+    keys = ("include", "exclude", "templates", "include_weight")
+    errors = record_errors({"prompts": dict.fromkeys(keys, "${oc.env:HOME}")}, set(), "a.png", {})
+    assert [error.partition("=")[0] for error in errors] == ["prompts.templates", "prompts.include_weight"]
 
 
 def test_a_package_is_trusted_once_and_by_its_whole_name(monkeypatch):
@@ -347,6 +376,28 @@ def test_a_checkpoint_names_no_file_outside(original, tmp_path):
     torch.save(checkpoint, folder / "last.ckpt")
     with pytest.raises(UserError, match="it has no digests"):
         resume(folder, ["steps=6"])
+
+
+def test_a_snapshot_that_is_no_png_is_refused_whatever_the_checkpoint_says(original, tmp_path):
+    """Loggers open it, for whatever it is."""
+    folder = shutil.copytree(original, tmp_path / "run")
+    name = "picture-00/steps/000000.png"
+    (folder / name).write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0")
+    checkpoint = torch.load(folder / "last.ckpt", weights_only=True)
+    checkpoint["callbacks"][RECORDER]["digests"][name] = hashlib.sha256((folder / name).read_bytes()).hexdigest()
+    torch.save(checkpoint, folder / "last.ckpt")
+    with pytest.raises(UserError, match=r"000000\.png: damaged: it is no PNG"):
+        resume(folder, ["steps=6"])
+
+
+def test_a_folder_with_a_link_is_not_begun_anew(original, tmp_path):
+    folder = shutil.copytree(original, tmp_path / "run")
+    (folder / "metrics.csv").rename(tmp_path / "private.csv")
+    (folder / "metrics.csv").symlink_to(tmp_path / "private.csv")
+    before = sorted(folder.rglob("*"))
+    with pytest.raises(UserError, match="a symbolic link"):
+        start_over(RunFolder(folder))
+    assert sorted(folder.rglob("*")) == before
 
 
 def test_a_stranger_does_not_steer_the_terminal(original, tmp_path, capsys):
