@@ -232,6 +232,23 @@ def test_a_stopped_run_names_the_command_that_goes_on(small_pair, tmp_path):
     assert f"stopped. To continue: vqclip resume='{folder}'\n" in (tmp_path / "a run.err").read_text()
 
 
+class Stops(pl.Callback):
+    """Asks for the end after the third step."""
+
+    def on_train_batch_end(self, trainer, *_):
+        trainer.should_stop = trainer.global_step == 3
+
+
+@pytest.mark.parametrize(
+    "words,callbacks", [([], [Stops()]), (["+trainer.limit_train_batches=3"], [])], ids=["callback", "limit"]
+)
+def test_a_run_that_ended_early_between_two_snapshots_is_kept_at_its_end(small_pair, tmp_path, words, callbacks):
+    folder = run("a fox", [*small_pair, *words], tmp_path / "run", callbacks=callbacks).folder
+    assert read_checkpoint(RunFolder(folder))["global_step"] == 3
+    report = run(resume=folder, overrides=["steps=3"]).report
+    assert report["status"] == "finished" and report["steps"] == report["pictures"][0]["final"]["step"] == 3
+
+
 class Cut(pl.Callback):
     """Stops a run after a step, as a signal within it does, or as a kill after it."""
 
@@ -509,6 +526,14 @@ def test_a_folder_of_many_pictures_is_cut_back_each_to_its_own_best(tmp_path):
         assert (folder / "best.png").read_text() == f"{i} {step}" and (folder / "final.png").read_text() == f"{i} 1"
         assert sorted(load_file(folder / "latents.safetensors")) == ["000000", "000001"]
     assert (tmp_path / "metrics.csv").read_text() == "step,x\n1,5\n"
+    assert [picture.index for picture in RunFolder(tmp_path).pictures()] == list(range(102))  # 100 comes after 11
+
+
+def test_a_table_goes_on_with_the_columns_that_an_older_version_gave_it(tmp_path):
+    folder = RunFolder(tmp_path)
+    folder.metrics_file.write_text("step,old,loss\n1,7,3\n")
+    folder.append_row(folder.metrics_file, {"step": 2, "loss": 5, "new": 9})
+    assert folder.metrics_file.read_text().splitlines() == ["step,old,loss", "1,7,3", "2,,5"]
 
 
 def test_a_resumed_run_leaves_what_is_not_its_own(small_pair, tmp_path):
@@ -516,13 +541,14 @@ def test_a_resumed_run_leaves_what_is_not_its_own(small_pair, tmp_path):
     picture = folder / "picture-00"
     half_written = [folder / ".metrics.csv.a1b2c3d4", picture / ".best.png.a1b2c3d4", picture / ".timelapse.mp4"]
     half_written.append(picture / "steps" / ".000006.png.a_b2c3d4")
+    of_the_end = [picture / "upscaled.png", picture / "timelapse.mp4"]
     others = [folder / ".metrics.csv.swp", picture / ".nomedia", picture / "notes.txt"]
     others += [picture / "crops" / "._000002.png", picture / ".thumbs" / "best.png", picture / "@eaDir/best.png/1.jpg"]
-    for path in half_written + others:
+    for path in half_written + of_the_end + others:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("theirs")
     run(resume=folder, steps=6)
-    assert not [path for path in half_written if path.exists()]
+    assert not [path for path in half_written + of_the_end if path.exists()]
     assert [path.read_text() for path in others] == ["theirs"] * len(others)
 
 
