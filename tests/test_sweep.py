@@ -1,6 +1,7 @@
 """Sweeps: every job once, none lost, and an exit status that tells."""
 
 import csv
+import errno
 import json
 import os
 import re
@@ -18,6 +19,7 @@ import pytorch_lightning as pl
 import torch
 import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
 from PIL import Image
 from test_resume import FORKS
 
@@ -29,10 +31,12 @@ from vqclip.config.compose import compose
 from vqclip.config.grammar import NAME_LENGTH, job_name, quote, unquoted
 from vqclip.config.resolve import identity, resolved
 from vqclip.runs.arguments import as_overrides
+from vqclip.runs.folder import RunFolder
 from vqclip.runs.lock import lock_folder
 from vqclip.sweeps.hparams_search import plot, search
 from vqclip.sweeps.inert import inert_keys, inert_warnings
 from vqclip.sweeps.jobs import Job, numbered_folders
+from vqclip.sweeps.launch import _commands, _start_no_more_than, launch
 from vqclip.sweeps.python import Sweep
 
 
@@ -421,6 +425,17 @@ def test_a_sweep_whose_pictures_the_time_decides_is_refused_since_it_would_never
     assert report(tmp_path / "sweep/0")["pictures"][0]["prompt"] == "at ${now:%H:%M}"
 
 
+def test_what_kept_a_job_from_its_folder_is_told_and_not_how_an_earlier_run_ended_there(small_pair, tmp_path, capsys):
+    words, job = [f"hydra.sweep.dir={tmp_path}", "a fox", "seed=0", "steps=1"], tmp_path / "0"
+    assert sweep(*words, pair=small_pair) == 0
+    (job / "picture-00" / "best.png").unlink()
+    capsys.readouterr()
+    with lock_folder(job):
+        assert sweep(*words, pair=small_pair) == 1
+    said = capsys.readouterr().err
+    assert "another vqclip process is running in this folder" in said and "missing or damaged" not in said
+
+
 def test_prompts_with_commas_are_one_value_each(small_pair, tmp_path):
     prompts = 'prompts.include=["a castle, oil (on canvas): 4k"],["an owl, \'asleep\'"]'
     assert sweep(f"hydra.sweep.dir={tmp_path}", prompts, pair=small_pair) == 0
@@ -525,6 +540,50 @@ def test_a_launcher_starts_no_more_processes_than_there_are_jobs(small_pair, tmp
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "2"
+
+
+def test_joblib_has_a_process_for_each_job_and_two_for_a_single_one():
+    """With one it makes none, and a job that is killed would take the sweep along."""
+    package = pytest.importorskip("hydra_plugins.hydra_joblib_launcher.joblib_launcher")
+    launcher = package.JoblibLauncher(n_jobs=6)
+    launcher.config = OmegaConf.create({"hydra": {"launcher": {"n_jobs": 6}}})
+    for jobs, processes in ((1, 2), (2, 2), (4, 4), (9, 6)):
+        _start_no_more_than(jobs, launcher)
+        assert launcher.joblib["n_jobs"] == processes
+
+
+def test_a_job_is_told_its_folder_from_the_root(tmp_path, monkeypatch):
+    """A worker may begin in another one."""
+    monkeypatch.chdir(tmp_path)
+    (words,) = _commands([Job(["seed=1"], {}, {"seed": 1})], [Path("sweep/3")], "g")
+    assert words[-2:] == [f"hydra.sweep.dir={quote(f'{tmp_path}/sweep')}", "hydra.sweep.subdir=3"]
+
+
+class Fails:
+    """A launcher that fails, in a folder after a job began there."""
+
+    def __init__(self, error, began=None):
+        self.error, self.began = error, began
+
+    def launch(self, commands, initial_job_idx):
+        if self.began:
+            RunFolder(self.began).write_report({"status": "running", "pictures": [], "seed": 0})
+        raise self.error
+
+
+def test_a_launcher_that_fails_ends_the_sweep_unless_a_job_began(tmp_path, capsys):
+    job, place = Job(["seed=1"], {}, {"seed": 1}), tmp_path / "0"
+    place.mkdir()
+
+    def launched(*fault):
+        return list(launch(Fails(*fault), "mine", [job], [place], "g", None))
+
+    with pytest.raises(UserError, match=r"hydra/launcher=mine: no cluster\. Allowed: a launcher whose"):
+        launched(RuntimeError("no cluster"))
+    with pytest.raises(OSError, match="full"):  # which is not the launcher's fault
+        launched(OSError(errno.ENOSPC, "full"))
+    assert launched(RuntimeError("killed"), place) == []
+    assert capsys.readouterr().err == "vqclip: hydra/launcher=mine: killed\n"
 
 
 @pytest.mark.parametrize("launcher,package", [("workers", "joblib"), ("submitit_local", "submitit")])

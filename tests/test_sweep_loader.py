@@ -32,6 +32,7 @@ def loaders():
         ["seed=1", "loss.beta=.5", "loss.beta={start: 1, end: 0}"],
         ["loss.beta=.4", "noise=sfumato", "loss.alpha=1"],
         ["seed=2", "++a=1", "+b={c: 1}", "b.c=3", "steps=4"],
+        ["+b={c: 1}", "b.c=3", "++b.c=4"],
         ["experiment=reference", "steps=3", "sweep={group:a,threads:1,swept:{seed:'1'}}", "hydra.sweep.subdir=3"],
         ["~logger", "checkpoints/perceptors=[robust]", "prompts.include=[a,b]"],
         ["hydra.job.config.override_dirname.exclude_keys=[seed]", "seed=1", "steps=2"],
