@@ -536,7 +536,7 @@ def test_a_schedule_replaces_a_terms_schedule_whole():
 
 def test_a_sweep_over_choices_takes_keys_that_the_default_lacks():
     """Hydra composes the config without what is swept first, and that has no init.path."""
-    for swept in ("experiment=edit,recolour", "init=image,run", "experiment=glob(e*)"):
+    for swept in ("experiment=edit,recolour", "init=image,run", "experiment=glob(e*)", "debug=fast,null"):
         assert expand_shorthand([swept, "init.path=x.png", "steps=3"]) == [swept, "++init.path=x.png", "steps=3"]
     for alone in ("experiment=edit", "noise=default,sfumato", "callbacks=[default,upscale]"):
         assert expand_shorthand([alone, "init.path=x.png"]) == [alone, "init.path=x.png"]
