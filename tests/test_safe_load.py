@@ -118,6 +118,19 @@ def test_payload_is_refused_and_does_not_run(tmp_path, zipped, function, args, n
     assert not mark.exists()
 
 
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [("builtins", "setattr"), ("builtins", "str_"), ("builtins", "tuple.x"), ("functools", "partialmethod")],
+)
+def test_a_name_that_begins_as_a_harmless_one_is_refused(write, module, name):
+    assert f"names {module}.{name}, which has no place" in refusal(write(f"c{module}\n{name}\n.".encode()))
+
+
+def test_of_two_sets_of_weights_the_running_mean_is_taken(tmp_path):
+    torch.save({"params": {"w": torch.zeros(2)}, "params_ema": {"w": torch.ones(2)}}, tmp_path / "last.ckpt")
+    assert torch.equal(open_tensors(tmp_path / "last.ckpt").get("w"), torch.ones(2))
+
+
 def test_the_payload_is_a_real_one(tmp_path):
     """The same file does run where it is read the ordinary way: the test above tests something."""
     torch.save(Call(os.system, f"touch {tmp_path}/ran"), tmp_path / "last.ckpt")
