@@ -1,21 +1,14 @@
-"""Is the picture what the words say? The eye, blind, and a judge that never guided.
+"""Is the picture what the words say? Judges that never guided; `naming.py` asks the eye, blind.
 
-    python evaluate.py draw default --seed 7     40 held-out prompts: results/<name>/sheet.png; the key is sealed
-    (look at it; write results/<name>/names.json, {"1": "what you see", …}, in your own words; commit it)
-    python evaluate.py open default-7            the prompts beside the names: results/<name>/opened.json
-    (set "right" to true or false in opened.json: does the name give the whole prompt?)
-    python evaluate.py table                     counts of every sheet, and the judge's figures
-    python evaluate.py judge prior --count 120   what both judges find among 512 captions on more prompts, no sheet
+    python evaluate.py judge prior --count 120   what both judges find among 512 captions, on held-out prompts
     python evaluate.py battery                   the frozen prompts of `vqclip evaluate --battery`
     python evaluate.py judges                    what both judges can do, on renderings of held-out prompts
 
 Settings: `prior` (no optimisation), `default` (the default config), `reference` (the reference recipe from noise, with
-this pair), `ceiling` (real renderings through encode and decode). Another seed for every sheet, else its prompts are
-known already.
+this pair), `ceiling` (real renderings through encode and decode).
 """
 
 import argparse
-import hashlib
 import json
 import random
 import tempfile
@@ -23,9 +16,8 @@ from importlib.resources import files
 from pathlib import Path
 
 import torch
-from data import HERE, WORK, Painter, caption, load_icons, random_scene
+from data import WORK, Painter, caption, load_icons, random_scene
 from PIL import Image, ImageDraw, ImageFont
-from safetensors.torch import load_file, save_file
 from torchvision.transforms.functional import to_pil_image
 
 from vqclip.checkpoints.load import load_generator
@@ -36,7 +28,6 @@ from vqclip.runs.evaluate import Bench
 
 EMBEDDED = files("vqclip") / "embedded"
 GENERATOR = {"path": str(EMBEDDED / "generator.safetensors")}
-RESULTS = HERE / "results"
 KINDS = {"single": 14, "background": 8, "colour": 6, "two": 8, "style": 4}
 OVERRIDES = {
     "default": [],
@@ -124,56 +115,6 @@ def sheet(images, columns=8, scale=1):
     return canvas
 
 
-def draw(args):
-    drawn = prompts(args.seed)[:: args.every]
-    images = pictures(args.setting, [s for _, s, _ in drawn], [p for *_, p in drawn], args.work, args.override)
-    order = torch.randperm(len(drawn), generator=torch.Generator().manual_seed(args.seed + 77)).tolist()
-    name = f"{args.setting}-{args.seed}"
-    folder, key = RESULTS / name, args.work / "sealed" / f"{name}.json"
-    folder.mkdir(parents=True, exist_ok=True)
-    key.parent.mkdir(parents=True, exist_ok=True)
-    sheet(images[order]).save(folder / "sheet.png", optimize=True)
-    rows = {str(n + 1): {"kind": drawn[i][0], "prompt": drawn[i][2]} for n, i in enumerate(order)}
-    sealed = json.dumps(
-        {"setting": args.setting, "seed": args.seed, "overrides": args.override, "pictures": rows}, indent=1
-    )
-    key.write_text(sealed)
-    save_file({"images": images[order].half().contiguous()}, key.with_suffix(".safetensors"))
-    (folder / "seal.txt").write_text(hashlib.sha256(sealed.encode()).hexdigest() + "\n")
-    print(folder / "sheet.png")
-
-
-def open_key(args):
-    folder, path = RESULTS / args.name, args.work / "sealed" / f"{args.name}.json"
-    sealed = path.read_text()
-    if hashlib.sha256(sealed.encode()).hexdigest() != (folder / "seal.txt").read_text().strip():
-        raise SystemExit("the key is not the one that was sealed")
-    names, key = json.loads((folder / "names.json").read_text()), json.loads(sealed)
-    images = load_file(path.with_suffix(".safetensors"))["images"].float()
-    key["judge"] = recall(images, [row["prompt"] for row in key["pictures"].values()])
-    for n, row in key["pictures"].items():
-        row |= {"named": names[n], "right": None}
-        print(f"{n:>3}  {row['kind']:10}  {row['prompt']:48}  {row['named']}")
-    (folder / "opened.json").write_text(json.dumps(key, indent=1, ensure_ascii=False) + "\n")
-
-
-def table(args):
-    print(
-        "| sheet | "
-        + " | ".join(f"{k} ({n})" for k, n in KINDS.items())
-        + " | all (40) | R@1 | R@5 |\n|"
-        + " --- |" * (len(KINDS) + 4)
-    )
-    for path in sorted(RESULTS.glob("*/opened.json")):
-        key = json.loads(path.read_text())
-        counts = [sum(bool(r["right"]) for r in key["pictures"].values() if r["kind"] == kind) for kind in KINDS]
-        print(
-            f"| {path.parent.name} | "
-            + " | ".join(map(str, counts))
-            + f" | **{sum(counts)}** | {key['judge']['R@1']} | {key['judge']['R@5']} |"
-        )
-
-
 def verdicts(bench, images, texts):
     """What each judge says of the pictures: rows by judge."""
     found = [bench.opinions(image[None], text) for image, text in zip(images, texts, strict=True)]
@@ -217,27 +158,14 @@ if __name__ == "__main__":
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--work", type=Path, default=WORK)
     commands = p.add_subparsers(required=True)
-    for name, function in (
-        ("draw", draw),
-        ("open", open_key),
-        ("table", table),
-        ("judge", judge),
-        ("battery", battery),
-        ("judges", judges),
-    ):
+    for name, function in (("judge", judge), ("battery", battery), ("judges", judges)):
         c = commands.add_parser(name)
         c.set_defaults(function=function)
-        if name in ("draw", "judge"):
+        c.add_argument("--seed", type=int, default=1)
+        if name == "judge":
             c.add_argument("setting", choices=["prior", "default", "reference", "ceiling"])
-        if name in ("draw", "judge", "judges", "battery"):
-            c.add_argument("--seed", type=int, default=1)
-        if name in ("draw", "judge"):
             c.add_argument("--override", action="append", default=[], help="a config override for the engine")
-        if name == "draw":
-            c.add_argument("--every", type=int, default=1, help="every nth prompt only, where a setting is slow")
-        if name in ("judge", "judges"):
+        if name != "battery":
             c.add_argument("--count", type=int, default=120)
-        if name == "open":
-            c.add_argument("name")
     args = p.parse_args()
     args.function(args)
