@@ -34,20 +34,13 @@ def parser(doc, minutes):
 class Run:
     """A training loop's clock, average and checkpoint.
 
-    `for step in run:` goes on until the budget is spent, over interruptions: the checkpoint (every `every` seconds)
+    `for step in run:` goes on until the budget is spent, over interruptions: the checkpoint (every two minutes)
     holds weights, average, optimiser, step and time spent.
     """
 
-    def __init__(self, name, args, model, optimiser, lr, decay=0.999, every=120):
-        self.path, self.args, self.model, self.optimiser, self.lr, self.decay, self.every = (
-            args.work / f"{name}.ckpt",
-            args,
-            model,
-            optimiser,
-            lr,
-            decay,
-            every,
-        )
+    def __init__(self, name, args, model, optimiser, lr, decay=0.999):
+        self.path, self.args, self.model = args.work / f"{name}.ckpt", args, model
+        self.optimiser, self.lr, self.decay = optimiser, lr, decay
         self.average = copy.deepcopy(model).eval().requires_grad_(False)
         self.step, self.spent, self.logged, self.stats = 0, 0.0, time.time(), {}
         if self.path.exists() and not args.fresh:
@@ -77,7 +70,7 @@ class Run:
             yield self.step
             self.step += 1
             self.spent += time.time() - start
-            if time.time() - saved > self.every:
+            if time.time() - saved > 120:
                 self.save()
                 saved = time.time()
         self.save()

@@ -153,19 +153,17 @@ def fetch(folder):
             tar.extractall(folder / name, filter="data")
 
 
-def rasterise(svg, width=256, longest=112):
-    """SVG text to [4, 128, 128] uint8, premultiplied: the drawing's own box, its longer side `longest` pixels."""
+def rasterise(svg):
+    """SVG text to [4, 128, 128] uint8, premultiplied: the drawing's own box, its longer side 112 pixels."""
     import resvg_py
 
-    image = Image.open(io.BytesIO(bytes(resvg_py.svg_to_bytes(svg_string=svg, width=width, height=width)))).convert(
-        "RGBA"
-    )
+    image = Image.open(io.BytesIO(bytes(resvg_py.svg_to_bytes(svg_string=svg, width=256, height=256)))).convert("RGBA")
     a = np.asarray(image).astype(np.float32) / 255
     a[..., :3] *= a[..., 3:]
     rows, columns = np.where(a[..., 3].max(1) > 0.05)[0], np.where(a[..., 3].max(0) > 0.05)[0]
     a = a[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     h, w = a.shape[:2]
-    scale = longest / max(h, w)
+    scale = 112 / max(h, w)
     x = torch.from_numpy(a).permute(2, 0, 1)[None]
     x = F.interpolate(x, size=(max(1, round(h * scale)), max(1, round(w * scale))), mode="bilinear", antialias=True)
     h, w = x.shape[-2:]
@@ -452,12 +450,12 @@ def caption(scene, rng, plain=False, bare=0.0):
     return text
 
 
-def token_ids(count=8000):
+def token_ids():
     """The openai-clip ids that the small vocabulary keeps, ascending: bytes, commonest merges, all words in use."""
     from vqclip.models.tokenizer import simple_tokenizer
 
     tokenizer, rng = simple_tokenizer(), random.Random(0)
-    texts = [caption(random_scene(rng, defects=0.2), rng) for _ in range(count)]
+    texts = [caption(random_scene(rng, defects=0.2), rng) for _ in range(8000)]
     texts += [f"{name} {_plural(name)}" for names in NAMES for name in names] + [
         w for words in COLOUR_WORDS.values() for w in words
     ]

@@ -50,13 +50,13 @@ def prompts(seed, count=1):
     return [(kind, scene, caption(scene, rng, plain=True)) for kind, scene in scenes]
 
 
-def distractors(texts, total=512):
-    """The texts and, after them, other prompts of the same kinds."""
+def distractors(texts):
+    """512 captions: the texts and, after them, other prompts of the same kinds."""
     out, seed = list(texts), 10_000
-    while len(out) < total:
+    while len(out) < 512:
         out += dict.fromkeys(p for _, _, p in prompts(seed) if p not in out)
         seed += 1
-    return out[:total]
+    return out[:512]
 
 
 @torch.no_grad()

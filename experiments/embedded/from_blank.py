@@ -47,8 +47,6 @@ def drawn(prompts, overrides, snapshots=False):
 
 def headed(page, titles):
     """A sheet with a title above every column."""
-    if not titles:
-        return page
     out = Image.new("RGB", (page.width, page.height + 16), "white")
     out.paste(page, (0, 16))
     for i, title in enumerate(titles):
@@ -64,13 +62,11 @@ def main():
     RESULTS.mkdir(parents=True, exist_ok=True)
     if args.what == "strips":
         pictures = drawn(SIX, args.overrides, snapshots=True)
-        columns = len(pictures) // len(SIX)
+        page = grid(pictures, len(pictures) // len(SIX))
     else:
         by_column = [drawn(FOUR, [*args.overrides, *column]) for column in COLUMNS.values()]
-        pictures, columns = torch.stack(by_column, 1).flatten(0, 1), len(COLUMNS)
-    headed(grid(pictures, columns), () if args.what == "strips" else COLUMNS).save(
-        RESULTS / f"{args.what}.jpg", quality=85
-    )
+        page = headed(grid(torch.stack(by_column, 1).flatten(0, 1), len(COLUMNS)), COLUMNS)
+    page.save(RESULTS / f"{args.what}.jpg", quality=85)
 
 
 if __name__ == "__main__":

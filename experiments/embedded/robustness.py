@@ -75,11 +75,11 @@ def config_of(weights):
     }
 
 
-def attack(guide, images, text, own, eps, steps=10, restarts=2):
+def attack(guide, images, text, own, eps, steps):
     """Gradient ascent on the cross-entropy of each picture's text among all, projected; the worst picture of all."""
     worst, least = images.clone(), torch.full((len(images),), float("inf"), device=images.device)
     generator = torch.Generator().manual_seed(0)
-    for _ in range(restarts):
+    for _ in range(2):
         delta = eps * unit(torch.randn(images.shape, generator=generator).to(images.device))
         for _ in range(steps + 1):
             moved = (images + delta).clamp(0, 1).requires_grad_()
@@ -115,13 +115,13 @@ def recall(args):
         print(f"| {path.name} | {guide.input_size} | " + " | ".join(f"{r:.3f}" for r in row) + " |", flush=True)
 
 
-def spot(generator, count, size, ground=1.0, spread=0.6, std=0.5, seed=0):
-    """Latents [count,C,h,w] of a blank picture with normal noise in its middle."""
-    z = generator.encode(torch.full((1, 3, size, size), ground, device=generator.codebook.device))
+def spot(generator, count, seed):
+    """Latents [count,C,16,16] of a white picture with normal noise in its middle."""
+    z = generator.encode(torch.ones(1, 3, 128, 128, device=generator.codebook.device))
     axis = torch.linspace(-1, 1, z.shape[-1])
-    hill = torch.exp(-(axis[:, None] ** 2 + axis**2) / spread**2)
+    hill = torch.exp(-(axis[:, None] ** 2 + axis**2) / 0.6**2)
     noise = torch.randn(count, *z.shape[1:], generator=torch.Generator().manual_seed(seed))
-    return z + (std * noise * hill).to(z)
+    return z + (0.5 * noise * hill).to(z)
 
 
 def draw(args):
@@ -129,7 +129,7 @@ def draw(args):
     generator = load_generator(GENERATOR).to(args.device)
     guides = [load_guide(path, args.device) for path in args.files]
     texts = [F.normalize(g.encode_text(args.prompts), dim=1).detach() for g in guides]
-    z = spot(generator, len(args.prompts), 128, seed=args.seed).detach().requires_grad_()
+    z = spot(generator, len(args.prompts), args.seed).detach().requires_grad_()
     adam = torch.optim.Adam([z], args.rate)
     rng = torch.Generator(args.device).manual_seed(args.seed)
     strip = []

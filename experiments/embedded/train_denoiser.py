@@ -115,7 +115,7 @@ def latents_of(args):
 
 
 @torch.no_grad()
-def fit_sketch(model, latents, words, ridge=20.0):
+def fit_sketch(model, latents, words):
     """Set the network of mean pictures by least squares: random features of the words, then as few numbers as carry it.
 
     The training goes on from there, with all the rest.
@@ -126,7 +126,7 @@ def fit_sketch(model, latents, words, ridge=20.0):
     features = torch.relu(enter(model.centred(words)))
     target = model.standard(latents.float()).flatten(1)
     mean = target.mean(0)
-    gram = features.T @ features + ridge * torch.eye(features.shape[1]).to(features)
+    gram = features.T @ features + 20 * torch.eye(features.shape[1]).to(features)
     weights = torch.linalg.solve(gram, features.T @ (target - mean))
     fitted = features @ weights
     axes = torch.linalg.eigh(fitted.T @ fitted).eigenvectors[:, -narrow.out_features :]
