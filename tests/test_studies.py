@@ -62,7 +62,7 @@ def test_the_editing_study_measures_one_of_its_edits_and_draws_it_again(tmp_path
     monkeypatch.setattr(study, "RUNS", tmp_path)
     asked = ("moon", "an orange moon on a blue background", True, 0.5, ["experiment=edit", "steps=1", "logger=none"])
     for _ in range(2):  # a second time too, over the first
-        row = study.edit(*asked, study.shipped_judge())
+        row = study.edit(*asked)
     assert row["outside_equal"] and -1 <= row["guide_after"] <= 1
     monkeypatch.setattr(study, "PICTURES", tmp_path / "moon-mask-0.5" / "picture-00")
     monkeypatch.setattr(study, "rerun", lambda path: rerun(path, folder=tmp_path / path.stem))
@@ -130,9 +130,9 @@ def test_the_study_of_ways_measures_one_run_of_each_kind(tmp_path, monkeypatch):
     rows[1]["judge"] += 0.1
     assert study.may_help(rows, "jitter")
     for _ in range(2):
-        row = study.in_their_places("a red apple", "a fish", True, [*small, "size=[32,64]"], eyes, tmp_path)
+        row = study.in_their_places("a red apple", "a fish", True, [*small, "size=[32,64]"], tmp_path)
     assert row["halves_right"] in (0, 1, 2)
-    row = study.in_their_times("a red apple", "a fish", [*small, "steps=5", "snapshot_every=1"], eyes, tmp_path)
+    row = study.in_their_times("a red apple", "a fish", [*small, "steps=5", "snapshot_every=1"], tmp_path)
     assert row["halves_right"] in (0, 1, 2) and {"middle_first", "end_second"} < set(row)
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import shutil
 import sys
-from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +21,7 @@ from PIL import Image, ImageDraw
 from vqclip import run
 from vqclip.io.files import csv_bytes
 from vqclip.io.images import read_record
-from vqclip.io.pixels import read_image
-from vqclip.models.judge import Judge
+from vqclip.runs.evaluate import judge_pictures
 from vqclip.runs.rerun import rerun
 
 HERE = Path("experiments/editing")
@@ -31,27 +29,21 @@ PICTURES = HERE / "pictures"
 RUNS = Path("outputs/editing")
 
 
-def shipped_judge() -> Judge:
-    return Judge.load(Path(str(resources.files("vqclip"))) / "embedded" / "judge.safetensors")
-
-
-def edit(name: str, text: str, masked: bool, anchor: float, overrides: list[str], judge: Judge) -> dict:
+def edit(name: str, text: str, masked: bool, anchor: float, overrides: list[str]) -> dict:
     """Run one edit; its row of the results."""
     start = [f"init.path={HERE}/inputs/{name}.png", f"loss.anchor={anchor}"]
     start += [f"init.mask={HERE}/inputs/{name}.mask.png"] if masked else []
     folder = place(name, masked, anchor)
     run(text, [*start, *overrides], folder, overwrite=True)
-    return measured(name, text, masked, anchor, folder, judge)
+    return measured(name, text, masked, anchor, folder)
 
 
-def measured(name: str, text: str, masked: bool, anchor: float, folder: Path, judge: Judge) -> dict:
+def measured(name: str, text: str, masked: bool, anchor: float, folder: Path) -> dict:
     """One row of the results."""
     before, after = HERE / "inputs" / f"{name}.png", folder / "picture-00" / "final.png"
     pixels = [np.asarray(Image.open(path).convert("RGB"), dtype=float) for path in (before, after)]
     outside = np.asarray(Image.open(HERE / "inputs" / f"{name}.mask.png")) == 0
-    with torch.no_grad():
-        words = judge.encode_text([text])[0]
-        start, end = (float(judge.encode_image(read_image(path))[0] @ words) for path in (before, after))
+    start, end = judge_pictures([before, after], [text, text])
     first = read_record(folder / "picture-00" / "steps" / "000000.png")["scores"]["include"]
     return {
         "picture": name,
@@ -94,7 +86,6 @@ def whole() -> None:
     """All edits at every anchor, with and without the mask."""
     torch.set_num_threads(1)
     study = yaml.safe_load((HERE / "study.yaml").read_text())
-    judge = shipped_judge()
     rows = []
     new = PICTURES.with_name("pictures.new")  # beside the old ones, until all are there
     shutil.rmtree(new, ignore_errors=True)
@@ -103,7 +94,7 @@ def whole() -> None:
         for masked in (False, True):
             for anchor in study["anchors"]:
                 folder = place(name, masked, anchor)
-                rows.append(edit(name, text, masked, anchor, study["overrides"], judge))
+                rows.append(edit(name, text, masked, anchor, study["overrides"]))
                 print(*rows[-1].values(), sep="  ", flush=True)
                 if anchor == study["kept"]:
                     kept = new / f"{name}{'-mask' if masked else ''}.png"
@@ -117,14 +108,14 @@ def whole() -> None:
 
 def ten(*overrides: str) -> None:
     """The ten by ``experiment=recolour``, whole pictures: before above, after below."""
-    study, judge = yaml.safe_load((HERE / "study.yaml").read_text()), shipped_judge()
+    study = yaml.safe_load((HERE / "study.yaml").read_text())
     rows, page = [], Image.new("RGB", (134 * len(study["edits"]), 280), "white")
     draw = ImageDraw.Draw(page)
     for x, (name, text) in enumerate(study["edits"].items()):
         folder, path = RUNS / "ten" / name, HERE / "inputs" / f"{name}.png"
         quiet = ["snapshot_every=100", "logger=none", "callbacks=none"]
         run(text, ["experiment=recolour", f"init.path={path}", *quiet, *overrides], folder, overwrite=True)
-        rows.append(measured(name, text, False, 0.1, folder, judge))
+        rows.append(measured(name, text, False, 0.1, folder))
         after = folder / "picture-00" / "final.png"
         for y, shown in enumerate((path, after)):
             page.paste(Image.open(shown).convert("RGB"), (134 * x, 134 * y))

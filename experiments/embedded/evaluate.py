@@ -22,7 +22,6 @@ from torchvision.transforms.functional import to_pil_image
 
 from vqclip.checkpoints.load import load_generator
 from vqclip.compare.battery import Found, hits
-from vqclip.models.judge import Judge
 from vqclip.models.prior import Prior
 from vqclip.runs.evaluate import Bench
 
@@ -88,18 +87,12 @@ def pictures(setting, scenes, texts, work, overrides=()):
     return torch.cat(out)
 
 
-@torch.no_grad()
 def recall(images, texts):
     """R@1, R@5 of every picture's own text among 512, and the similarity, by the judge."""
-    judge = Judge.load(EMBEDDED / "judge.safetensors")
-    score = judge.encode_image(images) @ judge.encode_text(distractors(texts)).T
-    own = score[torch.arange(len(texts)), torch.tensor([texts.index(t) for t in texts])]
-    rank = (score > own[:, None]).sum(1)
-    return {
-        "R@1": round((rank < 1).float().mean().item(), 3),
-        "R@5": round((rank < 5).float().mean().item(), 3),
-        "similarity": round(own.mean().item(), 3),
-    }
+    rows = verdicts(Bench(distractors(texts)), images, texts)["judge"]
+    found = {f"R@{n}": sum(row.rank <= n for row in rows) / len(rows) for n in (1, 5)}
+    found["similarity"] = sum(row.similarity for row in rows) / len(rows)
+    return {name: round(value, 3) for name, value in found.items()}
 
 
 def sheet(images, columns=8, scale=1):

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +25,7 @@ from vqclip.checkpoints.load import load_perceptor
 from vqclip.config.compose import compose
 from vqclip.config.resolve import resolved
 from vqclip.io.pixels import fit, read_image
-from vqclip.models.judge import Judge
+from vqclip.runs.evaluate import Bench, judge_pictures
 
 HERE = Path("experiments/ways")
 RUNS = Path("outputs/ways")
@@ -41,15 +40,13 @@ class Eyes:
     def __init__(self, base: list[str]):
         ((name, card),) = resolved(compose(base))["checkpoints"]["perceptors"].items()
         self.guide = load_perceptor(name, card)
-        self.judge = Judge.load(Path(str(resources.files("vqclip"))) / "embedded" / "judge.safetensors")
 
     @torch.no_grad()
     def __call__(self, path: Path, text: str) -> dict[str, float]:
         image, side = read_image(path), self.guide.input_size
         vectors = self.guide.encode_image(fit(image, side, side)), self.guide.encode_text([text])
         guide = torch.nn.functional.cosine_similarity(*vectors).item()
-        judge = (self.judge.encode_image(image)[0] @ self.judge.encode_text([text])[0]).item()
-        return {"guide": round(guide, 4), "judge": round(judge, 4)}
+        return {"guide": round(guide, 4), "judge": round(judge_pictures([path], [text])[0], 4)}
 
 
 def measure(texts: list[str], variant: str, overrides: list[str], eyes: Eyes, folder: Path) -> list[dict]:
@@ -118,7 +115,7 @@ def pair_folder(kind: str, one: str, other: str, runs: Path = RUNS) -> Path:
     return runs / kind / f"{one} {other}".replace(" ", "_")
 
 
-def in_their_places(left: str, right: str, regions: bool, overrides: list[str], eyes: Eyes, runs: Path = RUNS) -> dict:
+def in_their_places(left: str, right: str, regions: bool, overrides: list[str], runs: Path = RUNS) -> dict:
     """One picture of two entries, each with its half; what the judge says of each half for each text.
 
     Args:
@@ -130,10 +127,8 @@ def in_their_places(left: str, right: str, regions: bool, overrides: list[str], 
     run(overrides=[*overrides, f"prompts.include=[{{parts: [{parts}]}}]"], folder=folder, overwrite=True)
     image = read_image(folder / "picture-00" / "best.png")
     middle = image.shape[-1] // 2
-    with torch.no_grad():
-        seen = [eyes.judge.encode_image(half)[0] for half in (image[..., :middle], image[..., middle:])]
-        words = eyes.judge.encode_text([left, right])
-    found = [[round((half @ text).item(), 4) for text in words] for half in seen]
+    bench, halves = Bench([left, right]), (image[..., :middle], image[..., middle:])
+    found = [[round(bench.opinions(half, text)["judge"].similarity, 4) for text in bench.texts] for half in halves]
     return {
         "left": left,
         "right": right,
@@ -146,9 +141,8 @@ def in_their_places(left: str, right: str, regions: bool, overrides: list[str], 
 
 def places() -> None:
     study = yaml.safe_load((HERE / "study.yaml").read_text())
-    eyes = Eyes(study["base"])
     base, pairs = study["places"]["base"], study["places"]["pairs"]
-    rows = [in_their_places(*pair, regions, base, eyes) for regions in (True, False) for pair in pairs]
+    rows = [in_their_places(*pair, regions, base) for regions in (True, False) for pair in pairs]
     write(HERE / "places.csv", rows)
     made = Image.new("RGB", (2 * 132, len(pairs) * 68), "white")
     for i, row in enumerate(rows):
@@ -159,7 +153,7 @@ def places() -> None:
     made.save(HERE / "places.png", optimize=True)
 
 
-def in_their_times(first: str, second: str, overrides: list[str], eyes: Eyes, runs: Path = RUNS) -> dict:
+def in_their_times(first: str, second: str, overrides: list[str], runs: Path = RUNS) -> dict:
     """One picture, of one text in the first half of the run and of another in the second; what the judge says then."""
     folder = pair_folder("times", first, second, runs)
     fades, comes = "[[0, 1], [0.4, 1], [0.5, 0]]", "[[0.4, 0], [0.5, 1]]"
@@ -168,9 +162,7 @@ def in_their_times(first: str, second: str, overrides: list[str], eyes: Eyes, ru
     row = {"first": first, "second": second}
     for when, share in (("middle", 0.4), ("end", 1)):
         step = round(made.report["steps"] * share)
-        image = read_image(folder / "picture-00" / "steps" / f"{step:06d}.png")
-        with torch.no_grad():
-            seen = (eyes.judge.encode_image(image) @ eyes.judge.encode_text([first, second]).T)[0].tolist()
+        seen = judge_pictures([folder / "picture-00" / "steps" / f"{step:06d}.png"] * 2, [first, second])
         row |= {f"{when}_first": round(seen[0], 4), f"{when}_second": round(seen[1], 4)}
     right = [row["middle_first"] > row["middle_second"], row["end_second"] > row["end_first"]]
     return row | {"halves_right": sum(right)}
@@ -178,8 +170,7 @@ def in_their_times(first: str, second: str, overrides: list[str], eyes: Eyes, ru
 
 def times() -> None:
     study = yaml.safe_load((HERE / "study.yaml").read_text())
-    eyes = Eyes(study["base"])
-    rows = [in_their_times(*pair, study["times"]["base"], eyes) for pair in study["places"]["pairs"]]
+    rows = [in_their_times(*pair, study["times"]["base"]) for pair in study["places"]["pairs"]]
     write(HERE / "times.csv", rows)
     made = Image.new("RGB", (132 * len(rows), 2 * 132), "white")
     for x, row in enumerate(rows):
