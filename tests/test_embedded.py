@@ -1,5 +1,6 @@
 """The shipped pair, with its own files: what a new user gets."""
 
+import argparse
 import importlib
 import json
 import math
@@ -66,10 +67,31 @@ def test_what_another_guide_has_read_is_neither_trained_on_nor_exported(tmp_path
     for name in ("latents-0f0f0f0f.pt", "denoiser-0f0f0f0f.ckpt"):
         (tmp_path / name).write_bytes(b"another's")
     script, made_by = denoiser_training
-    words = ["--work", tmp_path, "--export", "--to", tmp_path / "denoiser.safetensors"]
-    done = subprocess.run([sys.executable, script, *words], capture_output=True, text=True, timeout=120)
+    words = ["denoiser", "--work", tmp_path, "--to", tmp_path / "shipped"]
+    done = subprocess.run(
+        [sys.executable, script.with_name("export.py"), *words], capture_output=True, text=True, timeout=120
+    )
     assert done.returncode == 1 and f"denoiser-{made_by}.ckpt: there is no checkpoint to export" in done.stderr
-    assert len([*tmp_path.iterdir()]) == 2
+    assert "Traceback" not in done.stderr and not [*tmp_path.rglob("*.safetensors")]
+
+
+def test_a_guide_is_exported_by_what_its_checkpoint_says(tmp_path, monkeypatch):
+    """Sizes by its weights, batch and drawings by the flags it was trained with."""
+    monkeypatch.syspath_prepend(Path(__file__).parent.parent / "experiments" / "embedded")
+    common, export, train_guide = map(importlib.import_module, ("common", "export", "train_guide"))
+    sizes = {"vocab_size": 40, "vision_width": 8, "vision_layers": [1, 1, 2, 1], "image_resolution": 64}
+    guide = train_guide.Guide(train_guide.CONFIG | sizes)
+    args = argparse.Namespace(work=tmp_path, fresh=False, steps=0, minutes=0, batch=24, icons="guide")
+    run = common.Run("guide", args, guide, torch.optim.SGD(guide.parameters()), 1)
+    run.step = 7
+    run.save()
+    monkeypatch.setattr(export, "token_ids", lambda: torch.arange(40))
+    monkeypatch.setattr(sys, "argv", ["export.py", "robust", "--work", str(tmp_path), "--to", str(tmp_path)])
+    export.main()
+    with safe_open(tmp_path / "robust.safetensors", "pt") as file:
+        about = file.metadata()
+    assert json.loads(about["config"]) == train_guide.CONFIG | sizes
+    assert "7 steps of 24 pictures" in about["origin"] and about["licence"] == export.licence("guide")
 
 
 def test_a_file_of_the_trainings_is_written_whole_or_not_at_all(tmp_path, monkeypatch):

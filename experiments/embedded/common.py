@@ -35,7 +35,7 @@ class Run:
     """A training loop's clock, average and checkpoint.
 
     `for step in run:` goes on until the budget is spent, over interruptions: the checkpoint (every two minutes)
-    holds weights, average, optimiser, step and time spent.
+    holds weights, average, optimiser, step, time spent and the flags, some of which an exported file tells.
     """
 
     def __init__(self, name, args, model, optimiser, lr, decay=0.999):
@@ -100,12 +100,6 @@ class Run:
                 flush=True,
             )
 
-    def trained(self):
-        """The running average's weights, by name."""
-        if not self.step:
-            raise SystemExit(f"{self.path}: there is no checkpoint to export. Try: the same command without --export")
-        return self.average.state_dict()
-
     def save(self):
         state = dict(
             model=self.model.state_dict(),
@@ -113,6 +107,7 @@ class Run:
             optimiser=self.optimiser.state_dict(),
             step=self.step,
             spent=self.spent,
+            asked=vars(self.args),
         )
         save(state, self.path)
 

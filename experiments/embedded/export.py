@@ -1,5 +1,6 @@
 """The shipped files: `python export.py` writes the stages' running averages into `vqclip/embedded/`.
 
+`python export.py robust` and `python export.py denoiser` write theirs, which are trained on the others' files.
 fp16 safetensors; metadata: the constructor's arguments as JSON, licence, origin and how the weights came to be.
 """
 
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import torch
 import train_generator
+import train_guide
 import train_judge
 import train_perceptor
 import train_photo_judge
@@ -59,38 +61,63 @@ def words():
     )
 
 
+def checkpoint_of(part, work):
+    """The stage's file."""
+    if part == "generator" and (work / "decoder.ckpt").exists():
+        part = "decoder"
+    elif part == "robust":
+        part = "guide"
+    elif part == "denoiser":
+        import train_denoiser  # not before: its name is by the generator and the guide that lie there now
+
+        part = f"denoiser-{train_denoiser.MADE_BY}"
+    path = work / f"{part}.ckpt"
+    if not path.exists():
+        script = f"train_{part.partition('-')[0]}.py"
+        raise SystemExit(f"{path}: there is no checkpoint to export. Try: python {script}; rebuild.sh has its flags")
+    return path
+
+
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--work", type=Path, default=WORK)
     p.add_argument("--to", type=Path, default=HERE.parents[1] / "vqclip" / "embedded")
     p.add_argument("parts", nargs="*", default=["generator", "perceptor", "prior", "judge", "photo_judge"])
     args = p.parse_args()
+    judges = {"judge": train_judge, "photo_judge": train_photo_judge}
+    ids = token_ids()
     args.to.mkdir(exist_ok=True)
     (args.to / "words.txt").write_text(words())
-    ids = token_ids()
-    judges = {"judge": train_judge, "photo_judge": train_photo_judge}
     for name in args.parts:
-        decoded = name == "generator" and (args.work / "decoder.ckpt").exists()
-        state = torch.load(args.work / f"{'decoder' if decoded else name}.ckpt", map_location="cpu", weights_only=False)
-        weights, config = state["average"], None
+        state = torch.load(checkpoint_of(name, args.work), map_location="cpu", weights_only=False)
+        weights, asked = state["average"], state.get("asked", {})
+        family, each = "judge" if name in judges else "guide", ""
         if name == "generator":
             config = train_generator.CONFIG
-        elif name == "perceptor":
-            weights = {k.removeprefix("clip."): v for k, v in weights.items() if k.startswith("clip.")} | {
-                "token_ids": ids
-            }
+        elif name in ("perceptor", "robust"):
+            weights = {k.removeprefix("clip."): v for k, v in weights.items() if k.startswith("clip.")}
             config = {**train_perceptor.CONFIG, "vocab_size": len(ids)}
+            if name == "robust":
+                config, family = train_guide.config_of(weights), asked.get("icons", "robust")
+                each = f" of {asked.get('batch') or train_guide.BATCH} pictures"
+            weights["token_ids"] = ids
         elif name == "prior":
             config = {**train_prior.CONFIG, "vocab_size": len(ids)}
-        elif name in judges:
+        elif name == "denoiser":
+            import train_denoiser
+
+            config, family = train_denoiser.CONFIG, "robust"
+            each = f" of {asked.get('batch') or train_denoiser.BATCH} latents"
+        else:
             weights = {k.removeprefix("judge."): v for k, v in weights.items() if k.startswith("judge.")}
             config = judges[name].CONFIG
         export(
             args.to / f"{name}.safetensors",
             weights,
             config,
-            licence=licence("judge" if name in judges else "guide"),
-            origin=f"experiments/embedded, {state['step']} steps, {state['spent'] / 60:.0f} minutes",
+            eight_bits=name == "denoiser",
+            licence=licence(family),
+            origin=f"experiments/embedded, {state['step']} steps{each}, {state['spent'] / 60:.0f} minutes",
         )
 
 

@@ -19,9 +19,7 @@ stage train_decoder.py --minutes "$(part 17)" --pool "$(count 1024 256)"        
 stage train_judge.py --minutes "$(part 36)" --batch 128                             # on other icon sets
 stage train_photo_judge.py --steps "$(count 2000 50)" --scenes "$(count 4096 256)"  # the second judge, on the same
 python export.py
-guide=(train_guide.py --resolution 64 --size 128 --attack 3 --pool "$(count 100000 2048)" --minutes "$(part 600)")
-stage "${guide[@]}"                                                                 # the robust guide
-python "${guide[@]}" --export
-denoiser=(train_denoiser.py --pool "$(count 126144 2048)" --minutes "$(part 220)")
-stage "${denoiser[@]}"                                                              # reads generator and guide, exported
-python "${denoiser[@]}" --export
+stage train_guide.py --resolution 64 --size 128 --attack 3 --pool "$(count 100000 2048)" --minutes "$(part 600)"  # the robust guide
+python export.py robust
+stage train_denoiser.py --pool "$(count 126144 2048)" --minutes "$(part 220)"       # reads generator and guide, exported
+python export.py denoiser

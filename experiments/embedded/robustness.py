@@ -18,7 +18,7 @@ from data import WORK, Painter, grid, load_icons
 from evaluate import EMBEDDED, GENERATOR, distractors, prompts
 from safetensors import safe_open
 from safetensors.torch import load_file
-from train_guide import CONFIG, unit
+from train_guide import config_of, unit
 from train_perceptor import crops
 
 from vqclip.checkpoints.load import load_generator
@@ -60,19 +60,6 @@ def load_guide(path, device):
     guide = CLIPPerceptor(config, ids)
     guide.model.load_state_dict(weights)
     return guide.to(device).eval().requires_grad_(False)
-
-
-def config_of(weights):
-    """The constructor's arguments that a checkpoint's weights were made with."""
-    stages = [{k.split(".")[2] for k in weights if k.startswith(f"visual.layer{i}.")} for i in range(1, 5)]
-    places = weights["visual.attnpool.positional_embedding"].shape[0] - 1
-    return {
-        **CONFIG,
-        "vocab_size": len(weights["token_embedding.weight"]),
-        "vision_layers": [len(s) for s in stages],
-        "vision_width": weights["visual.conv3.weight"].shape[0],
-        "image_resolution": int(places**0.5) * 32,
-    }
 
 
 def attack(guide, images, text, own, eps, steps):

@@ -3,7 +3,7 @@
 `python train_denoiser.py` needs the generator and the robust guide (as they ship) and `work/icons_robust.safetensors`;
 it encodes `--pool` pictures and their captions once (`work/latents-*.pt`), trains on them with noise of every size, and
 writes `work/denoiser-*.ckpt`; it goes on from there.  Both are named by that generator and guide: of others, they are
-begun anew.  `--export` writes the running average as `vqclip/embedded/denoiser.safetensors`, and stops.
+begun anew.  `export.py denoiser` writes the running average as `vqclip/embedded/denoiser.safetensors`.
 
 Pictures are of a kind each (one thing, on a ground, in a colour, two things, in a style) and, but for every eighth,
 drawn in their usual places. The matrices of the transformer's layers are trained by Muon (Liu et al. 2025,
@@ -21,13 +21,11 @@ https://arxiv.org/abs/2207.12598); the network's scaling and the loss's weight a
 import hashlib
 import math
 import random
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from common import Run, export, parser, require_pool, save
+from common import Run, parser, require_pool, save
 from data import FAMILIES, HERE, Painter, caption, load_icons, random_scene
-from export import licence
 
 from vqclip.checkpoints.load import load_generator, load_perceptor
 from vqclip.models.denoiser import Denoiser
@@ -140,8 +138,6 @@ def main():
     p.add_argument("--pool", type=int, default=126_144, help="pictures encoded before training begins")
     p.add_argument("--without", choices=("mean", "muon", "kinds"), help="what to leave out, for the ablation")
     p.add_argument("--compile", action="store_true", help="torch.compile: on a CPU half as fast again after a minute")
-    p.add_argument("--export", action="store_true", help="write the shipped file from the checkpoint, and stop")
-    p.add_argument("--to", type=Path, default=EMBEDDED / "denoiser.safetensors")
     args = p.parse_args()
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
@@ -151,9 +147,6 @@ def main():
         for value in model.sketch.parameters():
             value.data.zero_().requires_grad_(False)
     optimiser = adamw(model.parameters(), RATE) if args.without == "muon" else MuonWithAdamW(model, RATE)
-    if args.export:
-        ship(args, Run(name, args, model, optimiser, RATE), batch)
-        return
     latents, words = (part.to(args.device) for part in latents_of(args))
     if (
         args.fresh or not (args.work / f"denoiser-{MADE_BY}.ckpt").exists()
@@ -182,18 +175,6 @@ def main():
         middle = error[(sigma > 0.8) & (sigma < 1.3)]
         stats = {"middle": middle.mean()} if len(middle) else {}
         run.update((error * (sigma.square() + 1) / sigma.square()).mean(), **stats)
-
-
-def ship(args, run, batch):
-    """Write the running average."""
-    export(
-        args.to,
-        run.trained(),
-        CONFIG,
-        eight_bits=True,
-        licence=licence("robust"),
-        origin=f"experiments/embedded, {run.step} steps of {batch} latents, {run.spent / 60:.0f} minutes",
-    )
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 """The guide whose gradient draws: openai-clip's class, trained on adversarially perturbed pictures only.
 
-`python train_guide.py` writes `work/guide.ckpt` and goes on from it; `--export` writes its running average as
-`vqclip/embedded/robust.safetensors`. A perceptor that is right about the worst picture within a small distance has a
-gradient that people can see shapes in (Tsipras et al. 2019, https://arxiv.org/abs/1805.12152); one trained on clean
-pictures has a gradient of texture.
+`python train_guide.py` writes `work/guide.ckpt` and goes on from it; `python export.py robust` writes its running
+average as `vqclip/embedded/robust.safetensors`. A perceptor that is right about the worst picture within a small
+distance has a gradient that people can see shapes in (Tsipras et al. 2019, https://arxiv.org/abs/1805.12152); one
+trained on clean pictures has a gradient of texture.
 
 Pictures and their wordings are drawn once (`--pool` of them, in `work/pool-<size>.pt`) and cropped anew at every use,
 so that the training core only trains. With a GPU (`--device cuda --bf16 --compile`) they are drawn there and stay
@@ -13,13 +13,11 @@ there.
 import multiprocessing
 import os
 import random
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from common import Naming, Run, export, labels, match_loss, parser, require_pool, save
-from data import FAMILIES, HERE, Painter, caption, load_icons, random_scene, token_ids
-from export import licence
+from common import Naming, Run, labels, match_loss, parser, require_pool, save
+from data import FAMILIES, Painter, caption, load_icons, random_scene, token_ids
 from torch import nn
 from train_perceptor import crops
 
@@ -27,7 +25,7 @@ from vqclip.models.clip import MEAN, STD
 from vqclip.models.clip_fast import CLIP
 from vqclip.models.tokenizer import CompactTokenizer
 
-RATE = 2e-3
+RATE, BATCH = 2e-3, 256
 WORDINGS = 4  #: captions a picture
 CONFIG = {
     "embed_dim": 256,
@@ -40,6 +38,19 @@ CONFIG = {
     "transformer_heads": 4,
     "transformer_layers": 2,
 }
+
+
+def config_of(weights):
+    """The constructor's arguments that a checkpoint's weights were made with."""
+    stages = [{k.split(".")[2] for k in weights if k.startswith(f"visual.layer{i}.")} for i in range(1, 5)]
+    places = weights["visual.attnpool.positional_embedding"].shape[0] - 1
+    return {
+        **CONFIG,
+        "vocab_size": len(weights["token_embedding.weight"]),
+        "vision_layers": [len(s) for s in stages],
+        "vision_width": weights["visual.conv3.weight"].shape[0],
+        "image_resolution": int(places**0.5) * 32,
+    }
 
 
 class Guide(nn.Module):
@@ -181,8 +192,6 @@ def arguments():
     p.add_argument("--attack", type=int, default=2, help="gradient steps of the perturbation after its first third")
     p.add_argument("--bf16", action="store_true", help="autocast: quicker on GPUs and on CPUs with AMX")
     p.add_argument("--compile", action="store_true", help="torch.compile: quicker after a minute, on a GPU")
-    p.add_argument("--export", action="store_true", help="write the shipped file from the checkpoint, and stop")
-    p.add_argument("--to", type=Path, default=HERE.parents[1] / "vqclip" / "embedded" / "robust.safetensors")
     return p.parse_args()
 
 
@@ -224,10 +233,10 @@ def main():
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
-    batch, ids = args.batch or 256, token_ids()
+    batch = args.batch or BATCH
     config = {
         **CONFIG,
-        "vocab_size": len(ids),
+        "vocab_size": len(token_ids()),
         "image_resolution": args.resolution,
         "vision_width": args.width,
         "vision_layers": args.layers,
@@ -237,27 +246,12 @@ def main():
         model.parameters(), RATE, betas=(0.9, 0.98), weight_decay=0.05, fused=args.device == "cuda"
     )
     run = Run(args.name, args, model, optimiser, RATE)
-    if args.export:
-        ship(args, run, config, ids, batch)
-        return
     trainer = Trainer(args, model, pool_of(args), run)
     for _ in run:
         loss, stats = trainer.step(batch)
         run.update(loss, **stats)
     seen, minutes = run.step * batch / 1e6, run.spent / 60
     print(f"{args.name}: {run.step} steps of {batch}, {seen:.2f} million pictures, {minutes:.1f} minutes", flush=True)
-
-
-def ship(args, run, config, ids, batch):
-    """Write the running average as a perceptor of the pair."""
-    weights = {k.removeprefix("clip."): v for k, v in run.trained().items() if k.startswith("clip.")}
-    export(
-        args.to,
-        weights | {"token_ids": ids},
-        config,
-        licence=licence(args.icons),
-        origin=f"experiments/embedded, {run.step} steps of {batch} pictures, {run.spent / 60:.0f} minutes",
-    )
 
 
 if __name__ == "__main__":
