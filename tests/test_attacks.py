@@ -107,10 +107,14 @@ def test_no_code_from_a_run_folder(original, tmp_path, group):
         assert not (tmp_path / "ran").exists(), tool
 
 
-@pytest.mark.parametrize("group", ["init", "latent"])
+@pytest.mark.parametrize("groups", [["init"], ["latent"], GROUPS], ids=["init", "latent", "all"])
 @pytest.mark.parametrize("tool", ["interpolate", "evaluate", "compare"])
-def test_no_code_in_the_tools_that_only_look(original, tmp_path, group, tool, capsys):
-    folder = folder_with(original, tmp_path / "run", lambda c: planted(c, group, shell(tmp_path)))
+def test_no_code_in_the_tools_that_only_look(original, tmp_path, groups, tool, capsys):
+    def plant(config):
+        for group in groups:
+            planted(config, group, shell(tmp_path))
+
+    folder = folder_with(original, tmp_path / "run", plant)
     report = json.loads((folder / "run.json").read_text())
     (folder / "run.json").write_text(json.dumps(report | {"status": "finished"}))
     with suppress(Exception, SystemExit):
@@ -120,8 +124,11 @@ def test_no_code_in_the_tools_that_only_look(original, tmp_path, group, tool, ca
 
 def test_an_environment_variable_stays_unread(original, tmp_path, monkeypatch):
     monkeypatch.setenv("SECRET", "tell-nobody")
+    monkeypatch.chdir(tmp_path)
+    named = {"_target_": "pytorch_lightning.loggers.CSVLogger", "save_dir": ".", "name": "${oc.env:SECRET}"}
 
     def plant(config):
+        config["logger"] = {"csv": named}
         config["prompts"]["include"] = ["${oc.env:SECRET}"]
         config["noise"]["extra"] = "${oc.env:SECRET}"
         config["tags"] = ["${oc.env:SECRET}"]
@@ -129,8 +136,12 @@ def test_an_environment_variable_stays_unread(original, tmp_path, monkeypatch):
     for source in (picture(original, tmp_path / "a.png", plant), folder_with(original, tmp_path / "run", plant)):
         with suppress(Exception):
             rerun(source, ["logger=tensorboard"], tmp_path / f"again-{source.name}")
+        with suppress(Exception):
+            rerun(source, folder=tmp_path / f"as-it-says-{source.name}")
+    with suppress(Exception):
+        resume(tmp_path / "run")
     written = [path for path in tmp_path.rglob("*") if path.is_file()]
-    assert not [path for path in written if b"tell-nobody" in path.read_bytes()]
+    assert not [path for path in written if b"tell-nobody" in str(path).encode() + path.read_bytes()]
 
 
 @pytest.mark.parametrize("prompts", [[{"file": "FILE"}], ["a fox", {"file": "FILE"}], {"file": "FILE"}])
@@ -171,7 +182,7 @@ def test_ones_own_picture_is_known_by_its_hash(small_pair, tmp_path):
 def test_a_records_links_are_not_fetched(original, tmp_path, monkeypatch):
     monkeypatch.setenv("VQCLIP_HOME", str(tmp_path / "cache"))
     asked = []
-    for name in ("imagenet_f16_16384", "theirs", "../../outside"):
+    for name in ("imagenet_f16_16384", "imagenet_f16_1024", "theirs", "../../outside"):
         card = {"name": name, "urls": ["http://127.0.0.1:9/x.ckpt"], "file": None, "path": None}
         source = picture(original, tmp_path / "a.png", lambda c, card=card: c["checkpoints"].update(generator=card))
         monkeypatch.setattr("vqclip.checkpoints.download._from_mirror", lambda url, *_: asked.append(url) or _fail())
@@ -218,12 +229,16 @@ def test_a_card_without_a_hash_never_fills_an_official_name(tmp_path, monkeypatc
     assert make_card("generator", official["name"], official | {"urls": ["http://mirror/x"]}).source == mine.source
 
 
-def test_a_record_chooses_no_place_to_write(original, tmp_path):
+def test_a_record_chooses_no_place_to_write(original, tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    wandb = {"_target_": "vqclip.loggers.wandb_logger", "save_dir": str(tmp_path / "outside"), "config": {}}
+
     def plant(config):
         config["paths"] = {"output_dir": str(tmp_path / "outside")}
         config["hydra"] = {"run": {"dir": str(tmp_path / "outside")}}
         config["logger"] = {
-            "csv": {"_target_": "pytorch_lightning.loggers.CSVLogger", "save_dir": str(tmp_path / "outside")}
+            "csv": {"_target_": "pytorch_lightning.loggers.CSVLogger", "save_dir": str(tmp_path / "outside")},
+            "wandb": wandb,
         }
         config["callbacks"] = {
             "x": {"_target_": "pytorch_lightning.callbacks.ModelCheckpoint", "dirpath": str(tmp_path / "outside")}
@@ -327,6 +342,47 @@ def test_a_logger_writes_into_no_folder_behind_a_link(original, tmp_path, logger
     (folder / logger).symlink_to(tmp_path / "outside")
     tried(resume, folder, ["steps=6", f"logger={logger}"])
     assert not list((tmp_path / "outside").iterdir())
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("picture-00/steps", "picture-00/crops", "picture-00", "picture-00/final.png", "picture-00/.final.png"),
+        *("vqclip.log", ".lock", "metrics.csv", "last.ckpt", ".last.ckpt"),
+    ],
+)
+def test_a_run_that_goes_on_changes_nothing_behind_a_link(original, tmp_path, name):
+    """Of a folder with files of the user's among the run's, some were deleted and others made."""
+    path, there = shutil.copytree(original, tmp_path / "run") / name, tmp_path / "outside" / "there"
+    there.parent.mkdir()
+    if name == "vqclip.log":  # where a run that fails says why
+        report = json.loads((tmp_path / "run" / "run.json").read_text())
+        (tmp_path / "run" / "run.json").write_text(json.dumps(report | {"weights": {"generator": "0" * 64}}))
+    if path.exists():
+        path.rename(there)
+    elif "." in path.name:
+        there.write_text("mine")
+    else:
+        there.mkdir()
+    if there.is_dir():
+        for own in ("000999.png", ".profile"):
+            (there / own).write_text("mine")
+    path.symlink_to(there)
+    before = {own: own.is_file() and own.read_bytes() for own in there.parent.rglob("*")}
+    tried(main, [f"resume={tmp_path}/run", "steps=6"])
+    assert {own: own.is_file() and own.read_bytes() for own in there.parent.rglob("*")} == before
+
+
+@pytest.mark.parametrize("name", ["compare.html", "picture-00/timelapse.mp4", "picture-00/best.png"])
+def test_a_page_neither_shows_nor_changes_what_is_behind_a_link(original, tmp_path, name):
+    Image.new("RGB", (32, 32), "#123456").save(tmp_path / "private.png")
+    private, path = (tmp_path / "private.png").read_bytes(), shutil.copytree(original, tmp_path / "all" / "0") / name
+    path = tmp_path / "all" / name if name == "compare.html" else path
+    path.unlink(missing_ok=True)
+    path.symlink_to(tmp_path / "private.png")
+    tried(main, ["compare", str(tmp_path / "all")])
+    assert (tmp_path / "private.png").read_bytes() == private
+    assert base64.b64encode(private) not in (tmp_path / "all" / "compare.html").read_bytes()
 
 
 def test_a_result_shows_nothing_behind_a_link(original, tmp_path):

@@ -187,25 +187,6 @@ def test_the_study_of_kills_counts_one(tmp_path, monkeypatch):
     assert row["ended"] == -9 and row["resumed"] == 0 and row["same_bytes"]
 
 
-def test_the_replay_of_attacks_tries_one_and_has_a_row_of_each(tmp_path, monkeypatch):
-    folder = ROOT / "experiments" / "reliability"
-    monkeypatch.syspath_prepend(folder)
-    before = load(folder / "before.py")
-    with open(folder / "before.csv") as file:
-        rows = list(csv.DictReader(file))
-    assert [row["attack"] for row in rows] == list(before.ATTACKS) and not any(row["now"] for row in rows)
-    tree = before.Tree(ROOT, tmp_path / "tree")
-    harm, said = before.seen("link vqclip.log, resume", tree)
-    assert harm == "" and "vqclip.log: a symbolic link" in said
-    case = before.Case(tree, tmp_path / "case", "", [])
-    before.ATTACKS["class of others, a PNG"](case)
-    assert case.harm() == ""
-    (case.outside / "private.png").unlink()
-    (case.here / "sent.json").write_text(before.SECRET)
-    (case.folder / "ran").touch()
-    assert case.harm() == "its command ran; outside/private.png gone; what is private in sent.json"
-
-
 def load(path):
     """A study's script as a module."""
     spec = importlib.util.spec_from_file_location(f"{path.parent.name}_study", path)
