@@ -4,7 +4,6 @@ import json
 import logging
 import math
 import os
-import shutil
 from fractions import Fraction
 from pathlib import Path
 
@@ -427,10 +426,9 @@ def test_a_film_that_diverges_ends_and_keeps_what_was_whole(small_pair, tmp_path
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not shutil.which("chromium"), reason="no chromium here")
-def test_a_browser_plays_a_zoom_to_its_last_frame(small_pair, tmp_path):
+def test_a_browser_plays_a_zoom_to_its_last_frame(small_pair, tmp_path, browser):
     film(small_pair, tmp_path / "film", "a fox", "--frames", "48", "--each", "1", "--zoom", "1.03", "--pan", "1,0")
-    told = played(tmp_path / "film" / "film.mp4", tmp_path)
+    told = played(tmp_path / "film" / "film.mp4", browser)
     assert "error" not in told and told["size"] == [32, 32] and told["seconds"] == pytest.approx(2, abs=0.1)
     last = np.array(told["last"]).reshape(32, 32, 4)[..., :3]
     assert abs(last.mean(-1) - frames(tmp_path / "film")[-1].mean(-1)).mean() < 8

@@ -293,9 +293,8 @@ def test_show_opens_the_viewer_or_says_where_the_file_is(four, tmp_path, monkeyp
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not shutil.which("chromium"), reason="no chromium here")
-def test_a_browser_plays_a_runs_video_between_its_four_pictures_to_the_end(four, tmp_path):
-    told = played(four / "interpolation.mp4", tmp_path)
+def test_a_browser_plays_a_runs_video_between_its_four_pictures_to_the_end(four, browser):
+    told = played(four / "interpolation.mp4", browser)
     assert "error" not in told and told["size"] == [32, 32]
     assert told["seconds"] == pytest.approx((3 * 24 + 1) / 24, abs=0.06)
     assert told["frames"] >= 55  # of 73; a busy machine may drop some
