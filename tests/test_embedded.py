@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from scripts import EXPERIMENTS
 
 from vqclip import run
 from vqclip.cli.evaluate import main
@@ -46,11 +47,16 @@ def test_the_files_are_small_and_say_what_they_are():
 
 
 @pytest.fixture
-def denoiser_training(monkeypatch):
+def training(monkeypatch):
+    """A script of the training as a module; they import one another by their names."""
+    monkeypatch.syspath_prepend(EXPERIMENTS / "embedded")
+    return importlib.import_module
+
+
+@pytest.fixture
+def denoiser_training(training):
     """The script, and what it names its files by."""
-    folder = Path(__file__).parent.parent / "experiments" / "embedded"
-    monkeypatch.syspath_prepend(folder)
-    return folder / "train_denoiser.py", importlib.import_module("train_denoiser").MADE_BY
+    return EXPERIMENTS / "embedded" / "train_denoiser.py", training("train_denoiser").MADE_BY
 
 
 def test_latents_of_fewer_pictures_than_asked_for_are_not_trained_on(tmp_path, denoiser_training):
@@ -75,10 +81,9 @@ def test_what_another_guide_has_read_is_neither_trained_on_nor_exported(tmp_path
     assert "Traceback" not in done.stderr and not [*tmp_path.rglob("*.safetensors")]
 
 
-def test_a_guide_is_exported_by_what_its_checkpoint_says(tmp_path, monkeypatch):
+def test_a_guide_is_exported_by_what_its_checkpoint_says(tmp_path, training, monkeypatch):
     """Sizes by its weights, batch and drawings by the flags it was trained with."""
-    monkeypatch.syspath_prepend(Path(__file__).parent.parent / "experiments" / "embedded")
-    common, export, train_guide = map(importlib.import_module, ("common", "export", "train_guide"))
+    common, export, train_guide = map(training, ("common", "export", "train_guide"))
     sizes = {"vocab_size": 40, "vision_width": 8, "vision_layers": [1, 1, 2, 1], "image_resolution": 64}
     guide = train_guide.Guide(train_guide.CONFIG | sizes)
     args = argparse.Namespace(work=tmp_path, fresh=False, steps=0, minutes=0, batch=24, icons="guide")
@@ -94,18 +99,16 @@ def test_a_guide_is_exported_by_what_its_checkpoint_says(tmp_path, monkeypatch):
     assert "7 steps of 24 pictures" in about["origin"] and about["licence"] == export.licence("guide")
 
 
-def test_a_file_of_the_trainings_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
-    monkeypatch.syspath_prepend(Path(__file__).parent.parent / "experiments" / "embedded")
-    common = importlib.import_module("common")
+def test_a_file_of_the_trainings_is_written_whole_or_not_at_all(tmp_path, training):
+    common = training("common")
     common.save([1], tmp_path / "latents.pt")
     with pytest.raises(Exception, match=r"pickle|local object"):
         common.save([torch.zeros(9), lambda: 2], tmp_path / "latents.pt")
     assert torch.load(tmp_path / "latents.pt") == [1]
 
 
-def test_matrices_of_eight_bits_are_within_half_a_step_of_their_row(tmp_path, monkeypatch):
-    monkeypatch.syspath_prepend(Path(__file__).parent.parent / "experiments" / "embedded")
-    common = importlib.import_module("common")
+def test_matrices_of_eight_bits_are_within_half_a_step_of_their_row(tmp_path, training):
+    common = training("common")
     sizes = {"channels": 16, "side": 4, "patch": 2, "width": 64, "depth": 1, "heads": 2, "words": 64}
     config = {**sizes, "reader": "0" * 64, "hidden": 64, "rank": 8}
     model = Denoiser(**config)

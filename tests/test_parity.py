@@ -1,22 +1,15 @@
 """The page of all options of other programs is what its program writes, and as good as it says."""
 
-import importlib.util
 import shlex
-import sys
-from pathlib import Path
 
 import pytest
 from PIL import Image
-
-ROOT = Path(__file__).parent.parent
+from scripts import load
 
 
 @pytest.fixture(scope="module")
 def study():
-    spec = importlib.util.spec_from_file_location("parity_study", ROOT / "experiments" / "parity" / "study.py")
-    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load("parity/study.py")
 
 
 def test_the_page_is_what_the_program_writes(study):

@@ -1,7 +1,6 @@
 """Every study has one form, and its own command still runs: here at one step, of as few jobs as it can have."""
 
 import csv
-import importlib.util
 import re
 import subprocess
 import sys
@@ -9,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from scripts import load
 
 from vqclip.cli import main
 from vqclip.config.check import errors_in
@@ -58,7 +58,7 @@ def test_a_sweep_study_runs_at_one_step(path, tmp_path, monkeypatch):
 
 def test_the_editing_study_measures_one_of_its_edits_and_draws_it_again(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
-    study = load(ROOT / "experiments" / "editing" / "study.py")
+    study = load("editing/study.py")
     monkeypatch.setattr(study, "RUNS", tmp_path)
     asked = ("moon", "an orange moon on a blue background", True, 0.5, ["experiment=edit", "steps=1", "logger=none"])
     for _ in range(2):  # a second time too, over the first
@@ -72,7 +72,7 @@ def test_the_editing_study_measures_one_of_its_edits_and_draws_it_again(tmp_path
 
 def test_the_editing_study_keeps_its_pictures_where_it_does_not_come_to_its_end(tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
-    study = load(ROOT / "experiments" / "editing" / "study.py")
+    study = load("editing/study.py")
     kept = tmp_path / "pictures" / "moon.png"
     kept.parent.mkdir()
     kept.write_bytes(b"mine")
@@ -86,7 +86,7 @@ def test_the_editing_study_keeps_its_pictures_where_it_does_not_come_to_its_end(
 
 @pytest.mark.parametrize("words", [["tne"], ["agian"], ["again", "moon"], ["ten", "again"], ["seed=1"]], ids=" ".join)
 def test_the_editing_study_refuses_other_words_and_keeps_its_pictures(words, tmp_path, monkeypatch):
-    study = load(ROOT / "experiments" / "editing" / "study.py")
+    study = load("editing/study.py")
     kept = tmp_path / "pictures" / "moon.png"
     kept.parent.mkdir()
     kept.write_bytes(b"mine")
@@ -107,7 +107,7 @@ def test_a_study_refuses_a_word_it_does_not_know(study, tmp_path):
 
 def test_the_study_of_fewer_steps_measures_one_prompt(monkeypatch):
     monkeypatch.chdir(ROOT)
-    study = load(ROOT / "experiments" / "fewer_steps" / "study.py")
+    study = load("fewer_steps/study.py")
     found, images = study.measure_batch(
         ["a red apple"], 0, [*study.REFERENCE, "augmentations.crops.count=2"], 1, [1], (0,)
     )
@@ -116,7 +116,7 @@ def test_the_study_of_fewer_steps_measures_one_prompt(monkeypatch):
 
 def test_the_study_of_ways_measures_one_run_of_each_kind(tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
-    study = load(ROOT / "experiments" / "ways" / "study.py")
+    study = load("ways/study.py")
     asked = yaml.safe_load((ROOT / "experiments" / "ways" / "study.yaml").read_text())
     for changes in asked["variants"].values():
         assert errors_in(resolved(compose([*asked["base"], *changes]))) == []
@@ -137,7 +137,7 @@ def test_the_study_of_ways_measures_one_run_of_each_kind(tmp_path, monkeypatch):
 
 
 def test_the_study_of_reliability_counts_one_small_category(tmp_path, monkeypatch):
-    study = load(ROOT / "experiments" / "reliability" / "study.py")
+    study = load("reliability/study.py")
     assert all((ROOT / name).is_file() for category in study.CATEGORIES for name in study.tests_of(category))
     monkeypatch.setitem(study.CATEGORIES, "wrong_inputs", ["test_schedules.py"])
     row = study.run_category("wrong_inputs")
@@ -149,7 +149,7 @@ def test_the_study_of_reliability_counts_one_small_category(tmp_path, monkeypatc
 
 
 def test_kills_that_ended_without_a_table_are_not_counted_from_the_last_one(tmp_path, monkeypatch):
-    study = load(ROOT / "experiments" / "reliability" / "study.py")
+    study = load("reliability/study.py")
     monkeypatch.setattr(study, "HERE", tmp_path)
     monkeypatch.setattr(study, "pytest_row", lambda *_: study.Row("kills", 1, 1, 0, 0.0, "", 1))
     (tmp_path / "kills.csv").write_text("what,ended,resumed,same_bytes\na rename,-9,0,True\n")
@@ -178,19 +178,10 @@ def test_a_benchmark_has_a_dry_run(script, words, tmp_path):
 
 
 def test_the_study_of_kills_counts_one(tmp_path, monkeypatch):
-    study = load(ROOT / "experiments" / "reliability" / "kills.py")
+    study = load("reliability/kills.py")
     one = {"RENAMED": [("last.ckpt", 1)], "OPENED": [], "HALF_WRITTEN": [], "VIDEOS": {}, "CHANCE": 0}
     for name, kept in one.items():
         monkeypatch.setattr(study, name, kept)
     study.draw(tmp_path / "whole")
     (row,) = study.killed(tmp_path, study.bytes_of(tmp_path / "whole"))
     assert row["ended"] == -9 and row["resumed"] == 0 and row["same_bytes"]
-
-
-def load(path):
-    """A study's script as a module."""
-    spec = importlib.util.spec_from_file_location(f"{path.parent.name}_study", path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # where dataclasses look for their annotations
-    spec.loader.exec_module(module)
-    return module
