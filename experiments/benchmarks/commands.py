@@ -32,6 +32,8 @@ import time
 from contextlib import closing
 from pathlib import Path
 
+from vqclip.io.files import csv_bytes
+
 VQCLIP = shutil.which("vqclip", path=str(Path(sys.executable).parent)) or "vqclip"
 RESULTS = Path(__file__).parent / "results"
 PROMPTS = [f"a red {thing}" for thing in ("apple", "fox", "car", "house", "rose", "fish", "boat", "hat")]
@@ -170,11 +172,8 @@ def main() -> None:
             rows += [old for old in csv.DictReader(file) if old["part"] not in arguments.parts]
     rows.sort(key=lambda own: list(PARTS).index(own["part"]))
     RESULTS.mkdir(exist_ok=True)
-    with open(path, "w", newline="") as file:
-        file.write(f"# {platform.machine()}, {os.cpu_count()} cores, python {platform.python_version()}\n")
-        writer = csv.DictWriter(file, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
+    where = f"# {platform.machine()}, {os.cpu_count()} cores, python {platform.python_version()}\n"
+    path.write_bytes(where.encode() + csv_bytes(rows))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ Every way runs in a process of its own.  Prints a Markdown table and writes ``re
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import platform
 import statistics
@@ -21,6 +20,7 @@ from pathlib import Path
 import torch
 from speed import RESULTS, _wait, bare, networks, our_module, peak_mib
 
+from vqclip.io.files import csv_bytes
 from vqclip.runs.trainer import hastened
 
 #: way → (pictures, TF32, bf16, how torch.compile is asked)
@@ -93,11 +93,9 @@ def write(arguments: argparse.Namespace, rows: list[dict]) -> None:
     columns = list(dict.fromkeys(key for row in rows for key in row))
     folder = arguments.dry_run or RESULTS
     folder.mkdir(exist_ok=True)
-    with open(folder / f"gpu-{arguments.pair}-{arguments.size}-{arguments.device}.csv", "w", newline="") as file:
-        file.write(f"# {machine}, torch {torch.__version__}, {arguments.crops} crops\n")
-        writer = csv.DictWriter(file, columns)
-        writer.writeheader()
-        writer.writerows(rows)
+    where = f"# {machine}, torch {torch.__version__}, {arguments.crops} crops\n"
+    name = f"gpu-{arguments.pair}-{arguments.size}-{arguments.device}.csv"
+    (folder / name).write_bytes(where.encode() + csv_bytes(rows))
     print(f"\n{machine}, torch {torch.__version__}\n\n| {' | '.join(columns)} |\n|{' --- |' * len(columns)}")
     for row in rows:
         print(f"| {' | '.join(str(row.get(column, '')) for column in columns)} |")

@@ -12,7 +12,6 @@ own, so that its peak memory is its own: resident memory on a CPU, allocated mem
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import statistics
 import subprocess
@@ -22,6 +21,8 @@ from pathlib import Path
 
 import torch
 from speed import RESULTS, bare, networks, our_module, peak_mib
+
+from vqclip.io.files import csv_bytes
 
 BASE = {"size": 128, "crops": 32, "batch": 1, "perceptors": 1}
 GRID = {
@@ -86,10 +87,7 @@ def write(arguments: argparse.Namespace, rows: list[dict]) -> None:
     folder = arguments.dry_run or RESULTS
     folder.mkdir(exist_ok=True)
     name = f"growth-{arguments.pair}-{arguments.device}"
-    with open(folder / f"{name}.csv", "w", newline="") as file:
-        writer = csv.DictWriter(file, list(dict.fromkeys(key for row in rows for key in row)))
-        writer.writeheader()
-        writer.writerows(rows)
+    (folder / f"{name}.csv").write_bytes(csv_bytes(rows))
     figure, axes = plt.subplots(2, len(GRID), figsize=(11, 5), sharey="row")
     for column, what in enumerate(GRID):
         points = [row for row in rows if row["varied"] == what and "seconds" in row]

@@ -10,7 +10,6 @@ medians of each tenth of the sweep; more words are overrides.
 from __future__ import annotations
 
 import argparse
-import csv
 import itertools
 import os
 import statistics
@@ -19,6 +18,8 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+
+from vqclip.io.files import csv_bytes
 
 TREE = Path(__file__).resolve().parents[2]
 
@@ -75,10 +76,7 @@ def main() -> None:
     for before, row in itertools.pairwise(rows):
         row |= {"job_cpu": row["cpu"] - before["cpu"], "job_seconds": row["seconds"] - before["seconds"]}
     if arguments.csv:
-        with open(arguments.csv, "w", newline="") as file:
-            writer = csv.DictWriter(file, list(rows[-1]), restval="")
-            writer.writeheader()
-            writer.writerows(rows)
+        arguments.csv.write_bytes(csv_bytes(rows))
     for tenth in _tenths(rows):
         medians = {key: statistics.median(row[key] for row in tenth) for key in list(tenth[0])[2:] if key != "seconds"}
         print(f"jobs from {tenth[0]['job']:>4}: " + "  ".join(f"{k}={v:.3g}" for k, v in medians.items()), flush=True)

@@ -28,7 +28,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import copy
-import csv
 import io
 import itertools
 import json
@@ -60,6 +59,7 @@ from vqclip.classes import instantiate
 from vqclip.config.compose import compose
 from vqclip.config.resolve import resolved
 from vqclip.guidance import Guide
+from vqclip.io.files import csv_bytes
 from vqclip.loggers.wandb_startup import speed_up_start
 from vqclip.models.clip import MEAN, STD, CLIPPerceptor
 from vqclip.models.vqgan import VQGAN
@@ -395,14 +395,8 @@ def report(arguments: argparse.Namespace, times: dict[str, list[float]], memory:
         }
         row = {"contender": contender, "median_s": round(median, 4), "q1_s": round(low, 4), "q3_s": round(high, 4)}
         rows.append(row | ratios | {"peak_mib": memory[contender]})
-    columns = list(dict.fromkeys(key for row in rows for key in row))
-    with open(folder / f"{name}.csv", "w", newline="") as file:
-        file.write(
-            f"# {platform.machine()}, {machine}, torch {torch.__version__}, python {platform.python_version()}\n"
-        )
-        writer = csv.DictWriter(file, columns)
-        writer.writeheader()
-        writer.writerows(rows)
+    where = f"# {platform.machine()}, {machine}, torch {torch.__version__}, python {platform.python_version()}\n"
+    (folder / f"{name}.csv").write_bytes(where.encode() + csv_bytes(rows))
     for row in rows:
         print("  ".join(f"{key}={value}" for key, value in row.items()))
     figure, axes = plt.subplots(figsize=(7, 3))
