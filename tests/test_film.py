@@ -247,6 +247,19 @@ def test_colons_in_names_are_no_protocols(small_pair, tmp_path, monkeypatch):
     assert len(list(read_frames(Path("film:1/film.mp4")))) == 2
 
 
+@pytest.mark.parametrize("lost,told", [((1,), "000001.png, "), (range(4), "000000.png, 000001.png, 000002.png, …, ")])
+def test_a_film_that_lost_frames_is_not_made_shorter(small_pair, tmp_path, capsys, lost, told):
+    words = ["a fox", "--frames", "4", "--each", "0"]
+    assert film(small_pair, tmp_path / "film", *words) == 0
+    for i in lost:
+        (tmp_path / f"film/frames/{i:06d}.png").unlink()
+    before = (tmp_path / "film/film.mp4").read_bytes()
+    assert film(small_pair, tmp_path / "film", *words) == 2
+    assert f"frames/ lacks {told}" in (said := capsys.readouterr().err)
+    assert said.strip().endswith(f"Try: --to {tmp_path}/film-2")
+    assert (tmp_path / "film/film.mp4").read_bytes() == before
+
+
 def test_two_films_at_once_do_not_share_a_folder(small_pair, tmp_path, capsys):
     with lock_folder(tmp_path / "film"):
         assert film(small_pair, tmp_path / "film", "a fox") == 2

@@ -145,9 +145,21 @@ class Film:
         try:
             refuse_endless(newest)
             with safe_open(newest, framework="pt") as file:
-                return int(file.metadata()["frame"]) + 1, file.get_tensor("latent")
+                begin, latent = int(file.metadata()["frame"]) + 1, file.get_tensor("latent")
         except (SafetensorError, OSError, TypeError, KeyError, ValueError) as error:
             raise UserError(f"{newest}: damaged: {error}. Try: --to {quote(f'{self.folder}-2')}") from None
+        self._require_frames(min(begin, self.frames))
+        return begin, latent
+
+    def _require_frames(self, begin: int) -> None:
+        """Refuse to go on without frames that were made: the latents that they were made from are gone."""
+        there = {path.name for path in self.paths()}
+        if lost := [name for i in range(begin) if (name := f"{i:06d}.png") not in there]:
+            names = ", ".join(lost[:3]) + (", …" if len(lost) > 3 else "")
+            raise UserError(
+                f"--to {self.folder}: frames/ lacks {names}, without which the film would be shorter. Allowed: all "
+                f"frames until the newest one, or another folder. Try: --to {quote(f'{self.folder}-2')}"
+            )
 
     def _record(self) -> dict[str, Any]:
         options = {key: getattr(self, key) for key in ("frames", "each", "stride", "keep")}
