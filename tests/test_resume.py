@@ -478,6 +478,19 @@ def test_a_config_that_was_changed_by_hand_is_refused(finished, tmp_path, group,
         run(resume=copy, steps=8)
 
 
+def test_steps_changed_by_hand_are_refused_where_something_changes_over_the_run(finished, small_pair, tmp_path):
+    """Without a schedule they say only how far the run goes, as on the command line."""
+    plain = run("a fox", [*small_pair, "steps=2"], tmp_path / "plain").folder
+    for folder, steps in ((shutil.copytree(finished, tmp_path / "run"), 4), (plain, 2)):
+        text = (folder / "config.yaml").read_text()
+        (folder / "config.yaml").write_text(text.replace(f"\nsteps: {steps}\n", f"\nsteps: {steps + 1}\n"))
+    with pytest.raises(
+        UserError, match=r"config.yaml: damaged: steps is 5, and the pictures were made with 4: .*rerun "
+    ):
+        run(resume=tmp_path / "run")
+    assert run(resume=plain, overrides=["tags=[more]"]).status == "finished"
+
+
 def test_mixed_precision_stands_a_break_after_a_snapshot(small_pair, tmp_path):
     stands_break_and_rerun([*small_pair, "trainer.precision=bf16-mixed", "steps=4", "snapshot_every=1"], tmp_path)
 

@@ -137,10 +137,13 @@ def _require_unedited(run: RunFolder, past: Mapping[str, Any]) -> None:
         made = read_record(run.picture(0).final)["config"]
     except (UserError, OSError, ValueError, KeyError):  # told where it is needed
         return
+    # Where something changes over the whole run, the steps that are done depend on how many there were to be.
+    more_steps = not any(time_varying(picture_config(past)))
     for key, before, after in differences(made, picture_config(past)):
         # What one of the two lacks, another version has put in; what lies in the folder may have been moved with it.
         same = not (_has(made, key) and _has(past, key)) or str(after).startswith(str(run))
-        if not same and not _may_change(key) and key not in _INPUTS:  # files are known by their sha256
+        free = more_steps if key == "steps" else _may_change(key)
+        if not same and not free and key not in _INPUTS:  # files are known by their sha256
             what = f"{key} is {shown(after)}, and the pictures were made with {shown(before)}"
             raise run.damaged(run.config_file, f"{what}: it was changed, or belongs to another run")
 
