@@ -337,6 +337,36 @@ def test_files_may_lie_elsewhere_now(small_pair, tmp_path, monkeypatch):
     assert interpolate(["run", "run", "--frames", "2"]) == 0
 
 
+def test_what_prompts_read_may_lie_elsewhere_now(small_pair, tmp_path, monkeypatch):
+    """The advice of each message led to the other one."""
+    monkeypatch.chdir(tmp_path)
+    for name, colour in (("photo.png", "red"), ("mask.png", "white"), ("other.png", "blue")):
+        Image.new("RGB", (32, 32), colour).save(name)
+    entry = "prompts.extras=[{{parts: [{{image: {}, weight: {}}}, {{text: photo.png, region: {}}}]}}]".format
+    run("a fox", [*small_pair, entry("photo.png", 0.5, "mask.png"), "steps=2", "prompts.exclude=[{text: mask}]"], "run")
+    Path("there").mkdir()
+    for name in ("photo.png", "mask.png"):
+        shutil.move(name, "there")
+    with pytest.raises(UserError, match=r"prompts.extras: .* names the file photo.png, which is not here"):
+        run(resume="run", overrides=["steps=4"])
+    moved = entry("there/photo.png", 0.5, "there/mask.png")
+    for word, told in (
+        (entry("other.png", 0.5, "there/mask.png"), r"not what the run began with, photo\.png, by its sha256"),
+        (entry("there/photo.png", 0.6, "there/mask.png"), "would change steps that are done"),
+        (entry("there/photo.png", 0.5, "left"), "would change steps that are done"),
+        ("prompts.exclude=[{text: photo.png}]", "would change steps that are done"),
+    ):
+        with pytest.raises(UserError, match=told):
+            run(resume="run", overrides=[moved, word])
+    assert run(resume="run", overrides=[moved, "steps=4"]).status == "finished"
+    for name in ("photo.png", "mask.png"):
+        shutil.move(f"there/{name}", name)
+    config = Path("run/config.yaml")  # and as a kill leaves it before the next picture
+    config.write_text(config.read_text().replace("there/", ""))
+    back = entry("photo.png", 0.5, "mask.png")
+    assert run(resume="run", overrides=[back, "steps=5"]).status == "finished"
+
+
 def test_a_prior_that_this_start_does_not_ask_is_no_hindrance(small_pair, tmp_path):
     shutil.copy(files("vqclip") / "embedded/prior.safetensors", tmp_path / "prior.safetensors")
     mine = f"checkpoints.prior={{path: {tmp_path}/prior.safetensors}}"

@@ -23,6 +23,7 @@ from vqclip.config.resolve import leaves
 from vqclip.errors import UserError, printable
 from vqclip.io.files import sha256
 from vqclip.io.latents import digest as latents_digest
+from vqclip.io.regions import SIDES
 from vqclip.paths import conf_dir
 from vqclip.prompts import SEVERAL
 
@@ -223,7 +224,7 @@ def is_known_input(key: str, path: str, init: Mapping[str, Any], digest: Any) ->
 def _files_of(entry: Mapping[str, Any]) -> Iterator[Any]:
     """Paths that a prompt entry reads, wrong ones too: pictures, masks, those of its parts."""
     region = entry.get("region")
-    yield from (entry.get("image"), region if region not in ("left", "right", "top", "bottom") else None)
+    yield from (entry.get("image"), None if isinstance(region, str) and region in SIDES else region)
     for parts in map(entry.get, SEVERAL):
         for part in parts if isinstance(parts, list) else []:
             yield from _files_of(part) if isinstance(part, Mapping) else ()

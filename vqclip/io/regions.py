@@ -15,10 +15,11 @@ from vqclip.io.images import open_picture
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Region", "box_of", "equal_regions", "largest_first", "parse_region"]
+__all__ = ["SIDES", "Region", "box_of", "equal_regions", "largest_first", "parse_region"]
 
 T = TypeVar("T")
-_SIDES = {
+#: Regions by name; any other text is the path of a mask picture.
+SIDES = {
     "left": (0.0, 0.0, 0.5, 1.0),
     "right": (0.5, 0.0, 1.0, 1.0),
     "top": (0.0, 0.0, 1.0, 0.5),
@@ -64,7 +65,7 @@ def parse_region(value: Any) -> Region | None:
     if value is None:
         return None
     if isinstance(value, str):
-        return Region(_SIDES[value]) if value in _SIDES else _of_mask(value)
+        return Region(SIDES[value]) if value in SIDES else _of_mask(value)
     numbers = isinstance(value, list | tuple) and len(value) == 4
     if not numbers or not all(isinstance(v, int | float) and not isinstance(v, bool) and 0 <= v <= 1 for v in value):
         raise ValueError(f"its region is {shown(value)}; a box is [x0, y0, x1, y1], each from 0 to 1")
@@ -86,8 +87,8 @@ def _of_mask(path: str) -> Region:
     try:
         *colours, alpha = open_picture(path).split()
     except ValueError as error:
-        allowed = f"{', '.join(_SIDES)}, [x0, y0, x1, y1] in parts of width and height, or a mask picture"
-        raise ValueError(f"its region is {path!r}; it is {allowed}.{closest(path, _SIDES)} ({error})") from None
+        allowed = f"{', '.join(SIDES)}, [x0, y0, x1, y1] in parts of width and height, or a mask picture"
+        raise ValueError(f"its region is {path!r}; it is {allowed}.{closest(path, SIDES)} ({error})") from None
     if not any(ImageChops.multiply(colour, alpha).getbbox() for colour in colours):
         raise ValueError(f"its region is {path!r}, black all over; a mask picture is white where the region is")
     return Region(mask=path)

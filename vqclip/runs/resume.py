@@ -20,9 +20,10 @@ from vqclip.config.check import check
 from vqclip.config.grammar import as_typed
 from vqclip.config.overrides import with_overrides
 from vqclip.config.records import is_known_input
-from vqclip.config.resolve import differences, picture_config, resolved, time_varying
+from vqclip.config.resolve import differences, leaves, picture_config, resolved, time_varying
 from vqclip.errors import UserError, shown
 from vqclip.io.images import read_record
+from vqclip.io.regions import SIDES
 from vqclip.paths import can_name_a_folder
 from vqclip.runs.arguments import as_folder
 from vqclip.runs.folder import RunFolder
@@ -36,7 +37,7 @@ __all__ = ["LIMITS", "prepare", "resume", "run_to_resume"]
 #: What ends a run before its steps are done; another one, or null, takes it further.
 LIMITS = ("trainer.max_time", "trainer.limit_train_batches")
 
-#: What the start reads; the same file, or run, may lie elsewhere now.
+#: What the start reads; the same file, or run, may lie elsewhere now, as what prompts read.
 _INPUTS = ("init.path", "init.mask", "init.run")
 #: Where weights come from, which a run that goes on compares by their sha256.
 _WEIGHTS = re.compile(r"checkpoints\..+\.(urls|path)|loss\.terms\.\w+\.path")
@@ -111,10 +112,10 @@ def _require_same_picture(
     run: RunFolder, past: Mapping[str, Any], now: Mapping[str, Any], inputs: Mapping[str, str]
 ) -> None:
     for key, before, after in differences(picture_config(past), picture_config(now)):
-        if key in _INPUTS and before and isinstance(after, str):
-            if not is_known_input(key, after, now["init"], inputs.get(before)):
+        if moved := _moved(key, before, after):
+            if lost := [was for was, path in moved if not is_known_input(key, path, now["init"], inputs.get(was))]:
                 raise UserError(
-                    f"{key}={after}: not what the run began with, {before}, by its sha256 in run.json. Allowed with "
+                    f"{key}={after}: not what the run began with, {lost[0]}, by its sha256 in run.json. Allowed with "
                     f"resume: the same at another place. Try: {run.rerun_command} {as_typed(key, after)}"
                 )
             continue
@@ -124,6 +125,23 @@ def _require_same_picture(
                 f"steps, and what is not the picture's (logger, callbacks, memory, tags). "
                 f"Try: {run.rerun_command} {as_typed(key, after)}"
             )
+
+
+def _moved(key: str, before: Any, after: Any) -> list[tuple[str, str]]:
+    """Paths of before and of now, where these are all that differs between two values of a key; else none."""
+    if key in _INPUTS:
+        changed = [("image", before, after)]
+    elif key.startswith("prompts."):  # lists, whose entries may read pictures and masks
+        changed = list(differences(dict(leaves([before])), dict(leaves([after]))))
+    else:
+        return []
+
+    def is_path(value: Any) -> bool:
+        return isinstance(value, str) and value not in SIDES
+
+    if all(at.endswith(("image", "region")) and is_path(was) and is_path(path) for at, was, path in changed):
+        return [(was, path) for _, was, path in changed]
+    return []
 
 
 def _may_change(key: str) -> bool:
@@ -143,7 +161,7 @@ def _require_unedited(run: RunFolder, past: Mapping[str, Any]) -> None:
         # What one of the two lacks, another version has put in; what lies in the folder may have been moved with it.
         same = not (_has(made, key) and _has(past, key)) or str(after).startswith(str(run))
         free = more_steps if key == "steps" else _may_change(key)
-        if not same and not free and key not in _INPUTS:  # files are known by their sha256
+        if not same and not free and not _moved(key, before, after):  # files are known by their sha256
             what = f"{key} is {shown(after)}, and the pictures were made with {shown(before)}"
             raise run.damaged(run.config_file, f"{what}: it was changed, or belongs to another run")
 
