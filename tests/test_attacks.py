@@ -32,8 +32,8 @@ from vqclip.io.images import png_bytes, read_record
 from vqclip.io.yaml_text import read_yaml
 from vqclip.paths import conf_dir
 from vqclip.runs.checkpoint import RECORDER
+from vqclip.runs.digests import callback_weights, own_weights
 from vqclip.runs.folder import RunFolder
-from vqclip.runs.provenance import callback_weights, own_weights
 from vqclip.runs.rerun import rerun
 from vqclip.runs.resume import resume
 from vqclip.runs.rollback import start_over

@@ -21,7 +21,7 @@ from vqclip.io.regions import Region, box_of, parse_region
 from vqclip.prompts import SEVERAL, Prompt, parse, parse_prompts
 from vqclip.protocols import Targets
 from vqclip.rng import StepRandom
-from vqclip.runs.provenance import inputs
+from vqclip.runs.digests import inputs
 from vqclip.runs.rerun import rerun
 from vqclip.schedules import Points
 from vqclip.targets import gated, targets_of

@@ -24,11 +24,12 @@ from vqclip.module import LatentOptimisation, optimisation
 from vqclip.prompts import parse
 from vqclip.runs.build import build, instantiate_part
 from vqclip.runs.checkpoint import read_checkpoint
+from vqclip.runs.digests import callback_weights
 from vqclip.runs.evaluate import judge_guided, judge_pictures
 from vqclip.runs.folder import RunFolder
 from vqclip.runs.overwrite import clean_up, refuse_overwrite, refuse_own_inputs
 from vqclip.runs.plan import RunPlan
-from vqclip.runs.provenance import Provenance, callback_weights
+from vqclip.runs.provenance import Provenance
 from vqclip.runs.recorder import Recorder
 from vqclip.runs.report import Report, keep_report
 from vqclip.runs.result import Result

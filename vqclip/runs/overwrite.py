@@ -11,9 +11,9 @@ from typing import Any
 
 from vqclip.errors import UserError
 from vqclip.runs.checkpoint import had_checkpoint
+from vqclip.runs.digests import inputs
 from vqclip.runs.folder import RunFolder
 from vqclip.runs.plan import RunPlan
-from vqclip.runs.provenance import inputs
 from vqclip.runs.status import DIVERGED, WITH_PICTURES, RunError
 
 __all__ = ["clean_up", "refuse_overwrite", "refuse_own_inputs"]

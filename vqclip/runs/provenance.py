@@ -15,16 +15,15 @@ import torch
 
 from vqclip.checkpoints.cards import local_path
 from vqclip.checkpoints.load import load_prior
-from vqclip.config.own_classes import terms_by_key, weights_of
+from vqclip.config.own_classes import terms_by_key
 from vqclip.config.resolve import differences
 from vqclip.errors import UserError, printable
 from vqclip.io.files import sha256
-from vqclip.io.latents import digest
 from vqclip.module import LatentOptimisation
-from vqclip.prompts import parse_prompts
+from vqclip.runs.digests import digests, inputs
 from vqclip.runs.folder import RunFolder
 
-__all__ = ["Provenance", "callback_weights", "inputs", "machine", "own_weights", "versions"]
+__all__ = ["Provenance", "machine", "versions"]
 
 _log = logging.getLogger(__name__)
 
@@ -105,43 +104,10 @@ def _weights(module: LatentOptimisation, config: Mapping[str, Any]) -> dict[str,
     if config["init"]["_target_"] == "vqclip.init.Prior" and config["checkpoints"].get("prior"):
         found["prior"] = load_prior(config["checkpoints"]["prior"]["path"]).sha256
     elif card := config["checkpoints"].get("prior"):
-        found |= _digests({"prior": card["path"]})  # one's own, not asked here: records need its sha256
+        found |= digests({"prior": card["path"]})  # one's own, not asked here: records need its sha256
     return found | {name: sha256(local_path(path)) for name, path in _of_terms(config).items()}
 
 
 def _of_terms(config: Mapping[str, Any]) -> dict[str, str]:
     """Paths of the weights that terms of the objective read, by the term's key."""
     return {key: term["path"] for key, term in terms_by_key(config).items() if isinstance(term.get("path"), str)}
-
-
-def own_weights(config: Mapping[str, Any]) -> dict[str, str]:
-    """sha256 of the weight files of the user's own that a config names, known before any model is loaded."""
-    parts = weights_of(config)
-    return _digests({name: part.get("path") for name, key, part in parts if not key.startswith("callbacks.")})
-
-
-def callback_weights(config: Mapping[str, Any]) -> dict[str, str]:
-    """The same of callbacks of ours, which do not decide the picture: in run.json, and in no picture's record."""
-    parts = [(name, part) for name, key, part in weights_of(config) if key.startswith("callbacks.")]
-    return _digests({n: part.get("path") for n, part in parts if str(part.get("_target_")).startswith("vqclip.")})
-
-
-def _digests(paths: Mapping[str, Any]) -> dict[str, str]:
-    """sha256 of those of the files that are there and not of the package; what asks for one says that it is missing."""
-    own = {name: local_path(path) for name, path in paths.items() if _is_own(path)}
-    return {name: sha256(path) for name, path in own.items() if path.is_file()}
-
-
-def _is_own(path: Any) -> bool:
-    return isinstance(path, str) and path != "" and not path.startswith("pkg://")
-
-
-def inputs(config: Mapping[str, Any]) -> dict[str, str]:
-    """sha256 of every picture and latent a config reads, by path."""
-    paths = [config["init"].get("path"), config["init"].get("mask")]
-    for key in ("include", "exclude", "extras"):
-        paths += [path for prompt in parse_prompts(config["prompts"][key]) for path in prompt.files]
-    found = {path: sha256(Path(path)) for path in dict.fromkeys(paths) if path}
-    if config["init"]["_target_"] == "vqclip.init.Run":
-        found[config["init"]["run"]] = digest(config["init"])
-    return found

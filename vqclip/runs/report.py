@@ -20,9 +20,10 @@ from vqclip.config.resolve import identity
 from vqclip.errors import NO_ROOM, UserError, told
 from vqclip.io.files import atomic_write
 from vqclip.runs.checkpoint import no_checkpoint
+from vqclip.runs.digests import callback_weights, inputs, own_weights
 from vqclip.runs.folder import RunFolder
 from vqclip.runs.plan import RunPlan
-from vqclip.runs.provenance import callback_weights, inputs, machine, own_weights, versions
+from vqclip.runs.provenance import machine, versions
 from vqclip.runs.status import FAILED, INTERRUPTED, RUNNING, RunError
 
 __all__ = ["Report", "keep_report"]
