@@ -35,7 +35,7 @@ from vqclip.runs.folder import RunFolder
 from vqclip.runs.lock import lock_folder
 from vqclip.sweeps.hparams_search import plot, search
 from vqclip.sweeps.inert import inert_keys, inert_warnings
-from vqclip.sweeps.jobs import Job, numbered_folders
+from vqclip.sweeps.jobs import Job, done_jobs, numbered_folders
 from vqclip.sweeps.launch import _commands, _start_no_more_than, launch
 from vqclip.sweeps.python import Sweep
 
@@ -220,7 +220,7 @@ def test_a_sweep_its_repetition_and_a_larger_one(small_pair, tmp_path, capsys):
     began = time.process_time()  # of this process: a busy machine takes none of it
     assert sweep(*words, "loss.alpha=.5,1", pair=small_pair) == 0
     assert time.process_time() - began < 10
-    assert "4 of 4 jobs are done already" in capsys.readouterr().out
+    assert "4 of 4 jobs are done already" in (said := capsys.readouterr()).out and "note: " not in said.err
     assert [contents(folder / str(n)) for n in range(4)] == before
 
     assert sweep(*words, "loss.alpha=.5,1,2", pair=small_pair) == 0  # the numbers of the old jobs would shift
@@ -307,6 +307,37 @@ def test_a_job_keeps_what_is_not_its_own(small_pair, tmp_path, capsys):
         assert [path.read_text() for path in notes] == ["mine"] * 2 and "of before" not in capsys.readouterr().err
         assert not (job / "vqclip.log").exists() or "of before" not in (job / "vqclip.log").read_text()
     assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == ["0"]
+
+
+def test_a_job_that_read_another_file_begins_anew(small_pair, tmp_path, monkeypatch, capsys):
+    """The sheet had pictures of two inputs side by side, as of one."""
+    monkeypatch.chdir(tmp_path)
+    generator = Path(shutil.copy(small_pair[0].partition("=")[2], "mine.safetensors"))
+    Image.new("RGB", (32, 32), "red").save("p.png")
+    words = ["hydra.sweep.dir=sw", "prompts.extras=[{image: p.png}]", "checkpoints.generator.path=mine.safetensors"]
+    assert sweep(*words, "seed=1", pair=small_pair[1:]) == 0
+    before = report(Path("sw/0"))
+
+    Image.new("RGB", (32, 32), "blue").save("p.png")
+    generator.write_bytes((content := generator.read_bytes())[:-4] + bytes(4 * [content[-4] ^ 1]))  # trained further
+    capsys.readouterr()
+    assert sweep(*words, "seed=1,2", pair=small_pair[1:]) == 0
+    notes = capsys.readouterr().err
+    for kind, name in (("inputs", "p.png"), ("weights", "generator")):
+        assert f"note: {name} has changed since 1 finished in sw, which begin anew\n" in notes
+        assert before[kind][name] != report(Path("sw/0"))[kind][name] == report(Path("sw/1"))[kind][name]
+
+
+def test_a_job_of_another_versions_weights_stays_and_is_told(small_pair, tmp_path, capsys):
+    words = [word for word in small_pair if not word.startswith("checkpoints.perceptors")]  # the package's own
+    made = run_in_python("a fox", words, tmp_path / "0")
+    job = Job([], {}, made.config)
+    for digest, notes in ((made.report["weights"]["embedded"], 0), ("f" * 64, 1)):
+        weights = made.report["weights"] | {"embedded": digest}
+        (tmp_path / "0/run.json").write_text(json.dumps(report(tmp_path / "0") | {"weights": weights}))
+        assert done_jobs(tmp_path, [job], {job.identity: tmp_path / "0"}) == {job.identity}
+        said = capsys.readouterr().err
+        assert said.count("note: ") == said.count(f"1 finished in {tmp_path} had another embedded than this") == notes
 
 
 @pytest.mark.parametrize("status", ["running", "interrupted"])

@@ -15,13 +15,22 @@ from vqclip.io.files import sha256
 from vqclip.io.latents import digest
 from vqclip.prompts import parse_prompts
 
-__all__ = ["callback_weights", "digests", "inputs", "own_weights"]
+__all__ = ["callback_weights", "digests", "inputs", "own_weights", "packaged_weights"]
 
 
 def own_weights(config: Mapping[str, Any]) -> dict[str, str]:
     """sha256 of the weight files of the user's own that a config names."""
-    parts = weights_of(config)
-    return digests({name: part.get("path") for name, key, part in parts if not key.startswith("callbacks.")})
+    return digests(_weights(config))
+
+
+def packaged_weights(config: Mapping[str, Any]) -> dict[str, str]:
+    """The same of those that come with vqclip: another version may have others."""
+    return {name: sha256(local_path(path)) for name, path in _weights(config).items() if path and not _is_own(path)}
+
+
+def _weights(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Paths of the weights that decide the picture, by the names that these have in run.json."""
+    return {name: part.get("path") for name, key, part in weights_of(config) if not key.startswith("callbacks.")}
 
 
 def callback_weights(config: Mapping[str, Any]) -> dict[str, str]:

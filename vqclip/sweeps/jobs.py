@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from vqclip.config.plain import mapping
 from vqclip.config.resolve import identity
 from vqclip.errors import UserError
 from vqclip.io.run_files import PictureFolder
+from vqclip.runs.digests import inputs, own_weights, packaged_weights
 from vqclip.runs.folder import RunFolder
 from vqclip.runs.status import WITH_PICTURES
 
-__all__ = ["Job", "group_name", "is_done", "job_folders", "numbered_folders", "read_report"]
+__all__ = ["Job", "done_jobs", "group_name", "is_done", "job_folders", "numbered_folders", "read_report"]
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,33 @@ def is_done(folder: Path, identity: str) -> bool:
         and report.get("status") in WITH_PICTURES
         and all(_has_results(run.picture(i)) for i in range(len(report["pictures"])))
     )
+
+
+def done_jobs(folder: Path, jobs: Sequence[Job], places: Mapping[str, Path]) -> set[str]:
+    """Identities of the jobs that are done, and whose files are still those that they read; notes say of the others."""
+    done, anew, older = set(), Counter[str](), Counter[str]()
+    for job in jobs:
+        if not is_done(place := places[job.identity], job.identity):
+            continue
+        report = read_report(place)
+        changed = _others(report, weights=own_weights(job.config), inputs=inputs(job.config))
+        if changed:
+            anew.update(changed)
+            continue
+        done.add(job.identity)
+        older.update(_others(report, weights=packaged_weights(job.config)))
+    for name, count in anew.items():
+        print(f"note: {name} has changed since {count} finished in {folder}, which begin anew", file=sys.stderr)
+    for name, count in older.items():  # a finished picture of another version is still a finished picture
+        what = f"{count} finished in {folder} had another {name} than this vqclip, and stay as they are"
+        print(f"note: {what}. To have all alike: another hydra.sweep.dir", file=sys.stderr)
+    return done
+
+
+def _others(report: Mapping[str, Any], **now: Mapping[str, str]) -> list[str]:
+    """Names of files whose sha256 is another one in ``now`` than in a report; an older one may lack some."""
+    known = {kind: mapping(report.get(kind)) for kind in now}
+    return [name for kind, found in now.items() for name, sha in found.items() if known[kind].get(name, sha) != sha]
 
 
 def _has_results(picture: PictureFolder) -> bool:

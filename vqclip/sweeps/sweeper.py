@@ -1,8 +1,8 @@
 """Runs sweeps: which jobs there are, which of them are done, and what is left to run.
 
 A job is known by its config (:func:`vqclip.config.resolve.identity`), not by its number.  A sweep into a folder that
-holds an earlier one runs only what is missing, failed or cut there, and numbers new jobs after the old.  What no config
-tells is not seen: another version of vqclip, or another file behind the same path.
+holds an earlier one runs only what is missing, failed or cut there, and numbers new jobs after the old.  Another
+file behind the same path is known by its sha256; another version of vqclip is not seen, other weights of it are told.
 
 Nothing here imports torch: a sweep that is done already must say so at once.
 """
@@ -41,7 +41,7 @@ from vqclip.runs.lock import lock_folder
 from vqclip.runs.status import WITH_PICTURES
 from vqclip.sweeps.hparams_search import distributions_of, plot, require_score, score_of, search
 from vqclip.sweeps.inert import inert_warnings
-from vqclip.sweeps.jobs import Job, group_name, is_done, job_folders, numbered_folders, read_report
+from vqclip.sweeps.jobs import Job, done_jobs, group_name, is_done, job_folders, numbered_folders, read_report
 from vqclip.sweeps.launch import launch, require_processes
 from vqclip.sweeps.progress import counted
 
@@ -215,7 +215,8 @@ class SweepRunner:
         """Run the jobs that are not done; returns those still unfinished."""
         places = job_folders(folder, jobs)
         jobs = list({job.identity: job for job in reversed(jobs)}.values())[::-1]
-        left = [job for job in jobs if not is_done(places[job.identity], job.identity)]
+        done = done_jobs(folder, jobs, places)
+        left = [job for job in jobs if job.identity not in done]
         if len(left) < len(jobs) and len(jobs) > 1:
             print(f"{len(jobs) - len(left)} of {len(jobs)} jobs are done already in {folder}, {len(left)} to run")
         elif len(jobs) > 1:
