@@ -140,6 +140,24 @@ def test_what_differs_beside_the_axes_is_told_by_all_three(sweep, tmp_path, brow
     page.close()
 
 
+def test_files_of_one_name_and_other_content_are_told(sweep, tmp_path):
+    """Pictures of two inputs stood side by side as of one."""
+    read = [("a", "1", "a"), ("a", "2", "b"), ("b", "3", "a")]  # path and sha256 of the generator, sha256 of an input
+    runs_of(sweep, tmp_path, [{"checkpoints.generator.path": path, "seed": n} for n, (path, *_) in enumerate(read)])
+    for n, (_, generator, picture) in enumerate(read):
+        report = json.loads((tmp_path / f"{n}/run.json").read_text())
+        report |= {"weights": {"generator": generator * 64}, "inputs": {"p.png": picture * 64, f"{n}.png": f"{n}" * 64}}
+        (tmp_path / f"{n}/run.json").write_text(json.dumps(report))
+    compare([tmp_path], tmp_path)
+    rows = list(csv.DictReader((tmp_path / "results.csv").open()))
+    assert list(rows[0])[-2:] == ["inputs.p.png", "weights.generator"] and "inputs.0.png" not in rows[0]
+    assert [row["weights.generator"] for row in rows] == ["1" * 12, "2" * 12, "3" * 12]
+    assert Image.open(tmp_path / "compare.png").text["also differ"] == "inputs.p.png, weights.generator"
+    assert "weights.generator" in (tmp_path / "compare.html").read_text()
+    pictures = read_pictures(find_runs([tmp_path / "0", tmp_path / "2"]))  # of other files by their names
+    assert further_keys(pictures, axes(pictures)) == []
+
+
 def test_prompts_that_differ_beside_an_axis_are_told(sweep, tmp_path, browser):
     """They were blamed for nothing: the page said that the runs differ in steps."""
     settings = [{"prompts.include": [f"fox {n}"], "loss.beta": n, "steps": 9 - n} for n in range(3)]

@@ -14,6 +14,8 @@ from typing import Any
 
 from vqclip.compare.command import choices_of, command_of
 from vqclip.config.grammar import nested
+from vqclip.config.own_classes import weights_of
+from vqclip.config.plain import mapping
 from vqclip.config.resolve import flatten, picture_config
 from vqclip.errors import UserError
 from vqclip.io.run_files import PictureFolder
@@ -88,6 +90,8 @@ class Picture:
         """The value of a config key; of the experiment and of another group, the choice: swept, typed or default."""
         if key in ("prompt", "picture seed"):
             return self.entry.get(key.removeprefix("picture "))
+        if key in self.digests:
+            return self.digests[key]
         value: Any = self.config
         for part in key.split("."):
             value = value.get(part, ...) if isinstance(value, Mapping) else ...
@@ -100,6 +104,19 @@ class Picture:
     def settings(self) -> dict[str, Any]:
         """The keys of its config that make the picture, dotted, with their values."""
         return flatten(picture_config(self.config))
+
+    @cached_property
+    def digests(self) -> dict[str, str]:
+        """The beginning of the sha256 of each file that it read, as ``weights.NAME`` and ``inputs.PATH``."""
+        known = {kind: mapping(self.report.get(kind)) for kind in ("weights", "inputs")}
+        found = {f"{kind}.{name}": str(sha)[:12] for kind, files in known.items() for name, sha in files.items()}
+        return {key: sha for key, sha in found.items() if not key.startswith("weights.callbacks.")}
+
+    @cached_property
+    def weights(self) -> dict[str, str]:
+        """What its config says of each weight file, as ``weights.NAME``: its path, or the checkpoint's name."""
+        parts = weights_of(self.config)
+        return {f"weights.{name}": str(part.get("path") or part.get("name")) for name, _, part in parts}
 
     @property
     def swept(self) -> dict[str, str]:
@@ -226,7 +243,7 @@ def further_keys(pictures: Sequence[Picture], keys: Sequence[str]) -> list[str]:
         told.add("prompts.include")
     if "prompts.include" in keys and both == _groups(made, ["prompts.include"]):
         told.add("prompt")
-    found = dict.fromkeys([*swept_keys(pictures), "experiment", "prompt", *_settings(pictures)])
+    found = dict.fromkeys([*swept_keys(pictures), "experiment", "prompt", *_settings(pictures), *_changed(pictures)])
     return [key for key in found if key not in told and _groups(made if key == "prompt" else pictures, [key]) > 1]
 
 
@@ -243,6 +260,15 @@ def _settings(pictures: Sequence[Picture]) -> list[str]:
     found = {key for config in flat for key, value in config.items() if value is not None}
     differ = [key for key in found if any(config.get(key, ...) != flat[0].get(key, ...) for config in flat)]
     return sorted(differ, key=lambda key: (not all(key in config for config in flat), key))
+
+
+def _changed(pictures: Sequence[Picture]) -> list[str]:
+    """Files that are not everywhere the same, though configs say the same of them: :attr:`Picture.digests`."""
+    found: dict[str, dict[str | None, set[str]]] = {}
+    for picture in pictures:
+        for key, sha in picture.digests.items():
+            found.setdefault(key, {}).setdefault(picture.weights.get(key), set()).add(sha)
+    return sorted(key for key, by_name in found.items() if any(len(shas) > 1 for shas in by_name.values()))
 
 
 def _groups(pictures: Sequence[Picture], keys: Sequence[str]) -> int:
