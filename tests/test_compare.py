@@ -22,7 +22,8 @@ from vqclip.cli.interpolate import main as interpolate
 from vqclip.cli.main import main as cli
 from vqclip.compare import page as page_module
 from vqclip.compare import sheet as sheet_module
-from vqclip.compare.pictures import axes, distinct_values, find_runs, further_keys, read_pictures
+from vqclip.compare.keys import axes, distinct_values, further_keys
+from vqclip.compare.pictures import find_runs, read_pictures
 from vqclip.compare.sheet import _blocks
 from vqclip.compare.write import compare
 from vqclip.paths import without_our_files

@@ -13,7 +13,8 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from vqclip.compare.pictures import Picture, axes
+from vqclip.compare.keys import axes
+from vqclip.compare.pictures import Picture
 from vqclip.config.resolve import flatten
 from vqclip.errors import UserError
 from vqclip.io.wandb_server import sweep_group

@@ -16,7 +16,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from vqclip.compare.pictures import Picture, distinct_values, format_value, swept_keys
+from vqclip.compare.keys import distinct_values, format_value, swept_keys
+from vqclip.compare.pictures import Picture
 from vqclip.compare.table import table, table_row
 from vqclip.config.grammar import short_names
 from vqclip.errors import UserError
@@ -78,7 +79,11 @@ def render_page(
             for picture, config, video, final in zip(pictures, flat, videos, _finals(pictures), strict=True)
         ],
     }
-    title = ", ".join(folder.absolute().name for folder in folders)
+    return _filled(", ".join(folder.absolute().name for folder in folders), data)
+
+
+def _filled(title: str, data: Mapping[str, Any]) -> bytes:
+    """The page with its data."""
     template = (resources.files("vqclip.compare") / "page.html").read_text(encoding="utf-8")
     # Without a "<" nothing in the data can end or open a script, whatever a prompt says.
     text = json.dumps(_finite(data), ensure_ascii=False, allow_nan=False, default=str).replace("<", "\\u003c")

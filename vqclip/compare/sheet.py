@@ -16,7 +16,8 @@ from typing import Any
 from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 
-from vqclip.compare.pictures import Picture, distinct_values, format_value, swept_keys
+from vqclip.compare.keys import distinct_values, format_value, swept_keys
+from vqclip.compare.pictures import Picture
 from vqclip.config.grammar import short_names
 from vqclip.io.images import opened
 from vqclip.paths import common_folder, relative_where_possible

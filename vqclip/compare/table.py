@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from vqclip.compare.pictures import Picture, format_value
+from vqclip.compare.keys import format_value
+from vqclip.compare.pictures import Picture
 from vqclip.io.files import csv_bytes
 from vqclip.paths import relative_where_possible
 

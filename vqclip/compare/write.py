@@ -13,8 +13,9 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from vqclip.compare.keys import axes, further_keys
 from vqclip.compare.page import render_page
-from vqclip.compare.pictures import axes, find_runs, further_keys, read_pictures
+from vqclip.compare.pictures import find_runs, read_pictures
 from vqclip.compare.sheet import draw_sheet
 from vqclip.compare.table import table
 from vqclip.errors import UserError
