@@ -306,6 +306,21 @@ def test_a_moved_folder_goes_on_where_it_is(small_pair, tmp_path):
     assert yaml.safe_load((tmp_path / "new/config.yaml").read_text())["paths"]["output_dir"] == str(tmp_path / "new")
 
 
+def test_a_copy_that_goes_on_says_that_it_shares_the_run_in_wandb(small_pair, tmp_path, capsys):
+    words = [word for word in small_pair if not word.startswith("logger")]
+    made = run("a fox", [*words, "steps=1", "logger.wandb.mode=offline"], tmp_path / "run")
+    shutil.copytree(made.folder, tmp_path / "copy")
+    told = f"note: {tmp_path}/run is still there; if {tmp_path}/copy is a copy of it, both are one run in W&B, "
+    told += f"{made.report['wandb']}. For one of its own: vqclip rerun {tmp_path}/copy logger=wandb\n"
+    for steps, count in ((2, 1), (3, 0)):  # from then on it is its own folder
+        capsys.readouterr()
+        run(resume=tmp_path / "copy", overrides=[f"steps={steps}"])
+        assert capsys.readouterr().err.count(told) == count
+    made.folder.rename(tmp_path / "moved")
+    run(resume=tmp_path / "moved", overrides=["steps=2"])
+    assert "note: " not in capsys.readouterr().err
+
+
 def test_words_stay_where_a_folder_of_their_name_moves(small_pair, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     entry = {"parts": ["a fox", {"text": "a fox", "region": "left"}]}

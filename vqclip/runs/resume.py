@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,11 +20,13 @@ from omegaconf import DictConfig
 from vqclip.config.check import check
 from vqclip.config.grammar import as_typed
 from vqclip.config.overrides import with_overrides
+from vqclip.config.own_classes import parts_on
 from vqclip.config.records import is_known_input
 from vqclip.config.resolve import differences, leaves, picture_config, resolved, time_varying
 from vqclip.errors import UserError, shown
 from vqclip.io.images import read_record
 from vqclip.io.regions import SIDES
+from vqclip.io.yaml_text import read_yaml
 from vqclip.paths import can_name_a_folder
 from vqclip.runs.arguments import as_folder
 from vqclip.runs.folder import RunFolder
@@ -104,8 +107,22 @@ def prepare(run: RunFolder, overrides: Sequence[str]) -> DictConfig | None:
         check(now)
     if now["steps"] != past["steps"]:
         _require_possible_steps(run, past, now)
-        return cfg
-    return None if report["status"] == FINISHED else cfg
+    elif report["status"] == FINISHED:
+        return None
+    if "wandb" in parts_on(now, "logger"):
+        _note_copy(run, report.get("wandb"))
+    return cfg
+
+
+def _note_copy(run: RunFolder, id: str | None) -> None:
+    """Say that a copy logs to the W&B run of its original: its folder is looked for, not read, as a record names it."""
+    was = Path(read_yaml(run.read(run.config_file).decode())["paths"]["output_dir"])
+    if id and (was / "run.json").exists() and was.resolve() != run.path.resolve():
+        print(
+            f"note: {was} is still there; if {run} is a copy of it, both are one run in W&B, {id}. "
+            f"For one of its own: {run.rerun_command} logger=wandb",
+            file=sys.stderr,
+        )
 
 
 def _require_same_picture(
