@@ -116,6 +116,23 @@ def test_where_nothing_may_be_written_the_way_out_is_one_of_the_command(small_pa
         assert run(resume="FOLDER", steps=2).status == "finished"
 
 
+@pytest.mark.parametrize("tool,way", [("compare", "sweep --out compared"), ("evaluate", "sweep/*")])
+def test_what_reads_a_sweep_that_may_not_be_written_says_where_it_can(
+    small_pair, tmp_path, monkeypatch, capsys, tool, way
+):
+    monkeypatch.chdir(tmp_path)
+    run("a fox", [*small_pair, "steps=1"], folder="sweep/0")
+    Path("sweep").chmod(0o555)
+    with ordinary_user(), pytest.raises(SystemExit) as stop:
+        main([tool, "sweep"])
+    said = capsys.readouterr()
+    assert stop.value.code == 2 and said.out == "" and said.err.endswith(f"Try: vqclip {tool} {way}\n")
+    with ordinary_user(), pytest.raises(SystemExit) as stop:
+        main([tool, *way.replace("*", "0").split()])
+    assert stop.value.code == 0
+    Path("sweep").chmod(0o755)
+
+
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir], ids=lambda make: make.__name__)
 def test_a_start_up_file_that_is_none(tmp_path, monkeypatch, capsys, make):
     monkeypatch.setenv("HOME", str(tmp_path))

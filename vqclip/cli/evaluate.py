@@ -14,7 +14,7 @@ from vqclip.cli.arguments import ToolParser
 from vqclip.compare.pictures import name_links, runs_in
 from vqclip.compare.write import refuse_others
 from vqclip.errors import UserError, printable
-from vqclip.io.files import atomic_write, csv_bytes, read_text
+from vqclip.io.files import atomic_write, csv_bytes, read_text, takes_files
 from vqclip.io.yaml_text import read_yaml
 from vqclip.paths import without_our_files
 from vqclip.runs.evaluate import Verdict, judge_runs, scored_pictures
@@ -42,6 +42,9 @@ def main(argv: Sequence[str]) -> int:
     several_in = folders[0] if len(folders) == 1 and runs != folders else None
     if several_in:
         refuse_others(several_in, ["judge.csv"])
+        if not takes_files(several_in):  # of runs that are named one by one there is no table
+            again = f"vqclip evaluate {shlex.quote(str(several_in))}/*"
+            raise UserError(f"{several_in}: no folder that can be written. Allowed: its runs by name. Try: {again}")
     verdicts = judge_runs(runs, file)
     _print(verdicts)
     if several_in:

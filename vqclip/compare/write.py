@@ -19,7 +19,7 @@ from vqclip.compare.pictures import find_runs, read_pictures
 from vqclip.compare.sheet import draw_sheet
 from vqclip.compare.table import table
 from vqclip.errors import UserError
-from vqclip.io.files import atomic_write, refuse_endless
+from vqclip.io.files import atomic_write, refuse_endless, takes_files
 
 __all__ = ["OF_A_COMPARISON", "compare", "refuse_others"]
 
@@ -44,14 +44,16 @@ def compare(folders: Sequence[Path], out: Path) -> list[Path]:
     """Write the comparison of all runs in ``folders`` into ``out``; what was written.
 
     Raises:
-        UserError: no run is in one of the folders; see :func:`refuse_others`.
+        UserError: no run is in one of the folders; ``out`` cannot be written; see :func:`refuse_others`.
     """
     found = find_runs(folders)
     refuse_others(out)
+    if not takes_files(out):  # before all is read and drawn
+        again = shlex.join(["vqclip", "compare", *map(str, folders), "--out"])
+        raise UserError(f"{out}: no folder that can be written. Allowed: another one. Try: {again} compared")
     pictures = read_pictures(found)
     keys = axes(pictures)
     further = further_keys(pictures, keys)
-    out.mkdir(parents=True, exist_ok=True)
     written = {
         "compare.png": lambda: draw_sheet(pictures, keys, further, folders),
         "compare.html": lambda: render_page(pictures, keys, further, out, folders),

@@ -73,7 +73,7 @@ def takes_files(folder: str | Path) -> bool:
         os.makedirs(folder, exist_ok=True)
     except OSError:
         return False
-    return os.access(folder, os.W_OK)
+    return os.access(folder, os.W_OK, effective_ids=os.access in os.supports_effective_ids)  # as open() asks
 
 
 def csv_bytes(rows: Sequence[Mapping[str, Any]]) -> bytes:
