@@ -77,7 +77,7 @@ class Lacking:
 )
 def test_what_is_no_entry_says_why(entry, wrong):
     with pytest.raises(ValueError) as error:
-        parse(entry)
+        parse(entry, open_files=True)
     assert wrong in str(error.value)
 
 
@@ -262,7 +262,7 @@ def test_a_mask_that_changes_during_a_run_changes_nothing_of_it(tmp_path):
 def test_a_mask_without_white_is_refused(mode, black, tmp_path):
     Image.new(mode, (4, 4), black).save(tmp_path / "mask.png")
     with pytest.raises(ValueError, match=r"mask\.png', black all over; a mask picture is white where the region is"):
-        parse({"text": "a fox", "region": str(tmp_path / "mask.png")})
+        parse({"text": "a fox", "region": str(tmp_path / "mask.png")}, open_files=True)
 
 
 def test_the_part_that_is_wrong_is_named():

@@ -11,6 +11,7 @@ import json
 import os
 import struct
 import zlib
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -76,7 +77,7 @@ ENTRIES = st.fixed_dictionaries(
 @examples(150)
 @given(GRAMMAR | ENTRIES | plain(ENTRY_KEYS))
 def test_an_entry_is_a_prompt_or_a_sentence(value):
-    for read in (parse, parse_prompts):
+    for read in (parse, partial(parse, open_files=True), parse_prompts):
         try:
             read(value)
         except ValueError as error:

@@ -13,9 +13,12 @@ from vqclip.config.compose import compose
 from vqclip.config.resolve import resolved
 from vqclip.io.images import read_record
 from vqclip.io.pixels import fit, read_image
+from vqclip.loggers.base import run_name
 from vqclip.prompts import Prompt, expand_files, parse, parse_prompts
 from vqclip.runs.build import build
+from vqclip.runs.cost import sizes
 from vqclip.runs.plan import RunPlan
+from vqclip.runs.provenance import inputs
 
 
 @pytest.mark.parametrize(
@@ -69,7 +72,7 @@ WRONG = {
 @pytest.mark.parametrize("entry", WRONG)
 def test_what_is_no_prompt_says_why(entry):
     with pytest.raises(ValueError) as wrong:
-        parse(json.loads(entry))
+        parse(json.loads(entry), open_files=True)
     assert str(wrong.value) == WRONG[entry]
 
 
@@ -158,6 +161,25 @@ def test_a_picture_is_a_prompt_of_the_length_of_a_text(small_pair, perceptor, tm
     vector = perceptor.encode_image(fit(read_image(path), 32, 32))[0]
     torch.testing.assert_close(made.include[0], F.normalize(vector, dim=-1))
     assert made.exclude[0].norm() == pytest.approx(2 * perceptor.encode_text([""]).norm().item(), rel=1e-5)
+
+
+def test_a_picture_is_opened_once_before_a_run_and_once_to_be_encoded(small_pair, tmp_path, monkeypatch):
+    fox, mask = tmp_path / "fox.png", tmp_path / "mask.png"
+    Image.new("RGB", (40, 30), "red").save(fox)
+    Image.new("L", (40, 30), 255).save(mask)
+    opened, pillows = [], Image.open
+    monkeypatch.setattr(Image, "open", lambda path, *more: (opened.append(path), pillows(path, *more))[1])
+    include = f"[{{parts: [{{image: {fox}}}, {{text: a fox, region: {mask}}}]}}]"
+    config = resolved(compose([*small_pair, f"prompts.include={include}"]))
+    plan = RunPlan.of(config)
+    assert sizes(config).endswith(': "a fox"') and list(inputs(config)) == [str(fox), str(mask)]
+    assert opened == [str(fox), str(mask)]
+    build(plan)
+    assert sorted(opened) == sorted([str(fox), str(mask)] * 2)
+
+
+def test_a_run_whose_picture_is_gone_still_has_its_name():
+    assert run_name({"prompts": {"include": [{"image": "gone.png"}, "a fox"]}}) == "gone.png and 1 more"
 
 
 def test_a_run_of_mixed_prompts_keeps_what_it_was_asked(small_pair, tmp_path, monkeypatch):

@@ -96,8 +96,8 @@ class Prompt:
         return schedule(self.weight)(t)
 
 
-def parse(entry: Any) -> Prompt:
-    """One entry, other than a file.
+def parse(entry: Any, open_files: bool = False) -> Prompt:
+    """One entry, other than a file, by its form; with ``open_files`` its pictures must open, too.
 
     Raises:
         ValueError: it is none, with what is wrong.
@@ -110,21 +110,21 @@ def parse(entry: Any) -> Prompt:
         near = closest(unknown[0], sorted(_KEYS))
         raise ValueError(f"there is no {', '.join(unknown)} in a prompt{near and '.' + near}")
     if several := [key for key in SEVERAL if key in entry]:
-        return _of_several(entry, several[0])
+        return _of_several(entry, several[0], open_files)
     if len({"text", "image"} & set(entry)) != 1:
         raise ValueError("it needs a text or an image, and not both")
     kind = "text" if "text" in entry else "image"
     if not isinstance(entry[kind], str) or not entry[kind].strip():
         raise ValueError(f"its {kind} is {shown(entry[kind])}")
-    if kind == "image":
+    if kind == "image" and open_files:
         open_picture(entry["image"])
-        if entry.get("templates"):
-            raise ValueError("templates are sentences for a text, and it has an image")
+    if kind == "image" and entry.get("templates"):
+        raise ValueError("templates are sentences for a text, and it has an image")
     return Prompt(
         **{kind: entry[kind]},
         weight=_weight(entry.get("weight", 1)),
         stop=_stop(entry.get("stop")),
-        region=parse_region(entry.get("region")),
+        region=parse_region(entry.get("region"), open_files),
         templates=parse_templates(entry.get("templates")),
     )
 
@@ -142,10 +142,10 @@ def _short_form(entry: str) -> Prompt:
     return Prompt(text=text.replace(r"\:", ":"), weight=_weight(float(weight)), stop=stop)
 
 
-def _of_several(entry: Mapping, key: str) -> Prompt:
+def _of_several(entry: Mapping, key: str, open_files: bool) -> Prompt:
     if set(entry) != {key} or not isinstance(entry[key], list | tuple) or not entry[key]:
         raise ValueError(f"{key} is a list of entries and stands alone; weights belong to the entries")
-    parts = [_part(i, part) for i, part in enumerate(entry[key], start=1)]
+    parts = [_part(i, part, open_files) for i, part in enumerate(entry[key], start=1)]
     if any(part.parts for part in parts):
         raise ValueError(f"{key} of parts: one list is enough")
     if key != "parts":
@@ -157,9 +157,9 @@ def _of_several(entry: Mapping, key: str) -> Prompt:
     return Prompt(text=", ".join(texts) or None, parts=tuple(parts))
 
 
-def _part(number: int, entry: Any) -> Prompt:
+def _part(number: int, entry: Any, open_files: bool) -> Prompt:
     try:
-        return parse(entry)
+        return parse(entry, open_files)
     except ValueError as error:
         raise ValueError(f"part {number}: {error}") from None
 
@@ -176,8 +176,8 @@ def parse_templates(value: Any) -> tuple[str, ...]:
     return tuple(listed)
 
 
-def parse_prompts(value: Any) -> list[Prompt]:
-    """The prompts of a config value: one entry, a list of them, or nothing.
+def parse_prompts(value: Any, open_files: bool = False) -> list[Prompt]:
+    """The prompts of a config value: one entry, a list of them, or nothing; ``open_files`` as for :func:`parse`.
 
     Raises:
         ValueError: some are none, each with what is wrong and its place in the list or file.
@@ -191,7 +191,7 @@ def parse_prompts(value: Any) -> list[Prompt]:
                 prompts += map(parse, lines)
                 wrong += bad
             else:
-                prompts.append(parse(entry))
+                prompts.append(parse(entry, open_files))
         except ValueError as error:
             wrong.append(f"{where}: {error}")
     if wrong:
@@ -257,7 +257,7 @@ def _stop(value: Any) -> float | None:
 
 
 def _lines(path: Any) -> tuple[list[Any], list[str]]:
-    """The entries of a file, and what is wrong with the others."""
+    """The entries of a file, whose pictures open, and what is wrong with the others."""
     try:
         refuse_endless(Path(path))
         content = Path(path).read_text(encoding="utf-8-sig")
@@ -272,7 +272,7 @@ def _lines(path: Any) -> tuple[list[Any], list[str]]:
             continue
         try:
             entry = _long_form(line) if line.startswith("{") else line
-            parse(entry)
+            parse(entry, open_files=True)  # now, while the number of its line is known
             good.append(entry)
         except ValueError as error:
             bad.append(f"{path} line {number}: {error}")

@@ -30,6 +30,7 @@ from vqclip.config.resolve import resolved
 from vqclip.guidance import Guide
 from vqclip.io.files import csv_bytes
 from vqclip.models.judge import Judge
+from vqclip.prompts import parse
 from vqclip.rng import StepRandom
 from vqclip.runs.build import build
 from vqclip.runs.plan import RunPlan
@@ -89,7 +90,7 @@ def measure_batch(prompts: list[str], first: int, overrides: list[str], steps: i
     scores, found = Scores(), {}
     seeds = list(range(first, first + len(prompts)))
     cfg = compose([*overrides, f"steps={steps}", "logger=none"])
-    module = build(RunPlan(resolved(cfg), tuple(prompts), tuple(seeds)))
+    module = build(RunPlan(resolved(cfg), tuple(map(parse, prompts)), tuple(seeds)))
     module.to_device("cpu")
     (guide,), optimizer = module.guides.values(), module.configure_optimizers()
     means = {decay: module.latent.detach().clone() for decay in averages}

@@ -253,7 +253,7 @@ class Picture:
 
 @dataclass
 class Prompts:
-    """Entries of the forms that :mod:`vqclip.prompts` describes."""
+    """Entries of the forms that :mod:`vqclip.prompts` describes, whose pictures open."""
 
     needed: bool = False
     allowed: str = (
@@ -264,7 +264,7 @@ class Prompts:
     def check(self, value: Any) -> None:
         from vqclip.prompts import parse_prompts
 
-        if not parse_prompts(value) and self.needed:
+        if not parse_prompts(value, open_files=True) and self.needed:
             raise ValueError
 
 

@@ -56,8 +56,8 @@ class Region:
         return (x1 - x0) * (y1 - y0) if self.white is None else self.white.mean().item()
 
 
-def parse_region(value: Any) -> Region | None:
-    """The region of an entry of a prompt.
+def parse_region(value: Any, open_files: bool = False) -> Region | None:
+    """The region of an entry of a prompt; with ``open_files`` its mask must open, and have some white.
 
     Raises:
         ValueError: it is none, with what is allowed.
@@ -65,7 +65,7 @@ def parse_region(value: Any) -> Region | None:
     if value is None:
         return None
     if isinstance(value, str):
-        return Region(SIDES[value]) if value in SIDES else _of_mask(value)
+        return Region(SIDES[value]) if value in SIDES else _of_mask(value, open_files)
     numbers = isinstance(value, list | tuple) and len(value) == 4
     if not numbers or not all(isinstance(v, int | float) and not isinstance(v, bool) and 0 <= v <= 1 for v in value):
         raise ValueError(f"its region is {shown(value)}; a box is [x0, y0, x1, y1], each from 0 to 1")
@@ -81,7 +81,9 @@ def equal_regions(count: int, across: bool) -> list[Region]:
     return [Region((a, 0.0, b, 1.0) if across else (0.0, a, 1.0, b)) for a, b in pairwise(edges)]
 
 
-def _of_mask(path: str) -> Region:
+def _of_mask(path: str, open_files: bool) -> Region:
+    if not open_files:
+        return Region(mask=path)
     from PIL import ImageChops
 
     try:

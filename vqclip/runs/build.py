@@ -56,7 +56,7 @@ def build(plan: RunPlan) -> LatentOptimisation:
     generator.checkpointed = config["memory"]["checkpoint_decoder"]
     generator.strip = config["memory"].get("strip")
     prompts = config["prompts"]
-    include, extras, exclude = map(parse_prompts, (list(plan.prompts), prompts["extras"], prompts["exclude"]))
+    include, extras, exclude = plan.prompts, *map(parse_prompts, (prompts["extras"], prompts["exclude"]))
     cards = parts_on(config["checkpoints"], "perceptors")
     said = texts_of(*include, *extras, *exclude)
     _say_unknown_words(cards, said)

@@ -21,7 +21,6 @@ from vqclip.io.quiet import quiet_lightning
 from vqclip.loggers.base import RunView, log_result
 from vqclip.loggers.open import open_loggers
 from vqclip.module import LatentOptimisation, optimisation
-from vqclip.prompts import parse
 from vqclip.runs.build import build, instantiate_part
 from vqclip.runs.checkpoint import read_checkpoint
 from vqclip.runs.digests import callback_weights
@@ -243,7 +242,7 @@ def _judged(plan: RunPlan, run: RunFolder, report: Mapping[str, Any]) -> list[di
     if judge_guided(report["weights"]):
         return list(pictures)
     files = [run.picture(i).best for i in range(len(pictures))]
-    scores = judge_pictures(files, [parse(entry).text for entry in plan.prompts])
+    scores = judge_pictures(files, [prompt.text for prompt in plan.prompts])
     both = zip(pictures, scores, strict=True)
     return [{**picture, **({} if score is None else {"judge": score})} for picture, score in both]
 

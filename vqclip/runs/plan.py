@@ -9,7 +9,7 @@ from typing import Any
 from vqclip.config.check import check
 from vqclip.config.signatures import refusal
 from vqclip.errors import UserError
-from vqclip.prompts import listed, parse
+from vqclip.prompts import Prompt, parse_prompts
 from vqclip.runs.schema import FORMAT
 
 __all__ = ["RunPlan"]
@@ -20,7 +20,7 @@ class RunPlan:
     """A checked config, and the pictures that come of it: prompt by prompt, seed by seed."""
 
     config: Mapping[str, Any]  #: resolved, plain data
-    prompts: tuple[Any, ...]  #: the include entry of each picture
+    prompts: tuple[Prompt, ...]  #: the include entry of each picture
     seeds: tuple[int, ...]  #: of each picture
     callbacks: tuple[Any, ...] = ()  #: Lightning callbacks besides those of the config
     record_format: int = FORMAT  #: of the records in the PNGs; 0 makes pictures of before there was a number
@@ -47,10 +47,10 @@ class RunPlan:
             f"callbacks: {type(callback).__name__}: {why}" for callback in callbacks if (why := refusal(type(callback)))
         ]:
             raise UserError("\n".join(errors))
-        include, size = listed(config["prompts"]["include"]), config["batch_size"]
+        include, size = parse_prompts(config["prompts"]["include"]), config["batch_size"]
         return cls(
             config=config,
-            prompts=tuple(entry for entry in include for _ in range(size)),
+            prompts=tuple(prompt for prompt in include for _ in range(size)),
             seeds=tuple(config["seed"] + i for _ in include for i in range(size)),
             callbacks=tuple(callbacks),
             record_format=record_format,
@@ -61,4 +61,4 @@ class RunPlan:
     def pictures(self) -> list[dict[str, Any]]:
         """Prompt and seed of each picture, for run.json."""
         both = zip(self.prompts, self.seeds, strict=True)
-        return [{"prompt": parse(entry).label, "seed": seed} for entry, seed in both]
+        return [{"prompt": prompt.label, "seed": seed} for prompt, seed in both]
