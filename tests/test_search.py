@@ -23,6 +23,7 @@ from vqclip.config.resolve import resolved, time_varying
 from vqclip.errors import UserError
 from vqclip.io.images import pixels
 from vqclip.loss import Objective
+from vqclip.models.vqgan import VQGAN
 from vqclip.noise import Noise
 from vqclip.rng import StepRandom
 from vqclip.runs.build import build
@@ -102,6 +103,14 @@ def test_the_full_size_begins_without_what_was_known_of_a_coarse_stage(make_modu
     assert optimizer.state and not torch.equal(module.average, module.latent)
     module.search.before(module, 2, optimizer)
     assert not optimizer.state and torch.equal(module.average, module.latent)
+
+
+def test_a_snapshot_of_a_coarse_stage_is_encoded_once(small_pair, tmp_path, monkeypatch):
+    encoded, encode = [], VQGAN.encode
+    monkeypatch.setattr(VQGAN, "encode", lambda self, image: (encoded.append(image), encode(self, image))[1])
+    stages = "search.stages=[{size: [16,16], share: .5}]"
+    run("a fox", [*small_pair, "steps=4", "snapshot_every=1", stages], tmp_path / "run")
+    assert len(encoded) == 4  # snapshots after 0, 1 and 2 steps, and the end of the stage
 
 
 @pytest.mark.parametrize("size", [(16, 16), (24, 16)])

@@ -278,8 +278,8 @@ class LatentOptimisation(pl.LightningModule):
         return self.search.shown(self, self.made_of, self.global_step if step is None else step)
 
     @torch.no_grad()
-    def snapshot(self, step: int | None = None) -> tuple[Tensor, dict[str, Tensor], Tensor]:
-        """The pictures now, what they score, and one crop of each.
+    def snapshot(self, shown: Tensor | None = None) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+        """The pictures of the latents that are :meth:`shown`, by default now, what they score, and one crop of each.
 
         The scores are the crop terms on the same crops at every snapshot, without noise, and ``score`` =
         ``alpha · cos(target) − beta · cos(exclude)`` at the weights of the run's end: higher is better.
@@ -287,7 +287,7 @@ class LatentOptimisation(pl.LightningModule):
         Returns:
             pictures [B,3,H,W] in [0,1]; scores by name, each [B]; crops [B,3,S,S], with this step's noise.
         """
-        shown = self.shown(step)
+        shown = self.shown() if shown is None else shown
         parts = self.chunks.over_pictures(lambda pictures: self._snapshot(shown, pictures))
         images, terms, crops = zip(*parts, strict=True)
         terms = {name: torch.cat([chunk[name] for chunk in terms]) for name in terms[0]}

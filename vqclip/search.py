@@ -190,7 +190,8 @@ class Search:
 
     def _next_trial(self, module: Any, step: int) -> None:
         """Keep the best of the trials so far; go on with the next start, after the last trial with the best."""
-        number, score = step // self.trial, module.snapshot(step)[1]["score"]
+        _, scores, _ = module.snapshot(module.shown(step))
+        number, score = step // self.trial, scores["score"]
         better = score > module.best_score  # of equals the first, the seed's own start, as init.best_of has it
         for best, current in ((module.best, module.made_of), (module.best_start, module.start)):
             best.copy_(torch.where(better.view(-1, 1, 1, 1), current, best))

@@ -180,9 +180,9 @@ def _start(config: Mapping[str, Any], context: InitContext, make: Callable[..., 
 
     def score(z: Tensor) -> Tensor:
         module = make(z0=z, keep=keep, **fits)
-        found = module.snapshot()[1]["score"]
+        _, scores, _ = module.snapshot()
         fits["picture_chunk"] = module.chunks.picture_chunk
-        return found
+        return scores["score"]
 
     def of_picture(z: Tensor) -> Tensor:
         if not (config.get("search") or {}).get("stages"):

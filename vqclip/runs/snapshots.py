@@ -61,9 +61,10 @@ class Snapshots:
             RunError: what was written of one is gone.
         """
         self.require_there()
-        images, scores, crops = module.snapshot()
+        latents = module.shown()  # once: in a coarse stage it decodes and encodes
+        images, scores, crops = module.snapshot(latents)
         by_picture = [{name: value[i].item() for name, value in scores.items()} for i in range(len(self.records))]
-        self.newest = snapshot = Snapshot(images, crops, module.shown().cpu(), by_picture)
+        self.newest = snapshot = Snapshot(images, crops, latents.cpu(), by_picture)
         for i in range(len(self.records)):
             self._write(snapshot, i, step)
         return snapshot
