@@ -19,7 +19,6 @@ from vqclip.errors import UserError
 from vqclip.guidance import part_of
 from vqclip.io.regions import Region, box_of, parse_region
 from vqclip.prompts import SEVERAL, Prompt, parse, parse_prompts
-from vqclip.protocols import Targets
 from vqclip.rng import StepRandom
 from vqclip.runs.digests import inputs
 from vqclip.runs.rerun import rerun
@@ -98,9 +97,10 @@ def test_a_row_and_a_column_are_parts_in_equal_regions():
 
 def test_entries_without_time_or_place_are_one_target_for_the_whole_run(perceptor):
     made = targets(perceptor, ["a fox", {"parts": ["a fox", "an owl:2"]}], "paper", "blurry")
-    assert isinstance(made, Targets) and made.share is None and made.parts is None
+    ((place, found),) = made.at(0.0)
+    assert place is None and found.share is None and found.parts is None and made.at(1.0)[0][1] is found
     fox, owl, paper = (vector(perceptor, text) for text in ("a fox", "an owl", "paper"))
-    torch.testing.assert_close(made.include[1], F.normalize(fox + 2 * owl + paper, dim=-1))
+    torch.testing.assert_close(found.include[1], F.normalize(fox + 2 * owl + paper, dim=-1))
 
 
 def test_a_prompt_comes_and_goes(perceptor):
@@ -119,10 +119,10 @@ def test_constant_weights_that_warm_up_or_step_are_schedules_too(perceptor):
         made = targets(perceptor, [{"parts": [{"text": "a fox", "weight": weight | {"shape": "constant"}}, "an owl"]}])
         (_, first), (_, last) = made.at(0.0)[0], made.at(1.0)[0]
         assert not torch.allclose(first.include, last.include)
-    held = {"start": 2, "end": 0, "shape": "constant"}
-    assert torch.equal(
-        targets(perceptor, [{"text": "a fox", "weight": held}]).include, targets(perceptor, "a fox").include
-    )
+    fox, held = targets(perceptor, "a fox"), {"start": 2, "end": 0, "shape": "constant"}
+    for t in (0.0, 1.0):
+        ((_, made),), ((_, plain),) = targets(perceptor, [{"text": "a fox", "weight": held}]).at(t), fox.at(t)
+        assert torch.equal(made.include, plain.include)
 
 
 def test_a_schedule_of_an_entry_is_one_of_the_run(small_pair):
@@ -133,14 +133,17 @@ def test_a_schedule_of_an_entry_is_one_of_the_run(small_pair):
 
 
 def test_templates_are_averaged_and_one_that_changes_nothing_changes_nothing(perceptor):
-    plain = targets(perceptor, ["a fox"], "paper").include
-    torch.testing.assert_close(targets(perceptor, ["a fox"], "paper", templates=["{}"]).include, plain)
+    def include(*prompts, **more):
+        return targets(perceptor, *prompts, **more).at(0.0)[0][1].include
+
+    plain = include(["a fox"], "paper")
+    torch.testing.assert_close(include(["a fox"], "paper", templates=["{}"]), plain)
     sentences = ["a photo of {}", "a drawing of {}"]
     both = torch.stack([F.normalize(vector(perceptor, s.replace("{}", "a fox")), dim=-1) for s in sentences]).mean(0)
     expected = F.normalize(both, dim=-1)
-    torch.testing.assert_close(targets(perceptor, ["a fox"], templates=sentences).include[0], expected)
+    torch.testing.assert_close(include(["a fox"], templates=sentences)[0], expected)
     own = [{"text": "a fox", "templates": sentences}]
-    torch.testing.assert_close(targets(perceptor, own, templates=["{}"]).include[0], expected)
+    torch.testing.assert_close(include(own, templates=["{}"])[0], expected)
 
 
 def test_a_stop_takes_the_gradient_of_what_has_come_near_enough_and_no_value(perceptor):

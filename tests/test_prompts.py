@@ -138,7 +138,9 @@ def test_a_file_that_holds_no_prompts_says_why(tmp_path, content, message):
 def target(small_pair, **prompts):
     cfg = compose([*small_pair, *(f"prompts.{key}={value}" for key, value in prompts.items())])
     (guide,) = build(RunPlan.of(resolved(cfg))).guides.values()
-    return guide.targets
+    ((place, found),) = guide.targets.at(0.0)
+    assert place is None
+    return found
 
 
 def test_weights_mix_the_vectors_of_a_target(small_pair, perceptor):

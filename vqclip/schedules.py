@@ -74,11 +74,6 @@ class Schedule:
         if not 0 <= self.warmup <= 1:
             raise ValueError("warmup is a part of the run, from 0 to 1")
 
-    @property
-    def constant(self) -> bool:
-        """Whether it has one value for all of the run; of points and classes of one's own that is not asked."""
-        return self.shape == "constant" and not self.warmup
-
     def __call__(self, t: float) -> float:
         """The value at progress ``t`` in [0,1] of the run."""
         value = _between(self.start, self.end, t, self.shape)
@@ -93,7 +88,6 @@ class Points:
     shape: str = "linear"
     start: float = field(init=False, default=0.0)
     end: float = field(init=False, default=0.0)
-    constant = False
 
     def __post_init__(self):
         times, values = zip(*self.points, strict=True)
@@ -119,7 +113,6 @@ class _Own:
     function: Callable[[float], float]
     sign: float = 1.0
     shape: str = "own"
-    constant = False
 
     @property
     def start(self) -> float:

@@ -56,7 +56,7 @@ class Entry:
 
 def targets_of(
     perceptor: Any, include: Sequence[Prompt], extras: Sequence[Prompt], exclude: Sequence[Prompt], prompts: Mapping
-) -> Targets | MovingTargets:
+) -> MovingTargets:
     """What ``perceptor`` should see in B pictures.
 
     Args:
@@ -69,17 +69,16 @@ def targets_of(
         return _encoded(perceptor, [part for prompt in group for part in prompt.entries], sentences)
 
     flat = iter(encoded(include))
-    moving = MovingTargets(
+    return MovingTargets(
         [[next(flat) for _ in prompt.entries] for prompt in include],
         encoded(extras),
         encoded(exclude),
         (prompts["include_weight"], prompts["extras_weight"]),
     )
-    return moving.at(0.0)[0][1] if moving.constant else moving
 
 
 class MovingTargets:
-    """Targets whose entries have schedules, stops or regions.
+    """The targets of B pictures, whose entries may have schedules, stops and regions.
 
     Args:
         include: the entries of each of B pictures.
@@ -104,12 +103,6 @@ class MovingTargets:
         self.places.sort(key=lambda place: (place.name, repr(place)) if place else ("", ""))
         self._everything = everything
         self._last: tuple[tuple[float, ...], list[tuple[Region | None, Targets]]] | None = None
-
-    @property
-    def constant(self) -> bool:
-        """Whether there is one target for all of the run and of the picture."""
-        plain = all(entry.weight.constant and entry.stop is None for entry in self._everything)
-        return plain and self.places == [None]
 
     def to(self, device: Any) -> MovingTargets:
         self.device, self._last = device, None

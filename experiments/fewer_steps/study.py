@@ -59,7 +59,7 @@ class Scores:
 
     @torch.no_grad()
     def __call__(self, images: Tensor, prompts: list[str], seeds: list[int], guide: Guide) -> Tensor:
-        side, text = guide.perceptor.input_size, guide.targets.include
+        side, text = guide.perceptor.input_size, guide.targets.at(0.0)[0][1].include
         looked = F.normalize(guide.perceptor.encode_image(self.crops(images, StepRandom(seeds, 0), side)), dim=-1)
         own = torch.einsum("bnd,bd->bn", looked.view(len(prompts), -1, text.shape[1]), text).mean(1)
         small = F.interpolate(images, (side, side), mode="bilinear", antialias=True)
