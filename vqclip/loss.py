@@ -112,6 +112,8 @@ class Objective:
         }
         self.terms: dict[str, Term] = built_in | {n: _uniform(t) for n, t in (terms or {}).items() if t is not None}
         self.weights = {name: schedule(term.weight) for name, term in self.terms.items()}
+        # A schedule that passes through 0 keeps its term: a run has the same columns in every row.
+        self._counting = {"include", "exclude"} | {name for name, own in self.weights.items() if ever_nonzero(own)}
 
     @full_precision()  # two digits of a similarity are not enough to compare by
     def on_crops(self, view: CropView) -> dict[str, Tensor]:
@@ -122,7 +124,7 @@ class Objective:
             for name, term in self.terms.items()
             if getattr(term, "on_crops", False)
             and (name != "exclude" or targets.exclude is not None)
-            and self._counts(name)
+            and name in self._counting
         }
         if targets.share is None:
             return found
@@ -136,12 +138,8 @@ class Objective:
         return {
             name: _of_each_picture(name, term(view), len(view.image))
             for name, term in self.terms.items()
-            if not getattr(term, "on_crops", False) and self._counts(name)
+            if not getattr(term, "on_crops", False) and name in self._counting
         }
-
-    def _counts(self, name: str) -> bool:
-        # A schedule that passes through 0 keeps its term: a run has the same columns in every row.
-        return name in ("include", "exclude") or ever_nonzero(self.weights[name])
 
     def total(self, terms: Mapping[str, Tensor], progress: float) -> Tensor:
         """The weighted sum of ``terms``, [B]."""

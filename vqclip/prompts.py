@@ -35,7 +35,7 @@ from vqclip.io.files import refuse_endless
 from vqclip.io.images import open_picture
 from vqclip.io.regions import Region, equal_regions, parse_region
 from vqclip.io.yaml_text import read_yaml
-from vqclip.schedules import AnySchedule, ever_nonzero, is_number, sampled, schedule
+from vqclip.schedules import AnySchedule, is_number, sampled, schedule
 
 __all__ = [
     "NUMBER",
@@ -240,7 +240,7 @@ def _weight(value: Any) -> float | AnySchedule:
         except ValueError as error:
             why = str(error) or error.__cause__
             raise ValueError(f"its weight is no schedule: {why}. One is {{points: [[0, 1], [.5, 0]]}}") from None
-        if not all(map(math.isfinite, numbers)) or not ever_nonzero(value):
+        if not all(map(math.isfinite, numbers)) or not any(numbers):
             raise ValueError("its weight is 0 all the time, or no finite number")
         return schedule(value)
     if not is_number(value) or value == 0:

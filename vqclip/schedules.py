@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from vqclip.classes import instantiate
@@ -108,10 +108,9 @@ class Points:
 
 @dataclass
 class _Own:
-    """A callable of the user's own, times ``sign``."""
+    """A callable of t in [0,1]."""
 
     function: Callable[[float], float]
-    sign: float = 1.0
     shape: str = "own"
 
     @property
@@ -123,7 +122,7 @@ class _Own:
         return self(1.0)
 
     def __call__(self, t: float) -> float:
-        return self.sign * float(self.function(t))
+        return float(self.function(t))
 
 
 AnySchedule = Schedule | Points | _Own
@@ -147,7 +146,7 @@ def schedule(value: float | Mapping | Callable[[float], float]) -> AnySchedule:
 
 
 def sampled(value: Any) -> list[float]:
-    """The values of a number or schedule at 21 moments of a run, and where it has a corner between them.
+    """The values of a number or schedule at 101 moments of a run, and where it has a corner between them.
 
     Raises:
         UserError: a class that is not there.
@@ -156,7 +155,7 @@ def sampled(value: Any) -> list[float]:
     try:
         made = schedule(value)
         corners = [t for t, _ in made.points] if isinstance(made, Points) else [getattr(made, "warmup", 0.0)]
-        return [made(t) for t in (*(step / 20 for step in range(21)), *corners)]
+        return [made(t) for t in (*(step / 100 for step in range(101)), *corners)]
     except UserError:
         raise
     except Exception as error:  # whatever a class of the user's own raises, or one that cannot be made
@@ -183,18 +182,9 @@ def _from_mapping(value: Mapping) -> AnySchedule:
 
 def negated(value: AnySchedule) -> AnySchedule:
     """The schedule of the other sign."""
-    if isinstance(value, Points):
-        return Points(tuple((t, -v) for t, v in value.points), value.shape)
-    return (
-        replace(value, sign=-value.sign)
-        if isinstance(value, _Own)
-        else replace(value, start=-value.start, end=-value.end)
-    )
+    return _Own(lambda t: -value(t))
 
 
 def ever_nonzero(value: float | Mapping | Callable[[float], float]) -> bool:
     """Whether a number or schedule is other than 0 at some time of a run."""
-    value = schedule(value)
-    if isinstance(value, Points):
-        return any(v for _, v in value.points)
-    return bool(value.start or value.end) or (isinstance(value, _Own) and any(value(i / 100) for i in range(101)))
+    return any(sampled(value))
