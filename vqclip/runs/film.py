@@ -197,18 +197,16 @@ class Film:
         module.begin_at(start)
         for name, kept in module.search.buffers(start).items():
             getattr(module, name).copy_(kept)
-        seed, steps, search = module.seeds[0], module.steps, module.search
         # Crops and noise of its own for every frame, and a schedule of its own: each is a short run.
-        module.seeds, module.steps = [seed + 1_000_003 * i], self.each if i or self.video else steps
+        module.seeds = [self.scenes[i * len(self.scenes) // self.frames]["seed"] + 1_000_003 * i]
         if i or self.video:
-            module.search = search.of_a_frame()
+            module.steps, module.search = self.each, module.search.of_a_frame()
         optimizer = module.configure_optimizers()
         with one_order():
             for step in range(module.steps):
                 with precision.train_step_context():  # as Lightning has a step of a run
                     module.optimise(step, optimizer)
         made = module.shown(module.steps)
-        module.seeds, module.steps, module.search = [seed], steps, search
         if not made.isfinite().all():
             lr = optimizer.param_groups[0]["lr"]
             raise RunError(
