@@ -10,6 +10,7 @@ import shutil
 import signal
 import sys
 import time
+from contextlib import nullcontext
 from importlib.resources import files
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from vqclip.cli import main
 from vqclip.cli.arguments import parse_arguments
 from vqclip.cli.interpolate import main as interpolate
 from vqclip.cli.summary import print_result
+from vqclip.errors import Diverged
 from vqclip.runs.checkpoint import read_checkpoint
 from vqclip.runs.folder import RunFolder
 from vqclip.runs.lock import lock_folder
@@ -90,7 +92,9 @@ MOMENTS = [
     ("os.rename", "000000.png", 1),
     ("open", "metrics.csv", 1),
     ("os.rename", "steps/000003.png", 1),
-    ("os.rename", "latents.safetensors", 4),
+    ("os.rename", "latents/000003.safetensors", 2),
+    ("os.rename", "latents.safetensors", 2),
+    ("os.remove", "latents/000006.safetensors", 1),
     ("os.rename", "last.ckpt", 1),
     ("os.rename", "last.ckpt", 2),
     ("os.rename", "best.png", 1),
@@ -283,6 +287,55 @@ def test_a_resumed_run_stops_early_where_an_unbroken_one_does(small_pair, tmp_pa
     assert run(resume=tmp_path / "run").status == "stopped early"
     report = json.loads((tmp_path / "run" / "run.json").read_text())
     assert report["steps"] == end and report["resumed"] == [3 if kill and step == 4 else step]
+
+
+class Look(pl.Callback):
+    """Notes what there is of the latents after each step, and may break the run off at one."""
+
+    def __init__(self, picture, error=None, step=7):
+        self.picture, self.error, self.step, self.seen = picture, error, step, []
+
+    def on_train_batch_end(self, trainer, *args):
+        self.seen.append({p.name: p.stat().st_size for p in self.picture.rglob("*.safetensors")})
+        if self.error and trainer.global_step == self.step:
+            raise self.error
+
+
+@pytest.mark.parametrize("error", [None, KeyboardInterrupt(), RuntimeError("mine"), Diverged("mine")], ids=repr)
+def test_a_snapshot_writes_its_own_latent_and_the_end_of_a_run_one_file_of_them_all(small_pair, tmp_path, error):
+    picture = tmp_path / "run/picture-00"
+    look = Look(picture, error)
+    with nullcontext() if error is None or isinstance(error, Diverged) else pytest.raises(BaseException):
+        run("a fox", [*small_pair, "steps=8", "snapshot_every=2"], tmp_path / "run", callbacks=[look])
+    assert [sorted(seen) for seen in look.seen[:4:2]] == [
+        ["000000.safetensors"],
+        [f"00000{i}.safetensors" for i in (0, 2)],
+    ]
+    assert len({size for seen in look.seen for size in seen.values()}) == 1, "what is written does not grow"
+    steps = ["000000", "000002", "000004", "000006", *(["000008"] if error is None else [])]
+    assert sorted(load_file(picture / "latents.safetensors")) == steps
+    assert sorted(path.stem for path in (picture / "steps").iterdir()) == steps and not (picture / "latents").exists()
+
+
+def test_latents_of_a_run_that_was_killed_are_there_for_a_start_and_needed_to_go_on(small_pair, tmp_path, unbroken):
+    folder, keys = tmp_path / "run", [*small_pair, *LONG]
+    process = _in_a_process(["a fox", "an owl"], keys, folder, ("os.rename", "last.ckpt", 3))
+    process.join(600)
+    assert process.exitcode == -signal.SIGKILL and not (folder / "picture-01/latents.safetensors").exists()
+    start = ["init=run", f"init.run={folder}", "init.picture=1", "steps=1"]
+    for step, at in (("final", "000009"), ("3", "000003")):
+        made = run("an owl", [*small_pair, *start, f"init.step={step}"], tmp_path / step).folder
+        begun = load_file(made / "picture-00/latents.safetensors")["000000"]
+        assert torch.equal(begun, load_file(unbroken / "picture-01/latents.safetensors")[at])
+    shutil.copytree(folder, tmp_path / "pruned")
+    (tmp_path / "pruned/picture-01/latents/000003.safetensors").unlink()
+    with pytest.raises(UserError, match=r"picture-01/latents.safetensors: damaged: it has no latent of step 3\. Try: "):
+        run(resume=tmp_path / "pruned")
+    (folder / "picture-01/latents/notes.txt").write_text("theirs")
+    run(resume=folder)
+    assert bytes_of(folder) == bytes_of(unbroken)
+    assert [path.name for path in (folder / "picture-01/latents").iterdir()] == ["notes.txt"]
+    assert not (folder / "picture-00/latents").exists()
 
 
 def test_more_steps_are_the_steps_of_a_longer_run(small_pair, tmp_path):

@@ -41,7 +41,7 @@ RENAMED = [
     *[("config.yaml", 1), ("run.json", 1), ("run.json", 2), ("run.json", 3)],
     *[(f"picture-0{i}/steps/00000{step}.png", 1) for i in (0, 1) for step in (0, 4)],
     *[("crops/000002.png", 1), ("best.png", 1), ("final.png", 3)],
-    *[("picture-00/latents.safetensors", 1), ("picture-01/latents.safetensors", 3)],
+    *[("picture-00/latents.safetensors", 1), ("picture-01/latents/000004.safetensors", 1)],
     *[("last.ckpt", 1), ("last.ckpt", 2), ("last.ckpt", 3)],
     *[("picture-00/timelapse.mp4", 1), ("picture-01/timelapse.mp4", 1), ("interpolation.mp4", 1)],
 ]

@@ -25,6 +25,7 @@ class SavedLatent:
 
     picture: PictureFolder
     step: int
+    file: Path  #: that it is in
     shape: tuple[int, ...]  #: (C, h, w)
     generator: str | None  #: sha256 of the weights that it belongs to
 
@@ -32,7 +33,7 @@ class SavedLatent:
         """[C,h,w], float32."""
         from safetensors import safe_open
 
-        with safe_open(self.picture.latents_file, framework="np") as file:
+        with safe_open(self.file, framework="np") as file:
             return file.get_tensor(f"{self.step:06d}")
 
     @property
@@ -109,18 +110,22 @@ def _saved(run: Path, report: Mapping[str, Any], index: int, step: int | str) ->
     from safetensors import SafetensorError, safe_open
 
     picture = PictureFolder(RunFiles(run), index)
-    picture.run.refuse_link(picture.latents_file)
-    try:
-        refuse_endless(picture.latents_file)
-        with safe_open(picture.latents_file, framework="np") as file:
-            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
-            kinds = {name: (one.get_dtype(), tuple(one.get_shape())) for name, one in slices.items()}
-    except (OSError, SafetensorError):
-        raise UserError(
-            f"init.run={run}: it has no latents of picture {index} yet. Try: {RunFiles(run).resume_command}"
-        ) from None
-    picture.require_latents(kinds, "F32")
-    shapes = {int(name): shape for name, (_, shape) in kinds.items()}
+    shapes: dict[int, tuple[int, ...]] = {}
+    places: dict[int, Path] = {}
+    for path in picture.latents_files():
+        picture.run.refuse_link(path)
+        try:
+            refuse_endless(path)
+            with safe_open(path, framework="np") as file:
+                slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+                kinds = {name: (one.get_dtype(), tuple(one.get_shape())) for name, one in slices.items()}
+        except (OSError, SafetensorError):
+            raise UserError(
+                f"init.run={run}: it has no latents of picture {index} yet. Try: {RunFiles(run).resume_command}"
+            ) from None
+        picture.require_latents(path, kinds, "F32")
+        shapes |= {int(name): shape for name, (_, shape) in kinds.items()}
+        places |= {int(name): path for name in kinds}
     best = _best(report["pictures"][index])
     if step == "best" and best not in shapes:
         raise UserError(f"init.step=best: {run} is not finished, its best is not known. Try: init.step=final")
@@ -130,4 +135,4 @@ def _saved(run: Path, report: Mapping[str, Any], index: int, step: int | str) ->
             f"init.step={step}: {run} has no snapshot of it. Allowed: best, final, or one of "
             f"{', '.join(map(str, sorted(shapes)))}. Try: init.step={min(shapes, key=lambda s: abs(s - at))}"
         )
-    return SavedLatent(picture, at, shapes[at], (report.get("weights") or {}).get("generator"))
+    return SavedLatent(picture, at, places[at], shapes[at], (report.get("weights") or {}).get("generator"))

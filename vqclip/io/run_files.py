@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
@@ -126,6 +127,8 @@ class PictureFolder:
         self.best, self.final = self.path / "best.png", self.path / "final.png"
         self.steps, self.crops = self.path / "steps", self.path / "crops"  #: folders of snapshots, 000100.png
         self.latents_file = self.path / "latents.safetensors"
+        #: A folder with those of each snapshot while the run is at work, 000100.safetensors; its end joins them.
+        self.new_latents = self.path / "latents"
         self.timelapse, self.upscaled = self.path / "timelapse.mp4", self.path / "upscaled.png"
 
     def snapshot(self, step: int) -> Path:
@@ -134,11 +137,20 @@ class PictureFolder:
     def crop(self, step: int) -> Path:
         return self.crops / f"{step:06d}.png"
 
+    def new_latent(self, step: int) -> Path:
+        return self.new_latents / f"{step:06d}.safetensors"
+
+    def latents_files(self) -> list[Path]:
+        """The files that its latents are in, each step's in one: one of them all, once the run has ended."""
+        new = sorted(p for p in self.new_latents.glob("*.safetensors") if re.fullmatch("[0-9]{6,}", p.stem))
+        return new if new and not os.path.lexists(self.latents_file) else [self.latents_file, *new]
+
     def own_files(self) -> list[Path]:
         """What lies under the names of its files, also half written; what else is in the folder is somebody's."""
         fixed = (self.best, self.final, self.latents_file, self.timelapse, self.upscaled)
         patterns = {self.path: "|".join(re.escape(path.name) for path in fixed)}
         patterns |= {self.steps: r"[0-9]{6,}\.png", self.crops: r"[0-9]{6,}\.png"}
+        patterns |= {self.new_latents: r"[0-9]{6,}\.safetensors"}
         return [
             path
             for folder, pattern in patterns.items()
@@ -180,33 +192,37 @@ class PictureFolder:
         """The latents [C,h,w] of its snapshots, by step (``000100``).
 
         Raises:
-            UserError: the file is missing or damaged.
+            UserError: a file is missing or damaged.
         """
         import torch
         from safetensors import SafetensorError
         from safetensors.torch import load
 
-        content = self.run.read(self.latents_file)
-        try:
-            latents = load(content)
-        except (SafetensorError, ValueError, KeyError) as error:
-            raise self.run.damaged(self.latents_file, str(error)) from None
-        self.require_latents({name: (z.dtype, z.shape) for name, z in latents.items()}, torch.float32)
+        latents = {}
+        for path in self.latents_files():
+            content = self.run.read(path)
+            try:
+                found = load(content)
+            except (SafetensorError, ValueError, KeyError) as error:
+                raise self.run.damaged(path, str(error)) from None
+            self.require_latents(path, {name: (z.dtype, z.shape) for name, z in found.items()}, torch.float32)
+            latents |= found
         return latents
 
-    def require_latents(self, kinds: Mapping[str, tuple[Any, Sequence[int]]], single: Any) -> None:
+    def require_latents(self, path: Path, kinds: Mapping[str, tuple[Any, Sequence[int]]], single: Any) -> None:
         """Refuse what a file has in the place of latents [C,h,w] of a step, in single precision.
 
         Args:
+            path: the file.
             kinds: type and shape of each tensor in it, by its name.
             single: what single precision is called among those types.
         """
         if not kinds:
-            raise self.run.damaged(self.latents_file, "it has no latent")
+            raise self.run.damaged(path, "it has no latent")
         for name, (kind, shape) in kinds.items():
             if not re.fullmatch("[0-9]{6,9}", name) or kind != single or len(shape) != 3:
                 what = f"{name[:40]!r}, {kind} of {list(shape)}, is no latent of a step"
-                raise self.run.damaged(self.latents_file, what)
+                raise self.run.damaged(path, what)
 
     def require_shape(self, shape: Sequence[int]) -> None:
         """Refuse latents of another shape than ``shape``, (C, h, w)."""

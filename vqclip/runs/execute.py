@@ -234,6 +234,8 @@ def _kept_outcome(report: Report, recorder: Recorder, trainer: pl.Trainer) -> It
             pictures=[{**picture, **({"best": best, "final": last} if last else {})} for picture, best, last in scored],
             sha256=dict(sorted(taken.digests.items())),
         )
+        with suppress(OSError):  # of a disk that is full; they can be read as they are, also by a run that goes on
+            taken.join_latents()
 
 
 def _judged(plan: RunPlan, run: RunFolder, report: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -104,6 +104,7 @@ class Recorder(pl.Callback):
             # The pictures of a run are those of its last step.
             self.metrics.send(trainer, trainer.global_step, {}, self._take(module, trainer.global_step))
             self.checkpointer.save(trainer)
+        self.snapshots.join_latents()
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         profiler = getattr(trainer, "profiler", None)

@@ -174,6 +174,7 @@ def _pairs(source: Path, folder: Path) -> Iterator[tuple[str, Path, Path]]:
     run = RunFolder(source)
     pictures = run.pictures()
     own = [path for picture in pictures for path in picture.own_files() if not path.name.startswith(".")]
+    own = [path for path in own if path.suffix != ".safetensors" or path.parent.parent == source]
     own += [run.metrics_file, *([run.interpolation] if len(pictures) > 1 else [])]
     for path in sorted(path for path in own if _is_there(run, path)):
         name = path.relative_to(source)

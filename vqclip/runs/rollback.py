@@ -17,7 +17,7 @@ from vqclip.loggers.wandb_files import records_of
 from vqclip.runs.checkpoint import recorder_state
 from vqclip.runs.folder import RunFolder
 
-__all__ = ["refuse_changed", "require_whole", "roll_back", "start_over"]
+__all__ = ["refuse_changed", "remove_new_latents", "require_whole", "roll_back", "start_over"]
 
 
 def start_over(run: RunFolder) -> None:
@@ -32,7 +32,7 @@ def start_over(run: RunFolder) -> None:
     for picture in run.pictures():
         for path in picture.own_files():
             path.unlink()
-        for folder in (picture.steps, picture.crops, picture.path):
+        for folder in (picture.steps, picture.crops, picture.new_latents, picture.path):
             with suppress(OSError):  # it is not there, or holds what is somebody's
                 folder.rmdir()
     for path in (run.metrics_file, run.timing_file, run.checkpoint_file):
@@ -102,6 +102,17 @@ def roll_back(run: RunFolder, step: int, best: Sequence[int]) -> None:
         _remove_later(run.picture(i), step)
     for path, content in files.items():
         atomic_write(path, content)
+    for i in range(len(best)):
+        remove_new_latents(run.picture(i))
+
+
+def remove_new_latents(picture: PictureFolder) -> None:
+    """Remove the latents of single snapshots, once the file of them all has them."""
+    for path in picture.own_files():
+        if path.parent == picture.new_latents:
+            path.unlink()
+    with suppress(OSError):  # it is not there, or holds what is somebody's
+        picture.new_latents.rmdir()
 
 
 def _remove_passing(run: RunFolder) -> None:
@@ -145,9 +156,12 @@ def _picture_at(picture: PictureFolder, step: int, best_step: int) -> dict[Path,
     from safetensors.torch import save
 
     taken = [path for path in picture.steps.glob("*.png") if path.stem.isdecimal() and int(path.stem) <= step]
+    latents = {name: latent for name, latent in picture.latents().items() if int(name) <= step}
+    if lacks := sorted({path.stem for path in taken if len(path.stem) >= 6} - latents.keys()):
+        raise picture.run.damaged(picture.latents_file, f"it has no latent of step {int(lacks[0])}")
     last = max(taken, key=lambda path: int(path.stem), default=picture.snapshot(step))
     return {
-        picture.latents_file: save({k: v for k, v in picture.latents().items() if int(k) <= step}),
+        picture.latents_file: save(latents),
         picture.final: picture.run.read(last),
         picture.best: picture.run.read(picture.snapshot(best_step)),
     }

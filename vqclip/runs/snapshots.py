@@ -16,7 +16,7 @@ from vqclip.io.images import png_bytes
 from vqclip.module import LatentOptimisation
 from vqclip.runs.checkpoint import no_checkpoint
 from vqclip.runs.folder import RunFolder
-from vqclip.runs.rollback import refuse_changed, roll_back
+from vqclip.runs.rollback import refuse_changed, remove_new_latents, roll_back
 from vqclip.runs.status import RunError
 
 __all__ = ["Snapshot", "Snapshots"]
@@ -34,6 +34,9 @@ class Snapshot:
 
 class Snapshots:
     """The pictures' folders: ``steps``, ``crops``, ``latents.safetensors``, ``best.png``, ``final.png``.
+
+    The latents of a run at work have a file each, in ``latents``: one file of them all would be written anew at every
+    snapshot, whole, since nothing may be lost where the process is killed.
 
     Args:
         run: the run folder.
@@ -78,10 +81,18 @@ class Snapshots:
             RunError: what was written of a picture is gone.
         """
         pictures = [self.run.picture(i) for i, last in enumerate(self.last) if last]
-        for path in (path for picture in pictures for path in (picture.latents_file, picture.final, picture.best)):
+        for path in (path for picture in pictures for path in (*picture.latents_files(), picture.final, picture.best)):
             if self.run.is_there() and not path.exists():
                 gone = path if path.parent.exists() else path.parent
                 raise RunError(f"{gone}: it was removed while the run went on. Try: {self.run.rerun_command}")
+
+    def join_latents(self) -> None:
+        """Write one file of all latents of a picture, which a run has when it ends, however it ends."""
+        for i, latents in enumerate(self._latents):
+            picture = self.run.picture(i)
+            if latents and picture.new_latents.is_dir():
+                atomic_write(picture.latents_file, save(latents))
+                remove_new_latents(picture)
 
     def best_latents(self) -> list[Tensor]:
         """The latent [C,h,w] of each picture's best snapshot."""
@@ -125,8 +136,8 @@ class Snapshots:
             self.best[i] = {"step": step, **scores}
             self._picture(picture.best, content)
         self.last[i] = {"step": step, **scores}
-        self._latents[i][f"{step:06d}"] = snapshot.latents[i].clone()
-        atomic_write(picture.latents_file, save(self._latents[i]))
+        self._latents[i][f"{step:06d}"] = latent = snapshot.latents[i].clone()
+        atomic_write(picture.new_latent(step), save({f"{step:06d}": latent}))
 
     def _picture(self, path: Path, content: bytes) -> None:
         atomic_write(path, content)
