@@ -30,6 +30,7 @@ from vqclip.cli import main
 from vqclip.config.compose import compose
 from vqclip.config.grammar import NAME_LENGTH, job_name, quote, unquoted
 from vqclip.config.resolve import identity, resolved
+from vqclip.io.run_files import PictureFolder
 from vqclip.runs.arguments import as_overrides
 from vqclip.runs.folder import RunFolder
 from vqclip.runs.lock import lock_folder
@@ -814,3 +815,15 @@ def test_from_python_modules_come_from_where_they_do_here(tmp_path, monkeypatch)
     with pytest.raises(UserError, match="no_such_key"):
         sweep_in_python("a fox", ["seed=0,1", "no_such_key=1"], tmp_path / "sweep")
     assert (tmp_path / "mine ran").exists() and not (tmp_path / "theirs ran").exists()
+
+
+def test_looking_for_jobs_that_are_done_is_told_and_needs_no_tensors(small_pair, tmp_path, monkeypatch, capsys):
+    words = [f"hydra.sweep.dir={tmp_path}/sweep", "seed=0,1", "a fox"]
+    assert sweep(*words, pair=small_pair) == 0
+    monkeypatch.setattr("vqclip.io.counter._LOG", 0)
+    monkeypatch.setattr("vqclip.io.counter._LIVE", 0)
+    monkeypatch.delattr(PictureFolder, "image")
+    capsys.readouterr()
+    assert sweep(*words, pair=small_pair) == 0
+    said = capsys.readouterr()
+    assert "2 of 2 jobs are done already" in said.out and "looking at job 1 of 2\n" in said.err

@@ -12,10 +12,11 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 from vqclip import run
+from vqclip.io.counter import counted
 from vqclip.paths import conf_dir
 from vqclip.sweeps.launch import _state
 from vqclip.sweeps.loader import KEPT, SharedLoader
-from vqclip.sweeps.progress import counted, time_left, watched
+from vqclip.sweeps.progress import time_left, watched
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +79,7 @@ def test_it_travels_to_workers_without_what_it_keeps(loaders):
 
 def test_progress_is_told_in_time(capsys, monkeypatch):
     clock = iter(range(100))
-    monkeypatch.setattr("vqclip.sweeps.progress.time.monotonic", lambda: 4.0 * next(clock))
+    monkeypatch.setattr("vqclip.io.counter.time.monotonic", lambda: 4.0 * next(clock))
     assert list(counted(range(8), 8, "checking")) == list(range(8))
     assert capsys.readouterr().err.splitlines() == [f"checking {i} of 8" for i in (1, 4, 7)]
 

@@ -81,7 +81,8 @@ class Snapshots:
             RunError: what was written of a picture is gone.
         """
         pictures = [self.run.picture(i) for i, last in enumerate(self.last) if last]
-        for path in (path for picture in pictures for path in (*picture.latents_files(), picture.final, picture.best)):
+        latents = [p.latents_file if p.latents_file.exists() else p.new_latents for p in pictures]
+        for path in (*latents, *(path for picture in pictures for path in (picture.final, picture.best))):
             if self.run.is_there() and not path.exists():
                 gone = path if path.parent.exists() else path.parent
                 raise RunError(f"{gone}: it was removed while the run went on. Try: {self.run.rerun_command}")

@@ -14,6 +14,7 @@ from typing import Any
 from vqclip.config.plain import mapping
 from vqclip.config.resolve import identity
 from vqclip.errors import UserError
+from vqclip.io.counter import counted
 from vqclip.io.run_files import PictureFolder
 from vqclip.runs.digests import inputs, own_weights, packaged_weights
 from vqclip.runs.folder import RunFolder
@@ -48,7 +49,7 @@ def is_done(folder: Path, identity: str) -> bool:
 def done_jobs(folder: Path, jobs: Sequence[Job], places: Mapping[str, Path]) -> set[str]:
     """Identities of the jobs that are done, and whose files are still those that they read; notes say of the others."""
     done, anew, older = set(), Counter[str](), Counter[str]()
-    for job in jobs:
+    for job in counted(jobs, len(jobs), "looking at job"):
         if not is_done(place := places[job.identity], job.identity):
             continue
         report = read_report(place)
@@ -75,8 +76,8 @@ def _others(report: Mapping[str, Any], **now: Mapping[str, str]) -> list[str]:
 def _has_results(picture: PictureFolder) -> bool:
     """Whether both results can be opened; one that somebody retouched is theirs."""
     try:
-        picture.image(picture.best)
-        picture.image(picture.final)
+        picture.require_picture(picture.best)
+        picture.require_picture(picture.final)
     except UserError:
         return False
     return True

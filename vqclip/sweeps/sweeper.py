@@ -36,6 +36,7 @@ from vqclip.config.plain import plain_dict
 from vqclip.config.resolve import now_in_picture, resolved
 from vqclip.config.shorthand import expand_shorthand
 from vqclip.errors import UserError, told
+from vqclip.io.counter import counted
 from vqclip.io.files import atomic_write
 from vqclip.runs.lock import lock_folder
 from vqclip.runs.status import WITH_PICTURES
@@ -43,7 +44,6 @@ from vqclip.sweeps.hparams_search import distributions_of, plot, require_score, 
 from vqclip.sweeps.inert import inert_warnings
 from vqclip.sweeps.jobs import Job, done_jobs, group_name, is_done, job_folders, numbered_folders, read_report
 from vqclip.sweeps.launch import launch, require_processes
-from vqclip.sweeps.progress import counted
 
 if TYPE_CHECKING:
     from vqclip.loggers.sweep import SweepView
