@@ -623,3 +623,18 @@ def test_a_number_of_100_000_sixties_is_refused_at_once():
     with pytest.raises(ValueError, match="in sixties"):
         read_yaml("a: 1" + ":59" * 100_000)
     assert read_yaml("a: 1:30:00") == {"a": 5400}
+
+
+#: Texts that are no YAML, the first ones because they are too deep for any reader.
+NO_YAML = ["[" * 100_000, "- " * 5000 + "1", "{a: " * 60 + "1" + "}" * 60, "a: [\t}", "a: \ud800", "a: \x07"]
+
+
+@pytest.mark.parametrize("text", NO_YAML, ids=range(len(NO_YAML)))
+def test_what_is_no_yaml_is_told_alike_of_files_of_ours(text):
+    """libyaml reads those: it must neither end the process nor say less."""
+    told = []
+    for own in (False, True):
+        with pytest.raises(ValueError) as refused:
+            read_yaml(text, own)
+        told.append(str(refused.value).partition(" while calling")[0].rstrip(")"))  # where Python's stack ended
+    assert told[0] == told[1]

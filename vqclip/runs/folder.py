@@ -106,7 +106,7 @@ class RunFolder(RunFiles):
         """
         content = self.read(self.config_file)
         try:
-            config = read_yaml(content.decode())
+            config = read_yaml(content.decode(), own=True)
         except ValueError as error:
             what = f"no YAML ({error})" if isinstance(error, UnicodeDecodeError) else str(error)
             raise self.damaged(self.config_file, what) from None
