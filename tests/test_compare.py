@@ -27,6 +27,7 @@ from vqclip.compare.pictures import find_runs, read_pictures
 from vqclip.compare.sheet import _blocks
 from vqclip.compare.write import compare
 from vqclip.paths import without_our_files
+from vqclip.runs.folder import RunFolder
 
 
 @pytest.fixture(scope="module")
@@ -1237,3 +1238,17 @@ def test_no_prompt_and_no_name_runs_a_script(small_pair, tmp_path, browser, word
     policy = page.locator("meta[http-equiv]").get_attribute("content")
     assert "default-src 'none'" in policy and "'unsafe-inline'" not in policy.partition("style-src")[0]
     page.close()
+
+
+def test_the_table_of_a_run_is_read_once_for_all_its_pictures_and_reading_is_told(
+    small_pair, tmp_path, monkeypatch, capsys
+):
+    folder = run(["a fox", "an owl"], [*small_pair, "batch_size=2"], tmp_path / "run").folder
+    read, history = [], RunFolder.history
+    monkeypatch.setattr(RunFolder, "history", lambda self: read.append(self.path) or history(self))
+    monkeypatch.setattr("vqclip.io.counter._LOG", 0)
+    monkeypatch.setattr("vqclip.io.counter._LIVE", 0)
+    run("a fox", small_pair, tmp_path / "other")
+    capsys.readouterr()
+    compare([folder, tmp_path / "other"], tmp_path)
+    assert read == [folder, tmp_path / "other"] and capsys.readouterr().err == "reading 1 of 2\n"

@@ -12,6 +12,7 @@ import os
 import re
 import urllib.parse
 from collections.abc import Mapping, Sequence
+from functools import lru_cache, partial
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,8 @@ def render_page(
     short = dict(zip([*keys, *shown], short_names([*keys, *shown]), strict=True))
     videos = [picture.video for picture in pictures]
     inline = sum(path.stat().st_size for path in videos if path) <= INLINE_VIDEO
+    # The pictures of a run come one after the other, and its table is read once for them all.
+    rows_of = lru_cache(maxsize=1)(partial(_rows, points=POINTS if len(pictures) <= 100 else POINTS // 2))
     data = {
         "short": short,
         "keys": [{"name": key, "values": distinct_values(pictures, key)} for key in keys],
@@ -73,7 +76,7 @@ def render_page(
                 "scores": picture.scores,
                 "image": _image_uri(picture.file) if picture.file else None,
                 "final": final,
-                "curves": _curves(picture, POINTS if len(pictures) <= 100 else POINTS // 2),
+                "curves": _curves(rows_of(picture.run), picture.index),
                 "video": video and (_uri("video/mp4", video.read_bytes()) if inline else _link(video, out)),
             }
             for picture, config, video, final in zip(pictures, flat, videos, _finals(pictures), strict=True)
@@ -107,26 +110,31 @@ def _finals(pictures: Sequence[Picture]) -> list[dict[str, Any] | None]:
     return found
 
 
-def _curves(picture: Picture, points: int) -> dict[str, list[Any]]:
-    """Columns of a run's metrics.csv for one of its pictures, thinned to about ``points`` rows.
+def _rows(run: Path, points: int) -> list[dict[str, float]]:
+    """The rows of a run's metrics.csv, thinned to about ``points``; none where it cannot be read.
 
     The first and the last row stay, between them every second, fourth, eighth … step: of runs of unlike length the
     longer one has steps of the shorter one, so that a mean can be of the same steps.
-
-    A run of several pictures has a column for each; the picture's own is taken where there is one.  A number that is
-    none (the run diverged) is None.
     """
     try:
-        rows = RunFolder(picture.run).history()
+        rows = RunFolder(run).history()
     except UserError:
-        return {}
+        return []
     rows = [row for row in rows if "step" in row]
     every = 1
     while sum(row["step"] % every == 0 for row in rows) > points:
         every *= 2
-    rows = [row for row in rows if row["step"] % every == 0 or row in (rows[0], rows[-1])]
+    return [row for row in rows if row["step"] % every == 0 or row in (rows[0], rows[-1])]
+
+
+def _curves(rows: Sequence[Mapping[str, float]], index: int) -> dict[str, list[Any]]:
+    """Columns of a run's rows for one of its pictures.
+
+    A run of several pictures has a column for each; the picture's own is taken where there is one.  A number that is
+    none (the run diverged) is None.
+    """
     names = dict.fromkeys(name for row in rows for name in row if "/" not in name)
-    suffix = f"/{picture.index:02d}"
+    suffix = f"/{index:02d}"
     return {name: [_short(row.get(f"{name}{suffix}", row.get(name))) for row in rows] for name in names}
 
 

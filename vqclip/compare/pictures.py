@@ -16,6 +16,7 @@ from vqclip.config.own_classes import weights_of
 from vqclip.config.plain import mapping
 from vqclip.config.resolve import flatten, picture_config
 from vqclip.errors import UserError
+from vqclip.io.counter import counted
 from vqclip.io.run_files import PictureFolder
 from vqclip.runs.folder import RunFolder
 from vqclip.runs.status import FAILED, WITH_PICTURES
@@ -188,7 +189,7 @@ def _is_run(names: Set[str]) -> bool:
 def read_pictures(runs: Sequence[Path]) -> list[Picture]:
     """Every picture of ``runs``; a run that failed before it had any counts as it was asked for."""
     pictures = []
-    for run in runs:
+    for run in counted(runs, len(runs), "reading"):
         config, report = _read(RunFolder(run))
         count = len(report.get("pictures") or [None])
         command = command_of(run, config if report.get("resumed") else {})
