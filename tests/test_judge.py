@@ -135,3 +135,22 @@ def test_a_link_to_a_run_that_is_named_too_is_passed_over_silently(small_pair, t
     assert capsys.readouterr().err == ""
     assert main([str(tmp_path / "two")]) == 0
     assert f"note: links are followed only where they are named: {tmp_path}/two/link\n" in capsys.readouterr().err
+
+
+def test_judging_many_pictures_is_told_and_reads_each_report_once(small_pair, tmp_path, monkeypatch, capsys):
+    from vqclip import run
+    from vqclip.cli.evaluate import main
+    from vqclip.runs.folder import RunFolder
+
+    for name in ("0", "1", "2"):
+        run("a red fox", small_pair, tmp_path / name)
+    monkeypatch.setattr("vqclip.io.counter._LOG", 0)
+    monkeypatch.setattr("vqclip.io.counter._LIVE", 0)
+    read, report = [], RunFolder.report
+    monkeypatch.setattr(RunFolder, "report", lambda self: read.append(self.path.name) or report(self))
+    capsys.readouterr()
+    assert main([str(tmp_path)]) == 0
+    assert sorted(read) == ["0", "1", "2"]
+    told = capsys.readouterr().err.splitlines()
+    told = [line for line in told if " of 3" in line]
+    assert told == ["reading 1 of 3", "reading 2 of 3", "judging 1 of 3", "judging 2 of 3"]

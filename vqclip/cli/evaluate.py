@@ -14,10 +14,12 @@ from vqclip.cli.arguments import ToolParser
 from vqclip.compare.pictures import name_links, runs_in
 from vqclip.compare.write import refuse_others
 from vqclip.errors import UserError, printable
+from vqclip.io.counter import counted
 from vqclip.io.files import atomic_write, csv_bytes, read_text, takes_files
+from vqclip.io.run_files import PictureFolder
 from vqclip.io.yaml_text import read_yaml
 from vqclip.paths import without_our_files
-from vqclip.runs.evaluate import Verdict, judge_runs, scored_pictures
+from vqclip.runs.evaluate import Verdict, judge_scored, scored_pictures
 
 __all__ = ["main"]
 
@@ -38,14 +40,14 @@ def main(argv: Sequence[str]) -> int:
         return _battery(arguments.runs, arguments.seeds)
     folders = without_our_files([Path(word) for word in arguments.runs])
     file = "final.png" if arguments.final else "best.png"
-    runs = _judged(folders, file)
+    runs, pictures = _judged(folders, file)
     several_in = folders[0] if len(folders) == 1 and runs != folders else None
     if several_in:
         refuse_others(several_in, ["judge.csv"])
         if not takes_files(several_in):  # of runs that are named one by one there is no table
             again = f"vqclip evaluate {shlex.quote(str(several_in))}/*"
             raise UserError(f"{several_in}: no folder that can be written. Allowed: its runs by name. Try: {again}")
-    verdicts = judge_runs(runs, file)
+    verdicts = list(counted(judge_scored(pictures, file), len(pictures), "judging"))
     _print(verdicts)
     if several_in:
         path = several_in / "judge.csv"
@@ -144,9 +146,9 @@ def _first_settings(settings: Path) -> list[str]:
     return found
 
 
-def _judged(folders: Sequence[Path], file: str) -> list[Path]:
-    """The runs among and in ``folders`` that can be judged; the others are named and left out."""
-    runs, left_out, named, links = [], [], [], []
+def _judged(folders: Sequence[Path], file: str) -> tuple[list[Path], list[tuple[PictureFolder, str, float]]]:
+    """The runs among and in ``folders`` that can be judged, and their pictures; the others are named and left out."""
+    runs, pictures, left_out, named, links = [], [], [], [], []
     for folder in folders:
         try:
             found, led = runs_in(folder)
@@ -155,9 +157,9 @@ def _judged(folders: Sequence[Path], file: str) -> list[Path]:
             continue
         named += found
         links += led
-        for run in found:
+        for run in counted(found, len(found), "reading"):
             try:
-                scored_pictures(run, file)
+                pictures += scored_pictures(run, file)
                 runs.append(run)
             except UserError as error:
                 left_out.append(error)
@@ -169,4 +171,4 @@ def _judged(folders: Sequence[Path], file: str) -> list[Path]:
     if not runs:
         asked = " ".join(map(str, folders))
         raise UserError(f"{asked}: nothing to judge, for the reasons above. Allowed: finished runs")
-    return runs
+    return runs, pictures

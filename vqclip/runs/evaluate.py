@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -31,6 +31,7 @@ __all__ = [
     "judge_guided",
     "judge_pictures",
     "judge_runs",
+    "judge_scored",
     "refuse_own_guide",
     "scored_pictures",
     "with_text",
@@ -85,18 +86,21 @@ class Bench:
         return found
 
 
-def judge_runs(folders: Sequence[Path], file: str = "best.png") -> list[Verdict]:
-    """Judge ``file`` of every picture of finished runs.
+def judge_scored(pictures: Sequence[tuple[PictureFolder, str, float]], file: str = "best.png") -> Iterator[Verdict]:
+    """Judge ``file`` of every picture of finished runs, which :func:`scored_pictures` found."""
+    bench = Bench(sorted({prompt for _, prompt, _ in pictures}))
+    for picture, prompt, guide in pictures:
+        path = picture.path / file
+        yield Verdict(path, prompt, guide, bench.opinions(picture.image(path), prompt))
+
+
+def judge_runs(folders: Sequence[Path]) -> list[Verdict]:
+    """Judge the best of every picture of finished runs.
 
     Raises:
         UserError: see :func:`scored_pictures`.
     """
-    pictures = [picture for folder in folders for picture in scored_pictures(folder, file)]
-    bench = Bench(sorted({prompt for _, prompt, _ in pictures}))
-    return [
-        Verdict(picture.path / file, prompt, guide, bench.opinions(picture.image(picture.path / file), prompt))
-        for picture, prompt, guide in pictures
-    ]
+    return list(judge_scored([picture for folder in folders for picture in scored_pictures(folder)]))
 
 
 def scored_pictures(folder: Path, file: str = "best.png") -> list[tuple[PictureFolder, str, float]]:
@@ -118,7 +122,7 @@ def scored_pictures(folder: Path, file: str = "best.png") -> list[tuple[PictureF
         if not judged[i]:
             continue
         picture = run.picture(i)
-        picture.image(picture.path / file)
+        picture.require_picture(picture.path / file)
         found.append((picture, entry["prompt"], entry[file.removesuffix(".png")]["score"]))
     return found
 
