@@ -1,6 +1,8 @@
 """``vqclip show``: schedules as they run, and a cost that was measured."""
 
+import os
 import re
+import signal
 import sys
 
 import pytest
@@ -9,6 +11,7 @@ from PIL import Image
 from vqclip import run
 from vqclip.cli.main import main
 from vqclip.cli.show import draw, schedules_of, text_plot
+from vqclip.module import LatentOptimisation
 from vqclip.runs.cost import Cost, sizes
 from vqclip.schedules import schedule
 
@@ -48,11 +51,22 @@ def test_it_tells_the_cost_and_leaves_nothing(small_pair, tmp_path, monkeypatch,
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as stop:
         main(["show", "a fox", "an owl", *small_pair])
-    shown = capsys.readouterr().out
-    assert stop.value.code == 0
+    said = capsys.readouterr()
+    shown = said.out
+    assert stop.value.code == 0 and said.err == "measuring 4 steps of the whole batch (without them: --quick)\n"
     assert "2 pictures of 32×32, 4 steps of 8 crops, 3 snapshots each" in shown
     assert "s a step" in shown and "GB at its peak" in shown
     assert not list(tmp_path.iterdir())
+
+
+def test_where_it_is_stopped_nobody_is_sent_to_a_folder_that_is_gone(small_pair, monkeypatch, capsys, caplog):
+    optimise = LatentOptimisation.optimise
+    kill = lambda *args: os.kill(os.getpid(), signal.SIGTERM) or optimise(*args)  # noqa: E731
+    monkeypatch.setattr(LatentOptimisation, "optimise", kill)
+    with pytest.raises(SystemExit) as stop:
+        main(["show", "a fox", *small_pair])
+    assert stop.value.code == 128 + signal.SIGTERM
+    assert "resume" not in caplog.text + capsys.readouterr().err
 
 
 def test_a_cost_is_told_whatever_is_set_of_callbacks_and_loggers(small_pair, capsys):

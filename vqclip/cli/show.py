@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import csv
+import logging
 import os
 import shlex
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -89,6 +91,7 @@ def text_plot(line: AnySchedule) -> str:
 
 
 def _cost_line(config: Mapping[str, Any], overrides: Sequence[str], config_dir: str | None) -> str:
+    print(f"measuring {TRIAL} steps of the whole batch (without them: --quick)", file=sys.stderr, flush=True)
     try:
         cost = measure(overrides, config_dir)
     except UserError as error:
@@ -106,7 +109,7 @@ def measure(overrides: Sequence[str], config_dir: str | None = None) -> Cost:
     from vqclip.runs.execute import execute
 
     few = [f"steps={TRIAL}", f"snapshot_every={TRIAL}"]
-    with tempfile.TemporaryDirectory() as name, _offline():
+    with tempfile.TemporaryDirectory() as name, _offline(), _no_advice():
         config = resolved(compose([*overrides, *few], config_dir, name))
         if "restarts" in (config["search"] or {}):
             config["search"]["restarts"] = None  # tries that would not fit into these steps
@@ -127,6 +130,17 @@ def _offline() -> Iterator[None]:
         del os.environ["VQCLIP_OFFLINE"]
         if before is not None:
             os.environ["VQCLIP_OFFLINE"] = before
+
+
+@contextmanager
+def _no_advice() -> Iterator[None]:
+    """Where somebody stops it, nobody is told to resume a run whose folder is thrown away."""
+    log = logging.getLogger("vqclip.runs.report")
+    log.disabled = True
+    try:
+        yield
+    finally:
+        log.disabled = False
 
 
 def draw(lines: Mapping[str, AnySchedule], path: Path) -> None:
