@@ -222,3 +222,15 @@ def test_a_strangers_record_sends_no_file_of_ones_own(tmp_path, wandb_server, li
     content = record.read_bytes()
     record.write_bytes(content[:7] + bytes(32768 - 7) + content[7:])
     assert files_outside(record, [theirs]) == [named]
+
+
+def test_more_records_than_one_command_takes_go_up_in_several(tmp_path, monkeypatch):
+    for i in range(450):
+        record = tmp_path / f"{i}/wandb/offline-run-20260101_000000-{i}/run-{i}.wandb"
+        record.parent.mkdir(parents=True)
+        record.write_bytes(b"")
+    sent = []
+    monkeypatch.setattr(sync, "_refuse_without_server", lambda: None)
+    monkeypatch.setattr(sync.subprocess, "run", lambda command, **_: sent.append([w for w in command if ".wandb" in w]))
+    assert sync.main([str(tmp_path)]) == 1
+    assert [len(words) for words in sent] == [200, 200, 50] and len({word for words in sent for word in words}) == 450

@@ -15,6 +15,9 @@ from vqclip.paths import without_our_files
 
 __all__ = ["main"]
 
+#: Records in one command of W&B's: the system takes only so long a command.
+_AT_ONCE = 200
+
 
 def main(argv: Sequence[str]) -> int:
     """The command line tool; 1 where something could not be uploaded."""
@@ -44,10 +47,10 @@ def main(argv: Sequence[str]) -> int:
             sent.append(path)
     for refusal in dict.fromkeys(refused):  # a sweep that was moved: once for all its jobs
         print(refusal, file=sys.stderr)
-    if sent:
+    for first in range(0, len(sent), _AT_ONCE):
         # -P: else Python takes modules from the working folder first, which may be a stranger's run, or have a wandb/.
         upload = [sys.executable, "-P", "-m", "wandb", "sync", "--include-online"]
-        subprocess.run([*upload, *map(str, sent)], check=False)
+        subprocess.run([*upload, *map(str, sent[first : first + _AT_ONCE])], check=False)
 
     failed = [path for path in left if not is_uploaded(path)]
     for path in failed:
