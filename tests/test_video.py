@@ -318,3 +318,12 @@ def test_a_bar_is_a_line_in_ten_seconds_of_a_log_and_moves_in_a_terminal(monkeyp
     assert bar([]).mininterval == 10
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
     assert bar([]).mininterval < 1
+
+
+def test_the_making_of_timelapses_is_told_where_it_is_long(small_pair, tmp_path, monkeypatch):
+    bars = []
+    monkeypatch.setattr(
+        "vqclip.callbacks.bar", lambda *items, **options: bars.append(bar(*items, **options)) or bars[-1]
+    )
+    run(["a fox", "an owl"], [*small_pair, "callbacks=default", "snapshot_every=1"], tmp_path / "run")
+    assert (bars[1].total, bars[1].n, bars[1].delay) == (10, 10, 2), "the first bar is that of the steps"

@@ -115,8 +115,11 @@ class Timelapse(pl.Callback):
         from vqclip.io.video import timelapse
 
         recorder = Recorder.of(trainer)
-        for i in range(len(recorder.records)):
-            timelapse(recorder.run.picture(i), self.fps)
+        pictures = [recorder.run.picture(i) for i in range(len(recorder.records))]
+        total = sum(len(list(picture.snapshots())) for picture in pictures)
+        with bar(desc="timelapse", total=total, unit="frame", delay=2) as shown:  # of a short one nothing is seen
+            for picture in pictures:
+                timelapse(picture, self.fps, shown.update)
 
 
 class Interpolation(pl.Callback):

@@ -134,6 +134,10 @@ class PictureFolder:
     def snapshot(self, step: int) -> Path:
         return self.steps / f"{step:06d}.png"
 
+    def snapshots(self) -> Iterator[Path]:
+        """The snapshots that are there."""
+        return self.steps.glob("[0-9]*.png")
+
     def crop(self, step: int) -> Path:
         return self.crops / f"{step:06d}.png"
 

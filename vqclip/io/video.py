@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
@@ -93,14 +93,15 @@ def _paletted(frame: np.ndarray) -> av.VideoFrame:
     return av.VideoFrame.from_ndarray(pair, "pal8")
 
 
-def timelapse(picture: PictureFolder, fps: int) -> None:
-    """``timelapse.mp4`` from the snapshots of a picture."""
+def timelapse(picture: PictureFolder, fps: int, told: Callable[[], Any] = lambda: None) -> None:
+    """``timelapse.mp4`` from the snapshots of a picture; ``told`` of each."""
 
     def frames() -> Iterator[np.ndarray]:
         frame = None
-        for path in sorted(picture.steps.glob("[0-9]*.png")):
+        for path in sorted(picture.snapshots()):
             frame = np.asarray(opened(path).convert("RGB"))
             yield frame
+            told()
         if frame is not None:
             yield from [frame] * fps
 
