@@ -28,6 +28,7 @@ from vqclip.cli.arguments import parse_arguments
 from vqclip.cli.interpolate import main as interpolate
 from vqclip.cli.summary import print_result
 from vqclip.errors import Diverged
+from vqclip.runs import checkpointer
 from vqclip.runs.checkpoint import read_checkpoint
 from vqclip.runs.folder import RunFolder
 from vqclip.runs.lock import lock_folder
@@ -711,3 +712,11 @@ def test_a_checkpoint_that_runs_code_is_refused(finished, tmp_path, monkeypatch)
 class _Foreign:
     def __reduce__(self):
         return (os.mkdir, ("ran",))
+
+
+def test_what_the_recorder_knows_is_not_tried_out_at_every_snapshot(small_pair, tmp_path, monkeypatch):
+    """It grows with every snapshot, and is plain data."""
+    tried, unreadable = [], checkpointer._unreadable
+    monkeypatch.setattr(checkpointer, "_unreadable", lambda state: tried.append(state) or unreadable(state))
+    run("a fox", [*small_pair, "callbacks=auto_stop"], tmp_path / "run")
+    assert tried and not [state for state in tried if "digests" in state]

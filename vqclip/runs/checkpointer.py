@@ -14,6 +14,7 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 from vqclip.io.files import atomic_write
 from vqclip.module import optimisation
 from vqclip.own_parts import named
+from vqclip.runs.checkpoint import RECORDER
 from vqclip.runs.folder import RunFolder
 from vqclip.runs.signals import Signals, Stopped
 
@@ -62,7 +63,8 @@ class Checkpointer(pl.Callback):
 
     def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict) -> None:
         states = checkpoint["callbacks"]
-        for owner, keys in ((states, list(states)), (checkpoint, checkpoint.keys() - _KNOWN)):
+        others = [key for key in states if key != RECORDER]
+        for owner, keys in ((states, others), (checkpoint, checkpoint.keys() - _KNOWN)):
             for key in keys:
                 if reason := _unreadable(owner[key]):
                     del owner[key]
