@@ -234,3 +234,20 @@ def test_more_records_than_one_command_takes_go_up_in_several(tmp_path, monkeypa
     monkeypatch.setattr(sync.subprocess, "run", lambda command, **_: sent.append([w for w in command if ".wandb" in w]))
     assert sync.main([str(tmp_path)]) == 1
     assert [len(words) for words in sent] == [200, 200, 50] and len({word for words in sent for word in words}) == 450
+
+
+def test_a_folder_of_wandbs_that_many_runs_share_is_listed_once(tmp_path, monkeypatch):
+    elsewhere = tmp_path / "elsewhere"
+    monkeypatch.setenv("WANDB_DIR", str(elsewhere))
+    for name in ("a", "b-a", "a-b"):
+        record = elsewhere / f"wandb/offline-run-20260101_000000-{name}/run-{name}.wandb"
+        record.parent.mkdir(parents=True)
+        record.write_bytes(b"")
+    for name, known in (("0", "a"), ("1", "b-a"), ("2", "gone"), ("3", "*")):
+        (tmp_path / "runs" / name).mkdir(parents=True)
+        (tmp_path / "runs" / name / "run.json").write_text(json.dumps({"wandb": known}))
+    listed, glob = [], type(tmp_path).glob
+    monkeypatch.setattr(type(tmp_path), "glob", lambda self, *args: listed.append(self) or glob(self, *args))
+    records, left = sync._records([tmp_path / "runs"])
+    assert [path.stem for path in records] == ["run-a", "run-b-a"] and left == records
+    assert listed.count(elsewhere) == 1

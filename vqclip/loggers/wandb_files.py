@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import re
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
 from glob import escape
 from pathlib import Path
 from typing import Any
@@ -29,9 +29,10 @@ def records_of(folder: Path, run: str) -> list[Path]:
 def records_in(folders: Sequence[Path]) -> list[Path]:
     """Every record of the runs in some folders, at any depth, also where ``WANDB_DIR`` or a key put it elsewhere."""
     found = [path for folder in folders for path in folder.rglob("wandb/*run-*/*.wandb")]
+    by_run = cache(_by_run)  # of each folder of W&B's, which may hold those of thousands of runs
     for folder in folders:
         for name in ("run.json", "sweep.json"):
-            found += [path for report in folder.rglob(name) for path in _elsewhere(report)]
+            found += [path for report in folder.rglob(name) for path in _elsewhere(report, by_run)]
     return sorted({path.resolve(): path for path in found}.values(), key=lambda path: (_when(path), path))
 
 
@@ -42,10 +43,11 @@ def is_uploaded(record: Path) -> bool:
     """
     if record.with_suffix(".wandb.synced").exists():
         return True
+    if record.parent.name.startswith("offline-"):
+        return False
     run, folder = record.stem.removeprefix("run-"), record.parent.parent.parent
     later = [path for path in records_of(folder, run) if _when(path) > _when(record)]
-    online = not record.parent.name.startswith("offline-")
-    return online and any(path.with_suffix(".wandb.synced").exists() for path in later)
+    return any(path.with_suffix(".wandb.synced").exists() for path in later)
 
 
 def mark_uploaded(record: Path) -> None:
@@ -123,7 +125,16 @@ def _pieces(content: bytes) -> Iterator[bytes]:
         at = start + length
 
 
-def _elsewhere(report: Path) -> list[Path]:
+def _by_run(folder: Path) -> Mapping[str, list[Path]]:
+    """The records in a folder of W&B's, by their run's id."""
+    found: dict[str, list[Path]] = {}
+    for path in folder.glob("wandb/*run-*/run-*.wandb"):
+        if path.parent.name.endswith(f"-{(run := path.stem.removeprefix('run-'))}"):
+            found.setdefault(run, []).append(path)
+    return found
+
+
+def _elsewhere(report: Path, by_run: Callable[[Path], Mapping[str, list[Path]]]) -> list[Path]:
     """Records of the run that a report names, where the environment or the run's config says W&B keeps its files."""
     try:
         run = read_json(read_text(report)).get("wandb")
@@ -135,9 +146,9 @@ def _elsewhere(report: Path) -> list[Path]:
     except (OSError, ValueError, AttributeError):
         return []
     places = [place for place in (key, os.environ.get("WANDB_DIR")) if isinstance(place, str) and place]
-    if not isinstance(run, str) or not re.fullmatch(r"[\w-]+", run):  # W&B's ids, and no pattern of a stranger's
+    if not isinstance(run, str):  # of a stranger's
         return []
-    return [path for place in places for path in records_of(Path(place), run)]
+    return [path for place in places for path in by_run(Path(place)).get(run, [])]
 
 
 def _when(record: Path) -> str:
