@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vqclip.errors import printable
 from vqclip.paths import relative_where_possible
@@ -58,20 +59,22 @@ def _next(result: Result) -> str:
     from vqclip.runs.resume import LIMITS
 
     near = RunFolder(Path(relative_where_possible(result.folder)))
-    limits = [key for key in LIMITS if result.config["trainer"].get(key.partition(".")[2]) is not None]
-    ended = [*limits, *_that_ended_it(result)] if result.reason else []
+    config = result.config
+    trusted = trusting(config)
+    limits = [key for key in LIMITS if config["trainer"].get(key.partition(".")[2]) is not None]
+    ended = [*limits, *_that_ended_it(result.reason, config)] if result.reason else []
     if ended:  # each would end it again
         lifted = " ".join(f"{key}=null" for key in ended)
-        return f"{trusting(result.config)}{near.resume_command} {lifted}   (the steps that are left)"
-    if any(time_varying(result.config)):  # more steps would be other ones
-        return f"{trusting(result.config)}{near.rerun_command}"
-    return f"{trusting(result.config)}{near.resume_command} steps={2 * result.config['steps']}   (more steps)"
+        return f"{trusted}{near.resume_command} {lifted}   (the steps that are left)"
+    if any(time_varying(config)):  # more steps would be other ones
+        return f"{trusted}{near.rerun_command}"
+    return f"{trusted}{near.resume_command} steps={2 * config['steps']}   (more steps)"
 
 
-def _that_ended_it(result: Result) -> list[str]:
+def _that_ended_it(reason: str, config: Mapping[str, Any]) -> list[str]:
     """Keys of the callbacks that the reason of an early end names."""
     from vqclip.config.own_classes import parts_on
 
-    who = re.findall(r"\w+", str(result.reason).partition(" after step ")[0])
-    callbacks = parts_on(result.config, "callbacks")
+    who = re.findall(r"\w+", reason.partition(" after step ")[0])
+    callbacks = parts_on(config, "callbacks")
     return [f"callbacks.{name}" for name, callback in callbacks.items() if callback["_target_"].split(".")[-1] in who]
