@@ -16,7 +16,7 @@ from vqclip.runs.endings import divergence, early_reason
 from vqclip.runs.folder import RunFolder
 from vqclip.runs.metrics import Metrics, step_numbers
 from vqclip.runs.signals import Signals
-from vqclip.runs.snapshots import Snapshot, Snapshots
+from vqclip.runs.snapshots import Snapshots
 from vqclip.runs.trainer import callbacks_of
 
 __all__ = ["Recorder"]
@@ -60,7 +60,7 @@ class Recorder(pl.Callback):
         self.signals.listen()
         self.signals.stepping = True
         if trainer.global_step == 0:
-            self.metrics.send(trainer, 0, {}, self._take(optimisation(pl_module), 0))
+            self._snapshot(trainer, optimisation(pl_module), {})
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -75,15 +75,18 @@ class Recorder(pl.Callback):
             if reason := divergence(module, step, numbers):
                 raise Diverged(reason)
         if row:
-            self._record(trainer, module, step, numbers, snapshot)
+            self.metrics.write(step, numbers)
+        if snapshot:
+            self._snapshot(trainer, module, numbers)
+        elif row:
+            self.metrics.send(trainer, step, numbers, None)
         self.checkpointer.due = snapshot
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Where somebody asks for the end between two snapshots, Lightning validates there, and so there is one."""
         if trainer.global_step > self.snapshots.step:
             with torch.inference_mode(False), torch.enable_grad():  # as all snapshots are taken
-                taken = self._take(optimisation(pl_module), trainer.global_step)
-            self.metrics.send(trainer, trainer.global_step, {}, taken)
+                self._snapshot(trainer, optimisation(pl_module), {})
             self.checkpointer.due = True
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -102,7 +105,7 @@ class Recorder(pl.Callback):
         self.stopped_early = early_reason(trainer, module.steps)
         if self.stopped_early and trainer.global_step > self.snapshots.step:
             # The pictures of a run are those of its last step.
-            self.metrics.send(trainer, trainer.global_step, {}, self._take(module, trainer.global_step))
+            self._snapshot(trainer, module, {})
             self.checkpointer.save(trainer)
         self.snapshots.join_latents()
 
@@ -118,15 +121,10 @@ class Recorder(pl.Callback):
         """Know what was known at the checkpoint's step."""
         self.snapshots.load_state_dict(recorder_state(checkpoint), checkpoint["global_step"])
 
-    def _record(
-        self, trainer: pl.Trainer, module: LatentOptimisation, step: int, numbers: dict[str, float], snapshot: bool
-    ) -> None:
-        self.metrics.write(step, numbers)
-        self.metrics.send(trainer, step, numbers, self._take(module, step) if snapshot else None)
-
-    def _take(self, module: LatentOptimisation, step: int) -> Snapshot:
-        taken = self.snapshots.take(module, step)
+    def _snapshot(self, trainer: pl.Trainer, module: LatentOptimisation, numbers: dict[str, float]) -> None:
+        """Write the pictures as they are now, then send them to the loggers, in one row with the step's numbers."""
+        taken = self.snapshots.take(module, trainer.global_step)
         module.scores = {
             name: sum(scores[name] for scores in taken.scores) / len(taken.scores) for name in taken.scores[0]
         }
-        return taken
+        self.metrics.send(trainer, trainer.global_step, numbers, taken)
