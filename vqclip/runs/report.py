@@ -94,7 +94,7 @@ def keep_report(run: RunFolder, plan: RunPlan, past: Mapping[str, Any], resumed_
         with _failures(report, plan, before):
             yield report
             if not run.is_there():
-                raise RunError(f"{run}: it was removed or renamed while the run went on. Try: the same command again")
+                raise _gone(run)
             report.write()
     except (KeyboardInterrupt, SystemExit):
         if before and not report.began:
@@ -170,6 +170,10 @@ def _is_of_checkpoint(error: BaseException) -> bool:
     return theirs and "pytorch_lightning.trainer.connectors.checkpoint_connector" in names
 
 
+def _gone(run: RunFolder) -> RunError:
+    return RunError(f"{run}: it was removed or renamed while the run went on. Try: the same command again")
+
+
 def _explained(error: BaseException, run: RunFolder, plan: RunPlan) -> BaseException:
     """What the system or Lightning refuses, in a sentence; anything else as it is."""
     if isinstance(error, Exception) and not isinstance(error, UserError | OSError) and _is_of_checkpoint(error):
@@ -184,7 +188,7 @@ def _explained(error: BaseException, run: RunFolder, plan: RunPlan) -> BaseExcep
     if not isinstance(error, OSError) or error.errno not in NO_ROOM | _NO_ENTRY:
         return error
     if not run.is_there():
-        return RunError(f"{run}: it was removed or renamed while the run went on. Try: the same command again")
+        return _gone(run)
     where, go_on = error.filename or run, f"{trusting(plan.config)}{run.resume_command}"
     if error.errno in NO_ROOM:
         return RunError(f"{where}: no space left. What was written is kept; with space, continue: {go_on}")
