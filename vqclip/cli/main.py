@@ -109,9 +109,9 @@ def _refuse_slip(argv: Sequence[str]) -> None:
 def _at_once(command: Command) -> str:
     """The answer to what needs neither Hydra nor a config: ``--version``, ``--help``; else empty."""
     if "--version" in command.flags:
-        from importlib.metadata import version
+        from vqclip import __version__
 
-        return f"vqclip {version('vqclip')}"
+        return f"vqclip {__version__}"
     if "--help" in command.flags:
         from vqclip.cli.help import help_page
 

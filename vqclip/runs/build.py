@@ -33,7 +33,6 @@ from vqclip.protocols import InitContext
 from vqclip.rng import StepRandom
 from vqclip.runs.plan import RunPlan
 from vqclip.schedules import schedule
-from vqclip.search import Search
 from vqclip.targets import targets_of
 
 __all__ = ["build", "instantiate_part", "start_of"]
@@ -127,7 +126,7 @@ def _parts(config: Mapping[str, Any]) -> dict[str, Any]:
         "optimizer": instantiate({**optimizer, "lr": lr.start, "_partial_": True}),
         "lr": lr,
         "clip": clip,
-        "search": instantiate_part(config["search"], "search") if config.get("search") else Search(),
+        "search": instantiate_part(config["search"], "search") if config.get("search") else None,
         "picture_chunk": config["memory"]["picture_chunk"],
         "crop_chunk": config["memory"]["crop_chunk"],
     }
