@@ -98,6 +98,27 @@ def test_a_group_that_an_own_experiment_takes_away_is_told_how_to_choose_nothing
     assert not errors_in(resolved(compose(["experiment=mine"], config_dir=str(tmp_path))))
 
 
+@pytest.mark.parametrize(
+    ("line", "typed"),
+    [
+        ("noise: sfumato", "noise=sfumato"),
+        ("noise: mistyped", "noise=cosine"),
+        ("logger: none", "logger=none"),
+        ("init: sine", "init=sine"),
+        ("loss: {terms: tv}", "+loss/terms=[tv]"),
+        ("checkpoints: {generator: pixels}", "checkpoints/generator=pixels"),
+    ],
+)
+def test_a_choice_that_an_own_experiment_has_as_a_key_is_told_where_it_belongs(tmp_path, line, typed):
+    (tmp_path / "experiment").mkdir()
+    mine = tmp_path / "experiment" / "mine.yaml"
+    mine.write_text(f"# @package _global_\n{line}\n")
+    (error,) = errors_in(resolved(compose(["experiment=mine"], config_dir=str(tmp_path))))
+    assert "a text, where keys belong. Allowed: one of " in error and "chosen in the defaults of the file" in error
+    mine.write_text(f"# @package _global_\n{error.split('`')[1]}\n")
+    assert resolved(compose(["experiment=mine"], config_dir=str(tmp_path))) == resolved(compose([typed]))
+
+
 SLIPS = {
     b"\xef\xbb\xbf# @package _global_\nsteps: 7\n": "a byte order mark stands before its first line, which so is not "
     "read. Try: tail -c +4 {} > new.yaml",

@@ -109,7 +109,16 @@ def _not_a_mapping(value: Any, node: Group | Named | Target, path: str) -> str:
     if isinstance(node, Group) and node.null and value is not None:  # elsewhere its keys stand in the config
         example = ", ".join(f"{name}: {key.example}" for name, key in node.keys.items() if isinstance(key, Key))
         keys += f" Try: {shlex.quote(f'{path}={{{example}}}')}"
-    return f"{path}={shown(value)}: {what}. {one_of(path) if choices_of(path) else keys}"
+    if options := choices_of(path):
+        keys = one_of(path) if not isinstance(value, str) else _chosen_in_a_file(value, path, options)
+    return f"{path}={shown(value)}: {what}. {keys}"
+
+
+def _chosen_in_a_file(value: str, path: str, options: list[str]) -> str:
+    """What a file of one's own says that has ``noise: sfumato``; a choice on the command line never is a text here."""
+    name, group = value if value in options else options[0], path.replace(".", "/")
+    entry = f"/{group}: [{name}]" if path == "loss.terms" else f"override /{group}: {name}"  # the default has no terms
+    return one_of(path, ", chosen in the defaults of the file", f"`defaults: [{entry}]` there, and not {path}")
 
 
 def _group_mistakes(value: Mapping, group: Group, path: str, skip: frozenset[str] = frozenset()) -> Iterator[str]:
