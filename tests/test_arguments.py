@@ -188,11 +188,13 @@ def test_the_home_folder_is_known_everywhere(small_pair, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "overrides", [["hydra.run.dir=mine"], ["++hydra.run.dir='mine'"], {"hydra.run.dir": "mine"}], ids=str
+    "overrides",
+    [["hydra.run.dir=mine"], ["paths.output_dir=mine"], ["++hydra.run.dir='mine'"], {"hydra.run.dir": "mine"}],
+    ids=str,
 )
 def test_where_a_run_goes_is_the_argument(tmp_path, monkeypatch, overrides):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match=r"^\S*hydra\.run\.dir=\S+: .* Try: folder='mine'$"):
+    with pytest.raises(UserError, match=r"^\S*(hydra\.run\.dir|output_dir)=\S+: .* Try: folder='mine'$"):
         vqclip.run("a fox", overrides)
     with pytest.raises(UserError, match=r"^hydra\.sweep\.dir=x: .* Try: folder='x'$"):
         vqclip.sweep("a fox", ["seed=0,1", "hydra.sweep.dir=x"])

@@ -186,6 +186,8 @@ WRONG = {
     "a=b": "a: there is no such key. All keys with their values: vqclip --cfg job. A prompt: vqclip -- a=b",
     "~fox": "fox: there is no such key. All keys with their values: vqclip --cfg job. A prompt: vqclip -- '~fox'",
     "resume": "resume: a key. Try: vqclip resume=RUN, with a run folder. A prompt: vqclip -- resume",
+    "paths.output_dir=out/fox": "paths.output_dir='out/fox': tells other keys where the run goes, and does not move "
+    "it. Allowed: ${hydra:runtime.output_dir}. Try: hydra.run.dir=out/fox",
     "noise=sfumatto": "noise=sfumatto: there is no such choice. Did you mean sfumato? "
     "Allowed: cosine, default, linear, none, reference, sfumato. Try: noise=sfumato",
     "hydra.job.chdir=much": "hydra.job.chdir=much: Value 'much' is not a valid bool (type str). "
@@ -263,6 +265,13 @@ def test_a_run_that_is_kept_keeps_hydras_record_too(again, run_of_a_fox, capsys,
     status, message, _ = run(capsys, tmp_path, monkeypatch, *pair, *again, "an owl")
     assert status == 2 and re.match(r"vqclip: (runs/x=?0: a run is in it already|hydra\.output_subdir=\.: )", message)
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == files
+
+
+@pytest.mark.parametrize("command", [["rerun", "{}"], ["resume={}", "steps=6"]], ids=" ".join)
+def test_a_run_of_a_record_goes_nowhere_else(command, run_of_a_fox, capsys, tmp_path, monkeypatch):
+    words = [word.format(run_of_a_fox[1]) for word in command]
+    status, message, left = run(capsys, tmp_path, monkeypatch, *words, "paths.output_dir=mine")
+    assert (status, left) == (2, []) and message.startswith("vqclip: paths.output_dir=mine: not with resume or rerun")
 
 
 def test_jobs_that_hydra_numbers_from_0_again_overwrite_no_others(run_of_a_fox, capsys, tmp_path, monkeypatch):

@@ -17,7 +17,7 @@ from vqclip.cli.help import help_page
 from vqclip.cli.output_dir import OutputDir, check_output_dir
 from vqclip.config.check import check, errors_in
 from vqclip.config.choices import about_choice, choices_of, group_names
-from vqclip.config.compose import compose, compose_all, first_of_sweep
+from vqclip.config.compose import compose, compose_all, first_of_sweep, refuse_sweeps
 from vqclip.config.kinds import Anything
 from vqclip.config.names import key_at, nearest, owners_of, unknown_key, unknown_overrides
 from vqclip.config.nodes import Group, Key, Named, Target
@@ -95,8 +95,7 @@ def test_every_key_is_documented_and_its_example_is_allowed(tmp_path, monkeypatc
     assert len(every) > 90
     for path, key in every:
         assert key.doc and key.example, path
-        value = compose([f"+vars.x={key.example}"]).vars.x
-        value = OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
+        value = OmegaConf.to_container(compose([f"+vars.x={key.example}"]).vars)["x"]
         if value is None:
             assert key.null or isinstance(key.kind, Anything), path
         else:
@@ -503,6 +502,25 @@ def test_a_group_takes_names_of_choices(line, by_name):
 def test_a_mapping_for_a_group_is_not_blamed_for_another_mistake():
     with pytest.raises(UserError, match=r"^seed=1,2: several values"):
         compose(["optimizer={_target_: torch.optim.SGD, lr: .1}", "seed=1,2"])
+
+
+@pytest.mark.parametrize(
+    ("line", "allowed"),
+    [
+        ("size=128,192", ["size=[128,192]"]),
+        ("tags=first,try", ["tags=[first,try]"]),
+        ("size=[64,64],[64,96]", ["vqclip", "-m", "size=[64,64],[64,96]"]),
+        ("loss.beta=0,1", ["vqclip", "-m", "loss.beta=0,1"]),
+        ("prompts.exclude=dark, blurry", ['prompts.exclude="dark, blurry"']),
+    ],
+)
+def test_what_several_values_without_a_sweep_are_told_to_be_works(line, allowed):
+    with pytest.raises(UserError, match="several values") as caught:
+        refuse_sweeps([line])
+    offered = shlex.split(re.split("Try: |text: ", str(caught.value))[-1])
+    assert offered == allowed
+    words = offered[2:] if offered[0] == "vqclip" else offered
+    assert [errors_in(resolved(cfg)) for cfg in compose_all(words)] == [[]] * (1 + (words != offered))
 
 
 @pytest.mark.parametrize(

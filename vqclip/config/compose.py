@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import shlex
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import yaml
 from hydra import compose as hydra_compose
@@ -24,11 +26,16 @@ from hydra.version import VersionBase
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from vqclip.config.choices import choices_of
+from vqclip.config.grammar import as_typed, quote
 from vqclip.config.hydra_errors import explain
-from vqclip.config.names import unknown_overrides
+from vqclip.config.kinds import Listing, Size
+from vqclip.config.names import key_at, unknown_overrides
+from vqclip.config.nodes import Key
 from vqclip.config.own_files import endless_files, misplaced_keys  # with vqclip.div, by which files are resolved
+from vqclip.config.plain import plain_dict
 from vqclip.config.shorthand import expand_shorthand
-from vqclip.errors import UserError
+from vqclip.errors import UserError, shown
 from vqclip.paths import conf_dir
 
 __all__ = ["COMPOSING", "compose", "compose_all", "first_of_sweep", "line_of", "refuse_sweeps", "refuse_unknown"]
@@ -46,6 +53,9 @@ COMPOSING = (
     AssertionError,
     RecursionError,
 )
+
+#: What ``paths.output_dir`` is: Hydra's word for the folder of the run.
+_PLACE = "${hydra:runtime.output_dir}"
 
 #: One thread at a time has Hydra; another would take ours for the user's own, and leave it behind.
 _ALONE = threading.RLock()
@@ -81,8 +91,18 @@ def compose(
     if errors := misplaced_keys(cfg, config_dir, overrides):
         raise UserError("\n".join(errors))
     if OmegaConf.is_dict(cfg.get("paths")):
+        _refuse_place(plain_dict(cfg.paths, resolve=False).get("output_dir", _PLACE))
         OmegaConf.update(cfg, "paths.output_dir", output_dir)
     return cfg
+
+
+def _refuse_place(given: Any) -> None:
+    """Refuse another ``paths.output_dir``, which would move the loggers' files and not the run."""
+    if given != _PLACE:
+        raise UserError(
+            f"paths.output_dir={shown(given)}: tells other keys where the run goes, and does not move it. Allowed: "
+            f"{_PLACE}. Try: {as_typed('hydra.run.dir', given) if isinstance(given, str) else 'hydra.run.dir=out'}"
+        )
 
 
 def _composed(overrides: Sequence[str], config_dir: str | None, config_name: str, with_hydra: bool) -> DictConfig:
@@ -162,11 +182,27 @@ def refuse_sweeps(overrides: Sequence[str]) -> None:
     for override in _parsed(overrides):
         if override.is_sweep_override():
             line = line_of(override)
-            value = line.partition("=")[2]
-            raise UserError(
-                f"{line}: several values. Allowed: one; in a sweep all of them. Try: vqclip -m '{line}', "
-                f"or as one text: '{override.get_key_element()}=\"{value}\"'"
-            )
+            raise UserError(f"{line}: several values. Allowed: one; in a sweep all of them. Try: {_as_meant(line)}")
+
+
+def _as_meant(line: str) -> str:
+    """What to type for several values without brackets or quotes: a list or a text, where the key is one, or -m."""
+    key, _, value = line.partition("=")
+    known, listed, text = key_at(key.lstrip("+")), f"{key}=[{value}]", f"{key}={quote(value)}"
+    if known and isinstance(known.kind, Listing | Size) and _fits(known, listed):
+        return shlex.quote(listed)
+    sweep = f"vqclip -m {shlex.quote(line)}"
+    one_text = _fits(known, text) if known else not choices_of(key)
+    return f"{sweep}, or as one text: {shlex.quote(text)}" if one_text else sweep
+
+
+def _fits(key: Key, line: str) -> bool:
+    """Whether the value of an override is of the key's kind."""
+    try:
+        key.kind.check(OverridesParser.create().parse_override(line).value())
+    except (ValueError, HydraException):
+        return False
+    return True
 
 
 def first_of_sweep(overrides: Sequence[str], config_dir: str | None = None) -> tuple[list[str], int]:

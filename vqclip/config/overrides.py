@@ -61,6 +61,11 @@ def _apply(cfg: DictConfig, override: Override, config: Mapping[str, Any], what:
     if override.is_sweep_override():
         one = line.partition("=")[2].split(",")[0]
         raise UserError(f"{line}: a sweep. Allowed here: one value. Try: {key}={one}")
+    if key == "paths.output_dir":
+        raise UserError(
+            f"{line}: not with resume or rerun. Allowed: a resumed run goes on where it is, and one that is reproduced "
+            "has a folder named by the time. Try: without it"
+        )
     if _is_group(key):
         return _choose(cfg, key, line)
     if not _is_key(cfg, key) and not (override.is_add() or override.is_force_add()):

@@ -145,7 +145,9 @@ ROOT = Group(
         "logger": Named(Target("A Lightning logger.", "logger", null="off"), "Loggers by name.", null="none"),
         "trainer": TRAINER,
         "paths": Group(
-            "Where the run goes.", {"output_dir": Key(Text("a folder"), "outputs/mine", "the run folder")}, others="*"
+            "Where the run goes, for other keys to refer to; hydra.run.dir=outputs/mine says so.",
+            {"output_dir": Key(Text("this value"), "${hydra:runtime.output_dir}", "the run folder")},
+            others="*",
         ),
         "memory": MEMORY,
         "vars": Group(

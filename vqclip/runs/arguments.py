@@ -42,6 +42,8 @@ def as_overrides(
     words = [] if isinstance(overrides, Mapping) else _lines(overrides)
     if isinstance(given.get("resume"), Path):  # a folder, which is never read as grammar
         given = {**given, "resume": str(given["resume"])}
+    if isinstance(paths := given.get("paths"), Mapping):  # of a run's config: where that run went
+        given = {**given, "paths": {key: value for key, value in paths.items() if key != "output_dir"}}
     try:
         for key, value in given.items():
             words += [*_emptied(key, value), f"{key}={_choices(key, value) if swept else _value(value)}"]
@@ -62,7 +64,7 @@ def _refuse_idle(words: Sequence[str], swept: bool) -> None:
     place = "hydra.sweep.dir" if swept else "hydra.run.dir"
     for word in words:
         key, _, value = word.lstrip("+~").partition("=")
-        if key == place:
+        if key in (place, "paths.output_dir"):
             where = value.strip("\"'") or "outputs/mine"
             raise UserError(f"{word}: not from Python. Allowed: the argument folder. Try: folder={where!r}")
         if not swept and re.match(r"hydra\b", key) and key != "hydra.searchpath":
