@@ -1,5 +1,6 @@
 """The command line: what is a prompt, what is an override, and what a slip of the finger gets for an answer."""
 
+import os
 import re
 import shlex
 import shutil
@@ -101,9 +102,12 @@ SLIPS = {
     ("a fox", "seed", "=", "3"): "=: no spaces around it. Allowed: KEY=VALUE in one word.",
     ("mine.png",): "mine.png: a picture, not a text. To edit it: vqclip experiment=edit init.path=mine.png 'a fox'.",
     ("intepolate", "mine.png", "--frames", "3"): "intepolate: there is no such tool. Try: vqclip interpolate mine.png",
+    ("--offline", "intepolate", "mine.png"): "intepolate: there is no such tool. Try: vqclip interpolate mine.png",
+    ("--offline", "compare", "mine.png"): "mine.png: no run in it",
     ("resume", "mine.png"): "resume: a key. Try: vqclip resume=mine.png",
     ("loss/terms=[tv]", "a fox"): "loss/terms: nothing is chosen of that group yet. Try: '+loss/terms=[NAME]'",
     ("interpolate", "."): ".: not a run folder, it has no config.yaml.",
+    ("init.path=mine.png", "a fox"): "init.path: belongs to init=image, which is not chosen. Try: experiment=edit init.path",
     ("experiment=edit", "a fox"): "init.path: a value is missing. Try: init.path=photo.jpg",
 }
 
@@ -147,6 +151,19 @@ def test_help_is_a_tool(capsys, tmp_path, monkeypatch):
         with pytest.raises(SystemExit) as stop:
             main(argv)
         assert stop.value.code == 0 and "noise.factor" in capsys.readouterr().out
+
+
+def test_flags_may_stand_before_the_name_of_a_tool(capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("VQCLIP_OFFLINE", "")  # put back afterwards
+    (tmp_path / "noise").mkdir()
+    (tmp_path / "noise/mine.yaml").write_text("defaults: [default]\nfactor: 0.77")
+    words = ["--config-dir", str(tmp_path), "--offline", "show", "noise=mine", "--quick", "--", "an owl"]
+    with pytest.raises(SystemExit) as stop:
+        main(words)
+    shown = capsys.readouterr().out
+    assert stop.value.code == 0 and "0.77" in shown and '"an owl"' in shown and os.environ["VQCLIP_OFFLINE"] == "1"
+    status, message, left = run(capsys, tmp_path, monkeypatch, "-h", "compare")
+    assert (status, message, left) == (0, "", ["noise"])
 
 
 @pytest.mark.parametrize("tool", sorted(TOOLS.keys() - {"film", "rerun", "show"}))  # those take overrides

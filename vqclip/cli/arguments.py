@@ -21,7 +21,7 @@ from vqclip.paths import conf_dir
 
 __all__ = [
     *("FLAGS", "Command", "ToolParser", "let_hydra_parse", "parse_arguments", "parse_config", "split", "top_level"),
-    "whole",
+    *("take_flag", "whole"),
 ]
 
 #: Flags with their short forms → the values that may follow; ``()`` for none, ``None`` for any word.
@@ -145,7 +145,7 @@ def parse_arguments(argv: Sequence[str]) -> Command:
             command.prompts += map(_filled, words)
             break
         if word.startswith("-") and len(word) > 1 and not word[1].isspace() and not word[1].isdigit():
-            flag, value = _flag(word, words)
+            flag, value = take_flag(word, words)
             command.flags[flag] = value
         elif _is_override(word):
             command.overrides.append(word)
@@ -163,7 +163,7 @@ def parse_arguments(argv: Sequence[str]) -> Command:
     return command
 
 
-def _flag(word: str, rest: list[str]) -> tuple[str, str | None]:
+def take_flag(word: str, rest: list[str]) -> tuple[str, str | None]:
     """A flag's long form and its value, which is taken off ``rest`` where it stands alone."""
     name, equals, value = word.partition("=")
     name = _SHORT.get(name, name)

@@ -10,6 +10,7 @@ import difflib
 import gc
 import importlib
 import os
+import re
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -17,7 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vqclip.cli.arguments import Command, let_hydra_parse, parse_arguments
+from vqclip.cli.arguments import Command, let_hydra_parse, parse_arguments, take_flag
 from vqclip.cli.beforehand import check_before_hydra, check_names, check_own_files, keep_first_of_sweep
 from vqclip.cli.faults import result_of
 from vqclip.cli.launchers import bring_back, hold_back
@@ -80,9 +81,10 @@ def _main(argv: list[str]) -> None:
 
 def _do(argv: list[str]) -> None:
     argv = ["--help", *argv[1:]] if argv[:1] == ["help"] else argv
-    if argv and argv[0] in TOOLS:
-        sys.exit(importlib.import_module(TOOLS[argv[0]]).main(argv[1:]))
-    _refuse_slip(argv)
+    flags, words = _flags_before(argv)
+    if words and words[0] in TOOLS:
+        sys.exit(importlib.import_module(TOOLS[words[0]]).main(_with_flags(words[1:], flags)))
+    _refuse_slip(words)
     command = parse_arguments(argv)
     if answer := _at_once(command):
         print(answer)
@@ -92,6 +94,22 @@ def _do(argv: list[str]) -> None:
     if run := _asked_to_resume(command):
         sys.exit(_resume(*run))
     _hydra(command)
+
+
+def _flags_before(argv: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The flags before the first other word, with their values, and the words from there on."""
+    words = list(argv)
+    while words and re.match("--?[a-z]", words[0]):
+        take_flag(words.pop(0), words)
+    return [*argv[: len(argv) - len(words)]], words
+
+
+def _with_flags(words: list[str], flags: Sequence[str]) -> list[str]:
+    """A tool's words with the flags that were typed before its name."""
+    if "--offline" in flags:  # which a tool need not know
+        os.environ["VQCLIP_OFFLINE"] = "1"
+    end = words.index("--") if "--" in words else len(words)
+    return [*words[:end], *(flag for flag in flags if flag != "--offline"), *words[end:]]
 
 
 def _refuse_slip(argv: Sequence[str]) -> None:

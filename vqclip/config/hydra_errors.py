@@ -65,7 +65,8 @@ def _no_key(found: re.Match[str], failed: _Failed) -> str:
     inner = str(getattr(failed.cause, "full_key", ""))
     key = inner if inner.startswith(f"{key}.") else key  # of a mapping
     if owners := owners_of(key):
-        return f"{key}: belongs to {' or '.join(owners)}, which is not chosen. Try: {owners[0]} {key}=…"
+        best = "experiment=edit" if key == "init.path" else owners[0]  # by the default's anchor nothing would change
+        return f"{key}: belongs to {' or '.join(owners)}, which is not chosen. Try: {best} {key}=…"
     if what == "override" and key in group_names():
         return f"{key}: nothing is chosen of that group yet. Try: '+{key}=[NAME]'"
     if what == "append to":
