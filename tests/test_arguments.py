@@ -171,6 +171,14 @@ def test_a_config_dir_that_is_not_there(tmp_path):
             call("a fox", folder=tmp_path / "run", config_dir=tmp_path / "mine")
 
 
+@pytest.mark.parametrize("flag", [["--config-dir", "mine"], ["--config-dir=mine"], ["-m", "seed=0,1"]], ids=" ".join)
+def test_a_flag_of_the_command_line_is_answered_with_the_argument(tmp_path, flag):
+    for call in (vqclip.run, vqclip.sweep):
+        with pytest.raises(UserError, match=f"^overrides: '{flag[0]}.* is a flag .* Try: config_dir='(mine|my_conf)'$"):
+            call("a fox", flag, tmp_path / "run")
+    assert not any(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("value", ["yes please", None, 3, [True]])
 def test_overwrite_is_true_or_false(tmp_path, value):
     with pytest.raises(UserError, match="overwrite"):

@@ -145,6 +145,12 @@ def _lines(overrides: Any) -> list[str]:
             f"overrides: {shown(wrong[0])} is no override. Allowed: texts KEY=VALUE, or a mapping. "
             "Try: overrides=['steps=50']"
         )
+    if flags := [line for line in overrides if line.startswith("-")]:
+        folder = next((line.partition("=")[2] for line in flags if line.startswith("--config-dir=")), "my_conf")
+        raise UserError(
+            f"overrides: {shown(flags[0])} is a flag of the command line. Allowed: texts KEY=VALUE; for --config-dir "
+            f"the argument config_dir, for -m vqclip.sweep. Try: config_dir={folder!r}"
+        )
     return list(overrides)
 
 
