@@ -121,6 +121,18 @@ def test_a_change_asked_for_is_named_with_what_it_does(original, tmp_path, monke
     assert "final.png: pixels differ by " in out and out.endswith("not the same bytes\n")
 
 
+def test_a_picture_that_lies_elsewhere_now_is_the_same_picture(small_pair, tmp_path):
+    photo = tmp_path / "photo.png"
+    Image.new("RGB", (32, 32), "teal").save(photo)
+    words = [word for word in small_pair if not word.startswith("init")]
+    run("a fox", [*words, "steps=2", "init=image", f"init.path={photo}"], tmp_path / "run")
+    moved = photo.rename(tmp_path / "moved.png")
+    for name in ("run", "run/picture-00/final.png"):
+        lines, _ = rerun(tmp_path / name, [f"init.path={moved}"], tmp_path / f"again-{len(name)}")
+        assert lines[-1] == "same pixels, what was asked for is in the record"
+    assert rerun(tmp_path / "run", [f"init.path={moved}", "seed=5"], tmp_path / "other")[0][-1] == "not the same bytes"
+
+
 def test_another_prompt_on_the_command_line(original, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     code, _, _ = said(capsys, original, "a cat", "an owl")
