@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vqclip.cli.arguments import Command, let_hydra_parse, parse_arguments, take_flag
-from vqclip.cli.beforehand import check_before_hydra, check_names, check_own_files, keep_first_of_sweep
+from vqclip.cli.beforehand import check_before_hydra, check_names, check_own_files, check_shown, keep_first_of_sweep
 from vqclip.cli.faults import result_of
 from vqclip.cli.launchers import bring_back, hold_back
 from vqclip.cli.lazy_imports import collect_as_usual, collect_rarely, defer_imports
@@ -179,6 +179,8 @@ def _hydra(command: Command) -> None:
         if command.flags.get("--cfg") == "job":  # where no launcher stands
             hold_back()
         _show(command, run)
+        if command.flags.get("--cfg") in ("job", "all"):
+            check_shown(command)
         return
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
