@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import vqclip
+from vqclip.runs.rerun import rerun
 
 REPO = Path(__file__).parent.parent
 PAGE = (REPO / "docs" / "your_own_parts.md").read_text()
@@ -90,3 +91,17 @@ def test_an_annotation_may_name_what_is_there_for_type_checkers_alone(tmp_path, 
     monkeypatch.syspath_prepend(tmp_path)
     own = "+loss.terms.grey={_target_: typed_parts.Grey, weight: 1}"
     assert vqclip.run("a fox", [*small_pair, own], tmp_path / "run").report["status"] == "finished"
+
+
+@pytest.mark.parametrize("word", ["trust=[grey_parts]", "+trust=grey_parts"])
+def test_trust_beside_a_record_is_told_the_variable_that_gives_it(word, tmp_path, small_pair, monkeypatch):
+    monkeypatch.delenv("VQCLIP_TRUST", raising=False)
+    (tmp_path / "grey_parts.py").write_text(TYPED.format(Palette="'Palette'", View="'View'"))
+    monkeypatch.syspath_prepend(tmp_path)
+    vqclip.run(
+        "a fox", [*small_pair, "steps=1", "+loss.terms.grey={_target_: grey_parts.Grey, weight: 1}"], tmp_path / "run"
+    )
+    with pytest.raises(vqclip.UserError, match=r"^\S*trust=.* Try: export VQCLIP_TRUST=grey_parts$"):
+        rerun(tmp_path / "run", [word], tmp_path / "again")
+    monkeypatch.setenv("VQCLIP_TRUST", "grey_parts")
+    assert rerun(tmp_path / "run", [], tmp_path / "again")[1]

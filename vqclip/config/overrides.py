@@ -6,6 +6,7 @@ what the user types beside it is trusted.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -61,6 +62,13 @@ def _apply(cfg: DictConfig, override: Override, config: Mapping[str, Any], what:
     if override.is_sweep_override():
         one = line.partition("=")[2].split(",")[0]
         raise UserError(f"{line}: a sweep. Allowed here: one value. Try: {key}={one}")
+    if key == "trust":
+        named = override.value()
+        packages = ",".join(map(str, named if isinstance(named, list) else [named]))
+        raise UserError(
+            f"{line}: not with resume or rerun. Allowed: the environment variable, or a checkout's conf/local. "
+            f"Try: export VQCLIP_TRUST={shlex.quote(packages)}"
+        )
     if key == "paths.output_dir":
         raise UserError(
             f"{line}: not with resume or rerun. Allowed: a resumed run goes on where it is, and one that is reproduced "

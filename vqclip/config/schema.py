@@ -129,7 +129,11 @@ ROOT = Group(
         "overwrite": Key(Flag(), "true", "start over in a folder that already holds a run", needed=False),
         "tags": Key(Listing(Text()), "[first,try]", "tags of the run, on W&B and in run.json", null="none"),
         "trust": Key(
-            Listing(Text("a package")), "[mine]", "packages whose classes records may name", null="none", needed=False
+            Listing(Text("a package")),
+            "[mine]",
+            "packages whose classes records may name, in conf/local of a checkout; elsewhere VQCLIP_TRUST=mine",
+            null="none",
+            needed=False,
         ),
         "sweep": Key(SweepRecord(), "null", "a sweep fills it in", null="no sweep", needed=False),
         "prompts": PROMPTS,
