@@ -117,6 +117,7 @@ SLIPS = {
 
 @pytest.mark.parametrize("argv", SLIPS, ids=" ".join)
 def test_a_slip_of_the_finger_is_answered_with_what_was_meant(argv, capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("VQCLIP_OFFLINE", "")  # put back afterwards
     (tmp_path / "mine.png").touch()
     status, message, left = run(capsys, tmp_path, monkeypatch, *argv)
     assert (status, left) == (2, ["mine.png"]) and message.startswith(f"vqclip: {SLIPS[argv]}")
