@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Any
 from vqclip.cli.arguments import Command, let_hydra_parse, parse_arguments, take_flag
 from vqclip.cli.beforehand import check_before_hydra, check_names, check_own_files, check_shown, keep_first_of_sweep
 from vqclip.cli.faults import result_of
-from vqclip.cli.launchers import bring_back, hold_back
 from vqclip.cli.lazy_imports import collect_as_usual, collect_rarely, defer_imports
 from vqclip.cli.streams import as_text, read_in_utf_8, set_up_streams, tell_what_was_lost
 from vqclip.cli.summary import job_line, print_result
@@ -176,8 +175,6 @@ def _hydra(command: Command) -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # it raises then, instead of printing
     run = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(_job)
     if command.shows:
-        if command.flags.get("--cfg") == "job":  # where no launcher stands
-            hold_back()
         _show(command, run)
         if command.flags.get("--cfg") in ("job", "all"):
             check_shown(command)
@@ -197,12 +194,7 @@ def _show(command: Command, run: Callable[[], None]) -> None:
     from vqclip.config.hydra_errors import explain
 
     try:
-        try:
-            run()
-        except COMPOSING:
-            if not bring_back():
-                raise
-            run()
+        run()
     except COMPOSING as error:
         if isinstance(error, OSError) and not error.filename:
             raise  # of stdout, as :func:`main` has it
