@@ -206,6 +206,7 @@ WRONG = {
     "checkpoints.perceptors.vit-l.weight=.5": "checkpoints.perceptors.vit-l",
     "a=b": "a: there is no such key. All keys with their values: vqclip --cfg job. A prompt: vqclip -- a=b",
     "~fox": "fox: there is no such key. All keys with their values: vqclip --cfg job. A prompt: vqclip -- '~fox'",
+    f"{'a' * 300}=null": f"{'a' * 300}: there is no such key. All keys with their values: vqclip --cfg job",
     "resume": "resume: a key. Try: vqclip resume=RUN, with a run folder. A prompt: vqclip -- resume",
     "paths.output_dir=out/fox": "paths.output_dir='out/fox': tells other keys where the run goes, and does not move "
     "it. Allowed: ${hydra:runtime.output_dir}. Try: hydra.run.dir=out/fox",

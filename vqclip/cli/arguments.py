@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, NoReturn
 
+from vqclip.config.choices import group_names
 from vqclip.config.grammar import as_typed, quote
 from vqclip.config.names import is_name, key_at, nearest
 from vqclip.config.schema import ROOT
 from vqclip.config.shorthand import expand_shorthand
 from vqclip.errors import UserError, closest
-from vqclip.paths import conf_dir
 
 __all__ = [
     *("FLAGS", "Command", "ToolParser", "let_hydra_parse", "parse_arguments", "parse_config", "split", "top_level"),
@@ -253,10 +253,10 @@ def _filled(word: str) -> str:
     return word
 
 
+@cache
 def top_level() -> list[str]:
     """Keys and groups at the top of the config."""
-    groups = [path.name for path in conf_dir().iterdir() if path.is_dir()]
-    return sorted({*groups, *ROOT.keys, "hydra", "local"})
+    return sorted({*(name for name in group_names() if "/" not in name), *ROOT.keys, "hydra", "local"})
 
 
 def _refuse(command: Command) -> None:

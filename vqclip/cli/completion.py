@@ -18,7 +18,7 @@ from typing import Any
 
 from vqclip.cli.arguments import FLAGS, ToolParser
 from vqclip.cli.main import TOOLS
-from vqclip.config.choices import group_names
+from vqclip.config.choices import group_names, is_group
 from vqclip.io.files import refuse_endless
 from vqclip.paths import conf_dir
 
@@ -173,7 +173,7 @@ def _keys(current: str, words: Sequence[str]) -> Iterator[str]:
 
     mark = current[: len(current) - len(current.lstrip("+~"))]
     yield from (f"{mark}{group}=" for group in group_names())
-    chosen = [word for word in words if (key := re.match(r"\+?(\w[^=]*)", word)) and (conf_dir() / key[1]).is_dir()]
+    chosen = [word for word in words if (key := re.match(r"\+?(\w[^=]*)", word)) and is_group(key[1])]
     try:
         node: Any = compose(chosen)
     except UserError:

@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from vqclip.cli.arguments import ToolParser
+from vqclip.config.choices import is_group
 from vqclip.config.records import literal
 from vqclip.errors import UserError
 from vqclip.io.files import atomic_write
@@ -105,7 +106,7 @@ def experiment_of(result: Imported, heading: str) -> str:
     parser = OverridesParser.create()
     for line in result.lines:
         key, _, text = line.removeprefix("+").partition("=")
-        if "." not in key and (conf_dir() / key).is_dir():
+        if is_group(key):
             value = parser.parse_override(line.removeprefix("+")).value()
             if key == "init" and groups.get(key) != value:
                 keys.pop(key, None)  # the keys of another start

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import re
 
 from vqclip.paths import conf_dir
 
-__all__ = ["about_choice", "choices_of", "group_names", "one_of"]
+__all__ = ["about_choice", "choices_of", "group_names", "is_group", "one_of"]
 
 
 def group_names() -> list[str]:
     """The config groups as shipped, those within others too, in the order of their names."""
     return sorted(path.relative_to(conf_dir()).as_posix() for path in conf_dir().rglob("*") if path.is_dir())
+
+
+def is_group(key: str) -> bool:
+    """Whether a key as it is typed names a config group as shipped: ``loss``, ``loss/terms``."""
+    return os.path.isdir(conf_dir() / key)  # pathlib's own raises where a key is too long
 
 
 def choices_of(group: str) -> list[str]:

@@ -26,7 +26,7 @@ from hydra.version import VersionBase
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from vqclip.config.choices import choices_of
+from vqclip.config.choices import choices_of, is_group
 from vqclip.config.grammar import as_typed, quote
 from vqclip.config.hydra_errors import explain
 from vqclip.config.kinds import Listing, Size
@@ -249,7 +249,7 @@ def _values(override: Override, config_dir: str | None) -> list[str]:
         except (ValueError, TypeError, OverflowError) as error:  # as range(1,5,0) has it
             raise UserError(f"{line_of(override)}: {error}. Allowed: values to sweep. Try: {key}=1,2,3") from None
     if not found:
-        example = f"'{key}=glob(*)'" if (conf_dir() / str(key)).is_dir() else f"{key}=1,2"
+        example = f"'{key}=glob(*)'" if is_group(str(key)) else f"{key}=1,2"
         raise UserError(f"{override.input_line}: matches nothing. Try: {example}")
     _refuse_too_many(len(found), line_of(override))
     return [f"{key}={value}" for value in found]

@@ -13,7 +13,7 @@ import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, MissingConfigException
 
-from vqclip.config.choices import choices_of, group_names, one_of
+from vqclip.config.choices import choices_of, group_names, is_group, one_of
 from vqclip.config.grammar import quote
 from vqclip.config.names import example_of, key_at, owners_of, unknown_key
 from vqclip.config.own_files import broken_file, broken_files, chosen_files
@@ -67,7 +67,7 @@ def _no_key(found: re.Match[str], failed: _Failed) -> str:
     if owners := owners_of(key):
         best = "experiment=edit" if key == "init.path" else owners[0]  # by the default's anchor nothing would change
         return f"{key}: belongs to {' or '.join(owners)}, which is not chosen. Try: {best} {key}=…"
-    if what == "override" and key in group_names():
+    if what == "override" and is_group(key):
         return f"{key}: nothing is chosen of that group yet. Try: '+{key}=[NAME]'"
     if what == "append to":
         return f"{key}: is there already, + is for what is not. Try: {key}=VALUE"
@@ -153,7 +153,7 @@ def _no_choices(overrides: Sequence[str]) -> Iterator[str]:
             continue
         value, key = override.value(), override.key_or_group.partition("@")[0]
         removed = override.is_delete() and value is None
-        if key not in group_names() or override.is_sweep_override() or removed or isinstance(value, dict):
+        if not is_group(key) or override.is_sweep_override() or removed or isinstance(value, dict):
             continue
         names = value if isinstance(value, list) else [value]
         if key in _OF_PARTS and any(isinstance(name, dict) for name in names):

@@ -16,11 +16,11 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
+from vqclip.config.choices import is_group
 from vqclip.config.compose import compose, line_of
 from vqclip.config.hydra_errors import explain
 from vqclip.config.records import as_data, literal, own_loggers, record_errors
 from vqclip.errors import UserError, closest
-from vqclip.paths import conf_dir
 
 __all__ = ["with_overrides"]
 
@@ -49,7 +49,7 @@ def with_overrides(
     config = as_data(config)
     cfg = OmegaConf.create({**literal(config), "logger": own_loggers(config.get("logger"))})
     trusted = set()
-    for override in sorted(parsed, key=lambda o: not _is_group(o.key_or_group)):
+    for override in sorted(parsed, key=lambda o: not is_group(o.key_or_group)):
         trusted.add(_apply(cfg, override, config, what))
     if errors := record_errors(config, trusted, what, made_with):
         raise UserError("\n".join(errors))
@@ -74,7 +74,7 @@ def _apply(cfg: DictConfig, override: Override, config: Mapping[str, Any], what:
             f"{line}: not with resume or rerun. Allowed: a resumed run goes on where it is, and one that is reproduced "
             "has a folder named by the time. Try: without it"
         )
-    if _is_group(key):
+    if is_group(key):
         return _choose(cfg, key, line)
     if not _is_key(cfg, key) and not (override.is_add() or override.is_force_add()):
         raise UserError(
@@ -107,10 +107,6 @@ def _choose(cfg: DictConfig, group: str, line: str) -> str:
     # Its keys with their interpolations, which the rest of the config answers; +loss/terms=[tv] stands beside others.
     OmegaConf.update(cfg, dotted, OmegaConf.select(compose([line]), dotted), merge=line.startswith("+"))
     return dotted
-
-
-def _is_group(key: str) -> bool:
-    return "." not in key and (conf_dir() / key).is_dir()
 
 
 def _keys(config: Mapping[str, Any], path: str = "") -> Iterator[str]:

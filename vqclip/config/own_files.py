@@ -12,7 +12,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from vqclip.config.choices import group_names
+from vqclip.config.choices import group_names, is_group
 from vqclip.config.names import unknown_key
 from vqclip.config.plain import plain_dict
 from vqclip.config.schema import ROOT
@@ -80,7 +80,7 @@ def misplaced_keys(cfg: DictConfig, config_dir: str | None, overrides: Sequence[
     for key in [key for key in map(str, cfg) if key not in (*ROOT.keys, "hydra")]:
         files = list(_own_files(config_dir, overrides))
         where = next((p for p in files if re.search(rf"(?m)^{re.escape(key)}\s*:", _text(p))), None)
-        if key in ("experiment", "debug", "local") or (conf_dir() / key).is_dir():
+        if key == "local" or is_group(key):
             file = next((p for p in files if p.parent.name == key), where)
             why = _in_a_place_of_its_own(file, plain_dict(cfg, resolve=False)[key])
             errors.append((file and broken_file(file)) or f"{file or key}: {why}")

@@ -6,14 +6,13 @@ import os
 import re
 from collections.abc import Collection, Sequence
 
-from vqclip.config.choices import choices_of, one_of
+from vqclip.config.choices import choices_of, is_group, one_of
 from vqclip.config.grammar import in_quotes
 from vqclip.config.kinds import Scheduled
 from vqclip.config.names import ASSIGNED, choice_of, key_at, outermost, takes_more, walk
 from vqclip.config.nodes import Group, Key, Target
 from vqclip.config.schema import ROOT
 from vqclip.errors import UserError
-from vqclip.paths import conf_dir
 
 __all__ = ["expand_shorthand"]
 
@@ -50,7 +49,7 @@ def _is_swept(value: str) -> bool:
 
 
 def _is_swept_group(key: str, value: str) -> bool:
-    return (conf_dir() / key).is_dir() and _is_swept(value)
+    return is_group(key) and _is_swept(value)
 
 
 def _depends_on(key: str, groups: Sequence[str]) -> bool:
@@ -71,7 +70,7 @@ def _as_taken(override: str, swept: Sequence[str], added: Collection[str]) -> li
     override = f"{mark}{key}={value}"
     if mark:
         return [override]
-    if (conf_dir() / key).is_dir() and (value.strip() == "null" or (value == "false" and key in _NULL_IS_NONE)):
+    if is_group(key) and (value.strip() == "null" or (value == "false" and key in _NULL_IS_NONE)):
         return [_without(key)]
     if _ONE_MAPPING.fullmatch(value) and (known := key_at(key)) and isinstance(known.kind, Scheduled):
         return [f"++{key}=null", f"++{key}={value}"]  # else what a schedule there has would be mixed into it
