@@ -70,7 +70,8 @@ def explain_faults(folder: Path) -> Iterator[None]:
 
 def _own_parts(run: RunFolder) -> tuple[str, list[str]]:
     """How a run's own parts are trusted, and what its config names that is neither ours, torch's nor Lightning's."""
-    from vqclip.config.records import classes_in, trusting
+    from vqclip.config.records import trusting
+    from vqclip.config.resolve import classes_in
 
     try:
         config = run.config()

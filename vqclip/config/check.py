@@ -13,13 +13,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
+from vqclip.classes import find
 from vqclip.config.choices import choices_of, one_of
 from vqclip.config.consistency import contradictions
 from vqclip.config.kinds import Kind, Number, Scheduled, Whole
 from vqclip.config.names import choice_of, owners_of
 from vqclip.config.nodes import Group, Key, Named, Node, Target
+from vqclip.config.resolve import classes_in
 from vqclip.config.schema import CLASSES, ROOT
-from vqclip.config.signatures import PASSED_ON, argument_errors, is_for, nested_errors
+from vqclip.config.signatures import PASSED_ON, argument_errors, is_for
 from vqclip.config.trial_instantiation import instantiation_errors
 from vqclip.errors import UserError, closest, is_text, shown
 
@@ -38,12 +40,24 @@ def errors_in(config: Mapping[str, Any]) -> list[str]:
     from vqclip.checkpoints.check import validate_cards
     from vqclip.config.own_classes import class_errors
 
-    errors = [*mistakes(config, ROOT), *nested_errors(config)]
+    errors = [*mistakes(config, ROOT), *_missing_classes(config)]
     errors += [e for e in _not_plain(config) if not any(said.startswith(e.partition("=")[0]) for said in errors)]
     if isinstance(config.get("checkpoints"), Mapping) and not any(e.startswith("checkpoints") for e in errors):
         errors += [*validate_cards(config["checkpoints"]), *class_errors(config["checkpoints"])]
     # What contradicts what is asked only of values that are sound each on its own.
     return list(dict.fromkeys(errors)) or list(contradictions(config)) or list(instantiation_errors(config))
+
+
+def _missing_classes(config: Mapping[str, Any]) -> Iterator[str]:
+    """Classes that are not there, at any depth of a config, each as one message."""
+    for key, target in classes_in(config):
+        if isinstance(target, str) and target and target not in CLASSES:
+            try:
+                find(target)
+            except LookupError as error:
+                lightning = target.startswith("lightning.pytorch.")
+                other = f"pytorch_lightning.{target.removeprefix('lightning.pytorch.')}"
+                yield f"{key}={target}: {error}" + (f". Try: {key}={other}" if lightning else "")
 
 
 def _not_plain(value: Any, path: str = "") -> Iterator[str]:

@@ -19,7 +19,7 @@ from vqclip.config.compose import compose
 from vqclip.config.grammar import as_typed, without_interpolations
 from vqclip.config.own_classes import weights_of
 from vqclip.config.plain import mapping, plain_dict
-from vqclip.config.resolve import leaves
+from vqclip.config.resolve import classes_in, leaves
 from vqclip.errors import UserError, printable
 from vqclip.io.files import sha256
 from vqclip.io.latents import digest as latents_digest
@@ -27,7 +27,7 @@ from vqclip.io.regions import SIDES
 from vqclip.paths import conf_dir
 from vqclip.prompts import SEVERAL
 
-__all__ = ["as_data", "classes_in", "is_known_input", "literal", "own_loggers", "record_errors", "trusting"]
+__all__ = ["as_data", "is_known_input", "literal", "own_loggers", "record_errors", "trusting"]
 
 #: Modules whose public classes a record may name: the parts of a picture, and what watches it from inside the folder.
 _OWN = (
@@ -120,11 +120,6 @@ def record_errors(config: Mapping[str, Any], typed: Set[str], what: str, made_wi
         *left(_input_errors(config, what, made_with.get("inputs"))),
         *left(_card_errors(config, what, made_with.get("weights"))),
     ]
-
-
-def classes_in(config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """What a config names by ``_target_``, with its dotted key."""
-    return ((key, value) for key, value in leaves(config) if key.rpartition(".")[2] == "_target_")
 
 
 def trusting(config: Mapping[str, Any]) -> str:

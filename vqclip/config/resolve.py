@@ -19,6 +19,7 @@ from vqclip.errors import UserError
 from vqclip.prompts import expand_files
 
 __all__ = [
+    "classes_in",
     "differences",
     "flatten",
     "identity",
@@ -58,6 +59,11 @@ def leaves(value: Any, path: str = "", inner: Any = Mapping | list) -> Iterator[
             yield from leaves(item, dotted, inner)
         else:
             yield dotted, item
+
+
+def classes_in(config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """What a config names by ``_target_``, with its dotted key."""
+    return ((key, value) for key, value in leaves(config) if key.rpartition(".")[2] == "_target_")
 
 
 def time_varying(config: Any, path: str = "") -> Iterator[tuple[str, Any]]:

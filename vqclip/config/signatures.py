@@ -10,10 +10,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from vqclip.classes import find, parameters_of
-from vqclip.config.schema import CLASSES
 from vqclip.errors import closest, shown
 
-__all__ = ["PASSED_ON", "argument_errors", "is_for", "nested_errors", "refusal", "role_errors"]
+__all__ = ["PASSED_ON", "argument_errors", "is_for", "refusal", "role_errors"]
 
 _STEPS = "a run has as many steps as `steps` says. Try: steps=100"
 _ONE_DEVICE = "one job uses one device; more devices are more jobs. Try: -m hydra/launcher=workers seed=0,1,2"
@@ -139,28 +138,6 @@ def refusal(part: Any) -> str:
     return ""
 
 
-def nested_errors(value: Any, path: str = "") -> Iterator[str]:
-    """Classes that are not there, at any depth of a config, each as one message."""
-    if isinstance(value, list):
-        for i, item in enumerate(value):
-            yield from nested_errors(item, f"{path}.{i}")
-    elif isinstance(value, Mapping):
-        target = value.get("_target_")
-        if isinstance(target, str) and target and target not in CLASSES:
-            yield from _missing_class(target, path)
-        for name, item in value.items():
-            yield from nested_errors(item, f"{path}.{name}" if path else str(name))
-
-
-def _missing_class(target: str, path: str) -> Iterator[str]:
-    try:
-        find(target)
-    except LookupError as error:
-        other = target.replace("lightning.pytorch.", "pytorch_lightning.", 1)
-        instead = f". Try: {path}._target_={other}" if target.startswith("lightning.pytorch.") else ""
-        yield f"{path}._target_={target}: {error}{instead}"
-
-
 def argument_errors(
     target: str, arguments: Mapping[str, Any], path: str, known: Sequence[str], group: str = ""
 ) -> Iterator[str]:
@@ -173,7 +150,7 @@ def argument_errors(
     """
     try:
         part = find(target)
-    except LookupError:  # said by nested_errors
+    except LookupError:  # said where all classes of a config are looked for
         return
     if reason := refusal(part):
         yield f"{path}._target_={target}: {reason}"
