@@ -8,6 +8,7 @@ from typing import Any
 
 from vqclip import machine
 from vqclip.config.own_classes import parts_on
+from vqclip.config.resolve import flatten
 from vqclip.errors import UserError, shown
 from vqclip.prompts import listed, parse_prompts
 from vqclip.schedules import ever_nonzero, is_number
@@ -72,7 +73,7 @@ def _memory(config: Mapping[str, Any]) -> Iterator[str]:
     }
     for key, need in needs.items():
         if need > have:
-            value = _at(config, key)
+            value = flatten(config)[key]
             yield (
                 f"{key}={value}: needs at least {need / 1e9:,.0f} GB at once; this machine has {have / 1e9:.0f} GB. "
                 f"Try: {shlex.quote(f'{key}={_fitting(key, value, have / need)}')}"
@@ -85,12 +86,6 @@ def _fitting(key: str, value: Any, share: float) -> str:
         side = max(64, int(min(value) * (share / 8) ** 0.5) // 64 * 64)
         return f"[{min(side, 1024)},{min(side, 1024)}]"
     return str(max(1, min(64, int(value * share / 8))))
-
-
-def _at(config: Any, key: str) -> Any:
-    for part in key.split("."):
-        config = config[part]
-    return config
 
 
 def _prompts(config: Mapping[str, Any]) -> Iterator[str]:
@@ -200,7 +195,7 @@ def _search(config: Mapping[str, Any]) -> Iterator[str]:
         key, more = ("steps", 2 * tried) if tried >= steps else ("trainer.limit_train_batches", "null")
         yield (
             f"search.restarts={shown(restarts)}: {restarts['count']} starts of {restarts['steps']} steps leave none of "
-            f"{key}={_at(config, key)}. Try: {key}={more}, or fewer of either"
+            f"{key}={flatten(config)[key]}. Try: {key}={more}, or fewer of either"
         )
     factor = factor_of(config["checkpoints"]["generator"])
     for stage in stages:
