@@ -7,7 +7,12 @@ import re
 
 from vqclip.paths import conf_dir
 
-__all__ = ["about_choice", "choices_of", "group_names", "is_group", "one_of"]
+__all__ = ["A_PART", "PARTS", "about_choice", "choices_of", "group_names", "is_group", "one_of"]
+
+#: Where the config holds several parts by name → what one of them is.
+PARTS = {"loss.terms": "term", "callbacks": "callback", "logger": "logger"}
+#: A key of such a part: where it is held, and its name.
+A_PART = re.compile(rf"({'|'.join(map(re.escape, PARTS))})\.(\w+)")
 
 
 def group_names() -> list[str]:

@@ -13,7 +13,7 @@ import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, MissingConfigException
 
-from vqclip.config.choices import choices_of, group_names, is_group, one_of
+from vqclip.config.choices import PARTS, choices_of, group_names, is_group, one_of
 from vqclip.config.grammar import quote
 from vqclip.config.names import example_of, key_at, owners_of, unknown_key
 from vqclip.config.own_files import broken_file, broken_files, chosen_files
@@ -140,10 +140,6 @@ def _unreadable(overrides: Sequence[str]) -> Iterator[str]:
             yield line
 
 
-#: Groups that hold several parts by name.
-_OF_PARTS = ("callbacks", "logger", "loss/terms")
-
-
 def _no_choices(overrides: Sequence[str]) -> Iterator[str]:
     """Messages about groups whose value is not the name of a choice."""
     for line in overrides:
@@ -156,8 +152,9 @@ def _no_choices(overrides: Sequence[str]) -> Iterator[str]:
         if not is_group(key) or override.is_sweep_override() or removed or isinstance(value, dict):
             continue
         names = value if isinstance(value, list) else [value]
-        if key in _OF_PARTS and any(isinstance(name, dict) for name in names):
-            example = f"'{key.replace('/', '.')}={{one: {{_target_: CLASS}}, two: {{_target_: CLASS}}}}'"
+        dotted = key.replace("/", ".")
+        if dotted in PARTS and any(isinstance(name, dict) for name in names):
+            example = f"'{dotted}={{one: {{_target_: CLASS}}, two: {{_target_: CLASS}}}}'"
             yield f"{line}: chooses nothing. {one_of(key, ', or parts by name', example)}"
         elif not all(isinstance(name, str) for name in names):
             yield f"{line}: chooses nothing. {one_of(key, ', or your own in --config-dir DIR')}"

@@ -7,7 +7,7 @@ import re
 import shlex
 from collections.abc import Iterator, Sequence
 
-from vqclip.config.choices import choices_of, one_of
+from vqclip.config.choices import A_PART, PARTS, choices_of, one_of
 from vqclip.config.kinds import Scheduled
 from vqclip.config.nodes import Group, Key, Named, Node, Target
 from vqclip.config.schema import CLASSES, ROOT
@@ -142,7 +142,7 @@ def unknown_key(key: str, more: Sequence[str] = ()) -> str:
     group = key.partition(".")[0]
     if any(isinstance(node, Key | Group) for node in _nodes_at(key)):
         if choice := choice_of(key):
-            kind = {"loss": "term", "callbacks": "callback", "logger": "logger"}[group]
+            kind = PARTS["loss.terms" if group == "loss" else group]
             return f"{key}: of a {kind} that is not chosen. Try: {choice} {key}=…"
         if card := re.match(r"checkpoints\.perceptors\.(\w+)", key):
             return f"{key}: of a perceptor that is not chosen. Try: 'checkpoints/perceptors=[{card[1]}]'"
@@ -183,7 +183,7 @@ def example_of(path: str, key: Key) -> str:
 
 def choice_of(key: str) -> str:
     """The override that chooses the part which ``callbacks.NAME…`` is about; empty where none of ours has the name."""
-    found = re.match(r"(loss\.terms|callbacks|logger)\.(\w+)", key)
+    found = A_PART.match(key)
     if not found or not any(keys.title in (found[0], f"{found[1]}={found[2]}") for keys in CLASSES.values()):
         return ""
     name = found[2]

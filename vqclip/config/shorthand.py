@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Collection, Sequence
 
-from vqclip.config.choices import choices_of, is_group, one_of
+from vqclip.config.choices import A_PART, choices_of, is_group, one_of
 from vqclip.config.grammar import in_quotes
 from vqclip.config.kinds import Scheduled
 from vqclip.config.names import ASSIGNED, choice_of, key_at, outermost, takes_more, walk
@@ -103,7 +103,7 @@ def _may_lack(key: str) -> bool:
 
     What else it then needs (of ``search.restarts``, which is null by default, count and steps), the check says.
     """
-    if re.match(r"(callbacks|logger|loss\.terms)\.\w+\.", key) and not choice_of(key):
+    if re.match(rf"{A_PART.pattern}\.", key) and not choice_of(key):
         return True  # of a part of one's own, whose class has keys that no schema knows, or that one of ours has too
     path, lacks = "", False
     for part, nodes, inner in walk(key):
