@@ -38,6 +38,7 @@ from vqclip.io.yaml_text import read_yaml
 from vqclip.schedules import AnySchedule, is_number, sampled, schedule
 
 __all__ = [
+    "ENTRIES",
     "NUMBER",
     "SEVERAL",
     "Prompt",
@@ -49,6 +50,8 @@ __all__ = [
     "texts_of",
 ]
 
+#: Keys of ``prompts`` that hold entries.
+ENTRIES = ("include", "exclude", "extras")
 NUMBER = r"([-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?)"
 _WEIGHED = re.compile(rf"(.*[^\d\s\\]):{NUMBER}(?::{NUMBER})?\s*", re.IGNORECASE | re.DOTALL)
 #: The spherical distance ``2 · arcsin(‖a − b‖ / 2)²`` of opposite vectors; a number beyond it is no stop but text.

@@ -25,7 +25,7 @@ from vqclip.io.files import sha256
 from vqclip.io.latents import digest as latents_digest
 from vqclip.io.regions import SIDES
 from vqclip.paths import conf_dir
-from vqclip.prompts import SEVERAL
+from vqclip.prompts import ENTRIES, SEVERAL
 
 __all__ = ["as_data", "is_known_input", "literal", "own_loggers", "record_errors", "trusting"]
 
@@ -49,9 +49,6 @@ ALLOWED = frozenset(
 
 #: A logger's words for a run; not where it writes or to whom it sends.
 _LOGGER_WORDS = ("project", "name", "group", "job_type", "notes")
-
-#: Where a record's texts say anything, ``${`` and file names included: they are read as texts.
-_PROMPTS = ("include", "exclude", "extras")
 
 #: Where the user says that a file is his own.
 _TYPED = "on the command line of rerun or resume"
@@ -173,8 +170,8 @@ def _is_allowed(target: Any) -> bool:
 def _interpolation_errors(config: Mapping[str, Any], what: str) -> Iterator[tuple[str, str]]:
     for key, value in leaves(config):
         group, _, rest = key.partition(".")
-        if group == "prompts" and rest.partition(".")[0] in _PROMPTS:
-            continue
+        if group == "prompts" and rest.partition(".")[0] in ENTRIES:
+            continue  # its texts say anything, and are read as texts
         if isinstance(value, str) and "${" in value and group not in ("logger", "callbacks", "tags", "sweep"):
             yield key, f"{key}={value}: {what} asks for a value from outside, which a record may not. Try: {key}=VALUE"
 
@@ -185,7 +182,7 @@ def _input_errors(config: Mapping[str, Any], what: str, known: Any) -> Iterator[
     init = mapping(config.get("init"))
     named = [(f"init.{word}", init.get(word)) for word in ("path", "mask", "run")]
     prompts = mapping(config.get("prompts"))
-    for word in _PROMPTS:
+    for word in ENTRIES:
         entries = prompts.get(word)
         for entry in entries if isinstance(entries, list) else [entries]:
             if isinstance(entry, Mapping) and "file" in entry:

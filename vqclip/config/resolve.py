@@ -16,7 +16,7 @@ from vqclip.config.kinds import Scheduled
 from vqclip.config.names import key_at
 from vqclip.config.plain import plain_dict
 from vqclip.errors import UserError
-from vqclip.prompts import expand_files
+from vqclip.prompts import ENTRIES, expand_files
 
 __all__ = [
     "classes_in",
@@ -127,7 +127,7 @@ def resolved(cfg: DictConfig) -> dict[str, Any]:
             f"{key or 'config'}: {reason}. Try: " + shlex.quote(f"{key or 'KEY'}={known.example if known else 'VALUE'}")
         ) from None
     if isinstance(prompts := config.get("prompts"), dict):
-        for key in ("include", "exclude", "extras"):
+        for key in ENTRIES:
             prompts[key] = expand_files(prompts.get(key))
     return config
 

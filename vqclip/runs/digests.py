@@ -13,7 +13,7 @@ from vqclip.checkpoints.cards import local_path
 from vqclip.config.own_classes import weights_of
 from vqclip.io.files import sha256
 from vqclip.io.latents import digest
-from vqclip.prompts import parse_prompts
+from vqclip.prompts import ENTRIES, parse_prompts
 
 __all__ = ["callback_weights", "digests", "inputs", "own_weights", "packaged_weights"]
 
@@ -52,7 +52,7 @@ def _is_own(path: Any) -> bool:
 def inputs(config: Mapping[str, Any]) -> dict[str, str]:
     """sha256 of every picture and latent a config reads, by path."""
     paths = [config["init"].get("path"), config["init"].get("mask")]
-    for key in ("include", "exclude", "extras"):
+    for key in ENTRIES:
         paths += [path for prompt in parse_prompts(config["prompts"][key]) for path in prompt.files]
     found = {path: sha256(Path(path)) for path in dict.fromkeys(paths) if path}
     if config["init"]["_target_"] == "vqclip.init.Run":

@@ -24,7 +24,7 @@ from vqclip.errors import UserError
 from vqclip.io.files import append, atomic_write, write_json
 from vqclip.io.run_files import A_PICTURES, PictureFolder, RunFiles
 from vqclip.io.yaml_text import read_json, read_yaml
-from vqclip.prompts import SEVERAL
+from vqclip.prompts import ENTRIES, SEVERAL
 from vqclip.runs.lock import lock_folder
 from vqclip.runs.schema import FORMAT, problem_in, refuse_newer
 from vqclip.runs.status import DIVERGED, FAILED, RUNNING, WITH_PICTURES
@@ -32,7 +32,7 @@ from vqclip.runs.status import DIVERGED, FAILED, RUNNING, WITH_PICTURES
 __all__ = ["RunFolder"]
 
 #: Keys whose texts are no paths, whatever they say.
-_TEXTS = ("include", "exclude", "extras", *SEVERAL, "text", "templates", "tags")
+_TEXTS = (*ENTRIES, *SEVERAL, "text", "templates", "tags")
 #: Keys that may name a folder.
 _A_FOLDER = re.compile("dir|folder|path|^run$")
 
