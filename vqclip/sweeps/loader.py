@@ -20,7 +20,7 @@ KEPT = 32
 class SharedLoader:
     """Hydra's loader, which composes a job from an earlier one where only plain values differ.
 
-    Composing reads a score of files and takes a quarter of a second.  An override of a plain value (``seed=3``,
+    Composing reads a score of files and takes a tenth of a second.  An override of a plain value (``seed=3``,
     ``loss.beta=.5``) is the last thing that Hydra applies, so that jobs with the same choices of groups share all
     before it.  The result is what Hydra composes; whatever is not plain, it composes itself.
 
