@@ -554,6 +554,14 @@ def test_launchers_make_the_same_bytes(small_pair, tmp_path, launcher, package):
     assert pictures["basic"] == pictures[launcher]
 
 
+@pytest.mark.parametrize(
+    "words", [["hydra.sweeper.params={seed: '[1,'}"], ["hparams_search=optuna", "hparams_search.space=['seed=[1,']"]]
+)
+def test_an_override_in_the_config_that_cannot_be_read_is_named(small_pair, tmp_path, capsys, words):
+    assert sweep(f"hydra.sweep.dir={tmp_path}/sweep", *words, pair=small_pair) == 2
+    assert "vqclip: seed=[1,: cannot be read" in capsys.readouterr().err
+
+
 def test_a_launcher_of_no_process_is_refused_before_there_is_a_folder(small_pair, tmp_path):
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
     words = ["hydra/launcher=workers", "hydra.launcher.n_jobs=0", f"hydra.sweep.dir={tmp_path}/sweep", "seed=0,1"]

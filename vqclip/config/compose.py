@@ -17,6 +17,7 @@ from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_config_search_path
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob, IntervalSweep, Override
@@ -38,7 +39,10 @@ from vqclip.config.shorthand import expand_shorthand
 from vqclip.errors import UserError, shown
 from vqclip.paths import conf_dir
 
-__all__ = ["COMPOSING", "compose", "compose_all", "first_of_sweep", "line_of", "refuse_sweeps", "refuse_unknown"]
+__all__ = [
+    *("COMPOSING", "compose", "compose_all", "first_of_sweep", "line_of", "parsed"),
+    *("refuse_sweeps", "refuse_unknown"),
+]
 
 #: What Hydra and OmegaConf raise about files and overrides, their own errors and those that pass through them.
 COMPOSING = (
@@ -169,7 +173,7 @@ def compose_all(
 ) -> Iterator[DictConfig]:
     """The configs that reach every value of a sweep: the first of every key, then each other value in turn."""
     first, others = [], []
-    for override in _parsed(overrides):
+    for override in parsed(expand_shorthand(overrides)):
         values = _values(override, config_dir)
         others += [(len(first), value) for value in values[1:]]
         first.append(values[0])
@@ -179,7 +183,7 @@ def compose_all(
 
 def refuse_sweeps(overrides: Sequence[str]) -> None:
     """Raise UserError where a command without ``-m`` gives a key several values."""
-    for override in _parsed(overrides):
+    for override in parsed(expand_shorthand(overrides)):
         if override.is_sweep_override():
             line = line_of(override)
             raise UserError(f"{line}: several values. Allowed: one; in a sweep all of them. Try: {_as_meant(line)}")
@@ -207,7 +211,7 @@ def _fits(key: Key, line: str) -> bool:
 
 def first_of_sweep(overrides: Sequence[str], config_dir: str | None = None) -> tuple[list[str], int]:
     """The overrides of a sweep's first job, and how many jobs it has."""
-    values = [_values(override, config_dir) for override in _parsed(overrides)]
+    values = [_values(override, config_dir) for override in parsed(expand_shorthand(overrides))]
     jobs = math.prod(map(len, values))
     _refuse_too_many(jobs, "-m")
     return [choices[0] for choices in values], jobs
@@ -220,10 +224,18 @@ def _refuse_too_many(jobs: int, what: str) -> None:
         )
 
 
-def _parsed(overrides: Sequence[str]) -> list[Override]:
+def parsed(overrides: Sequence[str], loader: ConfigLoader | None = None) -> list[Override]:
+    """Overrides as Hydra's grammar has them.
+
+    Args:
+        loader: knows the choices that a sweep over ``glob(*)`` takes.
+
+    Raises:
+        UserError: one that cannot be read.
+    """
     try:
-        return OverridesParser.create().parse_overrides(expand_shorthand(overrides))
-    except HydraException as error:
+        return OverridesParser.create(loader).parse_overrides(list(overrides))
+    except COMPOSING as error:
         raise UserError(explain(error, overrides=overrides)) from None
 
 

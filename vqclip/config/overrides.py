@@ -10,15 +10,12 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from vqclip.config.choices import is_group
-from vqclip.config.compose import compose, line_of
-from vqclip.config.hydra_errors import explain
+from vqclip.config.compose import compose, line_of, parsed
 from vqclip.config.records import as_data, literal, own_loggers, record_errors
 from vqclip.errors import UserError, closest
 
@@ -42,14 +39,11 @@ def with_overrides(
         UserError: the record names a class, a file or a link that a record may not; an override that does not parse,
             sweeps, or names no key.
     """
-    try:
-        parsed = OverridesParser.create().parse_overrides(list(overrides))
-    except HydraException as error:
-        raise UserError(explain(error, overrides=overrides)) from None
+    typed = parsed(overrides)
     config = as_data(config)
     cfg = OmegaConf.create({**literal(config), "logger": own_loggers(config.get("logger"))})
     trusted = set()
-    for override in sorted(parsed, key=lambda o: not is_group(o.key_or_group)):
+    for override in sorted(typed, key=lambda o: not is_group(o.key_or_group)):
         trusted.add(_apply(cfg, override, config, what))
     if errors := record_errors(config, trusted, what, made_with):
         raise UserError("\n".join(errors))

@@ -21,14 +21,13 @@ from typing import TYPE_CHECKING, Any
 
 from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra.core.config_loader import ConfigLoader
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.core.utils import JobReturn, env_override
 from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from vqclip.config.check import errors_in
-from vqclip.config.compose import COMPOSING
+from vqclip.config.compose import COMPOSING, parsed
 from vqclip.config.grammar import job_name, nested, quote_where_needed, unquoted
 from vqclip.config.hydra_errors import explain
 from vqclip.config.own_classes import parts_on
@@ -171,17 +170,13 @@ class SweepRunner:
 
     def _space(self, arguments: Sequence[str]) -> tuple[dict[str, Override], dict[str, str]]:
         """The searched keys, and the values of the others."""
-        parsed = self._parsed([*plain_dict(self.config.hparams_search)["space"], *arguments])
-        space = {key: override for key, override in parsed.items() if override.is_sweep_override()}
-        return space, {key: o.get_value_element_as_str() for key, o in parsed.items() if key not in space}
+        named = self._parsed([*plain_dict(self.config.hparams_search)["space"], *arguments])
+        space = {key: override for key, override in named.items() if override.is_sweep_override()}
+        return space, {key: o.get_value_element_as_str() for key, o in named.items() if key not in space}
 
     def _parsed(self, arguments: Sequence[str]) -> dict[str, Override]:
         """Overrides by key; of several for one key the last."""
-        parser = OverridesParser.create(config_loader=self.loader)
-        try:
-            return {override.get_key_element(): override for override in parser.parse_overrides(list(arguments))}
-        except COMPOSING as error:
-            raise UserError(explain(error)) from None
+        return {override.get_key_element(): override for override in parsed(arguments, self.loader)}
 
     def _checked(self, combinations: Sequence[Mapping[str, str]], swept: Sequence[str]) -> list[Job]:
         """The job of each combination of overrides; every mistake in any of them as one error."""
