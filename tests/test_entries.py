@@ -266,6 +266,8 @@ def test_a_mask_without_white_is_refused(mode, black, tmp_path):
     Image.new(mode, (4, 4), black).save(tmp_path / "mask.png")
     with pytest.raises(ValueError, match=r"mask\.png', black all over; a mask picture is white where the region is"):
         parse({"text": "a fox", "region": str(tmp_path / "mask.png")}, open_files=True)
+    with pytest.raises(UserError, match=r"mask\.png: black all over"):  # it turned black after the check
+        _ = Region(mask=str(tmp_path / "mask.png")).white
 
 
 def test_the_part_that_is_wrong_is_named():

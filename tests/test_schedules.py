@@ -1,3 +1,5 @@
+import pickle
+
 import pytest
 
 from vqclip.loss import Objective
@@ -27,6 +29,7 @@ def test_schedules_of_points_steps_exponentials_and_warm_up():
     warm = schedule({"start": 2, "end": 2, "warmup": 0.5})
     assert [warm(t) for t in (0, 0.25, 0.5, 1)] == [0, 1, 2, 2]
     assert negated(points)(0.6) == pytest.approx(-3)
+    assert pickle.loads(pickle.dumps(negated(points)))(0.6) == pytest.approx(-3)  # of an objective, for a callback
     assert ever_nonzero(schedule({"points": [[0, 0], [0.5, 1], [1, 0]]})) and not ever_nonzero(schedule(0))
     assert not ever_nonzero({"start": 0, "end": 1, "shape": "constant"})  # which stays at its start
 

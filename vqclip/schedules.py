@@ -15,6 +15,7 @@ import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from vqclip.classes import instantiate
@@ -182,7 +183,11 @@ def _from_mapping(value: Mapping) -> AnySchedule:
 
 def negated(value: AnySchedule) -> AnySchedule:
     """The schedule of the other sign."""
-    return _Own(lambda t: -value(t))
+    return _Own(partial(_minus, value))  # which can be pickled, as a lambda cannot
+
+
+def _minus(value: AnySchedule, t: float) -> float:
+    return -value(t)
 
 
 def ever_nonzero(value: float | Mapping | Callable[[float], float]) -> bool:

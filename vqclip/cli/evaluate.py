@@ -157,12 +157,12 @@ def _judged(folders: Sequence[Path], file: str) -> tuple[list[Path], list[tuple[
             continue
         named += found
         links += led
-        for run in counted(found, len(found), "reading"):
-            try:
-                pictures += scored_pictures(run, file)
-                runs.append(run)
-            except UserError as error:
-                left_out.append(error)
+    for run in counted(named, len(named), "reading"):
+        try:
+            pictures += scored_pictures(run, file)
+            runs.append(run)
+        except UserError as error:
+            left_out.append(error)
     name_links(links, named)
     if not runs and len(left_out) == 1:
         raise left_out[0]

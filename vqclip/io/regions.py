@@ -9,7 +9,7 @@ from functools import cached_property
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from vqclip.errors import closest, shown
+from vqclip.errors import UserError, closest, shown
 from vqclip.io.images import open_picture
 
 if TYPE_CHECKING:
@@ -39,7 +39,10 @@ class Region:
         """The mask [1,1,H,W] in [0,1], read once: a file that is changed during a run changes nothing of it."""
         from vqclip.io.pixels import read_image
 
-        return None if self.mask is None else read_image(self.mask, "black").mean(1, keepdim=True)
+        white = None if self.mask is None else read_image(self.mask, "black").mean(1, keepdim=True)
+        if white is not None and not white.any():  # it has changed since the check
+            raise UserError(f"{self.mask}: black all over. Allowed: a mask picture, white where the region is")
+        return white
 
     @cached_property
     def name(self) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from vqclip.errors import UserError
 from vqclip.io.files import refuse_endless, refuse_large
-from vqclip.io.images import PictureError, opened, why_not
+from vqclip.io.images import PictureError, open_picture, opened, why_not
 
 if TYPE_CHECKING:
     from PIL.ImageFile import ImageFile
@@ -177,9 +177,9 @@ class PictureFolder:
             raise self.run.damaged(path, why_not(error)) from None
 
     def require_picture(self, path: Path) -> None:
-        """Refuse one of its picture files that is missing or damaged."""
-        with self._looked_at(path) as file:
-            file.load()
+        """Refuse one of its picture files that is missing, or that cannot be read to the end."""
+        with self._looked_at(path):
+            open_picture(path)  # all that :meth:`image` reads, without torch
 
     def image(self, path: Path) -> Tensor:
         """One of its picture files → [1,3,H,W] in [0,1].
