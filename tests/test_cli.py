@@ -107,10 +107,7 @@ SLIPS = {
     ("resume", "mine.png"): "resume: a key. Try: vqclip resume=mine.png",
     ("loss/terms=[tv]", "a fox"): "loss/terms: nothing is chosen of that group yet. Try: '+loss/terms=[NAME]'",
     ("interpolate", "."): ".: not a run folder, it has no config.yaml.",
-    (
-        "init.path=mine.png",
-        "a fox",
-    ): "init.path: belongs to init=image, which is not chosen. Try: experiment=edit init.path",
+    ("init.path=mine.png", "a fox"): "init.path: belongs to init=image, which is not chosen. Try: experiment=edit init.path",
     ("experiment=edit", "a fox"): "init.path: a value is missing. Try: init.path=photo.jpg",
 }
 
@@ -352,15 +349,6 @@ def test_a_file_of_ones_own_that_is_refused_to_a_run_is_not_shown_as_something_e
     assert status == 2 and message.startswith("vqclip: experiment/mine.yaml: a byte order mark")
     mine.write_bytes(mine.read_bytes()[3:])  # as the message has it
     assert main(words) is None and capsys.readouterr().out == "7\n"
-
-
-def test_a_config_that_would_not_run_is_shown_and_then_says_so(capsys, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(SystemExit) as stop:
-        main(["--cfg", "job", "steps=abc", "loss.alpha=x"])
-    shown, message = capsys.readouterr()
-    assert stop.value.code == 2 and "steps: abc" in shown and "alpha: x" in shown
-    assert [line.split(":")[0] for line in message.splitlines()] == ["vqclip", "loss.alpha='x'"]
 
 
 def test_a_folder_on_hydras_search_path_may_have_groups_of_its_own(capsys, tmp_path, monkeypatch):

@@ -64,7 +64,7 @@ def test_the_default_config_has_no_mistakes():
 def test_golden_default_config():
     """The keys users type.  A difference here is a change of interface: see CHANGELOG.md.
 
-    To accept one: vqclip --cfg job --resolve | sed 's/output_dir: null/output_dir: ./' > tests/golden_config.yaml
+    To accept one: vqclip --cfg job --resolve paths.output_dir=. > tests/golden_config.yaml
     """
     golden = OmegaConf.to_container(OmegaConf.load(Path(__file__).parent / "golden_config.yaml"))
     assert resolved(compose()) == golden

@@ -5,15 +5,11 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from vqclip.cli.arguments import Command
 from vqclip.errors import UserError
 
-if TYPE_CHECKING:
-    from omegaconf import DictConfig
-
-__all__ = ["check_before_hydra", "check_names", "check_own_files", "check_shown", "keep_first_of_sweep"]
+__all__ = ["check_before_hydra", "check_names", "check_own_files", "keep_first_of_sweep"]
 
 
 def check_names(command: Command) -> None:
@@ -45,30 +41,15 @@ def check_own_files(command: Command) -> None:
         compose(command.overrides, folder, config_name=command.flags.get("--config-name") or "config")
 
 
-def check_shown(command: Command) -> None:
-    """Refuse what was shown where a run would be refused: the config as it would run would not."""
-    from vqclip.config.compose import compose
-
-    name = command.flags.get("--config-name") or "config"
-    _check(compose(command.overrides, command.flags.get("--config-dir"), config_name=name, with_hydra=True))
-
-
-def _check(cfg: DictConfig) -> None:
+def check_before_hydra(command: Command) -> None:
+    """Compose and check what will run, so that a mistake is answered before Hydra makes a folder."""
     from hydra.core.utils import env_override
     from omegaconf import open_dict
 
-    from vqclip.config.check import check
-    from vqclip.config.resolve import resolved
-
-    with env_override(cfg.hydra.job.env_set), open_dict(cfg):  # as Hydra does around a job
-        del cfg["hydra"]
-        check(resolved(cfg))
-
-
-def check_before_hydra(command: Command) -> None:
-    """Compose and check what will run, so that a mistake is answered before Hydra makes a folder."""
     from vqclip.cli.output_dir import check_output_dir, check_working_dir, is_multirun, output_dir
+    from vqclip.config.check import check
     from vqclip.config.compose import compose, compose_all, first_of_sweep, refuse_sweeps
+    from vqclip.config.resolve import resolved
 
     check_working_dir()
     config_dir, name = command.flags.get("--config-dir"), command.flags.get("--config-name") or "config"
@@ -90,7 +71,9 @@ def check_before_hydra(command: Command) -> None:
     for cfg in configs:
         multirun = multirun or is_multirun(cfg)
         place = output_dir(cfg, multirun)
-        _check(cfg)
+        with env_override(cfg.hydra.job.env_set), open_dict(cfg):  # as Hydra does around a job
+            del cfg["hydra"]
+            check(resolved(cfg))
         overwrite |= bool(cfg.get("overwrite"))
         if cfg.get("hparams_search"):
             _check_search(command, multirun, by_another=place.numbers)

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vqclip.cli.arguments import Command, let_hydra_parse, parse_arguments, take_flag
-from vqclip.cli.beforehand import check_before_hydra, check_names, check_own_files, check_shown, keep_first_of_sweep
+from vqclip.cli.beforehand import check_before_hydra, check_names, check_own_files, keep_first_of_sweep
 from vqclip.cli.faults import result_of
 from vqclip.cli.lazy_imports import collect_as_usual, collect_rarely, defer_imports
 from vqclip.cli.streams import as_text, read_in_utf_8, set_up_streams, tell_what_was_lost
@@ -176,8 +176,6 @@ def _hydra(command: Command) -> None:
     run = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(_job)
     if command.shows:
         _show(command, run)
-        if command.flags.get("--cfg") in ("job", "all"):
-            check_shown(command)
         return
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
