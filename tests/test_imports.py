@@ -64,6 +64,11 @@ print([name for name, module in sys.modules.items() if module and "_launcher" in
 """
 
 
+def test_a_config_is_shown_without_the_launchers():
+    *config, imported = run(SHOWN.format(words=["--cfg", "job", "steps=3"])).splitlines()
+    assert "steps: 3" in config and imported == "[]"
+
+
 @pytest.mark.parametrize("launcher,package", [("workers", "joblib"), ("slurm", "submitit"), ("cluster", "ray")])
 def test_a_config_that_names_a_launcher_is_shown(launcher, package, tmp_path):
     pytest.importorskip(f"hydra_plugins.hydra_{package}_launcher")

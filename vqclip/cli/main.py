@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from vqclip.cli.arguments import Command, let_hydra_parse, parse_arguments, take_flag
 from vqclip.cli.beforehand import check_before_hydra, check_names, check_own_files, keep_first_of_sweep
 from vqclip.cli.faults import result_of
+from vqclip.cli.launchers import bring_back, hold_back
 from vqclip.cli.lazy_imports import collect_as_usual, collect_rarely, defer_imports
 from vqclip.cli.streams import as_text, read_in_utf_8, set_up_streams, tell_what_was_lost
 from vqclip.cli.summary import job_line, print_result
@@ -175,6 +176,8 @@ def _hydra(command: Command) -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # it raises then, instead of printing
     run = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(_job)
     if command.shows:
+        if command.flags.get("--cfg") == "job":  # where no launcher stands
+            hold_back()
         _show(command, run)
         return
     from hydra.errors import HydraException
@@ -192,7 +195,12 @@ def _show(command: Command, run: Callable[[], None]) -> None:
     from vqclip.config.hydra_errors import explain
 
     try:
-        run()
+        try:
+            run()
+        except COMPOSING:
+            if not bring_back():
+                raise
+            run()
     except COMPOSING as error:
         if isinstance(error, OSError) and not error.filename:
             raise  # of stdout, as :func:`main` has it
