@@ -6,6 +6,7 @@ import shlex
 import shutil
 
 import pytest
+import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 import vqclip
@@ -107,7 +108,10 @@ SLIPS = {
     ("resume", "mine.png"): "resume: a key. Try: vqclip resume=mine.png",
     ("loss/terms=[tv]", "a fox"): "loss/terms: nothing is chosen of that group yet. Try: '+loss/terms=[NAME]'",
     ("interpolate", "."): ".: not a run folder, it has no config.yaml.",
-    ("init.path=mine.png", "a fox"): "init.path: belongs to init=image, which is not chosen. Try: experiment=edit init.path",
+    (
+        "init.path=mine.png",
+        "a fox",
+    ): "init.path: belongs to init=image, which is not chosen. Try: experiment=edit init.path",
     ("experiment=edit", "a fox"): "init.path: a value is missing. Try: init.path=photo.jpg",
 }
 
@@ -206,7 +210,8 @@ WRONG = {
     f"{'a' * 300}=null": f"{'a' * 300}: there is no such key. All keys with their values: vqclip --cfg job",
     "resume": "resume: a key. Try: vqclip resume=RUN, with a run folder. A prompt: vqclip -- resume",
     "paths.output_dir=out/fox": "paths.output_dir='out/fox': tells other keys where the run goes, and does not move "
-    "it. Allowed: ${hydra:runtime.output_dir}. Try: hydra.run.dir=out/fox",
+    "it. Allowed: hydra.run.dir, of a sweep hydra.sweep.dir, of a film --to, from Python the argument folder. "
+    "Try: hydra.run.dir=out/fox",
     "noise=sfumatto": "noise=sfumatto: there is no such choice. Did you mean sfumato? "
     "Allowed: cosine, default, linear, none, reference, sfumato. Try: noise=sfumato",
     "hydra.job.chdir=much": "hydra.job.chdir=much: Value 'much' is not a valid bool (type str). "
@@ -349,6 +354,20 @@ def test_a_file_of_ones_own_that_is_refused_to_a_run_is_not_shown_as_something_e
     assert status == 2 and message.startswith("vqclip: experiment/mine.yaml: a byte order mark")
     mine.write_bytes(mine.read_bytes()[3:])  # as the message has it
     assert main(words) is None and capsys.readouterr().out == "7\n"
+
+
+def test_a_choice_that_is_not_there_is_told_where_the_config_is_only_shown(capsys, tmp_path, monkeypatch):
+    status, message, _ = run(capsys, tmp_path, monkeypatch, "--cfg", "job", "noise=nope")
+    assert status == 2 and message.startswith("vqclip: noise=nope: there is no such choice. Did you mean none?")
+
+
+def test_files_may_say_where_the_run_goes_and_it_goes_where_hydra_says(small_pair, tmp_path, monkeypatch):
+    """As a run's own config.yaml does, and a ``paths`` of one's own."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own/paths").mkdir(parents=True)
+    (tmp_path / "own/paths/mine.yaml").write_text("output_dir: ${hydra:run.dir}\n")
+    main(["--config-dir", "own", "paths=mine", "hydra.run.dir=made", "steps=1", *small_pair, "a fox"])
+    assert yaml.safe_load((tmp_path / "made/config.yaml").read_text())["paths"] == {"output_dir": "made"}
 
 
 def test_a_folder_on_hydras_search_path_may_have_groups_of_its_own(capsys, tmp_path, monkeypatch):

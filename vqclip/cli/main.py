@@ -191,6 +191,8 @@ def _hydra(command: Command) -> None:
 
 def _show(command: Command, run: Callable[[], None]) -> None:
     """What Hydra only shows; here whatever fails of a config is a mistake in the command."""
+    from hydra.errors import HydraException
+
     from vqclip.config.compose import COMPOSING
     from vqclip.config.hydra_errors import explain
 
@@ -202,7 +204,7 @@ def _show(command: Command, run: Callable[[], None]) -> None:
                 raise
             run()
     except COMPOSING as error:
-        if isinstance(error, OSError) and not error.filename:
+        if isinstance(error, OSError) and not (error.filename or isinstance(error, HydraException)):
             raise  # of stdout, as :func:`main` has it
         raise UserError(explain(error, command.flags.get("--config-dir"), command.overrides)) from None
     except SystemExit as end:

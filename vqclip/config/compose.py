@@ -95,7 +95,9 @@ def compose(
     if errors := misplaced_keys(cfg, config_dir, overrides):
         raise UserError("\n".join(errors))
     if OmegaConf.is_dict(cfg.get("paths")):
-        _refuse_place(plain_dict(cfg.paths, resolve=False).get("output_dir", _PLACE))
+        # A file may say it, as a run's own config.yaml does; who types it means something else.
+        if any(word.lstrip("+").startswith("paths.output_dir=") for word in overrides):
+            _refuse_place(plain_dict(cfg.paths, resolve=False)["output_dir"])
         OmegaConf.update(cfg, "paths.output_dir", output_dir)
     return cfg
 
@@ -105,7 +107,8 @@ def _refuse_place(given: Any) -> None:
     if given != _PLACE:
         raise UserError(
             f"paths.output_dir={shown(given)}: tells other keys where the run goes, and does not move it. Allowed: "
-            f"{_PLACE}. Try: {as_typed('hydra.run.dir', given) if isinstance(given, str) else 'hydra.run.dir=out'}"
+            "hydra.run.dir, of a sweep hydra.sweep.dir, of a film --to, from Python the argument folder. "
+            f"Try: {as_typed('hydra.run.dir', given if isinstance(given, str) and '${' not in given else 'out')}"
         )
 
 
