@@ -133,6 +133,18 @@ def test_a_picture_that_lies_elsewhere_now_is_the_same_picture(small_pair, tmp_p
     assert rerun(tmp_path / "run", [f"init.path={moved}", "seed=5"], tmp_path / "other")[0][-1] == "not the same bytes"
 
 
+def test_a_converted_checkpoint_is_here_as_the_run_read_it(small_pair, tmp_path):
+    """A record knows it by the sha256 of its source; it was compared with that of the converted file."""
+    from conftest import VQGAN_CONFIG
+
+    mine = tmp_path / "mine.safetensors"
+    source = Path(small_pair[0].partition("=")[2])
+    save_file(load_file(source), mine, {"config": json.dumps(VQGAN_CONFIG), "source_sha256": "a" * 64})
+    folder = run("a fox", [*small_pair, f"checkpoints.generator.path={mine}"], tmp_path / "run").folder
+    assert rerun(folder / "picture-00/final.png", [], tmp_path / "again")[1]
+    assert run(resume=folder, overrides=["steps=5"]).status == "finished"
+
+
 def test_another_prompt_on_the_command_line(original, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     code, _, _ = said(capsys, original, "a cat", "an owl")

@@ -18,9 +18,11 @@ import pytest
 import pytorch_lightning as pl
 import torch
 import yaml
+from conftest import VQGAN_CONFIG
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from test_resume import FORKS
 
 from vqclip import UserError
@@ -327,6 +329,36 @@ def test_a_job_that_read_another_file_begins_anew(small_pair, tmp_path, monkeypa
     for kind, name in (("inputs", "p.png"), ("weights", "generator")):
         assert f"note: {name} has changed since 1 finished in sw, which begin anew\n" in notes
         assert before[kind][name] != report(Path("sw/0"))[kind][name] == report(Path("sw/1"))[kind][name]
+
+
+def test_finished_jobs_of_a_converted_checkpoint_stay(small_pair, tmp_path, capsys):
+    """A run knows such a file by the sha256 of its source, and a sweep knew it by its own."""
+    mine = tmp_path / "mine.safetensors"
+    source = Path(small_pair[0].partition("=")[2])
+    save_file(load_file(source), mine, {"config": json.dumps(VQGAN_CONFIG), "source_sha256": "a" * 64})
+    words = [f"hydra.sweep.dir={tmp_path}/sw", "seed=0", "a fox", f"checkpoints.generator.path={mine}"]
+    assert sweep(*words, pair=small_pair[1:]) == 0
+    before = contents(tmp_path / "sw/0")
+    capsys.readouterr()
+    assert sweep(*words, pair=small_pair[1:]) == 0
+    assert contents(tmp_path / "sw/0") == before and "has changed" not in capsys.readouterr().err
+
+
+class Mean:
+    """A term of one's own whose ``path`` is no path of a weight file."""
+
+    def __init__(self, weight, path):
+        self.weight = weight
+
+    def __call__(self, view):
+        return view.image.mean((1, 2, 3))
+
+
+@pytest.mark.parametrize("path", ["[red.png,blue.png]", "3"])
+def test_a_finished_job_whose_own_term_has_another_path_stays(small_pair, tmp_path, path):
+    words = [f"hydra.sweep.dir={tmp_path}", "a fox", "seed=0"]
+    words += [f"+loss.terms.mine={{_target_: test_sweep.Mean, path: {path}, weight: 1}}"]
+    assert sweep(*words, pair=small_pair) == sweep(*words, pair=small_pair) == 0
 
 
 def test_a_job_of_another_versions_weights_stays_and_is_told(small_pair, tmp_path, capsys):

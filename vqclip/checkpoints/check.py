@@ -12,10 +12,10 @@ from typing import Any
 
 from vqclip.checkpoints.cards import CARD_KEYS, Card, cards_of, key_of, local_path, make_card
 from vqclip.errors import closest
-from vqclip.io.files import refuse_endless
+from vqclip.io.files import refuse_endless, sha256
 from vqclip.paths import offline
 
-__all__ = ["card_errors", "factor_of", "is_architecture", "missing_help", "validate_cards"]
+__all__ = ["card_errors", "factor_of", "is_architecture", "missing_help", "validate_cards", "weights_sha256"]
 
 _ARCHITECTURE = {
     "generator": {"required": {"ddconfig", "n_embed", "embed_dim"}, "optional": {"gumbel", "norm_groups"}},
@@ -136,13 +136,32 @@ def factor_of(card: Mapping[str, Any]) -> int | None:
         return None
 
 
+def weights_sha256(path: Path) -> str:
+    """The sha256 by which a run knows a weight file: of a converted one that of its source, which its metadata has.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    source = _metadata(path).get("source_sha256")
+    return source if isinstance(source, str) and source else sha256(path)
+
+
 def _header_config(path: Path) -> dict[str, Any] | None:
-    """The constructor arguments in a safetensors file's metadata, read without any library."""
+    """The constructor arguments in a safetensors file's metadata."""
+    try:
+        return json.loads(_metadata(path)["config"])
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def _metadata(path: Path) -> Mapping[str, Any]:
+    """A safetensors file's metadata, read without any library; empty where there is none, or no such file."""
     try:
         refuse_endless(path)
         with open(path, "rb") as file:
             length = struct.unpack("<Q", file.read(8))[0]
             header = json.loads(file.read(length)) if length < 2**24 else {}
-        return json.loads(header["__metadata__"]["config"])
+        metadata = header["__metadata__"]
     except (OSError, struct.error, ValueError, KeyError, TypeError):
-        return None
+        return {}
+    return metadata if isinstance(metadata, Mapping) else {}

@@ -19,10 +19,10 @@ from torch import Tensor, nn
 
 from vqclip.checkpoints.architecture import fill
 from vqclip.checkpoints.cards import Card
+from vqclip.checkpoints.check import weights_sha256
 from vqclip.checkpoints.tensors import Weights, digest
 from vqclip.classes import named, parameters_of
 from vqclip.errors import UserError
-from vqclip.io.files import sha256
 from vqclip.own_parts import call_it, require_whole
 
 __all__ = ["arguments_from_shapes", "build_class", "renamed", "takes_path"]
@@ -84,7 +84,7 @@ def build_class(card: Card, target: str, weights: Weights | None) -> Any:
     for part in getattr(instance, "__dict__", {}).values():  # networks that an object holds which is none itself
         if isinstance(part, nn.Module):
             part.eval().requires_grad_(False)
-    model.sha256 = weights.sha256 if weights else sha256(card.local) if card.local else _digest(card, model)
+    model.sha256 = weights.sha256 if weights else weights_sha256(card.local) if card.local else _digest(card, model)
     return model
 
 

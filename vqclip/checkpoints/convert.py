@@ -22,7 +22,7 @@ from torch import Tensor
 from vqclip.checkpoints.architecture import SHAPES, architecture_from_shapes, check_fit, construction, empty_module
 from vqclip.checkpoints.cards import Card, key_of
 from vqclip.checkpoints.catalogue import cards
-from vqclip.checkpoints.check import is_architecture, missing_help
+from vqclip.checkpoints.check import is_architecture, missing_help, weights_sha256
 from vqclip.checkpoints.classes import arguments_from_shapes, renamed
 from vqclip.checkpoints.download import disk_full, fetch, lock_file
 from vqclip.checkpoints.tensors import TensorFile, Unreadable, Weights, digest, open_tensors
@@ -169,7 +169,7 @@ def _read(card: Card, path: Path, source_hash: str | None = None) -> Weights:
         file = open_tensors(path)
     except UserError as error:
         raise UserError(f"{card.key}: {error}") from None
-    source_hash = source_hash or file.metadata.get("source_sha256") or sha256_of(path)
+    source_hash = source_hash or weights_sha256(path)
     prefix = _FIRST_STAGE if any(name.startswith(_FIRST_STAGE) for name in file.shapes) else ""
     shapes = {name.removeprefix(prefix): shape for name, shape in file.shapes.items() if name.startswith(prefix)}
     if card.target:

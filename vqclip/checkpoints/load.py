@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from vqclip.checkpoints.architecture import construction, fill
 from vqclip.checkpoints.cards import Card, local_path, make_card
+from vqclip.checkpoints.check import weights_sha256
 from vqclip.checkpoints.classes import build_class, takes_path
 from vqclip.checkpoints.tensors import Weights
 from vqclip.classes import named
 from vqclip.errors import UserError
-from vqclip.io.files import sha256 as sha256_of
 from vqclip.io.files import version_of
 from vqclip.paths import cache_dir
 
@@ -96,7 +96,7 @@ def _prior(path: Path) -> Prior:
     from vqclip.models.prior import Prior
 
     prior = Prior.load(str(path))
-    prior.sha256 = sha256_of(path)
+    prior.sha256 = weights_sha256(path)
     return prior
 
 

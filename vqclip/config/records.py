@@ -10,11 +10,12 @@ import importlib
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Callable, Iterator, Mapping, Set
 from pathlib import Path
 from typing import Any
 
 from vqclip.checkpoints.cards import local_path, shipped_files
+from vqclip.checkpoints.check import weights_sha256
 from vqclip.config.compose import compose
 from vqclip.config.grammar import as_typed, without_interpolations
 from vqclip.config.own_classes import weights_of
@@ -222,10 +223,10 @@ def _files_of(entry: Mapping[str, Any]) -> Iterator[Any]:
             yield from _files_of(part) if isinstance(part, Mapping) else ()
 
 
-def _is_known(path: str, digest: Any) -> bool:
+def _is_known(path: str, digest: Any, read: Callable[[Path], str] = sha256) -> bool:
     """Whether there is a file with this sha256; devices and pipes are not read."""
     file = Path(path)
-    return isinstance(digest, str) and file.is_file() and sha256(file) == digest
+    return isinstance(digest, str) and file.is_file() and read(file) == digest
 
 
 def _card_errors(config: Mapping[str, Any], what: str, known: Any) -> Iterator[tuple[str, str]]:
@@ -235,7 +236,7 @@ def _card_errors(config: Mapping[str, Any], what: str, known: Any) -> Iterator[t
             continue  # one of a package that the user trusts may have a path that it writes to
         path = card.get("path")
         if isinstance(path, str) and path:
-            if not _is_packaged(path) and not _is_known(str(local_path(path)), known.get(name)):
+            if not _is_packaged(path) and not _is_known(str(local_path(path)), known.get(name), weights_sha256):
                 yield (
                     f"{key}.path",
                     f"{key}.path={path}: {what} names this file, which is not here as that run read it (its sha256 is "

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from vqclip.checkpoints.cards import local_path
+from vqclip.checkpoints.check import weights_sha256
 from vqclip.config.own_classes import weights_of
 from vqclip.io.files import sha256
 from vqclip.io.latents import digest
@@ -25,7 +26,8 @@ def own_weights(config: Mapping[str, Any]) -> dict[str, str]:
 
 def packaged_weights(config: Mapping[str, Any]) -> dict[str, str]:
     """The same of those that come with vqclip: another version may have others."""
-    return {name: sha256(local_path(path)) for name, path in _weights(config).items() if path and not _is_own(path)}
+    packaged = {name: path for name, path in _weights(config).items() if _is_packaged(path)}
+    return {name: weights_sha256(local_path(path)) for name, path in packaged.items()}
 
 
 def _weights(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -42,11 +44,15 @@ def callback_weights(config: Mapping[str, Any]) -> dict[str, str]:
 def digests(paths: Mapping[str, Any]) -> dict[str, str]:
     """sha256 of those of the files that are there and not of the package; what asks for one says that it is missing."""
     own = {name: local_path(path) for name, path in paths.items() if _is_own(path)}
-    return {name: sha256(path) for name, path in own.items() if path.is_file()}
+    return {name: weights_sha256(path) for name, path in own.items() if path.is_file()}
 
 
 def _is_own(path: Any) -> bool:
-    return isinstance(path, str) and path != "" and not path.startswith("pkg://")
+    return isinstance(path, str) and path != "" and not _is_packaged(path)
+
+
+def _is_packaged(path: Any) -> bool:
+    return isinstance(path, str) and path.startswith("pkg://")
 
 
 def inputs(config: Mapping[str, Any]) -> dict[str, str]:

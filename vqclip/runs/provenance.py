@@ -14,11 +14,11 @@ from typing import Any
 import torch
 
 from vqclip.checkpoints.cards import local_path
+from vqclip.checkpoints.check import weights_sha256
 from vqclip.checkpoints.load import load_prior
 from vqclip.config.own_classes import terms_by_key
 from vqclip.config.resolve import differences
 from vqclip.errors import UserError, printable
-from vqclip.io.files import sha256
 from vqclip.module import LatentOptimisation
 from vqclip.runs.digests import digests, inputs
 from vqclip.runs.folder import RunFolder
@@ -105,7 +105,7 @@ def _weights(module: LatentOptimisation, config: Mapping[str, Any]) -> dict[str,
         found["prior"] = load_prior(config["checkpoints"]["prior"]["path"]).sha256
     elif card := config["checkpoints"].get("prior"):
         found |= digests({"prior": card["path"]})  # one's own, not asked here: records need its sha256
-    return found | {name: sha256(local_path(path)) for name, path in _of_terms(config).items()}
+    return found | {name: weights_sha256(local_path(path)) for name, path in _of_terms(config).items()}
 
 
 def _of_terms(config: Mapping[str, Any]) -> dict[str, str]:
