@@ -391,6 +391,39 @@ def test_a_job_that_cannot_go_on_begins_anew(small_pair, tmp_path, capsys, statu
     assert report(job)["status"] == "finished" and report(job)["sha256"] == whole["sha256"]
 
 
+@pytest.mark.parametrize("kind", ["inputs", "weights"])
+def test_a_job_that_was_cut_and_whose_files_changed_begins_anew(small_pair, tmp_path, monkeypatch, capsys, kind):
+    """It was refused as a run that is resumed with other files is, at every command."""
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (32, 32), "red").save("p.png")
+    pair = [word for word in small_pair if not word.startswith("checkpoints.perceptors")]  # the package's own
+    words = ["hydra.sweep.dir=sw", "a fox", "seed=0", "prompts.extras=[{image: p.png}]"]
+    assert sweep(*words, pair=pair) == 0
+    whole = report(Path("sw/0"))
+    cut = whole | {"status": "interrupted"}
+    if kind == "inputs":
+        Image.new("RGB", (32, 32), "blue").save("p.png")
+    else:  # of another version
+        cut["weights"] = cut["weights"] | {"embedded": "f" * 64}
+    Path("sw/0/run.json").write_text(json.dumps(cut))
+    capsys.readouterr()
+    assert sweep(*words, pair=pair) == 0
+    name = {"inputs": "p.png", "weights": "embedded"}[kind]
+    assert f"note: sw/0: cut before {name} changed. The job begins anew\n" in capsys.readouterr().err
+    made = report(Path("sw/0"))
+    assert made["status"] == "finished" and (made["sha256"] == whole["sha256"]) == (kind == "weights")
+
+
+def test_the_fault_of_a_job_that_sweeps_nothing_names_its_folder(small_pair, tmp_path, capsys):
+    words, job = [f"hydra.sweep.dir={tmp_path}", "a fox", "seed=0"], tmp_path / "0"
+    assert sweep(*words, pair=small_pair) == 0
+    (job / "picture-00/final.png").unlink()
+    capsys.readouterr()
+    with lock_folder(job):
+        assert sweep(*words, pair=small_pair) == 1
+    assert f"vqclip: {job}: {job}: another vqclip process" in capsys.readouterr().err
+
+
 def test_a_job_that_was_cut_and_lost_its_config_begins_anew(small_pair, tmp_path):
     words, job = [f"hydra.sweep.dir={tmp_path}", "a fox", "seed=0"], tmp_path / "0"
     assert sweep(*words, pair=small_pair) == 0

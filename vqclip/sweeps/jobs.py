@@ -20,7 +20,17 @@ from vqclip.runs.digests import inputs, own_weights, packaged_weights
 from vqclip.runs.folder import RunFolder
 from vqclip.runs.status import WITH_PICTURES
 
-__all__ = ["Job", "done_jobs", "group_name", "is_done", "job_folders", "numbered_folders", "read_report"]
+__all__ = [
+    "Job",
+    "changed_files",
+    "done_jobs",
+    "group_name",
+    "is_done",
+    "job_folders",
+    "numbered_folders",
+    "other_weights",
+    "read_report",
+]
 
 
 @dataclass(frozen=True)
@@ -53,18 +63,27 @@ def done_jobs(folder: Path, jobs: Sequence[Job], places: Mapping[str, Path]) -> 
         if not is_done(place := places[job.identity], job.identity):
             continue
         report = read_report(place)
-        changed = _others(report, weights=own_weights(job.config), inputs=inputs(job.config))
-        if changed:
+        if changed := changed_files(report, job.config):
             anew.update(changed)
             continue
         done.add(job.identity)
-        older.update(_others(report, weights=packaged_weights(job.config)))
+        older.update(other_weights(report, job.config))
     for name, count in anew.items():
         print(f"note: {name} has changed since {count} finished in {folder}, which begin anew", file=sys.stderr)
     for name, count in older.items():  # a finished picture of another version is still a finished picture
         what = f"{count} finished in {folder} had another {name} than this vqclip, and stay as they are"
         print(f"note: {what}. To have all alike: another hydra.sweep.dir", file=sys.stderr)
     return done
+
+
+def changed_files(report: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]:
+    """Names of the user's files, and runs, that a job read and that are others now."""
+    return _others(report, weights=own_weights(config), inputs=inputs(config))
+
+
+def other_weights(report: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]:
+    """Names of the weights that come with vqclip and were others in the version that a job is of."""
+    return _others(report, weights=packaged_weights(config))
 
 
 def _others(report: Mapping[str, Any], **now: Mapping[str, str]) -> list[str]:

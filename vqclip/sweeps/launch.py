@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from vqclip.runs.checkpoint import read_checkpoint
 from vqclip.runs.folder import RunFolder
 from vqclip.runs.rollback import require_whole, start_over
 from vqclip.runs.status import INTERRUPTED, RUNNING
-from vqclip.sweeps.jobs import Job, read_report
+from vqclip.sweeps.jobs import Job, changed_files, other_weights, read_report
 from vqclip.sweeps.progress import watched
 
 __all__ = ["launch", "require_processes"]
@@ -51,8 +51,8 @@ def launch(
     Raises:
         UserError: no job began, for a reason of the launcher's.
     """
-    for place in places:
-        _make_ready(RunFolder(place))
+    for job, place in zip(jobs, places, strict=True):
+        _make_ready(RunFolder(place), job)
     # In this process one job follows another in any case, and in one go the configs of all would be kept.
     size = 1 if isinstance(launcher, BasicLauncher) else size or max(1, len(jobs))
     commands, before = _commands(jobs, places, group), [read_report(place) for place in places]
@@ -79,13 +79,13 @@ def launch(
             yield from done
 
 
-def _make_ready(run: RunFolder) -> None:
+def _make_ready(run: RunFolder, job: Job) -> None:
     """Have a job begin anew that cannot go on where it was cut; what is not the run's own stays in its folder."""
     if not run.path.is_dir():
         return
     with suppress(UserError, OSError), run.open():  # in use, or not to be written: the job itself says so
         report = run.report()
-        if report["status"] in (RUNNING, INTERRUPTED) and _can_go_on(run):
+        if report["status"] in (RUNNING, INTERRUPTED) and _can_go_on(run, report, job):
             return
         start_over(run)
         run.log_file.unlink(missing_ok=True)
@@ -95,14 +95,18 @@ def _make_ready(run: RunFolder) -> None:
         run.write_report({**kept, "status": INTERRUPTED, "pictures": pictures})
 
 
-def _can_go_on(run: RunFolder) -> bool:
+def _can_go_on(run: RunFolder, report: Mapping[str, Any], job: Job) -> bool:
     try:
-        if checkpoint := read_checkpoint(run):
-            require_whole(run, checkpoint)
-        return checkpoint is not None and run.config_file.is_file()
+        checkpoint = read_checkpoint(run)
+        if checkpoint is None or not run.config_file.is_file():
+            return False
+        require_whole(run, checkpoint)
+        if changed := changed_files(report, job.config) + other_weights(report, job.config):
+            raise UserError(f"{run}: cut before {', '.join(changed)} changed")
     except UserError as error:
         print(f"note: {str(error).partition('. Try: ')[0]}. The job begins anew", file=sys.stderr)
         return False
+    return True
 
 
 def _commands(jobs: Sequence[Job], places: Sequence[Path], group: str) -> list[list[str]]:

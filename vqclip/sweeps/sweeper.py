@@ -231,7 +231,7 @@ class SweepRunner:
                 error = error or ("it was killed, or still runs" if found.get("started") else "it did not begin")
                 log = place / "vqclip.log"
                 reason = f"{error}\n  log: {log}" if log.exists() and log.stat().st_size else error
-            print(f"vqclip: {job_name(job.swept)}: {reason}", file=sys.stderr)
+            print(f"vqclip: {job_name(job.swept) or place}: {reason}", file=sys.stderr)
         return unfinished
 
     def _launch(self, folder: Path, jobs: Sequence[Job], places: Mapping[str, Path]) -> None:
