@@ -436,6 +436,39 @@ def test_what_prompts_read_may_lie_elsewhere_now(small_pair, tmp_path, monkeypat
     assert run(resume="run", overrides=[back, "steps=5"]).status == "finished"
 
 
+def two_targets(red="red.png", blue="blue.png"):
+    return f"prompts.extras=[{{image: {red}, weight: 0.2}}, {{image: {blue}, weight: 2}}]"
+
+
+@pytest.fixture
+def towards_two(small_pair, tmp_path, monkeypatch):
+    """A run towards two pictures, one of which counts more; copies of them in another folder."""
+    monkeypatch.chdir(tmp_path)
+    Path("there").mkdir()
+    for name in ("red", "blue"):
+        Image.new("RGB", (32, 32), name).save(f"{name}.png")
+        shutil.copy(f"{name}.png", "there")
+    run("a fox", [*small_pair, two_targets(), "steps=2"], "run")
+
+
+@pytest.mark.parametrize("typed", [[], [two_targets("there/blue.png", "there/red.png")]], ids=["", "typed"])
+def test_pictures_of_prompts_that_are_exchanged_in_a_config_are_others(towards_two, typed):
+    """All of them were there, by their sha256, and the run went on with each in the place of another."""
+    config, folder = Path("run/config.yaml"), "there/" if typed else ""
+    swapped = {"red.png": f"{folder}blue.png", "blue.png": f"{folder}red.png"}
+    config.write_text(re.sub(r"(red|blue)\.png", lambda found: swapped[found[0]], config.read_text()))
+    with pytest.raises(UserError, match=r"config\.yaml: damaged: prompts\.extras is .* it was changed"):
+        run(resume="run", overrides=["steps=4", *typed])
+
+
+def test_pictures_of_prompts_whose_files_are_exchanged_are_others(towards_two):
+    """The same with the files, where their prompts are typed, as the advice for a changed file says."""
+    for name, was in (("red", "blue"), ("blue", "red")):
+        shutil.copy(f"there/{was}.png", f"{name}.png")
+    with pytest.raises(UserError, match=r"inputs changed since the run began: (red\.png|blue\.png), "):
+        run(resume="run", overrides=["steps=4", two_targets()])
+
+
 def test_a_prior_that_this_start_does_not_ask_is_no_hindrance(small_pair, tmp_path):
     shutil.copy(files("vqclip") / "embedded/prior.safetensors", tmp_path / "prior.safetensors")
     mine = f"checkpoints.prior={{path: {tmp_path}/prior.safetensors}}"

@@ -86,8 +86,9 @@ class Provenance:
         """
         for kind, now in (("weights", self.weights), ("inputs", self.inputs)):
             before = {name: known for name, known in past.get(kind, {}).items() if not name.startswith("callbacks.")}
-            # The file that a key names may lie elsewhere now: see vqclip.runs.resume.
+            # The file that a key names may lie elsewhere now (vqclip.runs.resume), not another under its name.
             moved = kind == "inputs" and set(before.values()) == set(now.values())
+            moved &= all(before.get(name, found) == found for name, found in now.items())
             if not moved and (other := [name for name, *_ in differences(before, now)]):
                 raise UserError(
                     f"{run.resume_command}: {kind} changed since the run began: {', '.join(other)}. Allowed: the files "

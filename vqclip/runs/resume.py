@@ -21,6 +21,7 @@ from vqclip.config.check import check
 from vqclip.config.grammar import as_typed
 from vqclip.config.overrides import with_overrides
 from vqclip.config.own_classes import parts_on
+from vqclip.config.plain import mapping
 from vqclip.config.records import is_known_input
 from vqclip.config.resolve import differences, leaves, picture_config, resolved, time_varying
 from vqclip.errors import UserError, shown
@@ -97,7 +98,7 @@ def prepare(run: RunFolder, overrides: Sequence[str]) -> DictConfig | None:
     cfg = with_overrides(past, overrides, str(run.config_file), report)
     now = resolved(cfg)
     _require_same_picture(run, past, now, report.get("inputs", {}))
-    _require_unedited(run, past)
+    _require_unedited(run, past, report.get("inputs", {}))
     if report["status"] == DIVERGED:
         raise UserError(
             f"{run}: this run diverged ({report.get('reason')}); the same steps would end the same way. "
@@ -166,19 +167,30 @@ def _may_change(key: str) -> bool:
     return key == "steps" or key.startswith(LIMITS) or bool(_WEIGHTS.fullmatch(key))
 
 
-def _require_unedited(run: RunFolder, past: Mapping[str, Any]) -> None:
+def _require_unedited(run: RunFolder, past: Mapping[str, Any], inputs: Mapping[str, str]) -> None:
     """Refuse a config.yaml that somebody changed: the pictures until now have another in their records."""
     try:
-        made = read_record(run.picture(0).final)["config"]
+        record = read_record(run.picture(0).final)
+        made, made_with = record["config"], mapping(record.get("made_with"))
     except (UserError, OSError, ValueError, KeyError):  # told where it is needed
         return
     # Where something changes over the whole run, the steps that are done depend on how many there were to be.
     more_steps = not any(time_varying(picture_config(past)))
+
+    def is_same_file(key: str, was: str, path: str) -> bool:
+        digest = mapping(made_with.get("inputs")).get(was)
+        # A kill may leave a config.yaml whose files run.json does not name yet.
+        return digest in (None, inputs.get(path)) or (
+            path not in inputs and is_known_input(key, path, past["init"], digest)
+        )
+
     for key, before, after in differences(made, picture_config(past)):
         # What one of the two lacks, another version has put in; what lies in the folder may have been moved with it.
         same = not (_has(made, key) and _has(past, key)) or str(after).startswith(str(run))
         free = more_steps if key == "steps" else _may_change(key)
-        if not same and not free and not _moved(key, before, after):  # files are known by their sha256
+        moved = _moved(key, before, after)
+        moved_only = bool(moved) and all(is_same_file(key, *paths) for paths in moved)
+        if not same and not free and not moved_only:
             what = f"{key} is {shown(after)}, and the pictures were made with {shown(before)}"
             raise run.damaged(run.config_file, f"{what}: it was changed, or belongs to another run")
 
