@@ -469,6 +469,23 @@ def test_pictures_of_prompts_whose_files_are_exchanged_are_others(towards_two):
         run(resume="run", overrides=["steps=4", two_targets()])
 
 
+def test_a_prompt_that_is_a_picture_may_lie_elsewhere_now(small_pair, tmp_path, monkeypatch):
+    """It is called by its path, and the run was refused as another's."""
+    monkeypatch.chdir(tmp_path)
+    Path("there").mkdir()
+    Image.new("RGB", (32, 32), "red").save("photo.png")
+    words = [*small_pair, "steps=2"]
+    run(
+        None,
+        [*words, "prompts.include=[{image: photo.png}, {parts: [a fox, {image: photo.png, region: left}]}]"],
+        "run",
+    )
+    shutil.move("photo.png", "there")
+    there = "prompts.include=[{image: there/photo.png}, {parts: [a fox, {image: there/photo.png, region: left}]}]"
+    assert run(resume="run", overrides=["steps=4", there]).status == "finished"
+    assert run(resume="run", overrides=["steps=5"]).status == "finished"
+
+
 def test_a_prior_that_this_start_does_not_ask_is_no_hindrance(small_pair, tmp_path):
     shutil.copy(files("vqclip") / "embedded/prior.safetensors", tmp_path / "prior.safetensors")
     mine = f"checkpoints.prior={{path: {tmp_path}/prior.safetensors}}"
