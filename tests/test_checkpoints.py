@@ -310,6 +310,26 @@ def test_a_block_that_the_architecture_lacks_is_named(tmp_path, suffix):
     assert "24 tensors of the file have no place in it: " in said and "resblocks.1." in said
 
 
+def test_another_network_beside_the_one_that_is_wanted_is_left_out(tmp_path):
+    """A generator and the transformer that draws its codes in one module, a CLIP and a decoder trained with it."""
+    file, extra = tmp_path / "own.ckpt", torch.zeros(2)
+    torch.save(random_vqgan(SMALL_VQGAN).state_dict() | {"transformer.blocks.0.weight": extra}, file)
+    load_generator(card(path=str(file), architecture=SMALL_VQGAN))
+    torch.save(random_clip(SMALL_VIT).state_dict() | {"decoder.conv_in.weight": extra}, file)
+    load_perceptor("mine", card(path=str(file), architecture=SMALL_VIT))
+
+
+@pytest.mark.parametrize("stated", ["by the card", "in the metadata"])
+def test_a_block_that_no_architecture_has_is_no_fault_of_the_stated_one(tmp_path, stated):
+    file, tensors = tmp_path / "own.safetensors", tensors_of(random_vqgan(SMALL_VQGAN))
+    metadata = {"config": json.dumps(SMALL_VQGAN)} if stated == "in the metadata" else None
+    save_file(tensors | {"encoder.more.weight": torch.zeros(2)}, file, metadata=metadata)
+    given = card(path=str(file), architecture=None if metadata else SMALL_VQGAN)
+    said = message(load_generator, given)
+    assert "1 tensors of the file have no place in it: encoder.more.weight. The file is damaged, or has blocks" in said
+    assert " Try: checkpoints/generator=" in said
+
+
 def random_vqgan_shapes(name):
     """Tensors of an official architecture's shapes that take no room: one number, seen as often as needed."""
     from vqclip.models.vqgan import VQGAN

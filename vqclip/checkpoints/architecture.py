@@ -30,9 +30,9 @@ __all__ = [
 
 #: Where an architecture was read that nobody states.
 SHAPES = "the shapes of its tensors"
-#: Networks whose every tensor must have its place: without a block of theirs they compute something else.
-#: What else a file holds (losses, averages, optimisers) is left out.
-_NETWORKS = ("encoder.", "decoder.", "visual.", "transformer.")
+#: Of each kind the networks whose every tensor must have its place: without a block they compute something else.
+#: What else a file holds (losses, averages, optimisers, the transformer that draws a VQGAN's codes) is left out.
+_NETWORKS = {"generator": ("encoder.", "decoder."), "perceptor": ("visual.", "transformer.")}
 
 
 def architecture_from_shapes(card: Card, path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
@@ -172,7 +172,7 @@ def check_fit(card: Card, weights: Weights, needed: Mapping[str, Tensor]) -> Non
         if name in weights.shapes and tuple(weights.shapes[name]) != tuple(value.shape)
     ]
     missing = [name for name in needed if name not in weights.shapes]
-    beyond = [name for name in weights.shapes if name.startswith(_NETWORKS) and name not in needed]
+    beyond = [name for name in weights.shapes if name.startswith(_NETWORKS[card.kind]) and name not in needed]
     if card.target:  # a class of the user's own may take a part of a network
         beyond = []
     if not wrong and not missing and not beyond:
@@ -216,6 +216,8 @@ def _advice(card: Card, weights: Weights) -> str:
     kind, architecture = _describe(weights.shapes)
     if kind != card.kind or card.target:
         return f"The file is damaged, or of another family. Try: {card.choice}"
+    if architecture and _same(architecture, weights.architecture):  # and no other one can be advised
+        return f"The file is damaged, or has blocks that no network of this architecture has. Try: {card.choice}"
     known = [(other, other.architecture) for other in cards() if other.kind == kind]
     alike = [other for other, theirs in known if theirs and architecture and _same(theirs, architecture)]
     if not alike:
