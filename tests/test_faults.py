@@ -391,14 +391,14 @@ def test_a_run_writes_into_no_folder_that_was_put_in_the_place_of_its_own(small_
 
 
 class WithoutItsPicture(pl.Callback):
-    """Somebody removes the picture's folder after a step."""
+    """Somebody removes the picture's folder, or a file in it, after a step."""
 
-    def __init__(self, folder, step):
-        self.folder, self.step = folder, step
+    def __init__(self, path, step):
+        self.path, self.step = path, step
 
     def on_train_batch_end(self, trainer, *_):
         if trainer.global_step == self.step:
-            shutil.rmtree(self.folder)
+            shutil.rmtree(self.path) if self.path.is_dir() else self.path.unlink()
 
 
 @pytest.mark.parametrize("step", [1, 4])  # before the next snapshot, and after the last one
@@ -407,6 +407,20 @@ def test_a_run_whose_picture_was_removed_did_not_finish(small_pair, tmp_path, st
     with pytest.raises(UserError, match=f"{there}: it was removed while the run went on. Try: vqclip rerun "):
         run("a fox", small_pair, tmp_path / "run", callbacks=[WithoutItsPicture(there, step)])
     assert json.loads((tmp_path / "run/run.json").read_text())["status"] == "failed"
+
+
+def test_a_final_picture_that_was_removed_is_written_at_the_next_snapshot(small_pair, tmp_path):
+    final = tmp_path / "run" / "picture-00" / "final.png"
+    made = run("a fox", small_pair, tmp_path / "run", callbacks=[WithoutItsPicture(final, 3)])
+    assert made.status == "finished" and final.exists()
+
+
+@pytest.mark.parametrize("name", ["final.png", "best.png"])
+def test_a_picture_that_was_removed_after_the_last_snapshot_comes_back_by_the_advice(small_pair, tmp_path, name):
+    gone = tmp_path / "run" / "picture-00" / name
+    with pytest.raises(UserError, match=f"{gone}: it was removed while the run went on. Try: vqclip resume="):
+        run("a fox", small_pair, tmp_path / "run", callbacks=[WithoutItsPicture(gone, 4)])
+    assert run(resume=tmp_path / "run").status == "finished" and gone.exists()
 
 
 def test_a_compiled_package_is_no_part_of_the_users_own():

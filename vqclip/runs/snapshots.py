@@ -13,6 +13,7 @@ from torch import Tensor
 
 from vqclip.io.files import atomic_write
 from vqclip.io.images import png_bytes
+from vqclip.io.run_files import PictureFolder
 from vqclip.module import LatentOptimisation
 from vqclip.runs.checkpoint import no_checkpoint
 from vqclip.runs.folder import RunFolder
@@ -63,7 +64,7 @@ class Snapshots:
         Raises:
             RunError: what was written of one is gone.
         """
-        self.require_there()
+        self._require_latents()
         latents = module.shown()  # once: in a coarse stage it decodes and encodes
         images, scores, crops = module.snapshot(latents)
         by_picture = [{name: value[i].item() for name, value in scores.items()} for i in range(len(self.records))]
@@ -73,19 +74,35 @@ class Snapshots:
         return snapshot
 
     def require_there(self) -> None:
-        """Refuse to go on, or to have finished, where somebody removed a picture: nothing could resume the run.
+        """Refuse to have finished where somebody removed what was written of a picture.
 
         Older snapshots may go: some prune ``steps/`` while a run goes on.
 
         Raises:
-            RunError: what was written of a picture is gone.
+            RunError: it is gone.
         """
-        pictures = [self.run.picture(i) for i, last in enumerate(self.last) if last]
-        latents = [p.latents_file if p.latents_file.exists() else p.new_latents for p in pictures]
-        for path in (*latents, *(path for picture in pictures for path in (picture.final, picture.best))):
-            if self.run.is_there() and not path.exists():
-                gone = path if path.parent.exists() else path.parent
-                raise RunError(f"{gone}: it was removed while the run went on. Try: {self.run.rerun_command}")
+        self._require_latents()
+        for picture in self._taken():
+            for path in (picture.final, picture.best):
+                self._refuse_gone(path, self.run.resume_command)  # which writes both anew
+
+    def _require_latents(self) -> None:
+        """Refuse to go on where a picture's latents are gone: nothing could resume the run.
+
+        ``final.png`` and ``best.png`` are not asked for: the next snapshot may write them anew.
+        """
+        for picture in self._taken():
+            joined = picture.latents_file
+            self._refuse_gone(joined if joined.exists() else picture.new_latents, self.run.rerun_command)
+
+    def _taken(self) -> list[PictureFolder]:
+        """The folders of the pictures that have a snapshot."""
+        return [self.run.picture(i) for i, last in enumerate(self.last) if last]
+
+    def _refuse_gone(self, path: Path, mend: str) -> None:
+        if self.run.is_there() and not path.exists():
+            gone = path if path.parent.exists() else path.parent
+            raise RunError(f"{gone}: it was removed while the run went on. Try: {mend}")
 
     def join_latents(self) -> None:
         """Write one file of all latents of a picture, which a run has when it ends, however it ends."""
