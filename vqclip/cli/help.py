@@ -55,9 +55,8 @@ def help_page(about: Sequence[str] = ()) -> str:
     Raises:
         UserError: there is none of that name.
     """
-    if named := [
-        word for word in about if not re.search(r"\s", word)
-    ]:  # words with spaces are a prompt, as beside any flag
+    names = [word.rstrip("/.") for word in about]
+    if named := [name for name in names if re.fullmatch(r"\S+", name)]:  # with spaces: a prompt, as beside any flag
         return "\n\n".join(_page_about(name) for name in named)
     lines = [HEADER, "Groups (GROUP=CHOICE; vqclip --help GROUP has its keys):"]
     for group in _chosen_groups():
@@ -93,19 +92,20 @@ def _wrapped(name: str, text: str) -> Iterator[str]:
 
 
 def _page_about(name: str) -> str:
+    path = name.replace("/", ".")  # a group within another is typed both ways
     inside = [
         row
         for group in groups()
         for _, found in rows(group)
         for row in found
-        if row.path == name or row.path.startswith(f"{name}.")
+        if row.path == path or row.path.startswith(f"{path}.")
     ]
     if name not in groups():
         if not inside and not choices_of(name):
             near = closest(name, _chosen_groups())
             raise UserError(f"--help {name}: there is no such group or key.{near} All of them: vqclip --help")
         return "\n".join([*_choices(name), *(line for row in inside for line in _told(row))])
-    lines = [summary(name)]
+    lines = [textwrap.fill(summary(name), 80)]
     if options := list(_choices(name)):
         lines += ["", *options]
     for title, found in rows(name):
@@ -116,6 +116,7 @@ def _page_about(name: str) -> str:
 
 def _choices(group: str) -> Iterator[str]:
     """Each choice of a group as it is typed, with what its file says it is; nothing where there are none."""
+    group = group.replace(".", "/")
     typed = "+loss/terms=[{}]" if group == "loss/terms" else group + "={}"
     for choice in choices_of(group):
         yield from _wrapped(typed.format(choice), about_choice(group, choice))

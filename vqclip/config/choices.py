@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from pathlib import Path
 
 from vqclip.paths import conf_dir
 
@@ -27,14 +28,19 @@ def is_group(key: str) -> bool:
 
 def choices_of(group: str) -> list[str]:
     """The choices of a config group as shipped."""
-    folder = conf_dir() / group.replace(".", "/")
+    folder = _folder(group)
     return sorted(path.stem for path in folder.glob("*.yaml")) if folder.is_dir() else []
+
+
+def _folder(group: str) -> Path:
+    """Where the choices of ``loss/terms`` are, which a key has as ``loss.terms``."""
+    return conf_dir() / group.replace(".", "/")
 
 
 def about_choice(group: str, choice: str) -> str:
     """The first comment of a choice's file, up to the line that ends a sentence, or to a command."""
     words: list[str] = []
-    for line in (conf_dir() / group / f"{choice}.yaml").read_text(encoding="utf-8").splitlines():
+    for line in (_folder(group) / f"{choice}.yaml").read_text(encoding="utf-8").splitlines():
         if not line.startswith("#"):
             if words or not line.strip():
                 break
