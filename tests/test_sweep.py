@@ -577,6 +577,12 @@ def test_a_sweep_replaces_no_file_of_somebody_elses(small_pair, tmp_path, capsys
     assert {path.name for path in tmp_path.iterdir()} <= {name, ".lock"}
 
 
+def test_another_programs_multirun_yaml_makes_no_sweeps_folder(small_pair, tmp_path):
+    (tmp_path / "multirun.yaml").write_text("a: 1\n")  # Hydra writes one for every program
+    assert run_in_python("a fox", [*small_pair, "steps=1"], tmp_path).status == "finished"
+    assert (tmp_path / "multirun.yaml").read_text() == "a: 1\n"
+
+
 def test_a_run_and_a_sweep_do_not_share_a_folder(small_pair, tmp_path, capsys):
     """A sweep compares every run below its folder, and would have that one in its table."""
     assert sweep(f"hydra.sweep.dir={tmp_path}/sweep", "steps=1", pair=small_pair) == 0

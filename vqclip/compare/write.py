@@ -7,10 +7,8 @@ makes the rows, the second the columns, and the others make blocks.  A job that 
 from __future__ import annotations
 
 import os
-import re
 import shlex
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 
 from vqclip.compare.keys import axes, further_keys
@@ -19,25 +17,13 @@ from vqclip.compare.pictures import find_runs, read_pictures
 from vqclip.compare.sheet import draw_sheet
 from vqclip.compare.table import table
 from vqclip.errors import UserError
-from vqclip.io.files import atomic_write, refuse_endless, takes_files
+from vqclip.io.files import atomic_write, takes_files
+from vqclip.io.sweep_files import is_ours
 
 __all__ = ["OF_A_COMPARISON", "compare", "refuse_others"]
 
 #: What a comparison writes.
 OF_A_COMPARISON = ("results.csv", "compare.html", "compare.png")
-
-_TABLE = rb'^(\xef\xbb\xbf)?"?run"?[,;\t]"?picture'  # also where a spreadsheet saved it again
-#: By what a file of ours is known near its beginning.
-_SIGNS = {
-    "results.csv": _TABLE,
-    "judge.csv": _TABLE,
-    "compare.html": " · vqclip</title>".encode(),
-    "compare.png": rb"(tEXt|iTXt)folder\0",
-    "multirun.yaml": rb"(?m)^snapshot_every:",
-    "search.png": rb"(tEXt|iTXt)Software\0Matplotlib",
-}
-#: Bytes that a page may have before its sign: the names of all folders are in its title.
-_HEAD = 2**22
 
 
 def compare(folders: Sequence[Path], out: Path) -> list[Path]:
@@ -71,17 +57,9 @@ def refuse_others(out: Path, names: Sequence[str] = OF_A_COMPARISON) -> None:
         UserError: there is one.
     """
     there = [out / name for name in names if os.path.lexists(out / name)]
-    if theirs := [path for path in there if not re.search(_SIGNS[path.name], _head(path))]:
+    if theirs := [path for path in there if not is_ours(path)]:
         kept = " && ".join(shlex.join(["mv", str(path), f"{path}.mine"]) for path in theirs)
         raise UserError(
             f"{', '.join(map(str, theirs))}: would be replaced, and not by a newer one of vqclip's. Allowed: another "
             f"folder: --out FOLDER, of a sweep hydra.sweep.dir=FOLDER, or from Python folder=FOLDER. Try: {kept}"
         )
-
-
-def _head(path: Path) -> bytes:
-    with suppress(OSError):
-        refuse_endless(path)
-        with open(path, "rb") as file:
-            return file.read(_HEAD)
-    return b""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from vqclip.errors import UserError
+from vqclip.io.sweep_files import is_ours
 from vqclip.runs.checkpoint import had_checkpoint
 from vqclip.runs.digests import inputs
 from vqclip.runs.folder import RunFolder
@@ -29,7 +30,7 @@ def refuse_overwrite(run: RunFolder, overwrite: bool) -> None:
         UserError: it holds a run with pictures; or, whatever is asked for, a sweep, or files under a run's names that
             are no run's.
     """
-    if (run.path / "multirun.yaml").exists():
+    if is_ours(run.path / "multirun.yaml"):  # any other program of Hydra's leaves one, too
         raise UserError(
             f"{run}: a sweep's folder, whose comparison would have this run in it. Allowed: another folder. "
             "Try: hydra.run.dir=FOLDER, or from Python folder=FOLDER"
