@@ -511,6 +511,17 @@ def test_variables_that_hydra_sets_for_a_job_are_known_to_the_check_before(small
     assert [prompt["include"] for prompt in prompts] == [["red"], ["red"]] and os.environ["COLOUR"] == "blue"
 
 
+def test_each_experiment_of_a_sweep_may_set_variables_of_its_own(small_pair, tmp_path):
+    (tmp_path / "own/experiment").mkdir(parents=True)
+    for name in ("red", "blue"):
+        lines = ["# @package _global_", f"hydra: {{job: {{env_set: {{COLOUR: {name}}}}}}}"]
+        lines.append("prompts: {include: ['${oc.env:COLOUR}']}")
+        (tmp_path / f"own/experiment/{name}.yaml").write_text("\n".join(lines))
+    words = ["--config-dir", f"{tmp_path}/own", f"hydra.sweep.dir={tmp_path}/sweep", "experiment=red,blue", "steps=1"]
+    assert sweep(*words, pair=small_pair) == 0
+    assert [report(tmp_path / "sweep" / job)["pictures"][0]["prompt"] for job in "01"] == ["red", "blue"]
+
+
 def test_a_sweep_whose_pictures_the_time_decides_is_refused_since_it_would_never_be_finished(
     small_pair, tmp_path, capsys
 ):

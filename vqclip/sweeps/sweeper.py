@@ -181,10 +181,9 @@ class SweepRunner:
     def _checked(self, combinations: Sequence[Mapping[str, str]], swept: Sequence[str]) -> list[Job]:
         """The job of each combination of overrides; every mistake in any of them as one error."""
         jobs, errors = [], {}
-        with env_override(self.config.hydra.job.env_set):  # as Hydra does around a job
-            for values in counted(combinations, len(combinations), "checking"):
-                jobs.append(self._compose(values, swept))
-                errors |= dict.fromkeys(errors_in(jobs[-1].config))
+        for values in counted(combinations, len(combinations), "checking"):
+            jobs.append(self._compose(values, swept))
+            errors |= dict.fromkeys(errors_in(jobs[-1].config))
         if errors:
             raise UserError("\n".join(errors))
         return jobs
@@ -195,16 +194,17 @@ class SweepRunner:
             cfg = self.loader.load_sweep_config(self.config, overrides)
         except COMPOSING as error:
             raise UserError(explain(error, overrides=overrides)) from None
-        with open_dict(cfg):
+        with env_override(cfg.hydra.job.env_set), open_dict(cfg):  # as Hydra does around a job
             del cfg["hydra"]
             cfg.paths.output_dir = "."  # not known yet, and no part of the picture
+            config = resolved(cfg)
         if late := next(now_in_picture(cfg), ""):
             raise UserError(
                 f"{late}: the time, and with it the picture, is another in every command, so that the sweep would "
                 "never be finished. Allowed: a value, and ${now:…} in tags and hydra.sweep.dir. Try: "
                 "'hydra.sweep.dir=multirun/${now:%H-%M}'"
             )
-        return Job(overrides, {key.lstrip("+"): unquoted(values[key]) for key in swept}, resolved(cfg))
+        return Job(overrides, {key.lstrip("+"): unquoted(values[key]) for key in swept}, config)
 
     def _run(self, folder: Path, jobs: Sequence[Job]) -> list[Job]:
         """Run the jobs that are not done; returns those still unfinished."""
