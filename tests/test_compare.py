@@ -26,6 +26,7 @@ from vqclip.compare.keys import axes, distinct_values, further_keys
 from vqclip.compare.pictures import find_runs, read_pictures
 from vqclip.compare.sheet import _blocks
 from vqclip.compare.write import compare
+from vqclip.config.grammar import short_names
 from vqclip.paths import without_our_files
 from vqclip.runs.folder import RunFolder
 
@@ -156,6 +157,8 @@ def test_files_of_one_name_and_other_content_are_told(sweep, tmp_path):
     assert [row["weights.generator"] for row in rows] == ["1" * 12, "2" * 12, "3" * 12]
     assert Image.open(tmp_path / "compare.png").text["also differ"] == "inputs.p.png, weights.generator"
     assert "weights.generator" in (tmp_path / "compare.html").read_text()
+    assert '"inputs.p.png":"inputs.p.png"' in (tmp_path / "compare.html").read_text().replace('": "', '":"')
+    assert short_names(["inputs.a/p.png", "inputs.b/q.png", "loss.beta"]) == ["p.png", "q.png", "beta"]
     pictures = read_pictures(find_runs([tmp_path / "0", tmp_path / "2"]))  # of other files by their names
     assert further_keys(pictures, axes(pictures)) == []
 

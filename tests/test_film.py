@@ -341,6 +341,15 @@ def test_a_film_of_before_there_were_fractions_says_its_rate_and_goes_on_with_it
     assert not film(small_pair, tmp_path / "out", *words, "--fps", "30")
 
 
+def test_a_film_of_another_version_is_told_by_what_this_one_does_not_know(small_pair, tmp_path, capsys):
+    film(small_pair, tmp_path / "out", "a fox", "--frames", "1")
+    record, path = json.loads((tmp_path / "out/film.json").read_text()), tmp_path / "out/film.json"
+    for more, told in ({"grain": 2}, " (grain=2)"), ({"grain": None}, ""):
+        path.write_text(json.dumps(record | more))
+        assert film(small_pair, tmp_path / "out", "a fox", "--frames", "1") == 2
+        assert f"another film is there, with other settings{told}. Allowed:" in capsys.readouterr().err
+
+
 def test_a_restyled_video_has_the_others_rate_whatever_its_sides(small_pair, tmp_path):
     write_video(tmp_path / "in.mp4", (np.full((51, 34, 3), 20 * i, np.uint8) for i in range(8)), 10)
     film(small_pair, tmp_path / "out", "a fox", "--video", f"{tmp_path}/in.mp4", "--each", "0")

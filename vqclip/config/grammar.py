@@ -96,7 +96,10 @@ def as_typed(key: str, value: Any) -> str:
 
 def short_names(keys: Collection[str]) -> list[str]:
     """Keys by their last word, or as many of the last ones as tell them apart; ``noise._target_`` is ``noise``."""
-    words = [re.split(r"(?<=[./])", key.removesuffix("._target_")) for key in keys]
+    # A file's name has dots of its own: by its last word it would be called png.
+    words = [
+        re.split("(?<=/)" if key.startswith("inputs.") else "(?<=[./])", key.removesuffix("._target_")) for key in keys
+    ]
     ends = [["".join(own[-n:]) for n in range(1, len(own) + 1)] for own in words]
     times = Counter(end for own in ends for end in own)
     return [next((end for end in own if times[end] == 1), key) for key, own in zip(keys, ends, strict=True)]

@@ -253,5 +253,6 @@ def _others(begun: Any, known: Mapping[str, Any]) -> str:
     """The options of a film that was begun with others, with its numbers; nothing of a file that cannot be read."""
     if not isinstance(begun, Mapping):
         return ""
-    names = [key for key in known if begun.get(key) != known[key]]
-    return f" ({', '.join(f'{k}={begun[k]}' if isinstance(begun.get(k), int | float) else k for k in names)})"
+    names = [key for key in {**begun, **known} if begun.get(key) != known.get(key)]  # of another version it has others
+    told = ", ".join(f"{k}={begun[k]}" if isinstance(begun.get(k), int | float) else k for k in names)
+    return told and f" ({told})"
