@@ -528,6 +528,12 @@ def test_a_sweep_whose_pictures_the_time_decides_is_refused_since_it_would_never
     place = f"hydra.sweep.dir={tmp_path}/sweep"
     assert sweep(place, 'prompts.include=["at ${now:%H:%M}"]', pair=small_pair) == 2
     assert capsys.readouterr().err.startswith("vqclip: prompts.include.0=at ${now:%H:%M}: the time")
+    for words in (
+        ['prompts.include=["${ now:%Y} foxes"]'],
+        ['tags=["${now:%S}"]', 'prompts.include=["${tags.0} foxes"]'],
+    ):
+        assert sweep(place, *words, pair=small_pair) == 2
+        assert capsys.readouterr().err.startswith("vqclip: prompts.include.0=${")
     assert not (tmp_path / "sweep").exists()
     assert sweep(place, "at ${now:%H:%M}", 'tags=["${now:%f}"]', "steps=1", pair=small_pair) == 0  # a text, no key's
     assert report(tmp_path / "sweep/0")["pictures"][0]["prompt"] == "at ${now:%H:%M}"

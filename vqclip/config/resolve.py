@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import shlex
 from collections.abc import Iterator, Mapping
+from datetime import datetime, timedelta
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -177,10 +177,17 @@ def picture_config(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def now_in_picture(cfg: DictConfig) -> Iterator[str]:
-    """Keys that decide the picture and that the time is in, each with its text."""
-    for key, text in leaves(picture_config(plain_dict(cfg, resolve=False))):
-        if re.search(r"(?<!\\)(\\\\)*\$\{now:", str(text)):  # behind one backslash it is a text
-            yield f"{key}={text}"
+    """Keys of a config that was resolved which decide the picture, and are others at another time; with their text."""
+    if not (times := OmegaConf.get_cache(cfg).get("now")):  # Hydra's ${now:…}, by its words
+        return
+    raw, before = (dict(leaves(picture_config(plain_dict(cfg, resolve=resolve)))) for resolve in (False, True))
+    # Every part of this date is another one than today's, the year and the microsecond too.
+    later = datetime.now() + timedelta(days=400, hours=1, minutes=1, seconds=1, microseconds=1)
+    now = {**times}
+    times |= {words: later.strftime(words[0]) for words in now}
+    after = dict(leaves(picture_config(plain_dict(cfg))))
+    times |= now
+    yield from (f"{key}={raw.get(key, value)}" for key, value in before.items() if after.get(key) != value)
 
 
 def identity(config: Mapping[str, Any]) -> str:

@@ -198,7 +198,8 @@ class SweepRunner:
             del cfg["hydra"]
             cfg.paths.output_dir = "."  # not known yet, and no part of the picture
             config = resolved(cfg)
-        if late := next(now_in_picture(cfg), ""):
+            late = next(now_in_picture(cfg), "")
+        if late:
             raise UserError(
                 f"{late}: the time, and with it the picture, is another in every command, so that the sweep would "
                 "never be finished. Allowed: a value, and ${now:…} in tags and hydra.sweep.dir. Try: "
