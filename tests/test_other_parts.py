@@ -143,7 +143,7 @@ def test_a_sweep_says_that_a_job_stopped_early(small_pair, tmp_path, capsys):
     assert rows.count("stopped early") == 2 and "limit_train_batches" in rows
     words[1] = "seed=2"
     assert sweep(*words, f"+callbacks.p._target_={__name__}.Loses", pair=small_pair) == 1
-    assert "a picture of it is missing or damaged" in capsys.readouterr().err
+    assert "final.png: it was removed while the run went on" in capsys.readouterr().err
 
 
 def test_a_run_that_diverges_keeps_its_last_good_picture(small_pair, tmp_path):

@@ -119,7 +119,7 @@ def serve(work: Path, small: bool) -> None:
         "perceptor": SMALL_VIT if small else official[PAIR[1]],
     }
     files = {"generator": site / "last.ckpt", "perceptor": site / "clip.pt"}
-    write_taming(files["generator"], random_vqgan(architectures["generator"]), architectures["generator"])
+    write_taming(files["generator"], random_vqgan(architectures["generator"]))
     write_openai(files["perceptor"], random_clip(architectures["perceptor"]), architectures["perceptor"])
 
     handler = functools.partial(Quiet, directory=site)
