@@ -28,6 +28,7 @@ from vqclip.cli.arguments import parse_arguments
 from vqclip.cli.interpolate import main as interpolate
 from vqclip.cli.summary import print_result
 from vqclip.errors import Diverged
+from vqclip.io.latents import saved_latents
 from vqclip.runs import checkpointer
 from vqclip.runs.checkpoint import read_checkpoint
 from vqclip.runs.folder import RunFolder
@@ -330,13 +331,76 @@ def test_latents_of_a_run_that_was_killed_are_there_for_a_start_and_needed_to_go
         assert torch.equal(begun, load_file(unbroken / "picture-01/latents.safetensors")[at])
     shutil.copytree(folder, tmp_path / "pruned")
     (tmp_path / "pruned/picture-01/latents/000003.safetensors").unlink()
-    with pytest.raises(UserError, match=r"picture-01/latents.safetensors: damaged: it has no latent of step 3\. Try: "):
+    with pytest.raises(UserError, match=r"picture-01/latents/000003.safetensors: missing\. Try: vqclip rerun"):
         run(resume=tmp_path / "pruned")
     (folder / "picture-01/latents/notes.txt").write_text("theirs")
     run(resume=folder)
     assert bytes_of(folder) == bytes_of(unbroken)
     assert [path.name for path in (folder / "picture-01/latents").iterdir()] == ["notes.txt"]
     assert not (folder / "picture-00/latents").exists()
+
+
+@pytest.fixture(scope="module")
+def short(small_pair, tmp_path_factory):
+    """A finished run that more steps can be asked of."""
+    return run("a fox", small_pair, tmp_path_factory.mktemp("short") / "run").folder
+
+
+def _at_work(short, folder):
+    """A copy of a run's folder, with a file for each snapshot's latent, as while it was at work → its picture."""
+    picture = RunFolder(shutil.copytree(short, folder)).picture(0)
+    picture.new_latents.mkdir()
+    for name, latent in load_file(picture.latents_file).items():
+        save_file({name: latent}, picture.new_latent(int(name)))
+    picture.latents_file.unlink()
+    return picture
+
+
+@pytest.mark.parametrize("name", ["000002", "mine"])
+def test_where_latents_are_joined_no_other_file_counts(short, tmp_path, name):
+    folder = shutil.copytree(short, tmp_path / "run")
+    kept = load_file(folder / "picture-00/latents.safetensors")
+    (folder / "picture-00/latents").mkdir()
+    save_file({name: torch.zeros_like(kept["000002"])}, folder / "picture-00/latents/000002.safetensors")
+    assert (saved_latents(folder, step=2)[0].read() == kept["000002"].numpy()).all()
+    run(resume=folder, steps=6)
+    now = load_file(folder / "picture-00/latents.safetensors")
+    assert sorted(now) == [*kept, "000006"] and all(torch.equal(now[step], kept[step]) for step in kept)
+
+
+def test_latents_are_read_while_their_run_joins_them(short, tmp_path):
+    picture, whole = _at_work(short, tmp_path / "run"), short / "picture-00/latents.safetensors"
+    steps, saved = load_file(whole), saved_latents(tmp_path / "run", step=2)[0]
+
+    def read(path):
+        if path == picture.new_latent(2) and path.exists():
+            shutil.copy(whole, picture.latents_file)
+            shutil.rmtree(picture.new_latents)
+        return load_file(path)
+
+    found = picture.latents_by(read)
+    assert {place for place, _ in found.values()} == {picture.latents_file} and sorted(found) == sorted(steps)
+    assert not saved.file.exists() and (saved.read() == steps["000002"].numpy()).all()
+
+
+@pytest.mark.parametrize(
+    "content, what",
+    [
+        ({"000003": torch.zeros(3, 4, 4)}, "it has no latent of step 2"),
+        ({"000002": torch.zeros(1, 1, 1)}, "000002 is (1, 1, 1), not "),
+        (None, "Error while deserializing"),
+    ],
+)
+def test_the_file_of_a_snapshot_whose_latent_is_wrong_is_named(short, tmp_path, content, what):
+    picture = _at_work(short, tmp_path / "run")
+    wrong = picture.new_latent(2)
+    save_file(content, wrong) if content else wrong.write_text("no latent")
+    starts = [lambda: run(resume=tmp_path / "run", steps=6)]
+    if "(1, 1, 1)" not in what:  # of a shape of its own a start only looks at the step that it takes
+        starts.append(lambda: saved_latents(tmp_path / "run", step=4))
+    for start in starts:
+        with pytest.raises(UserError, match=f"^{re.escape(f'{wrong}: damaged: {what}')}"):
+            start()
 
 
 def test_more_steps_are_the_steps_of_a_longer_run(small_pair, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,8 +34,10 @@ class SavedLatent:
         """[C,h,w], float32."""
         from safetensors import safe_open
 
-        with safe_open(self.file, framework="np") as file:
-            return file.get_tensor(f"{self.step:06d}")
+        for path in (self.file, self.picture.latents_file):  # which has it where the run has ended since
+            with suppress(FileNotFoundError), safe_open(path, framework="np") as file:
+                return file.get_tensor(f"{self.step:06d}")
+        raise self.picture.run.missing(self.file)
 
     @property
     def png(self) -> Path:
@@ -107,32 +110,39 @@ def _best(picture: Mapping[str, Any]) -> Any:
 
 
 def _saved(run: Path, report: Mapping[str, Any], index: int, step: int | str) -> SavedLatent:
-    from safetensors import SafetensorError, safe_open
-
     picture = PictureFolder(RunFiles(run), index)
-    shapes: dict[int, tuple[int, ...]] = {}
-    places: dict[int, Path] = {}
-    for path in picture.latents_files():
-        picture.run.refuse_link(path)
-        try:
-            refuse_endless(path)
-            with safe_open(path, framework="np") as file:
-                slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
-                kinds = {name: (one.get_dtype(), tuple(one.get_shape())) for name, one in slices.items()}
-        except (OSError, SafetensorError):
-            raise UserError(
-                f"init.run={run}: it has no latents of picture {index} yet. Try: {RunFiles(run).resume_command}"
-            ) from None
-        picture.require_latents(path, kinds, "F32")
-        shapes |= {int(name): shape for name, (_, shape) in kinds.items()}
-        places |= {int(name): path for name in kinds}
+    try:
+        latents = picture.latents_by(lambda path: _shapes(picture, path))
+    except FileNotFoundError:
+        raise UserError(
+            f"init.run={run}: it has no latents of picture {index} yet. Try: {RunFiles(run).resume_command}"
+        ) from None
+    found = {int(name): place_and_shape for name, place_and_shape in latents.items()}
     best = _best(report["pictures"][index])
-    if step == "best" and best not in shapes:
+    if step == "best" and best not in found:
         raise UserError(f"init.step=best: {run} is not finished, its best is not known. Try: init.step=final")
-    at = best if step == "best" else max(shapes) if step == "final" else int(step)
-    if at not in shapes:
+    at = best if step == "best" else max(found) if step == "final" else int(step)
+    if at not in found:
         raise UserError(
             f"init.step={step}: {run} has no snapshot of it. Allowed: best, final, or one of "
-            f"{', '.join(map(str, sorted(shapes)))}. Try: init.step={min(shapes, key=lambda s: abs(s - at))}"
+            f"{', '.join(map(str, sorted(found)))}. Try: init.step={min(found, key=lambda s: abs(s - at))}"
         )
-    return SavedLatent(picture, at, places[at], shapes[at], (report.get("weights") or {}).get("generator"))
+    return SavedLatent(picture, at, *found[at], (report.get("weights") or {}).get("generator"))
+
+
+def _shapes(picture: PictureFolder, path: Path) -> dict[str, tuple[int, ...]]:
+    """The shape of each latent in a file, of which no more is read."""
+    from safetensors import SafetensorError, safe_open
+
+    picture.run.refuse_link(path)
+    try:
+        refuse_endless(path)
+        with safe_open(path, framework="np") as file:
+            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+            kinds = {name: (one.get_dtype(), tuple(one.get_shape())) for name, one in slices.items()}
+    except FileNotFoundError:
+        raise
+    except (OSError, SafetensorError) as error:
+        raise picture.run.damaged(path, str(error)) from None
+    picture.require_latents(path, kinds, "F32")
+    return {name: shape for name, (_, shape) in kinds.items()}

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import re
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from vqclip.errors import UserError
 from vqclip.io.files import refuse_endless, refuse_large
@@ -17,6 +17,8 @@ from vqclip.io.images import PictureError, open_picture, opened, why_not
 if TYPE_CHECKING:
     from PIL.ImageFile import ImageFile
     from torch import Tensor
+
+_Latent = TypeVar("_Latent")
 
 __all__ = ["A_PICTURES", "LARGEST_PICTURE", "PictureFolder", "RunFiles", "whole_name"]
 
@@ -66,6 +68,10 @@ class RunFiles:
         """The error of a file that cannot be used."""
         return UserError(f"{path}: damaged: {' '.join(what.split())}. Try: {self._without(path)}")
 
+    def missing(self, path: Path) -> UserError:
+        """The error of a file that is not there."""
+        return UserError(f"{path}: missing. Try: {self._without(path)}")
+
     def _without(self, path: Path) -> str:
         """The command that makes the run again without one of its files; a picture has what both of these say."""
         if path in (self.config_file, self.report_file):
@@ -94,7 +100,7 @@ class RunFiles:
                     f"{self}: not a run folder, it has no {path.name}. Allowed: a folder that vqclip wrote, such as "
                     f"outputs/DATE/TIME or multirun/DATE/TIME/0{helps}"
                 ) from None
-            raise UserError(f"{path}: missing. Try: {self._without(path)}") from None
+            raise self.missing(path) from None
         except (OSError, ValueError, MemoryError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error) or "it does not fit into memory"
             raise UserError(f"{path}: cannot be read: {reason}. Try: ls -l {shlex.quote(str(path))}") from None
@@ -144,10 +150,41 @@ class PictureFolder:
     def new_latent(self, step: int) -> Path:
         return self.new_latents / f"{step:06d}.safetensors"
 
-    def latents_files(self) -> list[Path]:
-        """The files that its latents are in, each step's in one: one of them all, once the run has ended."""
-        new = sorted(p for p in self.new_latents.glob("*.safetensors") if re.fullmatch("[0-9]{6,}", p.stem))
-        return new if new and not os.path.lexists(self.latents_file) else [self.latents_file, *new]
+    def new_latent_files(self) -> list[Path]:
+        """The latents of single snapshots that are there, by step."""
+        return sorted(p for p in self.new_latents.glob("*.safetensors") if re.fullmatch("[0-9]{6,}", p.stem))
+
+    def latents_by(self, read: Callable[[Path], Mapping[str, _Latent]]) -> dict[str, tuple[Path, _Latent]]:
+        """The file that each latent is in, and what ``read`` finds of it there, by step (``000100``).
+
+        What the file of them all has counts; a single one is opened for a step that it lacks.
+
+        Raises:
+            UserError: a single one holds no latent of its step; or what ``read`` raises.
+        """
+        # Listed first: those that the end of the run removes by now are in the file of them all.
+        new = self.new_latent_files()
+        joined = os.path.lexists(self.latents_file) or not new
+        found = {name: (self.latents_file, one) for name, one in read(self.latents_file).items()} if joined else {}
+        for path in new:
+            if path.stem in found:
+                continue
+            try:
+                content = read(path)
+            except (UserError, OSError):
+                if os.path.lexists(path):
+                    raise
+                return self.latents_by(read)  # the run joined its latents just now
+            if path.stem not in content:
+                raise self.run.damaged(path, f"it has no latent of step {int(path.stem)}")
+            found[path.stem] = path, content[path.stem]
+        return found
+
+    def no_latent(self, step: int) -> UserError:
+        """The error of a step that has no latent."""
+        if not os.path.lexists(self.latents_file):
+            return self.run.missing(self.new_latent(step))
+        return self.run.damaged(self.latents_file, f"it has no latent of step {step}")
 
     def own_files(self) -> list[Path]:
         """What lies under the names of its files, also half written; what else is in the folder is somebody's."""
@@ -198,20 +235,20 @@ class PictureFolder:
         Raises:
             UserError: a file is missing or damaged.
         """
+        return {name: z for name, (_, z) in self.latents_by(self._loaded).items()}
+
+    def _loaded(self, path: Path) -> dict[str, Tensor]:
         import torch
         from safetensors import SafetensorError
         from safetensors.torch import load
 
-        latents = {}
-        for path in self.latents_files():
-            content = self.run.read(path)
-            try:
-                found = load(content)
-            except (SafetensorError, ValueError, KeyError) as error:
-                raise self.run.damaged(path, str(error)) from None
-            self.require_latents(path, {name: (z.dtype, z.shape) for name, z in found.items()}, torch.float32)
-            latents |= found
-        return latents
+        content = self.run.read(path)
+        try:
+            found = load(content)
+        except (SafetensorError, ValueError, KeyError) as error:
+            raise self.run.damaged(path, str(error)) from None
+        self.require_latents(path, {name: (z.dtype, z.shape) for name, z in found.items()}, torch.float32)
+        return found
 
     def require_latents(self, path: Path, kinds: Mapping[str, tuple[Any, Sequence[int]]], single: Any) -> None:
         """Refuse what a file has in the place of latents [C,h,w] of a step, in single precision.
@@ -230,16 +267,16 @@ class PictureFolder:
 
     def require_shape(self, shape: Sequence[int]) -> None:
         """Refuse latents of another shape than ``shape``, (C, h, w)."""
-        for name, z in self.latents().items():
+        for name, (path, z) in self.latents_by(self._loaded).items():
             if tuple(z.shape) != tuple(shape):
-                raise self.run.damaged(self.latents_file, f"{name} is {tuple(z.shape)}, not {tuple(shape)}")
+                raise self.run.damaged(path, f"{name} is {tuple(z.shape)}, not {tuple(shape)}")
 
     def latent(self, step: int) -> Tensor:
         """The latent [C,h,w] of the snapshot of ``step``."""
         try:
             return self.latents()[f"{step:06d}"]
         except KeyError:
-            raise self.run.damaged(self.latents_file, f"it has no latent of step {step}") from None
+            raise self.no_latent(step) from None
 
 
 def whole_name(path: Path) -> str:

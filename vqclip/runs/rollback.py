@@ -158,7 +158,7 @@ def _picture_at(picture: PictureFolder, step: int, best_step: int) -> dict[Path,
     taken = [path for path in picture.steps.glob("*.png") if path.stem.isdecimal() and int(path.stem) <= step]
     latents = {name: latent for name, latent in picture.latents().items() if int(name) <= step}
     if lacks := sorted({path.stem for path in taken if len(path.stem) >= 6} - latents.keys()):
-        raise picture.run.damaged(picture.latents_file, f"it has no latent of step {int(lacks[0])}")
+        raise picture.no_latent(int(lacks[0]))
     last = max(taken, key=lambda path: int(path.stem), default=picture.snapshot(step))
     return {
         picture.latents_file: save(latents),
