@@ -368,6 +368,35 @@ def test_where_latents_are_joined_no_other_file_counts(short, tmp_path, name):
     assert sorted(now) == [*kept, "000006"] and all(torch.equal(now[step], kept[step]) for step in kept)
 
 
+class WithoutLatents(pl.Callback):
+    """Somebody moves the latents of single snapshots away after a step, and may leave a link to others."""
+
+    def __init__(self, picture, step, link=None):
+        self.latents, self.step, self.link = picture / "latents", step, link
+
+    def on_train_batch_end(self, trainer, *_):
+        if trainer.global_step == self.step:
+            self.latents.rename(self.latents.with_name("moved"))
+            if self.link:
+                self.latents.symlink_to(self.link)
+
+
+def test_nothing_behind_a_link_is_removed_at_the_end(small_pair, tmp_path):
+    picture, theirs = tmp_path / "run/picture-00", tmp_path / "theirs"
+    theirs.mkdir()
+    for step in (2, 777):
+        (theirs / f"{step:06d}.safetensors").write_text("theirs")
+    run("a fox", small_pair, tmp_path / "run", callbacks=[WithoutLatents(picture, 3, theirs)])
+    assert [(theirs / f"{step:06d}.safetensors").read_text() for step in (2, 777)] == ["theirs"] * 2
+    assert sorted(load_file(picture / "latents.safetensors")) == ["000000", "000002", "000004"]
+
+
+def test_latents_that_somebody_removed_are_written_at_the_end_of_a_resumed_run(short, tmp_path):
+    folder = shutil.copytree(short, tmp_path / "run")
+    run(resume=folder, steps=6, callbacks=[WithoutLatents(folder / "picture-00", 6)])
+    assert sorted(load_file(folder / "picture-00/latents.safetensors")) == ["000000", "000002", "000004", "000006"]
+
+
 def test_latents_are_read_while_their_run_joins_them(short, tmp_path):
     picture, whole = _at_work(short, tmp_path / "run"), short / "picture-00/latents.safetensors"
     steps, saved = load_file(whole), saved_latents(tmp_path / "run", step=2)[0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -103,13 +103,14 @@ def roll_back(run: RunFolder, step: int, best: Sequence[int]) -> None:
     for path, content in files.items():
         atomic_write(path, content)
     for i in range(len(best)):
-        remove_new_latents(run.picture(i))
+        picture = run.picture(i)
+        remove_new_latents(picture, [int(path.stem) for path in picture.new_latent_files()])
 
 
-def remove_new_latents(picture: PictureFolder) -> None:
-    """Remove the latents of single snapshots, once the file of them all has them."""
-    for path in picture.own_files():
-        if path.parent == picture.new_latents:
+def remove_new_latents(picture: PictureFolder, steps: Iterable[int]) -> None:
+    """Remove the latents of single snapshots, once the file of them all has them; none behind a link."""
+    for path in map(picture.new_latent, steps):
+        if picture.run.holds(path):
             path.unlink()
     with suppress(OSError):  # it is not there, or holds what is somebody's
         picture.new_latents.rmdir()

@@ -51,6 +51,7 @@ class Snapshots:
         self.digests: dict[str, str] = {}  #: sha256 of every picture written, by path in the folder
         self.newest: Snapshot | None = None  #: since the run began or was resumed
         self._latents: list[dict[str, Tensor]] = [{} for _ in records]
+        self._single: set[int] = set()  #: the steps whose latents are not in the file of them all yet
         self._resumed_at: int | None = None
 
     @property
@@ -108,9 +109,10 @@ class Snapshots:
         """Write one file of all latents of a picture, which a run has when it ends, however it ends."""
         for i, latents in enumerate(self._latents):
             picture = self.run.picture(i)
-            if latents and picture.new_latents.is_dir():
+            if self._single and self.run.is_there() and picture.path.is_dir():  # what somebody removed stays so
                 atomic_write(picture.latents_file, save(latents))
-                remove_new_latents(picture)
+                remove_new_latents(picture, self._single)
+        self._single = set()
 
     def best_latents(self) -> list[Tensor]:
         """The latent [C,h,w] of each picture's best snapshot."""
@@ -155,6 +157,7 @@ class Snapshots:
             self._picture(picture.best, content)
         self.last[i] = {"step": step, **scores}
         self._latents[i][f"{step:06d}"] = latent = snapshot.latents[i].clone()
+        self._single.add(step)
         atomic_write(picture.new_latent(step), save({f"{step:06d}": latent}))
 
     def _picture(self, path: Path, content: bytes) -> None:
