@@ -382,12 +382,25 @@ class Replaced(pl.Callback):
         self.folder.mkdir()
 
 
-def test_a_run_writes_into_no_folder_that_was_put_in_the_place_of_its_own(small_pair, tmp_path):
+class ReplacedByAnother(Replaced):
+    """The other folder has a picture, and comes before the run has joined its latents."""
+
+    def on_train_batch_end(self, trainer, *_):
+        if trainer.global_step == 4:
+            super().on_train_end()
+            (self.folder / "picture-00").mkdir()
+
+    def on_train_end(self, *_):
+        pass
+
+
+@pytest.mark.parametrize("somebody, files", [(Replaced, "*"), (ReplacedByAnother, "picture-00/*")])
+def test_a_run_writes_into_no_folder_that_was_put_in_the_place_of_its_own(small_pair, tmp_path, somebody, files):
     Image.new("RGB", (32, 32), "red").save(tmp_path / "red.png")  # no text, which the judge would ask a picture for
     words = [*small_pair, f"prompts.include=[{{image: '{tmp_path}/red.png'}}]"]
     with pytest.raises(UserError, match="it was removed or renamed while the run went on"):
-        run(None, words, tmp_path / "run", callbacks=[Replaced(tmp_path / "run")])
-    assert not list((tmp_path / "run").iterdir())
+        run(None, words, tmp_path / "run", callbacks=[somebody(tmp_path / "run")])
+    assert not list((tmp_path / "run").glob(files))
 
 
 class WithoutItsPicture(pl.Callback):

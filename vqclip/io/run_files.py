@@ -152,7 +152,11 @@ class PictureFolder:
 
     def new_latent_files(self) -> list[Path]:
         """The latents of single snapshots that are there, by step."""
-        return sorted(p for p in self.new_latents.glob("*.safetensors") if re.fullmatch("[0-9]{6,}", p.stem))
+        try:  # glob fails where the end of the run removes the folder meanwhile
+            names = sorted(os.listdir(self.new_latents))
+        except OSError:
+            return []
+        return [self.new_latents / name for name in names if re.fullmatch(r"[0-9]{6,}\.safetensors", name)]
 
     def latents_by(self, read: Callable[[Path], Mapping[str, _Latent]]) -> dict[str, tuple[Path, _Latent]]:
         """The file that each latent is in, and what ``read`` finds of it there, by step (``000100``).
