@@ -523,6 +523,9 @@ def test_a_mapping_for_a_group_is_not_blamed_for_another_mistake():
         ("size=[64,64],[64,96]", ["vqclip", "-m", "size=[64,64],[64,96]"]),
         ("loss.beta=0,1", ["vqclip", "-m", "loss.beta=0,1"]),
         ("prompts.exclude=dark, blurry", ['prompts.exclude="dark, blurry"']),
+        ("+loss/terms=tv,palette", ["+loss/terms=[tv,palette]"]),
+        ("hydra.run.dir=a,b", ['hydra.run.dir="a,b"']),
+        ("search.stages=1,2", ["search.stages=[{size: [64,64], share: .4}]"]),
     ],
 )
 def test_what_several_values_without_a_sweep_are_told_to_be_works(line, allowed):
@@ -532,6 +535,12 @@ def test_what_several_values_without_a_sweep_are_told_to_be_works(line, allowed)
     assert offered == allowed
     words = offered[2:] if offered[0] == "vqclip" else offered
     assert [errors_in(resolved(cfg)) for cfg in compose_all(words)] == [[]] * (1 + (words != offered))
+
+
+@pytest.mark.parametrize("line", ["+loss/terms=tv,palette", "hydra.run.dir=a,b", "search.stages=1,2"])
+def test_a_sweep_is_not_offered_for_several_values_that_it_would_refuse(line):
+    with pytest.raises(UserError, match=r"several values\. Allowed: one\. Try: (?!.*-m)"):
+        refuse_sweeps([line])
 
 
 @pytest.mark.parametrize(

@@ -188,19 +188,27 @@ def refuse_sweeps(overrides: Sequence[str]) -> None:
     """Raise UserError where a command without ``-m`` gives a key several values."""
     for override in parsed(expand_shorthand(overrides)):
         if override.is_sweep_override():
-            line = line_of(override)
-            raise UserError(f"{line}: several values. Allowed: one; in a sweep all of them. Try: {_as_meant(line)}")
+            meant = _as_meant(override)
+            allowed = "one; in a sweep all of them" if meant.startswith("vqclip -m") else "one"
+            raise UserError(f"{line_of(override)}: several values. Allowed: {allowed}. Try: {meant}")
 
 
-def _as_meant(line: str) -> str:
-    """What to type for several values without brackets or quotes: a list or a text, where the key is one, or -m."""
-    key, _, value = line.partition("=")
-    known, listed, text = key_at(key.lstrip("+")), f"{key}=[{value}]", f"{key}={quote(value)}"
-    if known and isinstance(known.kind, Listing | Size) and _fits(known, listed):
+def _as_meant(override: Override) -> str:
+    """What to type for several values without brackets or quotes: a list, -m or a text, as the key takes them."""
+    line = line_of(override)
+    typed, _, value = line.partition("=")
+    key = typed.lstrip("+")
+    known, listed, text = key_at(key), f"{typed}=[{value}]", f"{typed}={quote(value)}"
+    if (key != typed and is_group(key)) or (known and isinstance(known.kind, Listing | Size) and _fits(known, listed)):
         return shlex.quote(listed)
+    one_text = shlex.quote(text)
+    if key.startswith("hydra."):  # which a sweep has as it began
+        return one_text
+    if known and not _fits(known, _values(override, None)[0]):
+        return one_text if _fits(known, text) else shlex.quote(f"{typed}={known.example}")
     sweep = f"vqclip -m {shlex.quote(line)}"
-    one_text = _fits(known, text) if known else not choices_of(key)
-    return f"{sweep}, or as one text: {shlex.quote(text)}" if one_text else sweep
+    may_be_a_text = _fits(known, text) if known else not choices_of(key)
+    return f"{sweep}, or as one text: {one_text}" if may_be_a_text else sweep
 
 
 def _fits(key: Key, line: str) -> bool:
