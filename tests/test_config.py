@@ -119,6 +119,19 @@ def test_a_choice_that_an_own_experiment_has_as_a_key_is_told_where_it_belongs(t
     assert resolved(compose(["experiment=mine"], config_dir=str(tmp_path))) == resolved(compose([typed]))
 
 
+@pytest.mark.parametrize(
+    ("line", "typed"), [("experiment: from_noise", "experiment=from_noise"), ("debug: fast", "debug=fast")]
+)
+def test_a_preset_that_an_own_experiment_has_as_a_key_is_told_where_it_belongs(tmp_path, line, typed):
+    (tmp_path / "experiment").mkdir()
+    mine = tmp_path / "experiment" / "mine.yaml"
+    mine.write_text(f"# @package _global_\n{line}\n")
+    with pytest.raises(UserError, match=f"^{mine}: .* Allowed: one of .*, chosen in the defaults of the file") as told:
+        compose(["experiment=mine"], config_dir=str(tmp_path))
+    mine.write_text(f"# @package _global_\n{str(told.value).split('`')[1]}\n")
+    assert resolved(compose(["experiment=mine"], config_dir=str(tmp_path))) == resolved(compose([typed]))
+
+
 SLIPS = {
     b"\xef\xbb\xbf# @package _global_\nsteps: 7\n": "a byte order mark stands before its first line, which so is not "
     "read. Try: tail -c +4 {} > new.yaml",

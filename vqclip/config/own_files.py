@@ -12,10 +12,11 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from vqclip.config.choices import group_names, is_group
+from vqclip.config.choices import choices_of, group_names, is_group, one_of
 from vqclip.config.names import unknown_key
 from vqclip.config.plain import plain_dict
 from vqclip.config.schema import ROOT
+from vqclip.errors import shown
 from vqclip.io.yaml_text import TooManyValues, read_yaml
 from vqclip.paths import conf_dir
 
@@ -82,7 +83,7 @@ def misplaced_keys(cfg: DictConfig, config_dir: str | None, overrides: Sequence[
         where = next((p for p in files if re.search(rf"(?m)^{re.escape(key)}\s*:", _text(p))), None)
         if key == "local" or is_group(key):
             file = next((p for p in files if p.parent.name == key), where)
-            why = _in_a_place_of_its_own(file, plain_dict(cfg, resolve=False)[key])
+            why = _in_a_place_of_its_own(file, key, plain_dict(cfg, resolve=False)[key])
             errors.append((file and broken_file(file)) or f"{file or key}: {why}")
         elif where:
             errors.append(f"{where}: {unknown_key(key, group_names())}")
@@ -91,8 +92,11 @@ def misplaced_keys(cfg: DictConfig, config_dir: str | None, overrides: Sequence[
     return list(dict.fromkeys(errors))
 
 
-def _in_a_place_of_its_own(file: Path | None, keys: Any) -> str:
+def _in_a_place_of_its_own(file: Path | None, group: str, keys: Any) -> str:
     """Why what a file holds is below its group, and not laid over the config."""
+    if isinstance(keys, str) and (options := choices_of(group)):  # experiment: edit
+        entry = f"`defaults: [/{group}/{keys if keys in options else options[0]}]` there, and not {group}"
+        return f"{group}={shown(keys)}: a text. {one_of(group, ', chosen in the defaults of the file', entry)}"
     if not keys:
         return "holds no keys. Allowed: '# @package _global_', then KEY: VALUE, line by line"
     if file and _text(file).startswith("\ufeff"):
