@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import decimal
+import re
 from pathlib import Path
 
 import numpy as np
@@ -171,10 +172,21 @@ def test_a_config_dir_that_is_not_there(tmp_path):
             call("a fox", folder=tmp_path / "run", config_dir=tmp_path / "mine")
 
 
-@pytest.mark.parametrize("flag", [["--config-dir", "mine"], ["--config-dir=mine"], ["-m", "seed=0,1"]], ids=" ".join)
-def test_a_flag_of_the_command_line_is_answered_with_the_argument(tmp_path, flag):
+@pytest.mark.parametrize(
+    ("flag", "instead"),
+    [
+        (["--config-dir", "mine"], "config_dir='mine'"),
+        (["--config-dir=mine"], "config_dir='mine'"),
+        (["-cd=mine"], "config_dir='mine'"),
+        (("steps=1", "-cd"), "config_dir='my_conf'"),
+        (["-m", "seed=0,1"], "vqclip.sweep, without it"),
+        (["--offline"], "os.environ['VQCLIP_OFFLINE'] = '1'"),
+        (["--"], "without it"),
+    ],
+)
+def test_a_flag_of_the_command_line_is_answered_with_what_python_has(tmp_path, flag, instead):
     for call in (vqclip.run, vqclip.sweep):
-        with pytest.raises(UserError, match=f"^overrides: '{flag[0]}.* is a flag .* Try: config_dir='(mine|my_conf)'$"):
+        with pytest.raises(UserError, match=f"^overrides: '-.* is a flag .* Try: {re.escape(instead)}$"):
             call("a fox", flag, tmp_path / "run")
     assert not any(tmp_path.iterdir())
 

@@ -145,13 +145,23 @@ def _lines(overrides: Any) -> list[str]:
             f"overrides: {shown(wrong[0])} is no override. Allowed: texts KEY=VALUE, or a mapping. "
             "Try: overrides=['steps=50']"
         )
-    if flags := [line for line in overrides if line.startswith("-")]:
-        folder = next((line.partition("=")[2] for line in flags if line.startswith("--config-dir=")), "my_conf")
+    if flag := next((line for line in overrides if line.startswith("-")), ""):
+        following = overrides[list(overrides).index(flag) + 1 :]
         raise UserError(
-            f"overrides: {shown(flags[0])} is a flag of the command line. Allowed: texts KEY=VALUE; for --config-dir "
-            f"the argument config_dir, for -m vqclip.sweep. Try: config_dir={folder!r}"
+            f"overrides: {shown(flag)} is a flag of the command line. Allowed: texts KEY=VALUE. "
+            f"Try: {_instead_of(flag, following)}"
         )
     return list(overrides)
+
+
+def _instead_of(flag: str, following: Sequence[str]) -> str:
+    """What Python has for a flag of the command line."""
+    name, equals, value = flag.partition("=")
+    if name in ("--config-dir", "-cd"):
+        return f"config_dir={value if equals else following[0] if following else 'my_conf'!r}"
+    if name in ("-m", "--multirun"):
+        return "vqclip.sweep, without it"
+    return "os.environ['VQCLIP_OFFLINE'] = '1'" if name == "--offline" else "without it"
 
 
 def _texts(prompt: Any) -> list[str]:
