@@ -10,6 +10,9 @@ from pathlib import Path
 import pytest
 
 import vqclip
+from vqclip.config.compose import compose
+from vqclip.config.overrides import with_overrides
+from vqclip.config.resolve import resolved
 from vqclip.runs.rerun import rerun
 
 REPO = Path(__file__).parent.parent
@@ -105,3 +108,19 @@ def test_trust_beside_a_record_is_told_the_variable_that_gives_it(word, tmp_path
         rerun(tmp_path / "run", [word], tmp_path / "again")
     monkeypatch.setenv("VQCLIP_TRUST", "grey_parts")
     assert rerun(tmp_path / "run", [], tmp_path / "again")[1]
+
+
+@pytest.mark.parametrize(
+    ("word", "tried"),
+    [
+        ("~trust", "without it"),
+        ("~trust=[mine]", "without it"),
+        ("trust=null", "without it"),
+        ("trust=[]", "without it"),
+        ("trust=[mine,other]", "export VQCLIP_TRUST=other,mine"),
+    ],
+)
+def test_trust_beside_a_record_keeps_packages_that_are_trusted_already(word, tried, monkeypatch):
+    monkeypatch.setenv("VQCLIP_TRUST", "other")
+    with pytest.raises(vqclip.UserError, match=rf"trust.*: not with resume or rerun.* Try: {tried}$"):
+        with_overrides(resolved(compose([])), [word], "a record", {})

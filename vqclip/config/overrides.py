@@ -16,7 +16,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from vqclip.config.choices import is_group
 from vqclip.config.compose import compose, line_of, parsed
-from vqclip.config.records import as_data, literal, own_loggers, record_errors
+from vqclip.config.records import as_data, literal, own_loggers, record_errors, with_trusted
 from vqclip.errors import UserError, closest
 
 __all__ = ["with_overrides"]
@@ -57,11 +57,11 @@ def _apply(cfg: DictConfig, override: Override, config: Mapping[str, Any], what:
         one = line.partition("=")[2].split(",")[0]
         raise UserError(f"{line}: a sweep. Allowed here: one value. Try: {key}={one}")
     if key == "trust":
-        named = override.value()
-        packages = ",".join(map(str, named if isinstance(named, list) else [named]))
+        named = [] if override.is_delete() else override.value() or []
+        packages = ",".join(map(str, with_trusted(named if isinstance(named, list) else [named])))
         raise UserError(
             f"{line}: not with resume or rerun. Allowed: the environment variable, or a checkout's conf/local. "
-            f"Try: export VQCLIP_TRUST={shlex.quote(packages)}"
+            + (f"Try: export VQCLIP_TRUST={shlex.quote(packages)}" if named else "Try: without it")
         )
     if key == "paths.output_dir":
         raise UserError(

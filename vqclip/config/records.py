@@ -10,7 +10,7 @@ import importlib
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from vqclip.io.regions import SIDES
 from vqclip.paths import conf_dir
 from vqclip.prompts import ENTRIES, SEVERAL
 
-__all__ = ["as_data", "is_known_input", "literal", "own_loggers", "record_errors", "trusting"]
+__all__ = ["as_data", "is_known_input", "literal", "own_loggers", "record_errors", "trusting", "with_trusted"]
 
 #: Modules whose public classes a record may name: the parts of a picture, and what watches it from inside the folder.
 _OWN = (
@@ -123,8 +123,13 @@ def record_errors(config: Mapping[str, Any], typed: Set[str], what: str, made_wi
 def trusting(config: Mapping[str, Any]) -> str:
     """What stands before a command that goes on with a run of the user's own: its record is trusted then."""
     packages = [package for *_, package in _not_trusted(config) if package]
+    return f"VQCLIP_TRUST={','.join(with_trusted(packages))} " if packages else ""
+
+
+def with_trusted(packages: Sequence[Any]) -> list[Any]:
+    """Packages with those before them that the environment variable has already, each once."""
     before = [package for package in os.environ.get("VQCLIP_TRUST", "").split(",") if package]
-    return f"VQCLIP_TRUST={','.join(dict.fromkeys([*before, *packages]))} " if packages else ""
+    return list(dict.fromkeys([*before, *packages]))
 
 
 def _not_trusted(config: Mapping[str, Any]) -> Iterator[tuple[str, Any, str]]:
