@@ -104,12 +104,13 @@ def _flags_before(argv: Sequence[str]) -> tuple[list[str], list[str]]:
     return [*argv[: len(argv) - len(words)]], words
 
 
-def _with_flags(words: list[str], flags: Sequence[str]) -> list[str]:
-    """A tool's words with the flags that were typed before its name."""
-    if "--offline" in flags:  # which a tool need not know
-        os.environ["VQCLIP_OFFLINE"] = "1"
+def _with_flags(words: list[str], flags: list[str]) -> list[str]:
+    """A tool's words with the flags that were typed before its name; none has ``--offline``, which it need not know."""
     end = words.index("--") if "--" in words else len(words)
-    return [*words[:end], *(flag for flag in flags if flag != "--offline"), *words[end:]]
+    given = [*words[:end], *flags]
+    if "--offline" in given:
+        os.environ["VQCLIP_OFFLINE"] = "1"
+    return [*(word for word in given if word != "--offline"), *words[end:]]
 
 
 def _refuse_slip(argv: Sequence[str]) -> None:
