@@ -108,6 +108,8 @@ SLIPS = {
     ("compare", "mine.png", "--offline"): "mine.png: no run in it",
     ("rerun", "--offline", "mine.png"): "mine.png cannot be read as a picture",
     ("models", "--offline", "fetch", "mine"): "mine: no such checkpoint.",
+    ("--cfg", "job", "models"): "--cfg: not with models. A prompt: vqclip --cfg job -- models",
+    ("-m", "compare", "seed=1,2"): "--multirun: not with compare. A prompt: vqclip -m seed=1,2 -- compare",
     ("resume", "mine.png"): "resume: a key. Try: vqclip resume=mine.png",
     ("loss/terms=[tv]", "a fox"): "loss/terms: nothing is chosen of that group yet. Try: '+loss/terms=[NAME]'",
     ("interpolate", "."): ".: not a run folder, it has no config.yaml.",
@@ -155,7 +157,8 @@ def test_a_run_folder_is_no_text(tmp_path, monkeypatch):
 
 def test_help_is_a_tool(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for argv in (["help", "noise"], ["--help", "noise"]):
+    monkeypatch.setenv("VQCLIP_OFFLINE", "")  # put back afterwards
+    for argv in (["help", "noise"], ["--help", "noise"], ["--offline", "help", "noise"]):
         with pytest.raises(SystemExit) as stop:
             main(argv)
         assert stop.value.code == 0 and "noise.factor" in capsys.readouterr().out
@@ -170,8 +173,8 @@ def test_flags_may_stand_before_the_name_of_a_tool(capsys, tmp_path, monkeypatch
         main(words)
     shown = capsys.readouterr().out
     assert stop.value.code == 0 and "0.77" in shown and '"an owl"' in shown and os.environ["VQCLIP_OFFLINE"] == "1"
-    status, message, left = run(capsys, tmp_path, monkeypatch, "-h", "compare")
-    assert (status, message, left) == (0, "", ["noise"])
+    for argv in (["-h", "compare"], ["--version", "models"]):
+        assert run(capsys, tmp_path, monkeypatch, *argv) == (0, "", ["noise"])
 
 
 @pytest.mark.parametrize("tool", sorted(TOOLS.keys() - {"film", "rerun", "show"}))  # those take overrides

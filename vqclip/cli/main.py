@@ -80,9 +80,11 @@ def _main(argv: list[str]) -> None:
 
 
 def _do(argv: list[str]) -> None:
-    argv = ["--help", *argv[1:]] if argv[:1] == ["help"] else argv
     flags, words = _flags_before(argv)
-    if words and words[0] in TOOLS:
+    if words[:1] == ["help"]:
+        return _do([*flags, "--help", *words[1:]])
+    if words and words[0] in TOOLS and "--version" not in flags:
+        _refuse_flags(words, flags)
         sys.exit(importlib.import_module(TOOLS[words[0]]).main(_with_flags(words[1:], flags)))
     _refuse_slip(words)
     command = parse_arguments(argv)
@@ -102,6 +104,13 @@ def _flags_before(argv: Sequence[str]) -> tuple[list[str], list[str]]:
     while words and re.match("--?[a-z]", words[0]):
         take_flag(words.pop(0), words)
     return [*argv[: len(argv) - len(words)]], words
+
+
+def _refuse_flags(words: list[str], flags: list[str]) -> None:
+    """Refuse flags before a tool's name that no tool knows; the name may be meant as a prompt."""
+    if others := [flag for flag in parse_arguments(flags).flags if flag not in ("--help", "--config-dir")]:
+        prompt = shlex.join(["vqclip", *flags, *words[1:], "--", words[0]])
+        raise UserError(f"{others[0]}: not with {words[0]}. A prompt: {prompt}")
 
 
 def _with_flags(words: list[str], flags: list[str]) -> list[str]:
