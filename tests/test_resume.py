@@ -191,8 +191,8 @@ def test_a_run_that_ends_between_its_first_files_has_its_hashes(small_pair, tmp_
     assert report["status"] == status and "generator" in report["weights"]
 
 
-#: A run opens its perceptor for its hash before config.yaml is written, and the second time to load it.
-LOADING = ("open", "perceptor.safetensors", 2, signal.SIGTERM)
+#: A run opens its perceptor for its header and its hash before config.yaml is written, and the third time to load it.
+LOADING = ("open", "perceptor.safetensors", 3, signal.SIGTERM)
 
 
 def test_a_signal_before_a_resumed_run_makes_a_step_leaves_it_as_it_was(small_pair, tmp_path):

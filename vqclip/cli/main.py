@@ -201,6 +201,7 @@ def _hydra(command: Command) -> None:
 
 def _show(command: Command, run: Callable[[], None]) -> None:
     """What Hydra only shows; here whatever fails of a config is a mistake in the command."""
+    from hydra.core.hydra_config import HydraConfig
     from hydra.errors import HydraException
 
     from vqclip.config.compose import COMPOSING
@@ -219,6 +220,8 @@ def _show(command: Command, run: Callable[[], None]) -> None:
         raise UserError(explain(error, command.flags.get("--config-dir"), command.overrides)) from None
     except SystemExit as end:
         sys.exit(2 if end.code else 0)
+    finally:
+        HydraConfig.instance().cfg = None  # which Hydra leaves; what comes next in this process is no part of it
 
 
 def _job(cfg: DictConfig) -> float:

@@ -44,6 +44,8 @@ class RunFolder(RunFiles):
         path: the folder.
     """
 
+    _identity: tuple[int, int] | None = None  #: of the folder that was opened
+
     def picture(self, index: int) -> PictureFolder:
         return PictureFolder(self, index)
 
