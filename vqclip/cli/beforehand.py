@@ -1,15 +1,16 @@
-"""What is checked of a command before Hydra has it; Hydra is imported only where there is something to check."""
+"""What is checked of a command before Hydra has it, and shown instead; Hydra is imported only where there is need."""
 
 from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from vqclip.cli.arguments import Command
+from vqclip.cli.launchers import bring_back
 from vqclip.errors import UserError
 
-__all__ = ["check_before_hydra", "check_names", "check_own_files", "keep_first_of_sweep"]
+__all__ = ["check_before_hydra", "check_names", "check_own_files", "keep_first_of_sweep", "show_config"]
 
 
 def check_names(command: Command) -> None:
@@ -96,3 +97,28 @@ def _check_search(command: Command, multirun: bool, by_another: bool) -> None:
 def _swept_elsewhere(overrides: Sequence[str]) -> bool:
     """Whether a search, or a sweeper other than ours, creates the jobs."""
     return any(word.lstrip("+~").startswith(("hydra/sweeper", "hparams_search")) for word in overrides)
+
+
+def show_config(command: Command, run: Callable[[], None]) -> None:
+    """What Hydra only shows; here whatever fails of a config is a mistake in the command."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.errors import HydraException
+
+    from vqclip.config.compose import COMPOSING
+    from vqclip.config.hydra_errors import explain
+
+    try:
+        try:
+            run()
+        except COMPOSING:
+            if not bring_back():
+                raise
+            run()
+    except COMPOSING as error:
+        if isinstance(error, OSError) and not (error.filename or isinstance(error, HydraException)):
+            raise  # of stdout, as :func:`main` has it
+        raise UserError(explain(error, command.flags.get("--config-dir"), command.overrides)) from None
+    except SystemExit as end:
+        sys.exit(2 if end.code else 0)
+    finally:
+        HydraConfig.instance().cfg = None  # which Hydra leaves; what comes next in this process is no part of it

@@ -13,15 +13,15 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vqclip.cli.arguments import Command, let_hydra_parse, parse_arguments, take_flag
-from vqclip.cli.beforehand import check_before_hydra, check_names, check_own_files, keep_first_of_sweep
+from vqclip.cli.beforehand import check_before_hydra, check_names, check_own_files, keep_first_of_sweep, show_config
 from vqclip.cli.faults import result_of
-from vqclip.cli.launchers import bring_back, hold_back
+from vqclip.cli.launchers import hold_back
 from vqclip.cli.lazy_imports import collect_as_usual, collect_rarely, defer_imports
 from vqclip.cli.streams import as_text, read_in_utf_8, set_up_streams, tell_what_was_lost
 from vqclip.cli.summary import job_line, print_result
@@ -188,7 +188,7 @@ def _hydra(command: Command) -> None:
     if command.shows:
         if command.flags.get("--cfg") == "job":  # where no launcher stands
             hold_back()
-        _show(command, run)
+        show_config(command, run)
         return
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
@@ -197,31 +197,6 @@ def _hydra(command: Command) -> None:
         run()
     except (HydraException, OmegaConfBaseException) as error:  # of Hydra's own keys: hydra.run.dir=${nope}
         raise UserError(" ".join(str(error).split()) + ". All keys with their values: vqclip --cfg all") from None
-
-
-def _show(command: Command, run: Callable[[], None]) -> None:
-    """What Hydra only shows; here whatever fails of a config is a mistake in the command."""
-    from hydra.core.hydra_config import HydraConfig
-    from hydra.errors import HydraException
-
-    from vqclip.config.compose import COMPOSING
-    from vqclip.config.hydra_errors import explain
-
-    try:
-        try:
-            run()
-        except COMPOSING:
-            if not bring_back():
-                raise
-            run()
-    except COMPOSING as error:
-        if isinstance(error, OSError) and not (error.filename or isinstance(error, HydraException)):
-            raise  # of stdout, as :func:`main` has it
-        raise UserError(explain(error, command.flags.get("--config-dir"), command.overrides)) from None
-    except SystemExit as end:
-        sys.exit(2 if end.code else 0)
-    finally:
-        HydraConfig.instance().cfg = None  # which Hydra leaves; what comes next in this process is no part of it
 
 
 def _job(cfg: DictConfig) -> float:
