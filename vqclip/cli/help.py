@@ -92,15 +92,10 @@ def _wrapped(name: str, text: str) -> Iterator[str]:
 
 
 def _page_about(name: str) -> str:
-    path = name.replace("/", ".")  # a group within another is typed both ways
-    inside = [
-        row
-        for group in groups()
-        for _, found in rows(group)
-        for row in found
-        if row.path == path or row.path.startswith(f"{path}.")
-    ]
     if name not in groups():
+        path = name.replace("/", ".")  # a group within another is typed both ways
+        every = [row for group in groups() for _, found in rows(group) for row in found]
+        inside = [row for row in every if row.path == path or row.path.startswith(f"{path}.")]
         if not inside and not choices_of(name):
             near = closest(name, _chosen_groups())
             raise UserError(f"--help {name}: there is no such group or key.{near} All of them: vqclip --help")

@@ -25,6 +25,9 @@ __all__ = ["A_PICTURES", "LARGEST_PICTURE", "PictureFolder", "RunFiles", "whole_
 #: The names of pictures' folders.
 A_PICTURES = re.compile(r"picture-\d+")
 
+#: The names of single snapshots' latents.
+_A_LATENT = re.compile(r"[0-9]{6,}\.safetensors")
+
 #: The hidden name of a file that is being written: what ``atomic_write`` calls it, and what ``write_video`` does.
 _HALF_WRITTEN = re.compile(r"\.(?:(.+)\.[a-z0-9_]{8}|(.+\.mp4))")
 
@@ -156,7 +159,7 @@ class PictureFolder:
             names = sorted(os.listdir(self.new_latents))
         except OSError:
             return []
-        return [self.new_latents / name for name in names if re.fullmatch(r"[0-9]{6,}\.safetensors", name)]
+        return [self.new_latents / name for name in names if _A_LATENT.fullmatch(name)]
 
     def latents_by(self, read: Callable[[Path], Mapping[str, _Latent]]) -> dict[str, tuple[Path, _Latent]]:
         """The file that each latent is in, and what ``read`` finds of it there, by step (``000100``).
@@ -195,7 +198,7 @@ class PictureFolder:
         fixed = (self.best, self.final, self.latents_file, self.timelapse, self.upscaled)
         patterns = {self.path: "|".join(re.escape(path.name) for path in fixed)}
         patterns |= {self.steps: r"[0-9]{6,}\.png", self.crops: r"[0-9]{6,}\.png"}
-        patterns |= {self.new_latents: r"[0-9]{6,}\.safetensors"}
+        patterns |= {self.new_latents: _A_LATENT.pattern}
         return [
             path
             for folder, pattern in patterns.items()

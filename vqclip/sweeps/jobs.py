@@ -48,7 +48,10 @@ class Job:
 
 def is_done(folder: Path, identity: str) -> bool:
     """Whether ``folder`` holds this job, finished and with its results; snapshots may be pruned."""
-    report, run = read_report(folder), RunFolder(folder)
+    return _is_done(RunFolder(folder), read_report(folder), identity)
+
+
+def _is_done(run: RunFolder, report: Mapping[str, Any], identity: str) -> bool:
     return (
         report.get("identity") == identity
         and report.get("status") in WITH_PICTURES
@@ -60,9 +63,10 @@ def done_jobs(folder: Path, jobs: Sequence[Job], places: Mapping[str, Path]) -> 
     """Identities of the jobs that are done, and whose files are still those that they read; notes say of the others."""
     done, anew, older = set(), Counter[str](), Counter[str]()
     for job in counted(jobs, len(jobs), "looking at job"):
-        if not is_done(place := places[job.identity], job.identity):
-            continue
+        place = places[job.identity]
         report = read_report(place)
+        if not _is_done(RunFolder(place), report, job.identity):
+            continue
         if changed := changed_files(report, job.config):
             anew.update(changed)
             continue
