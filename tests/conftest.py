@@ -19,10 +19,10 @@ from vqclip.models.clip import CLIPPerceptor
 from vqclip.models.vqgan import VQGAN
 from vqclip.module import LatentOptimisation, Networks
 from vqclip.noise import Noise
-from vqclip.protocols import Targets
+from vqclip.prompts import parse_prompts
 from vqclip.rng import StepRandom
 from vqclip.schedules import schedule
-from vqclip.targets import combine_texts
+from vqclip.targets import targets_of
 
 torch.set_num_threads(1)
 
@@ -69,12 +69,11 @@ def small_module(
     generator, perceptor, prompts=("a fox",), seeds=(0,), exclude=("blurry",), extras=(), size=(32, 32), **changes
 ):
     """A small run, any part of it changed by name."""
-    include = perceptor.encode_text(list(prompts))
-    target = combine_texts(include, perceptor.encode_text(list(extras)).sum(0) if extras else None, 1, 1)
-    excluded = perceptor.encode_text(list(exclude)).sum(0).expand_as(include) if exclude else None
+    texts = (parse_prompts(list(entries)) for entries in (prompts, extras, exclude))
+    targets = targets_of(perceptor, *texts, {"include_weight": 1, "extras_weight": 1})
     shape = generator.latent_shape(*size)
     parts = dict(
-        networks=Networks(generator, {"small": Guide(perceptor, 1.0, Targets(target, excluded))}),
+        networks=Networks(generator, {"small": Guide(perceptor, 1.0, targets)}),
         z0=torch.sin(0.5 * StepRandom(seeds, 0).normal("init", *shape)),
         seeds=seeds,
         steps=4,

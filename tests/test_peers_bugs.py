@@ -104,13 +104,14 @@ def test_pixray_5_every_perceptor_is_asked_for_every_prompt(small_pair, generato
     from vqclip.guidance import Guide
     from vqclip.models.clip import CLIPPerceptor
     from vqclip.module import Networks
-    from vqclip.protocols import Targets
+    from vqclip.prompts import parse
+    from vqclip.targets import targets_of
 
     other = CLIPPerceptor(CLIP_CONFIG | {"image_resolution": 2 * perceptor.input_size}).eval().requires_grad_(False)
     guides = {}
     for name, own in (("one", perceptor), ("two", other)):
-        include, exclude = own.encode_text(["a fox"]), own.encode_text(["blurry"])
-        guides[name] = Guide(own, 0.5, Targets(include / include.norm(), exclude))
+        prompts = [parse("a fox")], [], [parse("blurry")], {"include_weight": 1, "extras_weight": 1}
+        guides[name] = Guide(own, 0.5, targets_of(own, *prompts))
     module = make_module(networks=Networks(generator, guides))
     both = module.on_crops(module.snapshot()[0], module.rng(0), 0.0, slice(None), backward=False)
     each = []

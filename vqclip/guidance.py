@@ -15,7 +15,7 @@ from vqclip.io.regions import Region, box_of
 from vqclip.loss import Objective
 from vqclip.noise import Noise
 from vqclip.own_parts import image_vectors, named, require_tensor
-from vqclip.protocols import Augmentation, Targets, View
+from vqclip.protocols import Augmentation, View
 from vqclip.rng import StepRandom
 from vqclip.targets import MovingTargets
 
@@ -28,7 +28,7 @@ class Guide:
 
     perceptor: Any  #: a Perceptor
     weight: float  #: the weights of all guides add up to 1
-    targets: Targets | MovingTargets
+    targets: MovingTargets
     device: torch.device | str | None = None  #: where the perceptor is; None for where the pictures are
 
     def encode(self, crops: Tensor, length: int) -> Tensor:

@@ -159,10 +159,6 @@ class Targets:
         """The targets of some of the pictures."""
         return self._each(lambda tensor: tensor[pictures])
 
-    def at(self, t: float) -> list[tuple[Any, Targets]]:
-        """Regions with their targets at progress ``t``: here always the whole picture (None) with these."""
-        return [(None, self)]
-
     def _each(self, change: Callable[[Tensor], Tensor]) -> Targets:
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return replace(self, **{name: change(v) for name, v in values.items() if isinstance(v, Tensor)})

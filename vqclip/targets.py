@@ -2,8 +2,8 @@
 
     target of a place at t  =  unit(w1 · Σ weight(t) · include  +  w2 · Σ weight(t) · extras)
 
-A place is a region of the picture, looked at as a picture of its own.  Its share of the loss is that of its entries'
-weights, times w1 or w2; without regions there is one place, the whole picture.
+(algorithm.md, row "target").  A place is a region of the picture, looked at as a picture of its own.  Its share of the
+loss is that of its entries' weights, times w1 or w2; without regions there is one place, the whole picture.
 """
 
 from __future__ import annotations
@@ -24,15 +24,7 @@ from vqclip.prompts import Prompt, parse_templates
 from vqclip.protocols import Targets
 from vqclip.schedules import AnySchedule, schedule
 
-__all__ = ["MovingTargets", "combine_texts", "gated", "targets_of"]
-
-
-def combine_texts(include: Tensor, extras: Tensor | None, include_weight: float, extras_weight: float) -> Tensor:
-    """``w1 · include + w2 · extras``, to unit length (algorithm.md, row "target"): [B,D] and [D] or None → [B,D]."""
-    target = include_weight * include
-    if extras is not None:
-        target = target + extras_weight * extras
-    return F.normalize(target, dim=-1)
+__all__ = ["MovingTargets", "gated", "targets_of"]
 
 
 @dataclass(frozen=True)
@@ -119,8 +111,10 @@ class MovingTargets:
         include = [_in(place, entries) for entries in self.include]
         extras, exclude = _in(place, self.extras), _in(place, self.exclude)
         zero = torch.zeros_like(self._everything[0].vector)
-        sums = torch.stack([_sum(entries, t, zero) for entries in include])
-        target = combine_texts(sums, _sum(extras, t, zero) if extras else None, self.w1, self.w2)
+        target = self.w1 * torch.stack([_sum(entries, t, zero) for entries in include])
+        if extras:
+            target = target + self.w2 * _sum(extras, t, zero)
+        target = F.normalize(target, dim=-1)
         negative = _sum(exclude, t, zero).expand_as(target) if exclude else None
         parts, stops = _padded([[*entries, *extras] for entries in include], t, 1.0)
         if parts is not None:

@@ -64,13 +64,13 @@ from vqclip.loggers.wandb_startup import speed_up_start
 from vqclip.models.clip import MEAN, STD, CLIPPerceptor
 from vqclip.models.vqgan import VQGAN
 from vqclip.module import LatentOptimisation, Networks
-from vqclip.protocols import Targets
+from vqclip.prompts import parse
 from vqclip.rng import StepRandom
 from vqclip.runs.folder import RunFolder
 from vqclip.runs.recorder import Recorder
 from vqclip.runs.signals import Signals
 from vqclip.schedules import schedule
-from vqclip.targets import combine_texts
+from vqclip.targets import targets_of
 
 RESULTS = Path(__file__).parent / "results"
 CONTENDERS = ("vqclip", "vqclip_bare", "original", "fork", "floor", "floor_ours")
@@ -117,11 +117,9 @@ def our_module(
     config = resolved(compose(["experiment=reference", f"augmentations.crops.count={crops}"]))
     shape = generator.latent_shape(size, size)
     with torch.no_grad():
-        include, exclude = perceptor.encode_text(["a castle"]), perceptor.encode_text(["blurry"])
-    include, exclude = include.expand(pictures, -1), exclude.expand(pictures, -1)
-    guide = Guide(perceptor, 1 / guides, Targets(combine_texts(include, None, 1, 1), exclude))
+        targets = targets_of(perceptor, [parse("a castle")] * pictures, [], [parse("blurry")], config["prompts"])
     module = LatentOptimisation(
-        networks=Networks(generator, {f"guide {i}": guide for i in range(guides)}),
+        networks=Networks(generator, {f"guide {i}": Guide(perceptor, 1 / guides, targets) for i in range(guides)}),
         z0=torch.sin(0.5 * StepRandom(range(pictures), 0).normal("init", *shape)),
         seeds=range(pictures),
         steps=10**6,
