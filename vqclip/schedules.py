@@ -14,8 +14,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass
 from typing import Any
 
 from vqclip.classes import instantiate
@@ -87,15 +86,12 @@ class Points:
 
     points: Sequence[Sequence[float]]
     shape: str = "linear"
-    start: float = field(init=False, default=0.0)
-    end: float = field(init=False, default=0.0)
 
     def __post_init__(self):
         times, values = zip(*self.points, strict=True)
         _check_shape(self.shape, values)
         if list(times) != sorted(set(times)) or times[0] < 0 or times[-1] > 1:
             raise ValueError("points rise in t, from 0 to 1")
-        self.start, self.end = self(0.0), self(1.0)
 
     def __call__(self, t: float) -> float:
         """The value at progress ``t`` in [0,1] of the run."""
@@ -112,18 +108,11 @@ class _Own:
     """A callable of t in [0,1]."""
 
     function: Callable[[float], float]
+    sign: float = 1.0
     shape: str = "own"
 
-    @property
-    def start(self) -> float:
-        return self(0.0)
-
-    @property
-    def end(self) -> float:
-        return self(1.0)
-
     def __call__(self, t: float) -> float:
-        return float(self.function(t))
+        return self.sign * float(self.function(t))
 
 
 AnySchedule = Schedule | Points | _Own
@@ -133,7 +122,7 @@ def schedule(value: float | Mapping | Callable[[float], float]) -> AnySchedule:
     """A number, a mapping of one of the forms above, or a callable → a schedule.
 
     Raises:
-        TypeError, ValueError: anything else (the config check reports it with its key before a run starts).
+        TypeError, ValueError, OverflowError: anything else; the config check says so with its key.
     """
     if isinstance(value, AnySchedule):
         return value
@@ -143,7 +132,7 @@ def schedule(value: float | Mapping | Callable[[float], float]) -> AnySchedule:
         return _Own(value)
     if isinstance(value, bool):
         raise TypeError("a truth value is not a number")
-    return Schedule(_number(value), _number(value), "constant")
+    return Schedule(float(value), float(value), "constant")
 
 
 def sampled(value: Any) -> list[float]:
@@ -164,30 +153,19 @@ def sampled(value: Any) -> list[float]:
         raise ValueError(f"{own} raised {type(error).__name__}: {error}" if own else "") from error
 
 
-def _number(value: Any) -> float:
-    try:
-        return float(value)
-    except OverflowError:
-        raise ValueError("a whole number that is too large") from None
-
-
 def _from_mapping(value: Mapping) -> AnySchedule:
     if "_target_" in value:
         return schedule(instantiate(value))
     if "points" in value:
-        points = tuple((_number(t), _number(v)) for t, v in value["points"])
+        points = tuple((float(t), float(v)) for t, v in value["points"])
         return Points(**{**value, "points": points})
-    known: dict[str, Any] = {k: v if k == "shape" else _number(v) for k, v in value.items()}
+    known: dict[str, Any] = {k: v if k == "shape" else float(v) for k, v in value.items()}
     return Schedule(**known)
 
 
 def negated(value: AnySchedule) -> AnySchedule:
     """The schedule of the other sign."""
-    return _Own(partial(_minus, value))  # which can be pickled, as a lambda cannot
-
-
-def _minus(value: AnySchedule, t: float) -> float:
-    return -value(t)
+    return _Own(value, sign=-1.0)
 
 
 def ever_nonzero(value: float | Mapping | Callable[[float], float]) -> bool:

@@ -87,7 +87,7 @@ def text_plot(line: AnySchedule) -> str:
     if low == high:
         return f"{low:g}"
     bars = "".join(_LEVELS[round((value - low) / (high - low) * (len(_LEVELS) - 1))] for value in values)
-    return f"{line.start:g} {bars} {line.end:g}  {line.shape}"
+    return f"{values[0]:g} {bars} {values[-1]:g}  {line.shape}"
 
 
 def _cost_line(config: Mapping[str, Any], overrides: Sequence[str], config_dir: str | None) -> str:
@@ -157,5 +157,5 @@ def draw(lines: Mapping[str, AnySchedule], path: Path) -> None:
         points = [(left + i * 2.6, bottom - (v - low) / (high - low) * (bottom - top)) for i, v in enumerate(values)]
         pen.text((8, top + 8), name, fill="black", font=font)
         pen.line(points, fill=(94, 53, 177), width=2)
-        pen.text((left + 268, points[-1][1] - 6), f"{line.end:g}", fill="grey", font=font)
+        pen.text((left + 268, points[-1][1] - 6), f"{values[-1]:g}", fill="grey", font=font)
     sheet.save(path)

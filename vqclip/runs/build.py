@@ -123,7 +123,7 @@ def _parts(config: Mapping[str, Any]) -> dict[str, Any]:
         "augmentations": augmentations,
         "noise": noise,
         "objective": _objective(config["loss"]),
-        "optimizer": instantiate({**optimizer, "lr": lr.start, "_partial_": True}),
+        "optimizer": instantiate({**optimizer, "lr": lr(0.0), "_partial_": True}),
         "lr": lr,
         "clip": clip,
         "search": instantiate_part(config["search"], "search") if config.get("search") else None,
