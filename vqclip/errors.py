@@ -34,15 +34,7 @@ class UserError(Exception):
 
 
 class Diverged(Exception):
-    """The loss or the latent is NaN or infinite.
-
-    Args:
-        reason: at which step, and the likely cause with the key to change.
-    """
-
-    def __init__(self, reason: str):
-        super().__init__(reason)
-        self.reason = reason
+    """The loss or the latent is NaN or infinite: at which step, and the likely cause with the key to change."""
 
 
 def printable(text: str) -> str:

@@ -8,29 +8,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from numbers import Integral
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from vqclip.errors import UserError, shown
 
-__all__ = ["call_it", "image_vectors", "named", "require_tensor", "require_whole", "text_vectors"]
-
-
-#: What networks that a card names are called.  Not kept on them: any attribute may be one of their own.
-_NAMES: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
-
-
-def call_it(network: nn.Module, name: str) -> None:
-    """Have messages call a network so, by its card's key and class."""
-    _NAMES[network] = name
+__all__ = ["image_vectors", "named", "require_tensor", "require_whole", "text_vectors"]
 
 
 def named(part: Any, key: str) -> str:
-    """A part by its key and class, for messages."""
-    own = _NAMES.get(part) if isinstance(part, nn.Module) else None
-    return own or f"{key}: {type(part).__module__}.{type(part).__qualname__}"
+    """A part by its key and class, for messages; a network that a card names has that of its card."""
+    return getattr(part, "vqclip_name", None) or f"{key}: {type(part).__module__}.{type(part).__qualname__}"
 
 
 def require_tensor(

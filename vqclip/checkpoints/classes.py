@@ -23,7 +23,7 @@ from vqclip.checkpoints.check import weights_sha256
 from vqclip.checkpoints.tensors import Weights, digest
 from vqclip.classes import named, parameters_of
 from vqclip.errors import UserError
-from vqclip.own_parts import call_it, require_whole
+from vqclip.own_parts import require_whole
 
 __all__ = ["arguments_from_shapes", "build_class", "renamed", "takes_path"]
 
@@ -76,7 +76,7 @@ def build_class(card: Card, target: str, weights: Weights | None) -> Any:
             f"which a {card.kind} must have (vqclip/protocols.py)"
         )
     origin = f"{card.key}: {card.target}"
-    call_it(model, origin)
+    model.vqclip_name = origin
     require_whole(model, {"generator": "factor", "perceptor": "input_size"}[card.kind], origin)
     if weights and "path" not in arguments:
         fill(model, card, weights)

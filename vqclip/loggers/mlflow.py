@@ -56,7 +56,7 @@ class MlflowRun(RunView, MLFlowLogger):
 
     def close(self, error: BaseException | None) -> None:
         if isinstance(error, Diverged):
-            self.experiment.set_tag(self.run_id, "vqclip.reason", error.reason)
+            self.experiment.set_tag(self.run_id, "vqclip.reason", str(error))
         stopped = isinstance(error, KeyboardInterrupt | SystemExit)
         self.experiment.set_terminated(self.run_id, "KILLED" if stopped else "FAILED" if error else "FINISHED")
 

@@ -99,8 +99,8 @@ class WandbRun(RunView, WandbLogger):
     def close(self, error: BaseException | None) -> None:
         """Mark the run failed where there was an error; of a divergence also send an alert of W&B's."""
         if isinstance(error, Diverged):
-            self.experiment.summary["reason"] = error.reason
-            self.experiment.alert("vqclip: a run diverged", f"{self.experiment.name}: {error.reason}", level="ERROR")
+            self.experiment.summary["reason"] = str(error)
+            self.experiment.alert("vqclip: a run diverged", f"{self.experiment.name}: {error}", level="ERROR")
         finish(self.experiment, 1 if error else 0)
 
     def _media(self, folder: Path, report: Mapping[str, Any]) -> dict[str, Any]:

@@ -218,7 +218,7 @@ def _kept_outcome(report: Report, recorder: Recorder, trainer: pl.Trainer) -> It
         reason = recorder.stopped_early
         report.add(**({"status": STOPPED_EARLY, "reason": reason} if reason else {"status": FINISHED}))
     except Diverged as error:
-        report.add(status=DIVERGED, reason=error.reason)
+        report.add(status=DIVERGED, reason=str(error))
         raise
     except Exception as error:
         if not is_pruned(error):
