@@ -8,25 +8,22 @@ import pytest
 
 from vqclip import machine
 
-SHOW = "import vqclip, os; print(os.environ.get('OMP_WAIT_POLICY'), os.environ.get('GOMP_SPINCOUNT'))"
+WAITING, FALLBACK = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"), ("PYTORCH_ENABLE_MPS_FALLBACK",)
 
 
 @pytest.mark.parametrize(
-    ("given", "shown"),
-    [({}, "PASSIVE None"), ({"GOMP_SPINCOUNT": "9"}, "None 9"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE None")],
+    ("names", "given", "shown"),
+    [
+        (WAITING, {}, "PASSIVE None"),
+        (WAITING, {"GOMP_SPINCOUNT": "9"}, "None 9"),
+        (WAITING, {"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE None"),
+        (FALLBACK, {}, "1"),
+        (FALLBACK, {"PYTORCH_ENABLE_MPS_FALLBACK": "0"}, "0"),
+    ],
 )
-def test_threads_wait_asleep_unless_the_user_says_how(given, shown):
-    clean = {key: value for key, value in os.environ.items() if key not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")}
-    done = subprocess.run(
-        [sys.executable, "-c", SHOW], env=clean | given, capture_output=True, text=True, check=True, timeout=600
-    )
-    assert done.stdout.strip() == shown
-
-
-@pytest.mark.parametrize(("given", "shown"), [({}, "1"), ({"PYTORCH_ENABLE_MPS_FALLBACK": "0"}, "0")])
-def test_an_apples_gpu_may_leave_to_the_cpu_what_it_cannot(given, shown):
-    code = "import vqclip, os; print(os.environ['PYTORCH_ENABLE_MPS_FALLBACK'])"
-    clean = {key: value for key, value in os.environ.items() if key != "PYTORCH_ENABLE_MPS_FALLBACK"}
+def test_threads_wait_asleep_and_an_apples_gpu_leaves_to_the_cpu_what_it_cannot_unless_told(names, given, shown):
+    code = f"import vqclip, os; print(*map(os.environ.get, {names}))"
+    clean = {key: value for key, value in os.environ.items() if key not in names}
     done = subprocess.run(
         [sys.executable, "-c", code], env=clean | given, capture_output=True, text=True, check=True, timeout=600
     )

@@ -40,12 +40,9 @@ class Progress(pl.Callback):
         # tqdm's own throttle decides when to draw; numbers leave the device only then.
         if self.bar.update():
             module = optimisation(pl_module)
-            shown = {
-                name: module.metrics[name] for name in ("loss", *module.objective.weights) if name in module.metrics
-            }
-            self.bar.set_postfix(
-                {k: f"{torch.as_tensor(v).mean().item():.3f}" for k, v in shown.items()}, refresh=False
-            )
+            shown = {k: module.metrics[k] for k in ("loss", *module.objective.weights) if k in module.metrics}
+            numbers = {k: f"{torch.as_tensor(v).mean().item():.3f}" for k, v in shown.items()}
+            self.bar.set_postfix(numbers, refresh=False)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._close()

@@ -85,7 +85,6 @@ class InitContext:
         return x.to(next(iter(weights), x).device)
 
 
-@runtime_checkable
 class Init(Protocol):
     """Where the latent starts.
 
@@ -98,7 +97,6 @@ class Init(Protocol):
         ...
 
 
-@runtime_checkable
 class Latent(Protocol):
     """How the trainable parameter reaches the decoder."""
 
@@ -107,7 +105,6 @@ class Latent(Protocol):
         ...
 
 
-@runtime_checkable
 class Augmentation(Protocol):
     """How a picture becomes crops.  Random parameters are drawn first, so that crops can be cut in chunks later."""
 
@@ -126,7 +123,6 @@ class Augmentation(Protocol):
         ...
 
 
-@runtime_checkable
 class Noise(Protocol):
     """Noise on the crops."""
 
