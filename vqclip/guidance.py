@@ -117,18 +117,18 @@ class Guidance:
 
         It is of the first place that counts in the picture: in a batch there are those of the others too.
         """
-        looked = next(iter(self.guides.values())).targets.at(t)
+        guide = next(iter(self.guides.values()))
+        looked, size, count = guide.targets.at(t), guide.perceptor.input_size, self.augmentations.count
         counts = [[share > 0 for share in own.share[pictures].tolist()] for _, own in looked if own.share is not None]
         first = [own.index(True) if True in own else 0 for own in zip(*counts, strict=True)] or [0] * len(image)
-        crops = {i: self._first_crop(image, looked[i][0], rng, t) for i in set(first)}
+        crops = {}
+        for i in set(first):
+            place = looked[i][0]
+            part, own = part_of(image, place), rng.of(place and place.name)
+            draw, noise = self.augmentations.draw(own, *part.shape[-2:]), self.noise.draw(own, count, size, t)
+            padded = self.augmentations.transform(part, draw)
+            crops[i] = self.crops(padded, draw, noise, size, slice(0, 1)).clamp(0, 1)
         return torch.stack([crops[i][picture] for picture, i in enumerate(first)])
-
-    def _first_crop(self, image: Tensor, place: Region | None, rng: StepRandom, t: float) -> Tensor:
-        part, rng = part_of(image, place), rng.of(place and place.name)
-        size = next(iter(self.guides.values())).perceptor.input_size
-        noise = self.noise.draw(rng, self.augmentations.count, size, t)
-        draw = self.augmentations.draw(rng, *part.shape[-2:])
-        return self.crops(self.augmentations.transform(part, draw), draw, noise, size, slice(0, 1)).clamp(0, 1)
 
 
 def part_of(image: Tensor, place: Region | None) -> Tensor:
