@@ -34,7 +34,7 @@ from vqclip import run
 from vqclip.checkpoints.architecture import SHAPES, construction
 from vqclip.checkpoints.cards import local_path, make_card
 from vqclip.checkpoints.catalogue import cards, pairs
-from vqclip.checkpoints.check import factor_of, validate_cards
+from vqclip.checkpoints.check import _read_metadata, factor_of, validate_cards, weights_sha256
 from vqclip.checkpoints.load import load_generator, load_perceptor, load_prior
 from vqclip.checkpoints.tensors import Weights, digest
 from vqclip.errors import UserError
@@ -667,6 +667,15 @@ def test_a_file_is_hashed_again_only_where_it_changed(tmp_path):
     assert sha256(path) == first and _sha256.cache_info().hits == hits + 1
     path.write_bytes(b"another")
     assert sha256(path) == hashlib.sha256(b"another").hexdigest() != first
+
+
+def test_the_header_of_converted_weights_is_read_again_only_where_it_changed(tmp_path):
+    path = tmp_path / "g.safetensors"
+    for source in ("1" * 64, "2" * 64):
+        save_file({"a": torch.ones(1)}, path, {"source_sha256": source})
+        assert weights_sha256(path) == source
+        misses = _read_metadata.cache_info().misses
+        assert weights_sha256(path) == source and _read_metadata.cache_info().misses == misses
 
 
 def test_a_perceptor_that_is_null_is_left_out(tmp_path):

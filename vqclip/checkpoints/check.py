@@ -7,15 +7,16 @@ import os
 import re
 import struct
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from vqclip.checkpoints.cards import CARD_KEYS, Card, cards_of, key_of, local_path, make_card
 from vqclip.errors import closest
-from vqclip.io.files import refuse_endless, sha256
+from vqclip.io.files import refuse_endless, sha256, version_of
 from vqclip.paths import offline
 
-__all__ = ["card_errors", "factor_of", "is_architecture", "missing_help", "validate_cards", "weights_sha256"]
+__all__ = ["architecture_in", "card_errors", "factor_of", "missing_help", "validate_cards", "weights_sha256"]
 
 _ARCHITECTURE = {
     "generator": {"required": {"ddconfig", "n_embed", "embed_dim"}, "optional": {"gumbel", "norm_groups"}},
@@ -89,9 +90,13 @@ def card_errors(kind: str, name: str, card: Any) -> list[str]:
     return errors
 
 
-def is_architecture(kind: str, value: Any) -> bool:
-    """Whether what a file holds may be an architecture of the kind; it may be anything."""
-    return isinstance(value, Mapping) and _ARCHITECTURE[kind]["required"] <= set(value)
+def architecture_in(kind: str, metadata: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The architecture of the kind in a safetensors file's metadata; other programs write anything there."""
+    try:
+        found = json.loads(metadata["config"])
+    except (ValueError, KeyError, TypeError):
+        return None
+    return found if isinstance(found, dict) and _ARCHITECTURE[kind]["required"] <= set(found) else None
 
 
 def _unknown(key: str, word: str, known: set[str]) -> str:
@@ -129,7 +134,7 @@ def factor_of(card: Mapping[str, Any]) -> int | None:
     chosen = make_card("generator", card.get("name") or "generator", card)
     architecture = chosen.architecture
     if architecture is None and chosen.local is not None:
-        architecture = _header_config(chosen.local)
+        architecture = architecture_in("generator", _metadata(chosen.local))
     try:
         return 2 ** (len(architecture["ddconfig"]["ch_mult"]) - 1) if architecture else None
     except (KeyError, TypeError):
@@ -146,22 +151,22 @@ def weights_sha256(path: Path) -> str:
     return source if isinstance(source, str) and source else sha256(path)
 
 
-def _header_config(path: Path) -> dict[str, Any] | None:
-    """The constructor arguments in a safetensors file's metadata."""
-    try:
-        return json.loads(_metadata(path)["config"])
-    except (ValueError, KeyError, TypeError):
-        return None
-
-
 def _metadata(path: Path) -> Mapping[str, Any]:
     """A safetensors file's metadata, read without any library; empty where there is none, or no such file."""
+    try:
+        return _read_metadata(path, *version_of(path))
+    except OSError:
+        return {}
+
+
+@lru_cache(maxsize=256)
+def _read_metadata(path: Path, *_version: int) -> Mapping[str, Any]:
     try:
         refuse_endless(path)
         with open(path, "rb") as file:
             length = struct.unpack("<Q", file.read(8))[0]
             header = json.loads(file.read(length)) if length < 2**24 else {}
         metadata = header["__metadata__"]
-    except (OSError, struct.error, ValueError, KeyError, TypeError):
+    except (struct.error, ValueError, KeyError, TypeError):
         return {}
     return metadata if isinstance(metadata, Mapping) else {}

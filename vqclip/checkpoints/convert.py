@@ -22,7 +22,7 @@ from torch import Tensor
 from vqclip.checkpoints.architecture import SHAPES, architecture_from_shapes, check_fit, construction, empty_module
 from vqclip.checkpoints.cards import Card, key_of
 from vqclip.checkpoints.catalogue import cards
-from vqclip.checkpoints.check import is_architecture, missing_help, weights_sha256
+from vqclip.checkpoints.check import architecture_in, missing_help, weights_sha256
 from vqclip.checkpoints.classes import arguments_from_shapes, renamed
 from vqclip.checkpoints.download import disk_full, fetch, lock_file
 from vqclip.checkpoints.tensors import TensorFile, Unreadable, Weights, digest, open_tensors
@@ -177,7 +177,7 @@ def _read(card: Card, path: Path, source_hash: str | None = None) -> Weights:
         shapes, get = renamed(card.target, file.shapes, file.get)
         return Weights(path, shapes, get, dict(architecture), card.target, source_hash)
     architecture, origin = _architecture(card, path, file, shapes)
-    if card.kind == "perceptor" and card.local is not None and file.config is None:
+    if card.kind == "perceptor" and card.local is not None and "config" not in file.metadata:
         _look_whose(card, shapes)
     return Weights(path, shapes, lambda name: file.get(prefix + name), dict(architecture), origin, source_hash)
 
@@ -188,8 +188,8 @@ def _architecture(
     """The architecture, and where it was read."""
     if card.architecture:
         return card.architecture, f"{card.key}.architecture"
-    if is_architecture(card.kind, file.config):
-        return file.config, "`config` in its metadata"
+    if found := architecture_in(card.kind, file.metadata):
+        return found, "`config` in its metadata"
     return architecture_from_shapes(card, path, shapes), SHAPES
 
 

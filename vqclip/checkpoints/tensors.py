@@ -48,13 +48,11 @@ class TensorFile:
     Attributes:
         shapes: shape of each tensor; knowing it reads no data.
         get: name → tensor as stored (dtype kept), in memory of its own.
-        config: what a safetensors file's metadata has under that name, in ours the constructor arguments; else None.
-        metadata: all of a safetensors file's metadata.
+        metadata: of a safetensors file; in ours ``config`` has the constructor arguments.
     """
 
     shapes: dict[str, tuple[int, ...]]
     get: Callable[[str], Tensor]
-    config: Any
     metadata: dict[str, str]
 
 
@@ -210,7 +208,7 @@ def _open_legacy(path: Path) -> TensorFile:
 def _tensor_file(refs: dict[str, TensorRef], get: Callable[[str], Tensor]) -> TensorFile:
     if not refs:
         raise RefusedPickle("it holds no tensors by name. Allowed: a state dict, or a checkpoint with a `state_dict`")
-    return TensorFile({name: ref.shape for name, ref in refs.items()}, get, None, {})
+    return TensorFile({name: ref.shape for name, ref in refs.items()}, get, {})
 
 
 def _open_safetensors(path: Path) -> TensorFile:
@@ -224,16 +222,12 @@ def _open_safetensors(path: Path) -> TensorFile:
         raise RefusedPickle(
             f"its safetensors header and content disagree, it is truncated or damaged ({error})"
         ) from None
-    try:
-        config = json.loads(metadata["config"]) if "config" in metadata else None
-    except json.JSONDecodeError as error:
-        raise RefusedPickle(f"its metadata `config` is not JSON ({error})") from None
 
     def get(name: str) -> Tensor:
         with safe_open(path, "pt") as file:
             return file.get_tensor(name).clone()
 
-    return TensorFile(shapes, get, config, metadata)
+    return TensorFile(shapes, get, metadata)
 
 
 @dataclass(frozen=True)
