@@ -20,6 +20,7 @@ from vqclip.guidance import part_of
 from vqclip.io.regions import Region, box_of, parse_region
 from vqclip.prompts import SEVERAL, Prompt, parse, parse_prompts
 from vqclip.rng import StepRandom
+from vqclip.runs.digests import inputs
 from vqclip.runs.rerun import rerun
 from vqclip.schedules import Points
 from vqclip.targets import gated, targets_of
@@ -285,6 +286,13 @@ def test_a_run_of_parts_is_judged_named_resumed_and_made_again(small_pair, tmp_p
     overrides = [*small_pair, f"prompts.include={PARTS}", "prompts.exclude=[{text: blurry, region: left}]"]
     whole = stands_break_and_rerun(overrides, tmp_path)
     assert json.loads((whole.folder / "run.json").read_text())["pictures"][0]["prompt"] == "a fox, an owl"
+
+
+def test_the_mask_of_a_region_is_an_input_of_the_run(small_pair, tmp_path):
+    Image.new("L", (8, 8), 255).save(tmp_path / "mask.png")
+    entry = f"{{parts: [{{text: a fox, region: {tmp_path}/mask.png}}]}}"
+    config = resolved(compose([*small_pair, f"prompts.include=[{entry}]"]))
+    assert list(inputs(config)) == [str(tmp_path / "mask.png")]
 
 
 @pytest.mark.parametrize("key", SEVERAL)

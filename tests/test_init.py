@@ -248,14 +248,20 @@ WRONG = {
                "folder. Try: init.path=photo.jpg"),
     "number": (["init.path=7"], "init.path=7: not allowed here. Allowed: the path of a picture file; 7: it is not a "
                "path. Try: init.path=photo.jpg"),
+    "none": ([], "init.path: a value is missing. Try: init.path=photo.jpg"),
     "fit": (["init.path=photo.png", "init.fit=fill"], "init.fit='fill': not allowed here. Allowed: one of crop, pad, "
             "stretch, cut. Try: init.fit=crop"),
+    "feather": (["init.path=photo.png", "init.feather=-1"], "init.feather=-1: not allowed here. Allowed: a whole "
+                "number from 0 to 512. Try: init.feather=8"),
     "mask gone": (["init.path=photo.png", "init.mask=gone.png"], "init.mask='gone.png': not allowed here. Allowed: the "
                   "path of a picture file; gone.png: there is no such file. Try: init.mask=mask.png"),
     "mask shape": (["init.path=photo.png", "init.mask=wide.png"], "init.mask='wide.png': 40×20 pixels, and the picture "
                    "is 32×32: of another shape. Allowed: a mask of the picture's proportions"),
     "mask black": (["init.path=photo.png", "init.mask=black.png"], "init.mask='black.png': black all over, so nothing "
                    "may change. Allowed: white where it may"),
+    "anchor": (["init.path=photo.png", "loss.anchor={start: 1}"], "loss.anchor={start: 1}: not allowed here. "
+               "Allowed: a number from 0 up, or a schedule {start: NUMBER, end: NUMBER, shape: "
+               "constant|linear|cosine|exponential|steps}. Try: loss.anchor=0"),
 }  # fmt: skip
 
 

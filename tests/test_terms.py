@@ -300,7 +300,8 @@ def test_a_terms_own_keys_are_typed_and_a_file_of_it_that_is_not_there_is_named(
         ([f"path={__file__}"], "no denoiser of vqclip's"),
         (
             ["guidance_scale=3"],
-            "guidance_scale: its denoiser knows texts by the vectors of another perceptor than embedded",
+            "guidance_scale: its denoiser knows texts by the vectors of another perceptor than embedded. "
+            "Try: 'checkpoints/perceptors=[robust]'",
         ),
         ([], "16 channels, this generator's have"),
     ],
