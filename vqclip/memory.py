@@ -60,8 +60,10 @@ def existing(devices: Sequence[str] | None) -> list[str]:
             torch.empty(0, device=device)
         except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts that it had it
             raise UserError(
-                f"memory.devices={device}: not here ({str(error).splitlines()[0]}). Allowed: cpu, and cuda:0, "
-                f"cuda:1, … of this machine's {torch.cuda.device_count()} GPUs. Try: memory.devices=null"
+                f"memory.devices={device}: not here ({str(error).splitlines()[0]}). Allowed: cpu, and cuda:0 to "
+                f"cuda:{torch.cuda.device_count() - 1} of this machine's GPUs. Try: memory.devices=null"
+                if torch.cuda.device_count()
+                else f"memory.devices={device}: no GPU is here. Allowed: cpu. Try: memory.devices=null"
             ) from None
     return list(devices or ())
 
