@@ -81,3 +81,22 @@ def test_the_same_config_gives_the_same_picture_and_goes_on_from_a_checkpoint(tm
     cut = run(overrides=[f"resume={tmp_path / 'cut'}", "steps=4"])
     assert torch.equal(whole.images, run("a fox", [*quick.split(), "steps=4"], tmp_path / "again").images)
     assert torch.equal(cut.images, whole.images)
+
+
+OF_A_RATE = """
+import torch
+
+class Strict(torch.optim.SGD):
+    def __init__(self, params, lr):
+        assert lr > 0
+        super().__init__(params, lr)
+"""
+
+
+def test_an_optimizer_that_refuses_a_rate_of_0_takes_one_that_warms_up(small_pair, tmp_path, monkeypatch):
+    (tmp_path / "strict_rate.py").write_text(OF_A_RATE)
+    monkeypatch.syspath_prepend(tmp_path)
+    warming = "{start: 0.1, end: 0.1, shape: linear, warmup: 0.5}"
+    rate = f"optimizer={{_target_: strict_rate.Strict, clip: null, lr: {warming}}}"
+    made = run("a fox", [*small_pair, "~optimizer", f"+{rate}", "steps=4", "logger=none"], tmp_path / "run")
+    assert [row["lr"] for row in made.history] == pytest.approx([0, 0.2 / 3, 0.1, 0.1])

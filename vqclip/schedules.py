@@ -122,7 +122,7 @@ def schedule(value: float | Mapping | Callable[[float], float]) -> AnySchedule:
     """A number, a mapping of one of the forms above, or a callable → a schedule.
 
     Raises:
-        TypeError, ValueError, OverflowError: anything else; the config check says so with its key.
+        TypeError, ValueError: anything else (the config check reports it with its key before a run starts).
     """
     if isinstance(value, AnySchedule):
         return value
@@ -132,7 +132,7 @@ def schedule(value: float | Mapping | Callable[[float], float]) -> AnySchedule:
         return _Own(value)
     if isinstance(value, bool):
         raise TypeError("a truth value is not a number")
-    return Schedule(float(value), float(value), "constant")
+    return Schedule(_number(value), _number(value), "constant")
 
 
 def sampled(value: Any) -> list[float]:
@@ -153,13 +153,20 @@ def sampled(value: Any) -> list[float]:
         raise ValueError(f"{own} raised {type(error).__name__}: {error}" if own else "") from error
 
 
+def _number(value: Any) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        raise ValueError("a whole number that is too large") from None
+
+
 def _from_mapping(value: Mapping) -> AnySchedule:
     if "_target_" in value:
         return schedule(instantiate(value))
     if "points" in value:
-        points = tuple((float(t), float(v)) for t, v in value["points"])
+        points = tuple((_number(t), _number(v)) for t, v in value["points"])
         return Points(**{**value, "points": points})
-    known: dict[str, Any] = {k: v if k == "shape" else float(v) for k, v in value.items()}
+    known: dict[str, Any] = {k: v if k == "shape" else _number(v) for k, v in value.items()}
     return Schedule(**known)
 
 

@@ -32,7 +32,7 @@ from vqclip.prompts import Prompt, parse_prompts, texts_of
 from vqclip.protocols import InitContext
 from vqclip.rng import StepRandom
 from vqclip.runs.plan import RunPlan
-from vqclip.schedules import schedule
+from vqclip.schedules import AnySchedule, Schedule, schedule
 from vqclip.targets import targets_of
 
 __all__ = ["build", "instantiate_part", "start_of"]
@@ -107,6 +107,11 @@ def _objective(settings: Mapping[str, Any]) -> Any:
     return instantiate_part({**settings, **({"terms": terms} if terms else {})}, "loss")
 
 
+def _nominal(lr: AnySchedule) -> float:
+    """The rate that an optimizer is made with; every step sets its own.  Some refuse 0, where a warm-up begins."""
+    return lr.start if isinstance(lr, Schedule) else lr(0.0)
+
+
 def _parts(config: Mapping[str, Any]) -> dict[str, Any]:
     """Of the module: the groups of the config that are objects of their own, and its numbers."""
     optimizer = dict(config["optimizer"])
@@ -123,7 +128,7 @@ def _parts(config: Mapping[str, Any]) -> dict[str, Any]:
         "augmentations": augmentations,
         "noise": noise,
         "objective": _objective(config["loss"]),
-        "optimizer": instantiate({**optimizer, "lr": lr(0.0), "_partial_": True}),
+        "optimizer": instantiate({**optimizer, "lr": _nominal(lr), "_partial_": True}),
         "lr": lr,
         "clip": clip,
         "search": instantiate_part(config["search"], "search") if config.get("search") else None,
