@@ -79,6 +79,25 @@ def data_of(folder):
     return json.loads(text)
 
 
+@pytest.fixture
+def opened(browser):
+    """Opens the page of a folder, made where there is none; no error may occur in it."""
+    context, errors = browser.new_context(), []
+
+    def open_page(folder, width=1400, height=900):
+        if not (folder / "compare.html").exists():
+            compare([folder], folder)
+        page = context.new_page()
+        page.set_viewport_size({"width": width, "height": height})
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.goto((folder / "compare.html").as_uri())
+        return page
+
+    yield open_page
+    context.close()
+    assert errors == []
+
+
 def test_runs_are_found_by_number_and_wrong_folders_refused(sweep, tmp_path):
     assert [path.name for path in find_runs([sweep])] == list("012345")
     assert find_runs([sweep / "2", sweep]) == [sweep / n for n in "201345"]
@@ -113,7 +132,7 @@ def test_axes_are_the_swept_keys_then_what_else_differs(sweep):
     assert axes(pictures) == ["loss.alpha", "loss.beta"]
 
 
-def test_what_differs_beside_the_axes_is_told_by_all_three(sweep, tmp_path, browser):
+def test_what_differs_beside_the_axes_is_told_by_all_three(sweep, tmp_path, opened):
     """Two keys that move together are one axis: a reader blamed the first alone."""
     both = [{"loss.anchor": 1 + n % 2, "optimizer.lr": 0.1 * (1 + n % 2), "seed": n} for n in range(4)]
     runs_of(sweep, tmp_path, both, swept=False)
@@ -126,7 +145,7 @@ def test_what_differs_beside_the_axes_is_told_by_all_three(sweep, tmp_path, brow
     assert list(rows[0])[-1] == "optimizer.lr" and {"file", "best.score"} < {*rows[0]}
     assert [row["optimizer.lr"] for row in rows] == ["0.1", "0.2", "0.1", "0.2"]
     assert Image.open(tmp_path / "compare.png").text["also differ"] == "optimizer.lr"
-    page = opened(browser, tmp_path)
+    page = opened(tmp_path)
     assert page.locator("#further summary").text_content() == "also differ: optimizer.lr"
     page.click("#further summary")
     page.select_option("select.filter[data-key='optimizer.lr']", "0.2")
@@ -140,7 +159,6 @@ def test_what_differs_beside_the_axes_is_told_by_all_three(sweep, tmp_path, brow
     page.select_option("#sort", "optimizer.lr")
     assert "optimizer.lr ▼" in page.locator("thead th").all_text_contents()
     assert page.locator("tbody tr").first.get_attribute("data-id") == "1"
-    page.close()
 
 
 def test_files_of_one_name_and_other_content_are_told(sweep, tmp_path):
@@ -163,7 +181,7 @@ def test_files_of_one_name_and_other_content_are_told(sweep, tmp_path):
     assert further_keys(pictures, axes(pictures)) == []
 
 
-def test_prompts_that_differ_beside_an_axis_are_told(sweep, tmp_path, browser):
+def test_prompts_that_differ_beside_an_axis_are_told(sweep, tmp_path, opened):
     """They were blamed for nothing: the page said that the runs differ in steps."""
     settings = [{"prompts.include": [f"fox {n}"], "loss.beta": n, "steps": 9 - n} for n in range(3)]
     runs_of(sweep, tmp_path, settings, swept=False)
@@ -175,10 +193,9 @@ def test_prompts_that_differ_beside_an_axis_are_told(sweep, tmp_path, browser):
     compare([tmp_path], tmp_path)
     assert Image.open(tmp_path / "compare.png").text["also differ"] == "prompt, steps"
     assert (tmp_path / "results.csv").read_text().partition("\n")[0].split(",").count("prompt") == 1
-    page = opened(browser, tmp_path)
+    page = opened(tmp_path)
     assert page.locator("#further summary").text_content() == "also differ: prompt, steps"
     assert page.locator("#sort option[value=prompt]").count() == 1
-    page.close()
     # As of a sweep over prompts, whose rows say it already.
     assert further_keys(read_pictures(find_runs([tmp_path])), ["prompts.include"]) == ["loss.beta", "steps"]
     (tmp_path / "2" / "run.json").write_text('{"status": "failed"}')
@@ -187,21 +204,19 @@ def test_prompts_that_differ_beside_an_axis_are_told(sweep, tmp_path, browser):
     assert further_keys(pictures[1:], ["loss.beta"]) == ["prompts.include", "steps"]
 
 
-def test_hundreds_of_keys_and_long_values_keep_the_page_readable(sweep, tmp_path, browser):
+def test_hundreds_of_keys_and_long_values_keep_the_page_readable(sweep, tmp_path, opened):
     runs_of(sweep, tmp_path, [{"seed": n} for n in range(2)], swept=False)
     for n in range(2):
         path = tmp_path / str(n) / "config.yaml"
         changes = {f"of{k:03d}": f"{n} " + "word " * (k % 2 * 200) for k in range(400)}
         path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | {"changes": changes}))
-    compare([tmp_path], tmp_path)
-    page = opened(browser, tmp_path)
+    page = opened(tmp_path)
     assert page.evaluate("document.querySelector('header').getBoundingClientRect().height") < 200
     page.select_option("#layout", "table")
     assert page.locator("thead th").count() < 80
     assert page.locator("tbody tr").first.evaluate("e => e.getBoundingClientRect().height") < 200
     page.fill("#where", "changes.of398 ~ 1")
     assert page.locator("tbody tr").count() == 1
-    page.close()
 
 
 def test_a_group_that_one_run_swept_and_another_typed(sweep, tmp_path):
@@ -366,14 +381,12 @@ def test_a_cell_of_its_own_says_whose_value_is_whose(sweep, tmp_path):
     assert block.told[0, 1][1:3] == ["init=1", "optimizer=1"]
 
 
-def test_captions_of_the_page_tell_keys_of_one_last_word_apart(sweep, tmp_path, browser):
+def test_captions_of_the_page_tell_keys_of_one_last_word_apart(sweep, tmp_path, opened):
     runs_of(sweep, tmp_path, [{"init._target_": n, "optimizer._target_": n} for n in range(5)])
-    compare([tmp_path], tmp_path)
-    page = opened(browser, tmp_path)
+    page = opened(tmp_path)
     page.select_option("#rows", "init._target_")
     page.select_option("#columns", "optimizer._target_")
     assert page.locator("figcaption").nth(1).text_content().startswith("init=1  optimizer=1  ")
-    page.close()
 
 
 def test_a_cell_has_room_for_every_shape(sweep, tmp_path):
@@ -690,9 +703,8 @@ def differences(page):
     return [row.locator("td").all_text_contents() for row in page.locator("#differences tr").all()[1:]]
 
 
-def test_page_on_a_phone_is_no_wider_than_the_phone(sweep, browser):
-    page = browser.new_page(viewport={"width": 390, "height": 844})
-    page.goto((sweep / "compare.html").as_uri())
+def test_page_on_a_phone_is_no_wider_than_the_phone(sweep, opened):
+    page = opened(sweep, 390, 844)
     for layout in ("sheet", "gallery", "table", "curves"):
         page.select_option("#layout", layout)
         assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0, layout
@@ -704,16 +716,13 @@ def test_page_on_a_phone_is_no_wider_than_the_phone(sweep, browser):
         page.evaluate("document.querySelector('dialog').scrollWidth - document.querySelector('dialog').clientWidth")
         == 0
     )
-    page.close()
 
 
-def test_page_of_extreme_shapes_and_long_words_keeps_its_layout(sweep, tmp_path, browser):
+def test_page_of_extreme_shapes_and_long_words_keeps_its_layout(sweep, tmp_path, opened):
     prompts = ["a fox that sleeps " * 12, "extraordinarily" * 12]
     runs_of(sweep, tmp_path, [{"prompts.include": [prompt]} for prompt in prompts])
     Image.new("RGB", (16, 1024)).save(tmp_path / "0" / "picture-00" / "best.png")
-    compare([tmp_path], tmp_path)
-    page = browser.new_page(viewport={"width": 360, "height": 740})
-    page.goto((tmp_path / "compare.html").as_uri())
+    page = opened(tmp_path, 360, 740)
     boxes = "all => all.map(e => e.getBoundingClientRect().height / e.getBoundingClientRect().width)"
     for layout in ("sheet", "gallery", "table"):
         page.select_option("#layout", layout)
@@ -724,7 +733,6 @@ def test_page_of_extreme_shapes_and_long_words_keeps_its_layout(sweep, tmp_path,
     assert len(heights) == 2 and max(heights) < 80
     page.locator("figure img").first.press("Enter")
     assert page.locator("#dialog img").evaluate("e => e.getBoundingClientRect().height / innerHeight") <= 1.2
-    page.close()
 
 
 @pytest.fixture(scope="module")
@@ -740,14 +748,12 @@ def forty_keys(sweep, tmp_path_factory):
 
 
 @pytest.mark.parametrize("width", [1280, 390])
-def test_what_also_differs_is_no_wider_than_the_page(forty_keys, browser, width):
-    page = browser.new_page(viewport={"width": width, "height": 844})
-    page.goto((forty_keys / "compare.html").as_uri())
+def test_what_also_differs_is_no_wider_than_the_page(forty_keys, opened, width):
+    page = opened(forty_keys, width, 844)
     for _ in "closed", "open":
         inside = "document.querySelector('#further').getBoundingClientRect().right"
         assert page.evaluate(inside) <= width and page.evaluate("document.documentElement.scrollWidth") <= width
         page.click("#further summary")
-    page.close()
 
 
 def test_page_puts_two_side_by_side_with_what_differs(page):
@@ -794,14 +800,13 @@ def test_page_says_sorted_only_where_it_is(page):
     assert "sorted" not in page.locator("#why").text_content()
 
 
-def test_page_gives_the_rows_that_it_shows(sweep, tmp_path, browser):
+def test_page_gives_the_rows_that_it_shows(sweep, tmp_path, opened):
     runs_of(sweep, tmp_path, [{"loss.beta": n} for n in range(4)])
     for n in range(4):
         report = json.loads((tmp_path / str(n) / "run.json").read_text())
         report["pictures"][0] |= {"prompt": f'a "fox",\nsaid {n}', "judge": n / 10}
         (tmp_path / str(n) / "run.json").write_text(json.dumps(report))
-    compare([tmp_path], tmp_path)
-    page = opened(browser, tmp_path)
+    page = opened(tmp_path)
     whole = list(csv.DictReader((tmp_path / "results.csv").open(newline="")))
     for condition, wanted in (("", [3, 2, 1, 0]), ("loss.beta > 1", [3, 2]), ("seed = 7", [])):
         page.select_option("#layout", "table")
@@ -811,7 +816,6 @@ def test_page_gives_the_rows_that_it_shows(sweep, tmp_path, browser):
             page.click("#csv")
         rows = list(csv.DictReader(Path(download.value.path()).read_bytes().decode().splitlines(keepends=True)))
         assert rows == [whole[n] for n in wanted], condition
-    page.close()
 
 
 def test_page_names_a_key_that_no_picture_has(page):
@@ -855,11 +859,10 @@ def test_page_is_told_to_who_does_not_see_it(page):
 
 
 @pytest.mark.parametrize("layout", ["sheet", "gallery", "table", "curves"])
-def test_page_on_paper_is_no_wider_than_the_paper(sweep, tmp_path, browser, layout):
+def test_page_on_paper_is_no_wider_than_the_paper(sweep, tmp_path, opened, layout):
     settings = [{"loss.alpha": n // 8, "noise.factor": n % 8 / 8} for n in range(24)]
     runs_of(sweep, tmp_path, settings)
-    compare([tmp_path], tmp_path)
-    page = opened(browser, tmp_path)
+    page = opened(tmp_path)
     page.select_option("#layout", layout)
     page.set_viewport_size({"width": 718, "height": 1000})  # A4 without its margins
     page.emulate_media(media="print")
@@ -868,11 +871,10 @@ def test_page_on_paper_is_no_wider_than_the_paper(sweep, tmp_path, browser, layo
     higher = "all => all.map(e => e.scrollHeight - e.clientHeight)"
     assert max(page.locator(".legend").evaluate_all(higher), default=0) <= 0
     assert page.locator("header select:visible, header input:visible, figure input:visible").count() == 0
-    page.close()
 
 
-def test_a_wide_table_prints_whole(forty_keys, browser):
-    page = opened(browser, forty_keys)
+def test_a_wide_table_prints_whole(forty_keys, opened):
+    page = opened(forty_keys)
     page.select_option("#layout", "table")
     page.set_viewport_size({"width": 718, "height": 1000})
     page.emulate_media(media="print")
@@ -884,15 +886,13 @@ def test_a_wide_table_prints_whole(forty_keys, browser):
     page.evaluate("document.querySelector('.many').className = 'table'")  # as of few columns
     cut = "all => all.filter(e => e.scrollHeight > e.clientHeight).length"
     assert page.locator(".wide td > div").evaluate_all(cut) == 0
-    page.close()
 
 
-def test_curves_are_numbered_as_in_the_legend(sweep, tmp_path, browser):
+def test_curves_are_numbered_as_in_the_legend(sweep, tmp_path, opened):
     runs_of(sweep, tmp_path, [{"loss.alpha": n} for n in range(20)])
     for n in range(20):
         (tmp_path / str(n) / "metrics.csv").write_text(f"step,include\n1,0\n2,{n % 3 / 10}\n")
-    compare([tmp_path], tmp_path)
-    page = opened(browser, tmp_path)
+    page = opened(tmp_path)
     page.select_option("#layout", "curves")
     numbers = page.locator("#plot .number")
     assert numbers.all_text_contents() == [str(n) for n in range(1, 21)]
@@ -900,7 +900,6 @@ def test_curves_are_numbered_as_in_the_legend(sweep, tmp_path, browser):
     assert starts == numbers.all_text_contents()
     heights = [float(number.get_attribute("y")) for number in numbers.all()]
     assert all(b - a > 11 for a, b in pairwise(heights)) and max(heights) < 460
-    page.close()
 
 
 def test_page_compares_more_than_two(page):
@@ -928,19 +927,10 @@ def test_page_draws_a_curve_a_run(page, sweep):
     assert page.locator("#plot polyline").count() == 2
 
 
-def opened(browser, folder):
-    """Its page, in which no error may occur."""
-    page = browser.new_page(viewport={"width": 1400, "height": 900})
-    page.on("pageerror", lambda error: pytest.fail(str(error)))
-    page.goto((folder / "compare.html").as_uri())
-    return page
-
-
-def test_page_draws_every_picture_of_a_sparse_grid(sweep, tmp_path, browser):
+def test_page_draws_every_picture_of_a_sparse_grid(sweep, tmp_path, opened):
     settings = [{"loss.alpha": n % 15, "loss.beta": n * 7 % 12, "seed": n // 15} for n in range(45)]
     runs_of(sweep, tmp_path, settings)
-    compare([tmp_path], tmp_path)
-    page = opened(browser, tmp_path)
+    page = opened(tmp_path)
     page.select_option("#rows", "loss.alpha")
     page.select_option("#columns", "loss.beta")
     assert page.locator("figure").count() == 45 and page.locator("#more").count() == 0
@@ -949,7 +939,6 @@ def test_page_draws_every_picture_of_a_sparse_grid(sweep, tmp_path, browser):
     assert page.locator("figure").count() == 20 and page.locator("#more").text_content() == "25 more"
     page.click("#all")
     assert page.locator("figure").count() == 45 and page.locator("#more").count() == 0
-    page.close()
 
 
 def test_page_says_how_many_are_not_drawn(page):
@@ -959,10 +948,9 @@ def test_page_says_how_many_are_not_drawn(page):
     assert shown(page) == [0, 1, 2, 3, 4, 5] and page.locator("#more").count() == 0
 
 
-def test_page_of_a_search_has_every_key_that_was_searched(sweep, tmp_path, browser):
+def test_page_of_a_search_has_every_key_that_was_searched(sweep, tmp_path, opened):
     runs_of(sweep, tmp_path, [{"loss.alpha": n / 7, "noise.factor": n % 3 / 10, "steps": 5 - n} for n in range(4)])
-    compare([tmp_path], tmp_path)
-    page = opened(browser, tmp_path)
+    page = opened(tmp_path)
     page.select_option("#layout", "table")
     assert {"loss.alpha", "noise.factor", "steps"} <= {*page.locator("thead th").all_text_contents()}
     page.select_option("#sort", "noise.factor")
@@ -972,41 +960,35 @@ def test_page_of_a_search_has_every_key_that_was_searched(sweep, tmp_path, brows
         "0",
         "0",
     ]
-    page.close()
 
 
-def test_page_ranks_by_no_score_where_the_objective_differs(sweep, tmp_path, browser):
+def test_page_ranks_by_no_score_where_the_objective_differs(sweep, tmp_path, opened):
     runs_of(sweep, tmp_path, [{"loss.beta": 1}, {"loss.beta": 2}, {"loss.beta": 1, "seed": 4}], swept=False)
     for n in range(3):
         path = tmp_path / str(n) / "config.yaml"
         config = yaml.safe_load(path.read_text())
         config["sweep"] = {"group": "x", "swept": {"experiment": "ab"[n % 2], "seed": str(n // 2 * 4)}}
         path.write_text(yaml.safe_dump(config))
-    compare([tmp_path], tmp_path)
-    page = opened(browser, tmp_path)
+    page = opened(tmp_path)
     assert [key["name"] for key in data_of(tmp_path)["keys"]] == ["experiment", "seed"]
     assert "the objectives differ in loss.beta" in page.locator("#why").text_content()
     assert page.locator("#sort option[value=score]").count() == 0
     page.fill("#where", "seed > 0")
     assert shown(page) == [2]
-    page.close()
 
 
-def test_page_leaves_out_an_empty_value_that_is_compared(sweep, tmp_path, browser):
+def test_page_leaves_out_an_empty_value_that_is_compared(sweep, tmp_path, opened):
     runs_of(sweep, tmp_path, [{"loss.anchor": value} for value in (10, 1, None, 20)])
     (tmp_path / "3" / "config.yaml").unlink()
-    compare([tmp_path], tmp_path)
-    page = opened(browser, tmp_path)
+    page = opened(tmp_path)
     for condition, left in (("> 5", {0}), (">= 0", {0, 1}), ("< 5", {1})):
         page.fill("#where", f"loss.anchor {condition}")
         assert {*shown(page)} == left, condition
-    page.close()
 
 
-def test_page_sorts_numbers_by_size_and_none_last(sweep, tmp_path, browser):
+def test_page_sorts_numbers_by_size_and_none_last(sweep, tmp_path, opened):
     runs_of(sweep, tmp_path, [{"optimizer.clip": value} for value in (10, None, 0.1, "warm", 1e-7, 9)])
-    compare([tmp_path], tmp_path)
-    page = opened(browser, tmp_path)
+    page = opened(tmp_path)
     page.select_option("#layout", "gallery")
     page.select_option("#sort", "optimizer.clip")
     assert shown(page) == [3, 0, 5, 2, 4, 1]
@@ -1014,18 +996,16 @@ def test_page_sorts_numbers_by_size_and_none_last(sweep, tmp_path, browser):
     assert shown(page) == [4, 2, 5, 0, 3, 1]
     page.fill("#where", "optimizer.clip = null")
     assert shown(page) == [1]
-    page.close()
 
 
 @pytest.mark.parametrize("swept", [True, False])
-def test_page_finds_texts_lists_and_switches_as_they_are_typed(sweep, tmp_path, browser, swept):
+def test_page_finds_texts_lists_and_switches_as_they_are_typed(sweep, tmp_path, opened, swept):
     settings = [
         {"prompts.include": ["a fox, in snow"], "size": [16, 16], "search.clamp": True, "search.overlay": None},
         {"prompts.include": ["An Owl"], "size": [16, 32], "search.clamp": False, "search.overlay": 2},
     ]
     runs_of(sweep, tmp_path, settings, swept)
-    compare([tmp_path], tmp_path)
-    page = opened(browser, tmp_path)
+    page = opened(tmp_path)
     for condition in (
         "prompts.include = a fox, in snow",
         'prompts.include = ["a fox, in snow"]',
@@ -1042,10 +1022,9 @@ def test_page_finds_texts_lists_and_switches_as_they_are_typed(sweep, tmp_path, 
         assert shown(page) == [0], condition
     page.fill("#where", "prompts.include = an owl, search.overlay > 1")
     assert shown(page) == [1]
-    page.close()
 
 
-def test_page_shows_settings_and_seeds_in_full(sweep, tmp_path, browser):
+def test_page_shows_settings_and_seeds_in_full(sweep, tmp_path, opened):
     settings = [{"seed": 123456789, "optimizer.lr": 0.123456789}, {"seed": 123456790, "optimizer.lr": 0.12345678}]
     runs_of(sweep, tmp_path, settings, swept=False)
     for n in range(2):
@@ -1053,15 +1032,13 @@ def test_page_shows_settings_and_seeds_in_full(sweep, tmp_path, browser):
         report = json.loads(path.read_text())
         report["pictures"][0] |= {"seed": 123456789 + n}
         path.write_text(json.dumps(report))
-    compare([tmp_path], tmp_path)
-    page = opened(browser, tmp_path)
+    page = opened(tmp_path)
     for n in range(2):
         page.locator("figure input").nth(n).check()
     page.click("#compare")
     assert differences(page) == [["optimizer.lr", "0.123456789", "0.12345678"], ["seed", "123456789", "123456790"]]
     seeds = page.locator("#scores tr", has_text="seed").locator("td").all_text_contents()
     assert seeds == ["seed", "123456789", "123456790"]
-    page.close()
 
 
 def test_page_is_used_by_the_keyboard(page):
@@ -1092,7 +1069,7 @@ def test_page_is_used_by_the_keyboard(page):
     assert dialog.is_visible()
 
 
-def test_curves_of_unlike_length_have_the_mean_of_the_same_steps(sweep, tmp_path, browser):
+def test_curves_of_unlike_length_have_the_mean_of_the_same_steps(sweep, tmp_path, opened):
     """Seed 0 is at 1 all the time, seed 1 at 3, and ends earlier."""
     runs_of(sweep, tmp_path, [{"seed": 0}, {"seed": 1}])
     for n, steps in enumerate((500, 151)):
@@ -1101,7 +1078,7 @@ def test_curves_of_unlike_length_have_the_mean_of_the_same_steps(sweep, tmp_path
     compare([tmp_path], tmp_path)
     for picture in data_of(tmp_path)["pictures"]:
         assert len(picture["curves"]["step"]) <= 82
-    page = opened(browser, tmp_path)
+    page = opened(tmp_path)
     page.select_option("#layout", "curves")
     assert page.locator(".legend td").nth(1).text_content() == "1 (1 of 2)"
     means = [point["mean"] for point in page.evaluate("lines(pictures)[0].points")]
@@ -1111,18 +1088,16 @@ def test_curves_of_unlike_length_have_the_mean_of_the_same_steps(sweep, tmp_path
         draw()"""
     )
     assert page.locator("#plot polyline").count() == 1
-    page.close()
     rows = [f"{step},1" for step in range(64, 64 * 1500, 64)]  # trainer.log_every_n_steps=64
     (tmp_path / "0" / "metrics.csv").write_text("\n".join(["step,include", *rows]) + "\n")
     compare([tmp_path], tmp_path)
     assert 40 <= len(data_of(tmp_path)["pictures"][0]["curves"]["step"]) <= 82
 
 
-def test_page_plays_a_timelapse_that_lies_beside_it(sweep, tmp_path, browser, monkeypatch):
+def test_page_plays_a_timelapse_that_lies_beside_it(sweep, tmp_path, opened, monkeypatch):
     folder = shutil.copytree(sweep / "0", tmp_path / "a #1? 50%20").parent
     monkeypatch.setattr(page_module, "INLINE_VIDEO", 0)
-    compare([folder], folder)
-    page = opened(browser, folder)
+    page = opened(folder)
     page.locator("figure img").click()
     wait = """v => new Promise(done => {
         if (v.readyState || v.error) done(!v.error);
@@ -1130,7 +1105,6 @@ def test_page_plays_a_timelapse_that_lies_beside_it(sweep, tmp_path, browser, mo
         v.onerror = () => done(false);
     })"""
     assert page.locator("#dialog video").evaluate(wait)
-    page.close()
 
 
 #: The red of a picture's first pixel.
@@ -1194,11 +1168,8 @@ def many(sweep, tmp_path_factory):
     return folder
 
 
-def test_page_of_500_runs_fits_a_few_screens(many, browser):
-    page = browser.new_page(viewport={"width": 1400, "height": 900})
-    errors = []
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    page.goto((many / "compare.html").as_uri())
+def test_page_of_500_runs_fits_a_few_screens(many, opened):
+    page = opened(many)
     height = "document.documentElement.scrollHeight"
     assert page.locator("figure").count() == 500 and page.evaluate(height) < 5000
     assert page.locator(".blocks > section").count() == 10  # a block a seed, side by side
@@ -1216,8 +1187,7 @@ def test_page_of_500_runs_fits_a_few_screens(many, browser):
     # Seeds 0 to 9 end at 1 + seed / 10: mean 1.45, deviation of a sample .3028.
     assert page.locator(".legend tr td").nth(1).text_content() == "1.45 ± 0.3028 (10)"
     page.uncheck("#mean")
-    assert page.locator("#plot polyline").count() == 500 and errors == []
-    page.close()
+    assert page.locator("#plot polyline").count() == 500
 
 
 def test_sheet_says_prompt_seed_steps_and_folder(sweep):
