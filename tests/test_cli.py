@@ -11,7 +11,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 import vqclip
 from vqclip.cli import main
-from vqclip.cli.arguments import split
+from vqclip.cli.arguments import parse_arguments
 from vqclip.cli.main import TOOLS
 from vqclip.config.compose import compose, compose_all
 from vqclip.config.grammar import quote
@@ -72,7 +72,7 @@ def test_any_text_arrives_as_it_was_typed(text):
     ],
 )
 def test_prompts_and_overrides_are_told_apart(argv, expected):
-    assert split(argv) == expected
+    assert parse_arguments(argv).words == expected
 
 
 SLIPS = {
@@ -141,18 +141,18 @@ def test_a_working_folder_that_hydra_would_read_as_a_key_is_refused(capsys, tmp_
 def test_the_name_of_a_picture_is_a_prompt_behind_dashes(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.png").touch()
-    assert split(["--", "mine.png"]) == ['prompts.include=["mine.png"]']
+    assert parse_arguments(["--", "mine.png"]).words == ['prompts.include=["mine.png"]']
 
 
 def test_a_run_folder_is_no_text(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "outputs" / "mine").mkdir(parents=True)
-    assert split(["outputs/mine"]) == ['prompts.include=["outputs/mine"]']
+    assert parse_arguments(["outputs/mine"]).words == ['prompts.include=["outputs/mine"]']
     (tmp_path / "outputs" / "mine" / "run.json").touch()
     for argv in (["outputs/mine"], ["show", "outputs/mine"]):
         with pytest.raises(UserError, match=r"outputs/mine: a run folder, not a text.*vqclip compare RUN"):
-            split(argv)
-    assert split(["--", "outputs/mine"]) == ['prompts.include=["outputs/mine"]']
+            parse_arguments(argv)
+    assert parse_arguments(["--", "outputs/mine"]).words == ['prompts.include=["outputs/mine"]']
 
 
 def test_help_is_a_tool(capsys, tmp_path, monkeypatch):
@@ -187,7 +187,7 @@ def test_a_tools_wrong_flag_is_a_sentence(tool, capsys, tmp_path, monkeypatch):
 @pytest.mark.parametrize("argv", [[""], ["a fox", "  "], ["--", ""]])
 def test_an_empty_prompt_is_refused(argv):
     with pytest.raises(UserError, match="an empty prompt"):
-        split(argv)
+        parse_arguments(argv)
 
 
 def run(capsys, tmp_path, monkeypatch, *argv):
@@ -401,7 +401,7 @@ def test_what_is_offered_for_a_picture_can_be_pasted(capsys, tmp_path, monkeypat
     (tmp_path / "photo (1).png").write_bytes(b"")
     status, message, _ = run(capsys, tmp_path, monkeypatch, "photo (1).png")
     offered = re.findall(r"(?:experiment=edit|prompt:) ('.*?')(?: 'a fox')?\. As a", message)
-    keys = [split(shlex.split(word))[0] for word in offered]
+    keys = [parse_arguments(shlex.split(word)).words[0] for word in offered]
     assert status == 2 and keys == ['init.path="photo (1).png"', 'prompts.extras=[{image:"photo (1).png"}]']
 
 

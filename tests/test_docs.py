@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from vqclip.cli.arguments import split
+from vqclip.cli.arguments import parse_arguments
 from vqclip.cli.main import TOOLS, main
 from vqclip.config.check import check
 from vqclip.config.compose import compose_all
@@ -80,7 +80,8 @@ def test_every_command_of_the_docs_is_real(page, line, readers_folder, monkeypat
         return
     if any(word.startswith("resume=") for word in argv) or {"--help", "--version", "--hydra-help"} & set(argv):
         return  # what they do has tests of its own
-    for cfg in compose_all(*overrides_of(split(argv))):
+    command = parse_arguments(argv)
+    for cfg in compose_all(command.overrides, command.flags.get("--config-dir")):
         check(resolved(cfg))
 
 
@@ -95,20 +96,6 @@ def words_of(line: str) -> list[str]:
     """A shell line's arguments, without its remark."""
     words = shlex.split(line, comments=True)
     return words[2:] if "=" in words[0] else words[1:]
-
-
-def overrides_of(words: list[str]) -> tuple[list[str], str | None]:
-    """Hydra's arguments → overrides and the config folder of the user's own."""
-    words, folder = list(words), None
-    if "--config-dir" in words:
-        place = words.index("--config-dir")
-        folder = words[place + 1]
-        del words[place : place + 2]
-    for flag in ("--cfg", "--package", "--info"):
-        if flag in words:
-            place = words.index(flag)
-            del words[place : place + 2]
-    return [word for word in words if not word.startswith("-")], folder
 
 
 def assert_flags_exist(tool: str, flags: list[str], capsys) -> None:

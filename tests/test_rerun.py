@@ -14,7 +14,7 @@ from torchvision.transforms.functional import pil_to_tensor
 
 from vqclip import UserError, run
 from vqclip.cli import main
-from vqclip.cli.arguments import split
+from vqclip.cli.arguments import parse_arguments
 from vqclip.cli.compare import main as compare_tool
 from vqclip.cli.interpolate import main as interpolate_tool
 from vqclip.config.check import errors_in
@@ -246,21 +246,21 @@ def test_a_class_that_the_user_names_himself_is_trusted(original, tmp_path):
 def test_changes_are_typed_as_for_a_run(original, tmp_path):
     """Keys that the record lacks, and terms beside those that it has."""
     for words in (["search.restarts.count=2", "search.restarts.steps=1"], ["+loss/terms=[tv]"], ["init.best_of=2"]):
-        rerun(original, split(words), tmp_path / words[0].replace("/", "-"))
+        rerun(original, parse_arguments(words).words, tmp_path / words[0].replace("/", "-"))
     config = yaml.safe_load((tmp_path / "search.restarts.count=2" / "config.yaml").read_text())
     assert config["search"]["restarts"] == {"count": 2, "steps": 1}
     term = tmp_path / "+loss-terms=[tv]"
-    rerun(term, split(["+loss/terms=[saturation]"]), tmp_path / "both")
+    rerun(term, parse_arguments(["+loss/terms=[saturation]"]).words, tmp_path / "both")
     assert list(yaml.safe_load((tmp_path / "both" / "config.yaml").read_text())["loss"]["terms"]) == [
         "tv",
         "saturation",
     ]
     Image.new("RGB", (32, 32), "red").save(tmp_path / "red.png")
-    rerun(original, split(["init=image", f"init.path={tmp_path}/red.png"]), tmp_path / "red")
+    rerun(original, parse_arguments(["init=image", f"init.path={tmp_path}/red.png"]).words, tmp_path / "red")
     with pytest.raises(UserError, match=r"search\.restarts\.steps: missing"):
-        rerun(original, split(["search.restarts.count=2"]), tmp_path / "half")
+        rerun(original, parse_arguments(["search.restarts.count=2"]).words, tmp_path / "half")
     with pytest.raises(UserError, match=r"loss\.alpha=\{start:: cannot be read\. Allowed: KEY=VALUE"):
-        rerun(original, split(["loss.alpha={start:"]), tmp_path / "cut")
+        rerun(original, parse_arguments(["loss.alpha={start:"]).words, tmp_path / "cut")
 
 
 def test_a_picture_that_the_folder_lost_is_named(original, tmp_path):

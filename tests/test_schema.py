@@ -12,7 +12,7 @@ import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from vqclip.cli.arguments import parse_arguments, split
+from vqclip.cli.arguments import parse_arguments
 from vqclip.cli.help import help_page
 from vqclip.cli.output_dir import OutputDir, check_output_dir
 from vqclip.config.check import check, errors_in
@@ -308,7 +308,7 @@ def test_help_names_every_key_and_what_each_choice_is():
     ],
 )
 def test_flags_may_stand_anywhere(argv, flags):
-    words = split(argv)
+    words = parse_arguments(argv).words
     assert words[: len(flags)] == flags and words[-1] == 'prompts.include=["a fox"]'
 
 

@@ -20,7 +20,7 @@ from vqclip.config.shorthand import expand_shorthand
 from vqclip.errors import UserError, closest
 
 __all__ = [
-    *("FLAGS", "Command", "ToolParser", "let_hydra_parse", "parse_arguments", "parse_config", "split", "top_level"),
+    *("FLAGS", "Command", "ToolParser", "let_hydra_parse", "parse_arguments", "parse_config", "top_level"),
     *("take_flag", "whole"),
 ]
 
@@ -99,25 +99,15 @@ class Command:
     notes: list[str] = field(default_factory=list)  #: what is to be said beside it
 
     @property
-    def multirun(self) -> bool:
-        return "--multirun" in self.flags
-
-    @property
     def shows(self) -> bool:
         """Whether Hydra only shows something, and nothing runs."""
         return bool({"--cfg", "--info", "--hydra-help", "--shell-completion"} & set(self.flags))
 
     @property
     def words(self) -> list[str]:
-        """For Hydra's own parser: flags first, wherever they were typed."""
-        given = [[flag] if value is None else [flag, value] for flag, value in self.flags.items()]
-        short = {"--multirun": "-m"}
-        return [short.get(word, word) for pair in given for word in pair] + self.overrides
-
-
-def split(argv: Sequence[str]) -> list[str]:
-    """Arguments as typed → arguments for Hydra, the prompts among them as one override."""
-    return parse_arguments(argv).words
+        """For Hydra's own parser: flags first, wherever they were typed; a sweep tells them as its command."""
+        flags = [word for pair in self.flags.items() for word in pair if word is not None]
+        return ["-m" if word == "--multirun" else word for word in flags] + self.overrides
 
 
 def parse_config(argv: Sequence[str], tool: str) -> Command:
@@ -207,11 +197,11 @@ def take_flag(word: str, rest: list[str]) -> tuple[str, str | None]:
 def _is_override(word: str) -> bool:
     """Whether an argument is meant for Hydra rather than a prompt."""
     match = _OVERRIDE.match(word)
-    if not match:
+    if not match or (match[2] != "=" and word[0] != "~"):  # a word alone is a prompt
         return False
+    if word[0] in "+~":
+        return True
     key = match["key"]
-    if word[0] in "+~" or match[2] != "=":
-        return word[0] == "~" or match[2] == "="  # a word alone is a prompt
     first = re.split(r"[./@]", key)[0]
     if first in top_level() or first != key:
         return True

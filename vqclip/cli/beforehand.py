@@ -54,7 +54,7 @@ def check_before_hydra(command: Command) -> None:
 
     check_working_dir()
     config_dir, name = command.flags.get("--config-dir"), command.flags.get("--config-name") or "config"
-    multirun = command.multirun
+    multirun = "--multirun" in command.flags
     if not multirun:
         try:
             refuse_sweeps(command.overrides)

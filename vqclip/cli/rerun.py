@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from vqclip.cli.arguments import split
+from vqclip.cli.arguments import parse_arguments
 from vqclip.cli.faults import explain_faults
 from vqclip.errors import UserError, printable
 from vqclip.paths import dated_folder
@@ -33,11 +33,11 @@ def main(argv: Sequence[str]) -> int:
     if not argv or argv[0] in ("-h", "--help"):
         print(_USAGE)
         return 0 if argv else 2
-    overrides = split(argv[1:])
-    if flags := [word for word in overrides if word.startswith("-")]:
-        raise UserError(f"{flags[0]}: rerun takes overrides (key=value) and prompts, no flags. See vqclip rerun --help")
+    command = parse_arguments(argv[1:])
+    for flag in command.flags:
+        raise UserError(f"{flag}: rerun takes overrides (key=value) and prompts, no flags. See vqclip rerun --help")
     folder = Path(dated_folder("outputs"))
     with explain_faults(folder):
-        lines, same = rerun(Path(argv[0]), overrides, folder)
+        lines, same = rerun(Path(argv[0]), command.overrides, folder)
     print(printable("\n".join(lines)))
-    return 0 if same or overrides else 1
+    return 0 if same or command.overrides else 1
