@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from vqclip.cli.arguments import Command
 from vqclip.cli.launchers import bring_back
@@ -45,41 +45,32 @@ def check_own_files(command: Command) -> None:
 def check_before_hydra(command: Command) -> None:
     """Compose and check what will run, so that a mistake is answered before Hydra makes a folder."""
     from hydra.core.utils import env_override
+    from hydra.types import RunMode
     from omegaconf import open_dict
 
-    from vqclip.cli.output_dir import check_output_dir, check_working_dir, is_multirun, output_dir
+    from vqclip.cli.output_dir import check_output_dir, check_working_dir, output_dir
     from vqclip.config.check import check
     from vqclip.config.compose import compose, compose_all, first_of_sweep, refuse_sweeps
     from vqclip.config.resolve import resolved
 
     check_working_dir()
     config_dir, name = command.flags.get("--config-dir"), command.flags.get("--config-name") or "config"
-    multirun = "--multirun" in command.flags
+    first, _ = first_of_sweep(command.overrides, config_dir)
+    cfg = compose(first, config_dir, config_name=name, with_hydra=True)
+    multirun = "--multirun" in command.flags or cfg.hydra.mode == RunMode.MULTIRUN
     if not multirun:
-        try:
-            refuse_sweeps(command.overrides)
-        except UserError:  # right, unless hydra.mode, which a file may have too, asks for a sweep
-            first, _ = first_of_sweep(command.overrides, config_dir)
-            if not (multirun := is_multirun(compose(first, config_dir, config_name=name, with_hydra=True))):
-                raise
-    if multirun and not _swept_elsewhere(command.overrides):
-        # Of a sweep the first job: the sweeper checks all of them before any runs.
-        first, _ = first_of_sweep(command.overrides, config_dir)
-        configs = iter([compose(first, config_dir, config_name=name, with_hydra=True)])
-    else:
-        configs = compose_all(command.overrides, config_dir, name, with_hydra=True)
-    overwrite, place = False, None
-    for cfg in configs:
-        multirun = multirun or is_multirun(cfg)
-        place = output_dir(cfg, multirun)
-        with env_override(cfg.hydra.job.env_set), open_dict(cfg):  # as Hydra does around a job
-            del cfg["hydra"]
-            check(resolved(cfg))
-        overwrite |= bool(cfg.get("overwrite"))
-        if cfg.get("hparams_search"):
-            _check_search(command, multirun, by_another=place.numbers)
-    if place is not None:
-        check_output_dir(place, overwrite)
+        refuse_sweeps(command.overrides)
+    place, search = output_dir(cfg, multirun), cfg.get("hparams_search")
+    # Our sweeper checks all jobs before any runs; others do not.
+    others = any(word.lstrip("+~").startswith(("hydra/sweeper", "hparams_search")) for word in command.overrides)
+    jobs = compose_all(command.overrides, config_dir, name, with_hydra=True) if multirun and others else [cfg]
+    for job in jobs:
+        with env_override(job.hydra.job.env_set), open_dict(job):  # as Hydra does around a job
+            del job["hydra"]
+            check(resolved(job))
+    if search:
+        _check_search(command, multirun, by_another=place.numbers)
+    check_output_dir(place, bool(cfg.get("overwrite")))
 
 
 def _check_search(command: Command, multirun: bool, by_another: bool) -> None:
@@ -92,11 +83,6 @@ def _check_search(command: Command, multirun: bool, by_another: bool) -> None:
             "hparams_search: another sweeper than vqclip's runs all values and searches nothing. Allowed: "
             "hydra/sweeper=vqclip, or hparams_search=null. Try: hydra/sweeper=vqclip"
         )
-
-
-def _swept_elsewhere(overrides: Sequence[str]) -> bool:
-    """Whether a search, or a sweeper other than ours, creates the jobs."""
-    return any(word.lstrip("+~").startswith(("hydra/sweeper", "hparams_search")) for word in overrides)
 
 
 def show_config(command: Command, run: Callable[[], None]) -> None:

@@ -16,7 +16,6 @@ from hydra.core.plugins import Plugins
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.plugin import Plugin
 from hydra.plugins.sweeper import Sweeper
-from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -29,7 +28,7 @@ from vqclip.runs.lock import lock_folder
 from vqclip.runs.overwrite import refuse_overwrite
 from vqclip.sweeps.jobs import numbered_folders
 
-__all__ = ["OutputDir", "check_output_dir", "check_working_dir", "is_multirun", "output_dir"]
+__all__ = ["OutputDir", "check_output_dir", "check_working_dir", "output_dir"]
 
 
 def check_working_dir() -> None:
@@ -53,11 +52,6 @@ class OutputDir:
     folder: str | None  #: None where the time names it, so that nothing can be there
     sweeps: bool
     numbers: bool  #: whether the jobs of a sweep are numbered from 0 again, whatever is there
-
-
-def is_multirun(cfg: DictConfig) -> bool:
-    """Whether a config with Hydra's own part asks for a sweep, as ``-m`` does."""
-    return bool(cfg.hydra.mode == RunMode.MULTIRUN)
 
 
 def output_dir(cfg: DictConfig, multirun: bool) -> OutputDir:
