@@ -8,22 +8,24 @@ from collections.abc import Callable
 
 from vqclip.cli.arguments import Command
 from vqclip.cli.launchers import bring_back
+from vqclip.config.names import unknown_overrides
 from vqclip.errors import UserError
 
-__all__ = ["check_before_hydra", "check_names", "check_own_files", "keep_first_of_sweep", "show_config"]
+__all__ = ["check_before_hydra", "check_shown", "show_config"]
 
 
-def check_names(command: Command) -> None:
-    """Refuse a mistyped key; Hydra is imported only where there is one, or for what is run."""
-    from vqclip.config.names import unknown_overrides
+def check_shown(command: Command) -> None:
+    """Refuse what a run of it would be refused, of a sweep its first job: it would be shown as something else."""
+    folder = command.flags.get("--config-dir")
+    if "--cfg" in command.flags and command.flags.pop("--multirun", "") is None:
+        _keep_first(command)
+    if ("--cfg" in command.flags and folder) or unknown_overrides(command.overrides):
+        from vqclip.config.compose import compose
 
-    if unknown_overrides(command.overrides):
-        from vqclip.config.compose import refuse_unknown
-
-        refuse_unknown(command.overrides, command.flags.get("--config-dir"))
+        compose(command.overrides, folder, config_name=command.flags.get("--config-name") or "config")
 
 
-def keep_first_of_sweep(command: Command) -> None:
+def _keep_first(command: Command) -> None:
     """Keep only the first value of every swept key, since ``--cfg`` shows one config."""
     from vqclip.config.compose import first_of_sweep
     from vqclip.config.shorthand import expand_shorthand
@@ -32,14 +34,6 @@ def keep_first_of_sweep(command: Command) -> None:
     command.overrides = expand_shorthand(first)
     if jobs > 1:
         print(f"note: the first of {jobs} jobs", file=sys.stderr)
-
-
-def check_own_files(command: Command) -> None:
-    """Refuse files of the user's own that Hydra would show as something else than they say, as a run of them is."""
-    if folder := command.flags.get("--config-dir"):
-        from vqclip.config.compose import compose
-
-        compose(command.overrides, folder, config_name=command.flags.get("--config-name") or "config")
 
 
 def check_before_hydra(command: Command) -> None:

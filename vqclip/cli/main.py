@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vqclip.cli.arguments import Command, let_hydra_parse, parse_arguments, take_flag
-from vqclip.cli.beforehand import check_before_hydra, check_names, check_own_files, keep_first_of_sweep, show_config
+from vqclip.cli.beforehand import check_before_hydra, check_shown, show_config
 from vqclip.cli.faults import result_of
 from vqclip.cli.launchers import hold_back
 from vqclip.cli.lazy_imports import collect_as_usual, collect_rarely, defer_imports
@@ -172,12 +172,8 @@ def _hydra(command: Command) -> None:
     collect_rarely()
     if command.shows:
         gc.disable()  # it ends before there is much garbage
-    check_names(command)
-    if "--cfg" in command.flags:
-        if command.flags.pop("--multirun", "") is None:
-            keep_first_of_sweep(command)
-        check_own_files(command)
-    elif not command.shows:
+        check_shown(command)
+    else:
         check_before_hydra(command)
     let_hydra_parse()
     import hydra
