@@ -7,7 +7,6 @@ passed on to it, flags first, wherever they were typed.
 from __future__ import annotations
 
 import difflib
-import gc
 import importlib
 import os
 import re
@@ -171,7 +170,6 @@ def _hydra(command: Command) -> None:
     """Check what will run, then hand it to Hydra."""
     collect_rarely()
     if command.shows:
-        gc.disable()  # it ends before there is much garbage
         check_shown(command)
     else:
         check_before_hydra(command)
