@@ -7,14 +7,13 @@ Trained by `experiments/embedded/train_denoiser.py` as the denoiser of Karras et
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from vqclip.models.shipped import load_shipped_of
+from vqclip.models.shipped import Shipped
 
 __all__ = ["Denoiser"]
 
@@ -42,7 +41,7 @@ class _Block(nn.Module):
         return x + self.narrow(wide)
 
 
-class Denoiser(nn.Module):
+class Denoiser(Shipped):
     """A transformer over patches of a latent.
 
     Args:
@@ -54,6 +53,8 @@ class Denoiser(nn.Module):
         reader: SHA-256 of the file of the perceptor whose vectors these are.
         hidden, rank: of the network that says what a text's pictures are like on average.
     """
+
+    advice = "Allowed: a file that experiments/embedded/train_denoiser.py wrote"
 
     mean: Tensor  #: of the training latents, by channel [C]
     std: Tensor  #: the same of their deviation [C]
@@ -96,16 +97,6 @@ class Denoiser(nn.Module):
         self.register_buffer("mean", torch.zeros(channels))
         self.register_buffer("std", torch.ones(channels))
         self.register_buffer("usual", torch.zeros(words))
-
-    @classmethod
-    def load(cls, path: str | Path) -> Denoiser:
-        """A denoiser from its safetensors file, frozen, in float32.
-
-        Raises:
-            UserError: it is missing or no denoiser of this project's.
-        """
-        allowed = "Allowed: a file that experiments/embedded/train_denoiser.py wrote"
-        return load_shipped_of(cls, path, "path", "denoiser", allowed)
 
     def standard(self, z: Tensor) -> Tensor:
         """Latents [B,C,h,w] in units of the training latents' deviations."""

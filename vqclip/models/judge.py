@@ -11,13 +11,13 @@ import re
 import zlib
 from functools import cache
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vqclip.models.shipped import load_shipped
+from vqclip.models.shipped import Shipped
 
 __all__ = ["Judge", "PhotoJudge", "photo_weights"]
 
@@ -36,7 +36,7 @@ class _Block(nn.Module):
         return x + self.narrow(F.gelu(self.widen(self.norm(self.mix(x)))))
 
 
-class _TextTower(nn.Module):
+class _TextTower(Shipped):
     """Words and pairs of neighbouring words, hashed into the rows of a table and summed, then a small perceptron.
 
     Args:
@@ -65,11 +65,6 @@ class _TextTower(nn.Module):
         offsets = torch.tensor([0, *(len(r) for r in rows[:-1])]).cumsum(0)
         device = self.scale.device
         return F.normalize(self.text(self.words(torch.cat(rows).to(device), offsets.to(device))), dim=1)
-
-    @classmethod
-    def load(cls, path: str | Path) -> Self:
-        """A judge from its safetensors file, frozen, in float32."""
-        return load_shipped(cls, path)
 
 
 def _resized(images: Tensor, size: int) -> Tensor:

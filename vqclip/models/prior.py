@@ -13,13 +13,12 @@ concept outside its memory is drawn as the nearest one it knows, and the same te
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from vqclip.models.shipped import load_shipped_of
+from vqclip.models.shipped import Shipped
 from vqclip.models.tokenizer import CompactTokenizer
 
 __all__ = ["Prior"]
@@ -58,7 +57,7 @@ class _Convolutions(nn.Module):
         return self.head(nn.functional.gelu(x))
 
 
-class Prior(nn.Module):
+class Prior(Shipped):
     """Token ids → latent.
 
     Args:
@@ -68,6 +67,8 @@ class Prior(nn.Module):
         channels, side: of the latent, [channels, side, side].
         text_width, text_layers, paint_width, paint_depth: sizes of the two halves.
     """
+
+    key, advice = "checkpoints.prior.path", "Try: checkpoints.prior=null init=sine"
 
     token_ids: Tensor
     style_sets: Tensor
@@ -179,9 +180,3 @@ class Prior(nn.Module):
         second = parts["objects"][:, 1].masked_fill(alone, self.large.shape[1])
         parts["objects"] = torch.stack([parts["objects"][:, 0], second], 1)
         return self.paint(**parts)
-
-    @classmethod
-    def load(cls, path: str | Path) -> Prior:
-        """A prior from its safetensors file, frozen, in float32."""
-        advice = "Try: checkpoints.prior=null init=sine"
-        return load_shipped_of(cls, path, "checkpoints.prior.path", "prior", advice)

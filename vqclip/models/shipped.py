@@ -6,9 +6,8 @@ A matrix may lie there as 8-bit integers, with a factor for every row under its 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import ClassVar, Self
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -17,25 +16,44 @@ from torch import Tensor, nn
 
 from vqclip.errors import UserError
 
-__all__ = ["load_shipped", "load_shipped_of"]
-
-M = TypeVar("M", bound=nn.Module)
+__all__ = ["Shipped"]
 
 
-def load_shipped(make: Callable[..., M], path: str | Path) -> M:
-    """A model from its file, frozen, in float32."""
-    with safe_open(path, "pt") as file:
-        if "config" not in (notes := file.metadata() or {}):
-            raise ValueError("no config in its metadata")
+class Shipped(nn.Module):
+    """A model that is loaded from such a file."""
+
+    key: ClassVar = "path"  #: of the config that has the file's path, for messages
+    advice: ClassVar = ""  #: what is allowed, or what to try
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """A model from its file, frozen, in float32.
+
+        Raises:
+            UserError: it is missing, or another.
+        """
+        try:
+            return cls._load(path)
+        except (SafetensorError, OSError, TypeError, KeyError, ValueError, RuntimeError) as error:
+            why = " ".join(str(error).split())[:200]
+            message = f"{cls.key}={path}: no {cls.__name__.lower()} of vqclip's ({why}). {cls.advice}"
+            raise UserError(message.rstrip()) from None
+
+    @classmethod
+    def _load(cls, path: str | Path) -> Self:
+        with safe_open(path, "pt") as file:
+            if "config" not in (metadata := file.metadata() or {}):
+                raise ValueError("no config in its metadata")
         with torch.random.fork_rng(devices=[]):
-            model = make(**json.loads(notes["config"]))
-    tensors = _scaled(load_file(path))
-    _check(tensors, model.state_dict())
-    model.load_state_dict(tensors)  # copies the file's half precision into the model's float32
-    for name, value in model.state_dict().items():
-        if value.is_floating_point() and not value.sum().isfinite():  # one nan or infinity makes the sum one
-            raise ValueError(f"{name} holds nan or infinity")
-    return model.eval().requires_grad_(False)
+            model = cls(**json.loads(metadata["config"]))
+        tensors, needed = _scaled(load_file(path)), model.state_dict()
+        for name, value in tensors.items():
+            if name in needed and value.is_floating_point() != needed[name].is_floating_point():
+                raise ValueError(f"{name} is {value.dtype}, expected {needed[name].dtype}")
+            if value.is_floating_point() and not value.sum(dtype=torch.float32).isfinite():  # one nan makes it one
+                raise ValueError(f"{name} holds nan or infinity")
+        model.load_state_dict(tensors)  # copies the file's half precision into the model's float32
+        return model.eval().requires_grad_(False)
 
 
 def _scaled(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -50,29 +68,3 @@ def _scaled(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         if factors is not None:
             made[name] = value.float() * factors.float()
     return made
-
-
-def _check(tensors: dict[str, Tensor], model: dict[str, Tensor]) -> None:
-    """A ValueError where a copy would go through and be no weights: another type of number."""
-    for name in tensors.keys() & model.keys():
-        value = tensors[name]
-        if value.is_floating_point() != model[name].is_floating_point():
-            raise ValueError(f"{name} is {value.dtype}, expected {model[name].dtype}")
-
-
-def load_shipped_of(make: Callable[..., M], path: str | Path, key: str, what: str, advice: str) -> M:
-    """The same of a file that a config names.
-
-    Args:
-        key: of the config that has the path.
-        what: the file should be, for the message.
-        advice: what is allowed, and what to try.
-
-    Raises:
-        UserError: it is missing, or another.
-    """
-    try:
-        return load_shipped(make, path)
-    except (SafetensorError, OSError, TypeError, KeyError, ValueError, RuntimeError) as error:
-        why = " ".join(str(error).split())[:200]
-        raise UserError(f"{key}={path}: no {what} of vqclip's ({why}). {advice}") from None
