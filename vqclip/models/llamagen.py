@@ -22,20 +22,11 @@ _MIDDLE = {"0": "block_1", "1": "attn_1", "2": "block_2"}
 
 
 class LlamaGen(VQGAN):
-    """A VQGAN whose latents count by their direction alone: [B, embed_dim, H/f, W/f], of length 1 before the decoder.
-
-    Args:
-        ddconfig, n_embed, embed_dim: as of :class:`~vqclip.models.vqgan.VQGAN`; a file's shapes tell them.
-    """
-
-    def __init__(self, ddconfig: dict, n_embed: int, embed_dim: int):
-        super().__init__(ddconfig, n_embed, embed_dim)
+    """A VQGAN whose latents [B, embed_dim, H/f, W/f] count by their direction alone: length 1 before the decoder."""
 
     @staticmethod
     def arguments_from(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
-        names = LlamaGen.tensor_names(shapes)
-        found = vqgan_from_shapes({new: shapes[old] for old, new in names.items()})
-        return {key: found[key] for key in ("ddconfig", "n_embed", "embed_dim")}
+        return vqgan_from_shapes({new: shapes[old] for old, new in LlamaGen.tensor_names(shapes).items()})
 
     @staticmethod
     def tensor_names(names: Iterable[str]) -> dict[str, str]:

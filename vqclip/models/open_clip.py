@@ -68,12 +68,24 @@ class OpenCLIP(nn.Module):
 
     @cached_property
     def tokenize(self) -> Callable[[list[str]], Tensor]:
-        """Texts → token ids [len(texts), L].
+        """Texts → token ids [len(texts), L]; SigLIP's come from Hugging Face once, and need transformers.
 
         Raises:
-            UserError: it comes from elsewhere, and is not here.
+            UserError: they are not here.
         """
-        return _tokenizer(self.name)
+        config = open_clip.get_model_config(self.name)
+        name = config and config["text_cfg"].get("hf_tokenizer_name")
+        if not name:
+            return open_clip.get_tokenizer(self.name)
+        try:
+            return open_clip.get_tokenizer(self.name, local_files_only=offline())
+        except ModuleNotFoundError as error:
+            raise UserError(f"{self.name}: its tokenizer needs {error.name}. Try: pip install transformers") from None
+        except OSError as error:
+            raise UserError(
+                f"{self.name}: its tokenizer {name} is not here and cannot be fetched ({str(error).splitlines()[0]}). "
+                f"Try, where there is a network: hf download {name}"
+            ) from None
 
     def encode_text(self, texts: list[str]) -> Tensor:
         """Texts → vectors [len(texts), D], not normalised; a text that is too long loses its last tokens."""
@@ -93,20 +105,3 @@ def _normalisation(model: str) -> dict[str, tuple[float, ...]]:
         "mean": known.get("mean") or open_clip.OPENAI_DATASET_MEAN,
         "std": known.get("std") or open_clip.OPENAI_DATASET_STD,
     }
-
-
-def _tokenizer(model: str) -> Callable[[list[str]], Tensor]:
-    """open_clip's tokenizer of a model; those of SigLIP come from Hugging Face once, and need transformers."""
-    config = open_clip.get_model_config(model)
-    name = config and config["text_cfg"].get("hf_tokenizer_name")
-    if not name:
-        return open_clip.get_tokenizer(model)
-    try:
-        return open_clip.get_tokenizer(model, local_files_only=offline())
-    except ModuleNotFoundError as error:
-        raise UserError(f"{model} has a tokenizer that needs {error.name}. Try: pip install transformers") from None
-    except OSError as error:
-        raise UserError(
-            f"{model}: its tokenizer {name} is not here and cannot be fetched ({str(error).splitlines()[0]}). "
-            f"Try, where there is a network: hf download {name}"
-        ) from None

@@ -108,7 +108,8 @@ def _of_pytti(given: Given) -> list[str]:
         stride = _whole(given, "frame_stride", 1)
         words = [f"--video {quote(str(video))}", *([f"--stride {stride}"] if stride > 1 else [])]
     if each := _whole(given, "steps_per_frame"):
-        if steps := _whole(given, "steps_per_scene") * _scenes(given, "scenes") if not video else 0:
+        told = max(1, len(scenes(str(given.get("scenes", "")))))
+        if steps := _whole(given, "steps_per_scene") * told if not video else 0:
             words.append(f"--frames {max(1, steps // each)}")
         words.append(f"--each {each}")
     if (first := _whole(given, "pre_animation_steps")) and not video:
@@ -162,7 +163,3 @@ def _number(given: Given, key: str, default: float = 0.0) -> float:
 
 def _whole(given: Given, key: str, default: int = 0) -> int:
     return int(_number(given, key)) or default
-
-
-def _scenes(given: Given, key: str) -> int:
-    return max(1, len(scenes(str(given.get(key, "")))))
