@@ -28,24 +28,23 @@ from vqclip.search import Search
 
 __all__ = ["LatentOptimisation", "Networks", "optimisation"]
 
-#: The crops a score looks at are drawn under this step's name: the same for every snapshot of a run.
+#: Scores draw their crops as if at this step, so that every snapshot of a run is scored on the same crops.
 SCORE_STEP = 0
 
 
 @dataclass
 class Networks:
-    """The frozen networks of a run.
+    """The frozen networks of a run, shared by the jobs of a process.
 
-    They are shared between the jobs of a process.  No ``nn.Module``, so that they are no part of the state of the
-    module that holds them, and no checkpoint has them.
+    Deliberately not an ``nn.Module``: the networks stay out of the LightningModule's state dict and its checkpoints.
     """
 
     generator: VQGAN
     guides: dict[str, Guide]
-    devices: Sequence[str] = ()  #: where the perceptors go, in turn; by default to the pictures
+    devices: Sequence[str] = ()  #: of the perceptors, round robin; empty: the device of the pictures
 
     def to_device(self, device: torch.device | str) -> None:
-        """Move them, see :func:`vqclip.memory.moved`."""
+        """Move the networks to ``device`` (perceptors to ``devices``); see :func:`vqclip.memory.moved`."""
         moved(self.generator, device)
         for (name, guide), there in zip(self.guides.items(), cycle(self.devices or [device]), strict=False):
             perceptor = moved(guide.perceptor, there)
@@ -53,32 +52,31 @@ class Networks:
 
 
 def optimisation(module: pl.LightningModule) -> LatentOptimisation:
-    """What a callback of this package is given: Lightning says only that it is some module."""
+    """Narrow the type: Lightning hands callbacks a plain LightningModule."""
     return cast("LatentOptimisation", module)
 
 
 class LatentOptimisation(pl.LightningModule):
-    """Moves latents until crops of their pictures look like the texts.
+    """Optimises latents until crops of the decoded pictures match the texts.
 
     Args:
-        networks: what decodes the latents, and the perceptors with the targets of the B pictures.
-        z0: starting latents [B,C,h,w].
+        networks: the generator, and the perceptors with the targets of the B pictures.
+        z0: initial latents [B,C,h,w].
         seeds: the seed of each picture, B of them.
-        steps: length of the run; progress runs from 0 at the first step to 1 at the last.
-        latent_kind: how the parameter reaches the decoder (``vqclip.latent``).
-        optimizer: makes the optimiser from a list of parameters.
+        steps: length of the run; progress goes from 0 at the first step to 1 at the last.
+        latent_kind: maps the parameter to what the decoder takes (``vqclip.latent``).
+        optimizer: builds the optimizer from a list of parameters.
         lr: learning rate over the run.
-        keep: what of a picture stays as it is (``vqclip.io.masks.MaskComposite``), or None.
-        picture_chunk: pictures worked on in one go; None for as many as fit into half of the device's memory.
-        crop_chunk: crops a perceptor looks at in one go; None for all.  As ``picture_chunk``, memory only: gradients
-            are the same.
-        clip: the longest gradient that a picture's latent may have; None for any.
-        search: what is done to the latents between steps; None for nothing.
-        starts: the latents [B,C,h,w] of another try, by its number from 1; for a search that restarts.
+        keep: keeps part of each picture unchanged (``vqclip.io.masks.MaskComposite``), or None.
+        picture_chunk: pictures per forward and backward pass; None: as many as fit into half of the device's memory.
+        crop_chunk: crops per pass of a perceptor; None: all.  Both chunk sizes affect memory only, not the gradients.
+        clip: maximum norm of the gradient of one picture's latent; None: no clipping.
+        search: what is done to the latents between steps; None: nothing.
+        starts: initial latents [B,C,h,w] of a restart, by its number from 1.
     """
 
-    start: Tensor  #: the latents [B,C,h,w] that the run began at
-    average: Tensor  #: their running mean, where the search keeps one
+    start: Tensor  #: initial latents [B,C,h,w]
+    average: Tensor  #: running mean of the latents, if the search keeps one
 
     def __init__(
         self,
@@ -100,7 +98,7 @@ class LatentOptimisation(pl.LightningModule):
         starts: Callable[[int], Tensor] | None = None,
     ):
         super().__init__()
-        self.automatic_optimization = False  # the backward goes through the crops in chunks, see below
+        self.automatic_optimization = False  # backward runs chunk by chunk, see ``_backward``
         self.networks = networks
         self.latent = torch.nn.Parameter(z0.clone(memory_format=torch.contiguous_format))
         self.register_buffer("start", self.latent.detach().clone())
@@ -113,9 +111,9 @@ class LatentOptimisation(pl.LightningModule):
             self.register_buffer(name, kept)
         self._start_images: Tensor | None = None
         self.picture_cache = PictureCache()
-        #: of the last step: loss, terms, the lengths of the gradient and of the latent after it [B], lr, noise factor
+        #: of the last step: loss, terms, norms of the gradient and of the updated latent [B], lr, noise factor
         self.metrics: dict[str, Tensor | float] = {}
-        self.scores: dict[str, float] = {}  #: of the newest snapshot, means over the pictures
+        self.scores: dict[str, float] = {}  #: of the newest snapshot, averaged over the pictures
 
     @property
     def generator(self) -> VQGAN:
@@ -128,7 +126,7 @@ class LatentOptimisation(pl.LightningModule):
     # The step
 
     def optimise(self, step: int, optimizer: torch.optim.Optimizer) -> None:
-        """One step: decode, look at crops, move the latents.  Numbers of it are left in ``metrics``."""
+        """One step: decode, score crops, update the latents.  Its numbers are left in ``metrics``."""
         self.search.before(self, step, optimizer)
         t = self.progress(step)
         for group in optimizer.param_groups:
@@ -147,18 +145,18 @@ class LatentOptimisation(pl.LightningModule):
         }
 
     def _gradients(self, step: int, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-        """Leave every latent's gradient, clipped; the objective's terms, each [B], detached."""
+        """Compute every latent's gradient, clipped; return the objective's terms, each [B], detached."""
         parts = self.chunks.over_pictures(lambda pictures: self._backward(step, pictures), optimizer.zero_grad)
         self.grad_norm = clip_gradients(self.latent, self.clip)
         return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
     def _backward(self, step: int, pictures: slice) -> dict[str, Tensor]:
-        """Add the gradient of ``pictures`` to the latents'; the objective's terms, each [n], detached."""
+        """Accumulate the gradient of ``pictures``; return the objective's terms, each [n], detached."""
         t, latent = self.progress(step), self.latent[pictures]
         image = self.picture_cache.take(self.latent)
         if image is None:
             image = self.search.picture(self, latent, t)  # [n,3,H,W] in [0,1]
-        # The crops' gradient gathers on a leaf, so that one crop's graph can be freed before the next is built.
+        # Crops accumulate their gradient on a detached leaf: each chunk's graph is freed before the next is built.
         leaf = image.detach().requires_grad_()
         terms = self.on_crops(leaf, self.rng(step, pictures), t, pictures, backward=True)
         picture_terms = self.objective.on_picture(self.view(image, latent, t, pictures))
@@ -169,7 +167,7 @@ class LatentOptimisation(pl.LightningModule):
         return terms | {name: value.detach() for name, value in picture_terms.items()}
 
     def on_crops(self, image: Tensor, rng: StepRandom, t: float, pictures: slice, backward: bool) -> dict[str, Tensor]:
-        """Crop terms of ``image`` [n,3,H,W]: see :meth:`Guidance.terms`."""
+        """Crop terms of ``image`` [n,3,H,W]; see :meth:`Guidance.terms`."""
         view = self.view(image.detach(), self.latent[pictures].detach(), t, pictures)
         return self.guidance.terms(image, rng, view, self.chunks.crops(len(image)), backward)
 
@@ -177,22 +175,22 @@ class LatentOptimisation(pl.LightningModule):
     def guidance(self) -> Guidance:
         return Guidance(self.guides, self.augmentations, self.noise, self.objective)
 
-    # What the step is made of
+    # Parts of the step
 
     def picture(self, z: Tensor) -> Tensor:
-        """Latents [n,C,h,w] → the pictures this run makes of them, [n,3,H,W] in [0,1]."""
+        """Latents [n,C,h,w] → pictures [n,3,H,W] in [0,1], with what ``keep`` preserves."""
         image = self.decoded(z)
         return self.keep(image) if self.keep else image
 
     def decoded(self, z: Tensor) -> Tensor:
-        """Latents [n,C,h,w] → what the generator makes of them, [n,3,factor·h,factor·w] in [0,1]."""
+        """Latents [n,C,h,w] → decoded pictures [n,3,factor·h,factor·w] in [0,1]."""
         image = self.generator.decode(self.latent_kind(z, self.generator))
         shape = (len(z), 3, *(self.generator.factor * n for n in z.shape[-2:]))
         who = f"{named(self.generator, 'checkpoints.generator')}.decode"
         return require_tensor(image, shape, who, "pictures", z, "[B,3,factor·h,factor·w]")
 
     def view(self, image: Tensor, latent: Tensor, t: float, pictures: slice) -> View:
-        """What a term of the objective may look at, of ``pictures``."""
+        """The inputs of the objective's terms, for ``pictures``."""
         wanted = [
             (guide.perceptor, [(place, own.of(pictures)) for place, own in guide.targets.at(t)])
             for guide in self.guides.values()
@@ -202,61 +200,61 @@ class LatentOptimisation(pl.LightningModule):
         )
 
     def begin_at(self, start: Tensor) -> None:
-        """Take other latents [B,C,h,w] for those that the run began at."""
+        """Replace the initial latents [B,C,h,w]: restarts, stages and the frames of a film do."""
         self.start.copy_(start)
         self._start_images = None
 
     @torch.no_grad()
-    @full_precision()  # whoever asks first, a step or what is between steps, which depends on where a run was resumed
+    @full_precision()  # cached: it must not depend on whether the first call comes from inside a step
     def start_images(self) -> Tensor:
-        """The pictures that the run began at, [B,3,H,W] in [0,1]; decoded once, when a term first asks for them."""
+        """The initial pictures [B,3,H,W] in [0,1]; decoded once, when a term first asks for them."""
         if self._start_images is None:
-            # Not as many as fit: that is measured by a step, which may be before or after whoever asks first.
+            # One by one, since the chunk size may not be measured yet, and must not change these pictures.
             self._start_images = one_by_one(lambda z: self.search.start_image(self, z), self.start)
         return self._start_images
 
     def rng(self, step: int, pictures: slice = slice(None)) -> StepRandom:
-        """The random numbers of ``step``."""
+        """The random number generators of ``step``."""
         return StepRandom(self.seeds[pictures], step, self.device)
 
     def progress(self, step: int) -> float:
         """Progress at ``step`` (from 0) of the run, in [0,1]."""
         return self.search.progress(step, self.steps)
 
-    @full_precision()  # a resumed run asks in a step, another one in its first snapshot
+    @full_precision()  # a resumed run asks inside a step, a new run in its first snapshot
     def _pictures_that_fit(self) -> int:
-        """How many pictures half of the memory holds, by what the graph of one keeps.
+        """How many pictures fit into half of the memory, from what the autograd graph of one keeps.
 
-        The device's whole memory counts, not what is free of it: the same machine does the same every time.
+        Counted against the device's total memory, not its free memory, so that a machine always chooses the same.
         """
         networks = [self.generator, *(guide.perceptor for guide in self.guides.values())]
-        step = self.steps - 1 if self.search.stages else 0  # of the largest stage
+        step = self.steps - 1 if self.search.stages else 0  # stages grow: the last one is the largest
         one = bytes_kept(lambda: self._backward(step, slice(0, 1)), networks)
         self.latent.grad = None
         return max(1, device_memory(self.device) // 2 // one)
 
-    # The run, as Lightning calls it
+    # Hooks that Lightning calls
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return self.make_optimizer([self.latent])
 
     def training_step(self, batch: Tensor, batch_idx: int) -> None:
-        # The one of configure_optimizers, in Lightning's wrapper, which counts its steps and else acts as torch's.
+        # Lightning's wrapper of the optimizer from configure_optimizers: it also counts the steps.
         try:
             self.optimise(self.global_step, cast("torch.optim.Optimizer", self.optimizers()))
-        except StopIteration as error:  # of a part of one's own; Lightning would take it for the end of the epoch
+        except StopIteration as error:  # from user code; Lightning would take it for the end of the epoch
             what = RuntimeError("StopIteration, as next() raises it on an iterator that is exhausted")
             raise what.with_traceback(error.__traceback__) from None
-        # For callbacks that watch the trainer; the loggers have it from the recorder, in one row with the pictures.
-        # Lightning's ``log_dict`` does the same in 3 ms, a twentieth of a small pair's step.
+        # For callbacks that read the trainer's metrics; the loggers get them from the recorder, with the pictures.
+        # Lightning's ``log_dict`` would take 3 ms, a twentieth of a step of the embedded pair.
         numbers = {name: torch.as_tensor(v).mean() for name, v in self.metrics.items()}
         self.trainer.callback_metrics.update(numbers)
         self.trainer.logged_metrics.update(numbers)
-        if self.trainer.progress_bar_callback:  # a number for it makes a GPU wait
+        if self.trainer.progress_bar_callback:  # .item() synchronises a GPU
             self.trainer.progress_bar_metrics["loss"] = numbers["loss"].item()
 
     def validation_step(self, batch: Tensor, batch_idx: int) -> None:
-        """A snapshot was taken: its scores, for callbacks that watch them (Lightning's validation is our snapshot)."""
+        """Log the newest snapshot's scores for callbacks that monitor them: a snapshot is this run's validation."""
         self.log_dict(self.scores, logger=False, batch_size=1)
 
     def to_device(self, device: torch.device | str) -> None:
@@ -266,23 +264,23 @@ class LatentOptimisation(pl.LightningModule):
         self.to(device)
         self.networks.to_device(device)
 
-    # Looking at it
+    # Snapshots
 
     @property
     def made_of(self) -> Tensor:
-        """The latents [B,C,h,w] that pictures are made of: those that move, or their running mean."""
+        """The latents [B,C,h,w] to decode for output: the parameter, or its running mean."""
         return self.average if self.search.average else self.latent.detach()
 
     def shown(self, step: int | None = None) -> Tensor:
-        """The latents [B,C,h,w] of the pictures as they are now, after ``step`` steps (the trainer's), at full size."""
+        """The output latents [B,C,h,w] after ``step`` steps (default: the trainer's), at the run's full size."""
         return self.search.shown(self, self.made_of, self.global_step if step is None else step)
 
     @torch.no_grad()
     def snapshot(self, shown: Tensor | None = None) -> tuple[Tensor, dict[str, Tensor], Tensor]:
-        """The pictures of the latents that are :meth:`shown`, by default now, what they score, and one crop of each.
+        """Pictures of the ``shown`` latents (default: the current ones), their scores, and one crop of each.
 
-        The scores are the crop terms on the same crops at every snapshot, without noise, and ``score`` =
-        ``alpha · cos(target) − beta · cos(exclude)`` at the weights of the run's end: higher is better.
+        The scores are the crop terms without noise, on the same crops at every snapshot, and ``score`` =
+        ``alpha · cos(target) − beta · cos(exclude)`` with the weights of the run's end: higher is better.
 
         Returns:
             pictures [B,3,H,W] in [0,1]; scores by name, each [B]; crops [B,3,S,S], with this step's noise.
