@@ -1,4 +1,4 @@
-"""Guidance: shows the crops of a picture to the perceptors, and computes the crop terms of the objective."""
+"""Guidance: encodes crops of the pictures with the perceptors and computes the objective's crop terms."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ __all__ = ["Guidance", "Guide", "part_of"]
 
 @dataclass(frozen=True)
 class Guide:
-    """A perceptor of the run, its weight in the objective, and what it should see."""
+    """A perceptor of the run with its weight in the objective and its targets."""
 
     perceptor: Any  #: a Perceptor
-    weight: float  #: the weights of all guides add up to 1
+    weight: float  #: the weights of all guides sum to 1
     targets: MovingTargets
-    device: torch.device | str | None = None  #: where the perceptor is; None for where the pictures are
+    device: torch.device | str | None = None  #: of the perceptor; None: the pictures' device
 
     def encode(self, crops: Tensor, length: int) -> Tensor:
-        """Crops [n,3,S,S] → their vectors [n,D] of a length, on the crops' device wherever the perceptor is."""
+        """Crops [n,3,S,S] → vectors [n,length], on the crops' device whatever the perceptor's is."""
         return image_vectors(self.perceptor, crops.to(self.device or crops.device), length).to(crops.device)
 
 
 @dataclass(frozen=True)
 class Guidance:
-    """The perceptors of a run, and the crop terms of the objective that they compute."""
+    """The perceptors of a run and what they need to compute the objective's crop terms."""
 
     guides: Mapping[str, Guide]
     augmentations: Augmentation
@@ -48,14 +48,14 @@ class Guidance:
     def terms(
         self, image: Tensor, rng: StepRandom, view: View, chunks: Sequence[slice], backward: bool
     ) -> dict[str, Tensor]:
-        """Crop terms of some pictures: name → mean over crops and guides, sum over places, [n], detached.
+        """Crop terms by name: the mean over crops and guides, summed over regions, [n], detached.
 
         Args:
             image: [n,3,H,W] in [0,1].
-            view: what a term may look at, without crops.
-            chunks: of the crops of every picture, each looked at in one go.
-            backward: add the gradient of their weighted sum to ``image.grad``, a chunk of crops at a time, with noise
-                on the crops; a score has neither.
+            view: the inputs of a term, without crops.
+            chunks: slices of each picture's crops, one per forward pass.
+            backward: accumulate the gradient of the terms' weighted sum in ``image.grad``, chunk by chunk, and add
+                noise to the crops; False for a score.
         """
         totals: dict[str, Tensor] = {}
         for place in self.places(view.progress):
@@ -65,7 +65,7 @@ class Guidance:
         return totals
 
     def places(self, t: float) -> list[Region | None]:
-        """Where the perceptors look at progress ``t``; None is the whole picture."""
+        """The regions that the perceptors look at, at progress ``t``; None is the whole picture."""
         return [place for place, _ in next(iter(self.guides.values())).targets.at(t)]
 
     def _on_place(
@@ -77,12 +77,12 @@ class Guidance:
         chunks: Sequence[slice],
         backward: bool,
     ) -> Iterator[dict[str, Tensor]]:
-        """Of each guide and chunk of crops the terms, [n], detached; after the last the gradient goes to the image."""
+        """Yield the terms, [n], detached, of each guide and chunk; after the last, backpropagate to the image."""
         part = part_of(image, place)
         draw = self.augmentations.draw(rng, *part.shape[-2:])
         count, weights = self.augmentations.count, getattr(draw, "weights", None)
         padded = self.augmentations.transform(part, draw)
-        leaf = padded.detach().requires_grad_(backward)  # as the image is: one transform, many chunks
+        leaf = padded.detach().requires_grad_(backward)  # detached, so that all chunks share one transform
         for guide, (_, wanted) in zip(self.guides.values(), view.wanted, strict=True):
             size = guide.perceptor.input_size
             noise = self.noise.draw(rng, count, size, view.progress) if backward else None
@@ -100,7 +100,7 @@ class Guidance:
             padded.backward(leaf.grad)
 
     def crops(self, padded: Tensor, draw: Any, noise: Tensor | None, input_size: int, chunk: slice) -> Tensor:
-        """Some crops of every picture, padded and turned, as a perceptor sees them: [B·n,3,S,S]."""
+        """A chunk of every picture's crops, as a perceptor sees them: [B·n,3,S,S]."""
         crops, count = self.augmentations.cut(padded, draw, input_size, chunk), self.augmentations.count
         shape = (len(padded) * len(range(count)[chunk]), 3, input_size, input_size)
         require_tensor(
@@ -115,7 +115,7 @@ class Guidance:
     def one_crop(self, image: Tensor, rng: StepRandom, t: float, pictures: slice) -> Tensor:
         """The first crop of each of ``pictures`` as the first perceptor sees it, [n,3,S,S] in [0,1].
 
-        It is of the first place that counts in the picture: in a batch there are those of the others too.
+        It is of the first region with a share in that picture's loss; pictures of a batch may differ in regions.
         """
         guide = next(iter(self.guides.values()))
         looked, size, count = guide.targets.at(t), guide.perceptor.input_size, self.augmentations.count
@@ -132,9 +132,9 @@ class Guidance:
 
 
 def part_of(image: Tensor, place: Region | None) -> Tensor:
-    """The part of pictures [B,3,H,W] that lies in a region, [B,3,h,w]; the picture itself where it is None.
+    """Crop pictures [B,3,H,W] to a region, [B,3,h,w]; None leaves them whole.
 
-    Of a mask it is the box about what is white; what is black in there is seen, and gets no gradient.
+    For a mask, the crop is the bounding box of its white part; black pixels inside are visible but get no gradient.
     """
     box, white = box_of(image, place)
     return image[box] if white is None else white * image[box] + (1 - white) * image[box].detach()

@@ -1,8 +1,7 @@
-"""The objective: named, weighted terms, all of one form (``vqclip.protocols.Term``).
+"""The objective: named, weighted terms with one interface (``vqclip.protocols.Term``).
 
-The three that every run has are here; further ones are in :mod:`vqclip.terms`, apart so that each stays a page.
-Each picture has its own loss, and the pictures' losses are added, so that a picture's gradient does not depend on
-what else is in the batch.
+The three terms of every run are here, the optional ones in :mod:`vqclip.terms`.  Every picture has its own loss, and
+the losses are summed, so that a picture's gradient does not depend on the rest of the batch.
 """
 
 from __future__ import annotations
@@ -20,18 +19,18 @@ from vqclip.precision import full_precision
 from vqclip.protocols import CropView, Term, View
 from vqclip.schedules import ever_nonzero, negated, schedule
 from vqclip.targets import gated
-from vqclip.terms import TotalVariation  # by this module's name in older records
+from vqclip.terms import TotalVariation  # older records refer to it as vqclip.loss.TotalVariation
 
 __all__ = ["Anchor", "Exclude", "Include", "Objective", "TotalVariation"]
 
 
 class Include:
-    """Likeness of the crops to the target, as a similarity: 1 where they agree.
+    """Similarity of the crops to the target; 1 if they agree.
 
     Args:
-        weight: negative, since the loss falls as the likeness grows.
+        weight: negative, since the loss falls as the similarity grows.
         distance: ``cosine``: cos(target, crop).  ``spherical``: ``1 − 2 · arcsin(‖target − crop‖ / 2)²``, whose
-            gradient does not fade far from the target (Crowson et al. 2022, https://arxiv.org/abs/2204.08583).
+            gradient does not vanish far from the target (Crowson et al. 2022, https://arxiv.org/abs/2204.08583).
     """
 
     on_crops = True
@@ -60,7 +59,7 @@ class Exclude(Include):
 
 
 class Anchor:
-    """``mean((z − z0)²)``: holds the latent near its start."""
+    """``mean((z − z0)²)``: keeps the latent near its initial value."""
 
     def __init__(self, weight: Any):
         self.weight = weight
@@ -70,7 +69,7 @@ class Anchor:
 
 
 def _likeness(view: CropView, target: Tensor, distance: str) -> Tensor:
-    """Unit vectors [B,n,D] and targets [B,D] → similarity, summed over the crops, [B]."""
+    """Similarity of the crops' unit vectors [B,n,D] to the targets [B,D], summed over the crops, [B]."""
     vectors = view.vectors
     if view.weights is not None:
         return _of_dot(torch.einsum("bnd,bd->bn", vectors, target), view.weights, distance)
@@ -81,26 +80,26 @@ def _likeness(view: CropView, target: Tensor, distance: str) -> Tensor:
 
 
 def _of_dot(dot: Tensor, weights: Tensor | None, distance: str) -> Tensor:
-    """The same of products [B,n] of unit vectors, times the crops' weights, [B]."""
+    """The same from dot products [B,n] of unit vectors, with the crops' weights, [B]."""
     if distance == "spherical":
         dot = _spherical(((1 - dot) / 2).clamp(min=1e-12, max=1 - 1e-6).sqrt())
     return (dot if weights is None else dot * weights).sum(1)
 
 
 def _spherical(half: Tensor) -> Tensor:
-    """Similarity of unit vectors by half the distance between them; below 1, where the gradient has no end."""
+    """Similarity of unit vectors from half their distance, which must be below 1, where the gradient is infinite."""
     return 1 - 2 * half.arcsin().square()
 
 
 class Objective:
     """``−alpha · mean(cos(target, crop)) + beta · mean(cos(exclude, crop)) + anchor · mean((z − z0)²) + …``.
 
-    The terms are reported as they are, similarities as similarities; the signs are in the weights.
+    Terms are reported unweighted, so similarities stay similarities; the signs are in the weights.
 
     Args:
         alpha, beta, anchor: weights, each a number or a schedule.
-        terms: further terms by name, each a ``vqclip.protocols.Term``; one of the older form
-            ``term(image, latent) -> [B]`` is answered too.
+        terms: further terms by name, each a ``vqclip.protocols.Term`` or a callable of the older form
+            ``term(image, latent) -> [B]``.
         distance: of include and exclude, see :class:`Include`.
     """
 
@@ -112,12 +111,12 @@ class Objective:
         }
         self.terms: dict[str, Term] = built_in | {n: _uniform(t) for n, t in (terms or {}).items() if t is not None}
         self.weights = {name: schedule(term.weight) for name, term in self.terms.items()}
-        # A schedule that passes through 0 keeps its term: a run has the same columns in every row.
+        # A term whose schedule only passes through 0 stays, so that all rows of a run have the same columns.
         self._counting = {"include", "exclude"} | {name for name, own in self.weights.items() if ever_nonzero(own)}
 
-    @full_precision()  # two digits of a similarity are not enough to compare by
+    @full_precision()  # bfloat16 resolves two digits of a similarity: too few to compare runs
     def on_crops(self, view: CropView) -> dict[str, Tensor]:
-        """Terms on crops: name → sum over the view's crops, [B], unweighted."""
+        """Crop terms by name, summed over the view's crops, [B], unweighted."""
         targets = view.targets
         found = {
             name: _of_each_picture(name, term(view), len(view.image))
@@ -134,7 +133,7 @@ class Objective:
         }
 
     def on_picture(self, view: View) -> dict[str, Tensor]:
-        """Terms on the picture and the latent: name → [B], unweighted."""
+        """Terms of the picture and the latent by name, [B], unweighted."""
         return {
             name: _of_each_picture(name, term(view), len(view.image))
             for name, term in self.terms.items()
@@ -148,7 +147,7 @@ class Objective:
 
 
 class _OfImageAndLatent:
-    """A term of the older form, ``term(image, latent)``, as one of a view."""
+    """Adapts a term of the older form ``term(image, latent)`` to the interface ``term(view)``."""
 
     def __init__(self, term: Any):
         self.term, self.weight = term, term.weight
@@ -167,7 +166,7 @@ def _uniform(term: Any) -> Term:
 
 
 def _of_each_picture(name: str, value: Tensor, pictures: int) -> Tensor:
-    """A term's value, which a term of one's own may have got wrong."""
+    """Return a term's value if it has the right shape; a custom term may return anything."""
     if getattr(value, "shape", None) != (pictures,):
         what = list(value.shape) if isinstance(value, Tensor) else type(value).__name__
         raise UserError(

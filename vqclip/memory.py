@@ -1,4 +1,4 @@
-"""Memory: how much a device has, out-of-memory errors, the allocator, and the size of chunks."""
+"""Memory: device memory, out-of-memory errors, the allocator, and chunk sizes."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ Made = TypeVar("Made")
 
 
 def keep_freed_memory() -> None:
-    """Have the allocator keep freed memory, so that the next step reuses it.
+    """Make the allocator keep freed memory, so that the next step reuses it.
 
-    By default, glibc gives large blocks back to the system, and asking for them again costs a step a tenth of its time.
-    Blocks above 64 MiB, which only pictures of 512² and more have, still go back: kept, they lie between others in
-    pieces that fit nothing, and a step at 1024² takes twice the memory.
+    By default, glibc returns large blocks to the system; allocating them again takes a tenth of a step's time.  Blocks
+    above 64 MiB, which occur from 512² pixels on, are still returned: kept, they fragment the heap, and a step at 1024²
+    takes twice the memory.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt:
@@ -34,9 +34,9 @@ def keep_freed_memory() -> None:
 
 
 def moved(network: Network, device: torch.device | str) -> Network:
-    """A network on a device, weights channels-last: convolutions are faster so (experiments/benchmarks).
+    """Move a network to a device with channels-last weights, which makes convolutions faster (experiments/benchmarks).
 
-    Only tensors of four dimensions have that order; torch's own ``to`` refuses a network with others, as Conv3d's.
+    Only four-dimensional tensors can be channels-last; ``Module.to(memory_format=...)`` raises for others (Conv3d).
     """
     for tensor in chain(network.parameters(), network.buffers()):
         if tensor.dim() == 4:
@@ -45,20 +45,20 @@ def moved(network: Network, device: torch.device | str) -> Network:
 
 
 def device_memory(device: torch.device) -> int:
-    """Bytes of a GPU, or of this machine."""
+    """Total memory of a GPU, or of this machine, in bytes."""
     return torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else machine.memory()
 
 
 def existing(devices: Sequence[str] | None) -> list[str]:
-    """The devices of ``memory.devices``; none where it is None.
+    """The devices of ``memory.devices``; empty if it is None.
 
     Raises:
-        UserError: one is not on this machine.
+UserError: a device is not on this machine.
     """
     for device in devices or ():
         try:
             torch.empty(0, device=device)
-        except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts that it had it
+        except (RuntimeError, AssertionError) as error:  # torch built without CUDA raises AssertionError
             raise UserError(
                 f"memory.devices={device}: not here ({str(error).splitlines()[0]}). Allowed: cpu, and cuda:0 to "
                 f"cuda:{torch.cuda.device_count() - 1} of this machine's GPUs. Try: memory.devices=null"
@@ -69,7 +69,7 @@ def existing(devices: Sequence[str] | None) -> list[str]:
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether a device or the CPU had no memory left; but for CUDA, torch and oneDNN raise a plain RuntimeError."""
+    """Whether an error says that memory ran out; except for CUDA, torch and oneDNN raise a plain RuntimeError."""
     said = (
         *("can't allocate memory", "not enough memory", "MPS backend out of memory"),
         *("could not create a primitive", "could not create a memory object"),
@@ -78,13 +78,13 @@ def is_out_of_memory(error: RuntimeError) -> bool:
 
 
 class Chunks:
-    """How much is worked on in one go: slices of the pictures, and of each picture's crops; halved where memory ends.
+    """Chunks of pictures, and of each picture's crops, that are processed at a time; halved when memory runs out.
 
     Args:
-        pictures, crops: how many pictures there are, and crops of each.
-        picture_chunk: pictures in one go; None for as many as fit.
-        crop_chunk: crops in one go, over all pictures; None for all.
-        pictures_that_fit: tells how many pictures fit; asked once, when it is first needed.
+        pictures, crops: the number of pictures, and of crops per picture.
+        picture_chunk: pictures at a time; None: as many as fit.
+        crop_chunk: crops at a time, over all pictures of a chunk; None: all.
+        pictures_that_fit: measures how many pictures fit; called once, when first needed.
     """
 
     def __init__(
@@ -104,11 +104,11 @@ class Chunks:
         return _slices(self._pictures, self.picture_chunk)
 
     def crops(self, pictures: int) -> list[slice]:
-        """Of the crops of every picture, where ``pictures`` are worked on together."""
+        """Slices of each picture's crops, if ``pictures`` pictures are processed together."""
         return _slices(self._crops, max(1, self.crop_chunk // pictures) if self.crop_chunk else self._crops)
 
     def over_pictures(self, work: Callable[[slice], Made], begin: Callable[[], Any] = lambda: None) -> list[Made]:
-        """``work`` on every slice of the pictures; from ``begin`` again with smaller ones where memory ends."""
+        """Run ``work`` on every chunk of pictures; when memory runs out, begin again with smaller ones."""
         while True:
             begin()
             try:
@@ -116,15 +116,15 @@ class Chunks:
             except RuntimeError as error:
                 if not is_out_of_memory(error):
                     raise
-            self.halve()  # after the except clause, whose error holds what was computed
+            self.halve()  # outside the except clause: its traceback keeps the computed tensors alive
 
     def halve(self) -> None:
-        """Out of memory: half as many pictures in one go, then half as many crops.
+        """Halve the number of pictures at a time, or, if it is one, the number of crops.
 
         Raises:
-            UserError: one crop of one picture is too much.
+            UserError: one crop of one picture is already too much.
         """
-        crops = min(self.crop_chunk or self._crops, self._crops)  # of the one picture that is left by then
+        crops = min(self.crop_chunk or self._crops, self._crops)  # per picture: only one is left by then
         if (self.picture_chunk or 1) > 1:
             what, before = "picture", min(self.picture_chunk or 1, self._pictures)
             self.picture_chunk = after = before // 2
@@ -148,7 +148,7 @@ def _slices(count: int, size: int) -> list[slice]:
 
 @torch.enable_grad()
 def bytes_kept(work: Callable[[], Any], networks: Sequence[torch.nn.Module]) -> int:
-    """Bytes that autograd keeps during ``work``, besides the weights of ``networks``."""
+    """Bytes that autograd saves during ``work``, without the weights of ``networks``."""
     weights = {p.untyped_storage().data_ptr() for network in networks for p in network.parameters()}
     kept: dict[int, int] = {}
 

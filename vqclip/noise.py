@@ -17,15 +17,15 @@ class Noise:
 
     Args:
         factor: standard deviation at r = 1; a number or a schedule.
-        num_rands: r is a uniform(0,1) of each crop, multiplied by this many further uniforms.  More of them pull r
-            towards 0: soft, smoky edges (the *sfumato* effect).
+        num_rands: each crop's r is a uniform(0,1) number times this many further ones.  More of them pull r towards 0,
+            which gives soft, smoky edges (the *sfumato* effect).
     """
 
     def __init__(self, factor: float | Mapping, num_rands: int):
         self.factor, self.num_rands = schedule(factor), num_rands
 
     def draw(self, rng: StepRandom, count: int, input_size: int, progress: float) -> Tensor | None:
-        """The noise of B pictures × ``count`` crops at ``progress`` in [0,1], [B,N,3,S,S]; None where it is zero."""
+        """The noise for B pictures × ``count`` crops at ``progress`` in [0,1], [B,N,3,S,S]; None if the factor is 0."""
         factor = self.factor(progress)
         if factor == 0:
             return None

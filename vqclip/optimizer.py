@@ -1,4 +1,4 @@
-"""Optimisers besides torch's own, steps with a closure, and clipping of the gradient."""
+"""Further optimizers, steps with a closure, and gradient clipping."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ __all__ = ["OneScaleAdam", "PlainSteps", "clip_gradients", "needs_closure", "ste
 
 
 class OneScaleAdam(torch.optim.Optimizer):
-    """Adam (Kingma & Ba 2015) with one second moment for a whole latent: the mean square of its gradient.
+    """Adam (Kingma & Ba 2015) with a single second moment per latent: the mean square of its gradient.
 
-    Adam scales every number of the latent by a second moment of its own, so an empty ground, whose gradient is next to
-    nothing, moves as fast as the thing that is drawn, and gets specks.  Here places keep their proportions.  Each
-    latent of a batch has its own moment: what else is in the batch has no say.
+    Adam divides every element by its own second moment, so an empty background, whose gradient is almost zero, moves as
+    fast as the object and becomes speckled.  Here the gradient keeps its proportions within a latent.  Each latent of a
+    batch has its own moment, so that pictures do not affect each other.
 
     Args:
         params: latents [B,…].
-        lr: a step's length, as the root of the mean square over the latent's numbers.
+        lr: length of a step, as the root mean square over the latent's elements.
         betas: of the running means of the gradient and of its mean square.
         eps: added to the denominator.
     """
@@ -33,7 +33,7 @@ class OneScaleAdam(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """One step along the gradients that are there; what the closure gives, as torch's own do."""
+        """Take one step; return the closure's value."""
         loss = _evaluated(closure)
         for latent, group in _moving(self):
             self._move(latent, latent.grad, self.state[latent], group)
@@ -51,21 +51,21 @@ class OneScaleAdam(torch.optim.Optimizer):
 
 
 class PlainSteps(torch.optim.SGD):
-    """SGD whose steps do not shrink as pictures grow: gradients are taken n/2 times, n the numbers of a latent.
+    """SGD whose steps do not shrink as pictures grow: gradients are multiplied by n/2, n the elements of a latent.
 
-    The objective's terms are means, so a number's gradient falls with how many there are.  Here a term
-    ``weight · mean((z − t)²)`` moves every number the share ``lr · weight`` of its way to t, at every size.
+    The objective's terms are means, so the gradient of an element falls with their number.  With this factor a term
+    ``weight · mean((z − t)²)`` moves every element by the fraction ``lr · weight`` of its distance to t, at any size.
 
     Args:
         lr: see above.
-        momentum: as ``torch.optim.SGD`` has it.
+momentum: as in ``torch.optim.SGD``.
     """
 
     def __init__(self, params: Any, lr: float, momentum: float = 0.0):
         super().__init__(params, lr, momentum)
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """One step along the gradients that are there; what the closure gives, as torch's own do."""
+        """Take one step; return the closure's value."""
         loss = _evaluated(closure)
         for latent, _ in _moving(self):
             latent.grad.mul_(latent[0].numel() / 2)
@@ -74,7 +74,7 @@ class PlainSteps(torch.optim.SGD):
 
 
 def _evaluated(closure: Callable[[], Any] | None) -> Any:
-    """What the closure of an optimiser's step gives, with gradients."""
+    """Evaluate the closure of an optimizer's step with gradients enabled."""
     if closure is None:
         return None
     with torch.enable_grad():
@@ -82,13 +82,13 @@ def _evaluated(closure: Callable[[], Any] | None) -> Any:
 
 
 def _moving(optimizer: torch.optim.Optimizer) -> Iterator[tuple[Any, dict[str, Any]]]:
-    """The latents that have a gradient, each with its group."""
+    """The latents that have a gradient, each with its parameter group."""
     for group in optimizer.param_groups:
         yield from ((latent, group) for latent in group["params"] if latent.grad is not None)
 
 
 def needs_closure(optimizer: torch.optim.Optimizer) -> bool:
-    """Whether a step of it must evaluate the objective itself, as often as it likes: LBFGS does."""
+    """Whether the optimizer's step requires a closure, as LBFGS's does."""
     step = getattr(optimizer, "optimizer", optimizer).step  # Lightning's wrapper holds torch's own
     closure = parameters_of(step).get("closure")
     return closure is not None and closure.default is inspect.Parameter.empty
@@ -99,15 +99,15 @@ def step_with(
     gradients: Callable[[], dict[str, Tensor]],
     total: Callable[[dict[str, Tensor]], Tensor],
 ) -> dict[str, Tensor]:
-    """One step of any optimiser, with a closure where it wants one; the terms, each [B], it last looked at.
+    """Take one step of any optimizer, with a closure if it requires one; return the last evaluated terms, each [B].
 
     Args:
-        gradients: leaves the gradients and answers with the terms.
+        gradients: computes the gradients and returns the terms.
         total: the loss of each picture, [B], from the terms.
     """
     terms: dict[str, Tensor] = {}
 
-    def closure() -> Any:  # a tensor, as torch's own optimisers take it; its annotation says float
+    def closure() -> Any:  # torch's optimizers accept a tensor, though annotated as float
         terms.update(gradients())
         return total(terms).sum()
 
@@ -120,9 +120,9 @@ def step_with(
 
 
 def clip_gradients(latent: Tensor, longest: float | None) -> Tensor:
-    """Shorten the gradient of each latent of [B,C,h,w] to ``longest``; None leaves them.  Their lengths before, [B].
+    """Clip the gradient norm of each latent of [B,C,h,w] to ``longest``, if given; return the norms before, [B].
 
-    Each picture's alone: what else is in the batch has no say.
+    Each latent is clipped by its own norm, so that pictures do not affect each other.
     """
     if latent.grad is None:
         raise ValueError("the latent has no gradient: no term of the objective depends on it")

@@ -1,4 +1,4 @@
-"""A cache for the picture that a snapshot decodes, so that the next step need not decode it again."""
+"""Cache of the pictures decoded for a snapshot, so that the next step need not decode them again."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ __all__ = ["PictureCache"]
 
 
 class PictureCache:
-    """Keeps a snapshot's pictures with their graph, until the next step asks for them."""
+    """Keeps a snapshot's pictures with their autograd graph until the next step takes them."""
 
     def __init__(self) -> None:
-        #: version and copy of the latents, whether in mixed precision, their pictures
+        #: version and copy of the latents, whether autocast was on, their pictures
         self._kept: tuple[int, Tensor, bool, Tensor] | None = None
 
     def __deepcopy__(self, memo: dict) -> PictureCache:
-        return PictureCache()  # no graph can be copied: a copied module decodes for itself
+        return PictureCache()  # a graph cannot be copied; the copied module decodes anew
 
     def take(self, latent: Tensor) -> Tensor | None:
-        """The pictures of the parameter ``latent`` [B,C,h,w] as it is now, [B,3,H,W]; once, and None where not kept.
+        """Remove and return the pictures [B,3,H,W] of ``latent`` [B,C,h,w] if it has not changed, else None.
 
-        A snapshot is made in full precision: a step in mixed precision decodes anew, as it would after a resume.
+        Snapshots are decoded in full precision, so a step in mixed precision decodes anew, as it would after a resume.
         """
         kept, self._kept = self._kept, None
         if kept and kept[0] == latent._version and kept[2] == _is_mixed(latent) and torch.equal(kept[1], latent):
@@ -33,10 +33,10 @@ class PictureCache:
         return None
 
     def picture(self, module: Any, shown: Tensor, pictures: slice) -> Tensor:
-        """Some of the pictures that a run shows, [n,3,H,W]; kept where its next step will decode the very same."""
-        self._kept = None  # of a snapshot whose memory ended, which goes on with fewer pictures
+        """Decode ``pictures`` of the ``shown`` latents, [n,3,H,W]; keep them if the next step would decode the same."""
+        self._kept = None  # left by a snapshot that ran out of memory and is repeated in smaller chunks
         ends = module.global_step >= module.steps
-        # A GPU may be too small for a step, which then goes on with smaller parts: there it decodes within that.
+        # On a GPU the step itself decodes, so that its out-of-memory handling covers the decoder's graph.
         apart = module.device.type != "cpu" or module.generator.strip or len(module.chunks.pictures()) > 1
         if ends or apart or module.search.stages or module.search.average:
             return module.picture(shown[pictures])

@@ -1,4 +1,4 @@
-"""Precision: what is float32 where ``trainer.precision`` has the rest in bfloat16, and what no batch may change."""
+"""Precision: float32 regions under autocast, and results that do not depend on the batch."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ __all__ = ["autocast_on", "full_precision", "one_by_one"]
 
 
 def autocast_on(kind: str) -> bool:
-    """Whether autocast is on for a kind of device (``cpu``, ``cuda``, ``mps``, …)."""
+    """Whether autocast is on for a device type (``cpu``, ``cuda``, ``mps``, …)."""
     try:
         return torch.is_autocast_enabled(kind)
-    except RuntimeError:  # torch 2.4 has none for mps
+    except RuntimeError:  # torch 2.4 has no autocast for mps
         return False
 
 
 @contextmanager
 def full_precision() -> Iterator[None]:
-    """Without autocast, also as a decorator.  What autocast has made before is bfloat16 still, until ``float()``."""
+    """Disable autocast; context manager or decorator.  Tensors that are already bfloat16 stay so until ``float()``."""
     with ExitStack() as stack:
         for kind in ("cpu", "cuda", "mps"):
             if autocast_on(kind):
@@ -30,8 +30,8 @@ def full_precision() -> Iterator[None]:
 
 
 def one_by_one(make: Callable[[Tensor], Tensor], batch: Tensor) -> Tensor:
-    """``make`` of each [1,…] of a batch, together again: what a picture or a text comes to is what it is alone.
+    """Apply ``make`` to each item [1,…] of a batch and concatenate, so that results do not depend on the batch.
 
-    On some processors a product of several rows ends in other last digits than one of each row.
+    On some processors a matrix product of several rows differs in the last digits from that of single rows.
     """
     return torch.cat([make(one) for one in batch.split(1)])

@@ -1,7 +1,7 @@
-"""The search beside the optimiser's own step: coarse to fine, restarts, overlays, averages, clamps.
+"""What happens to the latents between optimizer steps: coarse-to-fine stages, restarts, overlays, averaging, clamping.
 
-All of it happens between steps, on the latents of all pictures, and depends on nothing but the step: a resumed run goes
-on as an unbroken one would.
+All of it depends on nothing but the latents and the step number, so that a resumed run continues like an uninterrupted
+one.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ __all__ = ["Search"]
 
 
 class Search:
-    """What is done to the latents before and after every step of the optimiser; by default nothing.
+    """Changes the latents before and after optimizer steps; by default, does nothing.
 
-    ``module`` is everywhere the :class:`vqclip.module.LatentOptimisation` that imports this one.
+    ``module`` is always the :class:`vqclip.module.LatentOptimisation`, which imports this module.
 
     Args:
-        clamp: after every step, hold each channel within the range of the generator's codes.
-        average: pictures are made of the latent's running mean, ``m ← d · m + (1 − d) · z`` with this d, smaller in the
-            first steps; 0 for the latent itself.
+        clamp: after every step, clamp each channel to the range of the generator's codebook.
+        average: decode the latent's running mean, ``m ← d · m + (1 − d) · z`` with this d, smaller in the first steps;
+            0: decode the latent itself.
         stages: coarse sizes before the full one, each ``{size: [height, width], share: of the steps}``.  A coarse stage
-            optimises every n-th place of the latent, decoded to a small picture that is stretched to the full size; a
-            stage's end is encoded again and is the next one's start, also for what holds the run to its start.  A start
-            that is a picture is encoded for the first stage; noise has no outlines to lose, and begins as it is.
-        restarts: ``{count, steps}``: this many starts run so many steps each, and the run goes on from the one of the
-            best score; their steps are the run's.  The schedules of each trial begin anew.
-        overlay: ``{every, strength, until}``: every so many steps, while progress is at most ``until``, the picture is
-            ``(1 − strength) · itself + strength · the start's``, encoded again.
+            optimises a subsampled latent, decoded to a small picture that is scaled up to the full size.  Its last
+            picture is encoded and becomes the initial latent of the next stage, also for terms that refer to the start.
+            An initial picture is encoded for the first stage; initial noise has no detail to lose and is used as it is.
+        restarts: ``{count, steps}``: this many initial latents are tried for so many steps each, and the run continues
+            from the one with the best score.  Their steps count as steps of the run; schedules restart with each trial.
+        overlay: ``{every, strength, until}``: every so many steps, while progress is at most ``until``, replace the
+            picture by the encoded mix ``(1 − strength) · itself + strength · the initial picture``.
     """
 
     def __init__(
@@ -54,14 +54,14 @@ class Search:
 
     @property
     def trial_steps(self) -> int:
-        """Steps of the run after which one of several starts has been chosen."""
+        """The number of steps after which the best restart has been chosen."""
         return self.count * self.trial
 
     def require_of(self, networks: Any) -> None:
-        """Refuse what a generator cannot do.
+        """Refuse options that the generator does not support.
 
         Raises:
-            UserError: with the key.
+            UserError: names the key and the method that the generator lacks.
         """
         required = {
             "stages": (self.stages, "encode"),
@@ -74,25 +74,25 @@ class Search:
                 raise UserError(f"search.{key}: needs the generator's {need}, which it lacks. Try: search.{key}={off}")
 
     def of_a_frame(self) -> Search:
-        """The same from the one start that there is, a picture that is made already: in full size, without restarts."""
+        """The search of a film's frame, which starts from a finished picture: at full size, without restarts."""
         one = copy(self)
         one.stages, one.count, one.trial = [], 1, 0
         return one
 
     def buffers(self, z0: Tensor) -> dict[str, Tensor]:
-        """What a run must keep to go on, by name, from its start [B,C,h,w]."""
-        z0 = z0.clone(memory_format=torch.contiguous_format)  # as the latent is: safetensors keeps no other
+        """The tensors by name that a run must checkpoint, initialised from its initial latents [B,C,h,w]."""
+        z0 = z0.clone(memory_format=torch.contiguous_format)  # like the latent: safetensors stores no other order
         found = {"average": z0} if self.average else {}
         if self.count > 1:
             found |= {"best": z0.clone(), "best_start": z0.clone(), "best_score": z0.new_full((len(z0),), -torch.inf)}
         return found
 
     def progress(self, step: int, steps: int) -> float:
-        """How far ``step`` is into a run of ``steps``, in [0,1]; each trial begins at 0."""
+        """Progress at ``step`` of a run of ``steps``, in [0,1]; each trial begins at 0."""
         return min(1.0, self._steps_of_one(step) / max(1, self._steps_of_one(steps) - 1))
 
     def _steps_of_one(self, step: int) -> int:
-        """Of ``step`` steps of the run, those that the latents have taken since their start."""
+        """Of the run's first ``step`` steps, the number that the current latents have taken."""
         return step % self.trial if step < self.trial_steps else step - (self.count - 1) * self.trial
 
     def stage(self, t: float) -> int:
@@ -105,11 +105,11 @@ class Search:
         return len(self.stages)
 
     def settled(self, step: int, steps: int) -> bool:
-        """Whether ``step`` (from 0) is one of the start that was chosen, at full size: losses of such compare."""
+        """Whether ``step`` (from 0) comes after all trials and coarse stages, so that losses are comparable."""
         return step >= self.trial_steps and self.stage(self.progress(step, steps)) == len(self.stages)
 
     def picture(self, module: Any, z: Tensor, t: float) -> Tensor:
-        """Latents [n,C,h,w] → pictures [n,3,H,W] in [0,1] of the stage at ``t``, stretched to the full size."""
+        """Latents [n,C,h,w] → pictures [n,3,H,W] in [0,1] of the stage at ``t``, scaled up to the full size."""
         return self._picture(module, z, self.stage(t))
 
     def _picture(self, module: Any, z: Tensor, stage: int) -> Tensor:
@@ -121,21 +121,21 @@ class Search:
         return module.keep(image) if module.keep else image
 
     def start_image(self, module: Any, z: Tensor) -> Tensor:
-        """The start [1,C,h,w] → its picture [1,3,H,W] in [0,1], a coarse stage's where that has encoded it."""
+        """The initial latent [1,C,h,w] → its picture [1,3,H,W] in [0,1], at the stage that it was encoded for."""
         for stage in range(len(self.stages)):
-            # Then each of the stage's places is there several times, as in no noise and in no latent of the full size.
+            # A latent encoded for this stage repeats each of its positions; noise and full-size latents do not.
             places = F.interpolate(self._places(module, z, stage), z.shape[-2:], mode="nearest-exact")
             if torch.equal(places, z):
                 return self._picture(module, z, stage)
         return module.picture(z)
 
     def _places(self, module: Any, z: Tensor, stage: int) -> Tensor:
-        """The places [n,C,h',w'] of latents [n,C,h,w] that a coarse stage optimises."""
+        """Subsample latents [n,C,h,w] to the positions [n,C,h',w'] that a coarse stage optimises."""
         _, h, w = module.generator.latent_shape(*self.stages[stage][0])
         return F.interpolate(z, (min(h, z.shape[-2]), min(w, z.shape[-1])), mode="nearest-exact")
 
     def encode(self, module: Any, images: Tensor, t: float) -> Tensor:
-        """Pictures [B,3,H,W] → latents [B,C,h,w] that the stage at ``t`` makes them of."""
+        """Pictures [B,3,H,W] → latents [B,C,h,w] for the stage at ``t``."""
         stage = self.stage(t)
         if stage == len(self.stages):
             return one_by_one(module.generator.encode, images)
@@ -144,20 +144,20 @@ class Search:
         side = [min(part, whole) * module.generator.factor for part, whole in zip((h, w), full, strict=True)]
         small = F.interpolate(images, side, mode="bilinear", antialias=True)
         codes = one_by_one(module.generator.encode, small)
-        return F.interpolate(codes, full, mode="nearest-exact")  # each place of the stage is one of its own again
+        return F.interpolate(codes, full, mode="nearest-exact")  # repeat each of the stage's positions
 
     @torch.no_grad()
     def shown(self, module: Any, z: Tensor, step: int) -> Tensor:
-        """Of latents ``z`` after ``step`` steps, the full latents that the next stage would start at."""
+        """Latents ``z`` after ``step`` steps at full size: encoded again if they belong to a coarse stage."""
         t = module.progress(max(0, step - 1))
         if self.stage(t) == len(self.stages):
             return z
         return one_by_one(lambda one: module.generator.encode(self.picture(module, one, t)), z).contiguous()
 
     @torch.no_grad()
-    @full_precision()  # a stage's end is the picture that a snapshot shows
+    @full_precision()  # a stage must end with the same picture as its snapshot
     def before(self, module: Any, step: int, optimizer: torch.optim.Optimizer) -> None:
-        """What happens before step ``step`` (from 0) of the run."""
+        """Update the latents before step ``step`` (from 0)."""
         if self.count > 1 and 0 < step <= self.trial_steps and step % self.trial == 0:
             self._next_trial(module, step)
             optimizer.state.clear()
@@ -174,12 +174,12 @@ class Search:
             self._go_on_from(module, self.encode(module, mixed, t))
 
     def _pictures(self, module: Any, t: float) -> Tensor:
-        """The pictures [B,3,H,W] as they are now, by the stage at ``t``; each as it is alone."""
+        """The current pictures [B,3,H,W] of the stage at ``t``, decoded one by one."""
         return one_by_one(lambda z: self.picture(module, z, t), module.made_of)
 
     @torch.no_grad()
     def after(self, module: Any, step: int) -> None:
-        """What happens after step ``step`` (from 0) of the run."""
+        """Update the latents after step ``step`` (from 0)."""
         if self.clamp:
             codes = module.generator.codebook.to(module.latent)
             low, high = (codes.amin(0).view(1, -1, 1, 1), codes.amax(0).view(1, -1, 1, 1))
@@ -189,10 +189,10 @@ class Search:
             module.average.lerp_(module.latent, 1 - min(self.average, (1 + done) / (10 + done)))
 
     def _next_trial(self, module: Any, step: int) -> None:
-        """Keep the best of the trials so far; go on with the next start, after the last trial with the best."""
+        """Remember the best trial so far; go on with the next initial latents, after the last trial with the best."""
         _, scores, _ = module.snapshot(module.shown(step))
         number, score = step // self.trial, scores["score"]
-        better = score > module.best_score  # of equals the first, the seed's own start, as init.best_of has it
+        better = score > module.best_score  # ties go to the first, which is the seed's own start, as in init.best_of
         for best, current in ((module.best, module.made_of), (module.best_start, module.start)):
             best.copy_(torch.where(better.view(-1, 1, 1, 1), current, best))
         module.best_score.copy_(torch.where(better, score, module.best_score))

@@ -1,9 +1,9 @@
-"""Targets: prompts become the vectors that a perceptor should see, mixed anew as weights change, place by place.
+"""Targets: the vectors that a perceptor should see, mixed from the prompts' vectors, per region, as weights change.
 
-    target of a place at t  =  unit(w1 · Σ weight(t) · include  +  w2 · Σ weight(t) · extras)
+    target of a region at t  =  unit(w1 · Σ weight(t) · include  +  w2 · Σ weight(t) · extras)
 
-(algorithm.md, row "target").  A place is a region of the picture, looked at as a picture of its own.  Its share of the
-loss is that of its entries' weights, times w1 or w2; without regions there is one place, the whole picture.
+(algorithm.md, row "target").  A region is treated as a picture of its own.  Its share of the loss is its entries' part
+of all weights (each times w1 or w2).  In the code a region is a ``place``, since None stands for the whole picture.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ class Entry:
     group: float = 1.0  #: w1 or w2
 
     def at(self, t: float) -> Tensor:
-        """Its vector times its own weight at progress ``t``, [D]."""
+        """The vector times its weight at progress ``t``, [D]."""
         return self.weight(t) * self.vector
 
     def pull(self, t: float) -> float:
-        """What it weighs in its target, negative where it repels."""
+        """Its total weight in the target; negative: repel."""
         return self.group * self.weight(t)
 
 
@@ -52,8 +52,8 @@ def targets_of(
     """What ``perceptor`` should see in B pictures.
 
     Args:
-        include: of each picture; extras and exclude: of all.
-        prompts: the config's group, for include_weight, extras_weight and templates.
+        include: one prompt per picture; extras and exclude apply to every picture.
+        prompts: the config group, for include_weight, extras_weight and templates.
     """
     sentences = parse_templates(prompts.get("templates"))
 
@@ -73,8 +73,8 @@ class MovingTargets:
     """The targets of B pictures, whose entries may have schedules, stops and regions.
 
     Args:
-        include: the entries of each of B pictures.
-        extras, exclude: entries of all pictures.
+        include: the entries of each of the B pictures.
+        extras, exclude: entries that apply to every picture.
         weights: w1 and w2 of the formula above.
     """
 
@@ -91,7 +91,7 @@ class MovingTargets:
         self.device: Any = "cpu"
         everything = [entry for entries in self.include for entry in entries] + self.extras + self.exclude
         self.places = list(dict.fromkeys(entry.region for entry in everything))
-        # The whole picture first; it does not depend on who named them first: in a batch a picture is what it is alone.
+        # Whole picture first, then by name: the order must not depend on what else is in the batch.
         self.places.sort(key=lambda place: (place.name, repr(place)) if place else ("", ""))
         self._everything = everything
         self._last: tuple[tuple[float, ...], list[tuple[Region | None, Targets]]] | None = None
@@ -101,7 +101,7 @@ class MovingTargets:
         return self
 
     def at(self, t: float) -> list[tuple[Region | None, Targets]]:
-        """The targets of every place at progress ``t`` in [0,1]; mixed on the CPU, the same on every device."""
+        """The targets of every region at progress ``t`` in [0,1]; mixed on the CPU, so that devices agree."""
         now = tuple(entry.weight(t) for entry in self._everything)
         if self._last is None or self._last[0] != now:
             self._last = now, [(place, self._of_place(place, t).to(self.device)) for place in self.places]
@@ -134,7 +134,7 @@ class MovingTargets:
         )
 
     def _shares(self, include: Sequence[Sequence[Entry]], extras: Sequence[Entry], t: float) -> Tensor | None:
-        """The place's share of each picture's loss, [B]; None where there is one place."""
+        """The region's share of each picture's loss, [B]; None if there are no regions."""
         if self.places == [None]:
             return None
         pictures = zip(include, self.include, strict=True)
@@ -150,7 +150,7 @@ def _sum(entries: Sequence[Entry], t: float, zero: Tensor) -> Tensor:
 
 
 def _share(subset: Sequence[Entry], entries: Sequence[Entry], t: float) -> float:
-    """The part of the weights of ``entries`` that a ``subset`` of them has, in [0,1]."""
+    """The fraction of the total weight of ``entries`` that belongs to ``subset``, in [0,1]."""
     total = sum(abs(entry.pull(t)) for entry in entries)
     return sum(abs(entry.pull(t)) for entry in subset) / total if total else 0.0
 
@@ -160,10 +160,10 @@ def _length(vectors: Tensor) -> Tensor:
 
 
 def _padded(pictures: Sequence[Sequence[Entry]], t: float, sign: float) -> tuple[Tensor | None, Tensor | None]:
-    """What each entry adds to each picture's target, [B,K,D], and where it stops, [B,K]; None without a stop.
+    """Each entry's contribution to its picture's target, [B,K,D], and its stop, [B,K]; (None, None) without stops.
 
-    A picture of fewer entries is filled up.  A stop takes the sign of its entry's pull, so that the entry stands still
-    where its likeness to the part has *reached* it.
+    Pictures with fewer entries are zero-padded.  A stop takes the sign of its entry's weight, so that an entry stops
+    pulling once the similarity to its contribution has *reached* the stop.
     """
     if all(entry.stop is None for entries in pictures for entry in entries):
         return None, None
@@ -179,13 +179,13 @@ def _padded(pictures: Sequence[Sequence[Entry]], t: float, sign: float) -> tuple
 
 
 def gated(vectors: Tensor, parts: Tensor, stops: Tensor, sign: float = 1.0) -> Tensor:
-    """``Σ parts · crop``, whose gradient leaves out every entry that a crop has come to: [B,n].
+    """``Σ parts · crop``, [B,n], without gradient from entries whose stop a crop has reached.
 
     Args:
         vectors: unit vectors of crops [B,n,D].
-        parts: [B,K,D]; they add up to the target.
+        parts: contributions [B,K,D] that sum to the target.
         stops: of each part [B,K], times ``sign``.
-        sign: 1 where likeness is sought, −1 where it is avoided.
+        sign: 1 to attract, −1 to repel.
     """
     likeness = sign * torch.einsum("bnd,bkd->bnk", vectors.detach(), F.normalize(parts, dim=-1))
     moving = torch.einsum("bnk,bkd->bnd", (likeness < stops[:, None]).to(parts), parts)
@@ -196,7 +196,7 @@ def gated(vectors: Tensor, parts: Tensor, stops: Tensor, sign: float = 1.0) -> T
 def _encoded(perceptor: Any, prompts: Sequence[Prompt], sentences: Sequence[str]) -> list[Entry]:
     """Encode prompts into entries.
 
-    Pictures' vectors take the length of the empty text's, so that a weight means the same for texts and pictures.
+    Image vectors are scaled to the norm of the empty text's vector, so that weights mean the same for texts and images.
     """
     plain = [p.text for p in prompts if p.text and not (p.templates or sentences)]
     encoded = iter(text_vectors(perceptor, plain) if plain else ())
