@@ -953,6 +953,13 @@ def test_page_ranks_by_no_score_where_the_objective_differs(sweep, tmp_path, ope
     assert shown(page) == [2]
 
 
+def test_page_ranks_by_score_where_only_the_anchor_differs(sweep, tmp_path, opened):
+    runs_of(sweep, tmp_path, [{"loss.anchor": 1}, {"loss.anchor": 10}])
+    page = opened(tmp_path)
+    assert page.locator("#why").text_content() == ""
+    assert page.locator("#sort option[value=score]").count() == 1
+
+
 def test_page_leaves_out_an_empty_value_that_is_compared(sweep, tmp_path, opened):
     runs_of(sweep, tmp_path, [{"loss.anchor": value} for value in (10, 1, None, 20)])
     (tmp_path / "3" / "config.yaml").unlink()
