@@ -191,7 +191,7 @@ def test_absurd_sizes_are_refused_before_anything_is_made(override):
     [
         ("+trainer.max_steps=3", "steps=100"),
         ("+trainer.max_epochs=3", "steps=100"),
-        ("trainer.devices=2", "hydra/launcher=workers"),
+        ("trainer.devices=2", "trainer.devices=[0]"),
         ("+trainer.accumulate_grad_batches=2", "augmentations.crops.count=64"),
         ("+trainer.gradient_clip_val=1", "optimizer.clip=1"),
         ("+trainer.enable_checkpointing=false", "resume=RUN"),

@@ -216,8 +216,8 @@ def _devices(trainer: Mapping[str, Any]) -> Iterator[str]:
     one = devices in (1, "1", "auto") and devices is not True
     if not one and not (isinstance(devices, list) and len(devices) == 1 and type(devices[0]) is int):
         yield (
-            f"trainer.devices={shown(devices)}: one job uses one device; more devices are more jobs. Allowed: 1, auto, "
-            "or [2] for the third one. Try: trainer.devices=1, and -m hydra/launcher=workers for several"
+            f"trainer.devices={shown(devices)}: a job uses one device. Allowed: 1, auto, or [1] for the second GPU. "
+            "Try: trainer.devices=[0], and other jobs by a command of their own with trainer.devices=[1]"
         )
 
 
