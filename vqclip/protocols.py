@@ -1,6 +1,6 @@
-"""Protocols: what each part of a run is called with and must return.  Read this to write a part of your own.
+"""Protocols: what each part of a run is called with and must return.
 
-A part is any class with the methods below; there is no base class.  A config names it by ``_target_`` in its group.
+A part is any class with these methods; there is no base class.  A config names it by ``_target_`` in its group.
 """
 
 from __future__ import annotations
@@ -33,11 +33,14 @@ class Generator(Protocol):
     """Turns latents into pictures.
 
     Optional: ``encode`` (pictures [B,3,H,W] in [0,1] → latents), ``quantise`` (latents → the nearest codes) and
-    ``codebook`` [n,C].  Starts, latents and terms say in ``needs`` which of them they use.
-    A card names its class by ``_target_``, with its arguments beside it (``vqclip/checkpoints/classes.py``).
+    ``codebook`` [n,C].  Starts, latents and terms list in ``needs`` which of them they use.  A checkpoint's card names
+    the class by ``_target_``, beside its arguments.
+
+    Attributes:
+        factor: pixels per position of the latent, along a side.
     """
 
-    factor: int  #: pixels per position of the latent, along a side
+    factor: int
 
     def decode(self, z: Tensor) -> Tensor:
         """Latents [B,C,h,w] → pictures [B,3,H,W] in [0,1], with a gradient."""
@@ -50,9 +53,13 @@ class Generator(Protocol):
 
 @runtime_checkable
 class Perceptor(Protocol):
-    """Turns texts and pictures into vectors of one space.  Normalisation and tokenizer are internal to it."""
+    """Encodes texts and pictures as vectors of one space.  It normalises pictures and tokenizes texts itself.
 
-    input_size: int  #: side S of its square inputs, in pixels
+    Attributes:
+        input_size: side S of its square inputs, in pixels.
+    """
+
+    input_size: int
 
     def encode_text(self, texts: list[str]) -> Tensor:
         """Texts → vectors [len(texts), D]; they need not be normalised."""
@@ -65,20 +72,28 @@ class Perceptor(Protocol):
 
 @dataclass(frozen=True)
 class InitContext:
-    """What a start is called with."""
+    """What a start is called with.
 
-    generator: Any  #: a Generator, with its optional attributes
-    shape: tuple[int, int, int]  #: (C, h, w) of one latent
-    texts: list[str]  #: one per picture, extras appended, of what is wanted at the run's begin
-    rng: StepRandom  #: its random numbers, others for every try (``init.best_of``, ``search.restarts``)
-    prior: str | None  #: path of the pair's prior
-    #: the score [B] that latents [B,C,h,w] would have as the run's first snapshot; higher is better
+    Attributes:
+        generator: the Generator, with its optional attributes.
+        shape: (C, h, w) of one latent.
+        texts: one per picture: the texts with a positive weight at the beginning of the run, extras appended.
+        rng: the random number generators, different for every try (``init.best_of``, ``search.restarts``).
+        prior: path of the pair's prior, if it has one.
+        score: latents [B,C,h,w] → the score [B] that they would have as the run's first snapshot; higher is better.
+        of_picture: latents [B,C,h,w] of pictures → initial latents, encoded again for the first of ``search.stages``.
+    """
+
+    generator: Any
+    shape: tuple[int, int, int]
+    texts: list[str]
+    rng: StepRandom
+    prior: str | None
     score: Callable[[Tensor], Tensor] | None = None
-    #: latents [B,C,h,w] of pictures → those that the run begins at: with ``search.stages`` what the first one encodes
     of_picture: Callable[[Tensor], Tensor] = lambda z: z
 
     def place(self, x: Tensor) -> Tensor:
-        """``x`` on the device and in the precision of the generator's codebook; without one, where its weights are."""
+        """Move ``x`` to the device and dtype of the codebook; without one, to the device of the weights."""
         if hasattr(self.generator, "codebook"):
             return x.to(self.generator.codebook)
         weights = self.generator.parameters() if isinstance(self.generator, nn.Module) else ()
@@ -88,8 +103,8 @@ class InitContext:
 class Init(Protocol):
     """Where the latent starts.
 
-    A class attribute ``needs = ("encode", "codebook")`` may list what the part uses of the generator besides
-    ``decode``, also in latents and terms.  A generator without it is then refused before the first step.
+    A class attribute ``needs = ("encode", "codebook")`` lists what the start uses of the generator besides ``decode``;
+    latents and terms may have it too.  A generator that lacks one of these is refused before the first step.
     """
 
     def __call__(self, start: InitContext) -> Tensor:
@@ -98,7 +113,7 @@ class Init(Protocol):
 
 
 class Latent(Protocol):
-    """How the trainable parameter reaches the decoder."""
+    """Maps the trainable parameter to what the generator decodes."""
 
     def __call__(self, z: Tensor, generator: Generator) -> Tensor:
         """Latents [B,C,h,w] → the latents that the generator decodes, differentiable."""
@@ -106,9 +121,13 @@ class Latent(Protocol):
 
 
 class Augmentation(Protocol):
-    """How a picture becomes crops.  Random parameters are drawn first, so that crops can be cut in chunks later."""
+    """Cuts crops from pictures.  Random parameters are drawn first, so that crops can be cut in chunks later.
 
-    count: int  #: N, crops per picture
+    Attributes:
+        count: N, crops per picture.
+    """
+
+    count: int
 
     def draw(self, rng: StepRandom, height: int, width: int) -> Any:
         """Random parameters for B pictures, in any form; they are passed to the two methods below."""
@@ -127,7 +146,7 @@ class Noise(Protocol):
     """Noise on the crops."""
 
     def factor(self, t: float) -> float:
-        """Its strength at progress ``t``, for metrics.csv."""
+        """The strength at progress ``t``, for metrics.csv."""
         ...
 
     def draw(self, rng: StepRandom, count: int, input_size: int, progress: float) -> Tensor | None:
@@ -137,16 +156,27 @@ class Noise(Protocol):
 
 @dataclass(frozen=True)
 class Targets:
-    """What B pictures should and should not look like, in one perceptor's space."""
+    """What B pictures should and should not look like, in one perceptor's space.
 
-    include: Tensor  #: unit vectors [B,D]
-    exclude: Tensor | None  #: [B,D]; None if nothing is excluded
-    share: Tensor | None = None  #: this region's share of the loss [B]; None if there is only one
-    exclude_share: float = 1.0  #: the same among the regions where something is excluded
-    parts: Tensor | None = None  #: what each entry adds to ``include`` [B,K,D], where one has a stop
-    stops: Tensor | None = None  #: similarity to its part above which an entry no longer pulls [B,K]
-    exclude_parts: Tensor | None = None  #: as ``parts``, of the excluded entries
-    exclude_stops: Tensor | None = None  #: as ``stops``, of the excluded entries, times -1
+    Attributes:
+        include: unit vectors [B,D].
+        exclude: [B,D]; None if nothing is excluded.
+        share: this region's share of the loss, [B]; None if there are no regions.
+        exclude_share: the same among the regions where something is excluded.
+        parts: contribution of each entry to ``include``, [B,K,D]; None if no entry has a stop.
+        stops: similarity to its part above which an entry no longer pulls, [B,K].
+        exclude_parts: like ``parts``, of the excluded entries.
+        exclude_stops: like ``stops``, of the excluded entries, times -1.
+    """
+
+    include: Tensor
+    exclude: Tensor | None
+    share: Tensor | None = None
+    exclude_share: float = 1.0
+    parts: Tensor | None = None
+    stops: Tensor | None = None
+    exclude_parts: Tensor | None = None
+    exclude_stops: Tensor | None = None
 
     def to(self, device: Any) -> Targets:
         return self._each(lambda tensor: tensor.to(device))
@@ -162,23 +192,35 @@ class Targets:
 
 @dataclass(frozen=True)
 class View:
-    """What a term of the objective is called with: B pictures at one step."""
+    """What a term of the objective is called with: B pictures at one step.
 
-    progress: float  #: 0 at the first step, 1 at the last one
-    image: Tensor  #: [B,3,H,W] in [0,1]; differentiable for terms on the picture
-    latent: Tensor  #: [B,C,h,w]; differentiable for terms on the picture
-    start: Tensor  #: the latent that the run began at [B,C,h,w]
-    generator: Any  #: the Generator, with its optional attributes
-    start_picture: Callable[[], Tensor]  #: decodes the start once, [B,3,H,W]; see :attr:`start_image`
-    #: every perceptor with its targets by region; None is the whole picture
+    Attributes:
+        progress: 0 at the first step, 1 at the last one.
+        image: [B,3,H,W] in [0,1]; differentiable in terms on the picture.
+        latent: [B,C,h,w]; differentiable in terms on the picture.
+        start: the initial latents [B,C,h,w].
+        generator: the Generator, with its optional attributes.
+        start_picture: decodes ``start`` once, [B,3,H,W]; use ``start_image``.
+        wanted: every perceptor with its targets by region; None is the whole picture.
+        vectors: unit vectors of crops [B,n,D], differentiable; None in terms on the picture.
+        targets: those of the perceptor that encoded ``vectors``.
+        weights: of the crops [B,n], with mean 1 over all crops of a picture; None if all are equal.
+    """
+
+    progress: float
+    image: Tensor
+    latent: Tensor
+    start: Tensor
+    generator: Any
+    start_picture: Callable[[], Tensor]
     wanted: Sequence[tuple[Perceptor, Sequence[tuple[Any, Targets]]]] = ()
-    vectors: Tensor | None = None  #: unit vectors of crops [B,n,D], differentiable; for terms on crops
-    targets: Targets | None = None  #: of the perceptor that encoded the vectors
-    weights: Tensor | None = None  #: of the crops [B,n], with mean 1 over all crops of a picture; None if all are equal
+    vectors: Tensor | None = None
+    targets: Targets | None = None
+    weights: Tensor | None = None
 
     @property
     def start_image(self) -> Tensor:
-        """The picture that the run began at, [B,3,H,W] in [0,1]; decoded when it is first asked for."""
+        """The initial picture [B,3,H,W] in [0,1]; decoded when first needed."""
         return self.start_picture()
 
     def on_crops(self, vectors: Tensor, targets: Targets, weights: Tensor | None) -> CropView:
@@ -200,9 +242,12 @@ class Term(Protocol):
     A term whose attribute ``on_crops`` is true is called with a chunk of crops at a time and returns the *sum* over
     them; the objective divides by their number.  Without the attribute a term is called once per step, for the picture
     and the latent.  The value is reported as it is; the loss adds ``weight`` times it.
+
+    Attributes:
+        weight: a number or a schedule (``vqclip.schedules``).
     """
 
-    weight: Any  #: a number or a schedule (``vqclip.schedules``)
+    weight: Any
 
     def __call__(self, view: View) -> Tensor:
         """Values of the B pictures, [B]."""
