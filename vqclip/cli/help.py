@@ -17,7 +17,7 @@ vqclip: text to image by optimising the latent of a VQGAN under CLIP.
 
   vqclip "a red apple on a blue background"
   vqclip "a castle" prompts.exclude=blurry seed=3 size=[128,192]
-  vqclip -m loss.beta=0,.25,.5 noise.factor=.1,.22,.28 "a fox"
+  vqclip -m loss.anchor=1,10 optimizer.lr=.01,.05,.2 "a snail"
   vqclip experiment=reference checkpoints=imagenet_f16_16384 "a castle"
 
 Tools (each has --help):
