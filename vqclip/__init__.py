@@ -110,8 +110,8 @@ def sweep(
     """Run every combination of some values, as ``vqclip -m`` does, in a process of its own.
 
     Args:
-        prompt, config_dir: as for :func:`run`.
-        overrides: as for :func:`run`; ``"loss.beta=0,.5"``, ``{"loss.beta": "0,.5"}`` or ``{"loss.beta": [0, 0.5]}``
+        prompt, config_dir: as for ``run``.
+        overrides: as for ``run``; ``"loss.beta=0,.5"``, ``{"loss.beta": "0,.5"}`` or ``{"loss.beta": [0, 0.5]}``
             are swept.  A list is several values, a tuple is one: ``{"size": [(64, 64), (64, 96)]}`` are two sizes,
             ``{"size": (64, 96)}`` is one.
         folder: where the jobs go; default ``multirun/<date>/<time>``.  One that holds an earlier sweep is completed.

@@ -55,7 +55,7 @@ class Augmentations:
             ``whole_weight`` times that, to a mean of 1.
         border: what pad and affine fill up with: ``zeros``, or with a pad below 1 the picture mirrored (``reflect``) or
             again (``wrap``).
-        effects: arguments of :class:`vqclip.effects.Effects`, or None for none.
+        effects: arguments of ``vqclip.effects.Effects``, or None for none.
     """
 
     def __init__(
@@ -140,7 +140,7 @@ class Augmentations:
         """Cut and resize a chunk of the crops of every picture.
 
         Args:
-            padded: what :meth:`transform` gave, [B,3,H',W'].
+            padded: what ``transform`` gave, [B,3,H',W'].
             input_size: side S of the perceptor's input.
             chunk: slice of the N crops; n of them.
 

@@ -100,7 +100,7 @@ class Objective:
         alpha, beta, anchor: weights, each a number or a schedule.
         terms: further terms by name, each a ``vqclip.protocols.Term`` or a callable of the older form
             ``term(image, latent) -> [B]``.
-        distance: of include and exclude, see :class:`Include`.
+        distance: ``cosine`` or ``spherical``, of include and exclude.
     """
 
     def __init__(self, alpha: Any, beta: Any, anchor: Any, terms: Mapping | None = None, distance: str = "cosine"):

@@ -119,7 +119,10 @@ AnySchedule = Schedule | Points | _Own
 
 
 def schedule(value: float | Mapping | Callable[[float], float]) -> AnySchedule:
-    """A number, a mapping of one of the forms above, or a callable → a schedule.
+    """A schedule from a number, a callable of t in [0,1], or a mapping.
+
+    Mappings are ``{start: 1, end: 0, shape: cosine, warmup: 0.1}``, ``{points: [[0, 1], [0.3, 1], [1, 0]]}`` and
+    ``{_target_: mine.Wave, …}``.
 
     Raises:
         TypeError, ValueError: anything else (the config check reports it with its key before a run starts).

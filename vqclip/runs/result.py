@@ -54,7 +54,7 @@ class Result:
 
     @property
     def status(self) -> str:
-        """``finished``, ``stopped early`` or ``diverged``, see :mod:`vqclip.runs.status`."""
+        """``finished``, ``stopped early`` or ``diverged`` (``vqclip/runs/status.py``)."""
         return self.report["status"]
 
     @property

@@ -32,19 +32,19 @@ PATIENCE = 20
 
 @dataclass(frozen=True)
 class Sweep:
-    """The runs of a sweep.  In a notebook it shows its contact sheet."""
+    """The runs of a sweep.  A notebook displays it as its contact sheet."""
 
     folder: Path
     unfinished: dict[Path, str]  #: jobs without pictures, and why
 
     @cached_property
     def runs(self) -> list[Result]:
-        """Those with pictures, in the order of the jobs."""
+        """The runs that have pictures, in the order of the jobs."""
         return [Result(path) for path in numbered_folders(self.folder) if path not in self.unfinished]
 
     @property
     def best(self) -> Result:
-        """The run of the highest score; where alpha or beta are swept, their scores are of different scales.
+        """The run with the highest score.  If alpha or beta is swept, scores of different runs have different scales.
 
         Raises:
             UserError: no job has finished.
@@ -56,14 +56,17 @@ class Sweep:
 
     @property
     def sheet(self) -> Path:
+        """Path of ``compare.png``, the labelled contact sheet."""
         return self.folder / "compare.png"
 
     @property
     def page(self) -> Path:
+        """Path of ``compare.html``, the page that sorts, filters and compares the pictures."""
         return self.folder / "compare.html"
 
     @property
     def table(self) -> Path:
+        """Path of ``results.csv``, one row per picture."""
         return self.folder / "results.csv"
 
     def _repr_html_(self) -> str:
@@ -73,21 +76,21 @@ class Sweep:
 
 
 def _said_by(process: subprocess.Popen[str]) -> str:
-    """What a sweep has written to stderr, once it has ended; one that is interrupted ends its step, as ``-m`` does."""
-    with ThreadPoolExecutor(1) as reader:  # an interrupted ``communicate`` would lose what it has read
+    """Wait for a sweep's process and return its stderr; an interrupt lets it finish its step, as with ``-m``."""
+    with ThreadPoolExecutor(1) as reader:  # an interrupted ``communicate`` loses what it has read
         said = reader.submit(cast("IO[str]", process.stderr).read)
         try:
             process.wait()
         except KeyboardInterrupt:
             try:
-                process.wait(PATIENCE)  # a terminal and a notebook have told it too
+                process.wait(PATIENCE)  # a terminal or a notebook has sent it SIGINT too
             except subprocess.TimeoutExpired:
                 process.send_signal(signal.SIGINT)
                 process.wait()
             print(said.result(), end="", file=sys.stderr)
             raise
         finally:
-            process.kill()  # where somebody did not want to wait
+            process.kill()  # a second interrupt, or no end within PATIENCE
         return said.result()
 
 
