@@ -1,8 +1,8 @@
-"""Augmentations: an image becomes the crops that the perceptor looks at.
+"""Augmentations: turn a picture into the crops that the perceptors see.
 
-Pad, flip and affine act once on the picture, then square crops are cut and resized to the perceptor's input
-(algorithm.md, rows "pad" to "crops").  Drawing the parameters is apart from applying them, so the same crops can be
-cut again, in chunks, or for perceptors of several input sizes.
+Pad, flip and affine are applied once to the picture, then square crops are cut and resized to the perceptor's input
+(algorithm.md, rows "pad" to "crops").  Parameters are drawn separately from applying them, so that the same crops can
+be cut again, in chunks, or for perceptors with different input sizes.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ __all__ = ["Augmentations", "CropDraw"]
 
 @dataclass(frozen=True)
 class CropDraw:
-    """What was drawn for B pictures of N crops each."""
+    """The random parameters for B pictures of N crops each."""
 
     flip: Tensor  #: bool [B]
     angle: Tensor  #: radians [B]
-    shift: Tensor  #: x and y shift as a share of the padded width and height, [B,2]
+    shift: Tensor  #: x and y shift as a fraction of the padded width and height, [B,2]
     side: Tensor  #: crop side in pixels of the padded picture, whole numbers [B,N]
     top: Tensor  #: whole numbers [B,N]
     left: Tensor  #: whole numbers [B,N]
-    weights: Tensor | None = None  #: of the crops in the loss, mean 1 [B,N]; None where all count alike
+    weights: Tensor | None = None  #: of the crops in the loss, mean 1 [B,N]; None if all are equal
     effects: Mapping[str, Tensor] = field(default_factory=dict)  #: see :class:`vqclip.effects.Effects`
 
 
@@ -42,20 +42,20 @@ class Augmentations:
     """Pad, flip, affine, crops.
 
     Args:
-        pad: what is added on all four sides, as a share of each side; 0.5 doubles the picture.
+        pad: padding on each of the four sides, as a fraction of that side; 0.5 doubles width and height.
         flip: probability of a horizontal flip.
-        affine: ``{degrees, translate, interpolation}``, or None for none; rotation is uniform in ±degrees, shift
-            uniform in ±translate of each padded side.
+        affine: ``{degrees, translate, interpolation}`` or None; rotation is uniform in ±degrees, shift uniform in
+            ±translate of each padded side.
         crops: ``{count, mean, std, min, max, antialias}``; a crop's side is ``int(clip(N(mean, std), min, max) · s)``
-            with s the picture's shorter side, its place uniform.  ``antialias`` averages where a crop is shrunk, so
-            that the perceptor sees every pixel; without it, the sampling is plain bilinear, as in the reference.
-            Further keys: ``whole``, the share of crops that show the whole picture, or of one longer than the padded
-            shorter side the middle; ``stratified``, places spread evenly over the picture (a Latin square);
-            ``by_size`` and ``whole_weight``, a crop counts as ``side ** by_size``, one of the whole picture
-            ``whole_weight`` times that, to a mean of 1.
-        border: what pad and affine fill up with: ``zeros``, or with a pad below 1 the picture mirrored (``reflect``) or
-            again (``wrap``).
-        effects: arguments of ``vqclip.effects.Effects``, or None for none.
+            with s the picture's shorter side, its position uniform.  ``antialias`` averages when a crop is shrunk, so
+            that the perceptor sees every pixel; without it, sampling is plain bilinear, as in the reference.
+            Further keys: ``whole``, the fraction of crops that show the whole picture (its middle, if it is longer than
+            the padded shorter side); ``stratified``: positions spread evenly over the picture (a Latin square);
+            ``by_size`` and ``whole_weight``: a crop is weighted by ``side ** by_size``, whole pictures by
+            ``whole_weight`` times that, normalised to a mean of 1.
+        border: what pad and affine fill with: ``zeros``, or for a pad below 1 the picture mirrored (``reflect``) or
+            repeated (``wrap``).
+        effects: arguments of ``vqclip.effects.Effects``, or None.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class Augmentations:
         if c["stratified"]:
             place = (rng.uniform("crops.strata", self.count, 2).argsort(1) + place) / self.count
         room_h, room_w = padded_h - side, padded_w - side
-        # A place of strata may be rounded up to 1, a pixel beyond the last.
+        # A stratified position may be rounded up to 1, one pixel too far.
         top, left = (place[..., 0] * (room_h + 1)).floor(), (place[..., 1] * (room_w + 1)).floor()
         top, left = top.minimum(room_h), left.minimum(room_w)
         if whole := round(c["whole"] * self.count):
@@ -109,7 +109,7 @@ class Augmentations:
         weights[:, :whole] *= self.crops["whole_weight"]
         return weights / weights.mean(1, keepdim=True)
 
-    @full_precision()  # in bfloat16 there are places to read for a few hundred pixels only
+    @full_precision()  # bfloat16 cannot address more than a few hundred pixels
     def transform(self, image: Tensor, draw: CropDraw) -> Tensor:
         """Pad, flip and affine: image [B,3,H,W] → [B,3,H+2·pad,W+2·pad], in float32."""
         image = image.float()
@@ -122,8 +122,8 @@ class Augmentations:
         if not self.affine:
             return image
         h, w = image.shape[-2:]
-        # For every output pixel, where to read: rotate back about the centre what was shifted back.  Normalised
-        # coordinates run over [-1,1] on both axes, hence the aspect ratio in the rotation.
+        # The grid says where each output pixel reads: undo the shift, then the rotation about the centre.  Normalised
+        # coordinates are [-1,1] on both axes, hence the aspect ratio in the rotation.
         cos, sin = draw.angle.cos(), draw.angle.sin()
         x, y = 2 * draw.shift[:, 0], 2 * draw.shift[:, 1]
         theta = torch.stack(
@@ -140,9 +140,9 @@ class Augmentations:
         """Cut and resize a chunk of the crops of every picture.
 
         Args:
-            padded: what ``transform`` gave, [B,3,H',W'].
+            padded: the result of ``transform``, [B,3,H',W'].
             input_size: side S of the perceptor's input.
-            chunk: slice of the N crops; n of them.
+            chunk: slice of the N crops; it selects n of them.
 
         Returns:
             [B·n,3,S,S], picture by picture, in float32.
@@ -160,8 +160,8 @@ class Augmentations:
             across = _hat_weights(cols, w, reach)
             crops = torch.einsum("bnsh,bchw,bntw->bncst", down, padded, across)
             return self.effects(crops.flatten(0, 1), draw.effects, chunk)
-        # One sampling for all crops of a picture: they lie under one another on the grid, the picture is not copied.
-        # A region may be one pixel wide.
+        # All crops of a picture are sampled by one grid, stacked vertically, so that the picture is not copied.
+        # max(…, 1): a region may be one pixel wide.
         grid = torch.stack(
             [
                 (cols * 2 / max(w - 1, 1) - 1)[:, :, None, :].expand(-1, -1, input_size, -1),
@@ -174,13 +174,13 @@ class Augmentations:
         return self.effects(crops, draw.effects, chunk)
 
     def __call__(self, image: Tensor, rng: StepRandom, input_size: int) -> Tensor:
-        """Image [B,3,H,W] → crops [B·N,3,S,S]: draw, transform and cut in one."""
+        """Image [B,3,H,W] → crops [B·N,3,S,S]: draw, transform and cut."""
         draw = self.draw(rng, *image.shape[-2:])
         return self.cut(self.transform(image, draw), draw, input_size)
 
 
 def _wrapped(grid: Tensor, padded: tuple[int, int], period: Sequence[int]) -> Tensor:
-    """Places to read [B,H',W',2] of a padded picture, those outside it moved by whole pictures into it."""
+    """Shift the sampling positions [B,H',W',2] outside a padded picture by whole pictures into it."""
     for axis, (length, size) in enumerate(zip(padded[::-1], period[::-1], strict=True)):
         at = ((grid[..., axis] + 1) * length - 1) / 2  # in pixels
         first = (length - size) // 2

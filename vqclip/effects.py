@@ -1,6 +1,6 @@
-"""Effects on single crops, before a perceptor sees them: perspective, colours, sharpness, blur, erasing.
+"""Effects on single crops: perspective, colour jitter, sharpness, blur, erasing.  All are differentiable.
 
-Each has a strength; at 0 it draws no number and touches no pixel.  All are differentiable.
+Each has a strength; at 0 it draws no random numbers and changes no pixels.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from vqclip.sampling import grid_sample, pad
 
 __all__ = ["Effects"]
 
-#: How many uniform numbers of a crop each effect asks for.
+#: Uniform numbers that each effect draws per crop.
 _DRAWS = {"perspective": 8, "jitter": 4, "sharpness": 1, "blur": 1, "erase": 4}
 
 
@@ -25,12 +25,12 @@ class Effects:
     """Random effects on each crop.
 
     Args:
-        perspective: the crop's corners move inwards by uniform shares of its side, up to half of this.
+        perspective: the crop's corners move inwards by uniform fractions of its side, up to half of this.
         jitter: brightness, contrast and saturation are multiplied by uniform 1 ± this, the hue turns by up to ± this
             of the circle.
         sharpness: ``x + u · sharpness · (x − mean of 3 × 3)``, u uniform.
-        blur: a Gaussian of a standard deviation uniform up to this share of the crop's side.
-        erase: a rectangle of an area uniform up to this share of the crop becomes black, its ratio from 1:3 to 3:1.
+        blur: Gaussian, with a standard deviation uniform up to this fraction of the crop's side.
+        erase: a rectangle becomes black; its area is uniform up to this fraction of the crop, its ratio 1:3 to 3:1.
     """
 
     def __init__(
@@ -45,11 +45,11 @@ class Effects:
         self.strengths = {name: value for name, value in strengths.items() if value}
 
     def draw(self, rng: StepRandom, count: int) -> dict[str, Tensor]:
-        """Uniform numbers of each effect for B pictures of ``count`` crops, [B,N,·]."""
+        """Draw each effect's uniform numbers for B pictures of ``count`` crops, [B,N,·]."""
         return {name: rng.uniform(f"effects.{name}", count, _DRAWS[name]) for name in self.strengths}
 
     def __call__(self, crops: Tensor, drawn: Mapping[str, Tensor], chunk: slice) -> Tensor:
-        """Crops [B·n,3,S,S], a ``chunk`` of every picture's → the same."""
+        """Apply the effects to crops [B·n,3,S,S], a ``chunk`` of every picture's."""
         acts = {"perspective": _perspective, "jitter": _jitter, "sharpness": _sharpness, "blur": _blur, "erase": _erase}
         for name, strength in self.strengths.items():
             crops = acts[name](crops, strength, drawn[name][:, chunk].flatten(0, 1).to(crops))
@@ -59,8 +59,8 @@ class Effects:
 def _perspective(crops: Tensor, strength: float, u: Tensor) -> Tensor:
     side = crops.shape[-1]
     corners = crops.new_tensor([[-1, -1], [1, -1], [-1, 1], [1, 1]])
-    seen = corners * (1 - strength * u.view(-1, 4, 2))  # where the corners of the result are read, [M,4,2]
-    # x = (a·u + b·v + c) / (g·u + h·v + 1) and y alike at the four corners: eight equations.
+    seen = corners * (1 - strength * u.view(-1, 4, 2))  # positions that the result's corners read from, [M,4,2]
+    # x = (a·u + b·v + c) / (g·u + h·v + 1), and likewise y, at the four corners: eight equations.
     ones, zeros = torch.ones_like(seen[..., :1]), torch.zeros_like(seen)
     at = torch.cat([corners.expand_as(seen), ones], -1)  # [M,4,3]
     none = torch.cat([zeros, zeros[..., :1]], -1)
@@ -80,7 +80,7 @@ def _perspective(crops: Tensor, strength: float, u: Tensor) -> Tensor:
     return grid_sample(crops, grid, "bilinear", "border", align_corners=True)
 
 
-#: Brightness and two axes of colour; a turn of the two is a turn of the hue.
+#: RGB → YIQ: brightness and two colour axes, whose rotation rotates the hue.
 _YIQ = ((0.299, 0.587, 0.114), (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112))
 
 

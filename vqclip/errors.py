@@ -1,4 +1,4 @@
-"""The exceptions for a user's mistake and for a run that diverged, and how errors are told."""
+"""The exceptions for a user's mistake and for a diverged run, and helpers for messages."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 
 __all__ = ["NO_ROOM", "Diverged", "UserError", "closest", "explain_refusals", "is_text", "printable", "shown", "told"]
 
-#: What a full disk, a quota and a limit of a file's size are told by.
+#: errno of a full disk, an exceeded quota and an exceeded file size limit.
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -27,27 +27,26 @@ class UserError(Exception):
     command line prints it without a traceback and exits with its ``exit_status``.
     """
 
-    exit_status = 2  #: a mistake; 1 where a run began and could not go on
+    exit_status = 2  #: 1 if a run had started and could not go on
 
     def __str__(self) -> str:
         return printable(super().__str__())
 
 
 class Diverged(Exception):
-    """The loss or the latent is NaN or infinite: at which step, and the likely cause with the key to change."""
+    """The loss or the latent is NaN or infinite.  The message says at which step and which key to change."""
 
 
 def printable(text: str) -> str:
-    """A text as a terminal may have it: what would steer the terminal, or turn its letters round, is escaped.
+    """Escape control and bidirectional characters of a text, since a name or a prompt may come from an untrusted file.
 
-    Lines and tabs stay, and the joiners U+200C and U+200D, which scripts and emoji need.
-    A name or a prompt may be a stranger's.
+    Newlines and tabs stay, and the joiners U+200C and U+200D, which some scripts and emoji need.
     """
     return _STEERING.sub(lambda found: repr(found[0])[1:-1], text)
 
 
 def is_text(value: str) -> bool:
-    """Whether a file can hold it: JSON and YAML can spell half a character (``\\ud800``), UTF-8 cannot."""
+    """Whether UTF-8 can encode it: JSON and YAML can spell a lone surrogate (``\\ud800``), UTF-8 cannot."""
     try:
         value.encode()
     except UnicodeEncodeError:
@@ -57,7 +56,7 @@ def is_text(value: str) -> bool:
 
 @contextmanager
 def explain_refusals() -> Iterator[None]:
-    """What the system refuses about a file, as a :class:`UserError`: no permission, a loop of links, no room."""
+    """Turn an OSError about a file (no permission, a loop of links, a full disk) into a :class:`UserError`."""
     try:
         yield
     except OSError as error:
@@ -70,7 +69,7 @@ def explain_refusals() -> Iterator[None]:
 
 
 def told(error: BaseException) -> str:
-    """What an error says; of one that is no :class:`UserError` its type too."""
+    """The message of an error; for errors other than :class:`UserError` with the type."""
     return str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
 
 
@@ -81,7 +80,7 @@ def closest(word: str, known: Iterable[str]) -> str:
 
 
 def shown(value: Any) -> str:
-    """A value for a message, as it is typed: texts in quotes, and none of it long."""
+    """A value for a message, as one would type it: strings in quotes, shortened to 200 characters."""
     if value is None or isinstance(value, bool):
         return "null" if value is None else str(value).lower()
     try:
@@ -91,6 +90,6 @@ def shown(value: Any) -> str:
             text = f"[{', '.join(map(shown, value))}]"
         else:
             text = repr(value) if isinstance(value, str) else str(value)
-    except (RecursionError, ValueError):  # a list in a list in a list …; a number of more digits than Python writes
+    except (RecursionError, ValueError):  # nested too deep; more digits than Python converts
         text = f"a {type(value).__name__} too deep or long to show"
     return text if len(text) <= 200 else f"{text[:199]}…"

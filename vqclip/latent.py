@@ -1,4 +1,4 @@
-"""Latents: how the trainable parameter reaches the decoder."""
+"""Latents: what the decoder gets of the trainable parameter."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["Continuous", "Quantised"]
 
 
 class Continuous:
-    """The decoder sees the latent as it is (the reference)."""
+    """The decoder gets the latent unchanged (the reference)."""
 
     def __call__(self, z: Tensor, generator: Generator) -> Tensor:
         """[B,C,h,w] → [B,C,h,w]."""
@@ -20,7 +20,7 @@ class Continuous:
 
 
 class Quantised:
-    """The decoder sees the nearest code at each place; the gradient passes straight through to ``z``.
+    """The decoder gets the nearest code at each position; the gradient passes straight through to ``z``.
 
     Straight-through estimator of van den Oord et al. 2017 (https://arxiv.org/abs/1711.00937).
     """

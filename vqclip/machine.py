@@ -1,4 +1,4 @@
-"""What this process may use of its machine: cores, threads and memory.  Nothing here imports torch."""
+"""The cores, threads and memory that this process may use.  Nothing here imports torch."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from pathlib import Path
 
 __all__ = ["cores", "job_threads", "memory", "set_up_openmp"]
 
-#: Variables by which a user says how OpenMP's threads wait.
+#: Environment variables that say how OpenMP's threads wait.
 _WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 
 
 def set_up_openmp() -> None:
-    """As many threads as there are cores for us, which sleep while they wait; what the user set stays as it is.
+    """Use one OpenMP thread per available core, and let waiting threads sleep; the user's own settings stay.
 
-    By default they spin, which on cores that others use too takes from the thread they wait for: beside four busy
-    processes on two cores a run took three times as long.  OpenMP reads its variables when torch is imported.
+    By default they spin, which on shared cores takes time from the very thread that they wait for: beside four busy
+    processes on two cores a run took three times as long.  OpenMP reads these variables when torch is imported.
     """
     if not any(name in os.environ for name in _WAITING):
         os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
@@ -27,23 +27,23 @@ def set_up_openmp() -> None:
 
 
 def cores() -> int:
-    """The cores that this process may use: by its affinity mask, its control group's quota and Slurm, at least 1."""
-    granted = os.environ.get("SLURM_CPUS_PER_TASK", "")  # not every cluster has the mask say so
+    """The number of cores that this process may use, by affinity mask, cgroup quota and Slurm; at least 1."""
+    granted = os.environ.get("SLURM_CPUS_PER_TASK", "")  # not every cluster sets the affinity mask
     return max(1, math.ceil(min(len(_affinity()), _quota(), int(granted) if granted.isdecimal() else math.inf)))
 
 
 def job_threads(sweep: int, own: int) -> int:
-    """Threads of a sweep's job: as many as where the sweep began, for the same bytes, but no more than it has cores.
+    """The threads of a job: as many as the sweep's process has, for the same bytes, if there are cores for them.
 
     Args:
-        sweep: threads of the process that began the sweep, on a cluster often another machine.
-        own: threads that this process has begun with.
+        sweep: threads of the process that started the sweep, on a cluster often on another machine.
+        own: threads that this process started with.
     """
     return min(sweep, max(own, cores()))
 
 
 def memory() -> int:
-    """Bytes of memory: the machine's, or fewer where the control group says so."""
+    """Total memory in bytes: the machine's, or the cgroup's limit if that is lower."""
     if sys.platform == "win32":
         kilobytes = ctypes.c_ulonglong()
         ctypes.windll.kernel32.GetPhysicallyInstalledSystemMemory(ctypes.byref(kilobytes))
@@ -51,7 +51,7 @@ def memory() -> int:
     installed = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     try:
         return min(installed, int(Path("/sys/fs/cgroup/memory.max").read_text()))
-    except (OSError, ValueError):  # no control group; "max"
+    except (OSError, ValueError):  # no cgroup, or its limit is "max"
         return installed
 
 
@@ -60,7 +60,7 @@ def _affinity() -> set[int]:
 
 
 def _quota() -> float:
-    """Cores' worth of time that the control group allows (cgroup v2, then v1); infinite where nothing limits it."""
+    """The cgroup's CPU quota in cores (cgroup v2, then v1); infinite if there is none."""
     try:
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
     except (OSError, ValueError):

@@ -1,6 +1,6 @@
-"""What parts of one's own give, looked at where it is taken: a mistake names the part, and torch's traceback does not.
+"""Checks of what custom parts return, so that a mistake is reported with the part's name instead of torch's traceback.
 
-Only types and shapes are compared, which costs a step nothing.
+Only types and shapes are compared, which takes no measurable time.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ __all__ = ["image_vectors", "named", "require_tensor", "require_whole", "text_ve
 
 
 def named(part: Any, key: str) -> str:
-    """A part by its key and class, for messages; a network that a card names has that of its card."""
+    """A part's key and class, for messages; for a network, the name that its card gave it."""
     return getattr(part, "vqclip_name", None) or f"{key}: {type(part).__module__}.{type(part).__qualname__}"
 
 
 def require_tensor(
     value: Any, shape: Sequence[int | None], who: str, what: str, of: Tensor | None = None, form: str = ""
 ) -> Tensor:
-    """``value``, where it is a tensor of real numbers of a shape, in which None is any length.
+    """Return ``value`` if it is a floating-point tensor of this shape, in which None is any length.
 
     Args:
-        who: gave it.
-        what: it is.
-        of: what it was made of; it has a gradient where this has one.
-        form: the shape in letters.
+        who: the part and method that returned it, for the message.
+        what: what it is, for the message.
+        of: what it was computed from; if this requires a gradient, ``value`` must too.
+        form: the shape in letters, for the message.
 
     Raises:
-        UserError: it is something else.
+        UserError: it is anything else.
     """
     wanted = f"{what} of {['D' if n is None else n for n in shape]}".replace("'", "") + (form and f", {form}")
     if not isinstance(value, Tensor):
@@ -49,21 +49,21 @@ def require_tensor(
 
 
 def require_whole(part: Any, name: str, who: str) -> None:
-    """Refuse a part whose attribute is no number of pixels, or of crops."""
+    """Refuse a part whose attribute is not a positive integer, such as a number of pixels or crops."""
     value = getattr(part, name, None)
     if not isinstance(value, Integral) or value < 1:
         raise UserError(f"{who}.{name} is {shown(value)}. Allowed: a whole number, 1 or more")
 
 
 def image_vectors(perceptor: Any, crops: Tensor, length: int) -> Tensor:
-    """The vectors of crops [M,3,S,S], [M,D] in float32, as long as those of texts are."""
+    """Encode crops [M,3,S,S] as vectors [M,length] in float32."""
     who = f"{named(perceptor, 'checkpoints.perceptors')}.encode_image"
     vectors, shape = perceptor.encode_image(crops), (len(crops), length)
     return require_tensor(vectors, shape, who, "vectors", crops, "as long as those of encode_text").float()
 
 
 def text_vectors(perceptor: Any, texts: list[str]) -> Tensor:
-    """The vectors of texts, [n,D] in float32, whatever a perceptor computes in."""
+    """Encode texts as vectors [n,D] in float32, whatever the perceptor's dtype is."""
     who = f"{named(perceptor, 'checkpoints.perceptors')}.encode_text"
     vectors = require_tensor(perceptor.encode_text(texts), (len(texts), None), who, "vectors").float()
     for text, vector in zip(texts, vectors, strict=True):

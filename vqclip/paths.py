@@ -1,4 +1,4 @@
-"""Where things are and go: the shipped config, the cache of weights, runs; whether the network may be used."""
+"""Paths of the shipped config, the cache and new runs; whether the network may be used."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _BESIDE_RUNS = {
 
 
 def conf_dir() -> Path:
-    """The folder of config groups: beside the package in a checkout, inside it once installed."""
+    """The folder of config groups: beside the package in a checkout, inside it when installed."""
     package = Path(__file__).parent
     inside = package / "conf"
     return inside if inside.is_dir() else package.parent / "conf"
@@ -41,7 +41,7 @@ def cache_dir() -> Path:
 
 
 def relative_where_possible(path: Path | str, folder: Path | str = ".") -> str:
-    """A path as it is named in a folder; absolute where none leads there, as on Windows from one drive to another."""
+    """A path relative to ``folder``; absolute if there is none, as between two drives of Windows."""
     try:
         return os.path.relpath(path, folder)
     except ValueError:
@@ -49,7 +49,7 @@ def relative_where_possible(path: Path | str, folder: Path | str = ".") -> str:
 
 
 def common_folder(paths: Iterable[Path | str]) -> Path | None:
-    """The folder that holds all of them; None where there is none, as on Windows of two drives."""
+    """The common parent folder; None if there is none, as of two drives of Windows."""
     try:
         return Path(os.path.commonpath([os.path.abspath(path) for path in paths]))
     except ValueError:
@@ -67,18 +67,18 @@ def dated_folder(kind: str) -> str:
 
 
 def can_name_a_folder(text: str) -> bool:
-    """Whether a system would take a text as the path of a folder."""
+    """Whether the file system would accept a text as the path of a folder."""
     try:
         name = os.fsencode(text)
-    except UnicodeEncodeError:  # half a character
+    except UnicodeEncodeError:  # a lone surrogate
         return False
     return bool(name.strip()) and b"\0" not in name and len(name) < 4096 and max(map(len, name.split(b"/"))) < 256
 
 
 def without_our_files(paths: Sequence[Path]) -> list[Path]:
-    """The paths of a command without what lies beside runs: a shell's ``outputs/*/*`` names that too.
+    """Drop files that vqclip itself writes beside runs, which a shell's ``outputs/*/*`` also matches.
 
-    Where there is nothing else they stay, to be refused.
+    If nothing else is left, return all paths, so that the caller refuses them.
     """
 
     def has_runs(path: Path) -> bool:

@@ -1,7 +1,7 @@
 """Random numbers, each drawn from a generator named by seed, purpose and step.
 
-No draw depends on how many draws came before it.  So a component can be added without changing the numbers of
-another, a resumed run draws what an unbroken one would, and a picture made in a batch sees what it would see alone.
+No draw depends on how many draws came before it.  So a component can be added without changing the numbers of another,
+a resumed run draws what an uninterrupted one would, and a picture gets the same numbers in a batch as alone.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ def generator_for(seed: int, purpose: str, step: int, device: torch.device | str
 class StepRandom:
     """The random numbers of one step, for pictures with the given seeds.
 
-    Pictures of equal seed get equal numbers: several prompts of one seed can be compared draw for draw.
+    Pictures with equal seeds get equal numbers, so that prompts can be compared under the same draws.
     """
 
     def __init__(self, seeds: Sequence[int], step: int, device: torch.device | str = "cpu", place: str | None = None):
         self.seeds, self.step, self.device, self.place = list(seeds), step, device, place
 
     def of(self, place: str | None) -> StepRandom:
-        """The numbers of one place of the picture, by its name; of None these."""
+        """The numbers for a region of the picture, by its name; None returns ``self``."""
         return self if place is None else StepRandom(self.seeds, self.step, self.device, place)
 
     def _stack(self, purpose: str, draw: Callable[[torch.Generator], Tensor]) -> Tensor:

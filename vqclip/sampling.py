@@ -1,9 +1,9 @@
-"""Reads pictures between their pixels and beyond their border, on a GPU too with the same gradient every time.
+"""Grid sampling and padding, with deterministic versions for CUDA.
 
-There torch adds the gradients of ``F.grid_sample`` and of a mirrored border up in whatever order they come, so the last
-digits are others in every run.  Where ``trainer.deterministic`` asks for one order, the same is read by indices, whose
-gradient has one (see torch.use_deterministic_algorithms).  So is what Apple's GPUs refuse up to torch 2.12: a picture
-that goes on with the pixels at its border (pytorch#125098).  Elsewhere both are torch's own.
+On a GPU, torch accumulates the gradients of ``F.grid_sample`` and of reflection padding in no fixed order, so the last
+digits differ from run to run.  With ``trainer.deterministic``, pictures are read by index instead, whose gradient is
+deterministic (see torch.use_deterministic_algorithms).  The same is used for ``padding_mode="border"`` on Apple's
+GPUs, which lack it up to torch 2.12 (pytorch#125098).  Everywhere else these are torch's own functions.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ __all__ = ["grid_sample", "pad", "pad_by_index", "sample_by_index"]
 
 
 def grid_sample(image: Tensor, grid: Tensor, mode: str, fill: str, align_corners: bool) -> Tensor:
-    """``F.grid_sample``: image [B,C,H,W] and places in [-1,1], x then y, [B,h,w,2] → [B,C,h,w].
+    """``F.grid_sample``: image [B,C,H,W] and a grid [B,h,w,2] of x, y in [-1,1] → [B,C,h,w].
 
     Args:
         mode: ``nearest`` or ``bilinear``.
-        fill: what lies beyond the border: ``zeros``, ``border``, or ``reflection``.
+        fill: torch's ``padding_mode``: ``zeros``, ``border`` or ``reflection``.
     """
     if _in_one_order(image) or (image.device.type == "mps" and fill == "border"):
         return sample_by_index(image, grid, mode, fill, align_corners)
@@ -42,7 +42,7 @@ def _in_one_order(image: Tensor) -> bool:
 
 
 def sample_by_index(image: Tensor, grid: Tensor, mode: str, fill: str, align_corners: bool) -> Tensor:
-    """As :func:`grid_sample`, differentiable by the image alone."""
+    """Like :func:`grid_sample`, differentiable with respect to the image only."""
     height, width = image.shape[-2:]
     x, y = (_place(grid[..., i], side, fill, align_corners) for i, side in enumerate((width, height)))
     if mode == "nearest":
@@ -67,7 +67,7 @@ def sample_by_index(image: Tensor, grid: Tensor, mode: str, fill: str, align_cor
 
 
 def _place(at: Tensor, side: int, fill: str, align_corners: bool) -> Tensor:
-    """Where in pixels, of a picture ``side`` long, a place in [-1,1] lies; beyond the border, where to read instead."""
+    """Convert normalised coordinates to pixels of a side of length ``side``, those beyond the border by ``fill``."""
     at = (at + 1) / 2 * (side - 1) if align_corners else ((at + 1) * side - 1) / 2
     if fill == "reflection":
         first, period = (0.0, side - 1) if align_corners else (-0.5, side)
@@ -77,7 +77,7 @@ def _place(at: Tensor, side: int, fill: str, align_corners: bool) -> Tensor:
 
 
 def pad_by_index(image: Tensor, sides: Sequence[int]) -> Tensor:
-    """As :func:`pad` with ``reflect``."""
+    """Like :func:`pad` with ``reflect``."""
     left, right, top, bottom = sides
     height, width = image.shape[-2:]
     rows = _mirrored(torch.arange(-top, height + bottom, device=image.device), height)

@@ -6,7 +6,7 @@ Wherever the config takes a weight, a noise factor or a learning rate, it takes 
     {start: 1, end: 0, shape: cosine}                from start to end
     {start: 1, end: 0, shape: linear, warmup: .1}    the same, rising from 0 to it over the first tenth of the run
     {points: [[0, 1], [.3, 1], [1, 0]]}              through points [t, value]; shape: steps holds each
-    {_target_: mine.Wave, height: 2}                 a class of one's own, called with t in [0,1]
+    {_target_: mine.Wave, height: 2}                 a class of your own, called with t in [0,1]
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ __all__ = [
     "schedule",
 ]
 
-#: From t in [0,1] to how much of the way from one value to the next is done.  Exponential: a constant ratio.
+#: t in [0,1] → fraction of the way from one value to the next.  Exponential: of the way between logarithms.
 SHAPES = {
     "constant": lambda t: 0.0,
     "linear": lambda t: t,
@@ -43,7 +43,7 @@ SHAPES = {
 
 
 def is_number(value: Any) -> bool:
-    """Whether a value is a finite number, and no larger than a float holds."""
+    """Whether a value is a finite number in the range of a float."""
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
@@ -62,7 +62,7 @@ def _check_shape(shape: str, values: Sequence[float]) -> None:
 
 @dataclass
 class Schedule:
-    """``start`` at t = 0, ``end`` at t = 1, between them by ``shape``; times t / warmup before t = ``warmup``."""
+    """From ``start`` at t = 0 to ``end`` at t = 1 by ``shape``; multiplied by t / warmup before t = ``warmup``."""
 
     start: float
     end: float
@@ -82,7 +82,7 @@ class Schedule:
 
 @dataclass
 class Points:
-    """Through ``points`` [t, value], t rising in [0,1]; level before the first and after the last."""
+    """Interpolates ``points`` [t, value], t rising in [0,1]; constant before the first and after the last."""
 
     points: Sequence[Sequence[float]]
     shape: str = "linear"
@@ -139,11 +139,12 @@ def schedule(value: float | Mapping | Callable[[float], float]) -> AnySchedule:
 
 
 def sampled(value: Any) -> list[float]:
-    """The values of a number or schedule at 101 moments of a run, and where it has a corner between them.
+    """The values of a number or schedule at 101 points of a run, and at its corners between them.
 
     Raises:
-        UserError: a class that is not there.
-        ValueError: neither of the two; of a class of one's own with what it did, else blank, and its cause tells.
+        UserError: the class does not exist.
+        ValueError: neither a number nor a schedule.  For a custom class, the message says what it raised; otherwise
+            the message is empty, and ``__cause__`` says what is wrong.
     """
     try:
         made = schedule(value)
@@ -151,7 +152,7 @@ def sampled(value: Any) -> list[float]:
         return [made(t) for t in (*(step / 100 for step in range(101)), *corners)]
     except UserError:
         raise
-    except Exception as error:  # whatever a class of the user's own raises, or one that cannot be made
+    except Exception as error:  # a custom class may raise anything
         own = value.get("_target_") if isinstance(value, Mapping) else None
         raise ValueError(f"{own} raised {type(error).__name__}: {error}" if own else "") from error
 
@@ -174,10 +175,10 @@ def _from_mapping(value: Mapping) -> AnySchedule:
 
 
 def negated(value: AnySchedule) -> AnySchedule:
-    """The schedule of the other sign."""
+    """The schedule times −1."""
     return _Own(value, sign=-1.0)
 
 
 def ever_nonzero(value: float | Mapping | Callable[[float], float]) -> bool:
-    """Whether a number or schedule is other than 0 at some time of a run."""
+    """Whether a number or schedule is nonzero at some point of a run."""
     return any(sampled(value))

@@ -1,7 +1,7 @@
 """Further terms of the objective: ``+loss/terms=[tv,palette]``, or ``'+loss.terms.tv={_target_: …, weight: .1}'``.
 
-Each is small where the picture is as its name says, so a positive weight asks for it: less total variation, a
-saturation nearer to what was asked.  All are means over pixels or places, so a weight means the same at every size.
+Each is a penalty: with a positive weight, it gives less total variation, or a saturation nearer to its target.
+All are means over pixels or latent positions, so a weight means the same at every size.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class _Weighted:
 
 
 class TotalVariation(_Weighted):
-    """``mean |x − right neighbour| + mean |x − lower neighbour|``: weighs against speckle."""
+    """``mean |x − right neighbour| + mean |x − lower neighbour|``: penalises speckle."""
 
     def __call__(self, view: View) -> Tensor:
         return _mean(view.image.diff(dim=-1).abs()) + _mean(view.image.diff(dim=-2).abs())
@@ -83,10 +83,10 @@ class Contrast:
 
 
 class Palette:
-    """``mean over pixels of min over colours ‖pixel − colour‖²``: holds the picture to a few colours.
+    """``mean over pixels of min over colours ‖pixel − colour‖²``: restricts the picture to a few colours.
 
     Args:
-        colours: names of CSS or ``"#rrggbb"``.
+        colours: CSS names or ``"#rrggbb"``.
     """
 
     def __init__(self, weight: Any, colours: Sequence[str]):
@@ -113,11 +113,11 @@ class Symmetry:
 
 
 class Edges:
-    """``mean((x − colour)²)`` over the rim of the picture: a frame, or an object that does not touch the border.
+    """``mean((x − colour)²)`` over the border of the picture: a frame, or an object that does not touch the edge.
 
     Args:
-        width: of the rim, as a part of the shorter side.
-        colour: a name of CSS or ``"#rrggbb"``.
+        width: of the border, as a fraction of the shorter side.
+        colour: a CSS name or ``"#rrggbb"``.
     """
 
     def __init__(self, weight: Any, width: float = 0.1, colour: str = "white"):
@@ -150,14 +150,14 @@ class Sharpness(_Weighted):
 
 
 class LatentNorm(_Weighted):
-    """``mean(z²)``: a latent that stays small."""
+    """``mean(z²)``: keeps the latent small."""
 
     def __call__(self, view: View) -> Tensor:
         return _mean(view.latent.square())
 
 
 class CodebookDistance(_Weighted):
-    """``mean((z − nearest code)²)``: a latent that the decoder has seen the like of."""
+    """``mean((z − nearest code)²)``: keeps the latent near what the decoder was trained on."""
 
     needs = ("quantise",)
 
@@ -166,7 +166,7 @@ class CodebookDistance(_Weighted):
 
 
 class LatentPrior(_Weighted):
-    """``mean over places of (z − m)ᵀ S⁻¹ (z − m) / C`` with the mean m and covariance S of the generator's codes."""
+    """``mean over positions of (z − m)ᵀ S⁻¹ (z − m) / C`` with the mean m and covariance S of the codebook."""
 
     needs = ("codebook",)
 
@@ -181,20 +181,20 @@ class LatentPrior(_Weighted):
 
 
 class PixelAnchor(_Weighted):
-    """``mean((x − x0)²)``, x0 the picture of the start: holds the pixels, where ``loss.anchor`` holds the latent."""
+    """``mean((x − x0)²)``, x0 the initial picture: keeps the pixels, as ``loss.anchor`` keeps the latent."""
 
     def __call__(self, view: View) -> Tensor:
         return _mean((view.image - view.start_image).square())
 
 
 class PerceptualAnchor:
-    """``mean over layers of mean over places of ‖u(x) − u(x0)‖²``, x0 the picture of the start: holds what is seen.
+    """``mean over layers and positions of ‖u(x) − u(x0)‖²``, x0 the initial picture: keeps what the picture looks like.
 
-    u are the features of a layer of VGG16 at unit length, one layer of each of its five blocks: LPIPS (Zhang et al.
-    2018, arXiv 1801.03924) without the weights that it learned for the channels.
+    u are the normalised features of one layer in each of VGG16's five blocks: LPIPS (Zhang et al. 2018, arXiv
+    1801.03924) without its learned channel weights.
 
     Args:
-        path: torchvision's weights of VGG16 by ImageNet, or its features alone.
+        path: torchvision's ImageNet weights of VGG16, or of its features alone.
     """
 
     _LAYERS = (3, 8, 15, 22, 29)
@@ -210,7 +210,7 @@ class PerceptualAnchor:
                 "Try: python -c \"import torchvision; torchvision.models.vgg16(weights='DEFAULT')\", which puts "
                 "them where the preset looks"
             )
-        with torch.device("meta"):  # no random weights, which would be thrown away
+        with torch.device("meta"):  # skips the random initialisation
             self.features = vgg16().features.eval().requires_grad_(False)
         weights = open_tensors(file)
         names = {key: f"features.{key}" for key in self.features.state_dict()}
@@ -237,19 +237,19 @@ class PerceptualAnchor:
 
 
 class Denoised:
-    """``mean((z − D(z, σ))²)``, D(z, σ) held fixed: what a denoiser makes of the latent, taken to have noise of σ.
+    """``mean((z − D(z, σ))²)``, with the denoiser D's estimate D(z, σ) of the latent without noise of σ held constant.
 
-    Its gradient leads to what drawings look like: regularisation by denoising (Romano et al. 2017,
-    https://arxiv.org/abs/1611.02862).  A large σ has a say in shapes, a small one in lines.  With a guidance scale it
-    leads to drawings *of the prompts*: ``D = D() + scale · (D(include) − D())``, D() without words (classifier-free
-    guidance, Ho & Salimans 2022, https://arxiv.org/abs/2207.12598); what is excluded is the business of ``loss.beta``.
-    From normal noise of σ, with a falling σ and plain steps, this samples as a diffusion model does, guided by all the
-    other terms.
+    The gradient points towards what drawings look like: regularisation by denoising (Romano et al. 2017,
+    https://arxiv.org/abs/1611.02862).  A large σ affects shapes, a small one lines.  With a guidance scale it points
+    towards drawings *of the prompts*: ``D = D() + scale · (D(include) − D())``, D() without text (classifier-free
+    guidance, Ho & Salimans 2022, https://arxiv.org/abs/2207.12598).  Excluded prompts are left to ``loss.beta``.
+    From normal noise of σ, with a falling σ and plain steps, this samples like a diffusion model that all the other
+    terms guide.
 
     Args:
         path: a file that ``experiments/embedded/train_denoiser.py`` wrote.
         sigma: a number or a schedule, in standard deviations of the latents; at 1 there is as much noise as picture.
-        guidance_scale: how far the prompts are followed, a number or a schedule; 0 for a denoiser that knows no words.
+        guidance_scale: a number or a schedule; 0 for an unconditional denoiser.
     """
 
     def __init__(self, weight: Any, path: str, sigma: Any = 0.5, guidance_scale: Any = 0):
@@ -257,10 +257,10 @@ class Denoised:
         self.denoiser = Denoiser.load(local_path(path))
 
     def require_of(self, networks: Any) -> None:
-        """Refuse a generator of other latents, and perceptors of which none reads for the denoiser.
+        """Refuse a generator with other latents, and perceptors without the one whose text vectors the denoiser takes.
 
         Raises:
-            UserError: the maker of terms adds the key.
+            UserError: without the key, which the caller adds.
         """
         channels = networks.generator.latent_shape(8 * networks.generator.factor, 8 * networks.generator.factor)[0]
         if channels != self.denoiser.channels or not hasattr(networks.generator, "codebook"):
@@ -284,13 +284,13 @@ class Denoised:
         return _mean((view.latent.float() - clean).square())
 
     def _clean(self, denoiser: Denoiser, x: Tensor, view: View) -> Tensor:
-        """Standard latents [B,C,h,w] without noise."""
+        """Denoise latents [B,C,h,w] in standard units, with guidance if its scale is not 0."""
         sigma, scale = x.new_full((len(x),), self.sigma(view.progress)), self.guidance_scale(view.progress)
         if not scale:
             return denoiser(x, sigma)
         places = dict(next(own for reader, own in view.wanted if getattr(reader, "sha256", None) == denoiser.reader))
         clean = denoiser.guided(x, sigma, places.pop(None).include, scale) if None in places else denoiser(x, sigma)
-        for place, own in largest_first(places):  # a region is a picture of its own, laid over the larger ones
+        for place, own in largest_first(places):  # a region is denoised as a picture of its own, over the larger ones
             box, white = box_of(x, place)
             asked = own.include.any(1).to(x).view(-1, 1, 1, 1) * (1 if white is None else white)
             clean[box] = clean[box].lerp(denoiser.guided(x[box], sigma, own.include, scale), asked)
