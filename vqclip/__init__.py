@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from vqclip.runs.result import Result
     from vqclip.sweeps.python import Sweep
 
-# Before anything imports torch, which reads them once.
+# Before anything imports torch, which reads the variables once.
 set_up_openmp()
-# What torch cannot do on Apple's GPUs is done on the CPU: the gradient of grid_sample, for one, came in 2026.
+# Run operations that torch lacks on Apple's GPUs on the CPU, such as the gradient of grid_sample before 2026.
 os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
-# A user whom the system has no name for gets this home from Docker; without any, W&B's import of its settings ends.
+# A container's user may have no home; W&B's import fails without one.
 if os.path.expanduser("~") == "~":
     os.environ["HOME"] = "/"
 
@@ -33,7 +33,7 @@ __all__ = ["UserError", "__version__", "load", "run", "sweep"]
 
 
 def __getattr__(name: str) -> str:
-    # Asked for when read: looking a version up takes a hundredth of a second that `import vqclip` need not pay.
+    # Looked up on access, since it takes a hundredth of a second.
     if name == "__version__":
         from importlib.metadata import version
 
@@ -60,16 +60,16 @@ def run(
         overrides: as on the command line, ``["steps=50", "loss.beta=1", "experiment=reference"]``, or as a mapping,
             ``{"loss.beta": 1, "size": [128, 192]}``.
         folder: where the run goes; default ``outputs/<date>/<time>``.
-        config_dir: a folder of config groups of your own, as ``--config-dir``.
+        config_dir: a folder of your own config groups, as ``--config-dir``.
         callbacks: Lightning callbacks, besides those of the config.
-        overwrite: start over where the folder holds a run already.
-        keys: more overrides, those whose names have no dot: ``steps=50, seed=3, resume=folder``.
+        overwrite: start over if the folder already holds a run.
+        keys: more overrides, for keys without a dot: ``steps=50, seed=3, resume=folder``.
 
     Returns:
-        The run, also where it stopped early or diverged: see ``status`` and ``reason``.
+        The run, even if it stopped early or diverged: see ``status`` and ``reason``.
 
     Raises:
-        UserError: a mistake in the config, before any model is loaded; or a folder that holds a run already.
+        UserError: a mistake in the config, before any model is loaded; or the folder already holds a run.
     """
     from vqclip.config.compose import compose
     from vqclip.runs.arguments import as_callbacks, as_folder, as_overrides
@@ -90,7 +90,7 @@ def load(folder: str | Path) -> Result:
     """Read a run that has ended.
 
     Raises:
-        UserError: no run folder, a damaged one, or a run that is not finished.
+        UserError: it is no run folder, is damaged, or its run is not finished.
     """
     from vqclip.runs.arguments import as_folder
     from vqclip.runs.result import Result
@@ -115,7 +115,7 @@ def sweep(
             are swept.  A list is several values, a tuple is one: ``{"size": [(64, 64), (64, 96)]}`` are two sizes,
             ``{"size": (64, 96)}`` is one.
         folder: where the jobs go; default ``multirun/<date>/<time>``.  One that holds an earlier sweep is completed.
-        keys: more of the same, ``seed=[0, 1, 2]``.
+        keys: more overrides, ``seed=[0, 1, 2]``.
 
     Returns:
         The runs, with the contact sheet, the page and the table, also where some jobs failed.

@@ -1,4 +1,4 @@
-"""Lightning callbacks of ours: the progress bar, the early stop, timelapses, interpolations, upscaling."""
+"""vqclip's Lightning callbacks: progress bar, early stop, timelapse, interpolation, upscaling."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from vqclip.runs.recorder import Recorder
 
 __all__ = ["AutoStop", "Interpolation", "Progress", "Timelapse", "Upscale"]
 
-LONG = 60  #: seconds of a run whose cost is told
+LONG = 60  #: seconds; runs that take longer print an estimate of time and memory
 
 
 class Progress(pl.Callback):
-    """A bar with the loss and its terms; of a long run also what it will cost, once that is measured."""
+    """A progress bar with the loss and its terms; for long runs also an estimate of time and memory."""
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.clock: list[float] = []  # at the end of the first steps
@@ -48,22 +48,22 @@ class Progress(pl.Callback):
         self._close()
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        self._close()  # of a run that was broken off
+        self._close()  # if the run was interrupted
 
     def _close(self) -> None:
-        if hasattr(self, "bar"):  # not where a resumed run had no step left
+        if hasattr(self, "bar"):  # unset if a resumed run had no steps left
             self.bar.close()
 
 
 class AutoStop(pl.Callback):
-    """Ends a run whose loss has come to rest; the pictures are those of the last step, and ``run.json`` says why.
+    """Stops a run when the loss no longer falls; ``run.json`` records the reason.
 
-    Stops where ``mean(loss of the window before) − mean(loss of the last window) < threshold``, for the mean over the
-    run's pictures.  The crops of every step are others, so a short window stops by chance.
+    Stops when ``mean(loss of the window before) − mean(loss of the last window) < threshold``, averaged over the run's
+    pictures.  Every step has other random crops, so a short window stops by chance.
 
     Args:
         window: steps of each of the two means.
-        threshold: the least that the loss must have fallen.
+        threshold: the minimum decrease of the loss.
     """
 
     def __init__(self, window: int, threshold: float):
@@ -75,14 +75,14 @@ class AutoStop(pl.Callback):
         self.ended_because = ""
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        self._forget()  # those of another run; of a resumed one its own are read after this
+        self._forget()  # losses of an earlier run; a resumed run's own are loaded after this
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         module = optimisation(pl_module)
         if not module.search.settled(trainer.global_step - 1, module.steps):
-            return  # one of several starts is still being looked for, or a coarse stage has other losses
+            return  # trials and coarse stages have losses of their own
         self.losses = [*self.losses, torch.as_tensor(module.metrics["loss"]).mean().item()][-2 * self.window :]
         if len(self.losses) < 2 * self.window:
             return
@@ -99,10 +99,10 @@ class AutoStop(pl.Callback):
 
 
 class Timelapse(pl.Callback):
-    """``timelapse.mp4`` of every picture's snapshots.
+    """Writes ``timelapse.mp4`` from every picture's snapshots.
 
     Args:
-        fps: snapshots shown a second; the last one stays for a second more.
+        fps: snapshots per second; the last one stays for a second more.
     """
 
     def __init__(self, fps: int):
@@ -114,19 +114,19 @@ class Timelapse(pl.Callback):
         recorder = Recorder.of(trainer)
         pictures = [recorder.run.picture(i) for i in range(len(recorder.records))]
         total = sum(len(list(picture.snapshots())) for picture in pictures)
-        with bar(desc="timelapse", total=total, unit="frame", delay=2) as shown:  # of a short one nothing is seen
+        with bar(desc="timelapse", total=total, unit="frame", delay=2) as shown:  # a short one shows no bar
             for picture in pictures:
                 timelapse(picture, self.fps, shown.update)
 
 
 class Interpolation(pl.Callback):
-    """``interpolation.mp4``: from each picture's best latent to the next one's, where the run makes several.
+    """Writes ``interpolation.mp4``, from each picture's best latent to the next one's, if the run has several pictures.
 
     Args:
-        frames: from a picture to the next.
-        fps: frames a second.
+        frames: between two pictures.
+        fps: frames per second.
         mode: ``linear`` or ``spherical``, see :mod:`vqclip.io.interpolation`.
-        most: pictures; a run of more makes no video.
+        most: a run with more pictures than this writes no video.
     """
 
     def __init__(self, frames: int, fps: int, mode: str, most: int):
@@ -146,14 +146,14 @@ class Interpolation(pl.Callback):
 
 
 class Upscale(pl.Callback):
-    """``upscaled.png`` of every picture: its best snapshot, made larger by a network of a file of your own.
+    """Writes ``upscaled.png`` of every picture: its best snapshot, enlarged by a super-resolution network.
 
     Args:
-        path: weights of super-resolution, ``.pth`` or ``.safetensors`` (ESRGAN, Real-ESRGAN, SwinIR, …).
-        tile: pixels of a tile's side; memory goes with its square.
+        path: the network's weights, ``.pth`` or ``.safetensors`` (ESRGAN, Real-ESRGAN, SwinIR, …).
+        tile: side of a tile in pixels; memory grows with its square.
 
     Raises:
-        UserError: spandrel is not installed, or the file is none that it knows.
+        UserError: spandrel is not installed, or does not know the file.
     """
 
     def __init__(self, path: str, tile: int):

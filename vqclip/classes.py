@@ -1,7 +1,7 @@
 """Finds classes and functions by their dotted names, and instantiates what a config names by ``_target_``.
 
-Hydra's own ``instantiate`` resolves what it is given once more, so that a text of a stranger's record which was
-escaped to mean itself comes to life there.  Here a config is resolved once, becomes plain data, and stays that.
+Hydra's own ``instantiate`` resolves interpolations a second time, so an escaped interpolation in an untrusted record
+would be evaluated there.  Here a config is resolved once and is plain data from then on.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ __all__ = ["find", "instantiate", "named", "parameters_of"]
 
 
 def find(target: str) -> Callable:
-    """The class or function of a dotted name.
+    """Import the class or function of a dotted name.
 
     Raises:
-        LookupError: there is none, with where Python looked.
+        LookupError: it does not exist; the message says where Python looked.
     """
     parts = target.split(".")
     if not all(part.isidentifier() for part in parts) or len(parts) < 2:
@@ -41,13 +41,13 @@ def find(target: str) -> Callable:
 
 
 def instantiate(value: Any) -> Any:
-    """The object of plain data with ``_target_``; other mappings and lists as they are, objects in them made.
+    """Instantiate every mapping with ``_target_`` in plain data, at any depth.
 
     Args:
         value: with Hydra's keys ``_target_``, ``_args_``, ``_partial_`` and ``_recursive_``.
 
     Raises:
-        UserError: what ``_target_`` names is not there.
+        UserError: what ``_target_`` names does not exist.
     """
     if isinstance(value, list | tuple):
         return [instantiate(item) for item in value]
@@ -64,10 +64,10 @@ def instantiate(value: Any) -> Any:
 
 
 def named(target: Any) -> Any:
-    """What a config's ``_target_`` names; a class or function as it is.
+    """Import what a config's ``_target_`` names; return a class or function unchanged.
 
     Raises:
-        UserError: there is none.
+        UserError: it does not exist.
     """
     if callable(target):
         return target
@@ -78,12 +78,12 @@ def named(target: Any) -> Any:
 
 
 def parameters_of(part: Callable) -> Mapping[str, inspect.Parameter]:
-    """The parameters of a class or function by name; what their annotations name need not be there.
+    """The parameters of a class or function by name; names in annotations need not exist.
 
     Raises:
         TypeError, ValueError: it is built in and has no signature.
     """
-    if sys.version_info >= (3, 14):  # which looks them up only now, also what is imported for type checkers alone
+    if sys.version_info >= (3, 14):  # evaluates annotations here, also those imported under TYPE_CHECKING
         from annotationlib import Format
 
         return inspect.signature(part, annotation_format=Format.FORWARDREF).parameters
@@ -91,7 +91,7 @@ def parameters_of(part: Callable) -> Mapping[str, inspect.Parameter]:
 
 
 def _import_longest(parts: Sequence[str]) -> tuple[Any, Sequence[str]]:
-    """The deepest module that ``parts`` begin with, and what is left of them."""
+    """Import the deepest module that ``parts`` begin with; return it and the remaining parts."""
     module = None
     for depth in range(1, len(parts)):
         name = ".".join(parts[:depth])
@@ -105,7 +105,7 @@ def _import_longest(parts: Sequence[str]) -> tuple[Any, Sequence[str]]:
             if module is None:
                 raise LookupError(_not_found(name)) from None
             return module, parts[depth - 1 :]
-        except (Exception, SystemExit) as error:  # whatever a module of the user's own does when it is imported
+        except (Exception, SystemExit) as error:  # a user's module may raise anything on import
             raise LookupError(
                 f"importing {name} failed: {type(error).__name__}: {error}. Try: python -c 'import {name}'"
             ) from None

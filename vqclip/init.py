@@ -1,4 +1,4 @@
-"""Starts: where the latent begins."""
+"""Starts: the initial latent."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ class Sine:
 
 
 class Noise:
-    """Normal noise with the mean and the deviations of the generator's codes, channel by channel.
+    """Normal noise with the mean and standard deviation of the codebook, channel by channel.
 
     Args:
-        std: of the noise, in standard deviations of the codes; a denoiser (``vqclip.terms.Denoised``) asks for several.
+        std: of the noise, in standard deviations of the codes; a denoiser (``vqclip.terms.Denoised``) needs several.
     """
 
     needs = ("codebook",)
@@ -59,14 +59,14 @@ class Noise:
 
 
 class Blank:
-    """The latent of an empty sheet, with normal noise in its middle, from which a guide that draws shapes draws one.
+    """The latent of an empty sheet with a spot of normal noise in its middle, for a robust guide to draw from.
 
-    A robust guide's gradient is nearly nothing on an empty sheet; the noise is what it begins at.
+    A robust guide's gradient almost vanishes on an empty sheet; the noise gives it something to start from.
 
     Args:
         colour: of the sheet, by name or as ``"#rrggbb"``.
-        noise: standard deviation of the noise in the very middle, in units of the codebook's own.
-        spot: how far out the noise reaches, where it has fallen to e⁻¹, as a share of half a side.
+        noise: standard deviation of the noise at the centre, in units of the codebook's.
+        spot: radius at which the noise has fallen to e⁻¹, as a fraction of half a side.
     """
 
     needs = ("encode", "codebook")
@@ -85,11 +85,11 @@ class Blank:
 
 
 class Gradient:
-    """A picture that goes from one colour to another, encoded.
+    """The latent of a colour gradient.
 
     Args:
-        colours: two or more, evenly apart, by name or as ``"#rrggbb"``; None for two that each picture's seed draws.
-        angle: of the direction they go in, in degrees: 0 from top to bottom, 90 from left to right.
+        colours: two or more, evenly spaced, by name or as ``"#rrggbb"``; None: two random ones per picture.
+        angle: direction in degrees: 0 is from top to bottom, 90 from left to right.
     """
 
     needs = ("encode",)
@@ -105,7 +105,7 @@ class Gradient:
         return start.of_picture(_encoded(start, self._picture(stops, *_pixels(start))))
 
     def _picture(self, stops: Tensor, height: int, width: int) -> Tensor:
-        """Colours [B,n,3] in [0,1] → pictures [B,3,H,W]."""
+        """Colours [B,n,3] in [0,1] → gradients [B,3,H,W]."""
         angle = torch.deg2rad(torch.tensor(float(self.angle)))
         y, x = torch.linspace(-1, 1, height)[:, None], torch.linspace(-1, 1, width)
         along = y * angle.cos() + x * angle.sin()
@@ -116,12 +116,12 @@ class Gradient:
 
 
 class PixelNoise:
-    """A picture of noise, encoded; its amplitude falls with the frequency f as ``f^-slope``.
+    """The latent of a noise picture whose amplitude falls with the frequency f as ``f^-slope``.
 
     Args:
-        slope: 0 is white noise, every pixel by itself; 1 pink or fractal, the same at every scale; 2 clouds only.
-        contrast: standard deviation of the pixels around middle grey, of a range of 1.
-        grey: one noise for all three colours.
+        slope: 0 is white noise; 1 pink or fractal noise, the same at every scale; 2 large clouds only.
+        contrast: standard deviation of the pixels around middle grey, for pixels in [0,1].
+        grey: use the same noise for all three colours.
     """
 
     needs = ("encode",)
@@ -141,13 +141,13 @@ class PixelNoise:
 
 
 def _pixels(start: InitContext) -> tuple[int, int]:
-    """Height and width of the run's pictures."""
+    """Height and width of the run's pictures in pixels."""
     return start.shape[1] * start.generator.factor, start.shape[2] * start.generator.factor
 
 
 @torch.no_grad()
 def _encoded(start: InitContext, pictures: Tensor) -> Tensor:
-    """Pictures [B,3,H,W] in [0,1] → latents."""
+    """Encode pictures [B,3,H,W] in [0,1] one by one."""
     return one_by_one(lambda one: start.generator.encode(start.place(one)), pictures)
 
 
@@ -163,12 +163,12 @@ class Codebook:
 
 
 class Prior:
-    """The latent that the pair's prior predicts from the text; other sizes by way of the picture it decodes to.
+    """The latent that the pair's prior predicts from the text; for other sizes, its picture is resized and encoded.
 
-    A generator that the prior was not made for starts from noise, and the run says so.
+    With a generator that the prior was not made for, the run starts from noise and prints a note.
 
     Args:
-        jitter: standard deviation of normal noise on it, in units of the latent's own; what makes seeds differ.
+        jitter: standard deviation of added normal noise, in units of the latent's; it makes seeds differ.
     """
 
     def __init__(self, jitter: float):
@@ -179,7 +179,7 @@ class Prior:
         from vqclip.checkpoints.load import load_prior
 
         prior = load_prior(start.prior) if start.prior else None
-        # A tiny autoencoder may have as many channels as the VQGAN that the prior was made for, but no codes.
+        # Channels alone do not tell: another kind of autoencoder may have as many, but has no codebook.
         vqgan = all(hasattr(start.generator, name) for name in ("codebook", "encode"))
         if prior is None or prior.channels != start.shape[0] or not vqgan:
             print(
@@ -187,7 +187,7 @@ class Prior:
                 "experiment=reference has the other settings that suit such a start."
             )
             return Sine(std=0.5)(start)
-        z = torch.cat([prior(prior.tokenize([text])) for text in start.texts])  # see one_by_one
+        z = torch.cat([prior(prior.tokenize([text])) for text in start.texts])  # one text at a time, see one_by_one
         if tuple(z.shape[1:]) != start.shape:
             images = one_by_one(lambda one: start.generator.decode(start.place(one)), z)
             z = _encoded(start, fit(images, *_pixels(start), "pad"))
@@ -197,15 +197,15 @@ class Prior:
 
 
 class Image:
-    """The latent of a picture of the user's own.
+    """The latent of the user's own picture.
 
     Args:
         path: any format that Pillow opens.
-        fit: how it comes to the run's size, see :func:`fit`.
-        mask: a picture of the same proportions, white where the result may differ; None for everywhere.
-        ground: what is as near as this, in [0,1], to the colour of the picture's rim stays as it is; None for nothing.
-            With a mask, both must allow a change.
-        feather: pixels over which the mask comes to its full strength, inwards from its edge.
+        fit: how it is brought to the run's size, see :func:`fit`.
+        mask: a picture of the same proportions, white where the result may differ; None: everywhere.
+        ground: pixels this close, in [0,1], to the colour of the picture's border stay unchanged; None: no pixels.
+            With a mask as well, a pixel may change only if both allow it.
+        feather: width in pixels of the mask's soft edge, inwards.
     """
 
     needs = ("encode",)
@@ -219,17 +219,17 @@ class Image:
         return z.expand(len(start.texts), -1, -1, -1).clone()
 
     def keep(self, start: InitContext) -> MaskComposite | None:
-        """What the result keeps of the picture; None without a mask and without a ground.
+        """What keeps parts of the picture unchanged; None without a mask and a ground.
 
         Raises:
-            UserError: what may change is nothing of it.
+            UserError: no pixel may change.
         """
         if self.mask is None and self.ground is None:
             return None
         picture = self._read(self.path, start)
         white = torch.ones_like(picture[:, :1])
         if self.mask is not None:
-            # Its nearest pixels: what is between black and white would reach out over the edge.
+            # Nearest neighbour: interpolated greys would reach beyond the mask's edge.
             white = self._read(self.mask, start, ground="black", nearest=True).mean(1, keepdim=True)
             if not white.any():
                 raise UserError(
@@ -250,13 +250,13 @@ class Image:
 
 
 class Run:
-    """The latent of another run, exactly, whatever its words were.
+    """The latent of another run, whatever its prompts were.
 
     Args:
         run: its folder.
-        picture: which of its pictures; None for each from its own, or all from its only one.
-        step: ``best``, ``final``, or one of its snapshots.
-        via: ``latent``: to the last bit; ``picture``: its PNG, fitted and encoded anew, for another size or generator.
+        picture: number of one of its pictures; None: each from its counterpart, or all from the only one.
+        step: ``best``, ``final``, or a snapshot's step.
+        via: ``latent``: exactly; ``picture``: resize and encode the PNG, for another size or generator.
     """
 
     def __init__(self, run: str, picture: int | None, step: int | str, via: str):
@@ -274,7 +274,7 @@ class Run:
         return start.of_picture(start.place(torch.stack([torch.from_numpy(latent.read()) for latent in saved])))
 
     def _check(self, latent: SavedLatent, start: InitContext) -> None:
-        """Refuse a latent that belongs to another generator."""
+        """Refuse a latent of another generator."""
         ours = getattr(start.generator, "sha256", None)
         if latent.shape == start.shape and (latent.generator in (None, ours)):
             return
@@ -286,14 +286,14 @@ class Run:
 
 
 def best_of(init: Init, start: InitContext, count: int) -> Tensor:
-    """The start of the best score among ``count``, picture by picture; the first of them is ``init``'s own."""
+    """The best-scoring of ``count`` initial latents, picture by picture; the first candidate is ``init``'s own."""
     if start.score is None:
         raise ValueError("the best of several starts is asked for, and nothing scores them")
     best, scores = init(start), torch.full((len(start.texts),), -torch.inf)
     for candidate in range(count):
         z = init(replace(start, rng=StepRandom(start.rng.seeds, candidate, start.rng.device))) if candidate else best
         score = start.score(z)
-        better = score > scores.to(score)  # never where it is no number
+        better = score > scores.to(score)  # False for NaN
         best = torch.where(better[:, None, None, None], z, best)
         scores = torch.where(better, score, scores.to(score))
     return best

@@ -2,23 +2,23 @@
 
     a red fox                          a text
     a red fox:2                        a text that weighs 2
-    a red fox:2:.5                     the same with a stop, as other programs have it: a spherical distance
-    {text: "a red fox", weight: 2}     a text as it stands
+    a red fox:2:.5                     the same with a stop as in other programs: a spherical distance
+    {text: "a red fox", weight: 2}     a text taken literally
     {image: fox.png, weight: 0.5}      a picture
-    {parts: [a fox, an owl]}           one picture of several entries
-    {row: [a fox, an owl]}             the same, side by side, each in its share of the width; column: of the height
-    {file: prompts.txt}                every line of a file: an entry of the forms above; # begins a remark
+    {parts: [a fox, an owl]}           one picture with several entries
+    {row: [a fox, an owl]}             the same, side by side in equal widths; column: one above the other
+    {file: prompts.txt}                one entry, in any form above, per line of a file; # begins a comment
 
 A long form may have more keys:
 
     weight: {points: [[0, 1], [.5, 0]]}      a schedule: the entry comes and goes
-    stop: 0.4                                the likeness from which on the entry no longer pulls a crop
-    templates: ["a photo of {}", "{}"]       the mean of the text's vectors in these sentences
-    region: left                             where in the picture: left, right, top, bottom, [x0, y0, x1, y1] in parts
-                                             of width and height, or a mask picture, white where it counts
+    stop: 0.4                                the similarity above which the entry no longer pulls a crop
+    templates: ["a photo of {}", "{}"]       use the mean of the text's vectors in these sentences
+    region: left                             where in the picture: left, right, top, bottom, [x0, y0, x1, y1] as
+                                             fractions of width and height, or a mask picture, white where it applies
 
 The short form ends in a colon and a number, with neither space nor digit before the colon: ``16:9`` and ``at 10:30``
-are text.  ``\\:`` is a colon that means itself: ``Blade Runner\\:2049``.
+are text.  ``\\:`` is a literal colon: ``Blade Runner\\:2049``.
 """
 
 from __future__ import annotations
@@ -54,29 +54,29 @@ __all__ = [
 ENTRIES = ("include", "exclude", "extras")
 NUMBER = r"([-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?)"
 _WEIGHED = re.compile(rf"(.*[^\d\s\\]):{NUMBER}(?::{NUMBER})?\s*", re.IGNORECASE | re.DOTALL)
-#: The spherical distance ``2 · arcsin(‖a − b‖ / 2)²`` of opposite vectors; a number beyond it is no stop but text.
+#: The spherical distance ``2 · arcsin(‖a − b‖ / 2)²`` of opposite vectors; a larger number is not a stop but text.
 _FARTHEST = math.pi**2 / 2
 
 _FORMS = (
     'a text, {text: "…", weight: 2}, {image: PATH, weight: 2}, {parts: [ENTRY, ENTRY]}, {row: [ENTRY, ENTRY]} '
     "or {file: PATH}"
 )
-#: Keys whose value is a list of entries of one picture.
+#: Keys whose value is a list of entries for one picture.
 SEVERAL = ("parts", "row", "column")
 _KEYS = {*SEVERAL, "text", "image", "weight", "stop", "region", "templates"}
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """A text or a picture, and what it weighs against the others of its target; or several in one picture."""
+    """A text or a picture with its weight in the target; or several of them for one picture."""
 
     text: str | None = None
     image: str | None = None
     weight: float | AnySchedule = 1.0
-    stop: float | None = None  #: likeness to it, as a cosine, from which on it no longer pulls
-    region: Region | None = None  #: where in the picture it counts; None for all of it
-    templates: tuple[str, ...] = ()  #: sentences with {} for the text, whose vectors are averaged
-    parts: tuple[Prompt, ...] = ()  #: the entries of one picture; then ``text`` joins theirs
+    stop: float | None = None  #: cosine similarity above which it no longer pulls
+    region: Region | None = None  #: where in the picture it applies; None: everywhere
+    templates: tuple[str, ...] = ()  #: sentences with {} for the text; their vectors are averaged
+    parts: tuple[Prompt, ...] = ()  #: the entries of one picture; ``text`` then joins their texts
 
     @property
     def label(self) -> str:
@@ -85,25 +85,25 @@ class Prompt:
 
     @property
     def entries(self) -> tuple[Prompt, ...]:
-        """Its parts, or itself."""
+        """The parts, or the prompt itself if it has none."""
         return self.parts or (self,)
 
     @property
     def files(self) -> list[str]:
-        """Paths of the pictures it reads."""
+        """Paths of the pictures that the prompt reads."""
         paths = [self.image, self.region.mask if self.region else None]
         return [path for path in paths if path] + [path for part in self.parts for path in part.files]
 
     def weight_at(self, t: float) -> float:
-        """Its weight at progress ``t`` in [0,1] of the run."""
+        """The weight at progress ``t`` in [0,1] of the run."""
         return schedule(self.weight)(t)
 
 
 def parse(entry: Any, open_files: bool = False) -> Prompt:
-    """One entry, other than a file, by its form; with ``open_files`` its pictures must open, too.
+    """Parse one entry other than a file; with ``open_files``, check that its pictures can be opened.
 
     Raises:
-        ValueError: it is none, with what is wrong.
+        ValueError: it is not an entry; says what is wrong.
     """
     if isinstance(entry, str):
         return _short_form(entry)
@@ -168,10 +168,10 @@ def _part(number: int, entry: Any, open_files: bool) -> Prompt:
 
 
 def parse_templates(value: Any) -> tuple[str, ...]:
-    """Sentences with {} for the text.
+    """Parse sentences with {} for the text: one, a list of them, or None.
 
     Raises:
-        ValueError: something else, with what is wrong.
+        ValueError: it is anything else.
     """
     listed = [] if value is None else [value] if isinstance(value, str) else value
     if not isinstance(listed, list | tuple) or not all(isinstance(one, str) and "{}" in one for one in listed):
@@ -180,10 +180,10 @@ def parse_templates(value: Any) -> tuple[str, ...]:
 
 
 def parse_prompts(value: Any, open_files: bool = False) -> list[Prompt]:
-    """The prompts of a config value: one entry, a list of them, or nothing; ``open_files`` as for :func:`parse`.
+    """Parse a config value: one entry, a list of them, or nothing; ``open_files`` as for :func:`parse`.
 
     Raises:
-        ValueError: some are none, each with what is wrong and its place in the list or file.
+        ValueError: some entries are wrong; says for each what is wrong and where in the list or file it is.
     """
     prompts, wrong = [], []
     for i, entry in enumerate(listed(value)):
@@ -204,13 +204,13 @@ def parse_prompts(value: Any, open_files: bool = False) -> list[Prompt]:
 
 
 def texts_of(*prompts: Prompt, at: float | None = None) -> list[str]:
-    """Every text of some prompts; with ``at``, of those that are wanted at this progress of the run."""
+    """Every text of some prompts; with ``at``, only those with a positive weight at this progress of the run."""
     entries = [(entry, entry.text) for prompt in prompts for entry in prompt.entries]
     return [text for entry, text in entries if text and (at is None or entry.weight_at(at) > 0)]
 
 
 def expand_files(value: Any) -> Any:
-    """A config value with the lines of files in their place, so that a record needs no file; what is wrong stays."""
+    """Replace files by their lines, so that a record needs no file; return a value with mistakes unchanged."""
     if not any(_is_file(entry) for entry in listed(value)):
         return value
     expanded = []
@@ -226,7 +226,7 @@ def expand_files(value: Any) -> Any:
 
 
 def listed(value: Any) -> list[Any]:
-    """The entries of a config value: one, a list of them, or nothing."""
+    """The entries of a config value as a list: one, a list of them, or nothing."""
     if value is None or (isinstance(value, str) and not value.strip()):
         return []
     return list(value) if isinstance(value, list | tuple) else [value]
@@ -260,7 +260,7 @@ def _stop(value: Any) -> float | None:
 
 
 def _lines(path: Any) -> tuple[list[Any], list[str]]:
-    """The entries of a file, whose pictures open, and what is wrong with the others."""
+    """The valid entries of a file, and what is wrong with the others."""
     try:
         refuse_endless(Path(path))
         content = Path(path).read_text(encoding="utf-8-sig")
@@ -275,7 +275,7 @@ def _lines(path: Any) -> tuple[list[Any], list[str]]:
             continue
         try:
             entry = _long_form(line) if line.startswith("{") else line
-            parse(entry, open_files=True)  # now, while the number of its line is known
+            parse(entry, open_files=True)  # here, where the line number is known
             good.append(entry)
         except ValueError as error:
             bad.append(f"{path} line {number}: {error}")
