@@ -53,7 +53,7 @@ def existing(devices: Sequence[str] | None) -> list[str]:
     """The devices of ``memory.devices``; empty if it is None.
 
     Raises:
-UserError: a device is not on this machine.
+        UserError: a device is not on this machine.
     """
     for device in devices or ():
         try:

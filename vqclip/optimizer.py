@@ -58,7 +58,7 @@ class PlainSteps(torch.optim.SGD):
 
     Args:
         lr: see above.
-momentum: as in ``torch.optim.SGD``.
+        momentum: as in ``torch.optim.SGD``.
     """
 
     def __init__(self, params: Any, lr: float, momentum: float = 0.0):
