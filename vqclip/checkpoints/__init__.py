@@ -1,1 +1,1 @@
-"""Checkpoints: cards that say where weights are, and the models that are loaded by them."""
+"""Checkpoints: cards, which say where weights are, and the models loaded from them."""

@@ -1,4 +1,4 @@
-"""Reads the architecture of a checkpoint from the shapes of its tensors, and checks that they fit it."""
+"""Infers a checkpoint's architecture from its tensors' shapes, and checks that weights fit an architecture."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ __all__ = [
     "vqgan_from_shapes",
 ]
 
-#: Where an architecture was read that nobody states.
+#: ``Weights.origin`` of an architecture that was inferred.
 SHAPES = "the shapes of its tensors"
-#: Of each kind the networks whose every tensor must have its place: without a block they compute something else.
-#: What else a file holds (losses, averages, optimisers, the transformer that draws a VQGAN's codes) is left out.
+#: Prefixes of the networks of each kind.  All their tensors must be used, since a network without one of its blocks
+#: computes something else.  Other tensors of a file (losses, averages, optimizers, transformers) are ignored.
 _NETWORKS = {"generator": ("encoder.", "decoder."), "perceptor": ("visual.", "transformer.")}
 
 
 def architecture_from_shapes(card: Card, path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
-    """The arguments of the card's kind of model that tensors of these shapes are of.
+    """Infer the constructor arguments of the card's kind of model.
 
     Args:
         path: of the file, for the message.
-        shapes: by the names of taming or of OpenAI's CLIP.
+        shapes: of the tensors, by their names in taming or in OpenAI's CLIP.
 
     Raises:
-        UserError: they are of no such model, with what they look like.
+        UserError: they are not of such a model; says what they look like.
     """
     kind, architecture = _describe(shapes)
     if kind != card.kind or architecture is None:
@@ -52,7 +52,7 @@ def architecture_from_shapes(card: Card, path: Path, shapes: Mapping[str, tuple[
 
 
 def _describe(shapes: Mapping[str, tuple[int, ...]]) -> tuple[str | None, dict[str, Any] | None]:
-    """(kind, architecture) that tensors of these shapes are of; None where they tell nothing."""
+    """Infer (kind, architecture) from the shapes; (None, None) if they are of neither kind."""
     for kind, reader in (("generator", vqgan_from_shapes), ("perceptor", _clip_of)):
         try:
             return kind, reader(shapes)
@@ -62,22 +62,22 @@ def _describe(shapes: Mapping[str, tuple[int, ...]]) -> tuple[str | None, dict[s
 
 
 def _count(shapes: Iterable[str], pattern: str) -> int:
-    """How many numbers stand in the one group of a pattern, over all names."""
+    """The number of distinct values of the pattern's group over all names."""
     return len({match[1] for name in shapes if (match := re.match(pattern, name))})
 
 
 def vqgan_from_shapes(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
-    """Arguments of :class:`~vqclip.models.vqgan.VQGAN` that tensors of these shapes, in taming's names, are of.
+    """Infer the arguments of :class:`~vqclip.models.vqgan.VQGAN` from tensors with taming's names.
 
     Raises:
-        KeyError, IndexError, ValueError, ZeroDivisionError: they are of none.
+        KeyError, IndexError, ValueError, ZeroDivisionError: they are not of a VQGAN.
     """
     gumbel = "quantize.embed.weight" in shapes
     n_embed, embed_dim = shapes["quantize.embed.weight" if gumbel else "quantize.embedding.weight"]
     ch, in_channels = shapes["encoder.conv_in.weight"][:2]
     levels = _count(shapes, r"encoder\.down\.(\d+)\.")
     z_channels = shapes["post_quant_conv.weight"][0]
-    # Only the ratio of resolution to attn_resolutions reaches the modules; 256 is what taming trains at.
+    # Modules depend only on the ratio of resolution to attn_resolutions; taming trains at 256.
     resolution = 256
     attended = [i for i in range(levels) if f"encoder.down.{i}.attn.0.q.weight" in shapes]
     return {
@@ -122,21 +122,21 @@ def _clip_of(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
         "context_length": context_length,
         "vocab_size": vocab_size,
         "transformer_width": width,
-        "transformer_heads": max(1, width // 64),  # as openai-clip's build_model: the shapes do not tell
+        "transformer_heads": max(1, width // 64),  # as in openai-clip's build_model; not visible in the shapes
         "transformer_layers": _count(shapes, r"transformer\.resblocks\.(\d+)\."),
     }
 
 
 @contextmanager
 def construction(card: Card, weights: Weights) -> Iterator[None]:
-    """Around the constructor of a card's model: an architecture may be a stranger's, and be none.
+    """Wrap the construction of a card's model, since its architecture may come from an untrusted file.
 
     Raises:
-        UserError: it is none, with where it was read.
-        RuntimeError: no memory is left, which is not the architecture's fault.
+        UserError: the architecture is invalid; says where it was read.
+        RuntimeError: out of memory.
     """
     try:
-        with torch.random.fork_rng(devices=[]):  # random weights would use up the process's numbers
+        with torch.random.fork_rng(devices=[]):  # initial weights must not advance the global generator
             yield
     except (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         if isinstance(error, RuntimeError) and is_out_of_memory(error):
@@ -148,7 +148,7 @@ def construction(card: Card, weights: Weights) -> Iterator[None]:
 
 
 def _other_architecture(card: Card, weights: Weights) -> str:
-    """What to try where an architecture is wrong."""
+    """The advice if an architecture is wrong."""
     if card.architecture:
         return f"Try: vqclip {card.key}.path={card.path or weights.path} {card.key}.architecture=null"
     if weights.origin == SHAPES:
@@ -157,7 +157,7 @@ def _other_architecture(card: Card, weights: Weights) -> str:
 
 
 def empty_module(kind: str, architecture: dict[str, Any]) -> nn.Module:
-    """The network of a ``generator`` or ``perceptor`` as its class makes it, with random weights."""
+    """A new network of a ``generator`` or ``perceptor``, with random weights."""
     from vqclip.models.clip_fast import CLIP
     from vqclip.models.vqgan import VQGAN
 
@@ -165,7 +165,7 @@ def empty_module(kind: str, architecture: dict[str, Any]) -> nn.Module:
 
 
 def check_fit(card: Card, weights: Weights, needed: Mapping[str, Tensor]) -> None:
-    """Refuse weights whose tensors are not those of the architecture, and say what they look like."""
+    """Refuse weights whose tensors do not match the architecture, and say what they look like."""
     wrong = [
         f"{name} is {list(weights.shapes[name])} in the file, {list(value.shape)} by the architecture"
         for name, value in needed.items()
@@ -173,7 +173,7 @@ def check_fit(card: Card, weights: Weights, needed: Mapping[str, Tensor]) -> Non
     ]
     missing = [name for name in needed if name not in weights.shapes]
     beyond = [name for name in weights.shapes if name.startswith(_NETWORKS[card.kind]) and name not in needed]
-    if card.target:  # a class of the user's own may take a part of a network
+    if card.target:  # a custom class may use only part of a network
         beyond = []
     if not wrong and not missing and not beyond:
         return
@@ -191,7 +191,7 @@ def check_fit(card: Card, weights: Weights, needed: Mapping[str, Tensor]) -> Non
 
 
 def fill(module: nn.Module, card: Card, weights: Weights) -> None:
-    """Copy weights into the tensors of a module that they must fit."""
+    """Copy weights into a module's tensors; refuse those that do not match."""
     needed = module.state_dict()
     check_fit(card, weights, needed)
     learned = {name for name, _ in module.named_parameters()}
@@ -200,7 +200,7 @@ def fill(module: nn.Module, card: Card, weights: Weights) -> None:
         if value.is_floating_point() and not found.is_floating_point():
             raise UserError(f"{_where(card, weights.path)} {name} is {found.dtype}. Allowed: {value.dtype}")
         value.copy_(found)
-        if name in learned and not value.sum().isfinite():  # one nan or infinity makes the sum one
+        if name in learned and not value.sum().isfinite():  # the sum propagates NaN and infinity
             raise UserError(f"{_where(card, weights.path)} {name} holds nan or infinity: its training diverged")
 
 
@@ -216,7 +216,7 @@ def _advice(card: Card, weights: Weights) -> str:
     kind, architecture = _describe(weights.shapes)
     if kind != card.kind or card.target:
         return f"The file is damaged, or of another family. Try: {card.choice}"
-    if architecture and _same(architecture, weights.architecture):  # and no other one can be advised
+    if architecture and _same(architecture, weights.architecture):  # already the right one
         return f"The file is damaged, or has blocks that no network of this architecture has. Try: {card.choice}"
     known = [(other, other.architecture) for other in cards() if other.kind == kind]
     alike = [other for other, theirs in known if theirs and architecture and _same(theirs, architecture)]

@@ -1,4 +1,4 @@
-"""Cards: the facts about one checkpoint, as ``conf/checkpoints`` states them."""
+"""Cards: the facts about a checkpoint, as stated in ``conf/checkpoints``."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ _PACKAGED = "pkg://vqclip/"
 
 
 def local_path(path: str) -> Path:
-    """The file that a card's ``path`` names: ``pkg://vqclip/…`` lies in the package, ``~`` is the home folder."""
+    """The file of a card's ``path``: ``pkg://vqclip/…`` is in the package, ``~`` is the home folder."""
     if path.startswith(_PACKAGED):
         return Path(str(resources.files("vqclip"))) / path.removeprefix(_PACKAGED)
-    return Path(os.path.expanduser(path))  # pathlib's own raises where ~name is nobody
+    return Path(os.path.expanduser(path))  # Path.expanduser raises for ~name of no user
 
 
 @dataclass(frozen=True)
 class Card:
-    """What is known of one checkpoint; see the comments in ``conf/checkpoints`` for the keys.
+    """The facts about a checkpoint; see the comments in ``conf/checkpoints`` for the keys.
 
     Attributes:
         kind: ``generator`` or ``perceptor``.
         name: as the user types it.
-        key: its place in the config, for messages.
-        config_dir: the folder of the user's own that it was found in, for messages.
+        key: its key in the config, for messages.
+        config_dir: the user's config folder that it was found in, for messages.
     """
 
     kind: str
@@ -51,39 +51,39 @@ class Card:
     about: str | None = None
     architecture: dict[str, Any] | None = None
     weight: float = 1
-    target: str | None = None  #: a class of one's own, the card's ``_target_``
-    arguments: dict[str, Any] = field(default_factory=dict)  #: its constructor's: every further key of the card
+    target: str | None = None  #: a custom class, the card's ``_target_``
+    arguments: dict[str, Any] = field(default_factory=dict)  #: of its constructor: all other keys of the card
     config_dir: str | None = None
 
     @property
     def group(self) -> str:
-        """The config group that it is chosen by."""
+        """The config group of the card."""
         return "checkpoints/generator" if self.kind == "generator" else "checkpoints/perceptors"
 
     @property
     def choice(self) -> str:
-        """The override that chooses it."""
+        """The override that chooses the card."""
         return f"{self.group}={self.name if self.kind == 'generator' else f'[{self.name}]'}"
 
     @property
     def fetch_command(self) -> str:
-        """What brings it here, or fixes it."""
+        """The command that downloads the checkpoint or replaces a damaged file."""
         command = ["vqclip", "models", "fetch", f"{self.group.removeprefix('checkpoints/')}/{self.name}"]
         if self.config_dir or not (conf_dir() / self.group / f"{self.name}.yaml").is_file():
-            command += ["--config-dir", self.config_dir or "DIR"]  # of a composed config nobody knows the folder
+            command += ["--config-dir", self.config_dir or "DIR"]  # a composed config does not know its folder
         return shlex.join(command)
 
     @property
     def local(self) -> Path | None:
-        """The file of one's own that ``path`` names."""
+        """The user's own file, if the card has a ``path``."""
         return local_path(self.path) if self.path else None
 
     @property
     def source(self) -> Path:
-        """Where the file is put, by hand or by fetching.
+        """Where the downloaded file is stored, or put by hand.
 
-        A card of one's own has a folder of its own, by its sha256 or its links: nothing but the official file is ever
-        found under an official name, and of cards that name their files alike none finds another's.
+        Cards of the user's own get a folder by their sha256 or links, so that an official name only ever holds the
+        official file, and cards with equal file names do not find each other's files.
         """
         name = Path(self.file or f"{self.name}.ckpt").name
         official = shipped_files().get(name)
@@ -94,14 +94,14 @@ class Card:
 
     @property
     def kept(self) -> Path:
-        """What is kept of it for use."""
+        """Where the converted file is stored: only what a run needs."""
         beside = self.source.with_suffix(".safetensors")
         return beside if beside != self.source else beside.with_suffix(".kept.safetensors")
 
 
 @cache
 def shipped_files() -> dict[str, dict[str, Any]]:
-    """Cards that come with vqclip by the file they keep: its sha256 and links."""
+    """The shipped cards' sha256 and links, by file name."""
     found = {}
     for path in sorted((conf_dir() / "checkpoints").glob("*/*.yaml")):
         content = read_yaml(path.read_text(encoding="utf-8"))
@@ -112,17 +112,17 @@ def shipped_files() -> dict[str, dict[str, Any]]:
     return found
 
 
-#: What a card may say of a checkpoint; with ``_target_`` every other key is an argument of that class.
+#: The keys of a card; with ``_target_``, every other key is an argument of that class.
 CARD_KEYS = set(Card.__dataclass_fields__) - {"kind", "key", "target", "arguments", "config_dir"}
 
 
 def key_of(kind: str, name: str) -> str:
-    """A card's place in the config."""
+    """A card's key in the config."""
     return "checkpoints.generator" if kind == "generator" else f"checkpoints.perceptors.{name}"
 
 
 def cards_of(checkpoints: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
-    """Kind, name and content of every card that is chosen in a resolved ``checkpoints``, the generator's first."""
+    """Kind, name and content of every chosen card in a resolved ``checkpoints``, the generator's first."""
     if generator := checkpoints.get("generator"):
         yield "generator", generator.get("name") or "generator", generator
     for name, card in (checkpoints.get("perceptors") or {}).items():
@@ -131,7 +131,7 @@ def cards_of(checkpoints: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
 
 
 def make_card(kind: str, name: str, content: Mapping[str, Any]) -> Card:
-    """The card of a ``kind`` (``generator``, ``perceptor``) with the keys of a config, which were checked before."""
+    """Make the card of a ``kind`` (``generator``, ``perceptor``) from the keys of a checked config."""
     known = {k: v for k, v in content.items() if k in CARD_KEYS and v is not None}
     if target := content.get("_target_"):
         known |= {"target": target, "arguments": arguments_of(content)}
@@ -139,5 +139,5 @@ def make_card(kind: str, name: str, content: Mapping[str, Any]) -> Card:
 
 
 def arguments_of(content: Mapping[str, Any]) -> dict[str, Any]:
-    """What of a card with ``_target_`` goes to the class."""
+    """The keys of a card with ``_target_`` that are arguments of the class."""
     return {k: v for k, v in content.items() if k not in CARD_KEYS and k != "_target_"}

@@ -1,4 +1,4 @@
-"""Lists every card and every pair in the shipped config and in the user's own config folder."""
+"""Lists all cards and pairs of the shipped config and of the user's config folder."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ __all__ = ["cards", "pairs"]
 
 
 def cards(config_dir: str | None = None) -> list[Card]:
-    """Every card of the shipped config and of a config folder of the user's own, generators first.
+    """All cards of the shipped config and of the user's config folder, generators first.
 
     Raises:
-        UserError: a card's YAML cannot be read, or holds mistakes.
+        UserError: a card's YAML cannot be read or has mistakes.
     """
     found: dict[tuple[str, str], Card] = {}
     for folder, own in zip(_folders(config_dir), (None, config_dir), strict=False):
@@ -36,7 +36,7 @@ def cards(config_dir: str | None = None) -> list[Card]:
 
 
 def pairs(config_dir: str | None = None) -> dict[str, list[tuple[str, str]]]:
-    """Pairs by name, as the (kind, name) of the halves that their own files name.
+    """All pairs by name, each as the (kind, name) of the cards in its file.
 
     Raises:
         UserError: a pair's YAML cannot be read, or its ``defaults`` name no cards.
@@ -58,7 +58,7 @@ def _halves(path: Path) -> Iterator[tuple[str, str]]:
 
 
 def _defaults(path: Path, content: dict[str, Any]) -> list[Any]:
-    """The ``defaults`` of a file, taken out of its content."""
+    """Remove the ``defaults`` from a file's content and return them."""
     entries = content.pop("defaults", None) or []
     if not isinstance(entries, list):
         raise UserError(f"{path}: defaults: {shown(entries)}: no list. Allowed: lines that begin with -, or [NAME, …]")
@@ -72,10 +72,10 @@ def _folders(config_dir: str | None) -> list[Path]:
 
 
 def _composed(path: Path, config_dir: str | None, within: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """A card with those of its folder that its ``defaults`` name, as Hydra composes them.
+    """Merge a card with the cards of its ``defaults``, as Hydra composes them.
 
     Args:
-        within: the cards whose ``defaults`` led here.
+        within: the chain of cards whose ``defaults`` led here.
     """
     within += (path,)
     content, made = _read_yaml(path), {}

@@ -31,7 +31,7 @@ _ARCHITECTURE = {
 
 
 def validate_cards(checkpoints: Mapping[str, Any]) -> list[str]:
-    """Every mistake in a resolved ``checkpoints`` mapping, each as one message; loads and fetches nothing."""
+    """Every mistake in a resolved ``checkpoints`` mapping, one message each; loads and downloads nothing."""
     chosen, errors = list(cards_of(checkpoints)), []
     if not checkpoints.get("generator"):
         errors.append("checkpoints.generator: none chosen. Try: checkpoints/generator=embedded")
@@ -49,7 +49,7 @@ def validate_cards(checkpoints: Mapping[str, Any]) -> list[str]:
 
 
 def card_errors(kind: str, name: str, card: Any) -> list[str]:
-    """What is wrong with a card as it stands in a config, each as one message.
+    """Every mistake in a card as it is in a config, one message each.
 
     Args:
         kind: ``generator`` or ``perceptor``.
@@ -58,8 +58,8 @@ def card_errors(kind: str, name: str, card: Any) -> list[str]:
     if not isinstance(card, Mapping):
         return [f"{key}={card}: a card is a mapping of keys. Allowed: {', '.join(sorted(CARD_KEYS))}"]
     keys = CARD_KEYS - ({"weight"} if kind == "generator" else set())
-    known = keys | {"status"}  # which records of before hold; whether a hash is known says the hash
-    has_class = "_target_" in card  # whose other keys are bound to its signature by vqclip.config.own_classes
+    known = keys | {"status"}  # an obsolete key in older records
+    has_class = "_target_" in card  # vqclip.config.own_classes checks its other keys
     errors = [] if has_class else [_unknown(f"{key}.{word}", word, keys) for word in card if word not in known]
     for word, kinds, allowed in (
         ("path", str, "a path, in quotes where it is a number"),
@@ -91,7 +91,7 @@ def card_errors(kind: str, name: str, card: Any) -> list[str]:
 
 
 def architecture_in(kind: str, metadata: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The architecture of the kind in a safetensors file's metadata; other programs write anything there."""
+    """The architecture in a safetensors file's metadata, if any; other programs may have written anything there."""
     try:
         found = json.loads(metadata["config"])
     except (ValueError, KeyError, TypeError):
@@ -118,7 +118,7 @@ def _presence_errors(card: Card) -> list[str]:
 
 
 def missing_help(card: Card) -> str:
-    """What to do about a checkpoint that is not here and cannot be fetched."""
+    """The message about a checkpoint that is missing and cannot be downloaded offline."""
     facts = ", ".join(
         ([f"{card.bytes:,} bytes"] if card.bytes else []) + ([f"sha256 {card.sha256}"] if card.sha256 else [])
     )
@@ -130,7 +130,7 @@ def missing_help(card: Card) -> str:
 
 
 def factor_of(card: Mapping[str, Any]) -> int | None:
-    """Pixels a side of one code, where the card or its file's header tells; None otherwise."""
+    """Pixels per latent position along a side, if the card or the file's header says so, else None."""
     chosen = make_card("generator", card.get("name") or "generator", card)
     architecture = chosen.architecture
     if architecture is None and chosen.local is not None:
@@ -142,17 +142,17 @@ def factor_of(card: Mapping[str, Any]) -> int | None:
 
 
 def weights_sha256(path: Path) -> str:
-    """The sha256 by which a run knows a weight file: of a converted one that of its source, which its metadata has.
+    """The sha256 that identifies a weight file: for a converted file, its source's, from the metadata.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: the file cannot be read.
     """
     source = _metadata(path).get("source_sha256")
     return source if isinstance(source, str) and source else sha256(path)
 
 
 def _metadata(path: Path) -> Mapping[str, Any]:
-    """A safetensors file's metadata, read without any library; empty where there is none, or no such file."""
+    """A safetensors file's metadata, read without a library; empty if there is none or no such file."""
     try:
         return _read_metadata(path, *version_of(path))
     except OSError:

@@ -1,12 +1,12 @@
 """Loads generators and perceptors of the classes that cards name by ``_target_``.
 
-A class is made from the keys of its card.  Where the card names a file (``path``, or ``urls`` that were fetched), its
-tensors are read as those of any checkpoint are, without running what else the file holds, and become the module's
-``state_dict``; a class that takes ``path`` reads it itself.  Two static methods may help, where a class has them:
+A class is instantiated from the keys of its card.  If the card names a file (``path`` or ``urls``), the file's tensors
+are loaded as the module's ``state_dict``, without running any code in the file; a class that takes ``path`` reads the
+file itself.  A class may have two static methods:
 
-* ``arguments_from(shapes)``: constructor arguments that the tensors' shapes tell, ``{name: shape}`` → ``{argument:
-  value}``; a key of the card wins over them.
-* ``tensor_names(names)``: ``{name in the file: name in the module}``; what is not in it is left out.
+* ``arguments_from(shapes)``: infers constructor arguments, ``{name: shape}`` → ``{argument: value}``; keys of the card
+  take precedence.
+* ``tensor_names(names)``: ``{name in the file: name in the module}``; other tensors are ignored.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _NEEDED = {
 
 
 def arguments_from_shapes(target: str, shapes: Shapes) -> dict[str, Any]:
-    """What the class reads from the shapes of a file's tensors; nothing where it has no ``arguments_from``."""
+    """The constructor arguments that the class infers from shapes; empty without ``arguments_from``."""
     reader = getattr(named(target), "arguments_from", None)
     try:
         return dict(reader(dict(shapes))) if reader else {}
@@ -48,16 +48,16 @@ def arguments_from_shapes(target: str, shapes: Shapes) -> dict[str, Any]:
 
 
 def renamed(target: str, shapes: Shapes, get: Callable[[str], Tensor]) -> tuple[dict[str, tuple[int, ...]], Callable]:
-    """Shapes and tensors of a file by the names that the class's module has for them."""
+    """Rename a file's shapes and tensors to the names of the class's module."""
     rename = getattr(named(target), "tensor_names", lambda names: {name: name for name in names})
     names = {new: old for old, new in rename(list(shapes)).items()}
     return {new: shapes[old] for new, old in names.items()}, lambda name: get(names[name])
 
 
 def build_class(card: Card, target: str, weights: Weights | None) -> Any:
-    """The model that a card's ``_target_`` names: float32, eval, frozen, with ``sha256``.
+    """Build the model of a card's ``_target_``: float32, eval, frozen, with ``sha256``.
 
-    Random weights are the same every time: a class is made under seed 0.
+    The class is instantiated under seed 0, so that random weights are the same every time.
 
     Raises:
         UserError: the file does not fit, or the object lacks what a generator or perceptor must have.
@@ -81,7 +81,7 @@ def build_class(card: Card, target: str, weights: Weights | None) -> Any:
     if weights and "path" not in arguments:
         fill(model, card, weights)
     model.float().eval().requires_grad_(False)
-    for part in getattr(instance, "__dict__", {}).values():  # networks that an object holds which is none itself
+    for part in getattr(instance, "__dict__", {}).values():  # networks held by an object that is not a module itself
         if isinstance(part, nn.Module):
             part.eval().requires_grad_(False)
     model.sha256 = weights.sha256 if weights else weights_sha256(card.local) if card.local else _digest(card, model)
@@ -89,17 +89,17 @@ def build_class(card: Card, target: str, weights: Weights | None) -> Any:
 
 
 def takes_path(target: str) -> bool:
-    """Whether the class reads its file itself."""
+    """Whether the class takes ``path`` and reads the file itself."""
     return "path" in parameters_of(named(target))
 
 
 def _digest(card: Card, model: nn.Module) -> str:
-    """What stands for the weights of a class that has no file: its name, arguments and tensors."""
+    """The digest that identifies a model without a file: of its class name, arguments and tensors."""
     return digest(model.state_dict(), {"_target_": str(card.target), "arguments": repr(sorted(card.arguments.items()))})
 
 
 class Held(nn.Module):
-    """An object that is no module where a module belongs; it stays on the device of what it is given."""
+    """Wraps an object that is not a module, so that it can stand where one is expected; ``to`` does not move it."""
 
     def __init__(self, part: Any):
         super().__init__()

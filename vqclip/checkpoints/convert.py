@@ -1,8 +1,8 @@
-"""Converts published checkpoints to safetensors with only the weights that a run needs.
+"""Converts published checkpoints to safetensors files with only the weights that a run needs.
 
-Architecture is read from, in this order: the card, the file's own metadata, the shapes of its tensors.  What is kept
-goes into safetensors with the architecture and the source's hash as metadata; values are kept bit for bit in the type
-they had (the OpenAI files are mostly fp16, the taming ones fp32).
+The architecture comes from the card, else from the file's metadata, else from the shapes of its tensors.  A converted
+file has the architecture and the source's hash as metadata; tensors keep their dtype and bits (OpenAI's files are
+mostly fp16, taming's fp32).
 """
 
 from __future__ import annotations
@@ -33,30 +33,30 @@ from vqclip.paths import cache_dir, offline
 
 __all__ = ["convert", "ensure_weights", "integrity_error"]
 
-#: Where transformer checkpoints (faceshq, sflckr, the full coco) keep their VQGAN.
+#: Prefix of the VQGAN in transformer checkpoints (faceshq, sflckr, the full coco).
 _FIRST_STAGE = "first_stage_model."
 
 
 def ensure_weights(card: Card, anew: bool = False) -> Weights:
-    """The weights of a card: its own file, else what is kept, else what lies in the cache, else fetched.
+    """The weights of a card: from its ``path``, else the converted file, else the cached source, else downloaded.
 
     Args:
-        anew: do not use what is kept and damaged, which stays where it is until there is another.
+        anew: replace a damaged converted file, which stays in place until there is another.
 
     Raises:
-        UserError: missing and offline, every mirror failed, not the file that the card names, or it does not fit.
+        UserError: missing and offline, every mirror failed, not the file of the card's hash, or it does not fit.
     """
     if card.local is not None:
         return _own(card, card.local)
-    if anew or not _is_kept(card):  # a look without the lock: the cache may be one that only others write
+    if anew or not _is_kept(card):  # checked without the lock, since the cache may be read-only
         with lock_file(card.kept):
-            if _is_damaged(card) if anew else not _is_kept(card):  # another may have made it meanwhile
+            if _is_damaged(card) if anew else not _is_kept(card):  # another process may have made it meanwhile
                 _keep(card)
     return _read(card, card.kept)
 
 
 def _keep(card: Card) -> None:
-    if card.source.is_file():  # put there by hand: it is left alone
+    if card.source.is_file():  # put there by hand: never deleted
         return convert(card, card.source, card.kept)
     if offline():
         raise UserError(missing_help(card))
@@ -77,7 +77,7 @@ def _is_damaged(card: Card) -> bool:
 
 @contextmanager
 def _fixed_by(advice: str) -> Iterator[None]:
-    """A file of ours that cannot be read: say what brings it back."""
+    """Add advice to a UserError about one of our own files."""
     try:
         yield
     except UserError as error:
@@ -85,15 +85,15 @@ def _fixed_by(advice: str) -> Iterator[None]:
 
 
 def _own(card: Card, path: Path) -> Weights:
-    """A file of the user's own; a pickle is converted once, and found again by its hash."""
+    """The weights of the user's own file; a pickle is converted once, and found again by its hash."""
     if not path.is_file():
         raise UserError(f"{card.key}.path={card.path}: no such file")
     with open(path, "rb") as file:
-        if file.read(9)[8:] == b"{":  # safetensors: nothing to convert
+        if file.read(9)[8:] == b"{":  # safetensors need no conversion
             return _read(card, path)
     kind = "class" if card.target else card.kind
     given = None if card.target else card.architecture
-    if given:  # which tensors are kept depends on it
+    if given:  # the stated architecture decides which tensors are kept
         kind += f".{hashlib.sha256(json.dumps(given, sort_keys=True).encode()).hexdigest()[:8]}"
     kept = cache_dir() / "own" / f"{sha256_of(path)}.{kind}.safetensors"
     if not kept.is_file():
@@ -106,10 +106,10 @@ def _own(card: Card, path: Path) -> Weights:
 
 
 def convert(card: Card, source: Path, kept: Path) -> None:
-    """Write what synthesis needs of ``source`` to ``kept``, and say what that saves.
+    """Write the weights of ``source`` that synthesis needs to ``kept``, and print what that saves.
 
     Raises:
-        UserError: not the file that the card names, not a checkpoint, or it does not fit the architecture.
+        UserError: not the file of the card's hash, not a checkpoint, or it does not fit the architecture.
     """
     from safetensors.torch import save
 
@@ -139,13 +139,13 @@ def convert(card: Card, source: Path, kept: Path) -> None:
 
 
 def integrity_error(path: Path, card: Card | None) -> str | None:
-    """What is wrong with a file that lies in the cache or came with the package; None where it is whole.
+    """What is wrong with a file of the cache or the package; None if it is intact.
 
     Args:
-        card: what it should be; None for a converted file of the user's own.
+        card: of the file; None for a conversion of the user's own file.
 
     Raises:
-        Unreadable: the system does not let us look.
+        Unreadable: the system does not let us read it.
     """
     try:
         file = open_tensors(path)
@@ -185,7 +185,7 @@ def _read(card: Card, path: Path, source_hash: str | None = None) -> Weights:
 def _architecture(
     card: Card, path: Path, file: TensorFile, shapes: Mapping[str, tuple[int, ...]]
 ) -> tuple[dict[str, Any], str]:
-    """The architecture, and where it was read."""
+    """The architecture and its origin, for messages."""
     if card.architecture:
         return card.architecture, f"{card.key}.architecture"
     if found := architecture_in(card.kind, file.metadata):
@@ -193,17 +193,17 @@ def _architecture(
     return architecture_from_shapes(card, path, shapes), SHAPES
 
 
-#: open_clip's names of its ViTs by their width, and those whose heads are not 64 wide.
+#: Width → open_clip's name of the ViT, including those whose heads are not 64 wide.
 _VITS = {768: "B", 1024: "L", 1280: "H", 1408: "g", 1664: "bigG"}
 _OTHER_HEADS = (1280, 1408, 1664)
 
 
 def _look_whose(card: Card, shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """open_clip's own weights have OpenAI's names and another activation, which nothing in the file tells."""
+    """Print a note if the weights may be open_clip's: they have OpenAI's names, but may need another activation."""
     if {"input_resolution", "token_ids"} & set(shapes) or "token_embedding.weight" not in shapes:
-        return  # an archive of OpenAI's, our own, or none of the two
+        return  # OpenAI's archive, our own file, or neither family
     if card.architecture and not any((x.file, x.architecture) == (card.file, card.architecture) for x in cards()):
-        return  # the user knows what it is
+        return  # the user has stated what it is
     width, _, patch = (*shapes.get("visual.conv1.weight", ()), 0, 0, 0)[:3]
     vit = "visual.proj" in shapes
     model = (f"ViT-{_VITS[width]}-{patch}" if width in _VITS else "ViT-B-32") if vit else "RN50"
@@ -224,9 +224,9 @@ def _say_once(line: str) -> None:
 
 
 def _kept_of(card: Card, source: Path, source_hash: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Architecture and tensors that synthesis needs, after a look whether they fit.
+    """The architecture and the tensors that synthesis needs, after checking that they fit.
 
-    Of a file for a class of the user's own everything is kept: what that class makes of it may change.
+    For a custom class all tensors are kept, since what it uses of them may change.
     """
     if card.target:
         file = open_tensors(source)

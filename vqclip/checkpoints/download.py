@@ -1,7 +1,7 @@
-"""Downloads files: several mirrors in order, cut transfers resumed, nothing used before its hash agrees.
+"""Downloads files from several mirrors in order, resumes interrupted transfers, and verifies hashes before use.
 
-A transfer grows ``<file>.part`` beside its target and is renamed only when whole and proven, so that at every moment
-the target is absent or good.  What was got of a file with a known hash counts for every mirror, and for the next run.
+A transfer is written to ``<file>.part`` beside its target and renamed only when complete and verified, so that the
+target is always absent or good.  With a known hash, a partial file can be continued from any mirror and by a later run.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 
 __all__ = ["NoRoom", "disk_full", "fetch", "lock_file"]
 
-#: Seconds to wait for a connection, and for the next bytes of it.
+#: Seconds to wait for a connection, and for the next bytes.
 TIMEOUT = (10.0, 30.0)
-_RESUMES = 20  #: times that one mirror may cut a transfer, bytes having come each time
-_BLOCK = 2**20  #: bytes read in one go
+_RESUMES = 20  #: interruptions allowed per mirror, if each brought some bytes
+_BLOCK = 2**20  #: bytes per read
 
 
 class _MirrorFailed(Exception):
@@ -45,10 +45,10 @@ class NoRoom(UserError):
 
 @contextmanager
 def lock_file(path: Path) -> Iterator[None]:
-    """Hold the lock of a file of the cache: of several jobs that want it, one makes it and the others wait.
+    """Hold the lock of a cached file: one job makes the file, others wait.
 
     Raises:
-        UserError: its folder cannot be made or written.
+        UserError: its folder cannot be created or written.
     """
     lock = filelock.FileLock(path.with_name(f".{path.name}.lock"))
     try:
@@ -67,10 +67,10 @@ def lock_file(path: Path) -> Iterator[None]:
 
 @contextmanager
 def disk_full(path: Path, used_again: bool = True) -> Iterator[None]:
-    """A full disk, quota or file size limit while ``path`` is written becomes a UserError.
+    """Turn a full disk, quota or file size limit while ``path`` is written into a UserError.
 
     Args:
-        used_again: whether what has been fetched is there for the next run.
+        used_again: whether the next run can continue from the bytes that were downloaded.
     """
     try:
         yield
@@ -86,10 +86,10 @@ def disk_full(path: Path, used_again: bool = True) -> Iterator[None]:
 
 
 def fetch(card: Card, use: Callable[[], None]) -> None:
-    """Bring the file of a card to ``card.source``, and use it; call it under the file's lock.
+    """Download the file of a card to ``card.source`` and use it; the caller holds the file's lock.
 
     Args:
-        use: what the file is wanted for.  Of a file that no hash proves its UserError means that the mirror's is bad.
+        use: called once the file is there.  If the card has no hash, its UserError means that the mirror's file is bad.
 
     Raises:
         UserError: no mirror delivered (with the reason of each), or the disk is full.
@@ -97,7 +97,7 @@ def fetch(card: Card, use: Callable[[], None]) -> None:
     target = card.source
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(target.name + ".part")
-    if card.sha256 is None:  # nothing could prove that old and new bytes are of one file
+    if card.sha256 is None:  # nothing could verify that old and new bytes belong together
         part.unlink(missing_ok=True)
     _check_room(card, part)
     reasons = []
@@ -111,7 +111,7 @@ def fetch(card: Card, use: Callable[[], None]) -> None:
                 reasons.append(f"  {url}\n    {reason}")
                 print(f"{card.name}: {url}: {reason}")
     finally:
-        if card.sha256 is None:  # as above: it would only take room
+        if card.sha256 is None:  # see above: it could not be continued
             part.unlink(missing_ok=True)
     kept = " (what has been fetched is kept)" if part.exists() else ""
     raise UserError(
@@ -128,7 +128,8 @@ def _try(use: Callable[[], None], card: Card) -> None:
         if card.sha256 or isinstance(error, NoRoom):
             raise
         reason = str(error)
-    card.source.unlink()  # after the except clause, whose error may hold it open, and Windows keeps what is open
+    # Outside the except clause, whose error may hold the file open: Windows cannot delete open files.
+    card.source.unlink()
     raise _MirrorFailed(reason)
 
 
@@ -143,8 +144,8 @@ def _check_room(card: Card, part: Path) -> None:
 
 
 def _from_mirror(url: str, part: Path, card: Card) -> None:
-    """Complete and prove ``part`` from one mirror."""
-    inherited = part.exists()  # bytes of an earlier mirror or run, which may have been of another file
+    """Complete ``part`` from one mirror and verify it."""
+    inherited = part.exists()  # from an earlier mirror or run, possibly of another file
     version = None
     for _ in range(_RESUMES):
         have = _length(part)
@@ -169,37 +170,37 @@ def _length(path: Path) -> int:
 
 
 def _stream(url: str, part: Path, card: Card, version: str | None) -> tuple[str | None, str | None]:
-    """One request: go on where ``part`` ends.
+    """Make one request that continues where ``part`` ends.
 
     Args:
-        version: what the mirror called its version of the file (ETag) when ``part`` was begun.
+        version: the mirror's ETag when ``part`` was begun.
 
     Returns:
-        The version, and why the transfer is not complete (None where it is).
+        The ETag, and why the transfer is not complete (None if it is).
     """
-    import requests  # only here and below: a run whose files are here needs no HTTP client
+    import requests  # imported here, since most runs need no HTTP client
 
     have = _length(part)
     headers = _headers(have, card, version)
     try:
         response = requests.get(url, headers=headers, stream=True, timeout=TIMEOUT)
-    except (requests.RequestException, ValueError) as error:  # ValueError: of a redirect to what is no link
+    except (requests.RequestException, ValueError) as error:  # ValueError: a redirect to an invalid URL
         return version, _reason(error)
     with response:
         if response.status_code == 416 and "Range" in headers:
-            return version, None  # nothing is left to send: the hash decides
+            return version, None  # nothing left to send; the hash decides
         start = _check(response, have)
         total = _total(response) or card.bytes
         if card.bytes and total != card.bytes:
             raise _MirrorFailed(f"its file has {total:,} bytes, the card's has {card.bytes:,}")
         version = _version(response)
-        again = have - start if card.sha256 and (total is None or have <= total) else 0  # sent by one without ranges
+        again = have - start if card.sha256 and (total is None or have <= total) else 0  # bytes sent again
         # The bar shows rate and time left; `disable=None` keeps it out of logs.
         name = f"{card.name} from {urlsplit(url).netloc}"
         bar = tqdm(total=total, initial=start, unit="B", unit_scale=True, desc=name, disable=None)
         with bar, disk_full(part, bool(card.sha256)), open(part, "ab" if start or again else "wb") as file:
             try:
-                while block := response.raw.read1(_BLOCK):  # read1: what has come before a cut is not lost
+                while block := response.raw.read1(_BLOCK):  # read1 does not lose what came before an interruption
                     file.write(block[again:])
                     again = max(0, again - len(block))
                     bar.update(len(block))
@@ -211,8 +212,8 @@ def _stream(url: str, part: Path, card: Card, version: str | None) -> tuple[str 
 
 
 def _headers(have: int, card: Card, version: str | None) -> dict[str, str]:
-    """What asks for the bytes behind the first ``have``, of the same version of the file."""
-    headers = {"Accept-Encoding": "identity"}  # or ranges would count compressed bytes
+    """Request headers for the bytes after the first ``have``, of the same version of the file."""
+    headers = {"Accept-Encoding": "identity"}  # else ranges would count compressed bytes
     if have and card.sha256:
         headers["Range"] = f"bytes={have}-"
     elif have and version:
@@ -221,13 +222,13 @@ def _headers(have: int, card: Card, version: str | None) -> dict[str, str]:
 
 
 def _version(response: requests.Response) -> str | None:
-    """What the mirror calls this version of the file, where that is of its bytes."""
+    """The response's ETag, unless it is weak, which does not identify bytes."""
     etag = response.headers.get("ETag", "")
     return etag if etag and not etag.startswith("W/") else None
 
 
 def _check(response: requests.Response, have: int) -> int:
-    """Where the answer's bytes belong in the file."""
+    """The offset in the file of the response's bytes."""
     if not response.ok:
         raise _MirrorFailed(f"HTTP {response.status_code} {response.reason}")
     if "text/html" in response.headers.get("Content-Type", ""):
@@ -240,7 +241,7 @@ def _check(response: requests.Response, have: int) -> int:
 
 
 def _total(response: requests.Response) -> int | None:
-    """How many bytes the mirror says that the whole file has, of which it may send a piece: ``bytes 40-49/100``."""
+    """The size of the whole file according to the mirror, also for a partial response (``bytes 40-49/100``)."""
     part_of = response.headers.get("Content-Range", "").rpartition("/")[2]
     said = part_of if response.status_code == 206 else response.headers.get("Content-Length", "")
     return int(said) if said.isdecimal() else None

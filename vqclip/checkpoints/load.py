@@ -1,8 +1,8 @@
-"""Loads the models that cards describe: one object a process for cards that mean the same.
+"""Loads the models that cards describe; equal cards share one object per process.
 
 A card is a mapping under ``checkpoints.generator`` or ``checkpoints.perceptors.<name>`` (``conf/checkpoints``).  It
-names a file of one's own (``path``) or an official one (``file``, ``urls``, ``sha256``), which is fetched on first
-use and kept in the cache folder as safetensors that hold just what synthesis needs.
+names the user's own file (``path``) or an official one (``file``, ``urls``, ``sha256``), which is downloaded on first
+use and cached as a safetensors file with only what synthesis needs.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = ["build", "load_generator", "load_perceptor", "load_prior"]
 
 
 def build(card: Card, weights: Weights) -> VQGAN | CLIPPerceptor:
-    """The model of a card's kind with these weights: float32, eval, frozen; ``sha256`` says where they came from."""
+    """Build the model of a card with these weights: float32, eval, frozen, with the ``sha256`` of their source."""
     from vqclip.models.clip import CLIPPerceptor
     from vqclip.models.vqgan import VQGAN
 
@@ -57,36 +57,36 @@ def build(card: Card, weights: Weights) -> VQGAN | CLIPPerceptor:
 
 
 def load_generator(card: Mapping[str, Any]) -> VQGAN:
-    """The generator of a card: float32, eval, frozen, on the CPU; one object a process for equal cards.
+    """Load the generator of a card: float32, eval, frozen, on the CPU; equal cards share one object.
 
-    Its ``sha256`` is that of the file the weights came from.
+    Its ``sha256`` is that of the file that the weights came from.
 
     Raises:
-        UserError: the file is missing, cannot be had, is not a checkpoint, or does not fit.
+        UserError: the file is missing, cannot be downloaded, is not a checkpoint, or does not fit.
     """
     return _load(make_card("generator", card.get("name") or "generator", card))
 
 
 def load_perceptor(name: str, card: Mapping[str, Any]) -> CLIPPerceptor:
-    """The perceptor of a card, as :func:`load_generator`."""
+    """Load the perceptor of a card, like :func:`load_generator`."""
     return _load(make_card("perceptor", name, card))
 
 
 def load_prior(path: str) -> Prior:
-    """The prior of a pair, with ``sha256`` of its file."""
+    """Load the prior of a pair, with the ``sha256`` of its file."""
     local = local_path(path)
     return _once(f"prior {local}", local, lambda: _prior(local))
 
 
-#: What is loaded in this process: the version of the file it was read from, the class it is of, and the object.
+#: Models loaded in this process, by key: (version of the file and class, model).
 _LOADED: dict[str, tuple[Any, Any]] = {}
 
 
 def _once(key: str, path: Path | None, load: Callable[[], Any], of: Any = None) -> Any:
-    """What ``load`` gives, kept until the file or the class ``of`` it changes: a notebook may make them anew."""
+    """Return ``load()``, cached until the file or the class ``of`` changes, as they may in a notebook."""
     version = version_of(path) if path and path.exists() else (), of
     if key in _LOADED and _LOADED[key][0] != version:
-        del _LOADED[key]  # before the next one takes memory too
+        del _LOADED[key]  # frees its memory before the next one is loaded
     if key not in _LOADED:
         _LOADED[key] = version, load()
     return _LOADED[key][1]
@@ -101,8 +101,8 @@ def _prior(path: Path) -> Prior:
 
 
 def _load(card: Card) -> Any:
-    """A VQGAN or a CLIPPerceptor, as the card's kind is, or what its class makes in the place of one."""
-    # The weight is the objective's business: cards that differ in it share a model.
+    """Load the VQGAN, CLIPPerceptor or custom model of a card."""
+    # Cards that differ only in their weight in the objective share a model.
     key = json.dumps({**card.__dict__, "weight": 1, "home": str(cache_dir())}, sort_keys=True)
     return _once(key, card.local, lambda: _read(card), named(card.target) if card.target else None)
 

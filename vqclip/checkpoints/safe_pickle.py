@@ -37,14 +37,14 @@ DTYPES = {
 }
 
 
-#: Names of the standard library that checkpoints hold and that are harmless as stand-ins.
+#: Standard library names that occur in checkpoints and are harmless as stand-ins.
 _HARMLESS = re.compile(
     r"(collections|datetime|pathlib|enum|typing|decimal|fractions|uuid)\..*|argparse\.Namespace|_codecs\.encode|functools\.partial"
     r"|copyreg\._reconstructor|builtins\.(object|int|float|bool|complex|str|bytes|bytearray|list|tuple|dict|set|frozenset|slice|range)"
 )
 
 
-#: Of packages whose functions can load or run things, the names that a checkpoint's pickle does call.
+#: Names that checkpoints legitimately call in packages whose other functions can load or run things.
 _CALLED = re.compile(
     r"numpy\.(dtype|ndarray|(core|_core)\.multiarray\.(scalar|_reconstruct))|torch\.(device|Size)|torch\.jit\._pickle\.\w+"
 )
@@ -53,19 +53,19 @@ _CALLED = re.compile(
 _ABLE_TO_RUN = ("torch", "numpy", "pip", "setuptools", "pkg_resources")
 
 
-LARGEST_PICKLE = 256 * 2**20  # the pickles of the largest known checkpoints have 1 MB: the tensors lie outside
+LARGEST_PICKLE = 256 * 2**20  # known checkpoints need 1 MB: tensors are stored outside
 
 
-LARGEST_TUPLE = 2**20  # values in a tuple and those in it; the words of a tokenizer are some 100,000
+LARGEST_TUPLE = 2**20  # values, nested ones included; vocabularies have some 100,000
 
 
 class RefusedPickle(Exception):
-    """The file is not one to read; the message is the cause."""
+    """The file must not be read; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class TensorRef:
-    """Where a tensor lies: which storage, and which part of it (units: elements)."""
+    """A tensor as a view of a storage; offsets and strides are in elements."""
 
     storage: str
     dtype: str
@@ -75,7 +75,7 @@ class TensorRef:
 
 
 class _Inert(type):
-    """Classes of stand-ins.  A call of one makes another stand-in, or is refused."""
+    """Metaclass of stand-ins: calling one returns another stand-in, or is refused."""
 
     callable: bool
     origin: str
@@ -87,7 +87,7 @@ class _Inert(type):
 
 
 class _StandIn(metaclass=_Inert):
-    """In the place of an object of a class that is not imported: takes any content, does nothing with it."""
+    """Replaces an object whose class is not imported: accepts any state and ignores it."""
 
     callable = False
     origin = ""
@@ -106,7 +106,7 @@ class _StandIn(metaclass=_Inert):
 
 
 class CallableStandIn:
-    """A name the reader knows.  No attributes: a pickle's BUILD opcode can set none."""
+    """A function that the reader knows, without attributes that a pickle's BUILD opcode could set."""
 
     __slots__ = ("_function",)
 
@@ -138,7 +138,7 @@ _KNOWN = {
 
 
 class PlainDict(dict):
-    """Stands for OrderedDict: a dict that takes, and drops, the ``_metadata`` that state dicts carry."""
+    """Replaces OrderedDict: a dict that ignores the ``_metadata`` of state dicts."""
 
     __slots__ = ()
 
@@ -146,17 +146,18 @@ class PlainDict(dict):
         pass
 
 
-# The Python one, not the C one: its memo is a dict, so a forged memo index costs nothing.
+# The Python implementation: its memo is a dict, so a forged memo index cannot exhaust memory.
 class _Unpickler(pickle._Unpickler):
     dispatch: ClassVar = dict(pickle._Unpickler.dispatch)
 
     def __init__(self, stream: BinaryIO):
         super().__init__(stream, encoding="latin-1")
-        self.sizes: dict[int, tuple[int, Any]] = {}  # id of a tuple → values in it and below; and itself, kept alive
-        self.storages: dict[str, str] = {}  # key → kind, of every storage that is referred to
+        # id of a tuple → its values, nested ones included, and the tuple itself, which keeps the id valid
+        self.sizes: dict[int, tuple[int, Any]] = {}
+        self.storages: dict[str, str] = {}  # key → kind of every referenced storage
 
     def find_class(self, module: str, name: str) -> Any:
-        # torch pickles with protocol 2, which spells names as Python 2 did.
+        # torch pickles with protocol 2, which uses Python 2's names.
         module, name = NAME_MAPPING.get((module, name), (IMPORT_MAPPING.get(module, module), name))
         origin = f"{module}.{name}"
         if origin in _KNOWN:
@@ -171,14 +172,14 @@ class _Unpickler(pickle._Unpickler):
         return _Inert(name, (_StandIn,), {"origin": origin, "callable": called})
 
     def measure(self, made: Any) -> None:
-        """Refuse a tuple that holds another twice, and so on: what asks for its hash, or shows it, has no end."""
+        """Refuse tuples that contain another twice, and so on: hashing or printing them takes exponential time."""
         size = len(made) + sum(self.sizes[id(item)][0] for item in made if id(item) in self.sizes)
         if size > LARGEST_TUPLE:
             raise RefusedPickle("its pickle nests tuples without end")
         self.sizes[id(made)] = size, made
 
     def persistent_load(self, pid: Any) -> Any:
-        # Types first, and a text of few levels: a tuple that holds another twice, and so on, has no end.
+        # Match types before values: comparing or printing exponentially nested tuples would never end.
         match pid:
             case ("storage", str(kind), str(key) | int(key), _, _, *_) if kind in DTYPES:
                 self.storages[str(key)] = kind
@@ -199,7 +200,7 @@ for _code in (pickle.TUPLE, pickle.TUPLE1, pickle.TUPLE2, pickle.TUPLE3, pickle.
 
 
 class _Measurer(_Unpickler):
-    """Makes nothing of any name, and minds the tuples alone."""
+    """Checks only the size of tuples; every name becomes a stand-in."""
 
     def find_class(self, module: str, name: str) -> Any:
         return _Inert(name, (_StandIn,), {"origin": f"{module}.{name}", "callable": True})
@@ -209,21 +210,21 @@ class _Measurer(_Unpickler):
 
 
 def refuse_endless_tuples(stream: BinaryIO) -> None:
-    """Refuse a pickle that torch's own reader would be at for ever; anything else in it is that reader's business.
+    """Refuse a pickle whose tuples would keep torch's own reader busy forever; torch checks everything else.
 
     Raises:
-        RefusedPickle: its tuples nest without end.
+        RefusedPickle: its tuples are nested exponentially.
     """
     try:
         _Measurer(stream).load()
     except RefusedPickle:
         raise
-    except Exception:  # malformed, which torch says too
+    except Exception:  # malformed; torch reports it
         return
 
 
 def unpickle(stream: BinaryIO) -> tuple[Any, dict[str, str]]:
-    """The next pickle of a stream → its content, and the kinds of the storages it refers to."""
+    """Read the next pickle of a stream: its content, and the kinds of the storages that it refers to."""
     unpickler = _Unpickler(stream)
     try:
         return unpickler.load(), unpickler.storages
@@ -236,7 +237,7 @@ def unpickle(stream: BinaryIO) -> tuple[Any, dict[str, str]]:
 
 
 def named_tensors(content: Any) -> dict[str, TensorRef]:
-    """The state dict in what a pickle held."""
+    """Find the state dict in the content of a pickle."""
     if isinstance(content, dict):
         wrappers = ("state_dict", "model", "params_ema", "params")  # the last two: basicsr's
         inner = [content[key] for key in wrappers if isinstance(content.get(key), dict)]

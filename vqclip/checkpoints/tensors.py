@@ -1,9 +1,9 @@
-"""Reads tensors out of checkpoint files without running what else the files hold.
+"""Reads tensors from checkpoint files without running any code in them.
 
-A ``.ckpt`` or ``.pt`` is a pickle, and a pickle is a program: it may call any function it names.  The reader here
-knows the handful of names that rebuild a tensor; nothing else is ever imported or called.  What a checkpoint of
-2020 holds besides its weights (optimiser states, callback objects) becomes inert stand-ins.  A file that names what
-has no business in a checkpoint (``os.system``, a call of ``torch.hub.load``) is refused with that name.
+A ``.ckpt`` or ``.pt`` is a pickle, and a pickle is a program that may call any function.  This reader knows the few
+names that rebuild a tensor; nothing else is imported or called.  What older checkpoints hold besides weights
+(optimizer states, callback objects) becomes inert stand-ins.  A file with names that do not belong in a checkpoint
+(``os.system``, a call of ``torch.hub.load``) is refused, and the message says which.
 
 Formats: torch's zip (``torch.save`` since 1.6), TorchScript archives (the OpenAI CLIP files), torch's older stream,
 safetensors.  Tensors are read one at a time, so that gigabytes of optimiser state are never touched.
@@ -32,13 +32,13 @@ from vqclip.io.files import refuse_endless
 
 __all__ = ["TensorFile", "Unreadable", "Weights", "digest", "open_tensors"]
 
-#: What zipfile says of an archive with other bytes than were written.
+#: Exceptions that zipfile raises for damaged archives.
 _DAMAGE = (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, ValueError, struct.error)
 _LEGACY_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 
 
 class Unreadable(UserError):
-    """The system refuses a file, which says nothing of what it holds."""
+    """The system does not let us read a file, so its content is unknown."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,8 @@ class TensorFile:
 
     Attributes:
         shapes: shape of each tensor; knowing it reads no data.
-        get: name → tensor as stored (dtype kept), in memory of its own.
-        metadata: of a safetensors file; in ours ``config`` has the constructor arguments.
+        get: name → a copy of the tensor, in the stored dtype.
+        metadata: of a safetensors file; in our own, ``config`` has the constructor arguments.
     """
 
     shapes: dict[str, tuple[int, ...]]
@@ -57,10 +57,10 @@ class TensorFile:
 
 
 def open_tensors(path: Path) -> TensorFile:
-    """Look into a checkpoint of any known format; nothing in it is run.
+    """Open a checkpoint of any known format without running code in it.
 
     Raises:
-        UserError: no such file, not a checkpoint, damaged, or it holds code.
+        UserError: no such file, not a checkpoint, damaged, or it contains code.
     """
     try:
         refuse_endless(path)
@@ -82,7 +82,7 @@ def open_tensors(path: Path) -> TensorFile:
 
 
 def _name_format(path: Path, head: bytes) -> str:
-    """What a file is that is none of the known formats."""
+    """Describe a file of none of the known formats."""
     if head[:1] == b"\x80" or re.match(rb"[c(][\w.]+\n[\w.]+\n", head):
         with open(path, "rb") as file:
             unpickle(file)
@@ -95,13 +95,13 @@ def _name_format(path: Path, head: bytes) -> str:
     try:
         head.decode()
     except UnicodeDecodeError as error:
-        if error.start < len(head) - 4:  # a character may be cut at the end of the sample
+        if error.start < len(head) - 4:  # not just a character cut off at the end of the sample
             return "its format is unknown. Allowed: a torch checkpoint, an OpenAI CLIP file, safetensors"
     return "it is a text file, not a checkpoint"
 
 
 def _assemble(ref: TensorRef, raw: bytes) -> Tensor:
-    """A tensor from the bytes of its storage."""
+    """Build a tensor from the bytes of its storage."""
     dtype = DTYPES[ref.dtype]
     elements = len(raw) // dtype.itemsize
     last = ref.offset + sum((n - 1) * s for n, s in zip(ref.shape, ref.stride, strict=True))
@@ -135,9 +135,9 @@ def _open_zip(path: Path) -> TensorFile:
 
 
 class _Records:
-    """The records of a torch archive, by their names in its one folder.
+    """The records of a torch archive, by their names in its only folder.
 
-    torch stores its records uncompressed; whatever expands, or overlaps, is a bomb and is refused.
+    torch stores records uncompressed; compressed or overlapping ones make a zip bomb and are refused.
     """
 
     def __init__(self, archive: zipfile.ZipFile, size: int):
@@ -178,7 +178,7 @@ class _Records:
 
 
 def _open_legacy(path: Path) -> TensorFile:
-    """torch's stream of before 1.6: magic, version, system, the object, the storages' keys, the storages."""
+    """Open the stream format before torch 1.6: magic, version, system, object, storage keys, storages."""
     with open(path, "rb") as file:
         for _ in range(3):
             unpickle(file)
@@ -187,7 +187,7 @@ def _open_legacy(path: Path) -> TensorFile:
         if not isinstance(keys, list) or not all(isinstance(key, str | int) for key in keys):
             raise RefusedPickle("its list of storages is none: the file is damaged or forged")
         places, size = {}, path.stat().st_size
-        for key in keys:  # a storage: the number of its elements, the elements
+        for key in keys:  # each storage: the number of elements, then the elements
             count, start = struct.unpack("<q", file.read(8).ljust(8, b"\xff"))[0], file.tell()
             end = start + count * DTYPES[kinds.get(str(key), "DoubleStorage")].itemsize
             if count < 0 or end > size:
@@ -232,14 +232,14 @@ def _open_safetensors(path: Path) -> TensorFile:
 
 @dataclass(frozen=True)
 class Weights:
-    """What a model is built from.
+    """The weights and architecture that a model is built from.
 
     Attributes:
         path: the file, for messages.
         shapes, get: its tensors by name (see :class:`TensorFile`).
         architecture: constructor arguments.
-        origin: where they were read, for messages.
-        sha256: of the file that the weights were published in.
+        origin: where the architecture was read, for messages.
+        sha256: of the original file of the weights.
     """
 
     path: Path
@@ -251,7 +251,7 @@ class Weights:
 
 
 def digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
-    """sha256 over the metadata and the names, types, shapes and bytes of tensors: what `verify` compares."""
+    """sha256 of the metadata and the names, dtypes, shapes and bytes of tensors; ``models verify`` compares it."""
     total = hashlib.sha256(json.dumps({k: v for k, v in metadata.items() if k != "digest"}, sort_keys=True).encode())
     for name in sorted(tensors):
         tensor = tensors[name].contiguous()
