@@ -1,7 +1,7 @@
 """Generators without a network: the latent is the picture itself, or a sum of pictures of several resolutions.
 
-Neither has a prior of what pictures look like; what they draw shows what a perceptor sees when nothing helps it
-(docs/your_own_parts.md).  Numbers without bounds become colours by ``(1 + tanh(z)) / 2``.
+Neither has a prior of what pictures look like, so they show what a perceptor alone asks for (docs/your_own_parts.md).
+Unbounded numbers become colours by ``(1 + tanh(z)) / 2``.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from torch import Tensor
 
 __all__ = ["MultiResolutionCanvas", "PixelCanvas"]
 
-_BRIGHTEST = 0.99  #: of [-1,1]: tanh reaches 1 nowhere, and near it has no gradient
+_BRIGHTEST = 0.99  #: largest magnitude in [-1,1]: near 1 the gradient of tanh vanishes
 
 
 def _colours(z: Tensor) -> Tensor:
@@ -41,14 +41,14 @@ class PixelCanvas:
 
 
 class MultiResolutionCanvas:
-    """The picture is a sum of layers, each half as fine as the one before, so that a step moves shapes, too.
+    """The picture is a sum of layers, each half as fine as the one before, so that steps also move large shapes.
 
     Direct Ascent Synthesis (Fort and Whitaker 2025, https://arxiv.org/abs/2502.07753) optimises such a sum.  Here every
-    layer has a number a pixel, of which averages over 2^k pixels count: masks, shifts and sizes mean what they mean
-    for any latent, and as Adam moves all numbers of an average alike, the steps are those of small layers.
+    layer has full size and is averaged over 2^k × 2^k pixels when decoded, so that masks, shifts and sizes work as for
+    any latent.  Adam moves all numbers of an average alike, so the steps equal those of small layers.
 
     Args:
-        levels: L, the number of layers; the coarsest has one number for 2^(L-1) pixels a side.
+        levels: L, the number of layers; the coarsest is averaged over 2^(L-1) pixels a side.
     """
 
     factor = 1
@@ -67,7 +67,7 @@ class MultiResolutionCanvas:
         return _colours(sum((self._smooth(layer, k) for k, layer in enumerate(layers)), start=torch.zeros(())))
 
     def encode(self, image: Tensor) -> Tensor:
-        """A picture [B,3,H,W] in [0,1] → the latent that it is made of: what is coarse stands in coarse layers."""
+        """A picture [B,3,H,W] in [0,1] → its latent, with coarse detail in coarse layers."""
         rest, layers = _numbers(image), []
         for k in reversed(range(self.levels)):
             layers.insert(0, rest)
@@ -76,7 +76,7 @@ class MultiResolutionCanvas:
 
     @staticmethod
     def _smooth(layer: Tensor, k: int) -> Tensor:
-        """Averages over 2^k × 2^k pixels, with straight lines between them."""
+        """Average over 2^k × 2^k pixels and interpolate linearly."""
         if k == 0:
             return layer
         height, width = layer.shape[-2:]

@@ -28,7 +28,7 @@ def _fuse_norms(network: nn.Module) -> None:
 
 
 def _compute_one_vector(visual: Any) -> None:
-    """Change the last attention of openai-clip's ``ModifiedResNet`` or ``VisionTransformer``."""
+    """Let the last attention of openai-clip's image tower compute only the vector that is used."""
     if hasattr(visual, "attnpool"):
         visual.attnpool = OneVectorPool(visual.attnpool)
     else:
@@ -38,11 +38,11 @@ def _compute_one_vector(visual: Any) -> None:
 
 
 class CLIPPerceptor(nn.Module):
-    """A CLIP with the way in: text → tokens, crops in [0,1] → CLIP's normalised input.
+    """A CLIP with its preprocessing: texts are tokenized, crops in [0,1] normalised.
 
     Args:
         config: arguments of ``clip.model.CLIP`` by name; a list of ``vision_layers`` is a ResNet.
-        token_ids: for a model with a reduced vocabulary, the BPE ids it kept, in order [V].
+        token_ids: for a model with a reduced vocabulary, the BPE ids that it kept, ascending [V].
     """
 
     mean: Tensor
@@ -58,10 +58,10 @@ class CLIPPerceptor(nn.Module):
         self.register_buffer("std", torch.tensor(STD).view(1, 3, 1, 1), persistent=False)
 
     def fuse_for_inference(self) -> None:
-        """Fuse layers, irreversibly: the same vectors, up to rounding, by less arithmetic.  Only for frozen weights.
+        """Fuse layers irreversibly: the same vectors up to rounding, with less arithmetic.  For frozen weights only.
 
-        Batch norms go into the convolutions before them; QuickGELU's constant goes into the weights around it; of the
-        last attention, only the vector that is read is computed.
+        Batch norms are folded into the convolutions before them and QuickGELU's constant into the weights around it;
+        the last attention computes only the vector that is used.
         """
         visual = self.model.visual
         _fuse_norms(visual)

@@ -1,4 +1,4 @@
-"""openai-clip's layers, spelt so that inference and its gradient take less time and memory."""
+"""openai-clip's layers, rewritten so that inference and its gradient take less time and memory."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ with warnings.catch_warnings():
 
 # The constant of openai-clip's QuickGELU.
 QUICK = 1.702
-#: Places below which a CPU may hold the matrix of all pairs of them: ViT-B/32 has 50, B/16 197, L/14 257.
+#: Up to this many tokens, a CPU materialises the attention matrix: ViT-B/32 has 50, B/16 197, L/14 257.
 FEW_PLACES = 256
 
 
 class Linear(nn.Module):
-    """On a CPU, a matrix product as a 1×1 convolution: oneDNN's, which on AMD's is twice as fast as MKL's."""
+    """On a CPU, a linear layer as oneDNN's 1×1 convolution, which on AMD's is twice as fast as MKL's product."""
 
     def __init__(self, linear: nn.Linear):
         super().__init__()
@@ -42,16 +42,16 @@ def _linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 
 def _attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Attention of [M,heads,n,C] to [M,heads,places,C]."""
+    """Attention of queries [M,heads,n,C] to keys and values [M,heads,tokens,C]."""
     if query.dtype == torch.bfloat16 and query.device.type == "cpu" and key.shape[2] < FEW_PLACES:
-        # torch's fused kernel takes five times as long here, forward and backward.
+        # Forward and backward together, torch's fused kernel takes five times as long here.
         weights = torch.softmax(query * query.shape[-1] ** -0.5 @ key.transpose(-1, -2), -1, dtype=torch.float32)
         return weights.to(value.dtype) @ value
     return F.scaled_dot_product_attention(query, key, value)
 
 
 class OneVectorPool(nn.Module):
-    """The end of a ResNet: openai-clip's computes an output for every place, and keeps the first."""
+    """The attention pooling of a ResNet, computing only the first output, which is the one that openai-clip keeps."""
 
     def __init__(self, pool: AttentionPool2d):
         super().__init__()
@@ -71,11 +71,11 @@ class OneVectorPool(nn.Module):
 
 
 class Block(nn.Module):
-    """A vision transformer's block that copies nothing: in memory, the batch comes before the places.
+    """A vision transformer's block without copies: in memory, the batch comes before the tokens.
 
     Args:
-        block: openai-clip's, whose weights it shares; QuickGELU's constant is moved into them.
-        read: the places whose output is used.
+        block: openai-clip's block, whose weights it shares; QuickGELU's constant is folded into them.
+        read: the tokens whose output is used.
     """
 
     def __init__(self, block: ResidualAttentionBlock, read: slice):
@@ -89,20 +89,20 @@ class Block(nn.Module):
         self.mlp = block.mlp
 
     def forward(self, x: Tensor) -> Tensor:
-        """[places,M,C] → [places read,M,C]."""
+        """[tokens,M,C] → [tokens read,M,C]."""
         x = x.transpose(0, 1)
         packed = _linear(self.ln_1(x), self.attn.in_proj_weight, self.attn.in_proj_bias)
         query, key, value = rearrange(
             packed, "m places (qkv heads c) -> qkv m heads places c", qkv=3, heads=self.attn.num_heads
         )
-        attended = _attend(query[:, :, self.read], key, value)  # [M,heads,places read,C/heads]
+        attended = _attend(query[:, :, self.read], key, value)  # [M,heads,tokens read,C/heads]
         x = x[:, self.read] + self.attn.out_proj(rearrange(attended, "m heads places c -> m places (heads c)"))
         x = x + self.mlp(self.ln_2(x))
         return x.transpose(0, 1)
 
 
 def quicken_linears(network: nn.Module) -> None:
-    """Put :class:`Linear` in the place of every ``nn.Linear`` of a network."""
+    """Replace every ``nn.Linear`` of a network by :class:`Linear`."""
     for parent in list(network.modules()):
         for name, child in list(parent.named_children()):
             if isinstance(child, nn.Linear):

@@ -1,7 +1,7 @@
-"""The denoiser: a network that removes noise from the latents of drawings, with or without words for them.
+"""The denoiser: removes noise from the latents of drawings, conditioned on text or not.
 
-Trained by `experiments/embedded/train_denoiser.py` as the denoiser of Karras et al. 2022
-(https://arxiv.org/abs/2206.00364); `vqclip.terms.Denoised` leads a latent to what it says.
+`experiments/embedded/train_denoiser.py` trains it as in Karras et al. 2022 (https://arxiv.org/abs/2206.00364);
+`vqclip.terms.Denoised` pulls a latent towards its output.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["Denoiser"]
 
 
 class _Block(nn.Module):
-    """A transformer's layer, its norms scaled and shifted by a condition (Peebles & Xie 2022, arXiv 2212.09748)."""
+    """A transformer layer whose norms are scaled and shifted by a condition (Peebles & Xie 2022, arXiv 2212.09748)."""
 
     def __init__(self, width: int, heads: int):
         super().__init__()
@@ -32,7 +32,7 @@ class _Block(nn.Module):
         nn.init.zeros_(self.change.bias)
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        """Tokens [B,n,width] under a condition [B,width]."""
+        """Tokens [B,n,width] and condition [B,width] → tokens."""
         scale, shift, scale_after, shift_after = self.change(condition)[:, None].chunk(4, 2)
         parts = self.attend(self.first(x) * (1 + scale) + shift)
         q, k, v = rearrange(parts, "b n (three h d) -> three b h n d", three=3, h=self.heads)
@@ -46,18 +46,18 @@ class Denoiser(Shipped):
 
     Args:
         channels: C, of the latent.
-        side: of the latents that it was trained on, in places; others are read with their positions stretched.
-        patch: side of a patch, in places.
+        side: of the latents that it was trained on; for others, the position embeddings are interpolated.
+        patch: side of a patch, in latent positions.
         width, depth, heads: of the transformer.
-        words: D, the length of the vectors that texts come as.
-        reader: SHA-256 of the file of the perceptor whose vectors these are.
-        hidden, rank: of the network that says what a text's pictures are like on average.
+        words: D, the length of the text vectors.
+        reader: SHA-256 of the file of the perceptor that encodes the texts.
+        hidden, rank: of the network that predicts a text's mean picture.
     """
 
     advice = "Allowed: a file that experiments/embedded/train_denoiser.py wrote"
 
-    mean: Tensor  #: of the training latents, by channel [C]
-    std: Tensor  #: the same of their deviation [C]
+    mean: Tensor  #: of the training latents, per channel [C]
+    std: Tensor  #: of the training latents, per channel [C]; standard deviation
     usual: Tensor  #: mean of the training captions' vectors [D]
 
     def __init__(
@@ -99,7 +99,7 @@ class Denoiser(Shipped):
         self.register_buffer("usual", torch.zeros(words))
 
     def standard(self, z: Tensor) -> Tensor:
-        """Latents [B,C,h,w] in units of the training latents' deviations."""
+        """Standardise latents [B,C,h,w] by the training latents' mean and standard deviation."""
         return (z - self.mean.view(-1, 1, 1)) / self.std.view(-1, 1, 1)
 
     def original(self, x: Tensor) -> Tensor:
@@ -107,12 +107,12 @@ class Denoiser(Shipped):
         return x * self.std.view(-1, 1, 1) + self.mean.view(-1, 1, 1)
 
     def forward(self, x: Tensor, sigma: Tensor, words: Tensor | None = None) -> Tensor:
-        """Standard latents without their noise, as far as one can say: [B,C,h,w] → [B,C,h,w].
+        """Estimate standardised latents without their noise: [B,C,h,w] → [B,C,h,w].
 
         Args:
-            x: latents with normal noise on them.
-            sigma: its deviation [B].
-            words: unit vectors of texts [B,D]; one of zeros says nothing, as None does for all.
+            x: standardised latents with normal noise.
+            sigma: the noise's standard deviation [B].
+            words: unit vectors of texts [B,D]; zeros, or None for all, mean no text.
         """
         level = sigma.view(-1, 1, 1, 1)
         norm = (level.square() + 1).sqrt()
@@ -120,12 +120,12 @@ class Denoiser(Shipped):
         return x / norm.square() + level / norm * self._guess(x / norm, sigma.log() / 4, words)
 
     def guided(self, x: Tensor, sigma: Tensor, words: Tensor, scale: float) -> Tensor:
-        """The same, led away from drawings of nothing in particular: classifier-free guidance (arXiv 2207.12598)."""
+        """The same with classifier-free guidance (arXiv 2207.12598)."""
         plain = self(x, sigma)
         return plain + scale * (self(x, sigma, words) - plain)
 
     def centred(self, words: Tensor) -> Tensor:
-        """Vectors [B,D] as the networks take them: from their usual, each number near 1."""
+        """Centre text vectors [B,D] and scale their elements to about 1, as the networks take them."""
         return (words - self.usual) * self.words**0.5
 
     def _guess(self, x: Tensor, level: Tensor, words: Tensor) -> Tensor:
@@ -156,7 +156,7 @@ class Denoiser(Shipped):
 
     @staticmethod
     def _sized(maps: Tensor, size: Sequence[int]) -> Tensor:
-        """Maps [B,C,h,w], stretched to another size where theirs is another."""
+        """Interpolate maps [B,C,h,w] to a size, if theirs differs."""
         if tuple(maps.shape[-2:]) == tuple(size):
             return maps
         return F.interpolate(maps, size=tuple(size), mode="bilinear", align_corners=False)

@@ -1,10 +1,9 @@
-"""Layers with frozen weights, which keep for the backward pass only what the gradient of their input needs.
+"""Layers with frozen weights, which save for the backward pass only what the gradient of their input needs.
 
-torch's convolution keeps its input, for the gradient of weights that are frozen here, and norm, SiLU and convolution in
-a row keep three tensors of a picture's size.  Here a convolution keeps none, the three together their input alone.
-Forward is the same bits.  The gradient of the three goes over the picture in strips of rows, which stay in a CPU's
-cache: a third of the time of torch's kernels, which go over memory once each and ask for more of it, and the same to
-rounding.
+torch's convolution saves its input for the gradient of the weights, which are frozen here; norm, SiLU and convolution
+together save three tensors of a picture's size.  Here a convolution saves nothing, and the three save only their input.
+The forward pass has the same bits.  The backward pass of the three works on strips of rows that stay in a CPU's cache:
+a third of the time of torch's separate kernels, and the same result up to rounding.
 """
 
 from __future__ import annotations
@@ -20,9 +19,9 @@ from vqclip.precision import autocast_on
 
 __all__ = ["LARGE", "activated", "convolved"]
 
-#: Places above which it pays: below, the norm costs more than the memory is worth.
+#: Minimum number of pixels: below, recomputing the norm costs more than the memory is worth.
 LARGE = 256 * 256
-#: Rows that a CPU works on in one go.
+#: Rows per strip of the backward pass on a CPU.
 ROWS = 64
 
 
@@ -39,7 +38,7 @@ def activated(norm: nn.GroupNorm, conv: nn.Conv2d, x: Tensor) -> Tensor:
 def _pays(x: Tensor, conv: nn.Conv2d) -> bool:
     wanted = torch.is_grad_enabled() and x.requires_grad and not conv.weight.requires_grad
     same = x.dtype == conv.weight.dtype
-    autocast = autocast_on(x.device.type)  # it would choose other types inside
+    autocast = autocast_on(x.device.type)  # autocast would choose other dtypes inside
     return wanted and same and not autocast and x.shape[-2] * x.shape[-1] > LARGE
 
 
@@ -60,7 +59,7 @@ class _Activated(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, norm: nn.GroupNorm, conv: nn.Conv2d) -> Tensor:
         ctx.norm, ctx.conv = norm, conv
         sizes = (len(x), x.shape[1], x[0, 0].numel(), norm.num_groups)
-        # As nn.GroupNorm computes it; beside it the mean and 1/deviation of every group.
+        # What nn.GroupNorm computes, with the mean and 1/deviation of every group.
         normed, mean, deviation = torch.native_group_norm(x, norm.weight, norm.bias, *sizes, norm.eps)
         ctx.save_for_backward(x, mean, deviation)
         return conv(F.silu(normed, inplace=True))
@@ -89,12 +88,12 @@ def _through_activation(gradient: Tensor, x: Tensor, norm: nn.GroupNorm, mean: T
     shift = norm.bias[:, None, None] - wide(mean) * scale
     rows = ROWS if x.device.type == "cpu" else x.shape[2]
     strips = list(zip(gradient.split(rows, 2), x.split(rows, 2), strict=True))
-    total = with_x = torch.zeros_like(scale)  # of the gradient, and of its product with x, by channel
+    total = with_x = torch.zeros_like(scale)  # sums per channel of the gradient, and of gradient · x
     for part, of_x in strips:
         torch.ops.aten.silu_backward.grad_input(part, torch.addcmul(shift, of_x, scale), grad_input=part)
         total = total + part.sum((2, 3), keepdim=True)
         with_x = with_x + (part * of_x).sum((2, 3), keepdim=True)
-    # x moves its group's mean and deviation too.
+    # x also changes its group's mean and deviation.
     total, with_x = ((s[..., 0, 0] * norm.weight).unflatten(1, (-1, each)).sum(2) for s in (total, with_x))
     slope = (total * mean - with_x) * deviation**3 / (each * x[0, 0].numel())
     level = -slope * mean - total * deviation / (each * x[0, 0].numel())
@@ -103,6 +102,6 @@ def _through_activation(gradient: Tensor, x: Tensor, norm: nn.GroupNorm, mean: T
 
 
 def _to_input(conv: nn.Conv2d, gradient: Tensor, like: Tensor) -> Tensor:
-    """The gradient of a convolution's output → of its input, of which only shape and strides are looked at."""
+    """The gradient of a convolution's input from that of its output; ``like`` gives the input's shape and strides."""
     how = (None, conv.stride, conv.padding, conv.dilation, False, [0, 0], conv.groups)
     return torch.ops.aten.convolution_backward(gradient, like, conv.weight, *how, [True, False, False])[0]

@@ -1,8 +1,8 @@
-"""The judges: does a picture show what its text says? Of other families than the perceptor, trained on other drawings.
+"""The judges: does a picture show what its text says?
 
-They share nothing with the guide: their icon sets are others, their text tower is a bag of hashed words and word pairs
-and not a transformer.  They never guide a run, and differ from each other in how they see: ``Judge`` has a small
-ConvNeXt (Liu et al. 2022) of its own, ``PhotoJudge`` what a network of photographs saw before it met any drawing.
+They share nothing with the perceptors that guide runs: other icon sets, and a bag of hashed words and word pairs
+instead of a text transformer.  They never guide a run.  ``Judge`` has a small ConvNeXt (Liu et al. 2022) trained on
+drawings, ``PhotoJudge`` a frozen network that was trained on photographs.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class _Block(nn.Module):
 
 
 class _TextTower(Shipped):
-    """Words and pairs of neighbouring words, hashed into the rows of a table and summed, then a small perceptron.
+    """Words and pairs of neighbouring words, hashed to rows of a table, which are summed and fed to a small perceptron.
 
     Args:
         dim: length of a vector.
@@ -54,13 +54,13 @@ class _TextTower(Shipped):
         self.scale = nn.Parameter(torch.tensor(2.5))
 
     def hashes(self, text: str) -> list[int]:
-        """Rows of a text's words and pairs of neighbouring words."""
+        """The table rows of a text's words and pairs of neighbouring words."""
         words = re.findall(r"[^\W_]+(?:-[^\W_]+)*|[^\w\s]", text.lower()) or [""]
         grams = words + [f"{a} {b}" for a, b in zip(["^", *words], [*words, "$"], strict=True)]
         return [zlib.crc32(gram.encode()) % self.buckets for gram in grams]
 
     def encode_text(self, texts: list[str]) -> Tensor:
-        """Texts → unit vectors [B,D]. Any text passes."""
+        """Texts → unit vectors [B,D].  Any text is accepted."""
         rows = [torch.tensor(self.hashes(text)) for text in texts]
         offsets = torch.tensor([0, *(len(r) for r in rows[:-1])]).cumsum(0)
         device = self.scale.device
@@ -78,7 +78,7 @@ class Judge(_TextTower):
 
     Args:
         dim: length of a vector.
-        buckets: rows of the table that words and pairs of neighbouring words are hashed into.
+        buckets: rows of the table that words and word pairs are hashed to.
         widths, depths: channels and blocks of the picture tower's stages, the first at a quarter of the input size.
         input_size: side to which pictures are resized.
     """
@@ -110,9 +110,9 @@ class Judge(_TextTower):
 
 
 class PhotoJudge(_TextTower):
-    """The same vectors of what EfficientNet-Lite0 (Tan and Le 2019), frozen as ImageNet left it, sees in a picture.
+    """A judge on frozen ImageNet features of EfficientNet-Lite0 (Tan and Le 2019).
 
-    The network and its weights come with two packages of the extra ``judge``; here is only the head on its features.
+    The network and its weights come from two packages of the extra ``judge``; this class is the head on its features.
 
     Args:
         dim, buckets: see :class:`Judge`.
@@ -122,7 +122,7 @@ class PhotoJudge(_TextTower):
         ImportError: the extra is not installed.
     """
 
-    #: Blocks after which the network's resolution or width changes, whose output is looked at.
+    #: Blocks whose output is used: after each, the network's resolution or width changes.
     STAGES: ClassVar = (0, 2, 4, 7, 10, 14, 15)
     FEATURES: ClassVar = 4 * (16 + 24 + 40 + 80 + 112 + 192 + 320) + 1280
     INPUT_SIZE: ClassVar = 128
@@ -144,9 +144,9 @@ class PhotoJudge(_TextTower):
 
     @classmethod
     def features(cls, images: Tensor) -> Tensor:
-        """Images [B,3,H,W] in [0,1] → [B,F]: each stage's mean over quarters, the last layer's over all."""
+        """Images [B,3,H,W] in [0,1] → [B,F]: stages averaged over quarters, the last layer over all."""
         network = _photo_network().to(images.device)
-        # The weights are TensorFlow's, which was given (pixel - 127) / 128.
+        # The weights were converted from TensorFlow, where the input is (pixel - 127) / 128.
         x, found = (_resized(images, cls.INPUT_SIZE) * 255 - 127) / 128, []
         x = network._swish(network._bn0(network._conv_stem(x)))
         for i, block in enumerate(network._blocks):

@@ -1,7 +1,7 @@
-"""LlamaGen's VQ tokenizers (Sun et al. 2024, https://arxiv.org/abs/2406.06525): taming's cousins under other names.
+"""LlamaGen's VQ tokenizers (Sun et al. 2024, https://arxiv.org/abs/2406.06525), in taming's modules.
 
-The layers are a VQGAN's with attention at the lowest resolution; what differs is that codes and vectors have length 1,
-and that their files number the decoder's levels from the deepest up.
+The layers are a VQGAN's with attention at the lowest resolution.  The differences: codes and vectors have norm 1, and
+files number the decoder's levels from the deepest up.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _MIDDLE = {"0": "block_1", "1": "attn_1", "2": "block_2"}
 
 
 class LlamaGen(VQGAN):
-    """A VQGAN whose latents [B, embed_dim, H/f, W/f] count by their direction alone: length 1 before the decoder."""
+    """A VQGAN whose latents [B, embed_dim, H/f, W/f] are normalised: only their direction matters."""
 
     @staticmethod
     def arguments_from(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
@@ -36,7 +36,7 @@ class LlamaGen(VQGAN):
 
     @property
     def codebook(self) -> Tensor:
-        """All codes, [n_embed, C], each of length 1."""
+        """All codes, [n_embed, C], with norm 1."""
         return F.normalize(super().codebook, dim=1)
 
     def decode_raw(self, z: Tensor) -> Tensor:
@@ -50,7 +50,7 @@ class LlamaGen(VQGAN):
 
 
 def _tamings(name: str, levels: int) -> str:
-    """taming's name of one of LlamaGen's tensors."""
+    """Convert the name of a LlamaGen tensor to taming's."""
     if found := re.fullmatch(r"(encoder|decoder)\.mid\.([012])\.(.*)", name):
         return f"{found[1]}.mid.{_MIDDLE[found[2]]}.{found[3]}"
     if found := re.fullmatch(r"(encoder|decoder)\.conv_blocks\.(\d+)\.(.*)", name):

@@ -1,7 +1,7 @@
-"""Perceptors of open_clip's towers, as an extra: its ViTs, ConvNeXts, EVA and SigLIP models.
+"""Perceptors from open_clip, an extra: its ViTs, ConvNeXts, EVA and SigLIP models.
 
-The weights are a card's, read as any checkpoint is: open_clip fetches none here.  Of its library come the networks by
-name, the tokenizers and the normalisation that the published weights of that name were trained with.
+The weights are a card's, read like any checkpoint; open_clip downloads none.  The library provides the networks by
+name, the tokenizers, and the normalisation of the weights published under that name.
 """
 
 from __future__ import annotations
@@ -30,9 +30,8 @@ class OpenCLIP(nn.Module):
     """One of open_clip's models.
 
     Args:
-        model: open_clip's name of the architecture, ``ViT-B-32``; those that OpenAI's weights are for end in
-            ``-quickgelu``.
-        mean, std: of the colours, three numbers each; None for those of the weights published for the model.
+        model: open_clip's name of the architecture, ``ViT-B-32``; names for OpenAI's weights end in ``-quickgelu``.
+        mean, std: per colour channel, three numbers each; None: those of the weights published for the model.
 
     Raises:
         UserError: no such model.
@@ -40,7 +39,7 @@ class OpenCLIP(nn.Module):
 
     mean: Tensor
     std: Tensor
-    model: Any  #: open_clip's towers share no class that says what they have
+    model: Any  #: open_clip's models have no common base class
 
     def __init__(self, model: str, mean: list[float] | None = None, std: list[float] | None = None):
         super().__init__()
@@ -49,7 +48,7 @@ class OpenCLIP(nn.Module):
             raise UserError(f"model={model}: not one of open_clip's {len(known)} models.{closest(model, known)}")
         self.name = model
         before = logging.root.manager.disable
-        logging.disable(max(before, logging.WARNING))  # that it is random: the card's weights come next
+        logging.disable(max(before, logging.WARNING))  # no warning about random weights: the card's are loaded next
         try:
             self.model = open_clip.create_model(model, precision="fp32", load_weights=False, pretrained_hf=False)
         finally:
@@ -63,15 +62,15 @@ class OpenCLIP(nn.Module):
 
     @staticmethod
     def tensor_names(names: Iterable[str]) -> dict[str, str]:
-        """Files of open_clip's own training have ``module.`` before every name."""
+        """Strip the ``module.`` that open_clip's training checkpoints prepend to every name."""
         return {name: f"model.{name.removeprefix('module.')}" for name in names}
 
     @cached_property
     def tokenize(self) -> Callable[[list[str]], Tensor]:
-        """Texts → token ids [len(texts), L]; SigLIP's come from Hugging Face once, and need transformers.
+        """Texts → token ids [len(texts), L]; SigLIP's tokenizer needs transformers and is downloaded once.
 
         Raises:
-            UserError: they are not here.
+            UserError: the tokenizer is not available.
         """
         config = open_clip.get_model_config(self.name)
         name = config and config["text_cfg"].get("hf_tokenizer_name")
@@ -88,7 +87,7 @@ class OpenCLIP(nn.Module):
             ) from None
 
     def encode_text(self, texts: list[str]) -> Tensor:
-        """Texts → vectors [len(texts), D], not normalised; a text that is too long loses its last tokens."""
+        """Texts → vectors [len(texts), D], not normalised; long texts are truncated."""
         tokens = self.tokenize(texts).to(self.mean.device)
         return one_by_one(lambda one: self.model.encode_text(one).float(), tokens)
 
@@ -98,7 +97,7 @@ class OpenCLIP(nn.Module):
 
 
 def _normalisation(model: str) -> dict[str, tuple[float, ...]]:
-    """Mean and deviation of the colours that the weights published for a model were trained with."""
+    """The mean and standard deviation per colour channel of the weights published for a model."""
     tags = open_clip.list_pretrained_tags_by_model(model)
     known = open_clip.get_pretrained_cfg(model, tags[0]) if tags else {}
     return {

@@ -1,14 +1,14 @@
-"""The prior: a network that predicts a starting latent from a text's tokens.
+"""The prior: predicts an initial latent from a text's tokens.
 
-Two halves, both trained on scenes whose parts are known (`experiments/embedded`):
+It has two halves, both trained on scenes whose parts are known (`experiments/embedded`):
 
 * ``parse``: a small transformer reads the tokens; three queries (first object, second object, scene) attend to them and
   name the parts: which of the concepts each object is and in which colour, the background, the layout, the style.
-* ``paint``: the named objects are recalled from a memory of latents (large for a picture of its own, small for one of
-  two), tinted, laid over the background's latent by their masks, and finished by a few convolutions.
+* ``paint``: the named objects are looked up in a memory of latents (large for a single object, small for one of two),
+  tinted, composited over the background's latent by their masks, and refined by a few convolutions.
 
-Combinations that were never seen together are drawn because the parts are apart. What it cannot do follows as well: a
-concept outside its memory is drawn as the nearest one it knows, and the same text always gives the same latent.
+Since parts are separate, it can draw combinations that it has never seen.  Its limits follow too: a concept outside its
+memory is drawn as the nearest one it knows, and the same text always gives the same latent.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ __all__ = ["Prior"]
 
 
 class _Film(nn.Module):
-    """A residual pair of convolutions, scaled and shifted by a condition."""
+    """A residual block of two convolutions, scaled and shifted by a condition (FiLM)."""
 
     def __init__(self, width: int, condition: int, kernel: int):
         super().__init__()
@@ -40,7 +40,7 @@ class _Film(nn.Module):
 
 
 class _Convolutions(nn.Module):
-    """Maps in → maps out under a condition: a stem, residual pairs, a head that begins at zero."""
+    """A conditional convolutional network: a stem, residual blocks, and a head initialised with zeros."""
 
     def __init__(self, inputs: int, outputs: int, width: int, condition: int, depth: int, kernel: int = 3):
         super().__init__()
@@ -61,9 +61,9 @@ class Prior(Shipped):
     """Token ids → latent.
 
     Args:
-        vocab_size, context_length: of the compact tokenizer that it shares with the perceptor.
-        concepts, colours, backgrounds, styles: how many of each it can name.
-        style_sets: for each style, which drawing of a concept it recalls (index into the memory).
+        vocab_size, context_length: of the compact tokenizer, which it shares with the perceptor.
+        concepts, colours, backgrounds, styles: the number of each that it can name.
+        style_sets: for each style, the index in the memory of the drawing that it uses.
         channels, side: of the latent, [channels, side, side].
         text_width, text_layers, paint_width, paint_depth: sizes of the two halves.
     """
@@ -95,11 +95,11 @@ class Prior(Shipped):
     ):
         super().__init__()
         self.channels, self.side = channels, side
-        self.register_buffer("token_ids", torch.arange(vocab_size))  # the openai-clip ids that the vocabulary keeps
+        self.register_buffer("token_ids", torch.arange(vocab_size))  # the openai-clip ids in the vocabulary
         self.register_buffer("style_sets", torch.tensor(style_sets), persistent=False)
         self._init_parser(vocab_size, context_length, text_width, text_layers)
-        self.object_head = nn.Linear(text_width, concepts + 1)  # the last: no such object
-        self.colour_head = nn.Linear(text_width, colours + 1)  # the last: its own colours
+        self.object_head = nn.Linear(text_width, concepts + 1)  # the last: no object
+        self.colour_head = nn.Linear(text_width, colours + 1)  # the last: its natural colours
         self.background_head = nn.Linear(text_width, backgrounds)
         self.layout_head = nn.Linear(text_width, self.LAYOUTS)
         self.style_head = nn.Linear(text_width, styles)
@@ -129,8 +129,8 @@ class Prior(Shipped):
 
     def parse(self, tokens: Tensor) -> dict[str, Tensor]:
         """Tokens [B,L] → logits: objects [B,2,concepts+1], colours [B,2,colours+1], background, layout, style [B,·]."""
-        tokens = tokens[:, : int(tokens.argmax(1).max()) + 1]  # to the end token, which has the highest id
-        padding = tokens == 0  # also "!" before another "!", which no scene was taught with
+        tokens = tokens[:, : int(tokens.argmax(1).max()) + 1]  # up to the end token, which has the highest id
+        padding = tokens == 0  # also the "!" within "!!", which does not occur in training
         padding[:, 0] = False
         x = self.embedding(tokens) + self.position[: tokens.shape[1]]
         x = self.encoder(x, src_key_padding_mask=padding)
@@ -145,7 +145,7 @@ class Prior(Shipped):
         }
 
     def paint(self, objects: Tensor, colours: Tensor, background: Tensor, layout: Tensor, style: Tensor) -> Tensor:
-        """Parts by index → latent [B,C,h,w]: objects and colours [B,2] (the count itself: none), the others [B]."""
+        """Part indices → latent [B,C,h,w]: objects and colours [B,2] (the highest index: none), the others [B]."""
         side, half, quarter = self.side, self.side // 2, self.side // 4
         sets = self.style_sets[style]
         maps = self.large.new_zeros(len(style), 2, self.channels + self.MASK, side, side)
@@ -172,9 +172,9 @@ class Prior(Shipped):
         return scene + self.finish(given, self.style_vectors(style))
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Tokens [B,L] (long, zero-padded) → starting latent [B,C,h,w] at the generator's native size."""
+        """Tokens [B,L] (long, zero-padded) → initial latent [B,C,h,w] at the generator's native size."""
         parts = {key: logits.argmax(-1) for key, logits in self.parse(tokens).items()}
-        # Where layout and second object disagree, one object is the safer reading.
+        # If layout and second object disagree, draw one object.
         alone = (parts["layout"] == 0) | (parts["objects"][:, 1] == self.large.shape[1])
         parts["layout"] = parts["layout"].masked_fill(alone, 0)
         second = parts["objects"][:, 1].masked_fill(alone, self.large.shape[1])

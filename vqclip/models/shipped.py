@@ -1,6 +1,6 @@
-"""Models that this project trains: a safetensors file, its metadata holding the constructor's arguments.
+"""Models that this project trains: a safetensors file whose metadata holds the constructor's arguments.
 
-A matrix may lie there as 8-bit integers, with a factor for every row under its name and ``.scale``.
+A matrix may be stored as 8-bit integers, with a factor per row under its name plus ``.scale``.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ __all__ = ["Shipped"]
 
 
 class Shipped(nn.Module):
-    """A model that is loaded from such a file."""
+    """Base class of models that are loaded from such a file."""
 
-    key: ClassVar = "path"  #: of the config that has the file's path, for messages
+    key: ClassVar = "path"  #: config key of the file's path, for messages
     advice: ClassVar = ""  #: what is allowed, or what to try
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
-        """A model from its file, frozen, in float32.
+        """Load a model from its file, frozen, in float32.
 
         Raises:
-            UserError: it is missing, or another.
+            UserError: the file is missing or not of such a model.
         """
         try:
             return cls._load(path)
@@ -50,14 +50,14 @@ class Shipped(nn.Module):
         for name, value in tensors.items():
             if name in needed and value.is_floating_point() != needed[name].is_floating_point():
                 raise ValueError(f"{name} is {value.dtype}, expected {needed[name].dtype}")
-            if value.is_floating_point() and not value.sum(dtype=torch.float32).isfinite():  # one nan makes it one
+            if value.is_floating_point() and not value.sum(dtype=torch.float32).isfinite():  # the sum propagates NaN
                 raise ValueError(f"{name} holds nan or infinity")
-        model.load_state_dict(tensors)  # copies the file's half precision into the model's float32
+        model.load_state_dict(tensors)  # converts the file's half precision to the model's float32
         return model.eval().requires_grad_(False)
 
 
 def _scaled(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors of a file by name, 8-bit rows times their factors; a ValueError where those are missing or too many."""
+    """Multiply the 8-bit rows of a file's tensors by their factors; ValueError if some are missing or superfluous."""
     made = {name: value for name, value in tensors.items() if not name.endswith(".scale")}
     for name, value in made.items():
         factors = tensors.get(f"{name}.scale")

@@ -1,7 +1,7 @@
-"""Tiny autoencoders of diffusion models' latents: TAESD, TAESDXL, TAESD3, TAEF1 (Bohan, MIT).
+"""Tiny autoencoders for diffusion models' latents: TAESD, TAESDXL, TAESD3, TAEF1 (Bohan, MIT).
 
-A decoder of two million weights, without a codebook: an eighth of a VQGAN's time.  Files in three forms are read: the
-decoder alone, both halves, and diffusers' ``AutoencoderTiny``.
+The decoder has two million weights and no codebook, and takes an eighth of a VQGAN's time.  Files of three forms are
+read: the decoder alone, encoder and decoder, and diffusers' ``AutoencoderTiny``.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 __all__ = ["TAESD"]
 
-_WIDTH, _DEPTH = 64, 3  # channels everywhere, blocks a level
+_WIDTH, _DEPTH = 64, 3  # channels, and blocks per level
 
 
 def _conv(inputs: int, outputs: int, **more: Any) -> nn.Conv2d:
@@ -33,7 +33,7 @@ class _Block(nn.Module):
 
 
 class _SoftClamp(nn.Module):
-    """Latents to ±3."""
+    """Softly clamp latents to ±3."""
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.tanh(x / 3) * 3
@@ -55,11 +55,11 @@ def _encoder(channels: int) -> nn.Sequential:
 
 
 class TAESD(nn.Module):
-    """Latents [B,C,H/8,W/8], nominally normal numbers, → pictures.
+    """Latents [B,C,H/8,W/8], nominally standard normal → pictures.
 
     Args:
         channels: C, 4 for the latents of Stable Diffusion 1, 2 and XL, 16 for those of 3 and FLUX.1.
-        encoder: whether there is one; without it no picture can be a start.
+        encoder: whether there is an encoder; without it a run cannot start from a picture.
     """
 
     factor = 8
@@ -94,8 +94,8 @@ class TAESD(nn.Module):
 
 
 def _own(name: str) -> str:
-    if re.match(r"\d+\.", name):  # the decoder alone
+    if re.match(r"\d+\.", name):  # a file of the decoder alone
         return f"decoder.{name}"
-    if found := re.fullmatch(r"decoder\.layers\.(\d+)\.(.*)", name):  # diffusers', which clamps outside of the layers
+    if found := re.fullmatch(r"decoder\.layers\.(\d+)\.(.*)", name):  # diffusers', which has no clamp layer
         return f"decoder.{int(found[1]) + 1}.{found[2]}"
     return name.replace("encoder.layers.", "encoder.", 1)

@@ -1,8 +1,8 @@
-"""The tokenizer: openai-clip's byte-pair encoding, over all of its vocabulary or a small part of it.
+"""The tokenizer: openai-clip's byte-pair encoding with its whole vocabulary or a part of it.
 
-A small model keeps only the tokens it needs: `token_ids` lists their openai-clip ids in ascending order, and a token's
-compact id is its place in that list. All single-byte tokens must be among them, so that any other token can be spelt
-out byte by byte and no text is refused.
+A small model keeps only the tokens that it needs: `token_ids` lists their openai-clip ids in ascending order, and a
+token's compact id is its index in that list.  All single-byte tokens must be among them, so that any other token can be
+spelt byte by byte.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ class CompactTokenizer:
     """Texts → token ids [B, context_length], long.
 
     Args:
-        token_ids: openai-clip ids that are kept, ascending [V]; None keeps the whole vocabulary.
-        context_length: length of a row, with the start and end tokens.
+        token_ids: openai-clip ids in the vocabulary, ascending [V]; None: all.
+        context_length: length of a row, including the start and end tokens.
 
-    A row is: start token, the text's tokens, end token, zeros. A text that is too long loses its last tokens, never the
-    end token. The end token has the highest id, which is how ``CLIP.encode_text`` finds it.
+    A row is: start token, the text's tokens, end token, zeros.  Long texts are truncated, but keep the end token, which
+    has the highest id: ``CLIP.encode_text`` finds it by that.
     """
 
     def __init__(self, token_ids: Tensor | None, context_length: int):
@@ -43,7 +43,7 @@ class CompactTokenizer:
         start, end = tokenizer.encoder["<|startoftext|>"], tokenizer.encoder["<|endoftext|>"]
         kept = list(range(len(tokenizer.encoder))) if token_ids is None else token_ids.tolist()
         self._compact = {token: i for i, token in enumerate(kept)}
-        needed = {*range(2 * len(tokenizer.byte_encoder)), start, end}  # the vocabulary begins with the single bytes
+        needed = {*range(2 * len(tokenizer.byte_encoder)), start, end}  # single bytes come first in the vocabulary
         if kept != sorted(self._compact) or not needed <= set(kept):
             raise ValueError(
                 "token_ids must be ascending and hold every single-byte token and the start and end tokens"
@@ -51,7 +51,7 @@ class CompactTokenizer:
         self.start, self.end = self._compact[start], self._compact[end]
 
     def __len__(self) -> int:
-        """Number of kept tokens."""
+        """Size of the vocabulary."""
         return len(self._compact)
 
     def encode(self, text: str) -> list[int]:
@@ -61,7 +61,7 @@ class CompactTokenizer:
             if token in self._compact:
                 ids.append(self._compact[token])
             else:
-                word = tokenizer.decoder[token]  # printable stand-ins of its bytes, "</w>" at the end of a word
+                word = tokenizer.decoder[token]  # printable characters for its bytes, with "</w>" at the end of a word
                 symbols = [*word[:-5], word[-5:]] if word.endswith("</w>") else [*word]
                 ids.extend(self._compact[tokenizer.encoder[symbol]] for symbol in symbols)
         return ids

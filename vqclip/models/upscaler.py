@@ -1,4 +1,4 @@
-"""Super-resolution by a file of one's own (ESRGAN, Real-ESRGAN, SwinIR, …), read by spandrel, in tiles."""
+"""Tiled super-resolution with the user's own weights (ESRGAN, Real-ESRGAN, SwinIR, …), read by spandrel."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from vqclip.errors import UserError
 
 __all__ = ["Upscaler"]
 
-CONTEXT = 32  #: pixels around a tile that the network sees beside it
+CONTEXT = 32  #: pixels around a tile that the network also sees
 
 
 class Upscaler:
-    """A network that makes pictures larger; ``scale`` is how many times.
+    """A network that enlarges pictures by the factor ``scale``.
 
     Args:
-        path: its weights, ``.pth`` or ``.safetensors``; what network it is, spandrel tells from their names and shapes.
-        tile: pixels of a tile's side: memory goes with its square, not with the picture's.
+        path: its weights, ``.pth`` or ``.safetensors``; spandrel infers the architecture from their names and shapes.
+        tile: side of a tile in pixels; memory grows with its square, not with the picture.
 
     Raises:
         UserError: spandrel is not installed, there is no such file, or it is not super-resolution in RGB.
@@ -36,7 +36,7 @@ class Upscaler:
         file = open_tensors(local_path(str(path)))
         try:
             network = spandrel.ModelLoader().load_from_state_dict({name: file.get(name) for name in file.shapes})
-        except Exception as error:  # whatever an architecture says of weights that are not its own
+        except Exception as error:  # architectures raise anything for weights that do not fit
             reason = str(error) or "spandrel knows no network with such weights"
             raise UserError(
                 f"{path}: {' '.join(reason.split())}. Allowed: super-resolution by spandrel's list"
@@ -63,6 +63,6 @@ class Upscaler:
 
 
 def _tiles(side: int, tile: int) -> Iterator[tuple[int, int, int]]:
-    """Where each tile along a side begins and ends, and where what is seen beside it begins."""
+    """The start and end of each tile along a side, and the start of its context."""
     for start in range(0, side, tile):
         yield start, min(side, start + tile), max(0, start - CONTEXT)

@@ -1,7 +1,7 @@
-"""The VQGAN of Esser et al. 2021 (https://arxiv.org/abs/2012.09841): a latent becomes an image.
+"""The VQGAN of Esser et al. 2021 (https://arxiv.org/abs/2012.09841): latents → images.
 
-It is put together from taming-transformers' own modules and named as its checkpoints name them, so that a
-``state_dict`` of theirs loads as it is.  A further checkpoint is a YAML file under ``conf/checkpoints``, not a class.
+It consists of taming-transformers' own modules under the names of its checkpoints, so that their ``state_dict`` loads
+unchanged.  Adding a checkpoint takes a YAML file under ``conf/checkpoints``, not a class.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from vqclip.precision import full_precision
 
 __all__ = ["VQGAN", "GumbelCodebook"]
 
-# taming's ``Normalize`` always makes this many groups.
+# Number of groups of taming's ``Normalize``.
 _TAMING_GROUPS = 32
 
 
 class GumbelCodebook(nn.Module):
-    """The codebook of a Gumbel VQGAN, as its checkpoints name it.
+    """The codebook of a Gumbel VQGAN, with the names of its checkpoints.
 
-    ``proj`` scores every code for a vector of the encoder, ``embed`` holds the codes.  taming's own class needs
-    a training loop around it; synthesis needs these two weights.
+    ``proj`` scores every code for an encoder vector, ``embed`` holds the codes.  taming's own class depends on its
+    training loop; synthesis needs only these two weights.
     """
 
     def __init__(self, n_embed: int, embed_dim: int):
@@ -35,7 +35,7 @@ class GumbelCodebook(nn.Module):
         self.embed = nn.Embedding(n_embed, embed_dim)
 
     def choose(self, h: Tensor) -> Tensor:
-        """Encoder vectors [B,C,h,w] → the most likely code at each place [B,C,h,w]."""
+        """Encoder vectors [B,C,h,w] → the most likely code at each position [B,C,h,w]."""
         return rearrange(self.embed(self.proj(h).argmax(dim=1)), "b h w c -> b c h w")
 
 
@@ -71,7 +71,7 @@ class VQGAN(nn.Module):
         self.post_quant_conv = nn.Conv2d(embed_dim, ddconfig["z_channels"], 1)
         self.factor = 2 ** (len(ddconfig["ch_mult"]) - 1)
         self.channels = embed_dim
-        self.strip: int | None = None  #: rows to decode at a time where no gradient is needed; None for all at once
+        self.strip: int | None = None  #: rows decoded at a time if no gradient is needed; None: all
         self.checkpointed = False  #: recompute the decoder's activations in the backward pass: less memory, slower
         if norm_groups != _TAMING_GROUPS:
             for module in self.modules():
@@ -85,9 +85,9 @@ class VQGAN(nn.Module):
         return (codebook.embed if isinstance(codebook, GumbelCodebook) else codebook.embedding).weight
 
     def latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
-        """(C, h, w) of the latent for a picture asked for at ``height`` × ``width`` pixels.
+        """(C, h, w) of the latent for a picture of ``height`` × ``width`` pixels.
 
-        Sizes are rounded down to whole codes: at f = 16, 450 asks for 28 codes and gives 448 pixels.
+        Sizes are rounded down to whole positions: at f = 16, 450 pixels become 28 positions and 448 pixels.
         """
         return self.channels, height // self.factor, width // self.factor
 
@@ -102,15 +102,15 @@ class VQGAN(nn.Module):
     def encode(self, image: Tensor) -> Tensor:
         """Image [B,3,H,W] in [0,1] → latent [B,C,h,w].
 
-        Not quantised, except for a Gumbel model: there the encoder's vectors live in another space than the
-        codes, so the likeliest codes themselves are the latent.
+        Not quantised, except for a Gumbel model, whose encoder vectors are in another space than the codes: there the
+        latent consists of the most likely codes.
         """
         h = self.quant_conv(encode(self.encoder, image * 2 - 1))
         return self.quantize.choose(h) if isinstance(self.quantize, GumbelCodebook) else h
 
-    @full_precision()  # in bfloat16 many of a thousand codes are equally near
+    @full_precision()  # in bfloat16 many codes are equally near
     def quantise(self, z: Tensor) -> Tensor:
-        """Latent [B,C,h,w] → the nearest code (Euclidean) at each place, same shape.  No gradient passes."""
+        """Latent [B,C,h,w] → the nearest code (Euclidean) at each position, same shape; without gradient."""
         codes = self.codebook
         flat = rearrange(z.detach().to(codes.dtype), "b c h w -> (b h w) c")
         distance = codes.square().sum(1) - 2 * flat @ codes.T  # the query's own norm does not change the argmin

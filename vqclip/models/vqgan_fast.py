@@ -1,8 +1,7 @@
-"""Runs taming's encoder and decoder in less time and memory: their modules and weights, our order of operations.
+"""Runs taming's encoder and decoder in less time and memory, with their modules and weights.
 
-SiLU is one kernel here (taming spells ``x * sigmoid(x)``, which is two and keeps an activation more), large layers keep
-less for the backward, a block may keep only its input, and attention over many places never holds the matrix of all
-pairs of them.
+SiLU is one kernel (taming's ``x * sigmoid(x)`` is two and saves one more activation), large layers save less for the
+backward pass, a block may save only its input, and attention over many positions never materialises its matrix.
 """
 
 from __future__ import annotations
@@ -23,13 +22,13 @@ from vqclip.models.frozen import activated, convolved
 
 __all__ = ["BRIEF", "decode", "encode"]
 
-#: Latent places up to which the decoder is taming's arithmetic, digit for digit: 64×64, at f = 8 512×512 pixels.
+#: Up to this many latent positions the decoder computes taming's exact digits: 64×64, at f = 8 512×512 pixels.
 EXACT_PLACES = 4096
-#: Whether this processor multiplies in bfloat16 by itself, at more than twice its float32.  Older torch cannot tell.
+#: Whether the processor has bfloat16 instructions, more than twice as fast as float32.  Older torch cannot tell.
 BRIEF = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()
 
 Run = Callable[[ResnetBlock | AttnBlock, Tensor], Tensor]
-#: A bare ``nn.Module`` that taming hangs its blocks on, by names that no class declares.
+#: A bare ``nn.Module`` to which taming attaches its blocks under undeclared names.
 Blocks = Any
 
 
@@ -37,8 +36,8 @@ def decode(decoder: Decoder, z: Tensor, checkpointed: bool, rows: int | None = N
     """Latents [B,C,h,w] → pictures [B,3,H,W], nominally in [-1,1].
 
     Args:
-        checkpointed: recompute each block in the backward: less memory, slower.
-        rows: without a gradient, work on strips of so many rows; None for all at once.
+        checkpointed: recompute each block in the backward pass: less memory, slower.
+        rows: without a gradient, work on strips of this many rows; None: all at once.
     """
     run: Run = _recomputed if checkpointed and torch.is_grad_enabled() else _block
     h = _middle(decoder.mid, decoder.conv_in(z), run)
@@ -87,7 +86,7 @@ def _block(block: ResnetBlock | AttnBlock, x: Tensor) -> Tensor:
 
 
 def _in_strips(block: ResnetBlock | AttnBlock, x: Tensor, rows: int) -> Tensor:
-    """A block in strips of rows; attention has none, because every place looks at all others."""
+    """Run a block in strips of rows; attention runs whole, since every position attends to all others."""
     return strips.residual(block, x, rows) if isinstance(block, ResnetBlock) else _attention(block, x)
 
 
@@ -96,7 +95,7 @@ def _recomputed(block: ResnetBlock | AttnBlock, x: Tensor) -> Tensor:
 
 
 def _residual(block: ResnetBlock, x: Tensor) -> Tensor:
-    # Its dropout does nothing: the networks are never trained.
+    # Dropout is omitted: the networks are in eval mode.
     h = activated(block.norm2, block.conv2, activated(block.norm1, block.conv1, x))
     if block.in_channels != block.out_channels:
         x = convolved(block.nin_shortcut, x)
@@ -106,7 +105,7 @@ def _residual(block: ResnetBlock, x: Tensor) -> Tensor:
 def _upsampled(layer: Upsample, h: Tensor, exact: bool) -> Tensor:
     """``conv(nearest(h))`` at twice the size."""
     if not exact and layer.with_conv:
-        # Four neighbours before it are the same pixel: their weights are added first, four products for nine.
+        # Upsampled neighbours are copies of one pixel, so weights are summed first: four products instead of nine.
         kernel = F.pad(layer.conv.weight.flip(2, 3), (1, 1, 1, 1))
         kernel = kernel.unfold(2, 2, 1).unfold(3, 2, 1).sum((-2, -1)).transpose(0, 1)
         return F.conv_transpose2d(h, kernel, layer.conv.bias, stride=2, padding=1)
@@ -119,12 +118,12 @@ def _attention(block: AttnBlock, x: Tensor) -> Tensor:
     if height * width <= EXACT_PLACES:
         return block(x)
     h = block.norm(x)
-    # One head, a row a place.
+    # One head, one row per position.
     query, key, value = (
         rearrange(layer(h), "b c h w -> b 1 (h w) c").contiguous() for layer in (block.q, block.k, block.v)
     )
-    # Every place takes a mean over thousands of others: of 8 bits a number the picture keeps all but a fifteenth of
-    # 1/255, its gradient all but a three-thousandth.
+    # Attention averages over thousands of positions, so bfloat16 changes the picture by at most a fifteenth of 1/255
+    # and its gradient by a three-thousandth.
     brief = torch.bfloat16 if BRIEF and x.device.type == "cpu" else x.dtype
     attended = F.scaled_dot_product_attention(query.to(brief), key.to(brief), value.to(brief))[:, 0].to(x.dtype)
     return x + block.proj_out(rearrange(attended, "b (h w) c -> b c h w", h=height))
