@@ -1,7 +1,7 @@
-"""The battery: frozen prompts times seeds, drawn by any config, and how many of the pictures judges recognise.
+"""The battery: fixed prompts times seeds, drawn with any config, and how many pictures the judges recognise.
 
-``battery.json`` beside the embedded weights holds the prompts and the captions among which each must be found.  A
-folder of a battery is a sweep's, with each judge's word on every picture in ``battery.csv``.
+``battery.json`` beside the embedded weights holds the prompts, and the captions among which each must be found.  A
+battery's folder is a sweep's folder with the judges' scores of every picture in ``battery.csv``.
 """
 
 from __future__ import annotations
@@ -31,27 +31,27 @@ _RESAMPLINGS = 1000
 
 @dataclass(frozen=True)
 class Found:
-    """One picture of a battery, as one judge sees it."""
+    """One judge's result for one picture of a battery."""
 
-    run: str  #: folder under the battery's
+    run: str  #: folder within the battery's
     prompt: str
     seed: int
     judge: str  #: its name, see :data:`vqclip.runs.evaluate.JUDGES`
     similarity: float  #: cosine of picture and prompt
-    rank: int  #: of its prompt among the battery's captions, 1 is first
+    rank: int  #: of its prompt among the battery's captions, from 1
 
 
 @cache
 def battery() -> dict[str, list[str]]:
-    """The frozen ``prompts``, and the ``captions``, which begin with them."""
+    """The ``prompts`` of the battery and its ``captions``, which begin with the prompts."""
     return json.loads((resources.files("vqclip") / "embedded" / "battery.json").read_text(encoding="utf-8"))
 
 
 def judge_battery(folder: Path) -> list[Found]:
-    """Judge every finished picture of a battery's folder and write ``battery.csv`` there.
+    """Judge every finished picture in a battery's folder and write ``battery.csv`` there.
 
     Raises:
-        UserError: no finished picture of the battery's prompts, or one that a judge guided.
+        UserError: there is no finished picture of the battery's prompts, or a judge guided one of them.
     """
     from vqclip.io.pixels import read_image
 
@@ -73,7 +73,7 @@ def judge_battery(folder: Path) -> list[Found]:
 
 
 def read_battery(folder: Path) -> list[Found]:
-    """What :func:`judge_battery` wrote; judged now where it has not been."""
+    """Read the results of :func:`judge_battery`, or judge now if there are none."""
     try:
         text = read_text(folder / "battery.csv")
     except OSError:
@@ -90,7 +90,7 @@ def read_battery(folder: Path) -> list[Found]:
 
 
 def interval(rows: Sequence[Found], value: Any) -> tuple[float, float, float]:
-    """Mean of ``value(row)`` and its 95 % interval, by a bootstrap over *prompts*: seeds of one are not independent."""
+    """Mean of ``value(row)`` with a 95 % bootstrap interval over *prompts*, since seeds of one are not independent."""
     by_prompt: dict[str, list[float]] = {}
     for row in rows:
         by_prompt.setdefault(row.prompt, []).append(float(value(row)))
@@ -101,13 +101,13 @@ def interval(rows: Sequence[Found], value: Any) -> tuple[float, float, float]:
 
 
 def hits(rows: Sequence[Found]) -> list[str]:
-    """R@1, R@5 and the similarity of one judge's rows, each with its interval."""
+    """R@1, R@5 and the mean similarity of one judge's rows, each with its interval."""
     asked = (lambda row: row.rank == 1, lambda row: row.rank <= 5, lambda row: row.similarity)
     return ["{:.3f} ({:.3f} to {:.3f})".format(*interval(rows, value)) for value in asked]
 
 
 def trend(folders: Sequence[Path]) -> str:
-    """A Markdown table, a row a battery and judge in the order given: hits among the captions, with intervals."""
+    """A Markdown table with one row per battery and judge: hits among the captions, with intervals."""
     lines = ["| battery | judge | pictures | R@1 | R@5 | similarity |", "| --- | --- | --- | --- | --- | --- |"]
     for folder in folders:
         found = read_battery(folder)

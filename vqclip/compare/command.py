@@ -1,4 +1,4 @@
-"""The command that makes a run again, by Hydra's record of how it was typed."""
+"""The command that reproduces a run, from Hydra's record of what was typed."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ __all__ = ["choices_of", "command_of"]
 
 
 def command_of(run: Path, resumed: Mapping[str, Any] | None = None) -> str:
-    """The command that makes a run again: as it was typed, where that is known.
+    """The command that reproduces a run, as it was typed if that is known.
 
     Args:
-        resumed: config of a run that was resumed, which may have taken it further than it was typed.
+        resumed: config of a resumed run, which may have more steps than were typed.
     """
     try:
         overrides = read_yaml(_recorded(run, "overrides.yaml"))
         if not isinstance(overrides, list):
             raise TypeError
         hydra, flags = _recorded(run, "hydra.yaml"), []
-        # It is long, and few runs have files of their own.
+        # Parsing is slow, and few runs use config files of their own.
         if "command-line" in hydra or "hydra.searchpath=" in hydra or "\n    config_name: config\n" not in hydra:
             flags = _own_files(read_yaml(hydra)["hydra"])
         further = {}
@@ -39,18 +39,18 @@ def command_of(run: Path, resumed: Mapping[str, Any] | None = None) -> str:
             further = {k: v for k, _, v in differences(begun, resumed) if k == "steps" or k.startswith(LIMITS)}
         words = [word for word in overrides if word.lstrip("+").partition("=")[0] not in {"sweep", *further}]
         return " ".join([shlex.join(["vqclip", *flags, *words]), *(as_typed(k, v) for k, v in further.items())])
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, UserError):  # of whatever a stranger's folder has
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, UserError):  # an untrusted file may hold anything
         return shlex.join(["vqclip", "rerun", str(run)])
 
 
 def choices_of(run: Path) -> dict[str, str]:
-    """The choice of each group of a run, by Hydra's record; of a run without one nothing."""
+    """The choice of each config group of a run, from Hydra's record; empty without one."""
     try:
-        # The record is long, and a comparison reads many.
+        # Not parsed as YAML, which is slow: a comparison reads many.
         found = re.search(r"^    choices:\n((?: {6}.*\n)+)", _recorded(run, "hydra.yaml"), re.MULTILINE)
         choices = read_yaml(found[1]) if found else {}
         return {group: choice for group, choice in choices.items() if isinstance(choice, str)}
-    except (ValueError, AttributeError, UserError):  # of whatever a stranger's folder has
+    except (ValueError, AttributeError, UserError):  # an untrusted file may hold anything
         return {}
 
 
@@ -59,7 +59,7 @@ def _recorded(run: Path, name: str) -> str:
 
 
 def _own_files(hydra: Mapping[str, Any]) -> list[str]:
-    """The words of a command that say where files of one's own are, by Hydra's record."""
+    """The words of a command that name the user's own config files, from Hydra's record."""
     folders = [one["path"] for one in hydra["runtime"]["config_sources"] if one["provider"] == "command-line"]
     flags = [word for path in folders for word in ("--config-dir", relative_where_possible(path))]
     name = hydra.get("job", {}).get("config_name", "config")

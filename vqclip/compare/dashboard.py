@@ -1,7 +1,7 @@
 """``vqclip dashboard SWEEP``: the W&B workspace of a sweep, built from code.
 
-Pictures in a grid of step by run, a curve for every term, the table of results, and the swept keys pinned beside the
-names of the runs.  The description can be printed without an account; saving it needs one.
+It has the pictures in a grid of steps and runs, a curve for every term, the table of results, and the swept keys pinned
+beside the runs' names.  Its description can be printed without an account; saving it needs one.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ __all__ = ["build", "describe", "project_of"]
 
 
 def build(pictures: Sequence[Picture], entity: str, project: str) -> Workspace:
-    """The workspace of some runs.
+    """Build the workspace of some runs.
 
     Raises:
         UserError: wandb-workspaces is not installed.
@@ -40,7 +40,7 @@ def build(pictures: Sequence[Picture], entity: str, project: str) -> Workspace:
         ) from None
     group = next((found for p in pictures if (found := _group(p.config))), None)
     known = {key for picture in pictures for key in flatten(picture.config)}
-    places = ((key, f"sweep.swept.{key}") for key in axes(pictures))  # the second of a group
+    places = ((key, f"sweep.swept.{key}") for key in axes(pictures))  # of a swept group, the config has only the second
     keys = [found for place in places if (found := next((path for path in place if path in known), None))]
     return workspaces.Workspace(
         entity=entity,
@@ -59,23 +59,23 @@ def _logger(config: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _group(config: Mapping[str, Any]) -> str | None:
-    """The W&B group of a job of a sweep; None for any other run."""
+    """The W&B group of a sweep's job; None for any other run."""
     sweep = (config.get("sweep") or {}).get("group")
     return sweep_group(_logger(config).get("group"), sweep) if sweep else None
 
 
 def _named(text: str) -> str:
-    """A text as a workspace may be named: W&B takes every symbol, ``=`` and ``+`` among them, for an emoji."""
+    """Replace symbols, which W&B refuses in a workspace's name as emoji, ``=`` and ``+`` among them."""
     return "".join("-" if unicodedata.category(sign)[0] == "S" else sign for sign in text)
 
 
 def _quoted(text: str) -> str:
-    """A text for a filter, which wandb-workspaces reads as Python once it has doubled every ``=``, in texts too."""
+    """Quote a text for a filter: wandb-workspaces doubles every ``=``, also in strings, and evaluates it as Python."""
     return re.sub("[=<>]", lambda found: f"\\x{ord(found[0]):x}", json.dumps(text, ensure_ascii=False))
 
 
 def _sections(pictures: Sequence[Picture], keys: Sequence[str], panels: Any, section: Any) -> list:
-    """Pictures, curves, results and crops; ``panels`` is wandb-workspaces' module of them, ``section`` its class."""
+    """The sections for pictures, curves, results and crops, made with wandb-workspaces' ``panels`` and ``section``."""
     numbers = [f"{i:02d}" for i in range(max(picture.index for picture in pictures) + 1)]
     terms = [
         name for name in dict.fromkeys(k for p in pictures for k in p.scores) if name not in ("step", "score", "judge")
@@ -97,7 +97,7 @@ def _sections(pictures: Sequence[Picture], keys: Sequence[str], panels: Any, sec
 
 
 def _browsers(kind: str, numbers: Sequence[str], panels: Any) -> list:
-    """For every picture a grid of its ``kind``, step by run."""
+    """One media browser of this ``kind`` per picture, with a grid of steps and runs."""
     return [
         panels.MediaBrowser(
             title=f"{kind} {number}: step by run",
@@ -112,11 +112,11 @@ def _browsers(kind: str, numbers: Sequence[str], panels: Any) -> list:
 
 
 def describe(workspace: Workspace) -> dict[str, Any]:
-    """What W&B would save, as plain data."""
+    """The workspace as plain data, as W&B would save it."""
     return json.loads(workspace._to_model().model_dump_json(by_alias=True))
 
 
 def project_of(config: Mapping[str, Any]) -> tuple[str | None, str]:
-    """(entity, project) on W&B that a run of this config goes to; None is the entity of the key."""
+    """The W&B (entity, project) of a run; entity None is the default of the API key."""
     logger = _logger(config)
     return logger.get("entity"), logger.get("project") or os.environ.get("WANDB_PROJECT") or "vqclip"

@@ -1,4 +1,4 @@
-"""Finds the keys by which pictures of runs differ, and says their values."""
+"""Finds the config keys in which pictures of runs differ, and formats their values."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ __all__ = ["axes", "distinct_values", "format_value", "further_keys", "swept_key
 
 
 def axes(pictures: Sequence[Picture]) -> list[str]:
-    """Keys that tell the pictures apart, each one more than those before it.
+    """Keys that tell the pictures apart; each distinguishes more of them than those before it.
 
-    Swept ones come first, then the experiment, then what else differs, first of it what all have; prompt and seed last,
-    and what a run was asked to include only where its prompts do not tell.  A run that lost its config differs in every
-    key, and so tells nothing of them.
+    Swept keys come first, then the experiment, then other keys that differ (those that all runs have first), then
+    prompt and seed.  ``prompts.include`` is used only if prompts do not distinguish the pictures.  Runs without a
+    config are ignored, since they differ in every key.
     """
     pictures = [picture for picture in pictures if picture.config]
     of_reports = ["prompt", "picture seed"]
@@ -35,12 +35,13 @@ def axes(pictures: Sequence[Picture]) -> list[str]:
 
 
 def further_keys(pictures: Sequence[Picture], keys: Sequence[str]) -> list[str]:
-    """Keys in which the pictures differ beside ``keys``, their axes: swept ones, then others, of which all may move
-    together.  Of prompt and seed each picture has its own, so what the run was asked for is left out where they tell,
-    and the prompt where an axis is what was asked for.
+    """Further keys in which the pictures differ beside their axes ``keys``: swept keys first, then others.
+
+    Every picture has a prompt and a seed of its own, so ``prompts.include`` and ``seed`` of the run are left out if
+    those distinguish the pictures, and the prompt is left out if ``prompts.include`` is an axis.
     """
     pictures = [picture for picture in pictures if picture.config]
-    made = [picture for picture in pictures if picture.entry]  # what failed before has no prompt of its own
+    made = [picture for picture in pictures if picture.entry]  # a run that failed early has no pictures with prompts
     told = {"seed", *keys}
     both = _groups(made, ["prompt", "prompts.include"])
     if made == pictures and both == _groups(made, ["prompt"]):
@@ -52,13 +53,14 @@ def further_keys(pictures: Sequence[Picture], keys: Sequence[str]) -> list[str]:
 
 
 def swept_keys(pictures: Sequence[Picture]) -> list[str]:
-    """The keys that the sweeps of these pictures swept, in the order they are met."""
+    """The swept keys of all pictures, in order of first occurrence."""
     return list(dict.fromkeys(key for picture in pictures for key in picture.swept))
 
 
 def _settings(pictures: Sequence[Picture]) -> list[str]:
-    """Keys of configs that are not everywhere alike, first those that all have.  Of a group that is null in some its
-    own keys tell more.
+    """Config keys whose values differ, those that all runs have first.
+
+    A key that is null in every run that has it is left out: if a group is null in some runs, the keys in it say more.
     """
     flat = [picture.settings for picture in pictures]
     found = {key for config in flat for key, value in config.items() if value is not None}
@@ -67,7 +69,7 @@ def _settings(pictures: Sequence[Picture]) -> list[str]:
 
 
 def _changed(pictures: Sequence[Picture]) -> list[str]:
-    """Files that are not everywhere the same, though configs say the same of them: :attr:`Picture.digests`."""
+    """Files with different content under the same name in the configs: keys of :attr:`Picture.digests`."""
     found: dict[str, dict[str | None, set[str]]] = {}
     for picture in pictures:
         for key, sha in picture.digests.items():
@@ -76,12 +78,12 @@ def _changed(pictures: Sequence[Picture]) -> list[str]:
 
 
 def _groups(pictures: Sequence[Picture], keys: Sequence[str]) -> int:
-    """How many the values of ``keys`` tell apart."""
+    """How many pictures the values of ``keys`` distinguish."""
     return len({tuple(format_value(picture.value(key)) for key in keys) for picture in pictures})
 
 
 def format_value(value: Any) -> str:
-    """A value as it is typed; in twelve digits, of which 0.1 + 0.2 is 0.3."""
+    """A value as one would type it; numbers with twelve digits, so that 0.1 + 0.2 is 0.3."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float):
@@ -89,20 +91,20 @@ def format_value(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(map(format_value, value))
     if isinstance(value, Mapping):
-        with suppress(UserError):  # what a stranger's file may hold, and no command
+        with suppress(UserError):  # an untrusted file may hold what cannot be typed
             return nested(value)
     return "" if value is None else str(value)
 
 
 def distinct_values(pictures: Iterable[Picture], key: str) -> list[str]:
-    """The values of a key: numbers by size, others as they come, none after them."""
+    """The distinct values of a key: numbers sorted, then others in order of occurrence, then missing ones."""
 
     def place(value: str) -> tuple[int, float]:
         if value in ("", "null"):
             return 2, 0
         try:
             return 0, float(value)
-        except ValueError:  # a text, a schedule
+        except ValueError:  # not a number
             return 1, 0
 
     return sorted(dict.fromkeys(format_value(picture.value(key)) for picture in pictures), key=place)

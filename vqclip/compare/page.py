@@ -1,4 +1,4 @@
-"""The page: pictures, settings, scores, sort and filter, in one file."""
+"""The comparison page: pictures, settings and scores to sort and filter, in one HTML file."""
 
 from __future__ import annotations
 
@@ -28,38 +28,40 @@ from vqclip.runs.folder import RunFolder
 
 __all__ = ["render_page"]
 
-#: Bytes of timelapses that the page holds; where there are more, it links to the files beside it.
+#: Maximum bytes of timelapses in the page; if there are more, it links to their files.
 INLINE_VIDEO = 48 * 2**20
 
-#: Characters of last pictures that the page holds beside the best ones; where there are more, it holds none.
+#: Maximum characters of last pictures in the page, beside the best ones; if there are more, it has none of them.
 INLINE_FINAL = 48 * 2**20
 
-#: A PNG above this is held in the page as WebP.
+#: Bytes; larger PNGs are stored as WebP in the page.
 INLINE_PNG = 200 * 2**10
 
-#: Settings that the page has menus and columns for, beside those that lay it out; its ``where`` knows all.
+#: Maximum number of further settings with menus and columns; the field ``where`` knows all.
 FURTHER = 60
 
-#: Rows of a curve that the page holds: a screen has fewer points than a run has steps.
+#: Approximate points per curve: a screen has fewer pixels than a run has steps.
 POINTS = 80
 
 
 def render_page(
     pictures: Sequence[Picture], keys: Sequence[str], further: Sequence[str], out: Path, folders: Sequence[Path]
 ) -> bytes:
-    """``compare.html`` in UTF-8, to lie in ``out``: pictures by swept ``keys``, under the names of ``folders``.
+    """Render ``compare.html`` in UTF-8 for the folder ``out``.
 
-    It holds pictures and timelapses; where these are many, it links to their files.  ``further`` are the other
-    settings that differ.
+    Args:
+        keys: the axes of the layout.
+        further: the other settings that differ.
+        folders: the compared folders, for the title.
     """
     flat = [picture.settings for picture in pictures]
-    first, *others = [config for config in flat if config] or [{}]  # not of runs that lost theirs
+    first, *others = [config for config in flat if config] or [{}]  # ignoring runs without a config
     common = {key: value for key, value in first.items() if all(config.get(key, ...) == value for config in others)}
     shown = further[:FURTHER]
     short = dict(zip([*keys, *shown], short_names([*keys, *shown]), strict=True))
     videos = [picture.video for picture in pictures]
     inline = sum(path.stat().st_size for path in videos if path) <= INLINE_VIDEO
-    # The pictures of a run come one after the other, and its table is read once for them all.
+    # Pictures of a run are consecutive, so its table is read once.
     rows_of = lru_cache(maxsize=1)(partial(_rows, points=POINTS if len(pictures) <= 100 else POINTS // 2))
     data = {
         "short": short,
@@ -86,18 +88,18 @@ def render_page(
 
 
 def _filled(title: str, data: Mapping[str, Any]) -> bytes:
-    """The page with its data."""
+    """Fill the page's template."""
     template = (resources.files("vqclip.compare") / "page.html").read_text(encoding="utf-8")
-    # Without a "<" nothing in the data can end or open a script, whatever a prompt says.
+    # Without "<", no prompt can close the script element or open another.
     text = json.dumps(_finite(data), ensure_ascii=False, allow_nan=False, default=str).replace("<", "\\u003c")
     parts = {"title": html.escape(title), "data": text, "policy": _policy(template)}
-    # One pass: a name that holds "{{data}}" stays a name.
+    # In one pass, so that a name with "{{data}}" in it is not replaced.
     page = re.sub(r"\{\{(title|data|policy)\}\}", lambda found: parts[found[1]], template)
-    return page.encode("utf-8", "backslashreplace")  # names of files may be no UTF-8
+    return page.encode("utf-8", "backslashreplace")  # file names may not be valid UTF-8
 
 
 def _finals(pictures: Sequence[Picture]) -> list[dict[str, Any] | None]:
-    """Scores and picture of every last step that was not the best one; None of any where they do not fit."""
+    """Scores and picture of each last step other than the best; None for all if they are too large together."""
     found, left = [], INLINE_FINAL
     for picture in pictures:
         scores = picture.entry.get("final")
@@ -111,10 +113,10 @@ def _finals(pictures: Sequence[Picture]) -> list[dict[str, Any] | None]:
 
 
 def _rows(run: Path, points: int) -> list[dict[str, float]]:
-    """The rows of a run's metrics.csv, thinned to about ``points``; none where it cannot be read.
+    """The rows of a run's metrics.csv, thinned to about ``points``; empty if it cannot be read.
 
-    The first and the last row stay, between them every second, fourth, eighth … step: of runs of unlike length the
-    longer one has steps of the shorter one, so that a mean can be of the same steps.
+    The first and last row are kept, and every second, fourth, eighth … step in between, so that runs of different
+    length have steps in common to average over.
     """
     try:
         rows = RunFolder(run).history()
@@ -128,10 +130,10 @@ def _rows(run: Path, points: int) -> list[dict[str, float]]:
 
 
 def _curves(rows: Sequence[Mapping[str, float]], index: int) -> dict[str, list[Any]]:
-    """Columns of a run's rows for one of its pictures.
+    """The metric columns of one picture of a run.
 
-    A run of several pictures has a column for each; the picture's own is taken where there is one.  A number that is
-    none (the run diverged) is None.
+    A run of several pictures may have a column per picture, which is preferred to the common one.  NaN and infinity
+    (of a diverged run) become None.
     """
     names = dict.fromkeys(name for row in rows for name in row if "/" not in name)
     suffix = f"/{index:02d}"
@@ -139,14 +141,14 @@ def _curves(rows: Sequence[Mapping[str, float]], index: int) -> dict[str, list[A
 
 
 def _short(value: float | None) -> float | None:
-    """Round to four digits, to keep the page small."""
+    """Round to four digits to keep the page small; None for NaN and infinity."""
     if value is None or not math.isfinite(value):
         return None
     return float(f"{value:.4g}")
 
 
 def _policy(template: str) -> str:
-    """The page's Content-Security-Policy: its one script by its hash, pictures and videos, and nothing from outside."""
+    """The page's Content-Security-Policy: its own script, by hash, images and videos; nothing from the network."""
     script = template.partition("<script>")[2].partition("</script>")[0]
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return (
@@ -156,7 +158,7 @@ def _policy(template: str) -> str:
 
 
 def _finite(value: Any) -> Any:
-    """Numbers that are none, as texts: JSON has no word for them."""
+    """Convert NaN and infinity to strings at any depth, since JSON has no such numbers."""
     if isinstance(value, Mapping):
         return {key: _finite(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -175,7 +177,7 @@ def _image_uri(path: Path) -> str:
 
 
 def _link(path: Path, out: Path) -> str:
-    """The address of a file beside the page; a name may hold any letter."""
+    """The link from the page to a file, percent-encoded."""
     name = Path(relative_where_possible(path, out))
     return name.as_uri() if name.is_absolute() else urllib.parse.quote(os.fsencode(name.as_posix()))
 

@@ -1,4 +1,4 @@
-"""Finds runs, and reads their pictures."""
+"""Finds runs and reads their pictures."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ __all__ = ["Picture", "find_runs", "name_links", "read_pictures", "runs_in"]
 
 @dataclass(frozen=True)
 class Picture:
-    """One picture of a run, made or not."""
+    """One picture of a run, finished or not."""
 
     run: Path
     index: int
     config: dict[str, Any]  #: of the run, resolved
     report: dict[str, Any]  #: run.json
-    command: str  #: makes the run again
+    command: str  #: reproduces the run
 
     @property
     def entry(self) -> dict[str, Any]:
-        """Its entry in run.json: prompt, seed, scores."""
+        """Its entry in run.json: prompt, seed and scores; empty if there is none."""
         pictures = self.report.get("pictures")
         entry = pictures[self.index] if isinstance(pictures, list) and self.index < len(pictures) else {}
         return entry if isinstance(entry, dict) else {}
@@ -47,7 +47,7 @@ class Picture:
 
     @cached_property
     def flaw(self) -> str | None:
-        """Why a finished run's best snapshot cannot be shown."""
+        """Why the best snapshot of a finished run cannot be shown, or None."""
         return self._flaw_of(self.place.best)
 
     def _flaw_of(self, path: Path) -> str | None:
@@ -59,19 +59,19 @@ class Picture:
 
     @property
     def file(self) -> Path | None:
-        """Its best snapshot, where the run finished."""
+        """Its best snapshot, if the run is finished and the file can be shown."""
         finished = self.report.get("status") in WITH_PICTURES
         return self.place.best if finished and not self.flaw else None
 
     @property
     def final(self) -> Path | None:
-        """Its last snapshot, where the run finished and it can be shown."""
+        """Its last snapshot, if the run is finished and the file can be shown."""
         path = self.place.final
         return path if self.report.get("status") in WITH_PICTURES and not self._flaw_of(path) else None
 
     @property
     def video(self) -> Path | None:
-        """Its timelapse, where there is one."""
+        """Its timelapse, if there is one."""
         path = self.place.timelapse
         return path if self.place.run.holds(path) else None
 
@@ -83,7 +83,7 @@ class Picture:
         return {"judge": judge, **best} if judge is not None else dict(best)
 
     def value(self, key: str) -> Any:
-        """The value of a config key; of the experiment and of another group, the choice: swept, typed or default."""
+        """The value of a config key; for a config group, its choice: swept, typed or default."""
         if key in ("prompt", "picture seed"):
             return self.entry.get(key.removeprefix("picture "))
         if key in self.digests:
@@ -98,19 +98,19 @@ class Picture:
 
     @cached_property
     def settings(self) -> dict[str, Any]:
-        """The keys of its config that make the picture, dotted, with their values."""
+        """The dotted config keys that affect the picture, with their values."""
         return flatten(picture_config(self.config))
 
     @cached_property
     def digests(self) -> dict[str, str]:
-        """The beginning of the sha256 of each file that it read, as ``weights.NAME`` and ``inputs.PATH``."""
+        """The first digits of the sha256 of each file that the run read, by ``weights.NAME`` and ``inputs.PATH``."""
         known = {kind: mapping(self.report.get(kind)) for kind in ("weights", "inputs")}
         found = {f"{kind}.{name}": str(sha)[:12] for kind, files in known.items() for name, sha in files.items()}
         return {key: sha for key, sha in found.items() if not key.startswith("weights.callbacks.")}
 
     @cached_property
     def weights(self) -> dict[str, str]:
-        """What its config says of each weight file, as ``weights.NAME``: its path, or the checkpoint's name."""
+        """The path or checkpoint name of each weight file in the config, by ``weights.NAME``."""
         parts = weights_of(self.config)
         return {f"weights.{name}": str(part.get("path") or part.get("name")) for name, _, part in parts}
 
@@ -120,7 +120,7 @@ class Picture:
 
     @cached_property
     def _typed(self) -> dict[str, str]:
-        """The values in its command; of a group, a config has only what the choice brought."""
+        """The values typed in its command; a config holds a group's content, not the choice."""
         words = (word.lstrip("+").partition("=") for word in shlex.split(self.command))
         return {key: value for key, sign, value in words if sign}
 
@@ -130,10 +130,10 @@ class Picture:
 
 
 def find_runs(folders: Sequence[Path]) -> list[Path]:
-    """Run folders among and under ``folders``; links to other runs are named.
+    """Run folders among and below ``folders``; prints a note about links that are not followed.
 
     Raises:
-        UserError: a folder without runs.
+        UserError: a folder has no runs.
     """
     found: dict[Path, None] = {}
     links: list[Path] = []
@@ -146,11 +146,12 @@ def find_runs(folders: Sequence[Path]) -> list[Path]:
 
 
 def runs_in(folder: Path) -> tuple[list[Path], list[Path]]:
-    """Run folders in a folder, or itself, those with numbers by number; and the links in it that lead to runs, which
-    are not followed, since they may lead anywhere.
+    """The run folders in a folder (or itself), sorted by number; and the symbolic links in it that lead to runs.
+
+    Links are not followed, since they may lead anywhere.
 
     Raises:
-        UserError: no run is in it.
+        UserError: there is no run in it.
     """
     here = [folder] if folder.is_dir() and _is_run({*os.listdir(folder)}) else []
     links: list[Path] = []
@@ -168,7 +169,7 @@ def runs_in(folder: Path) -> tuple[list[Path], list[Path]]:
 
 
 def name_links(links: Sequence[Path], runs: Iterable[Path]) -> None:
-    """Name those of ``links`` that lead to none of ``runs``: once all folders of a command are read."""
+    """Print a note about those of ``links`` that lead to none of ``runs``."""
     there = {run.resolve() for run in runs} if links else {}
     if missing := [str(link) for link in links if link.resolve() not in there]:
         print(f"note: links are followed only where they are named: {', '.join(missing)}", file=sys.stderr)
@@ -177,17 +178,17 @@ def name_links(links: Sequence[Path], runs: Iterable[Path]) -> None:
 def _leads_to_run(link: Path) -> bool:
     try:
         return link.is_symlink() and _is_run({*os.listdir(link)})
-    except OSError:  # nowhere, or where one may not read
+    except OSError:  # broken or unreadable
         return False
 
 
 def _is_run(names: Set[str]) -> bool:
-    """Whether a folder with these names is a run; one that lost its report or config is shown as a gap."""
+    """Whether a folder with these entries is a run folder, even if it lost its report or config."""
     return "run.json" in names or {"config.yaml", "picture-00"} <= names
 
 
 def read_pictures(runs: Sequence[Path]) -> list[Picture]:
-    """Every picture of ``runs``; a run that failed before it had any counts as it was asked for."""
+    """Every picture of ``runs``; for a run that failed before it had any, those that its config asks for."""
     pictures = []
     for run in counted(runs, len(runs), "reading"):
         config, report = _read(RunFolder(run))
@@ -198,7 +199,7 @@ def read_pictures(runs: Sequence[Path]) -> list[Picture]:
 
 
 def _read(run: RunFolder) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Config and report; of a run with a damaged one, no more than a report that says so: one cell is lost."""
+    """A run's config and report; if one is damaged, an empty config and a report that says so."""
     try:
         return run.config(), run.try_report()
     except UserError as error:

@@ -27,7 +27,7 @@ __all__ = ["draw_sheet"]
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
-#: Times that the longer side of a block may have the cells of the shorter one.
+#: Maximum ratio of the numbers of cells along the sides of a block.
 LONGEST = 8
 
 INK, FAINT, PAPER, GAP = "#1c1c1c", "#707070", "#ffffff", "#f3dcdc"
@@ -36,8 +36,8 @@ INK, FAINT, PAPER, GAP = "#1c1c1c", "#707070", "#ffffff", "#f3dcdc"
 def draw_sheet(
     pictures: Sequence[Picture], keys: Sequence[str], further: Sequence[str], folders: Sequence[Path]
 ) -> bytes:
-    """The contact sheet as PNG; over the pictures, and as its text: prompt, seed, steps, folder, ``further`` keys."""
-    # A large sheet is looked at from further away: smaller pictures, larger letters.
+    """Draw the contact sheet as PNG; its head and PNG text say prompt, seed, steps, folders and ``further`` keys."""
+    # Large sheets are viewed scaled down: smaller pictures, larger letters.
     side, text = (256, 15) if len(pictures) <= 16 else (192, 17) if len(pictures) <= 48 else (160, 21)
     width, height = _cell(pictures, side)
     drawn = [_block(block, width, height, text) for whole in _blocks(pictures, keys) for block in _parts(whole)]
@@ -64,7 +64,7 @@ def draw_sheet(
 
 
 def _facts(pictures: Sequence[Picture], further: Sequence[str], folders: Sequence[Path]) -> dict[str, str]:
-    """Prompts, seeds and steps of the pictures, or how many of them there are; the folders; and what else differs."""
+    """Prompts, seeds and steps (or how many there are), the folders, and the further keys that differ."""
 
     def all_of(values: Iterable[Any], many: str) -> str:
         found = list(dict.fromkeys(str(value) for value in values if value is not None))
@@ -83,33 +83,33 @@ def _facts(pictures: Sequence[Picture], further: Sequence[str], folders: Sequenc
 
 
 def _cell(pictures: Sequence[Picture], side: int) -> tuple[int, int]:
-    """Width and height of a cell's picture: as wide as the widest, as high as the highest."""
+    """Width and height of a cell's picture: those of the widest and of the highest picture."""
     height, width = map(max, zip(*(p.config.get("size") or (1, 1) for p in pictures), strict=True))
     return round(side * width / max(width, height)), round(side * height / max(width, height))
 
 
 def _across(count: int, width: int, height: int) -> int:
-    """How many of ``count`` equal boxes to put in a row so that the whole is about 4:3."""
+    """How many of ``count`` equal boxes to put in a row for a shape of about 4:3."""
     return min(range(1, count + 1), key=lambda n: abs(math.log(n * width / (math.ceil(count / n) * height) * 3 / 4)))
 
 
 @dataclass(frozen=True)
 class _Block:
-    """A grid of the sheet."""
+    """One grid of the sheet."""
 
-    title: list[str]  #: a key and its value each
-    rows: list[str]  #: labels; empty for none
+    title: list[str]  #: ``key=value`` of the keys beyond rows and columns
+    rows: list[str]  #: labels; empty if there are none
     columns: list[str]
-    corner: tuple[str, str]  #: names of the rows' and the columns' key
+    corner: tuple[str, str]  #: keys of the rows and of the columns
     cells: dict[tuple[int, int], Picture]
-    told: dict[tuple[int, int], list[str]]  #: where rows and columns do not tell what a cell is: its run and values
+    told: dict[tuple[int, int], list[str]]  #: run and values of a cell, if its row and column do not say them
 
 
 def _blocks(pictures: Sequence[Picture], keys: Sequence[str]) -> list[_Block]:
-    grid = math.prod(len(distinct_values(pictures, key)) for key in keys)  # not made: thirty keys have a billion
+    grid = math.prod(len(distinct_values(pictures, key)) for key in keys)  # thirty keys: a billion cells
     wide = len(keys) == 1 and grid > 8
     places = {tuple(format_value(picture.value(key)) for key in keys) for picture in pictures}
-    if not keys or len(places) < len(pictures) or wide or grid > 2 * len(pictures):  # each has a cell of its own
+    if not keys or len(places) < len(pictures) or wide or grid > 2 * len(pictures):  # no grid: one cell per picture
         across = _across(len(pictures), 1, 1)
         cells = {divmod(i, across): picture for i, picture in enumerate(pictures)}
         together = common_folder(picture.run.parent for picture in pictures) or "."
@@ -132,13 +132,13 @@ def _blocks(pictures: Sequence[Picture], keys: Sequence[str]) -> list[_Block]:
 
 
 def _values(picture: Picture, keys: Sequence[str]) -> list[str]:
-    """The values of a picture, by the names of their keys that a job has."""
+    """``key=value`` of a picture, with the short key names of job names."""
     values = [format_value(picture.value(key)) or "(none)" for key in keys]
     return [f"{name}={value}" for name, value in zip(short_names(keys), values, strict=True)]
 
 
 def _parts(block: _Block) -> Iterator[_Block]:
-    """``block``, or where one of its sides is far longer than the other, parts of it to lay side by side."""
+    """Split a block whose one side is far longer than the other into parts to lay side by side."""
     if block.told:
         yield block
         return
@@ -151,12 +151,12 @@ def _parts(block: _Block) -> Iterator[_Block]:
 
 
 def _even(count: int, most: int) -> int:
-    """How many of ``count`` go into each part, of which none has more than ``most``."""
+    """The size of equal parts of ``count`` items, none larger than ``most``."""
     return math.ceil(count / math.ceil(count / most))
 
 
 def _block(block: _Block, width: int, height: int, letters: int) -> Image.Image:
-    """A grid of pictures of ``width`` × ``height`` pixels, with letters of that height."""
+    """Draw a grid of pictures of ``width`` × ``height`` pixels with labels of font size ``letters``."""
     font, small = ImageFont.load_default(letters), ImageFont.load_default(letters - 3)
     pad, line = 6, letters + 6
     captions = {at: _caption_lines(p, block.told.get(at, []), small, width) for at, p in block.cells.items()}
@@ -195,7 +195,7 @@ def _block(block: _Block, width: int, height: int, letters: int) -> Image.Image:
 def _labels(
     draw: ImageDraw.ImageDraw, block: _Block, origin: tuple[int, int], step: int, line: int, font: Font
 ) -> None:
-    """Draw the names of the keys and the values of the columns, over a grid that begins at ``origin``."""
+    """Draw the key names and column values above a grid whose top left corner is ``origin``."""
     left, top = origin
     if block.corner[1]:
         draw.text((left, top - 2 * line), _cut(font, block.corner[1], len(block.columns) * step), FAINT, font)
@@ -205,7 +205,7 @@ def _labels(
 
 
 def _caption_lines(picture: Picture, told: Sequence[str], font: Font, width: int) -> list[str]:
-    """What stands below a picture: run and score, of a long path the end, and its values from the next line on."""
+    """The lines below a picture: run and score (long paths are cut at the start), then its values."""
     run = _legible(told[0]) if told else ""
     while _wide(font, run) > width and "/" in run.removeprefix("…/"):
         run = "…/" + run.removeprefix("…/").partition("/")[2]
@@ -216,13 +216,13 @@ def _caption_lines(picture: Picture, told: Sequence[str], font: Font, width: int
 
 
 def _words(font: Font, text: str, width: int) -> list[str]:
-    """``key=value`` as one word; where that is wider than ``width`` the value is one of its own, so that it is seen."""
+    """``key=value`` as one word, or as two words if that is wider than ``width``."""
     fits = len(text) <= width and _wide(font, text) <= width
     return [text] if fits else [_cut(font, part, width) for part in re.split("(?<==)", text, maxsplit=1)]
 
 
 def _caption(picture: Picture) -> str:
-    """The caption of a picture: whether the run stopped early, and its score."""
+    """The caption of a picture: the status, unless finished, and the score."""
     parts = [picture.report["status"]] if picture.file and picture.report.get("status") != FINISHED else []
     parts += [f"{name} {picture.scores[name]:.3f}" for name in ("judge", "include") if name in picture.scores][:1]
     return "  ".join(parts)
@@ -239,7 +239,7 @@ def _fitted(path: Path, width: int, height: int) -> Image.Image:
 
 
 def _gap(draw: ImageDraw.ImageDraw, x: int, y: int, width: int, height: int, picture: Picture, font) -> None:
-    """Draw a cell without a picture, with the reason."""
+    """Draw a cell that has no picture, with the reason."""
     draw.rectangle((x, y, x + width - 1, y + height - 1), fill=GAP, outline="#a33c3c")
     draw.line((x, y, x + width - 1, y + height - 1), "#d9a3a3")
     draw.line((x, y + height - 1, x + width - 1, y), "#d9a3a3")
@@ -252,7 +252,7 @@ def _gap(draw: ImageDraw.ImageDraw, x: int, y: int, width: int, height: int, pic
 
 
 def _wrapped(font: Font, words: Iterable[str], width: int, most: int) -> list[str]:
-    """``words`` in lines of at most ``width`` pixels; of more than ``most`` lines the last kept one says so."""
+    """Wrap ``words`` to ``width`` pixels; beyond ``most`` lines, the last one says that there is more."""
     lines = [""]
     for word in words:
         longer = f"{lines[-1]} {word}".strip()
@@ -271,7 +271,7 @@ def _wide(font: Font, text: str) -> int:
 
 
 def _cut(font: Font, text: str, width: int) -> str:
-    """``text`` as one line, shortened to ``width`` pixels."""
+    """Shorten ``text`` to one line of ``width`` pixels."""
     text = _legible(text)
     if len(text) <= width and _wide(font, text) <= width:  # no letter is narrower than a pixel
         return text
@@ -282,14 +282,14 @@ def _cut(font: Font, text: str, width: int) -> str:
 
 
 def _legible(text: str) -> str:
-    """``text`` as one line; of letters that the font lacks the one below the accent, or the number: not all one box."""
+    """``text`` as one line; letters that the font lacks are shown without their accent, or as an escape sequence."""
     return "".join(map(_letter, unicodedata.normalize("NFC", " ".join(text.split()))))
 
 
 @cache
 def _letter(letter: str) -> str:
-    lacking = _drawn("\U0010ffff")  # which no font has
-    plain = unicodedata.normalize("NFD", letter)[0] if letter.isalpha() else letter  # without its stroke ≠ is =
+    lacking = _drawn("\U0010ffff")  # no font has this one
+    plain = unicodedata.normalize("NFD", letter)[0] if letter.isalpha() else letter  # but ≠ is not =
     return next((known for known in (letter, plain) if _drawn(known) != lacking), ascii(letter)[1:-1])
 
 

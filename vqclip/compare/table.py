@@ -1,4 +1,4 @@
-"""``results.csv``: a row a picture, a column a key that differs."""
+"""``results.csv``: one row per picture, one column per key that differs."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ __all__ = ["table", "table_row"]
 
 
 def table(pictures: Sequence[Picture], keys: Sequence[str], further: Sequence[str], out: Path) -> bytes:
-    """``results.csv``: a row a picture, its columns those of :func:`table_row`, then other settings that differ.
+    """Make ``results.csv``: the columns of :func:`table_row`, then the other settings that differ.
 
     Args:
         keys: swept keys.
         further: the other settings that differ.
-        out: the folder where it will lie, to which its paths are relative.
+        out: the folder of the table, to which its paths are relative.
     """
     rows = [table_row(picture, keys, out) for picture in pictures]
-    names = dict.fromkeys(name for row in rows for name in row)  # those that only a later row has, too
+    names = dict.fromkeys(name for row in rows for name in row)  # also those that only later rows have
     others = [key for key in further if key not in names]
     settings = [{key: format_value(picture.value(key)) for key in others} for picture in pictures]
     return csv_bytes([names | row | own for row, own in zip(rows, settings, strict=True)])
 
 
 def table_row(picture: Picture, keys: Sequence[str], out: Path) -> dict[str, Any]:
-    """A picture's run, status, values of ``keys``, prompt, scores and files by column; arguments as :func:`table`'s."""
+    """A picture's run, status, values of ``keys``, prompt, scores and files; arguments as in :func:`table`."""
     entry, report = picture.entry, picture.report
     row = {"run": relative_where_possible(picture.run, out), "picture": picture.index, "status": report.get("status")}
     row |= {key: format_value(picture.value(key)) for key in keys}

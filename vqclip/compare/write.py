@@ -1,7 +1,7 @@
 """Writes the comparison of a sweep, or of any runs: ``compare.png``, ``compare.html`` and ``results.csv``.
 
-Pictures are laid out by what differs between their configs.  The keys of a sweep come first, in its order; the first
-makes the rows, the second the columns, and the others make blocks.  A job that failed leaves a marked gap.
+Pictures are laid out by what differs between their configs.  Swept keys come first, in the sweep's order: the first
+makes the rows, the second the columns, further ones blocks.  A failed job leaves a marked gap.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from vqclip.io.sweep_files import is_ours
 
 __all__ = ["OF_A_COMPARISON", "compare", "refuse_others"]
 
-#: What a comparison writes.
+#: Files that a comparison writes.
 OF_A_COMPARISON = ("results.csv", "compare.html", "compare.png")
 
 
 def compare(folders: Sequence[Path], out: Path) -> list[Path]:
-    """Write the comparison of all runs in ``folders`` into ``out``; what was written.
+    """Write the comparison of all runs in ``folders`` into ``out``; return the paths of its files.
 
     Raises:
-        UserError: no run is in one of the folders; ``out`` cannot be written; see :func:`refuse_others`.
+        UserError: a folder has no run; ``out`` cannot be written; see :func:`refuse_others`.
     """
     found = find_runs(folders)
     refuse_others(out)
-    if not takes_files(out):  # before all is read and drawn
+    if not takes_files(out):  # checked before the work
         again = shlex.join(["vqclip", "compare", *map(str, folders), "--out"])
         raise UserError(f"{out}: no folder that can be written. Allowed: another one. Try: {again} compared")
     pictures = read_pictures(found)
@@ -51,10 +51,10 @@ def compare(folders: Sequence[Path], out: Path) -> list[Path]:
 
 
 def refuse_others(out: Path, names: Sequence[str] = OF_A_COMPARISON) -> None:
-    """Refuse a folder in which a file of somebody else's would be replaced.
+    """Refuse a folder where the comparison would replace a file that is not a comparison's.
 
     Raises:
-        UserError: there is one.
+        UserError: there is such a file.
     """
     there = [out / name for name in names if os.path.lexists(out / name)]
     if theirs := [path for path in there if not is_ours(path)]:
