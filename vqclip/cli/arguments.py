@@ -1,4 +1,4 @@
-"""Parses the command line into prompts, overrides, Hydra's flags and ours: one scan, without Hydra."""
+"""Parses the command line into prompts, overrides and flags in one scan, without importing Hydra."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = [
     *("take_flag", "whole"),
 ]
 
-#: Flags with their short forms → the values that may follow; ``()`` for none, ``None`` for any word.
+#: Flags, with their short forms → allowed values; ``()`` for no value, ``None`` for any.
 FLAGS: dict[str, tuple[str, ...] | None] = {
     "--multirun": (),
     "--help": (),
@@ -51,7 +51,7 @@ _SHORT = {
     "-cn": "--config-name",
     "-sc": "--shell-completion",
 }
-#: Flags of Hydra's that have no use here → what to use.
+#: Hydra's flags that are not supported → what to use instead.
 _ELSEWHERE = {
     **dict.fromkeys(("-cp", "--config-path"), "groups and configs of your own lie beside ours. Try: --config-dir DIR"),
     "--experimental-rerun": "a run folder knows how it was made. Try: vqclip rerun RUN",
@@ -61,9 +61,10 @@ _OVERRIDE = re.compile(r"[~+]{0,2}(?P<key>[a-z_][\w.@/-]*)(=|$)")
 
 @cache
 def let_hydra_parse() -> None:
-    """Let Python 3.14 make Hydra's own parser, one help of which is no text before it is printed.
+    """Let Python 3.14 build Hydra's own parser.
 
-    There argparse looks at every help at once and refuses it; up to Hydra 1.3.8 no command would begin.
+    From 3.14 on, argparse checks help texts when arguments are added; one of Hydra's is a lazy object and is refused,
+    so that up to Hydra 1.3.8 no command would start.
     """
     container: Any = argparse._ActionsContainer
     if check := getattr(container, "_check_help", None):
@@ -71,14 +72,14 @@ def let_hydra_parse() -> None:
 
 
 class ToolParser(argparse.ArgumentParser):
-    """The parser of a tool: a mistake is a sentence with status 2, as everywhere on the command line."""
+    """The parser of a tool, which raises UserError on mistakes."""
 
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{self.prog.removeprefix('vqclip ')}: {message}. Try: {self.prog} --help")
 
 
 def whole(low: int, high: int | None = None) -> Callable[[str], int]:
-    """The ``type`` of a tool's argument that is a whole number from ``low`` to ``high``, both included."""
+    """The argparse ``type`` of a whole number from ``low`` to ``high``, both included."""
 
     def number(text: str) -> int:
         if not text.isdecimal() or int(text) < low or (high is not None and int(text) > high):
@@ -91,12 +92,12 @@ def whole(low: int, high: int | None = None) -> Callable[[str], int]:
 
 @dataclass
 class Command:
-    """What a command line asks for."""
+    """A parsed command line."""
 
     prompts: list[str] = field(default_factory=list)  #: bare words
-    overrides: list[str] = field(default_factory=list)  #: as Hydra takes them, the prompts last
+    overrides: list[str] = field(default_factory=list)  #: for Hydra; the prompts come last
     flags: dict[str, str | None] = field(default_factory=dict)  #: long form → its value
-    notes: list[str] = field(default_factory=list)  #: what is to be said beside it
+    notes: list[str] = field(default_factory=list)  #: notes to print
 
     @property
     def shows(self) -> bool:
@@ -105,13 +106,13 @@ class Command:
 
     @property
     def words(self) -> list[str]:
-        """For Hydra's own parser: flags first, wherever they were typed; a sweep tells them as its command."""
+        """The arguments for Hydra's own parser: flags first.  A sweep also prints them as its command."""
         flags = [word for pair in self.flags.items() for word in pair if word is not None]
         return ["-m" if word == "--multirun" else word for word in flags] + self.overrides
 
 
 def parse_config(argv: Sequence[str], tool: str) -> Command:
-    """What a tool is given of a config: prompts, overrides and a folder of groups, and no other flag of a run's.
+    """Parse the config of a tool: prompts, overrides and ``--config-dir``, but no other flags.
 
     Raises:
         UserError: another flag, or what :func:`parse_arguments` refuses.
@@ -123,10 +124,10 @@ def parse_config(argv: Sequence[str], tool: str) -> Command:
 
 
 def parse_arguments(argv: Sequence[str]) -> Command:
-    """One scan of the command line.
+    """Parse the command line.
 
     Raises:
-        UserError: a flag that there is not or without its value, a blank prompt, a key without a value.
+        UserError: an unknown flag or one without its value, a blank prompt, a key without a value.
     """
     command, words = Command(), list(argv)
     while words:
@@ -154,7 +155,7 @@ def parse_arguments(argv: Sequence[str]) -> Command:
 
 
 def take_flag(word: str, rest: list[str]) -> tuple[str, str | None]:
-    """A flag's long form and its value, which is taken off ``rest`` where it stands alone."""
+    """A flag's long form and its value, which is removed from ``rest`` if it is a word of its own."""
     name, equals, value = word.partition("=")
     name = _SHORT.get(name, name)
     if name in _ELSEWHERE:
@@ -172,7 +173,7 @@ def take_flag(word: str, rest: list[str]) -> tuple[str, str | None]:
         raise UserError(f"{word}: there is no such flag.{near} All flags: vqclip --help. A prompt: vqclip -- '{word}'")
     allowed = FLAGS[name]
     if allowed == ():
-        if equals:  # of --offline=false nobody would think that it goes offline
+        if equals:  # --offline=false must not go offline
             raise UserError(f"{word}: takes no value. Allowed: {name}, or not this flag")
         return name, None
     if allowed is None:
@@ -197,7 +198,7 @@ def take_flag(word: str, rest: list[str]) -> tuple[str, str | None]:
 def _is_override(word: str) -> bool:
     """Whether an argument is meant for Hydra rather than a prompt."""
     match = _OVERRIDE.match(word)
-    if not match or (match[2] != "=" and word[0] != "~"):  # a word alone is a prompt
+    if not match or (match[2] != "=" and word[0] != "~"):  # a bare word is a prompt
         return False
     if word[0] in "+~":
         return True
@@ -205,12 +206,12 @@ def _is_override(word: str) -> bool:
     first = re.split(r"[./@]", key)[0]
     if first in top_level() or first != key:
         return True
-    # "colour=red apples" is a prompt; "steeps=3" and "sed=a b" are slips of the finger.
+    # "colour=red apples" is a prompt; "steeps=3" and "sed=a b" are typing mistakes.
     return not re.search(r"\s", word) or bool(closest(first, top_level()))
 
 
 def _not_a_key(word: str) -> str:
-    """A prompt; ``noise.factor`` alone, ``=``, a picture's name and a run folder are slips of the finger."""
+    """Return a prompt; refuse ``noise.factor`` alone, ``=``, a picture's name and a run folder as mistakes."""
     if word == "=":
         raise UserError("=: no spaces around it. Allowed: KEY=VALUE in one word. Try: seed=3")
     if os.path.splitext(word)[1] in (".png", ".jpg", ".jpeg", ".webp") and os.path.isfile(word):
@@ -245,12 +246,12 @@ def _filled(word: str) -> str:
 
 @cache
 def top_level() -> list[str]:
-    """Keys and groups at the top of the config."""
+    """Top-level keys and groups of the config."""
     return sorted({*(name for name in group_names() if "/" not in name), *ROOT.keys, "hydra", "local"})
 
 
 def _refuse(command: Command) -> None:
-    """What Hydra would take and we have no use for."""
+    """Refuse what Hydra accepts but vqclip does not support."""
     for flag in ("--resolve", "--package"):
         if flag in command.flags and "--cfg" not in command.flags:
             raise UserError(f"{flag}: only for a config that is shown. Try: vqclip --cfg job {flag}")
@@ -266,11 +267,11 @@ def _refuse(command: Command) -> None:
     if (folder := command.flags.get("--config-dir")) is not None:
         if not os.path.isdir(folder):
             raise UserError(f"--config-dir {folder}: there is no such folder. Allowed: one that holds GROUP/NAME.yaml")
-        os.listdir(folder)  # from Python 3.13 one that may not be read is empty to whoever looks for files in it
+        os.listdir(folder)  # raises if unreadable; from Python 3.13 on, globbing would find it empty
 
 
 def _peers_forms(prompt: str) -> list[str]:
-    """Notes on a prompt in the grammar of other programs, which is a text like any other here."""
+    """Notes on a prompt in the syntax of other programs, which is plain text here."""
     if " | " in prompt or " ^ " in prompt:
         parts = [part.strip() for part in re.split(r" [|^] ", prompt)]
         shown = " ".join(f'"{part}"' for part in parts)

@@ -1,4 +1,4 @@
-"""What is checked of a command before Hydra has it, and shown instead; Hydra is imported only where there is need."""
+"""Checks a command before it is passed to Hydra, and runs what Hydra only shows."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["check_before_hydra", "check_shown", "show_config"]
 
 
 def check_shown(command: Command) -> None:
-    """Refuse what a run of it would be refused, of a sweep its first job: it would be shown as something else."""
+    """Refuse for ``--cfg`` and the like what a run would refuse, of a sweep in its first job."""
     folder = command.flags.get("--config-dir")
     if "--cfg" in command.flags and command.flags.pop("--multirun", "") is None:
         _keep_first(command)
@@ -59,7 +59,7 @@ def check_before_hydra(command: Command) -> None:
     others = any(word.lstrip("+~").startswith(("hydra/sweeper", "hparams_search")) for word in command.overrides)
     jobs = compose_all(command.overrides, config_dir, name, with_hydra=True) if multirun and others else [cfg]
     for job in jobs:
-        with env_override(job.hydra.job.env_set), open_dict(job):  # as Hydra does around a job
+        with env_override(job.hydra.job.env_set), open_dict(job):  # as Hydra does for a job
             del job["hydra"]
             check(resolved(job))
     if search:
@@ -68,7 +68,7 @@ def check_before_hydra(command: Command) -> None:
 
 
 def _check_search(command: Command, multirun: bool, by_another: bool) -> None:
-    """Refuse a search of one job, and one by a sweeper that does not search."""
+    """Refuse a search without -m, or with a sweeper that does not search."""
     if not multirun:
         again = shlex.join(["vqclip", "-m", *command.words])
         raise UserError(f"hparams_search: a search runs many jobs. Try: {again}")
@@ -80,7 +80,7 @@ def _check_search(command: Command, multirun: bool, by_another: bool) -> None:
 
 
 def show_config(command: Command, run: Callable[[], None]) -> None:
-    """What Hydra only shows; here whatever fails of a config is a mistake in the command."""
+    """Let Hydra show a config; errors while composing it are the user's mistakes."""
     from hydra.core.hydra_config import HydraConfig
     from hydra.errors import HydraException
 
@@ -96,9 +96,9 @@ def show_config(command: Command, run: Callable[[], None]) -> None:
             run()
     except COMPOSING as error:
         if isinstance(error, OSError) and not (error.filename or isinstance(error, HydraException)):
-            raise  # of stdout, as :func:`main` has it
+            raise  # an error of stdout, which :func:`main` handles
         raise UserError(explain(error, command.flags.get("--config-dir"), command.overrides)) from None
     except SystemExit as end:
         sys.exit(2 if end.code else 0)
     finally:
-        HydraConfig.instance().cfg = None  # which Hydra leaves; what comes next in this process is no part of it
+        HydraConfig.instance().cfg = None  # Hydra leaves it set for whatever comes next in this process

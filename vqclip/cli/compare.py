@@ -35,11 +35,11 @@ def _runs(folders: Sequence[Path]) -> set[Path]:
 
 
 def _place(folders: Sequence[Path]) -> Path:
-    """Where to write if nobody says: the one folder, or the one that holds all.
+    """The default place to write: the only folder, or the common parent folder.
 
     Raises:
-        UserError: there is none; that is the root, or a sweep of which only some is compared; its own comparison is of
-            all.
+        UserError: there is none; it is the root; or it is a sweep, whose own comparison is of all its runs, while only
+            some are compared.
     """
     if len(folders) == 1:
         return folders[0]

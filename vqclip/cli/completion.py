@@ -29,11 +29,11 @@ Complete tools, groups, choices, keys and flags with TAB.  Writes a script for t
 into the shell's start-up file that loads it.
 """
 
-#: Tools that are told files, which the shell completes.
+#: Tools whose arguments are files, which the shell completes.
 _OF_FILES = [tool for tool in TOOLS if tool not in ("completion", "models")]
 
 SCRIPTS = {
-    # bash splits words at "=" outside quotes, so what is offered after one is the value alone: $2 is its word.
+    # bash splits words at "=" outside quotes, so only the value after it is offered: $2 is that word.
     "bash": """# TAB for vqclip; written by `vqclip completion bash`
 _vqclip() {
     local line="${COMP_LINE:0:COMP_POINT}" IFS=$'\\n'
@@ -87,7 +87,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def install(shell: str, home: Path) -> list[Path]:
-    """Write the script, and have the shell load it; twice is once.  The files that were written."""
+    """Write the script, and let the shell load it, once; return the files that were written."""
     if shell == "fish":
         script = Path(os.environ.get("XDG_CONFIG_HOME") or home / ".config") / "fish/completions/vqclip.fish"
     else:
@@ -107,9 +107,9 @@ def install(shell: str, home: Path) -> list[Path]:
 
 
 def candidates(line: str) -> list[str]:
-    """What may stand at the end of a command line that is typed so far, its last word whole."""
+    """The candidates for the last word of a command line, as whole words."""
     *words, current = _words(line)
-    if re.search(r"\s", current):  # a prompt, or a file: nothing that is offered has blanks
+    if re.search(r"\s", current):  # a prompt or a file: no candidate has spaces
         return []
     before = words[-1] if words else ""
     if before == "completion":
@@ -128,9 +128,9 @@ def candidates(line: str) -> list[str]:
 
 
 def _words(line: str) -> list[str]:
-    """The words behind the command as a shell reads them; the last one may be empty, or in a quote that is open."""
+    """The words after the command, split as by a shell; the last one may be empty, or have an open quote."""
     for quote in ('"', "'"):
-        with contextlib.suppress(ValueError):  # this one is not open
+        with contextlib.suppress(ValueError):  # this quote is not open
             words = shlex.split(f"{line}|{quote}")
             break
     else:
@@ -140,7 +140,7 @@ def _words(line: str) -> list[str]:
 
 
 def _of_tool(words: Sequence[str], current: str) -> Iterator[str]:
-    """A tool's flags and commands, as its own help names them; files are the shell's to complete."""
+    """A tool's flags and commands, from its own help; the shell completes files."""
     if not current and words[0] != "models":
         return
     with contextlib.redirect_stdout(io.StringIO()) as shown, contextlib.suppress(SystemExit):
@@ -154,7 +154,7 @@ def _of_tool(words: Sequence[str], current: str) -> Iterator[str]:
 
 
 def _values(current: str, words: Sequence[str]) -> Iterator[str]:
-    """``noise=s`` → the choices of the group, also after a comma and in a list."""
+    """``noise=s`` → matching choices of the group, also after a comma and in a list."""
     key, value = current.split("=", 1)
     opened = value[: max(value.rfind(","), value.rfind("[")) + 1]
     folders = [conf_dir(), *(Path(b) for a, b in pairwise(words) if a == "--config-dir")]
@@ -164,9 +164,9 @@ def _values(current: str, words: Sequence[str]) -> Iterator[str]:
 
 
 def _keys(current: str, words: Sequence[str]) -> Iterator[str]:
-    """Keys and groups that begin as ``current`` does, one level at a time: ``lo`` → ``loss=``, ``loss.``
+    """Keys and groups that start with ``current``, one level at a time: ``lo`` → ``loss=``, ``loss.``
 
-    The keys are those of the choices among the words before: ``init=image init.p`` → ``init.path=``.
+    Choices in earlier words decide which keys there are: ``init=image init.p`` → ``init.path=``.
     """
     from vqclip.config.compose import compose
     from vqclip.errors import UserError

@@ -1,4 +1,4 @@
-"""``vqclip evaluate RUN…``: what two judges that did not guide the runs say of their pictures."""
+"""``vqclip evaluate RUN…``: scores pictures with two judges that did not guide the runs."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def main(argv: Sequence[str]) -> int:
     several_in = folders[0] if len(folders) == 1 and runs != folders else None
     if several_in:
         refuse_others(several_in, ["judge.csv"])
-        if not takes_files(several_in):  # of runs that are named one by one there is no table
+        if not takes_files(several_in):  # runs named one by one get no table
             again = f"vqclip evaluate {shlex.quote(str(several_in))}/*"
             raise UserError(f"{several_in}: no folder that can be written. Allowed: its runs by name. Try: {again}")
     verdicts = list(counted(judge_scored(pictures, file), len(pictures), "judging"))
@@ -57,7 +57,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _print(verdicts: Sequence[Verdict]) -> None:
-    """A line a picture, and a line a judge."""
+    """Print one line per picture, and one per judge."""
     several = len({verdict.prompt for verdict in verdicts}) > 1
     for v in verdicts:
         scores = "  ".join(
@@ -80,7 +80,7 @@ def _spoken(name: str) -> str:
 def _row(v: Verdict, folder: Path) -> dict[str, Any]:
     """A picture's row of ``judge.csv``."""
     place = v.picture.parent
-    number = int(place.name.removeprefix("picture-"))  # run and picture are those of results.csv
+    number = int(place.name.removeprefix("picture-"))  # run and picture are named as in results.csv
     row = {"run": place.parent.relative_to(folder), "picture": number, "prompt": v.prompt, "guide": v.guide}
     for name, opinion in v.opinions.items():
         row |= {name: opinion.similarity, f"{name}_rank": opinion.rank}
@@ -88,7 +88,7 @@ def _row(v: Verdict, folder: Path) -> dict[str, Any]:
 
 
 def _battery(words: Sequence[str], seeds: str | None) -> int:
-    """Draw a battery, or what is missing of it, and judge it; several folders are only compared."""
+    """Draw a battery, or what is missing of it, and judge it; or compare several batteries."""
     from vqclip.compare.battery import judge_battery, trend
 
     folders = [Path(word) for word in words if "=" not in word]
@@ -106,7 +106,7 @@ def _battery(words: Sequence[str], seeds: str | None) -> int:
 
 
 def _draw_battery(folder: Path, overrides: Sequence[str], seeds: str | None) -> None:
-    """The sweep of a battery, which runs what is not done yet.  A folder keeps to its first settings."""
+    """Run a battery's sweep, or what is missing of it.  A folder keeps the settings that it began with."""
     from vqclip.cli.main import main as vqclip
     from vqclip.compare.battery import battery
     from vqclip.config.grammar import quote
@@ -128,13 +128,13 @@ def _draw_battery(folder: Path, overrides: Sequence[str], seeds: str | None) -> 
     try:
         vqclip(["-m", *asked, f"prompts.include={prompts}", f"hydra.sweep.dir={quote(str(folder))}"])
     except SystemExit:
-        if not (folder / "multirun.yaml").exists():  # refused, so nothing is drawn with these
+        if not (folder / "multirun.yaml").exists():  # refused: no job has used these settings
             settings.unlink()
         raise
 
 
 def _first_settings(settings: Path) -> list[str]:
-    """The overrides that a battery's folder was begun with."""
+    """The overrides that a battery's folder began with."""
     try:
         found = read_yaml(read_text(settings))
     except (OSError, ValueError) as error:
@@ -147,7 +147,7 @@ def _first_settings(settings: Path) -> list[str]:
 
 
 def _judged(folders: Sequence[Path], file: str) -> tuple[list[Path], list[tuple[PictureFolder, str, float]]]:
-    """The runs among and in ``folders`` that can be judged, and their pictures; the others are named and left out."""
+    """The runs among and in ``folders`` that can be judged, and their pictures; notes on the others are printed."""
     runs, pictures, left_out, named, links = [], [], [], [], []
     for folder in folders:
         try:

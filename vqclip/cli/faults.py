@@ -1,4 +1,4 @@
-"""Explains faults in a part of the user's own, and ends a run quietly that such a part has pruned."""
+"""Explains exceptions in custom parts, and ends a run quietly if such a part has pruned it."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ R = TypeVar("R", bound="Result | None")
 
 
 def result_of(work: Callable[[], R], folder: Path, study: bool) -> R | Result:
-    """What ``work`` gives; of a run that was pruned where no study asks for it, the run as it is in ``folder``.
+    """Return ``work()``; if the run was pruned outside of a study, return the run in ``folder``.
 
     Raises:
-        RunError: a part of the user's own raised something, see :func:`explain_faults`.
+        RunError: a custom part raised something, see :func:`explain_faults`.
     """
     try:
         with explain_faults(folder):
@@ -41,7 +41,7 @@ def result_of(work: Callable[[], R], folder: Path, study: bool) -> R | Result:
 
 @contextmanager
 def explain_faults(folder: Path) -> Iterator[None]:
-    """Turn what a part of the user's own raises within, in the run of ``folder``, into one line.
+    """Turn an exception of a custom part in the run of ``folder`` into one line.
 
     Raises:
         RunError: that line; the traceback is in the folder.
@@ -60,7 +60,7 @@ def explain_faults(folder: Path) -> Iterator[None]:
         if not (where or parts):
             raise
         what = in_a_line(error)
-        # An own part that takes other arguments than it is given, or gives what nobody can use, has no line in it.
+        # A custom part with a wrong signature or return value does not occur in the traceback.
         whose = "" if where else f". The run has parts of your own: {', '.join(parts)}"
         raise RunError(
             f"{where and where + ': '}{what}{whose}. The traceback: {run.log_file}. "
@@ -69,27 +69,27 @@ def explain_faults(folder: Path) -> Iterator[None]:
 
 
 def _own_parts(run: RunFolder) -> tuple[str, list[str]]:
-    """How a run's own parts are trusted, and what its config names that is neither ours, torch's nor Lightning's."""
+    """How a run's custom parts are trusted, and the classes in its config from other packages than known ones."""
     from vqclip.config.records import trusting
     from vqclip.config.resolve import classes_in
 
     try:
         config = run.config()
-    except UserError:  # it is not written yet
+    except UserError:  # config.yaml is not written yet
         return "", []
     theirs = ("vqclip.", "torch.", "pytorch_lightning.")
     return trusting(config), [f"{key}={name}" for key, name in classes_in(config) if not name.startswith(theirs)]
 
 
 def in_a_line(error: Exception) -> str:
-    """The type and text of an error, as the part of a sentence."""
+    """The type and message of an error, as part of a sentence."""
     return " ".join(f"{type(error).__name__}: {error}".split()).rstrip(".")
 
 
 def own_line(error: Exception) -> str:
-    """The innermost frame outside of Python, site-packages and vqclip, for a message; empty where there is none.
+    """The innermost frame outside of Python, site-packages and vqclip, for a message; empty if there is none.
 
-    A frame whose file has no whole path is compiled, as PyAV's: those of Python's own files always have one.
+    Frames without an absolute path belong to compiled extensions, such as PyAV's.
     """
     ours = str(Path(__file__).parents[1])
     installed = (ours, *(sysconfig.get_path(kind) for kind in ("stdlib", "purelib", "platlib")))

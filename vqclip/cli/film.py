@@ -1,4 +1,4 @@
-"""``vqclip film PROMPT… KEY=VALUE…``: a zoom, a story of scenes, or a video in another style, frame by frame."""
+"""``vqclip film PROMPT… KEY=VALUE…``: a zoom, a story of scenes, or a restyled video, frame by frame."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from vqclip.runs.status import RunError
 
 __all__ = ["main"]
 
-_MOST = 1_000_000  #: of frames and the like: more is a slip of the finger
-_OF_A_VIDEO = {"stride": 1, "keep": 0.0}  #: what only a film of a video has, and its defaults
+_MOST = 1_000_000  #: of frames and the like: more is a typing mistake
+_OF_A_VIDEO = {"stride": 1, "keep": 0.0}  #: options of --video and their defaults
 _ABOUT = """\
 Make a film.  Each frame is optimised for a few steps from the previous one,
 moved by --zoom, --pan and --turn, or from a frame of --video.  Several prompts
@@ -71,7 +71,7 @@ def _arguments(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
 
 
 def _joined(argv: Sequence[str]) -> list[str]:
-    """The words, ``--pan -2,0`` as ``--pan=-2,0``: argparse takes a word that begins with a minus for an option."""
+    """Join ``--pan -2,0`` to ``--pan=-2,0``, since argparse takes a word that starts with a minus for an option."""
     words: list[str] = []
     for word in argv:
         if words and words[-1] == "--pan" and re.match(r"-[\d.]", word):
@@ -81,11 +81,11 @@ def _joined(argv: Sequence[str]) -> list[str]:
 
 
 def _number(text: str, low: float = -1e6, high: float = 1e6) -> Any:
-    """A number or a schedule."""
+    """Parse a number or a schedule."""
     from vqclip.config.kinds import Scheduled
 
     try:
-        value = float(text) if re.fullmatch(r"[-+]?\.\d+", text) else read_yaml(text)  # which YAML takes for a text
+        value = float(text) if re.fullmatch(r"[-+]?\.\d+", text) else read_yaml(text)  # .5 is a string in YAML
         Scheduled(low, high).check(value)
     except ValueError:
         allowed = f"a number nor a schedule {{start: 1, end: 2}} from {low:g} to {high:g}"
@@ -106,7 +106,7 @@ def _pair(text: str) -> tuple[Any, Any]:
 
 
 def main(argv: Sequence[str]) -> int:
-    """The tool."""
+    """The command line tool."""
     args, words = _arguments(argv)
     command = parse_config(words, "film")
     scenes, recorded = _scenes(command)
@@ -116,7 +116,7 @@ def main(argv: Sequence[str]) -> int:
 
     if args.fps is None:
         rate = frame_rate(args.video) if args.video else None
-        # Exactly, so that a film stays as long as its video; as a fraction that the encoder takes.
+        # As an exact fraction within the encoder's limits, so that the film is as long as its video.
         args.fps = max(Fraction(1, 1000), (rate / args.stride).limit_denominator(1001)) if rate else 24
     args.frames = _frames(args, len(scenes))
     folder = args.to or Path(dated_folder("outputs"))
@@ -143,10 +143,10 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _frames(args: argparse.Namespace, scenes: int) -> int:
-    """How many frames there will be, over which scenes and schedules are shared.
+    """The number of frames, over which scenes and schedules are spread.
 
     Raises:
-        UserError: fewer than scenes, so that one of these would have none.
+        UserError: there are fewer frames than scenes.
     """
     from vqclip.io.video import count_frames
 
@@ -158,7 +158,7 @@ def _frames(args: argparse.Namespace, scenes: int) -> int:
     if not args.video:
         return args.frames
     there = count_frames(args.video, args.stride)
-    if 0 < there < scenes:  # one without any is told of where it is read
+    if 0 < there < scenes:  # a video without frames is refused where it is read
         denser = count_frames(args.video) // scenes
         raise UserError(
             f"--video {args.video}: {there} of its frames are taken, fewer than the {scenes} scenes. Allowed: a longer "
@@ -168,14 +168,14 @@ def _frames(args: argparse.Namespace, scenes: int) -> int:
 
 
 def _scenes(command: Command) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """The checked config of each scene, an entry of ``prompts.include`` each; and as records have it."""
+    """The checked config of each scene, one per entry of ``prompts.include``; and the same as recorded."""
     from vqclip.config.check import check
     from vqclip.config.compose import compose
     from vqclip.config.resolve import resolved, without_secrets
 
     cfg = compose(command.overrides, command.flags.get("--config-dir"))
     config = resolved(cfg)
-    neither = {"logger": None, "callbacks": None}  # a film has neither; what is set of them is no mistake
+    neither = {"logger": None, "callbacks": None}  # a film has neither, but setting them is no mistake
     recorded = without_secrets(cfg, config) | neither
     config |= neither
     check(config)

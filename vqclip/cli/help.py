@@ -1,4 +1,4 @@
-"""``vqclip --help``: tools, groups and keys on a page of 80 columns, from the schema; ``--help GROUP``: all of one."""
+"""``vqclip --help``: tools, groups and keys in 80 columns, from the schema; ``--help GROUP``: all of a group."""
 
 from __future__ import annotations
 
@@ -50,13 +50,13 @@ Bare words are prompts.  Put a prompt that looks like a key after --:
 
 
 def help_page(about: Sequence[str] = ()) -> str:
-    """The page, or all that is known of the groups and keys ``about``.
+    """The help page, or everything about the groups and keys ``about``.
 
     Raises:
-        UserError: there is none of that name.
+        UserError: there is no such group or key.
     """
     names = [word.rstrip("/.") for word in about]
-    if named := [name for name in names if re.fullmatch(r"\S+", name)]:  # with spaces: a prompt, as beside any flag
+    if named := [name for name in names if re.fullmatch(r"\S+", name)]:  # words with spaces are prompts
         return "\n\n".join(_page_about(name) for name in named)
     lines = [HEADER, "Groups (GROUP=CHOICE; vqclip --help GROUP has its keys):"]
     for group in _chosen_groups():
@@ -74,13 +74,13 @@ def help_page(about: Sequence[str] = ()) -> str:
 
 
 def _chosen_groups() -> list[str]:
-    """Groups with choices, those of the schema first."""
+    """Groups that have choices, those of the schema first."""
     names = dict.fromkeys([*groups(), *group_names()])
     return [name for name in names if name not in ("", "hydra") and choices_of(name)]
 
 
 def _wrapped(name: str, text: str) -> Iterator[str]:
-    """A name in one column and text in the other, 80 wide."""
+    """Wrap a name and its text in two columns, 80 wide."""
     column = 32
     first = f"  {name:<{column - 3}} "
     if len(first) > column:
@@ -93,7 +93,7 @@ def _wrapped(name: str, text: str) -> Iterator[str]:
 
 def _page_about(name: str) -> str:
     if name not in groups():
-        path = name.replace("/", ".")  # a group within another is typed both ways
+        path = name.replace("/", ".")  # nested groups may be typed with a dot or a slash
         every = [row for group in groups() for _, found in rows(group) for row in found]
         inside = [row for row in every if row.path == path or row.path.startswith(f"{path}.")]
         if not inside and not choices_of(name):
@@ -110,7 +110,7 @@ def _page_about(name: str) -> str:
 
 
 def _choices(group: str) -> Iterator[str]:
-    """Each choice of a group as it is typed, with what its file says it is; nothing where there are none."""
+    """Each choice of a group as it is typed, with the description in its file."""
     group = group.replace(".", "/")
     typed = "+loss/terms=[{}]" if group == "loss/terms" else group + "={}"
     for choice in choices_of(group):
@@ -118,6 +118,6 @@ def _choices(group: str) -> Iterator[str]:
 
 
 def _told(row: Row) -> Iterator[str]:
-    """A key with an example, what it does, its default and what is allowed."""
+    """A key with an example, its description, default and allowed values."""
     default = f" [default: {row.default}]" if row.default else ""
     yield from _wrapped(f"{row.path}={row.key.example}", f"{row.doc}{default}. Allowed: {row.key.allowed}")

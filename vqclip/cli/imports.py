@@ -1,4 +1,4 @@
-"""``vqclip import FILE|COMMAND``: settings of VQGAN-CLIP, pytti or pixray become an experiment of ours."""
+"""``vqclip import FILE|COMMAND``: converts settings of VQGAN-CLIP, pytti or pixray to an experiment file."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = ["experiment_of", "main"]
 
 
 def main(argv: Sequence[str]) -> int:
-    """The tool."""
+    """The command line tool."""
     parser = ToolParser(
         prog="vqclip import", description="Turn settings of VQGAN-CLIP, pytti or pixray into an experiment file."
     )
@@ -47,23 +47,23 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _as_choice(name: str) -> str:
-    """A name that ``experiment=NAME`` can have: of a file that can be written, and to Hydra no number, true or null."""
+    """Make a valid name for ``experiment=NAME``: a file name, and not a number, true or null to Hydra."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
-    name = re.sub(r"[^\w-]+", "_", name).encode()[:200].decode(errors="ignore")  # 255 with what is appended
+    name = re.sub(r"[^\w-]+", "_", name).encode()[:200].decode(errors="ignore")  # at most 255 bytes with suffixes
     if name.isascii() and not isinstance(OverridesParser.create().parse_override(f"experiment={name}").value(), str):
         return f"x_{name}"
     return name
 
 
 def _again(folder: Path, name: str, result: Imported) -> str:
-    """The command that runs it, with a text where it has none, which would be the default's."""
+    """The command that runs the experiment, with a prompt if the experiment has none."""
     text = "" if result.shows_something else ' "a fox"'
     return f"vqclip --config-dir {shlex.quote(str(folder))} experiment={name}{text}"
 
 
 def _named(name: str, folder: Path, peer: str, result: Imported) -> tuple[str, bytes]:
-    """The name, numbered where it is an experiment's of ours or of a file with other content; and its content."""
+    """The file's name and content; the name is numbered if a shipped experiment or another file has it."""
     for i in itertools.count(1):
         own = name if i == 1 else f"{name}_{i}"
         path = folder / "experiment" / f"{own}.yaml"
@@ -90,15 +90,15 @@ def _say(path: Path, result: Imported, again: str) -> None:
     own = "" if result.shows_something else ", with a text of your own"
     print(f"to run it{own}:\n  {again}\nwith the models that come along, which need no download:")
     embedded = ["checkpoints/generator=embedded", "checkpoints/perceptors=[embedded]", "'size=[128,128]'"]
-    if "checkpoints.generator.path" in result.last:  # an experiment's keys are laid over its choices
+    if "checkpoints.generator.path" in result.last:  # an experiment's own keys override its choices
         embedded.append("checkpoints.generator.path=pkg://vqclip/embedded/generator.safetensors")
-    if "search.stages" in result.last:  # of another size
+    if "search.stages" in result.last:  # for another size
         embedded.append("search.stages=null")
     print(f"  {again} {' '.join(embedded)}")
 
 
 def experiment_of(result: Imported, heading: str) -> str:
-    """Config lines as the text of an experiment file; ``heading`` and what has no equal are its remarks."""
+    """The text of an experiment file; ``heading`` and settings without an equivalent become comments."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
     groups: dict[str, Any] = {}
@@ -109,13 +109,13 @@ def experiment_of(result: Imported, heading: str) -> str:
         if is_group(key):
             value = parser.parse_override(line.removeprefix("+")).value()
             if key == "init" and groups.get(key) != value:
-                keys.pop(key, None)  # the keys of another start
+                keys.pop(key, None)  # keys of another init
             groups[key] = [*groups.get(key, []), *value] if key == "loss/terms" and isinstance(value, list) else value
         else:
             _put(keys, key.split("."), read_yaml(text))
     defaults = [
         {f"/{key}" if key == "loss/terms" else f"override /{key}": list(dict.fromkeys(v)) if isinstance(v, list) else v}
-        for key, v in sorted(groups.items(), key=lambda item: item[0] != "loss/terms")  # Hydra wants overrides last
+        for key, v in sorted(groups.items(), key=lambda item: item[0] != "loss/terms")  # Hydra: overrides come last
     ]
     remarks = [*heading.splitlines(), *(f"No equal here: {line}" for line in result.missing)]
     body = yaml.safe_dump({"defaults": defaults, **keys}, sort_keys=False, allow_unicode=True, width=120)
@@ -127,12 +127,12 @@ def _put(keys: dict[str, Any], path: Sequence[str], value: Any) -> None:
     *parts, last = path
     for part in parts:
         keys = keys.setdefault(part, {})
-    value = literal(value)  # a stranger's
+    value = literal(value)  # untrusted: no interpolation
     keys[last] = keys.get(last, []) + [entry for entry in value if entry not in keys.get(last, [])] if joined else value
 
 
 def _check(folder: Path, name: str) -> None:
-    """That what was written composes and is a config without mistakes; a picture of one's own may be elsewhere."""
+    """Check that the written experiment composes and has no mistakes; pictures may be missing here."""
     from vqclip.config.check import errors_in
     from vqclip.config.compose import compose
     from vqclip.config.resolve import resolved

@@ -1,4 +1,4 @@
-"""``vqclip interpolate RUN…``: a video that goes from picture to picture through the latents between them."""
+"""``vqclip interpolate RUN…``: a video from picture to picture through interpolated latents."""
 
 from __future__ import annotations
 
@@ -38,15 +38,15 @@ from vqclip.runs.folder import RunFolder
 
 __all__ = ["main"]
 
-_GIF_FPS = 50  #: the delay of a GIF's frame is in hundredths of a second, and players slow down what is under two
+_GIF_FPS = 50  #: GIF delays are in hundredths of a second, and players slow down delays below two
 
 
 @dataclass(frozen=True)
 class Decoder:
-    """What a finished run makes of a latent.  Runs that make the same of it are equal."""
+    """Decodes latents like a finished run.  Runs that decode alike have equal decoders."""
 
     generator: VQGAN
-    latent: Mapping[str, Any]  #: the kind of latent, a config with ``_target_``
+    latent: Mapping[str, Any]  #: config of the latent group, with ``_target_``
     keep: MaskComposite | None
 
     def __call__(self, z: Tensor) -> Tensor:
@@ -55,10 +55,10 @@ class Decoder:
 
 
 def stops_of(folder: Path) -> tuple[list[Keyframe], dict]:
-    """The best picture of each prompt and seed of a run, and what has to agree between runs.
+    """The best picture of each prompt and seed of a run, and the facts in which runs must agree.
 
     Raises:
-        UserError: not a run folder, a damaged one, or not finished.
+        UserError: it is no run folder, is damaged, or is not finished.
     """
     run = RunFolder(folder)
     config, report = run.config(), run.finished_report()
@@ -66,7 +66,7 @@ def stops_of(folder: Path) -> tuple[list[Keyframe], dict]:
     if errors := _errors_in(config):
         raise UserError("\n".join(f"{run.config_file}: {error}" for error in errors))
     latents = [run.picture(i).latent(picture["best"]["step"]) for i, picture in enumerate(report["pictures"])]
-    # As a run has it; one of this process may have left it on a GPU.
+    # An earlier run in this process may have left it on a GPU.
     generator = moved(load_generator(config["checkpoints"]["generator"]), "cpu")
     height, width = config["size"]
     for i in range(len(latents)):
@@ -83,16 +83,16 @@ def stops_of(folder: Path) -> tuple[list[Keyframe], dict]:
 
 
 def _read_of(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of a config that latents are decoded by; files that only its steps read may be gone."""
+    """The part of a config that decoding needs; files that only the steps read may be missing."""
     init = config["init"]
     keeps = any(init.get(key) is not None for key in ("mask", "ground"))
-    keeps |= not str(init.get("_target_")).startswith("vqclip.")  # a class of one's own may always keep something
+    keeps |= not str(init.get("_target_")).startswith("vqclip.")  # a custom init may always keep something
     wanted = {key: config.get(key) for key in ("size", "seed", "latent", *(["init"] if keeps else []))}
     return {**wanted, "checkpoints": {"generator": config["checkpoints"]["generator"], "perceptors": {}}}
 
 
 def _errors_in(config: Mapping[str, Any]) -> list[str]:
-    """Mistakes in what :func:`_read_of` left of a config, which somebody may have edited."""
+    """Mistakes in the part of a config from :func:`_read_of`, which may have been edited."""
     checkpoints = config["checkpoints"]
     generator = checkpoints["generator"]
     return [error for key, part in config.items() for error in mistakes(part, ROOT.keys[key], key)] or [
@@ -122,7 +122,7 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def main(argv: Sequence[str]) -> int:
-    """The tool."""
+    """The command line tool."""
     args = _arguments(argv)
     path = args.out or args.runs[0] / "interpolate.mp4"
     if path.suffix != ".mp4":
@@ -159,7 +159,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def show(path: Path) -> None:
-    """Open a file in the viewer the system has for it; where there is none, say where the file is."""
+    """Open a file in the system's viewer; if there is none, print its path."""
     opener = "open" if sys.platform == "darwin" else "xdg-open"
     screen = sys.platform in ("darwin", "win32") or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
     if sys.platform == "win32":

@@ -1,4 +1,4 @@
-"""Keeps Hydra from importing its launcher plugins where none is used: a fifth of ``--cfg job``."""
+"""Keeps Hydra from importing launcher plugins that are not used, which take a fifth of ``--cfg job``'s time."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import suppress
 
 __all__ = ["bring_back", "hold_back"]
 
-#: Packages of our extras → the module that tells Hydra their choices of ``hydra/launcher``.
+#: Packages of our extras → the module that registers their choices of ``hydra/launcher``.
 _LAUNCHERS = {
     "hydra_plugins.hydra_joblib_launcher": "config",
     "hydra_plugins.hydra_ray_launcher": "_config",
@@ -17,7 +17,7 @@ _LAUNCHERS = {
 
 
 def hold_back() -> None:
-    """Keep the launcher plugins from being imported: ``sys.modules[name] = None``, which Hydra skips."""
+    """Prevent the import of launcher plugins by ``sys.modules[name] = None``, which Hydra skips."""
     for name in _LAUNCHERS:
         sys.modules.setdefault(name, None)  # pyright: ignore[reportArgumentType]
 
@@ -26,11 +26,11 @@ def bring_back() -> bool:
     """Import the launcher plugins after all, for a config that names one.
 
     Returns:
-        whether any was held back.
+        Whether any had been held back.
     """
     held = [name for name in _LAUNCHERS if name in sys.modules and sys.modules[name] is None]
     for name in held:
         del sys.modules[name]
-        with suppress(ImportError):  # it is not installed
+        with suppress(ImportError):  # not installed
             importlib.import_module(f"{name}.{_LAUNCHERS[name]}")
     return bool(held)

@@ -1,7 +1,6 @@
 """The command line: prompts and Hydra overrides, or one of the tools.
 
-Bare words are include prompts.  Everything Hydra knows (overrides, ``-m``, ``--cfg``, ``--help``, completion) is
-passed on to it, flags first, wherever they were typed.
+Bare words are include prompts.  Overrides and Hydra's flags are passed on to Hydra, flags first.
 """
 
 from __future__ import annotations
@@ -50,8 +49,8 @@ TOOLS = {
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Entry point of ``vqclip``.  Exits with 2 on a user's mistake, 1 where a job failed, 141 where nobody reads on."""
-    if argv is None:  # a process of its own
+    """Entry point of ``vqclip``.  Exits with 2 on a user's mistake, 1 if a job failed, 141 on a closed pipe."""
+    if argv is None:  # called as a command
         read_in_utf_8()
     set_up_streams()
     try:
@@ -59,11 +58,11 @@ def main(argv: Sequence[str] | None = None) -> None:
             _main(list(sys.argv[1:] if argv is None else argv))
         finally:
             tell_what_was_lost()
-    except KeyboardInterrupt:  # before a run began, which ends by itself, or in a tool
+    except KeyboardInterrupt:  # before a run or in a tool; a run handles it itself
         sys.exit(130)
-    except OSError as error:  # of no file: nobody reads on, or what is printed finds no room
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python's own end would stumble over it
-        # 141: as a shell tells of SIGPIPE.
+    except OSError as error:  # not about a file: stdout is closed or full
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python fails at exit
+        # 141 is a shell's exit status for SIGPIPE.
         look = ". Try: df -h" if error.errno in NO_ROOM else ""
         sys.exit(141 if isinstance(error, BrokenPipeError) else f"vqclip: the system refuses it: {error}{look}")
 
@@ -98,7 +97,7 @@ def _do(argv: list[str]) -> None:
 
 
 def _flags_before(argv: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The flags before the first other word, with their values, and the words from there on."""
+    """Split off the flags, with their values, before the first other word."""
     words = list(argv)
     while words and re.match("--?[a-z]", words[0]):
         take_flag(words.pop(0), words)
@@ -106,14 +105,14 @@ def _flags_before(argv: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def _refuse_flags(words: list[str], flags: list[str]) -> None:
-    """Refuse flags before a tool's name that no tool knows; the name may be meant as a prompt."""
+    """Refuse flags before a tool's name that no tool knows; the name may have been meant as a prompt."""
     if others := [flag for flag in parse_arguments(flags).flags if flag not in ("--help", "--config-dir")]:
         prompt = shlex.join(["vqclip", *flags, *words[1:], "--", words[0]])
         raise UserError(f"{others[0]}: not with {words[0]}. A prompt: {prompt}")
 
 
 def _with_flags(words: list[str], flags: list[str]) -> list[str]:
-    """A tool's words with the flags that were typed before its name; none has ``--offline``, which it need not know."""
+    """A tool's words with the flags typed before its name, except ``--offline``, which tools need not know."""
     end = words.index("--") if "--" in words else len(words)
     given = [*words[:end], *flags]
     if "--offline" in given:
@@ -122,7 +121,7 @@ def _with_flags(words: list[str], flags: list[str]) -> list[str]:
 
 
 def _refuse_slip(argv: Sequence[str]) -> None:
-    """Refuse a mistyped tool name before a file name; both words would be taken for prompts."""
+    """Refuse a mistyped tool name before a file name, since both would be taken for prompts."""
     if list(argv) == ["resume"]:
         raise UserError("resume: a key. Try: vqclip resume=RUN, with a run folder. A prompt: vqclip -- resume")
     near = difflib.get_close_matches(argv[0], [*TOOLS, "resume"], n=1, cutoff=0.75) if argv else []
@@ -134,7 +133,7 @@ def _refuse_slip(argv: Sequence[str]) -> None:
 
 
 def _at_once(command: Command) -> str:
-    """The answer to what needs neither Hydra nor a config: ``--version``, ``--help``; else empty."""
+    """The output of ``--version`` and ``--help``, which need neither Hydra nor a config; else empty."""
     if "--version" in command.flags:
         from vqclip import __version__
 
@@ -177,10 +176,10 @@ def _hydra(command: Command) -> None:
     import hydra
 
     sys.argv = [sys.argv[0], *command.words]
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # it raises then, instead of printing
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # raise exceptions instead of printing them
     run = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(_job)
     if command.shows:
-        if command.flags.get("--cfg") == "job":  # where no launcher stands
+        if command.flags.get("--cfg") == "job":  # shows no launcher
             hold_back()
         show_config(command, run)
         return
@@ -189,13 +188,13 @@ def _hydra(command: Command) -> None:
 
     try:
         run()
-    except (HydraException, OmegaConfBaseException) as error:  # of Hydra's own keys: hydra.run.dir=${nope}
+    except (HydraException, OmegaConfBaseException) as error:  # in Hydra's own keys: hydra.run.dir=${nope}
         raise UserError(" ".join(str(error).split()) + ". All keys with their values: vqclip --cfg all") from None
 
 
 def _job(cfg: DictConfig) -> float:
-    """One job, as Hydra calls it; its score."""
-    set_up_streams()  # a launcher's worker begins here
+    """Run one job, called by Hydra; return its score."""
+    set_up_streams()  # a launcher's worker starts here
     defer_imports()
     collect_rarely()
     if logger := (cfg.logger or {}).get("wandb"):
@@ -215,7 +214,7 @@ def _job(cfg: DictConfig) -> float:
     _announce(cfg, folder, sweep)
     try:
         with explain_refusals():
-            if sweep and cfg.sweep and _is_anothers(cfg, folder):  # as its config was when the sweep began
+            if sweep and cfg.sweep and _is_anothers(cfg, folder):  # changed since the sweep began
                 raise UserError(
                     f"{folder}: belongs to another config: files or variables that the config reads changed while "
                     "the sweep ran. Try: the same command again"
@@ -223,12 +222,12 @@ def _job(cfg: DictConfig) -> float:
             result = result_of(lambda: execute(cfg, folder, resume=bool(cfg.sweep)), folder, study=sweep)
     except UserError as error:
         if sweep:
-            raise  # Hydra goes on with the other jobs
+            raise  # Hydra continues with the other jobs
         _forget_command(cfg, folder, HydraConfig.get().output_subdir)
         print(f"vqclip: {error}", file=sys.stderr)
         sys.exit(error.exit_status)
     if result.status == DIVERGED and sweep:
-        raise Diverged(str(result.reason))  # Hydra counts it among the jobs that failed, and goes on
+        raise Diverged(str(result.reason))  # Hydra counts the job as failed and continues
     print_result(result, sweep)
     if result.status == DIVERGED:
         sys.exit(1)
@@ -236,18 +235,18 @@ def _job(cfg: DictConfig) -> float:
 
 
 def _as_in_the_sweep(cfg: DictConfig, hydra: Any) -> None:
-    """Take the working directory and threads of the process that began the sweep; a cluster's worker has others."""
+    """Use the working directory and threads of the sweep's process, since a cluster's worker has others."""
     import torch
 
     from vqclip.machine import job_threads
 
-    with suppress(OSError):  # it is not there on this machine
+    with suppress(OSError):  # it may not exist on this machine
         os.chdir(hydra.runtime.cwd)
     torch.set_num_threads(job_threads(cfg.sweep.threads, torch.get_num_threads()))
 
 
 def _is_anothers(cfg: DictConfig, folder: Path) -> bool:
-    """Whether a folder's run has another config."""
+    """Whether the folder holds a run with another config."""
     from vqclip.config.resolve import identity, resolved
     from vqclip.sweeps.jobs import read_report
 
@@ -256,14 +255,14 @@ def _is_anothers(cfg: DictConfig, folder: Path) -> bool:
 
 
 def _forget_command(cfg: DictConfig, folder: Path, records: str | None) -> None:
-    """Remove what Hydra recorded of a refused command beside a run that was kept: it would pass for that run's."""
+    """Remove Hydra's record of a refused command beside the run that was kept, which it does not describe."""
     if records and _is_anothers(cfg, folder):
         for name in ("config", "hydra", "overrides"):
             (folder / records / f"{name}.yaml").unlink(missing_ok=True)
 
 
 def _announce(cfg: DictConfig, folder: Path, sweep: bool) -> None:
-    """Print which job of a sweep begins, and what the run will make (for a sweep, of the first job)."""
+    """Print which job of a sweep starts, and what the run will make (for a sweep, in the first job)."""
     from vqclip.config.resolve import resolved
     from vqclip.runs.cost import sizes
 

@@ -1,4 +1,4 @@
-"""``vqclip models``: what checkpoints there are, which are here, and whether they are whole."""
+"""``vqclip models``: lists, downloads and verifies checkpoints."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def main(argv: Sequence[str]) -> int:
     """The command line tool.
 
     Returns:
-        Exit status: 0, or 1 where ``verify`` found a file that is not whole.
+        Exit status: 0, or 1 if ``verify`` found a damaged file.
 
     Raises:
-        UserError: unknown name, or a file cannot be had.
+        UserError: a name is unknown, or a file cannot be downloaded.
     """
     parser = ToolParser(
         prog="vqclip models",
@@ -58,7 +58,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _choose(names: Sequence[str], known: list[Card], config_dir: str | None) -> list[Card]:
-    """Cards by the names that a user types; without names, all cards."""
+    """The cards with the names that a user typed; without names, all cards."""
     if not names:
         return known
     by_name = {f"{card.group.split('/')[1]}/{card.name}": [card] for card in known}
@@ -155,7 +155,7 @@ def _files(card: Card) -> list[Path]:
 
 
 def _is_fetched(card: Card) -> bool:
-    """Whether its file comes from the network, and is none of the user's own."""
+    """Whether the card's file is downloaded rather than the user's own."""
     return card.local is None and bool(card.urls)
 
 

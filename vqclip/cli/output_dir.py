@@ -32,12 +32,12 @@ __all__ = ["OutputDir", "check_output_dir", "check_working_dir", "output_dir"]
 
 
 def check_working_dir() -> None:
-    """Refuse a working folder whose name Hydra would read as a key of the config.
+    """Refuse a working folder whose name Hydra would resolve as an interpolation.
 
     Raises:
-        UserError: it is such a one.
+        UserError: its path contains ``${``.
     """
-    if "${" in os.getcwd():  # Hydra resolves the path of its log again
+    if "${" in os.getcwd():  # Hydra resolves the path of its log file twice
         raise UserError(
             f"{os.getcwd()}: Hydra reads ${{ in a folder's name as a key. Allowed: to work in a folder without it. "
             f"Try: cd {shlex.quote(os.getcwd().partition('${')[0].rpartition('/')[0] or '/')}"
@@ -48,18 +48,18 @@ def check_working_dir() -> None:
 class OutputDir:
     """Where a command will write."""
 
-    key: str  #: ``hydra.run.dir=``, of a sweep ``hydra.sweep.dir=``
-    folder: str | None  #: None where the time names it, so that nothing can be there
+    key: str  #: ``hydra.run.dir=``; for a sweep, ``hydra.sweep.dir=``
+    folder: str | None  #: None if it is named by the time, so that it cannot exist
     sweeps: bool
-    numbers: bool  #: whether the jobs of a sweep are numbered from 0 again, whatever is there
+    numbers: bool  #: whether the sweeper numbers jobs from 0 even if there are some already
 
 
 def output_dir(cfg: DictConfig, multirun: bool) -> OutputDir:
-    """Where Hydra will write by a config with its own part, wherever that says so: a word typed, a file of one's own.
+    """Where Hydra will write according to a composed config that includes the ``hydra`` part.
 
     Raises:
-        UserError: a key that there is not in the folder's name; a place of Hydra's records that is the run's; a working
-            folder other than the one where the command is typed; a sweeper or launcher that there is not.
+        UserError: the folder's name has an unknown key; Hydra's records would replace the run's files;
+            ``hydra.job.chdir``; an unknown sweeper or launcher.
     """
     hydra = plain_dict(cfg.hydra, resolve=False)
     key = "hydra.sweep.dir" if multirun else "hydra.run.dir"
@@ -81,7 +81,7 @@ def output_dir(cfg: DictConfig, multirun: bool) -> OutputDir:
 
 
 def _check_plugin(part: str, config: Any, kind: type[Plugin], ours: str) -> None:
-    """Refuse a plugin that Hydra has not found, which it would answer with a traceback."""
+    """Refuse a plugin that Hydra did not find, for which it would print a traceback."""
     target = mapping(config).get("_target_")
     if target not in [f"{found.__module__}.{found.__name__}" for found in Plugins.instance().discover(kind)]:
         key = f"hydra.{part}" if config is None else f"hydra.{part}._target_"
@@ -92,7 +92,7 @@ def _check_plugin(part: str, config: Any, kind: type[Plugin], ours: str) -> None
 
 
 def _named(cfg: DictConfig, key: str) -> str | None:
-    """A folder's name with the values of its keys, ``${hydra:…}`` too; None where only Hydra can say it."""
+    """A folder's name with its interpolations resolved, also ``${hydra:…}``; None if only Hydra can resolve them."""
     hydra: Any = HydraConfig.instance()
     before, hydra.cfg = hydra.cfg, cfg
     try:
@@ -104,7 +104,7 @@ def _named(cfg: DictConfig, key: str) -> str | None:
 
 
 def _check_subdir(name: str | None) -> None:
-    """Refuse a place of Hydra's records in which they would replace files of the run."""
+    """Refuse a folder for Hydra's records where they would replace files of the run."""
     first = Path(os.path.normpath(name)).parts[:1] if name is not None else ()
     if name is not None and (not first or first[0] in ("/", "..", *RunFolder("").names) or A_PICTURES.match(first[0])):
         raise UserError(
@@ -114,10 +114,10 @@ def _check_subdir(name: str | None) -> None:
 
 
 def check_output_dir(place: OutputDir, overwrite: bool) -> None:
-    """Refuse a folder that was named and that cannot be written, is in use, or holds a run.
+    """Refuse a named folder that cannot be written, is in use, or holds a run.
 
     Raises:
-        UserError: one of these.
+        UserError: it is one of these.
     """
     if place.folder is None:
         return
@@ -144,7 +144,7 @@ def check_output_dir(place: OutputDir, overwrite: bool) -> None:
 
 
 def _check_sweep(run: RunFolder, place: OutputDir, overwrite: bool) -> None:
-    """Refuse a run's folder, and to overwrite jobs where they would be; else say that they stay, if asked to."""
+    """Refuse a run's folder, and a sweeper that would overwrite jobs; with overwrite, note that finished jobs stay."""
     if run.report_file.exists():
         raise UserError(
             f"{run}: a run's folder, and the comparison of the sweep would have that run in it. Allowed: another. "
@@ -162,7 +162,7 @@ def _check_sweep(run: RunFolder, place: OutputDir, overwrite: bool) -> None:
 
 
 def _check_names(line: str, cfg: DictConfig) -> None:
-    """Refuse a folder that is named by a key which the config does not have; Hydra's own keys are its business."""
+    """Refuse a folder name with a key that the config lacks; Hydra checks its own keys."""
     for name in re.findall(r"\$\{([\w.]+)\}", line):
         if not name.startswith("hydra.") and OmegaConf.select(cfg, name) is None:
             raise UserError(
@@ -171,7 +171,7 @@ def _check_names(line: str, cfg: DictConfig) -> None:
 
 
 def _remove(folder: Path, created: Sequence[Path], had_lock: bool) -> None:
-    """Remove what the check created: its lock, and folders that are still empty."""
+    """Remove the lock and the empty folders that the check created."""
     if not had_lock and folder.is_dir():
         (folder / ".lock").unlink(missing_ok=True)
     for path in created:

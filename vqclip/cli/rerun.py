@@ -1,4 +1,4 @@
-"""``vqclip rerun RUN|PNG [overrides]``: reproduce it from its own record, and say whether the bytes agree."""
+"""``vqclip rerun RUN|PNG [overrides]``: reproduces a run from its record, and says whether the bytes agree."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ reproduced."""
 
 
 def main(argv: Sequence[str]) -> int:
-    """The tool."""
+    """The command line tool."""
     if not argv or argv[0] in ("-h", "--help"):
         print(_USAGE)
         return 0 if argv else 2

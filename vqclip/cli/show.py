@@ -1,4 +1,4 @@
-"""``vqclip show [PROMPT…] [KEY=VALUE…]``: what a config would run, before it runs: its schedules and its cost."""
+"""``vqclip show [PROMPT…] [KEY=VALUE…]``: a config's schedules and cost, before it runs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from vqclip.schedules import AnySchedule, schedule
 
 __all__ = ["main", "measure", "schedules_of", "text_plot"]
 
-#: Numbers that are shown also where they are constant.
+#: Numbers that are shown even if they are constant.
 ALWAYS = ("loss.alpha", "loss.beta", "loss.anchor", "noise.factor", "optimizer.lr")
 _LEVELS = "▁▂▃▄▅▆▇█"
 _COLUMNS = 32
@@ -71,11 +71,11 @@ def _png(text: str) -> Path:
 
 
 def schedules_of(config: Mapping[str, Any]) -> Iterator[tuple[str, AnySchedule]]:
-    """Dotted key → schedule, of :data:`ALWAYS` and of every value that changes over the run."""
+    """Dotted key → schedule, for :data:`ALWAYS` and every value that changes over the run."""
     groups = ((key, config.get(key.partition(".")[0]) or {}) for key in ALWAYS)
     always = {key: group.get(key.partition(".")[2]) for key, group in groups}
     for key, value in {**always, **dict(time_varying(config))}.items():
-        # A class of one's own may lack a key; stages and overlays change by other keys.
+        # A custom class may lack a key; stages and overlays are no schedules.
         if value is not None and not (isinstance(value, Mapping) and {"share", "until"} & set(value)):
             yield key, schedule(value)
 
@@ -100,10 +100,10 @@ def _cost_line(config: Mapping[str, Any], overrides: Sequence[str], config_dir: 
 
 
 def measure(overrides: Sequence[str], config_dir: str | None = None) -> Cost:
-    """Run the first steps of a config in a folder that is thrown away.
+    """Run the first steps of a config in a temporary folder.
 
     Raises:
-        UserError: it cannot run here; nothing is fetched from the network for it.
+        UserError: it cannot run here; nothing is downloaded for it.
     """
     began = time.perf_counter()
     from vqclip.runs.execute import execute
@@ -112,7 +112,7 @@ def measure(overrides: Sequence[str], config_dir: str | None = None) -> Cost:
     with tempfile.TemporaryDirectory() as name, _offline(), _no_advice():
         config = resolved(compose([*overrides, *few], config_dir, name))
         if "restarts" in (config["search"] or {}):
-            config["search"]["restarts"] = None  # tries that would not fit into these steps
+            config["search"]["restarts"] = None  # trials would not fit into these few steps
         execute(config | {"logger": None, "callbacks": None}, Path(name))
         with open(Path(name) / "timing.csv", encoding="utf-8", newline="") as file:
             clock = [float(row["seconds"]) for row in csv.DictReader(file)]
@@ -134,7 +134,7 @@ def _offline() -> Iterator[None]:
 
 @contextmanager
 def _no_advice() -> Iterator[None]:
-    """Where somebody stops it, nobody is told to resume a run whose folder is thrown away."""
+    """Suppress the advice to resume an interrupted run, since its folder is temporary."""
     log = logging.getLogger("vqclip.runs.report")
     log.disabled = True
     try:
@@ -144,7 +144,7 @@ def _no_advice() -> Iterator[None]:
 
 
 def draw(lines: Mapping[str, AnySchedule], path: Path) -> None:
-    """The schedules as small plots under one another, into a PNG."""
+    """Plot the schedules one below the other into a PNG."""
     from PIL import Image, ImageDraw, ImageFont
 
     width, height, left = 480, 56, 150

@@ -1,4 +1,4 @@
-"""Makes the command's words and the three standard streams safe to use, whatever the shell hands over."""
+"""Makes command line words and standard streams safe, whatever the shell passes."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ __all__ = ["as_text", "read_in_utf_8", "set_up_streams", "tell_what_was_lost"]
 
 
 def read_in_utf_8() -> None:
-    """Begin again in Python's UTF-8 mode where the locale is ASCII, which can name no file of other letters."""
+    """Restart in Python's UTF-8 mode if the locale is ASCII, which cannot name files with other letters."""
     if sys.getfilesystemencoding() == "ascii" and os.environ.get("PYTHONUTF8") != "1":
         os.environ["PYTHONUTF8"] = "1"
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
 def as_text(word: str) -> str:
-    """A word of the command line; its bytes are read as UTF-8 where the system's locale could not read them.
+    """Decode a word of the command line as UTF-8 if the locale could not decode it.
 
     Raises:
-        UserError: they are no UTF-8.
+        UserError: it is not UTF-8.
     """
     try:
         word.encode()
@@ -39,9 +39,9 @@ def as_text(word: str) -> str:
 
 
 class _Lenient(io.FileIO):
-    """stdout or stderr, whose errors end nothing: what is written to a full disk or a closed pipe is dropped."""
+    """stdout or stderr without exceptions: output to a full disk or a closed pipe is dropped."""
 
-    lost: OSError | None = None  #: why something was
+    lost: OSError | None = None  #: why output was dropped, if it was
 
     def write(self, data: Any) -> int:
         try:
@@ -52,19 +52,19 @@ class _Lenient(io.FileIO):
 
 
 def set_up_streams() -> None:
-    """The null device for a closed stream; backslash escapes where the encoding lacks a letter; :class:`_Lenient`."""
-    logging.raiseExceptions = False  # a log that nobody reads on, or that finds no room, is no traceback
-    for log in logging.getLogger().handlers:  # Hydra opens vqclip.log as the system writes, which may lack letters
+    """Replace closed streams by the null device, escape letters that the encoding lacks, use :class:`_Lenient`."""
+    logging.raiseExceptions = False  # no traceback if a log cannot be written
+    for log in logging.getLogger().handlers:  # Hydra opens vqclip.log in the locale's encoding
         if isinstance(log, logging.FileHandler) and log.encoding == "locale" and log.stream:
             log.stream.reconfigure(encoding="utf-8")
     for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
         stream = getattr(sys, name)
-        if stream is None:  # the lowest free number is its own: no file that is opened later gets what is printed
+        if stream is None:  # takes the lowest free number, so that no file opened later becomes stdout
             setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115
         elif mode == "w" and isinstance(stream, io.TextIOWrapper):
-            with suppress(OSError):  # what is no stream any more cannot be set up
-                kind = type(getattr(stream.buffer, "raw", stream.buffer))  # the buffer is raw itself with python -u
-                if stream.fileno() != number or kind is not io.FileIO:  # Windows' console is none, which takes UTF-16
+            with suppress(OSError):  # not a stream any more
+                kind = type(getattr(stream.buffer, "raw", stream.buffer))  # with python -u, the buffer is raw
+                if stream.fileno() != number or kind is not io.FileIO:  # Windows' console is not one
                     stream.reconfigure(errors="backslashreplace")
                 else:
                     at_once = name == "stderr" or stream.line_buffering or stream.write_through
@@ -78,7 +78,7 @@ def _lenient(stream: io.TextIOWrapper, line_buffering: bool) -> io.TextIOWrapper
 
 
 def tell_what_was_lost() -> None:
-    """Raise the error for which something that was printed on stdout did not arrive; it ended no run."""
+    """Raise the error that made stdout lose output, once the run is over."""
     sys.stdout.flush()
     raw = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
     if isinstance(raw, _Lenient) and raw.lost:

@@ -1,4 +1,4 @@
-"""Prints a line when a sweep's job begins, and a run's pictures and the next command when it has ended."""
+"""Prints a line when a sweep's job starts, and a run's pictures and the next command when it has ended."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ if TYPE_CHECKING:
 
 __all__ = ["job_line", "print_result"]
 
-#: Pictures of a run that are shown in the terminal.
+#: Maximum number of a run's pictures shown in the terminal.
 SHOWN = 6
 
 
 def job_line(folder: Path, sweep: DictConfig) -> str:
-    """Which job of a sweep begins, and how long those that are left will take."""
+    """A line with the number of the starting job and the estimated time left."""
     from vqclip.config.grammar import job_name
     from vqclip.sweeps.progress import time_left
 
     number, of = sweep.get("job", 1), sweep.get("of", 1)
     try:
         left = time_left((folder.parent / "multirun.yaml").stat().st_mtime, number - 1, of)
-    except OSError:  # a launcher that works elsewhere
+    except OSError:  # with a launcher on other machines
         left = ""
     return f"job {number} of {of}{left}: {', '.join(filter(None, [job_name(sweep.swept), str(folder)]))}"
 
@@ -63,16 +63,16 @@ def _next(result: Result) -> str:
     trusted = trusting(config)
     limits = [key for key in LIMITS if config["trainer"].get(key.partition(".")[2]) is not None]
     ended = [*limits, *_that_ended_it(result.reason, config)] if result.reason else []
-    if ended:  # each would end it again
+    if ended:  # these callbacks would end it again
         lifted = " ".join(f"{key}=null" for key in ended)
         return f"{trusted}{near.resume_command} {lifted}   (the steps that are left)"
-    if any(time_varying(config)):  # more steps would be other ones
+    if any(time_varying(config)):  # schedules span the run: more steps would change it
         return f"{trusted}{near.rerun_command}"
     return f"{trusted}{near.resume_command} steps={2 * config['steps']}   (more steps)"
 
 
 def _that_ended_it(reason: str, config: Mapping[str, Any]) -> list[str]:
-    """Keys of the callbacks that the reason of an early end names."""
+    """Keys of the callbacks that the reason of an early stop names."""
     from vqclip.config.own_classes import parts_on
 
     who = re.findall(r"\w+", reason.partition(" after step ")[0])

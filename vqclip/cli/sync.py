@@ -1,4 +1,4 @@
-"""``vqclip sync SWEEP…``: upload to W&B what is not up yet: runs of a sweep or single ones, also resumed ones."""
+"""``vqclip sync SWEEP…``: uploads runs to W&B that are not uploaded yet, or were resumed since."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from vqclip.paths import without_our_files
 
 __all__ = ["main"]
 
-#: Records in one command of W&B's: the system takes only so long a command.
+#: Records per ``wandb sync``: the system limits the length of a command.
 _AT_ONCE = 200
 
 
 def main(argv: Sequence[str]) -> int:
-    """The command line tool; 1 where something could not be uploaded."""
+    """The command line tool; returns 1 if something could not be uploaded."""
     parser = ToolParser(
         prog="vqclip sync", description="Upload to W&B the runs, or parts of resumed runs, that it has not got yet."
     )
@@ -28,7 +28,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--dry-run", action="store_true", help="name what would be uploaded; needs no account")
     arguments = parser.parse_args(argv)
     folders = without_our_files(arguments.folders)
-    # Of a sweep's folder by a pattern: its comparison is beside the runs.
+    # A shell pattern also matches sweep.json beside the runs: it stands for the sweep's comparison.
     folders += [path.parent for path in arguments.folders if path.name == "sweep.json" and path not in folders]
     records, left = _records(folders)
     for path in left if arguments.dry_run else ():
@@ -45,10 +45,10 @@ def main(argv: Sequence[str]) -> int:
             refused.append(_refusal(path, outside, folders))
         else:
             sent.append(path)
-    for refusal in dict.fromkeys(refused):  # a sweep that was moved: once for all its jobs
+    for refusal in dict.fromkeys(refused):  # the same for all jobs of a moved sweep
         print(refusal, file=sys.stderr)
     for first in range(0, len(sent), _AT_ONCE):
-        # -P: else Python takes modules from the working folder first, which may be a stranger's run, or have a wandb/.
+        # -P: else Python would import wandb/ from the working folder, which may be untrusted.
         upload = [sys.executable, "-P", "-m", "wandb", "sync", "--include-online"]
         subprocess.run([*upload, *map(str, sent[first : first + _AT_ONCE])], check=False)
 
@@ -60,14 +60,14 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _refusal(record: Path, outside: Sequence[Path | str], folders: Sequence[Path]) -> str:
-    """Why a record is not uploaded that would send files from elsewhere."""
+    """Why a record that names files outside its folder is not uploaded."""
     gone = [path for path in outside if isinstance(path, Path) and not os.path.exists(path)]
     if moved := next(filter(None, (_moved(path, record, folders) for path in gone)), None):
         new, old = moved
         make = "" if old.parent.is_dir() else f"mkdir -p {shlex.quote(str(old.parent))} && "
         told = f"{new}: was moved or copied here, and W&B looks for its files in {old}, which is not there. If it is "
         told += f"yours, link it and sync again. Try: {make}{shlex.join(['ln', '-s', str(new), str(old)])}"
-    elif len(gone) == len(outside):  # what W&B does not find it leaves out, and marks the record as uploaded
+    elif len(gone) == len(outside):  # W&B would skip missing files and mark the record as uploaded
         told = f"{gone[0].parent}: has files of these runs that are not there, and W&B would leave them out for good. "
         told += "Allowed: with a copy of that folder in its place, from the machine where the runs were made"
     else:
@@ -78,7 +78,7 @@ def _refusal(record: Path, outside: Sequence[Path | str], folders: Sequence[Path
 
 
 def _moved(named: Path, record: Path, folders: Sequence[Path]) -> tuple[Path, Path] | None:
-    """The folder that a record's file is in now, and where that was when the record was written; the largest moved."""
+    """The topmost moved folder of a record's file: where it is now, and where it was when the record was written."""
     whole = [folder.resolve() for folder in folders]
     for new in (record.resolve().parent.parent.parent, *whole):
         for n in range(1, len(named.parts)):
@@ -95,7 +95,7 @@ def _records(folders: Sequence[Path]) -> tuple[list[Path], list[Path]]:
     """All W&B records in the folders, and those not uploaded yet.
 
     Raises:
-        UserError: a folder that is not there, or no record at all.
+        UserError: a folder does not exist, or there is no record.
     """
     from vqclip.loggers.wandb_files import is_uploaded, records_in
 
@@ -109,10 +109,10 @@ def _records(folders: Sequence[Path]) -> tuple[list[Path], list[Path]]:
             f"{shown}: no W&B record in it. Allowed: runs made with logger=wandb, the default. Where WANDB_DIR put the "
             "records elsewhere: WANDB_DIR=FOLDER vqclip sync RUN"
         )
-    copies: dict[tuple[str, str], list[Path]] = {}  # a folder's name has when its run began, and the run's id
+    copies: dict[tuple[str, str], list[Path]] = {}  # a folder's name consists of start time and run id
     for path in records:
         copies.setdefault((path.parent.name, path.name), []).append(path)
-    whole = []  # of copies the largest: one may have been taken while the run went on
+    whole = []  # the largest of copies, since one may have been made during the run
     for paths in copies.values():
         sizes = [path.stat().st_size for path in paths]
         whole.append([path for path, size in zip(paths, sizes, strict=True) if size == max(sizes)])

@@ -50,8 +50,7 @@ def render_page(
     """Render ``compare.html`` in UTF-8 for the folder ``out``.
 
     Args:
-        keys: the axes of the layout.
-        further: the other settings that differ.
+        keys, further: the axes of the layout, and the other settings that differ.
         folders: the compared folders, for the title.
     """
     flat = [picture.settings for picture in pictures]
