@@ -1,4 +1,4 @@
-"""Converts Python values to overrides of the command line."""
+"""Converts the arguments of ``vqclip.run`` and ``vqclip.sweep`` to command line overrides."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from vqclip.paths import can_name_a_folder
 
 __all__ = ["as_callbacks", "as_folder", "as_overrides"]
 
-#: Parts by name → the override that leaves none of them.
+#: Keys with parts by name → the override that removes all parts.
 _BY_NAME = {
     "callbacks": "callbacks=none",
     "logger": "logger=none",
@@ -30,24 +30,24 @@ def as_overrides(
     keys: Mapping[str, Any],
     swept: bool = False,
 ) -> list[str]:
-    """What the command line would be given.
+    """Convert arguments to the equivalent command line overrides.
 
     Args:
-        swept: whether a list among the values is several values of its key.
+        swept: whether a list means several values to sweep.
 
     Raises:
         UserError: a value that no config can hold.
     """
     given = {**_mapping(overrides), **keys} if isinstance(overrides, Mapping) else keys
     words = [] if isinstance(overrides, Mapping) else _lines(overrides)
-    if isinstance(given.get("resume"), Path):  # a folder, which is never read as grammar
+    if isinstance(given.get("resume"), Path):  # a path is not parsed as an override
         given = {**given, "resume": str(given["resume"])}
-    if isinstance(paths := given.get("paths"), Mapping):  # of a run's config: where that run went
+    if isinstance(paths := given.get("paths"), Mapping):  # copied from a run's config
         given = {**given, "paths": {key: value for key, value in paths.items() if key != "output_dir"}}
     try:
         for key, value in given.items():
             words += [*_emptied(key, value), f"{key}={_choices(key, value) if swept else _value(value)}"]
-    except (RecursionError, ValueError) as error:  # a list in itself; a number of more digits than Python writes
+    except (RecursionError, ValueError) as error:  # nested in itself; more digits than Python converts
         raise UserError(f"overrides: a value that no config can hold ({error}). Allowed: {PLAIN}") from None
     texts = _texts(prompt)
     words += [f"prompts.include=[{','.join(map(quote, texts))}]"] if texts else []
@@ -60,7 +60,7 @@ def as_overrides(
 
 
 def _refuse_idle(words: Sequence[str], swept: bool) -> None:
-    """Refuse keys of Hydra's that nobody would heed: a run from Python has no application of Hydra's around it."""
+    """Refuse Hydra's own keys, which have no effect in a run from Python."""
     place = "hydra.sweep.dir" if swept else "hydra.run.dir"
     for word in words:
         key, _, value = word.lstrip("+~").partition("=")
@@ -75,13 +75,13 @@ def _refuse_idle(words: Sequence[str], swept: bool) -> None:
 
 
 def as_folder(name: str, value: Any, there: bool = False) -> Path:
-    """A folder that was given as an argument; ``~`` is the home folder.
+    """Check a folder argument; ``~`` is the home folder.
 
     Args:
-        there: whether it has to be there already.
+        there: whether it must exist.
 
     Raises:
-        UserError: no text or path, or one that no folder can have as its name.
+        UserError: it is neither a string nor a path, or cannot be a folder's name.
     """
     text = os.path.expanduser(value) if isinstance(value, str | Path) else ""
     if not can_name_a_folder(text):
@@ -91,15 +91,15 @@ def as_folder(name: str, value: Any, there: bool = False) -> Path:
     if there and not Path(text).is_dir():
         raise UserError(f"{name}={text}: there is no such folder. Try: ls {shlex.quote(str(Path(text).parent))}")
     if there:
-        os.listdir(text)  # raises where it may not be read
+        os.listdir(text)  # raises if it is unreadable
     return Path(text)
 
 
 def as_callbacks(value: Any) -> list[Any]:
-    """Lightning callbacks that were given as an argument.
+    """Check an argument of Lightning callbacks.
 
     Raises:
-        UserError: something else.
+        UserError: it is something else.
     """
     some = _listed(value)
     if not some:
@@ -115,7 +115,7 @@ def as_callbacks(value: Any) -> list[Any]:
 
 
 def _listed(value: Any) -> list[Any]:
-    """The items of any iterable; something else, a text and a mapping too, is one item."""
+    """The items of an iterable; anything else, also a string or mapping, is one item."""
     if value is None or isinstance(value, str | bytes | bytearray | Mapping):
         return [] if value is None else [value]
     try:
@@ -134,7 +134,7 @@ def _mapping(overrides: Mapping[Any, Any]) -> Mapping[str, Any]:
 
 
 def _lines(overrides: Any) -> list[str]:
-    """Overrides that were given as a list."""
+    """Check overrides that were given as a list."""
     if not isinstance(overrides, list | tuple):
         raise UserError(
             f"overrides={shown(overrides)}: a {type(overrides).__name__}. Allowed: a list or a mapping. "
@@ -155,7 +155,7 @@ def _lines(overrides: Any) -> list[str]:
 
 
 def _instead_of(flag: str, following: Sequence[str]) -> str:
-    """What Python has for a flag of the command line."""
+    """The Python equivalent of a command line flag."""
     name, equals, value = flag.partition("=")
     if name in ("--config-dir", "-cd"):
         return f"config_dir={value if equals else following[0] if following else 'my_conf'!r}"
@@ -165,7 +165,7 @@ def _instead_of(flag: str, following: Sequence[str]) -> str:
 
 
 def _texts(prompt: Any) -> list[str]:
-    """One prompt or several; any iterable of them, a generator too."""
+    """One prompt, or several in any iterable."""
     texts = _listed(prompt)
     if any(not isinstance(text, str) or not text.strip() for text in texts):
         raise UserError(
@@ -176,22 +176,22 @@ def _texts(prompt: Any) -> list[str]:
 
 
 def _emptied(key: str, value: Any) -> list[str]:
-    """What goes before a mapping of whole parts by name, which are all there are, and not more beside those there.
+    """The override that first removes the config's parts, if the value is a mapping of complete parts by name.
 
-    One that only changes keys of parts that are there, as ``{"timelapse": {"fps": 12}}``, is laid over them.
+    A mapping that only changes keys of existing parts, such as ``{"timelapse": {"fps": 12}}``, is merged with them.
     """
     if not isinstance(value, Mapping):
         return []
     given = {key: value, **{f"{key}.{name}": part for name, part in value.items()}}
     words = [word for path, word in _BY_NAME.items() if _is_whole(given.get(path))]
-    # A class of its own would be given the keys of the generator there too.
+    # A custom class would otherwise get the keys of the default generator too.
     generator = given.get("checkpoints.generator")
     own = isinstance(generator, Mapping) and "_target_" in generator
     return [*words, "++checkpoints.generator=null"] if own else words
 
 
 def _is_whole(parts: Any) -> bool:
-    """Whether a mapping has parts with their classes or files, or none at all."""
+    """Whether every part in a mapping has its class or file; also for an empty mapping."""
     if not isinstance(parts, Mapping):
         return False
     there = [part for part in parts.values() if part is not None]
@@ -200,12 +200,12 @@ def _is_whole(parts: Any) -> bool:
 
 
 def _value(value: Any) -> str:
-    """A value in Hydra's grammar: a text is taken as it would be typed; a path, and texts inside, mean themselves."""
+    """A value in Hydra's grammar.  A string is taken as typed; paths and strings within a value are quoted."""
     return value if isinstance(value, str) else nested(value)
 
 
 def _choices(key: str, value: Any) -> str:
-    """A list as Hydra's choices, anything else as one value."""
+    """A list as Hydra's choice sweep, anything else as one value."""
     if not is_list(value) or isinstance(value, tuple):
         return _value(value)
     if not value:

@@ -1,4 +1,4 @@
-"""Builds the module that is optimised from the plan of a run."""
+"""Builds the LightningModule of a run from its plan."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ _log = logging.getLogger(__name__)
 
 @torch.no_grad()
 def build(plan: RunPlan) -> LatentOptimisation:
-    """The module of a plan: models loaded, prompts encoded, latents at their start.
+    """Build the module of a plan: load models, encode prompts, initialise latents.
 
     Raises:
-        UserError: weights are missing, or do not fit.
+        UserError: weights are missing or do not fit.
     """
     config = plan.config
-    # However the last job of the process left them: its first picture is the same bytes as it would be as its tenth.
+    # An earlier job of this process may have left it on a GPU; the bytes must not depend on that.
     generator = moved(load_generator(config["checkpoints"]["generator"]), "cpu")
     require_of(generator, config)
     parts = _parts(config)
@@ -83,7 +83,7 @@ def build(plan: RunPlan) -> LatentOptimisation:
 
 
 def instantiate_part(settings: Mapping[str, Any], group: str, path: str = "") -> Any:
-    """The object of a group, or at ``path`` in it; what a function made is known only now."""
+    """Instantiate a config group, or the part at ``path`` in it, and check what a factory function returned."""
     part = instantiate(settings)
     if errors := list(role_errors(type(part), settings["_target_"], group, path or group)):
         raise UserError("\n".join(errors))
@@ -92,7 +92,7 @@ def instantiate_part(settings: Mapping[str, Any], group: str, path: str = "") ->
 
 @contextmanager
 def _of_term(name: str) -> Iterator[None]:
-    """What a term refuses, with its key: a class does not know by which name the config has it."""
+    """Add the key to a term's UserError, since a class does not know its name in the config."""
     try:
         yield
     except UserError as error:
@@ -108,18 +108,18 @@ def _objective(settings: Mapping[str, Any]) -> Any:
 
 
 def _nominal(lr: AnySchedule) -> float:
-    """The rate that an optimizer is made with; every step sets its own.  Some refuse 0, where a warm-up begins."""
+    """The rate passed to the optimizer's constructor, where some refuse a warm-up's 0; every step sets its own."""
     return lr.start if isinstance(lr, Schedule) else lr(0.0)
 
 
 def _parts(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Of the module: the groups of the config that are objects of their own, and its numbers."""
+    """The module's arguments that are instantiated groups or plain numbers."""
     optimizer = dict(config["optimizer"])
     lr, clip = schedule(optimizer.pop("lr")), optimizer.pop("clip", None)
     augmentations = instantiate_part(config["augmentations"], "augmentations")
     require_whole(augmentations, "count", named(augmentations, "augmentations"))
     noise = instantiate_part(config["noise"], "noise")
-    if not callable(getattr(noise, "factor", None)):  # a method, or a schedule that the object made
+    if not callable(getattr(noise, "factor", None)):  # a method, or an attribute with a schedule
         who = named(noise, "noise")
         raise UserError(f"{who} has no factor(t). Allowed: a class with draw and factor, as vqclip/protocols.py says")
     return {
@@ -138,7 +138,7 @@ def _parts(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _wanted(prompts: Mapping[str, Any], include: Sequence[Prompt], extras: Sequence[Prompt]) -> list[str]:
-    """The text of each picture's target at the run's begin, for its start; empty where nothing pulls towards any."""
+    """The text of each picture's target at the beginning, for the init; empty if no text has a positive weight."""
     to_all = extras if prompts["extras_weight"] > 0 else []
     own = [[prompt] if prompts["include_weight"] > 0 else [] for prompt in include]
     return [", ".join(texts_of(*entries, *to_all, at=0.0)) for entries in own]
@@ -170,17 +170,17 @@ def _init_context(plan: RunPlan, generator: VQGAN, texts: list[str]) -> InitCont
 
 
 def start_of(config: Mapping[str, Any]) -> tuple[Any, int]:
-    """The start that a config names, and of how many the best is taken."""
+    """The init of a config, and its ``best_of``."""
     settings = dict(config["init"])
     tries = settings.pop("best_of", 1)
     return instantiate_part(settings, "init"), tries
 
 
 def _start(config: Mapping[str, Any], context: InitContext, make: Callable[..., LatentOptimisation]) -> dict[str, Any]:
-    """The latents that the run begins at, and what of a picture stays as it is, for a module to be made with."""
+    """The initial latents, and the mask composite that keeps part of the picture, as arguments of the module."""
     init, tries = start_of(config)
     keep = init.keep(context) if hasattr(init, "keep") else None
-    fits: dict[str, Any] = {}  # of several tries the first one measures how many pictures do
+    fits: dict[str, Any] = {}  # the first candidate measures how many pictures fit
 
     def score(z: Tensor) -> Tensor:
         module = make(z0=z, keep=keep, **fits)
@@ -197,20 +197,20 @@ def _start(config: Mapping[str, Any], context: InitContext, make: Callable[..., 
     context = replace(context, score=score, of_picture=of_picture)
 
     def latents(start: InitContext) -> Tensor:
-        """Of the start, which one's own may have got wrong."""
+        """Call the init; a custom one may return anything."""
         shape, who = (len(start.texts), *start.shape), f"init: {config['init']['_target_']}"
-        return require_tensor(init(start), shape, who, "latents", form="[B,C,h,w]").float()  # numpy's are float64
+        return require_tensor(init(start), shape, who, "latents", form="[B,C,h,w]").float()  # numpy makes float64
 
     return {
         "z0": best_of(latents, context, tries) if tries > 1 else latents(context),
         "keep": keep,
-        # Below 0, where no try of best_of draws its numbers.
+        # Negative steps, which the candidates of best_of do not use.
         "starts": lambda number: latents(replace(context, rng=StepRandom(context.rng.seeds, -number))),
     }
 
 
 def _say_unknown_words(perceptors: Mapping[str, Mapping], texts: Sequence[str]) -> None:
-    """One line about the words that a small perceptor was never taught: it draws something else for them."""
+    """Print a note about words that a small perceptor was not trained on, since it draws something else for them."""
     for name, card in perceptors.items():
         path = None if "_target_" in card else make_card("perceptor", name, card).local
         if missing := unknown_words(texts, known_words(path)) if path else None:
@@ -223,20 +223,20 @@ def _say_unknown_words(perceptors: Mapping[str, Mapping], texts: Sequence[str]) 
 
 
 def _say_what_is_not_read(name: str, perceptor: Any, texts: Sequence[str]) -> None:
-    """One line about texts that are longer than a perceptor reads."""
+    """Print a note about texts that are longer than a perceptor's context."""
     tokenize: Any = getattr(perceptor, "tokenize", None)
-    if not (hasattr(tokenize, "encode") and hasattr(tokenize, "context_length")):  # as openai-clip's and open_clip's
+    if not (hasattr(tokenize, "encode") and hasattr(tokenize, "context_length")):  # openai-clip's, open_clip's
         return
-    most = tokenize.context_length - 2  # without start and end
+    most = tokenize.context_length - 2  # without the start and end tokens
     if long := [f'"{text[:40]}…"' for text in texts if len(tokenize.encode(text)) > most]:
         what = f"prompts: {name} reads the first {most} tokens of a text (a word is one or more), and not the end of"
         print(f"{what} {', '.join(long)}. Try: its last words in prompts.extras", file=sys.stderr)
 
 
 def _say_what_wants_places(config: Mapping[str, Any], texts: Sequence[str]) -> None:
-    """One line about a text of several things, which are not all drawn out of noise in one place.
+    """Print a note about a text of several things, which are rarely all drawn from noise unless each has a region.
 
-    Measured in experiments/embedded: none of twelve so, eleven of twelve with a region each.
+    Measured in experiments/embedded: both of two things in none of twelve pictures, with a region each in eleven.
     """
     reads = any(term.get("guidance_scale") for term in parts_on(config["loss"], "terms").values())
     if not reads or config["init"]["_target_"] != "vqclip.init.Noise":
@@ -246,7 +246,7 @@ def _say_what_wants_places(config: Mapping[str, Any], texts: Sequence[str]) -> N
 
 
 def _each_in_its_place(text: str) -> str:
-    """The size and the entry that give every thing of a text the room of a picture; empty where it names one thing."""
+    """The overrides that give every thing in a text a region of its own; empty if there is only one thing."""
     for between, key in ((r",? and |, | next to | beside ", "row"), (r" above | over ", "column")):
         things = re.split(between, text)
         if 1 < len(things) <= 6 and all(re.match(r"an? \S", thing) for thing in things):

@@ -1,4 +1,4 @@
-"""Reads the resume point of a run, as tensors and plain data only."""
+"""Reads the checkpoint that a run resumes from, as tensors and plain data only."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from vqclip.runs.status import FINISHED, STOPPED_EARLY
 
 __all__ = ["RECORDER", "had_checkpoint", "no_checkpoint", "read_checkpoint", "recorder_state"]
 
-#: Under which name a checkpoint has what the recorder knows; of old it was the name of its class alone, which a
-#: callback of one's own may have too.
+#: Key of the recorder's state in a checkpoint.  Older checkpoints use the class name ``Recorder``, which a custom
+#: callback may have too.
 RECORDER = "vqclip.Recorder"
 
 _PARTS = {
@@ -31,16 +31,16 @@ _PARTS = {
     "loops": Mapping,
     "pytorch-lightning_version": str,
 }
-#: Names of a run's pictures; any other might lie outside of its folder.
+#: Relative paths of a run's pictures; others might lead out of its folder.
 _OF_A_PICTURE = re.compile(r"picture-[0-9]+/((steps|crops)/[0-9]+|[a-z]+)\.png")
 _SNAPSHOTS = {"best": list, "last": list, "digests": Mapping}
 
 
 def read_checkpoint(run: RunFolder) -> dict[str, Any] | None:
-    """The last whole checkpoint; None where there is none yet.
+    """Read the last checkpoint; None if there has been none yet.
 
     Raises:
-        UserError: the file holds anything else, or there was one and it is gone.
+        UserError: the file is not a checkpoint, or it existed and is missing.
     """
     import torch
 
@@ -50,9 +50,9 @@ def read_checkpoint(run: RunFolder) -> dict[str, Any] | None:
     try:
         _refuse_bombs(content)
         found = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises whatever its readers and the pickle's own bytes come upon
+    except Exception as error:  # torch raises anything for damaged or forged files
         what = str(error).splitlines()[0] if content and str(error) else "it is empty"
-        if isinstance(error, pickle.UnpicklingError):  # whose text tells how to load it all the same
+        if isinstance(error, pickle.UnpicklingError):  # its message recommends loading the file without checks
             what = "it holds more than tensors and plain data"
         raise no_checkpoint(run, what) from None
     if lacks := _lacks(found):
@@ -61,13 +61,13 @@ def read_checkpoint(run: RunFolder) -> dict[str, Any] | None:
 
 
 def recorder_state(checkpoint: Mapping[str, Any]) -> Any:
-    """What the recorder knew at the checkpoint."""
+    """The recorder's state in a checkpoint."""
     states = checkpoint["callbacks"]
     return states[RECORDER] if RECORDER in states else states.get("Recorder")
 
 
 def _refuse_bombs(content: bytes) -> None:
-    """Refuse an archive that holds more than its bytes, which torch stores as they are, or tuples without end."""
+    """Refuse archives with compressed records, which torch does not write, and exponentially nested tuples."""
     if not zipfile.is_zipfile(io.BytesIO(content)):
         raise ValueError("it is no archive of torch's")
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
@@ -81,7 +81,7 @@ def _refuse_bombs(content: bytes) -> None:
 
 
 def _lacks(found: Any) -> str | None:
-    """What a checkpoint must have, and this has not."""
+    """What this checkpoint lacks, or None."""
     import torch
     from torch import Tensor
 
@@ -101,7 +101,7 @@ def _lacks(found: Any) -> str | None:
 
 
 def _no_snapshots(recorder: Mapping[str, Any], count: int) -> str | None:
-    """What of the scores and digests of the snapshots is none, of so many pictures."""
+    """What is wrong with the recorder's scores and digests for ``count`` pictures, or None."""
     for name in ("best", "last"):
         scores = recorder[name]
         if len(scores) != count or any(problem_in(one, "run", "scores") for one in scores):
@@ -116,7 +116,7 @@ def _missing(found: Any, parts: Mapping[str, type]) -> str | None:
 
 
 def _never_had_one(run: RunFolder) -> None:
-    """Say that the run begins again; refuse where it had a checkpoint once."""
+    """Print that the run starts over; refuse if it once had a checkpoint."""
     report = run.try_report()
     if had_checkpoint(run) or (report["status"] in (FINISHED, STOPPED_EARLY) and report["steps"]):
         raise UserError(f"{run.checkpoint_file}: missing, so this run cannot be resumed. Try: {run.rerun_command}")
@@ -125,25 +125,25 @@ def _never_had_one(run: RunFolder) -> None:
 
 
 def had_checkpoint(run: RunFolder) -> bool:
-    """Whether a run came as far as its first checkpoint, by its other files."""
-    # It is written after the first snapshot that follows the start's, and before any step after that.
+    """Whether a run got as far as its first checkpoint, judged by its other files."""
+    # The checkpoint is written right after the second snapshot, before any further step.
     snapshots = _snapshots(run)
     return len(snapshots) > 2 or (len(snapshots) == 2 and _newest_row(run) > snapshots[-1])
 
 
 def _snapshots(run: RunFolder) -> list[int]:
-    """The steps of its snapshots."""
+    """The steps of the run's snapshots."""
     return sorted(int(path.stem) for path in run.picture(0).steps.glob("*.png") if path.stem.isdecimal())
 
 
 def _newest_row(run: RunFolder) -> float:
     try:
         return max((row.get("step", 0) for row in run.history()), default=0)
-    except UserError:  # the table is of no use either
+    except UserError:  # the table is damaged too
         return 0
 
 
 def no_checkpoint(run: RunFolder, what: str) -> UserError:
-    """The error of a checkpoint that cannot be used."""
+    """The error for a checkpoint that cannot be used."""
     said = shown(" ".join(what.split())).strip("'\"")
     return UserError(f"{run.checkpoint_file}: not a checkpoint of vqclip ({said}). Try: {run.rerun_command}")

@@ -1,4 +1,4 @@
-"""Writes the resume point of a run."""
+"""Writes the checkpoint that a run resumes from."""
 
 from __future__ import annotations
 
@@ -21,35 +21,35 @@ from vqclip.runs.signals import Signals, Stopped
 __all__ = ["Checkpointer", "WholeFiles"]
 
 
-#: What Lightning and the step put into a checkpoint.
+#: Keys that Lightning and the module put into a checkpoint.
 _KNOWN = {"epoch", "global_step", "pytorch-lightning_version", "state_dict", "loops", "callbacks", "optimizer_states"}
 
 
 class Checkpointer(pl.Callback):
-    """``last.ckpt``: the latent, the optimiser, the counters; whole or not at all.  The last of the callbacks.
+    """Writes ``last.ckpt`` atomically: latents, optimizer state, counters.  It is the last of the callbacks.
 
-    A checkpoint is read as tensors and plain data.  What others' callbacks put into it and is more than that, is left
-    out: else the whole run could not be resumed.
+    Checkpoints are read as tensors and plain data only.  Anything else that other callbacks add is left out, since it
+    would make the checkpoint unreadable.
 
-    A step's is written when the others have seen the step, those that watch its validation too: a resumed run stops
-    early where an unbroken one does.
+    It is written after the other callbacks have seen the step and its validation, so that a resumed run stops early
+    exactly where an uninterrupted one does.
 
     Args:
         run: the run folder.
-        signals: asks after each step whether to stop there.
+        signals: asked after each step whether to stop.
     """
 
     def __init__(self, run: RunFolder, signals: Signals):
         self.run, self.signals = run, signals
-        self.due = False  #: whether the step at hand ends in a snapshot, and so in a checkpoint
+        self.due = False  #: whether the current step ends with a snapshot, and therefore a checkpoint
         self.left_out: set[str] = set()
-        self.tried = False  #: whether the optimiser's state can be read back, which is asked after its first step
+        self.tried = False  #: whether the optimizer's state was checked for being readable, after its first step
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         if self.due and trainer.enable_validation and trainer.global_step < optimisation(pl_module).steps:
-            return  # its validation follows
+            return  # the validation that follows writes it
         if self.due or self.signals.received:
             self.save(trainer)
         if self.signals.received:
@@ -87,10 +87,10 @@ class Checkpointer(pl.Callback):
 
 
 class WholeFiles(TorchCheckpointIO):
-    """Checkpoints written beside their place, then renamed; Lightning's own way leads through the system's /tmp."""
+    """Writes checkpoints to a temporary file beside their target, then renames it; Lightning uses the system's /tmp."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        if "://" in str(path):  # where a ModelCheckpoint of the user's keeps its own
+        if "://" in str(path):  # a remote folder of the user's ModelCheckpoint
             return super().save_checkpoint(checkpoint, path, storage_options)
         file = io.BytesIO()
         torch.save(checkpoint, file)
@@ -98,14 +98,14 @@ class WholeFiles(TorchCheckpointIO):
 
 
 def _unreadable(state: Any) -> str | None:
-    """Why a part of a checkpoint could not be read back; None where it can be."""
+    """Why a part of a checkpoint could not be read back, or None."""
     file = io.BytesIO()
     try:
         torch.save(state, file)
         file.seek(0)
         torch.load(file, weights_only=True)
-    except Exception as error:  # whatever its own pickling raises
-        # torch names what it does not read after advice to trust the file.
+    except Exception as error:  # custom pickling may raise anything
+        # torch's message gives the reason after advice to trust the file.
         reason = (str(error).partition("WeightsUnpickler error: ")[2] or str(error)).strip()
         return reason.splitlines()[0].partition(". ")[0].rstrip(".") if reason else type(error).__name__
     return None

@@ -1,4 +1,4 @@
-"""Estimates what a run costs: its sizes before it begins, seconds and memory once a few steps are measured."""
+"""Estimates the cost of a run: its sizes before it starts, time and memory after a few measured steps."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from vqclip.prompts import listed, parse
 
 __all__ = ["TRIAL", "Cost", "duration", "quicker", "sizes"]
 
-#: Steps that are measured; the first one of a process is slower and not counted.
+#: Number of measured steps; the first one of a process is slower and not counted.
 TRIAL = 4
 _SHOWN = 3  #: prompts
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What a few steps of a run took on this machine."""
+    """Time and memory of a few steps on this machine."""
 
-    step: float  #: seconds a step, median
-    start: float  #: seconds to load the models and begin; 0 where that is over
-    memory: float  #: peak GB: of the GPU where there is one, else resident; 0 where the system does not tell
+    step: float  #: seconds per step, median
+    start: float  #: seconds until the first step; 0 if that is over
+    memory: float  #: peak GB on the GPU, else resident; 0 if unknown
 
     @classmethod
     def of(cls, clock: Sequence[float], start: float = 0) -> Cost:
-        """From the seconds at which :data:`TRIAL` steps or more were done, one by one."""
+        """The cost from the times at which consecutive steps ended, at least :data:`TRIAL` of them."""
         return cls(median(after - before for before, after in pairwise(clock)), start, _peak())
 
     def line(self, steps: int) -> str:
-        """What so many steps will cost: ``about 2 min: 5 s to start, 1.2 s a step; 0.8 GB at its peak``."""
+        """The cost of ``steps`` steps: ``about 2 min: 5 s to start, 1.2 s a step; 0.8 GB at its peak``."""
         begin = f"{self.start:.0f} s to start, " if self.start else ""
         total = duration(self.start + self.step * steps)
         peak = f"; {self.memory:.1f} GB at its peak" if self.memory else ""
@@ -41,13 +41,13 @@ class Cost:
 
 
 def sizes(config: Mapping[str, Any]) -> str:
-    """Pictures, steps, crops and snapshots of a resolved config, in a line."""
+    """Pictures, steps, crops and snapshots of a resolved config, in one line."""
     prompts = [parse(entry).label for entry in listed(config["prompts"]["include"])]
     pictures = len(prompts) * config["batch_size"]
     shown = ", ".join(f'"{label}"' for label in prompts[:_SHOWN]) + ", …" * (len(prompts) > _SHOWN)
-    crops = (config["augmentations"].get("crops") or {}).get("count")  # a class of one's own may have none
+    crops = (config["augmentations"].get("crops") or {}).get("count")  # a custom class may have none
     factor = factor_of(config["checkpoints"]["generator"]) or 1
-    height, width = (side // factor * factor for side in config["size"])  # as they will be made
+    height, width = (side // factor * factor for side in config["size"])  # rounded down, as decoded
     steps = config["steps"]
     return (
         f"{pictures} picture{'s' * (pictures > 1)} of {height}×{width}, {steps} step{'s' * (steps > 1)}"
@@ -57,7 +57,7 @@ def sizes(config: Mapping[str, Any]) -> str:
 
 
 def quicker(device: str, precision: str) -> str:
-    """What makes steps in this precision quicker on this machine, as a line; empty where nothing is known to."""
+    """A line that says what would make steps faster on this machine; empty if nothing would."""
     from vqclip.models.vqgan_fast import BRIEF
 
     if not BRIEF or device != "cpu" or precision != "32-true":

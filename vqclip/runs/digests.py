@@ -1,6 +1,6 @@
-"""sha256 of the files that a config names, known before any model is loaded.
+"""sha256 of the files that a config names, before any model is loaded.
 
-Nothing here imports torch: a sweep asks whether what its finished jobs read is still the same.
+Nothing here imports torch: a sweep checks whether the files that its finished jobs read are still the same.
 """
 
 from __future__ import annotations
@@ -20,29 +20,29 @@ __all__ = ["callback_weights", "digests", "inputs", "own_weights", "packaged_wei
 
 
 def own_weights(config: Mapping[str, Any]) -> dict[str, str]:
-    """sha256 of the weight files of the user's own that a config names."""
+    """sha256 of the user's own weight files in a config, by their names in run.json."""
     return digests(_weights(config))
 
 
 def packaged_weights(config: Mapping[str, Any]) -> dict[str, str]:
-    """The same of those that come with vqclip: another version may have others."""
+    """sha256 of the shipped weight files in a config, which may differ between versions of vqclip."""
     packaged = {name: path for name, path in _weights(config).items() if _is_packaged(path)}
     return {name: weights_sha256(local_path(path)) for name, path in packaged.items()}
 
 
 def _weights(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Paths of the weights that decide the picture, by the names that these have in run.json."""
+    """Paths of the weights that affect the picture, by their names in run.json."""
     return {name: part.get("path") for name, key, part in weights_of(config) if not key.startswith("callbacks.")}
 
 
 def callback_weights(config: Mapping[str, Any]) -> dict[str, str]:
-    """The same of callbacks of ours, which do not decide the picture: in run.json, and in no picture's record."""
+    """sha256 of the weights of vqclip's own callbacks, which do not affect the picture; only run.json has them."""
     parts = [(name, part) for name, key, part in weights_of(config) if key.startswith("callbacks.")]
     return digests({n: part.get("path") for n, part in parts if str(part.get("_target_")).startswith("vqclip.")})
 
 
 def digests(paths: Mapping[str, Any]) -> dict[str, str]:
-    """sha256 of those of the files that are there and not of the package; what asks for one says that it is missing."""
+    """sha256 of those files that exist and are not shipped; whoever needs a missing one reports it."""
     own = {name: local_path(path) for name, path in paths.items() if _is_own(path)}
     return {name: weights_sha256(path) for name, path in own.items() if path.is_file()}
 
@@ -56,7 +56,7 @@ def _is_packaged(path: Any) -> bool:
 
 
 def inputs(config: Mapping[str, Any]) -> dict[str, str]:
-    """sha256 of every picture and latent a config reads, by path."""
+    """sha256 of every picture and latent that a config reads, by path."""
     paths = [config["init"].get("path"), config["init"].get("mask")]
     for key in ENTRIES:
         paths += [path for prompt in parse_prompts(config["prompts"][key]) for path in prompt.files]

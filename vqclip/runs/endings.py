@@ -1,4 +1,4 @@
-"""Finds why a run ended before its last step: a callback or limit asked for it, or its numbers diverged."""
+"""Finds out why a run ended before its last step: a callback or limit stopped it, or it diverged."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from vqclip.runs.trainer import callbacks_of
 
 __all__ = ["divergence", "early_reason"]
 
-#: A latent this many times as long as the start's, noise this strong, a weight this large: no run works with it.
+#: Limit for the growth of the latent's norm, the noise factor and weights: beyond it they explain a divergence.
 FAR = 1e3
-#: The keys of the terms that every objective has; others are under ``loss.terms``.
+#: Keys of the weights of the built-in terms; others are under ``loss.terms``.
 _KEYS = {"include": "loss.alpha", "exclude": "loss.beta", "anchor": "loss.anchor"}
 
 
 def early_reason(trainer: pl.Trainer, steps: int) -> str | None:
-    """Who ended the run before all its steps were done; None where they are."""
+    """What ended the run before its last step, or None."""
     if trainer.global_step >= steps:
         return None
     done = f"after step {trainer.global_step} of {steps}"
     if trainer.max_steps != -1 and trainer.global_step >= trainer.max_steps:
         return f"trainer.limit_train_batches {done}"
     for callback in callbacks_of(trainer):
-        # An early stopping that went back on its own words has none of its messages left.
+        # EarlyStopping clears its message if it changes its mind.
         if isinstance(callback, EarlyStopping) and trainer.should_stop and callback.stopping_reason_message:
             return f"EarlyStopping {done}: {callback.stopping_reason_message}"
         if trainer.should_stop and (reason := getattr(callback, "ended_because", "")):  # vqclip.callbacks.AutoStop's
@@ -39,10 +39,10 @@ def early_reason(trainer: pl.Trainer, steps: int) -> str | None:
 
 
 def divergence(module: LatentOptimisation, step: int, numbers: Mapping[str, float]) -> str | None:
-    """What is no finite number after ``step``, the likely cause, and what to change; None where all is well.
+    """Which number is not finite after ``step``, the likely cause, and what to change; None if all are finite.
 
     Args:
-        numbers: the step's, as ``metrics.csv`` has them.
+        numbers: of the step, as in ``metrics.csv``.
     """
     bad = [name for name, value in numbers.items() if not math.isfinite(value)]
     if not bad:

@@ -1,4 +1,4 @@
-"""Scores the pictures of runs by judges that did not guide them."""
+"""Scores pictures of runs with judges that did not guide them."""
 
 from __future__ import annotations
 
@@ -37,22 +37,22 @@ __all__ = [
     "with_text",
 ]
 
-#: The judges, as tables and files name them.  The second needs the extra ``judge``.
+#: Names of the judges in tables and files.  The second needs the extra ``judge``.
 JUDGES = ("judge", "photo_judge")
 _EMBEDDED = Path(str(resources.files("vqclip"))) / "embedded"
 
 
 @dataclass(frozen=True)
 class Opinion:
-    """One judge on one picture."""
+    """One judge's result for one picture."""
 
     similarity: float  #: cosine of picture and text, in [-1,1]
-    rank: int  #: of the picture's own text among those given, 1 is first
+    rank: int  #: of the picture's own text among those given, from 1
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """The judges on one picture of a run."""
+    """All judges' results for one picture of a run."""
 
     picture: Path
     prompt: str
@@ -61,9 +61,9 @@ class Verdict:
 
 
 class Bench:
-    """The judges that are installed, and the texts among which they look for a picture's own.
+    """The installed judges, and the texts among which each ranks a picture's own.
 
-    They are of different kinds and their scales differ: nothing here averages them.
+    The judges' scales differ, so they are never averaged.
     """
 
     def __init__(self, texts: Sequence[str]):
@@ -74,7 +74,7 @@ class Bench:
             self._vectors = {name: judge.encode_text(self.texts) for name, judge in _judges().items()}
 
     def opinions(self, image: Tensor, text: str) -> dict[str, Opinion]:
-        """What each judge says of an image [1,3,H,W] in [0,1] and of its text, one of those given."""
+        """Each judge's opinion of an image [1,3,H,W] in [0,1] and its text, which is one of those given."""
         import torch
 
         found = {}
@@ -87,7 +87,7 @@ class Bench:
 
 
 def judge_scored(pictures: Sequence[tuple[PictureFolder, str, float]], file: str = "best.png") -> Iterator[Verdict]:
-    """Judge ``file`` of every picture of finished runs, which :func:`scored_pictures` found."""
+    """Judge ``file`` of every picture found by :func:`scored_pictures`."""
     bench = Bench(sorted({prompt for _, prompt, _ in pictures}))
     for picture, prompt, guide in pictures:
         path = picture.path / file
@@ -95,7 +95,7 @@ def judge_scored(pictures: Sequence[tuple[PictureFolder, str, float]], file: str
 
 
 def judge_runs(folders: Sequence[Path]) -> list[Verdict]:
-    """Judge the best of every picture of finished runs.
+    """Judge the best snapshot of every picture of finished runs.
 
     Raises:
         UserError: see :func:`scored_pictures`.
@@ -104,10 +104,10 @@ def judge_runs(folders: Sequence[Path]) -> list[Verdict]:
 
 
 def scored_pictures(folder: Path, file: str = "best.png") -> list[tuple[PictureFolder, str, float]]:
-    """Every picture of a finished run that has a text, with that and its guide's score of ``file``.
+    """Every picture of a finished run that has a text, with its text and the guide's score of ``file``.
 
     Raises:
-        UserError: no finished run, one that a judge guided, one without a text, or a picture that is not there.
+        UserError: the run is not finished, a judge guided it, it has no text, or a picture is missing.
     """
     run = RunFolder(folder)
     report = run.finished_report()
@@ -128,7 +128,7 @@ def scored_pictures(folder: Path, file: str = "best.png") -> list[tuple[PictureF
 
 
 def _judged(run: RunFolder, report: Mapping[str, Any]) -> list[bool]:
-    """Of each picture of a run's report whether it can be judged; its config may be anybody's."""
+    """For each picture in a run's report, whether it can be judged; the config is untrusted."""
     try:
         config = run.config()
         judged, size = with_text(config), config["batch_size"]
@@ -140,12 +140,12 @@ def _judged(run: RunFolder, report: Mapping[str, Any]) -> list[bool]:
 
 
 def with_text(config: Mapping[str, Any]) -> list[bool]:
-    """Of each prompt of a config whether it has a text, with which a judge can compare its pictures."""
+    """For each prompt of a config, whether it has a text that a judge can compare pictures with."""
     return [_has_text(entry) for entry in listed(config["prompts"]["include"])]
 
 
 def _has_text(entry: Any) -> bool:
-    """Whether an entry seeks a text, told by its form: of a stranger's record no file is looked at."""
+    """Whether an entry has a text, judged by its form alone: files of an untrusted record are not opened."""
     if not isinstance(entry, Mapping):
         return True
     parts = [part for key in SEVERAL for part in entry.get(key, ())]
@@ -162,7 +162,7 @@ def _judge() -> Judge:
 
 @cache
 def _judges() -> Mapping[str, Judge | PhotoJudge]:
-    """Those that are installed."""
+    """The installed judges by name."""
     from vqclip.models.judge import PhotoJudge, photo_weights
 
     try:
@@ -175,7 +175,7 @@ def _judges() -> Mapping[str, Judge | PhotoJudge]:
 
 @cache
 def _own_weights() -> frozenset[str]:
-    """The sha256 of every file that a judge is made of."""
+    """The sha256 of every weight file of the judges."""
     from vqclip.models.judge import photo_weights
 
     files = [_EMBEDDED / f"{name}.safetensors" for name in JUDGES]
@@ -185,7 +185,7 @@ def _own_weights() -> frozenset[str]:
 
 
 def judge_guided(weights: Mapping[str, str]) -> bool:
-    """Whether a judge's weights are among those that had a say in a picture (name → sha256, see run.json)."""
+    """Whether a judge's weights are among those of a picture (name → sha256, see run.json)."""
     return not _own_weights().isdisjoint(weights.values())
 
 
@@ -203,7 +203,7 @@ def refuse_own_guide(folder: Path, weights: Mapping[str, str]) -> None:
 
 
 def judge_pictures(files: Sequence[Path], texts: Sequence[str | None]) -> list[float | None]:
-    """The judge's cosine, in [-1,1], of each picture and its text; None where it was asked for by a picture."""
+    """The judge's cosine, in [-1,1], of each picture and its text; None for a picture without a text."""
     import torch
 
     from vqclip.io.pixels import read_image

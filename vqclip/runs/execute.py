@@ -1,4 +1,4 @@
-"""Executes one run, from a config to a folder of pictures."""
+"""Executes a run: from a config to a folder of pictures."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ from vqclip.runs.trainer import callbacks_of, hastened, make_trainer, one_order,
 
 __all__ = ["execute", "threads"]
 
-#: One thread at a time runs: torch's settings are the process's, and so are the networks that runs share.
+#: Held by a thread during a run, since torch's settings and the shared networks belong to the process.
 _ALONE = threading.RLock()
 
 
 @dataclass(frozen=True)
 class Past:
-    """A run that is resumed: its report and its last checkpoint."""
+    """The report and last checkpoint of a run that is resumed."""
 
     report: Mapping[str, Any]
     checkpoint: Mapping[str, Any]
@@ -63,21 +63,21 @@ def execute(
     callbacks: Sequence[pl.Callback] = (),
     record_format: int = FORMAT,
 ) -> Result:
-    """Run a config and write everything into ``folder``; while another thread does so, wait for it.
+    """Run a config and write everything into ``folder``.  Threads of a process run one after another.
 
     Args:
-        resume: go on from the folder's last checkpoint, where it has one.
-        callbacks: besides those of the config.
+        resume: continue from the folder's last checkpoint, if it has one.
+        callbacks: in addition to those of the config.
         record_format: of the records in the PNGs.
 
     Returns:
-        The run, also where it stopped early or diverged.
+        The run, even if it stopped early or diverged.
 
     Raises:
-        UserError: the config has mistakes, all are named, and no model was loaded; or the folder is in use, holds a
-            run that is not to be overwritten, or cannot be written.
-        Stopped: a signal ended the run.  What it has done is on disk.
-        optuna.TrialPruned: a callback of Optuna's ended the run, which stopped early, for the study that asked for it.
+        UserError: the config has mistakes (all are named, and no model was loaded); or the folder is in use, holds a
+            run that must not be overwritten, or cannot be written.
+        Stopped: a signal ended the run.  Its state is on disk.
+        optuna.TrialPruned: Optuna's callback stopped the run early, for the study to handle.
     """
     config = resolved(cfg) if isinstance(cfg, DictConfig) else dict(cfg)
     recorded = without_secrets(cfg, config) if isinstance(cfg, DictConfig) else config
@@ -86,9 +86,9 @@ def execute(
     with _ALONE, quiet_lightning(), one_process(), usual_torch(), Signals() as signals, clean_up(run, plan), run.open():
         past, module = _past(run) if resume else None, None
         if past is None:
-            if not resume:  # then it is known that the folder is this run's
+            if not resume:  # resume has checked that the folder is this run's
                 refuse_overwrite(run, bool(config.get("overwrite")))
-            if run.pictures():  # they are given up for a run that can begin
+            if run.pictures():  # replaced only once the new run can start
                 refuse_own_inputs(run, config)
                 module = build(plan)
             start_over(run)
@@ -103,7 +103,7 @@ def _execute(
     recorder = None
     with (
         keep_report(run, plan, before, past.step if past else None) as report,
-        suppress(Diverged),  # a result too; the loggers are told of it
+        suppress(Diverged),  # also a result, which loggers get
         open_loggers(plan.config, plan.recorded, before) as loggers,
     ):
         module = module or build(plan)
@@ -113,7 +113,7 @@ def _execute(
             _require_fit(run, past, plan, module, provenance)
         log_every = plan.config["trainer"].get("log_every_n_steps", 1)
         recorder = Recorder(run, _records(plan, provenance), plan.config["snapshot_every"], log_every, signals)
-        callbacks_of(trainer).insert(0, recorder)  # it writes before others look; only now is its device known
+        callbacks_of(trainer).insert(0, recorder)  # first, so that others find its files
         callbacks_of(trainer).append(recorder.checkpointer)
         _begin(report, plan.config, provenance, trainer, loggers)
         with _kept_outcome(report, recorder, trainer), one_order(), hastened(module.networks, plan.config["trainer"]):
@@ -136,7 +136,7 @@ def _require_fit(run: RunFolder, past: Past, plan: RunPlan, module: LatentOptimi
     before, now = ([(p["prompt"], p["seed"]) for p in part] for part in (past.report["pictures"], plan.pictures))
     run.require_count(past.report, len(now))
     for prompt, one, other in zip(plan.prompts, before, now, strict=True):
-        # What is called by its picture's path may be called by another now: its files are known by their sha256.
+        # A prompt's picture may have moved: its content is compared by sha256, not its path.
         if one[1:] != other[1:] if prompt.files else one != other:
             what = f"it is of {one}, and config.yaml of {other}"
             raise run.damaged(run.report_file, f"{what}: one belongs to another run")
@@ -153,7 +153,7 @@ def _require_fit(run: RunFolder, past: Past, plan: RunPlan, module: LatentOptimi
 
 
 def _records(plan: RunPlan, provenance: Provenance) -> list[dict[str, Any]]:
-    """What the PNGs of each picture carry."""
+    """The records in the PNGs of each picture."""
     record = {"format": plan.record_format} if plan.record_format else {}
     made_with = asdict(provenance)
     record |= {"version": made_with["versions"]["vqclip"], "config": picture_config(plan.recorded)}
@@ -178,9 +178,9 @@ def _begin(
     trainer: pl.Trainer,
     loggers: Mapping[str, Logger],
 ) -> None:
-    """All that is known now, on disk and to the loggers before the first step."""
+    """Write everything known before the first step to disk and to the loggers."""
     ids = {name: one.version for name, one in loggers.items() if isinstance(one, WandbLogger | MLFlowLogger)}
-    known = report.content  # of a run that goes on, those of before
+    known = report.content  # of a resumed run, from before
     report.add(**{name: ids.pop(name, known.get(name)) for name in ("wandb", "mlflow")})
     if others := {**known.get("loggers", {}), **ids}:
         report.add(loggers=others)
@@ -194,24 +194,24 @@ def _begin(
 
 
 def _optimise(run: RunFolder, trainer: pl.Trainer, module: LatentOptimisation, past: Past | None) -> None:
-    """All steps, or as many as Lightning's callbacks let it make, or until the numbers fail."""
+    """Train until the last step, a callback's stop, or divergence."""
     module.to_device(trainer.strategy.root_device)
     recorder = Recorder.of(trainer)
     resumed = {"ckpt_path": run.checkpoint_file, "weights_only": True} if past else {}
-    # Tensors, since Lightning asks a batch for its size when a callback logs means over the epoch.
+    # Tensors, since Lightning asks for a batch's size when a callback logs epoch means.
     trainer.fit(module, torch.arange(module.steps), torch.arange(1), **resumed)
     if not recorder.began:
-        # Nothing is left to train, or somebody ended it before a step: Lightning called nobody.
-        module.to_device(trainer.strategy.root_device)  # from where it is taken after a fit
+        # No steps left, or stopped before the first one: Lightning has called no callbacks.
+        module.to_device(trainer.strategy.root_device)  # as after a fit
         for callback in callbacks_of(trainer):
-            callback.on_train_start(trainer, module)  # Lightning's bars cannot end what they did not begin
+            callback.on_train_start(trainer, module)  # Lightning's progress bars fail without it
         for callback in callbacks_of(trainer):
             callback.on_train_end(trainer, module)
 
 
 @contextmanager
 def _kept_outcome(report: Report, recorder: Recorder, trainer: pl.Trainer) -> Iterator[None]:
-    """Whatever the steps come to, in the report."""
+    """Write the outcome of the steps into the report, whatever it is."""
     try:
         yield
         recorder.snapshots.require_there()
@@ -235,12 +235,12 @@ def _kept_outcome(report: Report, recorder: Recorder, trainer: pl.Trainer) -> It
             pictures=[{**picture, **({"best": best, "final": last} if last else {})} for picture, best, last in scored],
             sha256=dict(sorted(taken.digests.items())),
         )
-        with suppress(OSError):  # of a disk that is full; they can be read as they are, also by a run that goes on
+        with suppress(OSError):  # disk full; single latent files can be read and resumed too
             taken.join_latents()
 
 
 def _judged(plan: RunPlan, run: RunFolder, report: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The pictures of the report, with what the judge says of each best one, unless it guided them."""
+    """The report's pictures with the judge's score of each best snapshot, unless the judge guided the run."""
     pictures = report["pictures"]
     if judge_guided(report["weights"]):
         return list(pictures)
@@ -253,13 +253,13 @@ def _judged(plan: RunPlan, run: RunFolder, report: Mapping[str, Any]) -> list[di
 def _result(run: RunFolder, report: Report, recorder: Recorder | None) -> Result:
     newest, content = recorder.snapshots.newest if recorder else None, {"format": FORMAT, **report.content}
     if newest is None:
-        return Result(run.path, content)  # it is read where somebody asks
+        return Result(run.path, content)  # reads files on access
     return Result(run.path, content, newest.images.float().cpu(), newest.latents.float())
 
 
 @contextmanager
 def threads(count: int | None) -> Iterator[None]:
-    """Compute with ``count`` threads, None for as many as now: sums over another number end in other last digits."""
+    """Compute with ``count`` threads (None: unchanged), since the last digits of sums depend on it."""
     before = torch.get_num_threads()
     torch.set_num_threads(count or before)
     try:

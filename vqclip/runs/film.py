@@ -1,6 +1,6 @@
-"""Makes a film: every frame is a few steps from the last one's picture, moved, or from a frame of another video.
+"""Makes a film: each frame takes a few steps from the previous frame, moved, or from a frame of another video.
 
-What is on disk is all a film needs to go on: its frames, and the newest one's latent.
+A film can continue from what is on disk: its frames and the newest frame's latent.
 """
 
 from __future__ import annotations
@@ -41,21 +41,21 @@ from vqclip.schedules import schedule
 
 __all__ = ["Camera", "Film"]
 
-#: What a film writes into its folder beside ``film.json``, which comes first.
+#: What a film writes into its folder after ``film.json``.
 _NAMES = ("frames", "film.mp4", "latent.safetensors")
 
 
 @dataclass(frozen=True)
 class Camera:
-    """What happens from a frame to the next; every number may be a schedule over the film."""
+    """The motion from frame to frame; every number may be a schedule over the film."""
 
-    zoom: Any = 1.0  #: what is in the middle becomes so many times as large
+    zoom: Any = 1.0  #: magnification about the centre
     pan: tuple[Any, Any] = (0.0, 0.0)  #: pixels right and down
     turn: Any = 0.0  #: degrees clockwise
-    border: str = "reflect"  #: what comes in from outside
+    border: str = "reflect"  #: how pixels from outside are filled
 
     def __call__(self, image: Tensor, t: float) -> Tensor:
-        """The picture, moved by what the schedules say at ``t`` of the film, in [0,1]."""
+        """Move a picture according to the schedules at progress ``t`` of the film, in [0,1]."""
         zoom, right, down, turn = (schedule(motion)(t) for motion in (self.zoom, *self.pan, self.turn))
         return moved(image, zoom, (right, down), turn, self.border)
 
@@ -65,16 +65,16 @@ class Film:
     """A film in a folder.
 
     Args:
-        folder: where its frames go.
-        scenes: the config of each scene, checked; scenes share the frames evenly.
-        recorded: the scenes without secrets, as the film's records have them.
-        frames: how many.
-        each: steps on every frame; but the first has ``steps`` of its config, where there is no video.
+        folder: where the frames go.
+        scenes: the checked config of each scene; the frames are divided evenly among scenes.
+        recorded: the scenes without secrets, for the film's records.
+        frames: the number of frames.
+        each: steps per frame; without a video, the first frame has the ``steps`` of its config.
         camera: how the picture moves.
-        video: a video or a folder of pictures to restyle; None for none.
-        stride: every how many of its frames one is taken.
-        keep: how much of the last frame's picture stays where there is a video, 0 to 1.
-        fps: frames a second.
+        video: a video or a folder of pictures to restyle, or None.
+        stride: take every n-th frame of the video.
+        keep: weight of the previous frame's picture in a restyled video, 0 to 1.
+        fps: frames per second.
     """
 
     folder: Path
@@ -89,10 +89,10 @@ class Film:
     fps: int | Fraction = 24
 
     def run(self) -> Iterator[int]:
-        """Make the frames that are not there yet, one at a time, then the video; the index of each frame made.
+        """Make the missing frames one at a time, then the video; yield the index of each new frame.
 
         Raises:
-            UserError: the folder holds another film, or another process does; the video has no frame.
+            UserError: the folder holds another film or is in use; the video has no frames.
             RunError: a frame's latent is NaN or infinite.
         """
         with lock_folder(self.folder):
@@ -120,17 +120,17 @@ class Film:
         write_video(self.folder / "film.mp4", pictures, self.fps)
 
     def paths(self) -> list[Path]:
-        """The frames that are there, in order."""
+        """The existing frames, in order."""
         return sorted((self.folder / "frames").glob("[0-9]*.png"))
 
     def _begun(self) -> tuple[int, Tensor | None]:
-        """How many frames are there, and the newest one's latent; a new film says what it is."""
+        """The number of existing frames and the newest one's latent; a new film writes ``film.json``."""
         for name in ("film.json", *_NAMES):
             RunFiles(self.folder).refuse_link(self.folder / name)
         known = json.loads(json.dumps(self._record()))
         path = self.folder / "film.json"
         what = None
-        if not path.exists():  # the frames of another program, maybe the very video that is to be restyled
+        if not path.exists():  # frames of another program, perhaps the video to restyle
             there = [name for name in _NAMES if (at := self.folder / name).is_file() or any(at.glob("*"))]
             what = f"{there[0]} is there, and no film.json that says of which film. Allowed:" if there else None
         elif (begun := _begun_as(path)) != known:
@@ -152,7 +152,7 @@ class Film:
         return begin, latent
 
     def _require_frames(self, begin: int) -> None:
-        """Refuse to go on without frames that were made: the latents that they were made from are gone."""
+        """Refuse to continue if earlier frames are missing, since the latents to make them from are gone."""
         there = {path.name for path in self.paths()}
         if lost := [name for i in range(begin) if (name := f"{i:06d}.png") not in there]:
             names = ", ".join(lost[:3]) + (", …" if len(lost) > 3 else "")
@@ -173,12 +173,12 @@ class Film:
         }
 
     def _module(self, config: Mapping[str, Any]) -> tuple[LatentOptimisation, Precision]:
-        """What makes the frames of a scene, and the precision of its steps."""
+        """The module that makes the frames of a scene, and the precision of its steps."""
         plan = RunPlan.of(config)
         if len(plan.pictures) != 1:
             raise UserError("batch_size: a film is one picture a frame. Allowed: 1. Try: batch_size=1")
         module = build(plan)
-        with quiet_lightning():  # which devices there are is not asked for
+        with quiet_lightning():  # no message about devices
             trainer = make_trainer(config, self.folder, [], [])
         module.to_device(trainer.strategy.root_device)
         return module, trainer.precision_plugin
@@ -197,14 +197,14 @@ class Film:
         module.begin_at(start)
         for name, kept in module.search.buffers(start).items():
             getattr(module, name).copy_(kept)
-        # Crops and noise of its own for every frame, and a schedule of its own: each is a short run.
+        # Each frame is a short run with random numbers and schedules of its own.
         module.seeds = [self.scenes[i * len(self.scenes) // self.frames]["seed"] + 1_000_003 * i]
         if i or self.video:
             module.steps, module.search = self.each, module.search.of_a_frame()
         optimizer = module.configure_optimizers()
         with one_order():
             for step in range(module.steps):
-                with precision.train_step_context():  # as Lightning has a step of a run
+                with precision.train_step_context():  # as in Lightning's training step
                     module.optimise(step, optimizer)
         made = module.shown(module.steps)
         if not made.isfinite().all():
@@ -222,7 +222,7 @@ class Film:
             last = latent.to(module.latent)
             image = module.picture(last)
             seen = self.camera(image, i / max(1, self.frames - 1))
-            if below is None:  # where nothing moved the latent stays as it is, not encoded anew
+            if below is None:  # without motion the latent is used as it is
                 return last if seen is image else module.generator.encode(seen)
         if below is None:
             return module.start.clone()
@@ -231,7 +231,7 @@ class Film:
         return module.generator.encode(picture if seen is None else torch.lerp(picture, seen, self.keep))
 
     def _write(self, i: int, module: LatentOptimisation, latent: Tensor) -> None:
-        """The frame, then its latent: a film that is killed between the two makes the frame again, the same."""
+        """Write the frame, then its latent: a film killed in between makes the same frame again."""
         scene = self.recorded[i * len(self.scenes) // self.frames]
         record = {"config": picture_config(scene), "frame": i, "film": self._record() | {"scenes": len(self.scenes)}}
         with torch.no_grad():
@@ -242,7 +242,7 @@ class Film:
 
 
 def _begun_as(path: Path) -> Any:
-    """What a film's folder was begun with; nothing that equals a film where the file cannot be read."""
+    """The options that a film's folder began with; None if the file cannot be read."""
     try:
         return read_json(read_text(path))
     except (OSError, ValueError):
@@ -250,9 +250,9 @@ def _begun_as(path: Path) -> Any:
 
 
 def _others(begun: Any, known: Mapping[str, Any]) -> str:
-    """The options of a film that was begun with others, with its numbers; nothing of a file that cannot be read."""
+    """Describe the options in which an existing film differs; empty if its file cannot be read."""
     if not isinstance(begun, Mapping):
         return ""
-    names = [key for key in {**begun, **known} if begun.get(key) != known.get(key)]  # of another version it has others
+    names = [key for key in {**begun, **known} if begun.get(key) != known.get(key)]  # another version has other options
     told = ", ".join(f"{k}={begun[k]}" if isinstance(begun.get(k), int | float) else k for k in names)
     return told and f" ({told})"

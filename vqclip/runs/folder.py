@@ -1,11 +1,10 @@
-"""The folder of a run: what is read from and written to it, and its lock; the names are in vqclip.io.run_files.
+"""The folder of a run: reading, writing and locking it.  The names of its files are in vqclip.io.run_files.
 
-One rule for what is missing or damaged holds for every tool: a :class:`vqclip.UserError` of one sentence that names
-the file, what is wrong with it, and the command that helps.  ``try_report`` is for those that show many runs and must
-not fail for one.
+For missing and damaged files, every tool raises a :class:`vqclip.UserError` that names the file, what is wrong with it
+and the command that helps.  ``try_report`` is for tools that show many runs and must not fail because of one.
 
-Symbolic links below the folder are neither followed nor written through nor deleted: a folder may come from a
-stranger.  The folder itself may lie behind one.
+Symbolic links below the folder are not followed, written through or deleted, since a folder may be untrusted.  The
+folder itself may be a link.
 """
 
 from __future__ import annotations
@@ -31,26 +30,26 @@ from vqclip.runs.status import DIVERGED, FAILED, RUNNING, WITH_PICTURES
 
 __all__ = ["RunFolder"]
 
-#: Keys whose texts are no paths, whatever they say.
+#: Keys whose strings are never paths.
 _TEXTS = (*ENTRIES, *SEVERAL, "text", "templates", "tags")
 #: Keys that may name a folder.
 _A_FOLDER = re.compile("dir|folder|path|^run$")
 
 
 class RunFolder(RunFiles):
-    """A run folder, there already or to be.
+    """A run folder, existing or new.
 
     Args:
         path: the folder.
     """
 
-    _identity: tuple[int, int] | None = None  #: of the folder that was opened
+    _identity: tuple[int, int] | None = None  #: device and inode of the opened folder
 
     def picture(self, index: int) -> PictureFolder:
         return PictureFolder(self, index)
 
     def pictures(self) -> list[PictureFolder]:
-        """The folders of pictures that are there."""
+        """The existing folders of pictures."""
         names = [path.name for path in self.path.glob("picture-*") if A_PICTURES.fullmatch(path.name)]
         return [self.picture(i) for i in sorted(int(name.partition("-")[2]) for name in names)]  # 100 comes after 11
 
@@ -73,7 +72,7 @@ class RunFolder(RunFiles):
         return found
 
     def try_report(self) -> dict[str, Any]:
-        """run.json; of a run whose file cannot be used, a report that says so."""
+        """run.json; if it cannot be used, a report that says so."""
         try:
             return self.report()
         except UserError as error:
@@ -83,7 +82,7 @@ class RunFolder(RunFiles):
         """The report of a run that has pictures with scores.
 
         Raises:
-            UserError: it has not, or not yet.
+            UserError: it has none, or none yet.
         """
         report = self.report()
         if report["status"] not in WITH_PICTURES:
@@ -95,16 +94,16 @@ class RunFolder(RunFiles):
         return report
 
     def require_count(self, report: Mapping[str, Any], count: int) -> None:
-        """Refuse a report of other than ``count`` pictures, which are those of config.yaml."""
+        """Refuse a report that does not have ``count`` pictures, the number in config.yaml."""
         if (found := len(report["pictures"])) != count:
             what = f"its pictures are {found}, and those of config.yaml {count}"
             raise self.damaged(self.report_file, f"{what}: one belongs to another run")
 
     def config(self) -> dict[str, Any]:
-        """The resolved config, as plain data; what lay in the folder then lies where it is now.
+        """The resolved config as plain data; paths into the folder are adjusted if it was moved.
 
         Raises:
-            UserError: not a run folder, or its config.yaml is not a config.
+            UserError: it is no run folder, or its config.yaml is not a config.
         """
         content = self.read(self.config_file)
         try:
@@ -133,10 +132,10 @@ class RunFolder(RunFiles):
 
     @contextmanager
     def open(self) -> Iterator[RunFolder]:
-        """Hold the folder, so that no second process writes into it, and made where it is not there yet.
+        """Lock the folder, so that no other process writes into it; create it if it does not exist.
 
         Raises:
-            UserError: another process holds it; it cannot be written; something of it is a symbolic link.
+            UserError: another process holds it; it cannot be written; one of its files is a symbolic link.
         """
         with lock_folder(self.path):
             self.refuse_links()
@@ -145,7 +144,7 @@ class RunFolder(RunFiles):
             yield self
 
     def refuse_links(self) -> None:
-        """Refuse a symbolic link in the place of a name of ours, or of a folder of a run: loggers write into those."""
+        """Refuse symbolic links in place of the run's files, and of folders that loggers write into."""
         holds_run = self.config_file.exists()
         for path in [*self.path.glob("*"), *self.path.glob(".*")]:
             if path.name.removeprefix(".").startswith(self.names) or (holds_run and path.is_dir()):
@@ -155,7 +154,7 @@ class RunFolder(RunFiles):
                     self.refuse_link(inside)
 
     def _refuse_no_files(self) -> None:
-        """Refuse a folder, or a pipe, where a file of ours is to be."""
+        """Refuse a folder or a pipe in place of one of the run's files."""
         ours = [self.path / name for name in self.names]
         ours += [path for picture in self.pictures() for path in picture.own_files()]
         for path in ours:
@@ -169,7 +168,7 @@ class RunFolder(RunFiles):
         return found.st_dev, found.st_ino
 
     def is_there(self) -> bool:
-        """Whether the folder that was opened is still at its path."""
+        """Whether the opened folder is still at its path."""
         try:
             return self._where() == self._identity
         except OSError:
@@ -185,7 +184,7 @@ class RunFolder(RunFiles):
         write_json(self.report_file, {"format": FORMAT, **report})
 
     def mark_failed(self) -> None:
-        """Say of a run at work that it failed, in place and without a byte more: for a disk that has no room."""
+        """Change the status from running to failed in place, without growing the file, since the disk may be full."""
         running, failed = (f'"status": "{status}"'.encode() for status in (RUNNING, FAILED))
         with open(self.report_file, "r+b") as file:
             at = file.read().find(running)
@@ -194,9 +193,9 @@ class RunFolder(RunFiles):
                 file.write(failed.ljust(len(running)))
 
     def append_row(self, path: Path, row: Mapping[str, Any]) -> None:
-        """A line of one of its tables, under the columns it has; a file that is not there begins with those of the row.
+        """Append a row to a table, with the table's own columns; a new table starts with the row's columns.
 
-        A run that an older version began goes on with the columns of then.
+        So a run that an older version began keeps its columns.
         """
         columns = list(row)
         if path.exists():
@@ -210,12 +209,12 @@ class RunFolder(RunFiles):
         append(path, text.getvalue())
 
     def log(self, text: str) -> None:
-        """Add to vqclip.log."""
+        """Append to vqclip.log."""
         append(self.log_file, text)
 
 
 def _moved(value: Any, was: str, now: str, key: str = "") -> Any:
-    """Paths in the folder ``was``, in ``now``, and the folder itself where a key names one: words may be its name."""
+    """Replace paths below the folder ``was`` by paths below ``now``; ``was`` itself only under keys of paths."""
     if isinstance(value, Mapping):
         return {name: _moved(item, was, now, str(name)) for name, item in value.items()}
     if isinstance(value, list):

@@ -17,7 +17,7 @@ __all__ = ["lock_folder"]
 
 @contextmanager
 def lock_folder(folder: Path) -> Iterator[None]:
-    """Hold a folder, so that no second process writes into it; the system lets go of it when the process ends.
+    """Hold a folder's lock, so that no other process writes into it; the system releases it when the process ends.
 
     Raises:
         UserError: another process holds it, or it cannot be written.
@@ -41,7 +41,7 @@ def lock_folder(folder: Path) -> Iterator[None]:
 
 
 def _way_out(folder: Path) -> str:
-    """What helps where a folder cannot be written: not every command that comes here can be given another one."""
+    """The advice for a folder that cannot be written; not every command can use another one."""
     if os.path.lexists(folder / "run.json"):
         copy = f"cp -r {shlex.quote(str(folder))} FOLDER && chmod -R u+w FOLDER && vqclip resume=FOLDER"
         return f"Allowed: another folder. To go on with the run in it, try: {copy}"

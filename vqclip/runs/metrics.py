@@ -1,4 +1,4 @@
-"""Writes the curves of a run: rows on disk, numbers and pictures to every logger, numbers to every callback."""
+"""Writes a run's metrics: rows on disk; numbers and pictures to loggers."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ __all__ = ["Metrics", "step_numbers"]
 
 
 class Metrics:
-    """``metrics.csv``, ``timing.csv`` and the loggers.
+    """Writes ``metrics.csv``, ``timing.csv`` and to the loggers.
 
-    What the clock says stands apart from ``metrics.csv``, which is the same bytes whenever the run is the same.
+    Times have a file of their own, so that equal runs have byte-identical ``metrics.csv``.
 
     Args:
         run: the run folder.
@@ -31,17 +31,17 @@ class Metrics:
         self.start_clock()
 
     def start_clock(self) -> None:
-        """Seconds in ``timing.csv`` count from now."""
+        """Start the clock of ``timing.csv``."""
         self._began = time.perf_counter()
 
     def write(self, step: int, numbers: Mapping[str, float]) -> None:
-        """A row a file."""
+        """Append one row to each file."""
         self.run.append_row(self.run.metrics_file, {"step": step, **numbers})
         seconds = round(time.perf_counter() - self._began, 4)
         self.run.append_row(self.run.timing_file, {"step": step, "seconds": seconds})
 
     def send(self, trainer: pl.Trainer, step: int, numbers: Mapping[str, float], snapshot: Snapshot | None) -> None:
-        """One call a logger: the step's numbers, and where there is a snapshot its pictures, scores and latents."""
+        """Call every logger once, with the step's numbers and the snapshot's pictures, scores and latents, if any."""
         numbers = dict(numbers)
         for i, scores in enumerate(snapshot.scores if snapshot else ()):
             numbers |= {f"snapshot/{name}/{i:02d}": value for name, value in scores.items()}
@@ -60,7 +60,7 @@ class Metrics:
 
 
 def step_numbers(module: LatentOptimisation) -> dict[str, float]:
-    """Loss and terms of the last step as means over the pictures, and each picture's own where there are several."""
+    """Loss and terms of the last step as means over the pictures, and for each picture if there are several."""
     numbers = {}
     for name, value in module.metrics.items():
         values = value.flatten().tolist() if isinstance(value, Tensor) else [value]

@@ -1,4 +1,4 @@
-"""Keeps a run from being overwritten, and cleans up after a run that failed before its first step."""
+"""Prevents overwriting of runs, and cleans up after a run that failed before its first step."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ def refuse_overwrite(run: RunFolder, overwrite: bool) -> None:
     """Refuse a folder in which something would be lost.
 
     Args:
-        overwrite: whether a run that is in it may be.
+        overwrite: whether an existing run may be replaced.
 
     Raises:
-        UserError: it holds a run with pictures; or, whatever is asked for, a sweep, or files under a run's names that
-            are no run's.
+        UserError: it holds a run with pictures; or, even with ``overwrite``, a sweep, or files with a run's names that
+            are not a run's.
     """
-    if is_ours(run.path / "multirun.yaml"):  # any other program of Hydra's leaves one, too
+    if is_ours(run.path / "multirun.yaml"):  # other Hydra programs write one too
         raise UserError(
             f"{run}: a sweep's folder, whose comparison would have this run in it. Allowed: another folder. "
             "Try: hydra.run.dir=FOLDER, or from Python folder=FOLDER"
         )
-    # vqclip.log is only added to, and Hydra has made it for this run.
+    # Except vqclip.log, which is appended to, and which Hydra has already created for this run.
     ours = [run.path / name for name in run.names if name != run.log_file.name] + [p.path for p in run.pictures()]
     if not (found := [path.name for path in ours if os.path.lexists(path)]):
         return
@@ -58,10 +58,10 @@ def refuse_overwrite(run: RunFolder, overwrite: bool) -> None:
 
 
 def refuse_own_inputs(run: RunFolder, config: Mapping[str, Any]) -> None:
-    """Refuse to start over in a folder with a run that the new one would read.
+    """Refuse to start over in a folder whose run the new run would read.
 
     Raises:
-        UserError: it would.
+        UserError: it would read it.
     """
     for path in inputs(config):
         if Path(path).resolve().is_relative_to(run.path.resolve()):
@@ -73,7 +73,7 @@ def refuse_own_inputs(run: RunFolder, config: Mapping[str, Any]) -> None:
 
 @contextmanager
 def clean_up(run: RunFolder, plan: RunPlan) -> Iterator[None]:
-    """Leave nothing behind where a mistake shows before the first step; a sweep's job stays, to say what failed."""
+    """Remove what a run wrote if a mistake shows before the first step, unless it is a sweep's job."""
     created = [path for path in [run.path, *run.path.parents] if not path.exists()]
     before = set(run.path.iterdir()) if run.path.is_dir() else set()
     try:
@@ -82,14 +82,14 @@ def clean_up(run: RunFolder, plan: RunPlan) -> Iterator[None]:
         alone = not plan.config.get("sweep") and not isinstance(error, RunError)
         if alone and not run.picture(0).path.exists():
             for path in set(run.path.iterdir()) - before if run.path.is_dir() else ():
-                with suppress(OSError):  # Windows keeps a file that is open still, and the mistake is to be told
+                with suppress(OSError):  # Windows cannot remove open files; the mistake must be reported anyway
                     shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
             _remove_empty(run.path, created)
         raise
 
 
 def _remove_empty(folder: Path, created: list[Path]) -> None:
-    """The folder and those above it that were not there before; Hydra's own record of the mistake with them."""
+    """Remove the folder, Hydra's record in it, and the parents that this run created, if they are empty."""
     names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
     if names and names <= {".hydra", "vqclip.log"} and not folder.is_symlink():
         shutil.rmtree(folder, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""The plan of a run: what it will do, known before anything heavy is loaded."""
+"""The plan of a run: what it will do, before anything heavy is loaded."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ __all__ = ["RunPlan"]
 
 @dataclass(frozen=True)
 class RunPlan:
-    """A checked config, and the pictures that come of it: prompt by prompt, seed by seed."""
+    """A checked config and the pictures that it makes: every prompt with every seed."""
 
     config: Mapping[str, Any]  #: resolved, plain data
     prompts: tuple[Prompt, ...]  #: the include entry of each picture
     seeds: tuple[int, ...]  #: of each picture
     callbacks: tuple[Any, ...] = ()  #: Lightning callbacks besides those of the config
-    record_format: int = FORMAT  #: of the records in the PNGs; 0 makes pictures of before there was a number
-    recorded: Mapping[str, Any] = field(default_factory=dict)  #: the config as config.yaml, W&B and the PNGs have it
+    record_format: int = FORMAT  #: of the records in the PNGs; 0 is the format before there were numbers
+    recorded: Mapping[str, Any] = field(default_factory=dict)  #: the config without secrets, for all records
 
     @classmethod
     def of(
@@ -34,10 +34,10 @@ class RunPlan:
         record_format: int = FORMAT,
         recorded: Mapping[str, Any] | None = None,
     ) -> RunPlan:
-        """The plan of a resolved config.
+        """Make the plan of a resolved config.
 
         Args:
-            recorded: the config without secrets; None where it has none.
+            recorded: the config without secrets; None if it has none.
 
         Raises:
             UserError: the config has mistakes; all are named.
@@ -59,6 +59,6 @@ class RunPlan:
 
     @property
     def pictures(self) -> list[dict[str, Any]]:
-        """Prompt and seed of each picture, for run.json."""
+        """The prompt and seed of each picture, for run.json."""
         both = zip(self.prompts, self.seeds, strict=True)
         return [{"prompt": prompt.label, "seed": seed} for prompt, seed in both]

@@ -1,4 +1,4 @@
-"""Provenance: the versions, machine, weights and input files that had a say in a picture."""
+"""Provenance: the versions, machine, weights and input files that a picture depends on."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ _log = logging.getLogger(__name__)
 #: Packages whose version may change a picture.
 VERSIONED = ("vqclip", "torch", "torchvision", "openai-clip", "taming-transformers", "pytorch-lightning")
 
-_version = cache(metadata.version)  # which parses all that a package says of itself
+_version = cache(metadata.version)  # parsing a package's metadata is slow
 
 
 def versions() -> dict[str, str]:
-    """Of everything that may change a picture."""
+    """The versions of everything that may change a picture."""
     return {name: _version(name) for name in VERSIONED} | {"python": platform.python_version()}
 
 
 def machine(device: torch.device | None = None) -> dict[str, Any]:
-    """What the last digits depend on: the number of threads, the processor, the device where it is known."""
+    """What the last digits depend on: number of threads, processor, and device if known."""
     found = {
         "threads": torch.get_num_threads(),
         "instructions": torch.backends.cpu.get_cpu_capability(),
@@ -52,10 +52,10 @@ def machine(device: torch.device | None = None) -> dict[str, Any]:
 
 @cache
 def _cpu() -> str:
-    """Vendor, family and model: libraries choose their kernels by them, also where the instructions are the same."""
+    """The processor's vendor, family and model, by which libraries choose kernels."""
     try:
         lines = [line.partition(":") for line in Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines()]
-    except OSError:  # another system than Linux
+    except OSError:  # not on Linux
         return platform.processor() or platform.machine()
     known = {key.strip(): value.strip() for key, _, value in lines}
     told = [known[key] for key in ("vendor_id", "cpu family", "model") if key in known]
@@ -64,29 +64,29 @@ def _cpu() -> str:
 
 @dataclass(frozen=True)
 class Provenance:
-    """The provenance of one run: versions, processor, device, weights, inputs."""
+    """The provenance of a run: versions, processor, device, weights, inputs."""
 
     versions: dict[str, str]
     machine: dict[str, Any]
     weights: dict[str, str]  #: sha256 of every weight file, by name
-    inputs: dict[str, str]  #: sha256 of every picture the config reads, by path
+    inputs: dict[str, str]  #: sha256 of every picture that the config reads, by path
 
     @classmethod
     def of(cls, module: LatentOptimisation, config: Mapping[str, Any], device: torch.device) -> Provenance:
         return cls(versions(), machine(device), _weights(module, config), inputs(config))
 
     def require_same(self, run: RunFolder, past: Mapping[str, Any]) -> None:
-        """Refuse to go on with other weights or other input pictures; tell where versions differ.
+        """Refuse to resume with other weights or input pictures; print a note about other versions.
 
         Args:
-            past: ``run.json`` as it was.
+            past: ``run.json`` before the resume.
 
         Raises:
-            UserError: some are others.
+            UserError: weights or inputs differ.
         """
         for kind, now in (("weights", self.weights), ("inputs", self.inputs)):
             before = {name: known for name, known in past.get(kind, {}).items() if not name.startswith("callbacks.")}
-            # The file that a key names may lie elsewhere now (vqclip.runs.resume), not another under its name.
+            # An input may be at another path now (see vqclip.runs.resume), but its content must be the same.
             moved = kind == "inputs" and set(before.values()) == set(now.values())
             moved &= all(before.get(name, found) == found for name, found in now.items())
             if not moved and (other := [name for name, *_ in differences(before, now)]):
@@ -105,10 +105,10 @@ def _weights(module: LatentOptimisation, config: Mapping[str, Any]) -> dict[str,
     if config["init"]["_target_"] == "vqclip.init.Prior" and config["checkpoints"].get("prior"):
         found["prior"] = load_prior(config["checkpoints"]["prior"]["path"]).sha256
     elif card := config["checkpoints"].get("prior"):
-        found |= digests({"prior": card["path"]})  # one's own, not asked here: records need its sha256
+        found |= digests({"prior": card["path"]})  # also if the run does not use it: records need its sha256
     return found | {name: weights_sha256(local_path(path)) for name, path in _of_terms(config).items()}
 
 
 def _of_terms(config: Mapping[str, Any]) -> dict[str, str]:
-    """Paths of the weights that terms of the objective read, by the term's key."""
+    """Paths of the weights of the objective's terms, by the term's key."""
     return {key: term["path"] for key, term in terms_by_key(config).items() if isinstance(term.get("path"), str)}

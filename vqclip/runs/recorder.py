@@ -1,4 +1,4 @@
-"""The callback that writes a run's folder: metrics, snapshots, the resume point."""
+"""The callback that writes the run folder: metrics, snapshots, checkpoints."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ __all__ = ["Recorder"]
 
 
 class Recorder(pl.Callback):
-    """Writes the run folder: metrics, snapshots, the best and the last picture, the resume point.
+    """Writes the run folder: metrics, snapshots, the best and the last picture, checkpoints.
 
-    Every logger sees a step's numbers and pictures in one call, after the disk has them.
+    Loggers get a step's numbers and pictures in one call, after they are on disk.
 
     Args:
         run: the run folder.
-        records: what the PNGs of each picture carry, one a picture.
-        snapshot_every: steps between snapshots; the start and the end are snapshots too.
+        records: the record in the PNGs of each picture.
+        snapshot_every: steps between snapshots; the first and last step have one too.
         log_every: steps between rows of ``metrics.csv``.
-        signals: told when steps begin and end.
+        signals: notified when stepping starts and ends.
     """
 
     def __init__(self, run: RunFolder, records: list[dict], snapshot_every: int, log_every: int, signals: Signals):
@@ -40,9 +40,9 @@ class Recorder(pl.Callback):
         self.snapshot_every, self.log_every = snapshot_every, log_every
         self.metrics = Metrics(run, [record.get("prompt", "") for record in records])
         self.snapshots, self.checkpointer = Snapshots(run, records), Checkpointer(run, signals)
-        self.began = False  #: whether Lightning came to the steps, and the folder is written
+        self.began = False  #: whether training has started, so that the folder has been changed
         self.stopped_early: str | None = None  #: why the run ended before its last step
-        self.pruned: Exception | None = None  #: Optuna's, which is for whoever runs the study
+        self.pruned: Exception | None = None  #: Optuna's TrialPruned, to be raised for the study
 
     @property
     def state_key(self) -> str:
@@ -54,7 +54,7 @@ class Recorder(pl.Callback):
         return next(callback for callback in callbacks_of(trainer) if isinstance(callback, cls))
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.snapshots.roll_back(trainer.global_step)  # only now is all of the checkpoint known to be whole
+        self.snapshots.roll_back(trainer.global_step)  # only now has the whole checkpoint been loaded
         self.began = True
         self.metrics.start_clock()
         self.signals.listen()
@@ -69,7 +69,7 @@ class Recorder(pl.Callback):
         snapshot = step % self.snapshot_every == 0 or step == module.steps
         row = snapshot or step % self.log_every == 0 or step == 1
         numbers: dict[str, float] = {}
-        # On a GPU a number read makes the device wait, so there it is read with the rows.
+        # Reading a number synchronises a GPU, so there numbers are read only when a row is written.
         if row or module.device.type == "cpu":
             numbers = step_numbers(module)
             if reason := divergence(module, step, numbers):
@@ -83,14 +83,14 @@ class Recorder(pl.Callback):
         self.checkpointer.due = snapshot
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Where somebody asks for the end between two snapshots, Lightning validates there, and so there is one."""
+        """Take a snapshot if Lightning validates between two of them, as it does when training is stopped."""
         if trainer.global_step > self.snapshots.step:
-            with torch.inference_mode(False), torch.enable_grad():  # as all snapshots are taken
+            with torch.inference_mode(False), torch.enable_grad():  # as for every snapshot
                 self._snapshot(trainer, optimisation(pl_module), {})
             self.checkpointer.due = True
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """The only epoch holds all the steps; Lightning takes a StopIteration for its end, and begins another."""
+        """Refuse a StopIteration in a step, which Lightning takes for the end of the epoch."""
         loop = trainer.fit_loop.epoch_loop
         steps = loop.batch_progress.current
         if not loop.done or trainer.validating or steps.completed < steps.ready:
@@ -104,7 +104,7 @@ class Recorder(pl.Callback):
         self.signals.stepping = False
         self.stopped_early = early_reason(trainer, module.steps)
         if self.stopped_early and trainer.global_step > self.snapshots.step:
-            # The pictures of a run are those of its last step.
+            # The last step always has a snapshot.
             self._snapshot(trainer, module, {})
             self.checkpointer.save(trainer)
         self.snapshots.join_latents()
@@ -112,17 +112,17 @@ class Recorder(pl.Callback):
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         profiler = getattr(trainer, "profiler", None)
         if profiler is not None and not isinstance(profiler, PassThroughProfiler):
-            print(profiler.summary())  # Lightning's own goes to a log that is quiet here
+            print(profiler.summary())  # Lightning writes it to a logger that is silenced
 
     def state_dict(self) -> dict:
         return self.snapshots.state_dict()
 
     def on_load_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict) -> None:
-        """Know what was known at the checkpoint's step."""
+        """Restore the recorder's state at the checkpoint's step."""
         self.snapshots.load_state_dict(recorder_state(checkpoint), checkpoint["global_step"])
 
     def _snapshot(self, trainer: pl.Trainer, module: LatentOptimisation, numbers: dict[str, float]) -> None:
-        """Write the pictures as they are now, then send them to the loggers, in one row with the step's numbers."""
+        """Write the current pictures, then send them to the loggers together with the step's numbers."""
         taken = self.snapshots.take(module, trainer.global_step)
         module.scores = {
             name: sum(scores[name] for scores in taken.scores) / len(taken.scores) for name in taken.scores[0]

@@ -1,4 +1,4 @@
-"""Keeps run.json true while a run goes on, however it ends."""
+"""Keeps run.json up to date during a run, however it ends."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _log = logging.getLogger(__name__)
 _NO_ENTRY = {errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ESTALE}
 _NO_ENTRY |= {errno.EISDIR, errno.ENOTEMPTY, errno.EEXIST}
 
-#: Lightning's refusal of a callback whose numbers would go nowhere.
+#: Lightning's error for a callback that needs a logger.
 _NO_LOGGER = re.compile(r"Cannot use `(\w+)` callback with `Trainer.*logger")
 
 
@@ -41,13 +41,13 @@ class Report:
     """The report of a run in its folder.
 
     Args:
-        first: what is known when the run begins.
-        seconds: that the run has taken before it was resumed.
+        first: the entries known at the beginning.
+        seconds: of the run before it was resumed.
     """
 
     def __init__(self, run: RunFolder, first: Mapping[str, Any], seconds: float):
         self.run, self.content = run, dict(first)
-        self.began = False  #: whether steps were made, so that the folder is another one
+        self.began = False  #: whether training has started, so that the folder has changed
         self._began = time.perf_counter() - seconds
 
     def add(self, **parts: Any) -> None:
@@ -60,13 +60,13 @@ class Report:
 
 
 def first_report(plan: RunPlan, past: Mapping[str, Any], resumed_at: int | None) -> dict[str, Any]:
-    """The entries of the report that are known before models are loaded."""
+    """The report's entries that are known before models are loaded."""
     return {
         "status": RUNNING,
         "identity": identity(plan.config),
         "started": past.get("started", datetime.now().astimezone().isoformat(timespec="seconds")),
         "resumed": past.get("resumed", []) + ([] if resumed_at is None else [resumed_at]),
-        **{key: past[key] for key in ("wandb", "mlflow", "loggers") if key in past},  # also where they are off now
+        **{key: past[key] for key in ("wandb", "mlflow", "loggers") if key in past},  # kept even if they are off now
         "seed": plan.config["seed"],
         "steps": 0,
         "pictures": plan.pictures,
@@ -77,16 +77,16 @@ def first_report(plan: RunPlan, past: Mapping[str, Any], resumed_at: int | None)
 
 @contextmanager
 def keep_report(run: RunFolder, plan: RunPlan, past: Mapping[str, Any], resumed_at: int | None) -> Iterator[Report]:
-    """The report of a run that begins or goes on; whatever ends it is written there.
+    """Make the report of a new or resumed run, and write into it however the run ends.
 
     Raises:
-        RunError: the folder could not be written, or went away.
+        RunError: the folder could not be written, or disappeared.
     """
     report = Report(run, first_report(plan, past, resumed_at), past.get("seconds", 0.0))
     before = {} if resumed_at is None else {path: run.read(path) for path in (run.config_file, run.report_file)}
     try:
         if resumed_at is None:
-            # Before the config that names the files: a resumed record reads only files whose hashes it has.
+            # Hashes before config.yaml: resume reads only files whose hashes the report has.
             weights = own_weights(plan.config) | callback_weights(plan.config)
             report.add(weights=weights, inputs=inputs(plan.config))
             report.write()
@@ -108,10 +108,10 @@ def keep_report(run: RunFolder, plan: RunPlan, past: Mapping[str, Any], resumed_
 
 @contextmanager
 def _failures(report: Report, plan: RunPlan, before: Mapping[Path, bytes]) -> Iterator[None]:
-    """Whatever ends a run that has begun, except for signals, in its report and its log.
+    """Write an exception that ends a run into its report and log.
 
     Args:
-        before: files of a run that goes on, which has them back where that is refused: it is what it was.
+        before: the contents of a resumed run's files, restored if resuming is refused.
     """
     run = report.run
     try:
@@ -138,26 +138,26 @@ def _end(report: Report, **ending: Any) -> None:
         return
     try:
         report.write()
-    except OSError:  # the disk that is full ended it
+    except OSError:  # the disk is full
         with suppress(OSError):
             report.run.mark_failed()
 
 
 def _put_back(run: RunFolder, files: Mapping[Path, bytes]) -> None:
-    with suppress(OSError):  # what cannot be written now has not been written
+    with suppress(OSError):  # if it cannot be written now, it has not been changed
         for path, content in files.items() if run.is_there() else ():
             atomic_write(path, content)
 
 
 def _is_lightnings(error: BaseException) -> bool:
-    """Whether it refuses to go on: an EarlyStopping on a number that nobody has logged, a plugin beside a precision."""
+    """Whether Lightning raised it: EarlyStopping for a metric that nobody logs, a plugin that conflicts."""
     *_, (frame, _) = traceback.walk_tb(error.__traceback__)
     refuse = ("pytorch_lightning.callbacks.", "pytorch_lightning.trainer.connectors.")
     return isinstance(error, RuntimeError | ValueError) and frame.f_globals.get("__name__", "").startswith(refuse)
 
 
 def _is_of_checkpoint(error: BaseException) -> bool:
-    """Whether Lightning or torch trips over what a checkpoint holds; what a part of the user's own does is its own."""
+    """Whether Lightning or torch raised it while loading the checkpoint, not a custom part."""
     names = [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)]
     theirs = names[-1].partition(".")[0] in (
         "torch",
@@ -175,7 +175,7 @@ def _gone(run: RunFolder) -> RunError:
 
 
 def _explained(error: BaseException, run: RunFolder, plan: RunPlan) -> BaseException:
-    """What the system or Lightning refuses, in a sentence; anything else as it is."""
+    """Turn errors of the system and of Lightning into a sentence; return others unchanged."""
     if isinstance(error, Exception) and not isinstance(error, UserError | OSError) and _is_of_checkpoint(error):
         return no_checkpoint(run, told(error))
     if isinstance(error, MisconfigurationException) and (found := _NO_LOGGER.search(str(error))):

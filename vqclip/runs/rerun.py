@@ -1,4 +1,4 @@
-"""``vqclip rerun RUN|PNG [overrides]``: reproduce it from its own record, and say whether the bytes agree."""
+"""``vqclip rerun RUN|PNG [overrides]``: reproduces a run from its record, and says whether the bytes agree."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from vqclip.runs.schema import problem_in, refuse_newer
 __all__ = ["rerun"]
 
 _NOT_REPRODUCED, _DIFFERS = "not reproduced", "differs"
-#: What is said of latents that are the same as far as both files have them.
+#: The text for latents that agree in all steps that both files have.
 _OTHER_STEPS = "the same latents, of other steps"
-#: Keys of a record that say how far a run was to go.
+#: Keys of a record that limit the length of a run.
 _LENGTH = {f"config.{key}" for key in ("steps", *LIMITS)}
 
 
@@ -35,20 +35,20 @@ class _Difference:
 
     name: str  #: of the file, in the run folder
     text: str
-    record: tuple[str, ...] = ()  #: of a picture with the same pixels, the keys of its record that differ
+    record: tuple[str, ...] = ()  #: keys in which records differ, for a picture with equal pixels
 
 
 def rerun(source: Path, overrides: Sequence[str] = (), folder: Path | None = None) -> tuple[list[str], bool]:
     """Reproduce a run folder or a PNG from its record, and compare.
 
     Args:
-        folder: where to; default ``outputs/<date>/<time>``.
+        folder: of the new run; default ``outputs/<date>/<time>``.
 
     Returns:
-        What there is to say, line by line, and whether every byte agrees; of a run without a picture nobody knows.
+        The lines to print, and whether every byte agrees; False for a run without pictures.
 
     Raises:
-        UserError: no such thing, no record, or a record that cannot be trusted.
+        UserError: it does not exist, has no record, or its record is not trusted.
     """
     from vqclip.runs.execute import execute, threads
 
@@ -64,12 +64,12 @@ def rerun(source: Path, overrides: Sequence[str] = (), folder: Path | None = Non
 
 
 def _early_end(source: Path, asked: Sequence[tuple], config: Mapping[str, Any]) -> list[Any]:
-    """A callback that ends a run at a picture's step, where it has no snapshot but at an end.
+    """A callback that stops the run at the picture's step, if that is not a step of a regular snapshot.
 
-    A callback may have ended the picture's run there, and those are not in its record.
+    A callback may have stopped the picture's run there, and callbacks are not in its record.
 
     Args:
-        config: what runs; the record may leave things out.
+        config: of the new run; the record may lack keys.
     """
     if source.is_dir() or {"steps", "snapshot_every"} & {key for key, *_ in asked}:
         return []
@@ -85,7 +85,7 @@ def _early_end(source: Path, asked: Sequence[tuple], config: Mapping[str, Any]) 
 
 
 def _source(source: Path, folder: Path) -> tuple[dict[str, Any], dict[str, Any], int]:
-    """Config of a run or PNG, what it was made with, and the format of its records."""
+    """The config of a run or PNG, its provenance, and the format of its records."""
     if source.is_dir():
         run = RunFolder(source)
         config, report = run.config(), run.report()
@@ -102,7 +102,7 @@ def _source(source: Path, folder: Path) -> tuple[dict[str, Any], dict[str, Any],
 def _verdict(
     source: Path, folder: Path, made_with: Mapping[str, Any], now: Mapping[str, Any], asked: Sequence[tuple]
 ) -> tuple[list[str], bool]:
-    """Lines that say what differs between the two runs and why, and whether they are the same."""
+    """The lines that say what differs between the runs and why, and whether all bytes agree."""
     pairs = [*_pairs(source, folder)]
     found = [difference for pair in pairs if (difference := _compare(*pair))]
     lost = [_Difference(name, "in run.json, but not in the folder any more") for name in _lost(source, made_with)]
@@ -123,7 +123,7 @@ def _verdict(
         causes = ["  all pixels agree: the run was given more steps after these pictures"]
     elif not causes and not asked:
         causes = ["  versions, machine, weights and inputs agree; the difference is not in the record"]
-    # A file that is named at another place is another key of the record, and another name of its sha256 there.
+    # A file at another path changes its key in the record and the name of its sha256.
     told = {f"config.{key}" for key, *_ in asked} | {
         f"made_with.inputs.{path}" for _, *paths in asked for path in paths
     }
@@ -136,10 +136,10 @@ def _verdict(
 
 
 def _is_of_more_steps(difference: _Difference, ends: Sequence[int]) -> bool:
-    """Whether a file differs only because its run was taken further than was asked for at first.
+    """Whether a file differs only because its run was continued beyond its original length.
 
     Args:
-        ends: the steps at which it had ended: there it made pictures that a run in one go does not make.
+        ends: the steps at which the run had ended, where it took snapshots that a run in one go does not take.
     """
     if difference.record:
         return _LENGTH.issuperset(difference.record)
@@ -150,7 +150,7 @@ def _is_of_more_steps(difference: _Difference, ends: Sequence[int]) -> bool:
 
 
 def _config_of_picture(path: Path, folder: Path) -> tuple[dict[str, Any], dict[str, Any], int]:
-    """A PNG's config, with what its record leaves out as we have it; what it was made with; its format."""
+    """A PNG's config, completed with current defaults for what its record omits; its provenance; its format."""
     record = read_record(path)
     refuse_newer(record, path)
     if isinstance(record.get("film"), Mapping):
@@ -169,7 +169,7 @@ def _config_of_picture(path: Path, folder: Path) -> tuple[dict[str, Any], dict[s
 
 
 def _pairs(source: Path, folder: Path) -> Iterator[tuple[str, Path, Path]]:
-    """Files of ``source`` and those reproduced."""
+    """The files of ``source`` and their reproductions."""
     if source.is_file():
         record = read_record(source)
         kind = "steps" if "scores" in record else "crops"
@@ -179,7 +179,7 @@ def _pairs(source: Path, folder: Path) -> Iterator[tuple[str, Path, Path]]:
             RunFolder(folder).picture(record["picture"]).path / kind / f"{record['step']:06d}.png",
         )
         return
-    # A comparison, a logger's table and what else lies in the folder are of later, or of others; so is half a file.
+    # Other files in the folder (comparisons, loggers' files, temporary files) are not part of the run.
     run = RunFolder(source)
     pictures = run.pictures()
     own = [path for picture in pictures for path in picture.own_files() if not path.name.startswith(".")]
@@ -191,24 +191,24 @@ def _pairs(source: Path, folder: Path) -> Iterator[tuple[str, Path, Path]]:
 
 
 def _snapshot_of(best: Path, picture: Path) -> Path:
-    """The snapshot in ``picture`` that ``best`` is a copy of.
+    """The snapshot in ``picture`` at the step of ``best``.
 
-    Not its best.png: another version, or scores that differ in their last digits, may call another one the best.
+    Not its best.png: another version, or scores that differ in the last digits, may have another best step.
     """
     try:
         return picture / "steps" / f"{read_record(best)['step']:06d}.png"
-    except (UserError, KeyError, TypeError, ValueError):  # it is damaged, which the comparison says
+    except (UserError, KeyError, TypeError, ValueError):  # damaged; the comparison reports it
         return picture / best.name
 
 
 def _lost(source: Path, report: Mapping[str, Any]) -> list[str]:
-    """Pictures that a run's record names and its folder lacks."""
+    """Pictures that a run's report names and its folder lacks."""
     run = RunFolder(source)
     return [name for name in report.get("sha256", {}) if not run.holds(source / name)] if source.is_dir() else []
 
 
 def _is_there(run: RunFolder, path: Path) -> bool:
-    """Whether there is something in the place of a file, other than a link or what is behind one."""
+    """Whether a file exists, without following links."""
     with suppress(UserError):
         run.refuse_link(path)
         return path.exists()
@@ -216,7 +216,7 @@ def _is_there(run: RunFolder, path: Path) -> bool:
 
 
 def _compare(name: str, one: Path, other: Path) -> _Difference | None:
-    """How two files differ; None where they do not."""
+    """How two files differ, or None."""
     try:
         if not other.exists():
             return _Difference(name, _NOT_REPRODUCED)
@@ -226,12 +226,12 @@ def _compare(name: str, one: Path, other: Path) -> _Difference | None:
         if one.suffix == ".png":
             return _Difference(name, *_between_pictures(one, other))
         return _Difference(name, _between_latents(one, other) if one.suffix == ".safetensors" else _DIFFERS)
-    except Exception as error:  # the old file may be anything at all
+    except Exception as error:  # the old file may be anything
         return _Difference(name, f"damaged, it cannot be compared ({error})")
 
 
 def _between_pictures(one: Path, other: Path) -> tuple[str, tuple[str, ...]]:
-    """What differs, and where the pixels do not, the keys of the record that do."""
+    """What differs between two pictures; if pixels agree, also the keys in which their records differ."""
     import numpy as np
 
     a, b = (np.asarray(opened(path).convert("RGB"), dtype=np.int16) for path in (one, other))
@@ -255,6 +255,6 @@ def _between_latents(one: Path, other: Path) -> str:
 
 
 def _short(value: Any) -> str:
-    """A value for a message; of a hash, the first digits."""
+    """A value for a message; hashes are shortened."""
     text = str(value)
     return text[:12] if len(text) == 64 else text

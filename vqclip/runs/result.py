@@ -22,15 +22,15 @@ __all__ = ["Result"]
 
 
 class Result:
-    """A run that has ended.  In a notebook it shows its pictures.
+    """A run that has ended.  A notebook displays it as its pictures.
 
     Args:
         folder: the run folder.
-        report: its run.json; None reads it.
-        images, latents: where they are known already; else they are read when asked for.
+        report: its run.json; None: read it.
+        images, latents: if already known; else they are read on access.
 
     Raises:
-        UserError: no run folder, a damaged one, or a run that has no pictures yet.
+        UserError: it is no run folder, is damaged, or has no pictures yet.
     """
 
     def __init__(
@@ -59,12 +59,12 @@ class Result:
 
     @property
     def reason(self) -> str | None:
-        """Why it stopped early or diverged."""
+        """Why the run stopped early or diverged, or None."""
         return self.report.get("reason")
 
     @property
     def scores(self) -> list[dict[str, Any]]:
-        """Of each picture: prompt, seed, and the scores of its best and final snapshot."""
+        """For each picture: prompt, seed, and the scores of its best and final snapshot."""
         return self.report["pictures"]
 
     @property
@@ -74,17 +74,17 @@ class Result:
 
     @property
     def pictures(self) -> list[Path]:
-        """The best snapshot of each picture, as files."""
+        """The files of the best snapshots."""
         return [self._run.picture(i).best for i in range(len(self.scores))]
 
     @property
     def best(self) -> list[Image]:
-        """The best snapshot of each picture."""
+        """The best snapshots."""
         return [self._open(path) for path in self.pictures]
 
     @property
     def final(self) -> list[Image]:
-        """The last snapshot of each picture."""
+        """The last snapshots."""
         return [self._open(self._run.picture(i).final) for i in range(len(self.scores))]
 
     def _open(self, path: Path) -> Image:
@@ -96,18 +96,18 @@ class Result:
 
     @cached_property
     def images(self) -> Tensor:
-        """Final pictures [P,3,H,W] in [0,1]; of a run that was read back, with the 8 bits of its PNGs."""
+        """The final pictures [P,3,H,W] in [0,1]; read from 8-bit PNGs unless the run was made in this process."""
         import torch
         from torchvision.transforms.functional import pil_to_tensor
 
         if self._images is not None:
             return self._images
-        with torch.device("cpu"):  # and float32, whatever a notebook has as its defaults
+        with torch.device("cpu"):  # and float32, whatever the notebook's defaults are
             return torch.stack([pil_to_tensor(picture) for picture in self.final]).float() / 255
 
     @cached_property
     def latents(self) -> Tensor:
-        """Their latents [P,C,h,w]."""
+        """The latents of the final pictures, [P,C,h,w]."""
         import torch
 
         if self._latents is not None:
@@ -125,8 +125,8 @@ class Result:
 
     @property
     def history(self) -> list[dict[str, float]]:
-        """The rows of metrics.csv: step, loss, every term; ``pandas.DataFrame(result.history)`` is a table."""
-        return self._run.history() if self.report.get("steps") != 0 else []  # no step made, no file
+        """The rows of metrics.csv: step, loss and every term, for ``pandas.DataFrame(result.history)``."""
+        return self._run.history() if self.report.get("steps") != 0 else []  # a run without steps has no file
 
     def _repr_html_(self) -> str:
         figures = []

@@ -1,8 +1,8 @@
 """Resumes a run that was stopped.
 
-Random numbers are named by seed, purpose and step (``vqclip.rng``), so a checkpoint holds the latent, the optimiser
-and the counters, and nothing else is needed.  To go on, the run folder is rolled back to what it was when the
-checkpoint was written, and the steps after it are taken again: the same bytes as a run that was never stopped.
+Random numbers depend only on seed, purpose and step (``vqclip.rng``), so a checkpoint needs only the latents, the
+optimizer's state and the counters.  The run folder is rolled back to its state at the checkpoint, and later steps are
+repeated, which gives the same bytes as a run that was never stopped.
 """
 
 from __future__ import annotations
@@ -38,22 +38,22 @@ if TYPE_CHECKING:
 
 __all__ = ["LIMITS", "prepare", "resume", "run_to_resume"]
 
-#: What ends a run before its steps are done; another one, or null, takes it further.
+#: Keys that limit a run before its last step; they may be changed to continue it.
 LIMITS = ("trainer.max_time", "trainer.limit_train_batches")
 
-#: What the start reads; the same file, or run, may lie elsewhere now, as what prompts read.
+#: Inputs of the init, which may be at another path now, like the files of prompts.
 _INPUTS = ("init.path", "init.mask", "init.run")
-#: Where weights come from, which a run that goes on compares by their sha256.
+#: Paths and links of weights; a resumed run compares weights by their sha256 instead.
 _WEIGHTS = re.compile(r"checkpoints\..+\.(urls|path)|loss\.terms\.\w+\.path")
 
 
 def run_to_resume(
     overrides: Sequence[str], folder: str | Path | None = None, config_dir: str | Path | None = None
 ) -> tuple[Path, list[str]] | None:
-    """The run folder and the other overrides, where one of ``overrides`` is ``resume=RUN``; else None.
+    """The run folder and the other overrides, if one of ``overrides`` is ``resume=RUN``; else None.
 
     Args:
-        folder, config_dir: as :func:`vqclip.run` was given them; a run that is resumed has its own.
+        folder, config_dir: arguments of :func:`vqclip.run`, refused here, since a resumed run has its own.
     """
     runs = [word.partition("=")[2] for word in overrides if word.startswith("resume=")]
     if not runs or runs == ["null"]:
@@ -74,15 +74,15 @@ def run_to_resume(
 
 
 def resume(folder: Path, overrides: Sequence[str] = (), callbacks: Sequence[Any] = ()) -> Result | None:
-    """Go on with a run from its last whole checkpoint; None where it had nothing left to do.
+    """Resume a run from its last checkpoint; None if there is nothing left to do.
 
     Args:
         folder: the run folder.
-        overrides: ``steps=`` for more steps, and what is not the picture's: logger, callbacks, memory, tags.
-        callbacks: of Lightning's, besides those of the config.
+        overrides: ``steps=`` for more steps, and keys that do not affect the picture: logger, callbacks, memory, tags.
+        callbacks: Lightning callbacks in addition to those of the config.
 
     Raises:
-        UserError: not a run folder; an override that would change the past; the folder is in use.
+        UserError: it is no run folder; an override would change past steps; the folder is in use.
     """
     cfg = prepare(RunFolder(folder), overrides)
     if cfg is None:
@@ -93,7 +93,7 @@ def resume(folder: Path, overrides: Sequence[str] = (), callbacks: Sequence[Any]
 
 
 def prepare(run: RunFolder, overrides: Sequence[str]) -> DictConfig | None:
-    """The config to go on with; None where the run is finished."""
+    """The config to resume with; None if the run is finished."""
     past, report = run.config(), run.report()
     cfg = with_overrides(past, overrides, str(run.config_file), report)
     now = resolved(cfg)
@@ -104,7 +104,7 @@ def prepare(run: RunFolder, overrides: Sequence[str]) -> DictConfig | None:
             f"{run}: this run diverged ({report.get('reason')}); the same steps would end the same way. "
             f"Try: {run.rerun_command} optimizer.lr={_half(now)}"
         )
-    if overrides:  # without any, a finished run only says that it is finished
+    if overrides:  # without overrides, a finished run is only reported as finished
         check(now)
     if now["steps"] != past["steps"]:
         _require_possible_steps(run, past, now)
@@ -116,7 +116,7 @@ def prepare(run: RunFolder, overrides: Sequence[str]) -> DictConfig | None:
 
 
 def _note_copy(run: RunFolder, id: str | None) -> None:
-    """Say that a copy logs to the W&B run of its original: its folder is looked for, not read, as a record names it."""
+    """Print a note if a copied run logs to its original's W&B run.  The recorded path is untrusted: it is not read."""
     was = Path(read_yaml(run.read(run.config_file).decode())["paths"]["output_dir"])
     if id and (was / "run.json").exists() and was.resolve() != run.path.resolve():
         print(
@@ -146,10 +146,10 @@ def _require_same_picture(
 
 
 def _moved(key: str, before: Any, after: Any) -> list[tuple[str, str]]:
-    """Paths of before and of now, where these are all that differs between two values of a key; else none."""
+    """The (old, new) paths, if two values of a key differ only in paths; else empty."""
     if key in _INPUTS:
         changed = [("image", before, after)]
-    elif key.startswith("prompts."):  # lists, whose entries may read pictures and masks
+    elif key.startswith("prompts."):  # lists of entries that may name pictures and masks
         changed = list(differences(dict(leaves([before])), dict(leaves([after]))))
     else:
         return []
@@ -163,29 +163,29 @@ def _moved(key: str, before: Any, after: Any) -> list[tuple[str, str]]:
 
 
 def _may_change(key: str) -> bool:
-    """Whether a key says how far a run goes; or where weights come from, which are known by their sha256."""
+    """Whether a key limits the run's length, or is a path of weights, which are compared by their sha256."""
     return key == "steps" or key.startswith(LIMITS) or bool(_WEIGHTS.fullmatch(key))
 
 
 def _require_unedited(run: RunFolder, past: Mapping[str, Any], inputs: Mapping[str, str]) -> None:
-    """Refuse a config.yaml that somebody changed: the pictures until now have another in their records."""
+    """Refuse an edited config.yaml, which does not match the config in the records of the pictures."""
     try:
         record = read_record(run.picture(0).final)
         made, made_with = record["config"], mapping(record.get("made_with"))
-    except (UserError, OSError, ValueError, KeyError):  # told where it is needed
+    except (UserError, OSError, ValueError, KeyError):  # reported when it is needed
         return
-    # Where something changes over the whole run, the steps that are done depend on how many there were to be.
+    # With a schedule, past steps depend on the total number of steps.
     more_steps = not any(time_varying(picture_config(past)))
 
     def is_same_file(key: str, was: str, path: str) -> bool:
         digest = mapping(made_with.get("inputs")).get(was)
-        # A kill may leave a config.yaml whose files run.json does not name yet.
+        # If the process was killed, run.json may not have the hash yet.
         return digest in (None, inputs.get(path)) or (
             path not in inputs and is_known_input(key, path, past["init"], digest)
         )
 
     for key, before, after in differences(made, picture_config(past)):
-        # What one of the two lacks, another version has put in; what lies in the folder may have been moved with it.
+        # Keys that only one of them has come from another version; paths in the folder may have moved with it.
         same = not (_has(made, key) and _has(past, key)) or str(after).startswith(str(run))
         free = more_steps if key == "steps" else _may_change(key)
         moved = _moved(key, before, after)
@@ -196,7 +196,7 @@ def _require_unedited(run: RunFolder, past: Mapping[str, Any], inputs: Mapping[s
 
 
 def _has(config: Mapping[str, Any], key: str) -> bool:
-    """Whether a config says something of a dotted key, also where that is null, for it or for what it is a part of."""
+    """Whether a config has a dotted key; also if the key, or a parent of it, is null."""
     value: Any = config
     for part in key.split("."):
         if not isinstance(value, Mapping):

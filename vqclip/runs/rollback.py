@@ -1,4 +1,4 @@
-"""Brings a run folder back to an earlier step, or to nothing; what is not a run's own stays where somebody put it."""
+"""Rolls a run folder back to an earlier step, or empties it; files that are not the run's stay."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ __all__ = ["refuse_changed", "remove_new_latents", "require_whole", "roll_back",
 
 
 def start_over(run: RunFolder) -> None:
-    """Remove all that a run made of steps; config.yaml, run.json and vqclip.log stay until the next one writes them.
+    """Remove everything that a run's steps wrote; config.yaml, run.json and vqclip.log stay until they are replaced.
 
     Raises:
-        UserError: one of its files is a symbolic link.
+        UserError: one of the files is a symbolic link.
     """
     run.refuse_links()
     _remove_passing(run)
@@ -33,15 +33,15 @@ def start_over(run: RunFolder) -> None:
         for path in picture.own_files():
             path.unlink()
         for folder in (picture.steps, picture.crops, picture.new_latents, picture.path):
-            with suppress(OSError):  # it is not there, or holds what is somebody's
+            with suppress(OSError):  # missing, or has other files in it
                 folder.rmdir()
     for path in (run.metrics_file, run.timing_file, run.checkpoint_file):
         path.unlink(missing_ok=True)
 
 
 def _remove_logged(run: RunFolder) -> None:
-    """Remove what loggers wrote of the run that begins anew, which they would go on with; what else is there stays."""
-    if not run.report_file.exists():  # then no run was here, and a wandb/ is somebody's
+    """Remove the loggers' files of the old run, which they would otherwise continue; other files stay."""
+    if not run.report_file.exists():  # no run was here, so a wandb/ is not ours
         return
     report = run.try_report()
     for id in filter(None, [report.get("wandb"), *report.get("loggers", {}).values()]):
@@ -55,10 +55,10 @@ def _remove_logged(run: RunFolder) -> None:
 
 
 def require_whole(run: RunFolder, checkpoint: Mapping[str, Any]) -> None:
-    """Refuse a folder that lacks what a run needs to go on from its checkpoint.
+    """Refuse a folder that lacks what a run needs to resume from its checkpoint.
 
     Raises:
-        UserError: a file is missing, is damaged, or has changed.
+        UserError: a file is missing, damaged or changed.
     """
     known = recorder_state(checkpoint)
     refuse_changed(run, known["digests"])
@@ -66,13 +66,13 @@ def require_whole(run: RunFolder, checkpoint: Mapping[str, Any]) -> None:
 
 
 def refuse_changed(run: RunFolder, digests: Mapping[str, str]) -> None:
-    """Refuse snapshots that are not as they were written.
+    """Refuse snapshots that have changed since they were written.
 
     Args:
         digests: sha256 of every picture, by path in the folder.
 
     Raises:
-        UserError: one is missing, or has changed since.
+        UserError: one is missing or has changed.
     """
     for name, digest in digests.items():
         path = run.path / name
@@ -81,21 +81,21 @@ def refuse_changed(run: RunFolder, digests: Mapping[str, str]) -> None:
         content = run.read(path)
         if hashlib.sha256(content).hexdigest() != digest:
             raise run.damaged(path, "it is not as it was written")
-        if not content.startswith(PNG):  # loggers open it, for whatever it is
+        if not content.startswith(PNG):  # loggers open the file
             raise run.damaged(path, "it is no PNG")
 
 
 def roll_back(run: RunFolder, step: int, best: Sequence[int]) -> None:
-    """Bring the folder back to where it was when the checkpoint of ``step`` had been written.
+    """Roll the folder back to its state when the checkpoint of ``step`` was written.
 
     Args:
         best: step of each picture's best snapshot so far.
 
     Raises:
-        UserError: a file that is needed is damaged, or one of the run's is a symbolic link.
+        UserError: a required file is damaged, or one of the run's files is a symbolic link.
     """
     run.refuse_links()
-    # All is read before anything is written: one that lacks a file changes nothing.
+    # Read everything before writing anything, so that a missing file leaves the folder unchanged.
     files = _files_at(run, step, best)
     _remove_passing(run)
     for i in range(len(best)):
@@ -108,16 +108,16 @@ def roll_back(run: RunFolder, step: int, best: Sequence[int]) -> None:
 
 
 def remove_new_latents(picture: PictureFolder, steps: Iterable[int]) -> None:
-    """Remove the latents of single snapshots, once the file of them all has them; none behind a link."""
+    """Remove latents of single snapshots, once the common file has them; links are not followed."""
     for path in map(picture.new_latent, steps):
         if picture.run.holds(path):
             path.unlink()
-    with suppress(OSError):  # it is not there, or holds what is somebody's
+    with suppress(OSError):  # missing, or has other files in it
         picture.new_latents.rmdir()
 
 
 def _remove_passing(run: RunFolder) -> None:
-    """Remove what was half written, and the video that each ending makes anew."""
+    """Remove temporary files, and the video that is made at the end of the run."""
     for path in run.path.glob(".*"):
         if whole_name(path) in run.names and path.is_file():
             path.unlink()
@@ -125,7 +125,7 @@ def _remove_passing(run: RunFolder) -> None:
 
 
 def _files_at(run: RunFolder, step: int, best: Sequence[int]) -> dict[Path, bytes]:
-    """The files of a run that were others at ``step``, as they were."""
+    """The contents at ``step`` of the files that have changed since, by path."""
     files = {}
     for i, best_step in enumerate(best):
         files |= _picture_at(run.picture(i), step, best_step)
@@ -133,13 +133,13 @@ def _files_at(run: RunFolder, step: int, best: Sequence[int]) -> dict[Path, byte
 
 
 def _rows_until(run: RunFolder, path: Path, step: int) -> bytes:
-    """Header and rows of a table up to ``step``, without one that was half written."""
+    """The header and rows of a table up to ``step``, without an incomplete last row."""
     header, *rows = run.read(path).splitlines(keepends=True) or [b""]
     kept = [row for row in rows if _is_whole(row) and _step(row) <= step]
     last = rows[-1] if rows else b""
     if re.match(rb"\d+,", last) and not last.endswith(b"\n") and _step(last) <= step:
-        raise run.damaged(path, "it ends within a line")  # which was whole when the checkpoint was written
-    # The first step has a row always.
+        raise run.damaged(path, "it ends within a line")  # it was complete when the checkpoint was written
+    # The first step always has a row.
     if not header.startswith(b"step,") or not kept or any(row.count(b",") != header.count(b",") for row in kept):
         raise run.damaged(path, "it is not a table with one row per step")
     return b"".join([header, *kept])
@@ -169,7 +169,7 @@ def _picture_at(picture: PictureFolder, step: int, best_step: int) -> dict[Path,
 
 
 def _remove_later(picture: PictureFolder, step: int) -> None:
-    """Remove what a picture has of later steps, of its ending, or half written."""
+    """Remove a picture's files of later steps and of the run's end, and temporary files."""
     for path in picture.own_files():
         later = path.parent != picture.path and int(whole_name(path).partition(".")[0]) > step
         if later or path.name.startswith(".") or path in (picture.timelapse, picture.upscaled):

@@ -1,4 +1,4 @@
-"""Checks the files of a run folder against JSON schemas (``schemas/*.schema.json``); the number of their format."""
+"""Checks the files of a run folder against JSON schemas (``schemas/*.schema.json``) and their format number."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vqclip.errors import UserError
 
 __all__ = ["FORMAT", "problem_in", "refuse_newer"]
 
-#: Of run.json, config.yaml and the record in a PNG.  Files without a number are of before there was one, and are read.
+#: Format of run.json, config.yaml and the record in a PNG.  Older files have no number and can be read.
 FORMAT = 1
 
 _TYPES = {
@@ -27,10 +27,10 @@ _TYPES = {
 
 
 def refuse_newer(value: Any, path: Path) -> None:
-    """Refuse what a newer vqclip wrote.
+    """Refuse a file that a newer vqclip wrote.
 
     Raises:
-        UserError: the content of the file has the number of a later format.
+        UserError: the file has a later format number.
     """
     number = value.get("format", 0) if isinstance(value, Mapping) else 0
     if type(number) is int and number > FORMAT:
@@ -40,10 +40,10 @@ def refuse_newer(value: Any, path: Path) -> None:
 
 
 def problem_in(value: Any, name: str, part: str = "") -> str | None:
-    """What is wrong with the content of a file, in a few words; None where it is as the schema ``name`` says.
+    """What is wrong with the content of a file, in a few words; None if it matches the schema ``name``.
 
     Args:
-        part: of the schema's definitions, where ``value`` is no whole file.
+        part: name in the schema's definitions, if ``value`` is not a whole file.
     """
     root = _schema(name)
     return next(_problems(value, root["$defs"][part] if part else root, root, ""), None)
@@ -56,7 +56,7 @@ def _schema(name: str) -> dict[str, Any]:
 
 
 def _problems(value: Any, schema: Mapping[str, Any], root: Mapping[str, Any], path: str) -> Iterator[str]:
-    """The part of JSON Schema that ours use."""
+    """Validate the subset of JSON Schema that our schemas use."""
     if "$ref" in schema:
         schema = root["$defs"][schema["$ref"].rpartition("/")[2]]
     if "type" in schema and not _is_a(value, schema["type"]):

@@ -1,4 +1,4 @@
-"""Handles Ctrl-C, SIGTERM and SIGHUP while a run goes on."""
+"""Handles Ctrl-C, SIGTERM and SIGHUP during a run."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["Signals", "Stopped", "interrupts"]
 
 
 class Stopped(SystemExit):
-    """A signal ended the run; the exit status says which, as a shell expects."""
+    """A signal ended the run; its exit status is 128 + signal, as a shell expects."""
 
     def __init__(self, signum: int):
         super().__init__(128 + signum)
@@ -21,7 +21,7 @@ class Stopped(SystemExit):
 
 @contextmanager
 def interrupts() -> Iterator[None]:
-    """Within, Ctrl-C is Python's own: a notebook would take a ``SystemExit`` for the wish to leave it."""
+    """Turn Stopped by Ctrl-C into KeyboardInterrupt, since a ``SystemExit`` would end a notebook."""
     try:
         yield
     except Stopped as stop:
@@ -31,17 +31,17 @@ def interrupts() -> Iterator[None]:
 
 
 class Signals:
-    """While steps are made a signal lets the step at hand be finished; a second one ends at once."""
+    """During steps, lets a signal wait until the current step is finished; a second signal ends the run at once."""
 
     def __init__(self) -> None:
-        self.received = 0  #: the signal that waits for the step to end
-        self.stepping = False  #: whether to wait
+        self.received = 0  #: the signal that waits for the step's end; 0 for none
+        self.stepping = False  #: whether signals wait for the step's end
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Signals:
         if threading.current_thread() is threading.main_thread():
             handlers = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM, *_hang_up())}
-            # None is one that Python has not installed, of a program around it: nobody could put it back.
+            # None is a handler that Python did not install and could not restore.
             self._before = {s: handler for s, handler in handlers.items() if handler is not None}
             self.listen()
         return self
@@ -51,7 +51,7 @@ class Signals:
             signal.signal(signum, handler)
 
     def listen(self) -> None:
-        """Install the handlers, again after Lightning has replaced them at its start."""
+        """Install the handlers; called again after Lightning has installed its own."""
         for signum in self._before:
             signal.signal(signum, self._handle)
 
@@ -59,11 +59,11 @@ class Signals:
         if self.received or not self.stepping:
             raise Stopped(signum)
         self.received = signum
-        with suppress(OSError):  # the terminal may be what went away
+        with suppress(OSError):  # the terminal may be gone
             os.write(2, b"\nfinishing the step; once more ends at once\n")  # print is not safe in a handler
 
 
 def _hang_up() -> list[signal.Signals]:
-    """SIGHUP, where the system has it and it is not ignored (nohup); else none."""
+    """SIGHUP, if the system has it and it is not ignored (nohup)."""
     found = getattr(signal, "SIGHUP", None)
     return [found] if found and signal.getsignal(found) is not signal.SIG_IGN else []

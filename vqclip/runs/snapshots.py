@@ -1,4 +1,4 @@
-"""Takes snapshots: every picture as it is now, its latent, a crop as the perceptor sees it, and the best so far."""
+"""Takes snapshots: every current picture, its latent, one crop as the perceptor sees it, and the best so far."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ class Snapshot:
     """The pictures at one step."""
 
     images: Tensor  #: [B,3,H,W] in [0,1]
-    crops: Tensor  #: one of each picture, [B,3,S,S], as the first perceptor sees it
+    crops: Tensor  #: one per picture, [B,3,S,S], as the first perceptor sees it
     latents: Tensor  #: [B,C,h,w], on the CPU
     scores: list[dict[str, float]]  #: of each picture, by name
 
 
 class Snapshots:
-    """The pictures' folders: ``steps``, ``crops``, ``latents.safetensors``, ``best.png``, ``final.png``.
+    """Writes the pictures' folders: ``steps``, ``crops``, ``latents.safetensors``, ``best.png``, ``final.png``.
 
-    The latents of a run at work have a file each, in ``latents``: one file of them all would be written anew at every
-    snapshot, whole, since nothing may be lost where the process is killed.
+    During a run, each snapshot's latent has a file of its own in ``latents``; a common file would have to be rewritten
+    at every snapshot to be safe if the process is killed.
 
     Args:
         run: the run folder.
-        records: what the PNGs of each picture carry, one a picture.
+        records: the record in the PNGs of each picture.
     """
 
     def __init__(self, run: RunFolder, records: list[dict]):
@@ -49,24 +49,24 @@ class Snapshots:
         self.best: list[dict] = [{} for _ in records]  #: of each picture: step and scores of its best snapshot
         self.last: list[dict] = [{} for _ in records]  #: of each picture: step and scores of its newest snapshot
         self.digests: dict[str, str] = {}  #: sha256 of every picture written, by path in the folder
-        self.newest: Snapshot | None = None  #: since the run began or was resumed
+        self.newest: Snapshot | None = None  #: None before the first one in this process
         self._latents: list[dict[str, Tensor]] = [{} for _ in records]
-        self._single: set[int] = set()  #: the steps whose latents are not in the file of them all yet
+        self._single: set[int] = set()  #: steps whose latents are not in the common file yet
         self._resumed_at: int | None = None
 
     @property
     def step(self) -> int:
-        """The newest snapshot's step; -1 before the first."""
+        """The step of the newest snapshot; -1 before the first."""
         return self.last[0].get("step", -1)
 
     def take(self, module: LatentOptimisation, step: int) -> Snapshot:
-        """Write every picture as it is after ``step`` steps.
+        """Write every picture after ``step`` steps.
 
         Raises:
-            RunError: what was written of one is gone.
+            RunError: files that were written before are gone.
         """
         self._require_latents()
-        latents = module.shown()  # once: in a coarse stage it decodes and encodes
+        latents = module.shown()  # computed once, since a coarse stage decodes and encodes
         images, scores, crops = module.snapshot(latents)
         by_picture = [{name: value[i].item() for name, value in scores.items()} for i in range(len(self.records))]
         self.newest = snapshot = Snapshot(images, crops, latents.cpu(), by_picture)
@@ -75,12 +75,12 @@ class Snapshots:
         return snapshot
 
     def require_there(self) -> None:
-        """Refuse to have finished where somebody removed what was written of a picture.
+        """Refuse to finish a run if a picture's results were removed.
 
-        Older snapshots may go: some prune ``steps/`` while a run goes on.
+        Older snapshots may be missing: some users prune ``steps/`` during a run.
 
         Raises:
-            RunError: it is gone.
+            RunError: a file is gone.
         """
         self._require_latents()
         for picture in self._taken():
@@ -88,9 +88,9 @@ class Snapshots:
                 self._refuse_gone(path, self.run.resume_command)  # which writes both anew
 
     def _require_latents(self) -> None:
-        """Refuse to go on where a picture's latents are gone: nothing could resume the run.
+        """Refuse to go on if a picture's latents are gone, since the run could not be resumed.
 
-        ``final.png`` and ``best.png`` are not asked for: the next snapshot may write them anew.
+        ``final.png`` and ``best.png`` are not required here: the next snapshot writes them again.
         """
         for picture in self._taken():
             joined = picture.latents_file
@@ -106,10 +106,10 @@ class Snapshots:
             raise RunError(f"{gone}: it was removed while the run went on. Try: {mend}")
 
     def join_latents(self) -> None:
-        """Write one file of all latents of a picture, which a run has when it ends, however it ends."""
+        """Write all latents of each picture into one file, at the end of a run, however it ends."""
         for i, latents in enumerate(self._latents):
             picture = self.run.picture(i)
-            if self._single and self.run.is_there() and picture.path.is_dir():  # what somebody removed stays so
+            if self._single and self.run.is_there() and picture.path.is_dir():  # do not recreate removed folders
                 atomic_write(picture.latents_file, save(latents))
                 remove_new_latents(picture, self._single)
         self._single = set()
@@ -122,20 +122,20 @@ class Snapshots:
         return {"best": self.best, "last": self.last, "digests": self.digests}
 
     def load_state_dict(self, state: Mapping[str, Any], step: int) -> None:
-        """Take up what was known at ``step``; the folder is as it was before, until :meth:`roll_back`.
+        """Restore the state at ``step``; :meth:`roll_back` then does so for the folder.
 
         Raises:
-            UserError: a snapshot is missing, or has changed since.
+            UserError: a snapshot is missing or has changed.
         """
         self.best, self.last, self.digests = state["best"], state["last"], state["digests"]
         refuse_changed(self.run, self.digests)
         self._resumed_at = step
 
     def roll_back(self, step: int) -> None:
-        """Bring the folder of a resumed run back to the snapshots it had then.
+        """Roll the folder of a resumed run back to the checkpoint.
 
         Raises:
-            UserError: Lightning goes on from another ``step`` than the checkpoint's; or a file is missing or damaged.
+            UserError: Lightning resumed at another ``step`` than the checkpoint's; or a file is missing or damaged.
         """
         if self._resumed_at is None:
             return
@@ -151,7 +151,7 @@ class Snapshots:
         self._picture(picture.snapshot(step), content)
         self._picture(picture.crop(step), png_bytes(snapshot.crops[i], record))
         self._picture(picture.final, content)
-        # Of equals the later: where nothing is scored (loss.alpha=0), the first is the start, noise as like as not.
+        # Ties go to the later snapshot: with loss.alpha=0 nothing is scored, and the first snapshot may be noise.
         if not self.best[i] or scores["score"] >= self.best[i]["score"]:
             self.best[i] = {"step": step, **scores}
             self._picture(picture.best, content)

@@ -12,8 +12,8 @@ failed          an error; the traceback is in vqclip.log                    cont
 interrupted     Ctrl-C, SIGTERM or SIGHUP                                   continues              130, 143, 129
 ==============  ==========================================================  =====================  ==============
 
-A recorder raises :class:`vqclip.errors.Diverged` from the step at fault.  It sets its ``stopped_early`` to the reason
-where Lightning ends the run before its last step.
+The recorder raises :class:`vqclip.errors.Diverged` in the step at fault, and sets ``stopped_early`` to the reason if
+Lightning ends the run before its last step.
 """
 
 from __future__ import annotations
@@ -41,17 +41,17 @@ DIVERGED = "diverged"
 FAILED = "failed"
 INTERRUPTED = "interrupted"
 
-#: Those that leave pictures with scores, to be compared, judged and interpolated.
+#: Statuses with pictures and scores, which can be compared, judged and interpolated.
 WITH_PICTURES = (FINISHED, STOPPED_EARLY)
 
 
 class RunError(UserError):
-    """A run that began and could not go on, for a reason that is no fault of the program."""
+    """A run that started and could not go on, for a reason outside of vqclip."""
 
     exit_status = 1
 
 
 def is_pruned(error: Exception) -> bool:
-    """Whether a callback of Optuna's found that a run is not worth its other steps."""
+    """Whether Optuna's callback pruned the run."""
     optuna = sys.modules.get("optuna")
     return optuna is not None and isinstance(error, optuna.TrialPruned)

@@ -31,30 +31,30 @@ __all__ = ["callbacks_of", "hastened", "make_trainer", "one_order", "one_process
 
 
 def callbacks_of(trainer: pl.Trainer) -> list[pl.Callback]:
-    """The trainer's callbacks, in the order it calls them; the list itself."""
+    """The trainer's own list of callbacks, in the order of calls."""
     return trainer.callbacks  # pyright: ignore[reportAttributeAccessIssue]  # Lightning's connector sets it
 
 
 def make_trainer(
     config: Mapping[str, Any], folder: Path, callbacks: Sequence[pl.Callback], loggers: Sequence[Logger]
 ) -> pl.Trainer:
-    """A trainer of one epoch over all steps, whose validation is the snapshot.
+    """Make a trainer with one epoch over all steps, whose validation is the snapshot.
 
-    So whoever watches a validation (EarlyStopping, ModelCheckpoint, a search's pruning) sees every snapshot.
+    So callbacks that monitor validation (EarlyStopping, ModelCheckpoint, Optuna's pruning) see every snapshot.
 
     Args:
-        config: the whole resolved config; of ``trainer`` Lightning gets all but our own keys, objects in it made.
+        config: the whole resolved config; Lightning gets the instantiated ``trainer`` without vqclip's own keys.
         folder: the run folder.
-        callbacks: the recorder first, so that the others find what it has written.
+        callbacks: the recorder first, so that the others find its files.
     """
     arguments = instantiate({key: value for key, value in config["trainer"].items() if key not in OURS})
-    limit = arguments.pop("limit_train_batches", None)  # Lightning would begin its range again and again
+    limit = arguments.pop("limit_train_batches", None)  # Lightning would restart the epoch over and over
     plugins = arguments.pop("plugins", None) or []
     plugins = [*plugins] if isinstance(plugins, list) else [plugins]
-    if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):  # Lightning takes one
+    if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):  # Lightning accepts only one
         plugins.append(WholeFiles())
     if not any(isinstance(plugin, ClusterEnvironment) for plugin in plugins):
-        plugins.append(LightningEnvironment())  # Slurm's would refuse a script of several tasks
+        plugins.append(LightningEnvironment())  # Slurm's environment refuses scripts with several tasks
     return pl.Trainer(
         **arguments,
         plugins=plugins,
@@ -62,11 +62,11 @@ def make_trainer(
         max_steps=steps_within(limit, config["steps"]),
         max_epochs=-1,
         val_check_interval=config["snapshot_every"],
-        check_val_every_n_epoch=None,  # else a snapshot a step is taken for a validation an epoch
+        check_val_every_n_epoch=None,  # else snapshot_every=1 is taken for a validation per epoch
         num_sanity_val_steps=0,
         logger=list(loggers) or False,
         callbacks=list(callbacks),
-        # last.ckpt and the bar are our own; Lightning's stand beside them where somebody asks for them.
+        # vqclip has its own last.ckpt and progress bar; Lightning's are added if the user configures them.
         enable_checkpointing=any(isinstance(callback, Checkpoint) for callback in callbacks),
         enable_progress_bar=any(isinstance(callback, ProgressBar) for callback in callbacks),
         enable_model_summary=any(isinstance(callback, ModelSummary) for callback in callbacks),
@@ -75,8 +75,8 @@ def make_trainer(
 
 @contextmanager
 def one_process() -> Iterator[None]:
-    """Have Lightning take this process for all there is: as the second task of ``srun`` it would log nothing."""
-    lightning: Any = rank_zero_only  # a function, which keeps the rank
+    """Set Lightning's rank to 0, since it would log nothing in the second task of ``srun``."""
+    lightning: Any = rank_zero_only  # a function with the rank as an attribute
     before, lightning.rank = lightning.rank, 0
     try:
         yield
@@ -86,7 +86,7 @@ def one_process() -> Iterator[None]:
 
 @contextmanager
 def usual_torch() -> Iterator[None]:
-    """torch as a process of our own has it, whatever the notebook around a run has set: its bytes are the config's."""
+    """Reset torch's global settings during a run, so that its bytes do not depend on the surrounding notebook."""
     dtype, device = torch.get_default_dtype(), torch.get_default_device()
     torch.set_default_dtype(torch.float32)
     try:
@@ -105,7 +105,7 @@ def usual_torch() -> Iterator[None]:
 
 @contextmanager
 def _any_order() -> Iterator[None]:
-    """Begin without ``deterministic``, and give back what Lightning sets by it for the rest of the process."""
+    """Start without deterministic algorithms, and restore the setting that Lightning changes for the process."""
     mode, benchmark = torch.get_deterministic_debug_mode(), torch.backends.cudnn.benchmark
     workspace = os.environ.get("CUBLAS_WORKSPACE_CONFIG")
     _set_order(0)
@@ -120,7 +120,7 @@ def _any_order() -> Iterator[None]:
 
 @contextmanager
 def _usual_onednn() -> Iterator[None]:
-    """Have oneDNN do a CPU's products, in float32; how exact a GPU's are is the business of ``trainer.tf32``."""
+    """Enable oneDNN with float32 precision on the CPU; ``trainer.tf32`` is for the GPU."""
     mkldnn: Any = torch.backends.mkldnn
     enabled, mkldnn.enabled = mkldnn.enabled, True
     try:
@@ -128,7 +128,7 @@ def _usual_onednn() -> Iterator[None]:
             parts = _newer(mkldnn, "matmul", "conv", "rnn")
             for part in parts:
                 part.fp32_precision = "ieee"
-            # Before torch 2.9 there is the word alone; medium is bfloat16 on a CPU, on a GPU the same as high.
+            # Before torch 2.9 there is one setting for all; medium is bfloat16 on a CPU, and like high on a GPU.
             if not parts and torch.get_float32_matmul_precision() == "medium":
                 torch.set_float32_matmul_precision("high")
             yield
@@ -138,16 +138,16 @@ def _usual_onednn() -> Iterator[None]:
 
 def _set_order(mode: int) -> None:
     torch.set_deterministic_debug_mode(mode)
-    if "torch._inductor.config" in sys.modules:  # the compiler has a setting of its own, which this sets too
+    if "torch._inductor.config" in sys.modules:  # also changes the compiler's own setting
         torch.use_deterministic_algorithms(mode > 0, warn_only=mode == 1)
 
 
 @contextmanager
 def one_order() -> Iterator[None]:
-    """Name what ``trainer.deterministic=true`` does not allow.
+    """Explain torch's error for an operation that ``trainer.deterministic=true`` does not allow.
 
     Raises:
-        UserError: a part of the step has no way to add up in one order here.
+        UserError: an operation of the step has no deterministic implementation here.
     """
     try:
         yield
@@ -162,13 +162,13 @@ def one_order() -> Iterator[None]:
 
 @contextmanager
 def hastened(networks: Networks, trainer: Mapping[str, Any]) -> Iterator[None]:
-    """Compute as ``trainer.tf32`` and ``trainer.compile`` ask; afterwards as before, since jobs share the networks."""
+    """Apply ``trainer.tf32`` and ``trainer.compile``; restore everything afterwards, since jobs share the networks."""
     compiled: dict[Any, str] = {}
     if trainer.get("compile") is not None:
         compiled = {networks.generator: "decode"} | {g.perceptor: "encode_image" for g in networks.guides.values()}
     try:
         for network, name in compiled.items():
-            # A run has few shapes; for a symbolic one the compiler fails on these networks (torch 2.14, on a CPU).
+            # Static shapes: a run has few, and the compiler fails with dynamic ones here (torch 2.14, CPU).
             setattr(network, name, torch.compile(getattr(network, name), **{"dynamic": False, **trainer["compile"]}))
         with _tf32(trainer.get("tf32")):
             yield
@@ -187,7 +187,7 @@ def hastened(networks: Networks, trainer: Mapping[str, Any]) -> Iterator[None]:
 
 @contextmanager
 def _tf32(wanted: bool | None) -> Iterator[None]:
-    """Have torch use it or not; None for as it is, said so that Lightning, which reads the older way, can read it."""
+    """Set TF32 for the duration; None keeps it, but in the older API, which Lightning reads."""
     backends: Any = torch.backends
     with _kept_precision():
         if wanted is not None:
@@ -199,18 +199,18 @@ def _tf32(wanted: bool | None) -> Iterator[None]:
 
 @contextmanager
 def _kept_precision() -> Iterator[None]:
-    """Give back how exactly torch makes products of float32, whatever is set within.
+    """Restore torch's precision of float32 matrix products afterwards, whatever is set within.
 
-    torch has an older way to say so, a word and a flag, and from 2.9 on a newer one, a precision for each part.  The
-    older sets the newer too, and so is given back first.  Where the two contradict each other torch does not read the
-    older; then it is left so that they do again.
+    torch has an older API for it (one setting and a flag) and, from 2.9 on, a newer one with a precision per backend.
+    Setting the older changes the newer too, so the older is restored first.  If they contradict each other, torch
+    refuses to read the older; this contradiction is restored as well.
     """
     backends: Any = torch.backends
     matmul, cudnn, mkldnn = backends.cuda.matmul, backends.cudnn, backends.mkldnn
     parts = [*_newer(backends.cuda, "matmul"), *_newer(cudnn, "conv", "rnn")]
     precisions = [part.fp32_precision for part in parts]
     onednn = _newer(mkldnn, "matmul", "conv", "rnn")
-    # One that says what all of oneDNN does says nothing of its own.
+    # A part with oneDNN's common precision has none of its own.
     precisions += ["none" if p.fp32_precision == mkldnn.fp32_precision else p.fp32_precision for p in onednn]
     word, convolutions = _read(torch.get_float32_matmul_precision), _read(lambda: cudnn.allow_tf32)
     if word is None:
@@ -226,13 +226,13 @@ def _kept_precision() -> Iterator[None]:
 
 
 def _newer(backend: Any, *names: str) -> list[Any]:
-    """Parts of a backend that have a precision of their own; none before torch 2.9."""
+    """The parts of a backend that have a precision of their own; empty before torch 2.9."""
     parts = [getattr(backend, name, None) for name in names]
     return [part for part in parts if hasattr(part, "fp32_precision")]
 
 
 def _read(older: Callable[[], Any]) -> Any:
-    """What the older way says; None where it says other than the newer, which is when torch refuses to read it."""
+    """The value in the older API; None if it contradicts the newer, since torch then refuses to read it."""
     try:
         return older()
     except RuntimeError:
