@@ -1,7 +1,7 @@
-"""Checks the whole config before anything heavy is loaded: every mistake at once, each as one sentence.
+"""Checks the whole config before anything heavy is loaded, and reports every mistake at once.
 
-Nothing here imports torch: ``vqclip --help``, ``--cfg job`` and a mistyped key must answer at once.  Classes of other
-packages are imported only where a config names them (:mod:`vqclip.config.signatures`).
+Nothing here imports torch, so that ``vqclip --help``, ``--cfg job`` and mistyped keys are fast.  Classes of other
+packages are imported only if a config names them (:mod:`vqclip.config.signatures`).
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ __all__ = ["check", "errors_in", "mistakes"]
 
 
 def check(config: Mapping[str, Any]) -> None:
-    """Raise one UserError with every mistake of a resolved config."""
+    """Raise one UserError with all mistakes of a resolved config."""
     errors = errors_in(config)
     if errors:
         raise UserError("\n".join(errors))
 
 
 def errors_in(config: Mapping[str, Any]) -> list[str]:
-    """Every mistake in a resolved config, each as one message."""
+    """All mistakes in a resolved config, one message each."""
     from vqclip.checkpoints.check import validate_cards
     from vqclip.config.own_classes import class_errors
 
@@ -44,12 +44,12 @@ def errors_in(config: Mapping[str, Any]) -> list[str]:
     errors += [e for e in _not_plain(config) if not any(said.startswith(e.partition("=")[0]) for said in errors)]
     if isinstance(config.get("checkpoints"), Mapping) and not any(e.startswith("checkpoints") for e in errors):
         errors += [*validate_cards(config["checkpoints"]), *class_errors(config["checkpoints"])]
-    # What contradicts what is asked only of values that are sound each on its own.
+    # Contradictions are checked only if every value is valid on its own.
     return list(dict.fromkeys(errors)) or list(contradictions(config)) or list(instantiation_errors(config))
 
 
 def _missing_classes(config: Mapping[str, Any]) -> Iterator[str]:
-    """Classes that are not there, at any depth of a config, each as one message."""
+    """Classes that do not exist, at any depth of a config, one message each."""
     for key, target in classes_in(config):
         if isinstance(target, str) and target and target not in CLASSES:
             try:
@@ -61,7 +61,7 @@ def _missing_classes(config: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _not_plain(value: Any, path: str = "") -> Iterator[str]:
-    """Values that JSON records cannot hold: bytes, infinite numbers, halves of characters, each as one message."""
+    """Values that JSON records cannot hold: bytes, infinite numbers, lone surrogates, one message each."""
     if isinstance(value, Mapping | list):
         for key, item in value.items() if isinstance(value, Mapping) else enumerate(value):
             if isinstance(key, str) and not is_text(key):
@@ -75,7 +75,7 @@ def _not_plain(value: Any, path: str = "") -> Iterator[str]:
 
 
 def mistakes(value: Any, node: Node, path: str = "") -> Iterator[str]:
-    """What is wrong in ``value``, plain data, by the schema's ``node``; ``path`` is its dotted key."""
+    """The mistakes in plain data ``value`` according to the schema's ``node``; ``path`` is its dotted key."""
     if value is None and node.null:
         return
     if isinstance(node, Key):
@@ -99,16 +99,16 @@ def _value_mistakes(value: Any, key: Key, path: str) -> Iterator[str]:
         helps = f"Try: {shlex.quote(f'{path}={key.example}')}"
         wants_number = isinstance(key.kind, Number | Scheduled | Whole)
         if wants_number and isinstance(value, str) and re.fullmatch(r"-?(\d+\.?\d*|\.\d+)(e-?\d+)?", value):
-            number = shlex.quote(f'{path}="${{oc.decode:${{oc.env:NAME}}}}"')  # without quotes Hydra reads no ${…${…}}
+            number = shlex.quote(f'{path}="${{oc.decode:${{oc.env:NAME}}}}"')  # nested, so in quotes
             helps = f"This is a text. The number in an environment variable: {number}"
         if wants_number and isinstance(value, list) and _are_numbers_of(key.kind, value):
             helps = f"Each in a run of its own: vqclip -m {path}={','.join(map(shown, value))}"
-        end = "" if allowed.endswith("?") else "."  # of "Did you mean …?"
+        end = "" if allowed.endswith("?") else "."  # after "Did you mean …?"
         yield f"{path}={shown(value)}: not allowed here. Allowed: {allowed}{end} {helps}"
 
 
 def _are_numbers_of(kind: Kind, values: list[Any]) -> bool:
-    """Whether every item of a list would be a valid value of the key."""
+    """Whether every item of a list is a valid value of the kind."""
     try:
         for value in values:
             kind.check(value)
@@ -120,7 +120,7 @@ def _are_numbers_of(kind: Kind, values: list[Any]) -> bool:
 def _not_a_mapping(value: Any, node: Group | Named | Target, path: str) -> str:
     what = "null chooses nothing" if value is None else f"{_kind_of(value)}, where keys belong"
     keys = f"Allowed: keys: {', '.join(node.keys if isinstance(node, Group) else ()) or 'NAME: {…}'}."
-    if isinstance(node, Group) and node.null and value is not None:  # elsewhere its keys stand in the config
+    if isinstance(node, Group) and node.null and value is not None:  # others always have keys
         example = ", ".join(f"{name}: {key.example}" for name, key in node.keys.items() if isinstance(key, Key))
         keys += f" Try: {shlex.quote(f'{path}={{{example}}}')}"
     if options := choices_of(path):
@@ -129,9 +129,9 @@ def _not_a_mapping(value: Any, node: Group | Named | Target, path: str) -> str:
 
 
 def _chosen_in_a_file(value: str, path: str, options: list[str]) -> str:
-    """What a file of one's own says that has ``noise: sfumato``; a choice on the command line never is a text here."""
+    """The message for a custom file with ``noise: sfumato``; on the command line, that would be a choice."""
     name, group = value if value in options else options[0], path.replace(".", "/")
-    entry = f"/{group}: [{name}]" if path == "loss.terms" else f"override /{group}: {name}"  # the default has no terms
+    entry = f"/{group}: [{name}]" if path == "loss.terms" else f"override /{group}: {name}"  # nothing to override
     return one_of(path, ", chosen in the defaults of the file", f"`defaults: [{entry}]` there, and not {path}")
 
 
@@ -150,7 +150,7 @@ def _group_mistakes(value: Mapping, group: Group, path: str, skip: frozenset[str
 
 
 def _unknown(key: str, name: str, known: list[str], where: str) -> str:
-    """The message that there is no such key, with the nearest one or the existing ones."""
+    """The message that there is no such key, with the nearest or all existing ones."""
     if owners := " or ".join(owners_of(key)):
         return (
             f"{key}: belongs to {owners}, and another is chosen. Allowed: {owners}, or not this key; where a sweep has "
@@ -166,7 +166,7 @@ def _unknown(key: str, name: str, known: list[str], where: str) -> str:
 def _missing(node: Node, path: str) -> str:
     if isinstance(node, Key):
         return f"{path}: missing. Allowed: {node.allowed}. Try: {shlex.quote(f'{path}={node.example}')}"
-    if "none" in choices_of(path):  # as null leaves it in the defaults of a file of one's own
+    if "none" in choices_of(path):  # as after ``GROUP: null`` in the defaults of a custom file
         return f"{path}: missing. {one_of(path, example=f'{path}=none, in defaults `override /{path}: none`')}"
     if choices_of(path) and not node.null:
         return f"{path}: missing. {one_of(path)}"
@@ -182,8 +182,8 @@ def _target_mistakes(value: Mapping, node: Target, path: str) -> Iterator[str]:
         given, what = ("", "missing") if target is None else (f"={shown(target)}", "not allowed here")
         yield f"{path}._target_{given}: {what}. {_choose(node, path)}"
         return
-    special = {"_target_", "_convert_", "_recursive_"}  # no _args_: arguments have names here
-    if node.group in ("optimizer", "logger"):  # vqclip makes them later; other projects' configs say so themselves
+    special = {"_target_", "_convert_", "_recursive_"}  # not _args_: arguments must have names
+    if node.group in ("optimizer", "logger"):  # vqclip completes these later; other projects' configs write _partial_
         special.add("_partial_")
     if target in CLASSES:
         if not is_for(target, node.group):
@@ -200,7 +200,7 @@ def _target_mistakes(value: Mapping, node: Target, path: str) -> Iterator[str]:
 
 
 def _choose(node: Target, path: str) -> str:
-    """The part of a message that says which classes are allowed."""
+    """The part of a message about allowed classes."""
     own = "a class by its dotted name"
     chosen = path == node.group and choices_of(path)
     return one_of(path, f", or {own}") if chosen else f"Allowed: {own}"

@@ -1,4 +1,4 @@
-"""Lists the config groups and their choices as shipped, and says in messages what may be chosen."""
+"""Lists the shipped config groups and their choices, and formulates what may be chosen."""
 
 from __future__ import annotations
 
@@ -10,35 +10,35 @@ from vqclip.paths import conf_dir
 
 __all__ = ["A_PART", "PARTS", "about_choice", "choices_of", "group_names", "is_group", "one_of"]
 
-#: Where the config holds several parts by name → what one of them is.
+#: Keys with parts by name → what a part is called.
 PARTS = {"loss.terms": "term", "callbacks": "callback", "logger": "logger"}
-#: A key of such a part: where it is held, and its name.
+#: The key of such a part: the key that holds it, and its name.
 A_PART = re.compile(rf"({'|'.join(map(re.escape, PARTS))})\.(\w+)")
 
 
 def group_names() -> list[str]:
-    """The config groups as shipped, those within others too, in the order of their names."""
+    """All shipped config groups, nested ones included, sorted."""
     return sorted(path.relative_to(conf_dir()).as_posix() for path in conf_dir().rglob("*") if path.is_dir())
 
 
 def is_group(key: str) -> bool:
-    """Whether a key as it is typed names a config group as shipped: ``loss``, ``loss/terms``."""
-    return os.path.isdir(conf_dir() / key)  # pathlib's own raises where a key is too long
+    """Whether a typed key names a shipped config group: ``loss``, ``loss/terms``."""
+    return os.path.isdir(conf_dir() / key)  # Path.is_dir raises if the key is too long
 
 
 def choices_of(group: str) -> list[str]:
-    """The choices of a config group as shipped."""
+    """The shipped choices of a config group."""
     folder = _folder(group)
     return sorted(path.stem for path in folder.glob("*.yaml")) if folder.is_dir() else []
 
 
 def _folder(group: str) -> Path:
-    """Where the choices of ``loss/terms`` are, which a key has as ``loss.terms``."""
+    """The folder of a group's choices; ``loss.terms`` and ``loss/terms`` are the same."""
     return conf_dir() / group.replace(".", "/")
 
 
 def about_choice(group: str, choice: str) -> str:
-    """The first comment of a choice's file, up to the line that ends a sentence, or to a command."""
+    """The first comment in a choice's file, up to the end of a sentence or a command."""
     words: list[str] = []
     for line in (_folder(group) / f"{choice}.yaml").read_text(encoding="utf-8").splitlines():
         if not line.startswith("#"):
@@ -60,8 +60,8 @@ def one_of(group: str, more: str = "", example: str = "") -> str:
     """What may be chosen in a group and what to try, for messages.
 
     Args:
-        more: what else may stand there.
-        example: to try, else a choice.
+        more: what else is allowed.
+        example: what to try; default: a choice.
     """
     options = choices_of(group)
     best = next((name for name in ("default", "embedded", *options) if name in options), "NAME")

@@ -1,4 +1,4 @@
-"""Composes the config without running Hydra's application: for the check before a run, and for Python."""
+"""Composes configs without running Hydra's application, for checks before a run and for Python."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from vqclip.config.hydra_errors import explain
 from vqclip.config.kinds import Listing, Size
 from vqclip.config.names import key_at, unknown_overrides
 from vqclip.config.nodes import Key
-from vqclip.config.own_files import endless_files, misplaced_keys  # with vqclip.div, by which files are resolved
+from vqclip.config.own_files import endless_files, misplaced_keys  # also registers the resolver vqclip.div
 from vqclip.config.plain import plain_dict
 from vqclip.config.shorthand import expand_shorthand
 from vqclip.errors import UserError, shown
@@ -44,7 +44,7 @@ __all__ = [
     *("refuse_sweeps", "refuse_unknown"),
 ]
 
-#: What Hydra and OmegaConf raise about files and overrides, their own errors and those that pass through them.
+#: Exceptions that Hydra and OmegaConf raise, or let through, about files and overrides.
 COMPOSING = (
     HydraException,
     OmegaConfBaseException,
@@ -58,13 +58,13 @@ COMPOSING = (
     RecursionError,
 )
 
-#: What ``paths.output_dir`` is: Hydra's word for the folder of the run.
+#: The value of ``paths.output_dir``: Hydra's interpolation of the run folder.
 _PLACE = "${hydra:runtime.output_dir}"
 
-#: One thread at a time has Hydra; another would take ours for the user's own, and leave it behind.
+#: Held by the thread that uses Hydra's global state; see :func:`_hydra_of_ours`.
 _ALONE = threading.RLock()
 
-#: A sweep of more is a slip of the finger: its jobs would not fit into memory.
+#: Larger sweeps are typing mistakes: their jobs would not fit into memory.
 _MOST_JOBS = 100_000
 
 
@@ -75,17 +75,16 @@ def compose(
     config_name: str = "config",
     with_hydra: bool = False,
 ) -> DictConfig:
-    """The config of one job.
+    """Compose the config of one job.
 
     Args:
         overrides: as on the command line.
-        config_dir: a folder of config groups of the user's own, searched after ours.
-        output_dir: the run folder that ``paths.output_dir`` names.
-        with_hydra: keep Hydra's own part, under ``hydra``.
+        config_dir: the user's folder of config groups, searched after the shipped ones.
+        output_dir: the run folder, for ``paths.output_dir``.
+        with_hydra: keep Hydra's own config under ``hydra``.
 
     Raises:
-        UserError: an override that names no key or choice, with the nearest ones; a file of the user's own that cannot
-            be read.
+        UserError: an override names no key or choice (with the nearest ones); a file of the user cannot be read.
     """
     if config_dir and (errors := list(endless_files(config_dir))):
         raise UserError("\n".join(errors))
@@ -95,7 +94,7 @@ def compose(
     if errors := misplaced_keys(cfg, config_dir, overrides):
         raise UserError("\n".join(errors))
     if OmegaConf.is_dict(cfg.get("paths")):
-        # A file may say it, as a run's own config.yaml does; who types it means something else.
+        # Files may set it, as a run's config.yaml does; typed, it is a mistake.
         if any(word.lstrip("+").startswith("paths.output_dir=") for word in overrides):
             _refuse_place(plain_dict(cfg.paths, resolve=False)["output_dir"])
         OmegaConf.update(cfg, "paths.output_dir", output_dir)
@@ -103,7 +102,7 @@ def compose(
 
 
 def _refuse_place(given: Any) -> None:
-    """Refuse another ``paths.output_dir``, which would move the loggers' files and not the run."""
+    """Refuse to set ``paths.output_dir``, which would move the loggers' files but not the run."""
     if given != _PLACE:
         raise UserError(
             f"paths.output_dir={shown(given)}: tells other keys where the run goes, and does not move it. Allowed: "
@@ -115,7 +114,7 @@ def _refuse_place(given: Any) -> None:
 def _composed(overrides: Sequence[str], config_dir: str | None, config_name: str, with_hydra: bool) -> DictConfig:
     try:
         with _hydra_of_ours(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that a search path is not there is said in our own words
+            warnings.simplefilter("ignore")  # a missing search path is reported in our own words
             if config_dir:
                 _search_too(config_dir)
             return hydra_compose(config_name, overrides=list(overrides), return_hydra_config=with_hydra)
@@ -124,10 +123,9 @@ def _composed(overrides: Sequence[str], config_dir: str | None, config_name: str
 
 
 def refuse_unknown(overrides: Sequence[str], config_dir: str | None = None) -> None:
-    """Raise UserError where some of ``overrides`` name no key, with what is wrong in the others too.
+    """Raise UserError if some of ``overrides`` name no key; the message also says what is wrong with the others.
 
-    With a folder of the user's own, by hydra.searchpath too, nothing is refused here: it may be a key or group of
-    theirs.
+    With a config folder of the user (or hydra.searchpath) nothing is refused, since the key may be defined there.
     """
     searched = any(word.lstrip("+").startswith("hydra.searchpath=") for word in overrides)
     own = config_dir or searched or (conf_dir() / "local").is_dir()
@@ -149,10 +147,10 @@ def refuse_unknown(overrides: Sequence[str], config_dir: str | None = None) -> N
 
 @contextmanager
 def _hydra_of_ours() -> Iterator[None]:
-    """Hydra is one a process: where a program of the user's own is Hydra's already, it is again afterwards."""
+    """Use Hydra's global state for ourselves, and restore that of a surrounding Hydra application afterwards."""
     with _ALONE:
         theirs, name = GlobalHydra.instance().hydra, JobRuntime.instance().get("name")
-        base = VersionBase.instance().version_base  # decides whether their jobs change the folder
+        base = VersionBase.instance().version_base  # decides whether that application's jobs change the working folder
         GlobalHydra.instance().clear()
         try:
             with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
@@ -164,7 +162,7 @@ def _hydra_of_ours() -> Iterator[None]:
 
 
 def _search_too(config_dir: str) -> None:
-    """Where Hydra's own ``--config-dir`` is looked for: after ours, and for ``--config-name`` as well."""
+    """Add a folder to Hydra's search path like ``--config-dir``; ``--config-name`` is found there too."""
     path = create_config_search_path(str(conf_dir()))
     path.prepend("command-line", f"file://{Path(config_dir).absolute()}", "schema")
     GlobalHydra.instance().clear()
@@ -174,7 +172,7 @@ def _search_too(config_dir: str) -> None:
 def compose_all(
     overrides: Sequence[str], config_dir: str | None = None, config_name: str = "config", with_hydra: bool = False
 ) -> Iterator[DictConfig]:
-    """The configs that reach every value of a sweep: the first of every key, then each other value in turn."""
+    """Configs that together contain every value of a sweep: the first job, then one for each other value of a key."""
     first, others = [], []
     for override in parsed(expand_shorthand(overrides)):
         values = _values(override, config_dir)
@@ -185,7 +183,7 @@ def compose_all(
 
 
 def refuse_sweeps(overrides: Sequence[str]) -> None:
-    """Raise UserError where a command without ``-m`` gives a key several values."""
+    """Raise UserError if a command without ``-m`` gives a key several values."""
     for override in parsed(expand_shorthand(overrides)):
         if override.is_sweep_override():
             meant = _as_meant(override)
@@ -194,7 +192,7 @@ def refuse_sweeps(overrides: Sequence[str]) -> None:
 
 
 def _as_meant(override: Override) -> str:
-    """What to type for several values without brackets or quotes: a list, -m or a text, as the key takes them."""
+    """What to type instead of several bare values: a list, -m or a quoted string, depending on the key."""
     line = line_of(override)
     typed, _, value = line.partition("=")
     key = typed.lstrip("+")
@@ -202,7 +200,7 @@ def _as_meant(override: Override) -> str:
     if (key != typed and is_group(key)) or (known and isinstance(known.kind, Listing | Size) and _fits(known, listed)):
         return shlex.quote(listed)
     one_text = shlex.quote(text)
-    if key.startswith("hydra."):  # which a sweep has as it began
+    if key.startswith("hydra."):  # fixed when a sweep starts
         return one_text
     if known and not _fits(known, _values(override, None)[0]):
         return one_text if _fits(known, text) else shlex.quote(f"{typed}={known.example}")
@@ -212,7 +210,7 @@ def _as_meant(override: Override) -> str:
 
 
 def _fits(key: Key, line: str) -> bool:
-    """Whether the value of an override is of the key's kind."""
+    """Whether an override's value is of the key's kind."""
     try:
         key.kind.check(OverridesParser.create().parse_override(line).value())
     except (ValueError, HydraException):
@@ -221,7 +219,7 @@ def _fits(key: Key, line: str) -> bool:
 
 
 def first_of_sweep(overrides: Sequence[str], config_dir: str | None = None) -> tuple[list[str], int]:
-    """The overrides of a sweep's first job, and how many jobs it has."""
+    """The overrides of a sweep's first job, and the number of jobs."""
     values = [_values(override, config_dir) for override in parsed(expand_shorthand(overrides))]
     jobs = math.prod(map(len, values))
     _refuse_too_many(jobs, "-m")
@@ -236,13 +234,13 @@ def _refuse_too_many(jobs: int, what: str) -> None:
 
 
 def parsed(overrides: Sequence[str], loader: ConfigLoader | None = None) -> list[Override]:
-    """Overrides as Hydra's grammar has them.
+    """Parse overrides with Hydra's grammar.
 
     Args:
-        loader: knows the choices that a sweep over ``glob(*)`` takes.
+        loader: provides the choices for a sweep over ``glob(*)``.
 
     Raises:
-        UserError: one that cannot be read.
+        UserError: an override cannot be parsed.
     """
     try:
         return OverridesParser.create(loader).parse_overrides(list(overrides))
@@ -251,12 +249,12 @@ def parsed(overrides: Sequence[str], loader: ConfigLoader | None = None) -> list
 
 
 def line_of(override: Override) -> str:
-    """An override as it was typed; Hydra's parser always says so, its class may leave it out."""
+    """An override as it was typed; Hydra's parser always sets it, though its type is optional."""
     return str(override.input_line)
 
 
 def _values(override: Override, config_dir: str | None) -> list[str]:
-    """One override for each value of a swept one; of a range to search its ends."""
+    """One override per value of a swept one; for an interval to search, its ends."""
     if not override.is_sweep_override():
         return [line_of(override)]
     ends, key = override.value(), override.get_key_element()
@@ -269,7 +267,7 @@ def _values(override: Override, config_dir: str | None) -> list[str]:
     else:
         try:
             found = list(islice(override.sweep_string_iterator(), _MOST_JOBS + 1))
-        except (ValueError, TypeError, OverflowError) as error:  # as range(1,5,0) has it
+        except (ValueError, TypeError, OverflowError) as error:  # such as range(1,5,0)
             raise UserError(f"{line_of(override)}: {error}. Allowed: values to sweep. Try: {key}=1,2,3") from None
     if not found:
         example = f"'{key}=glob(*)'" if is_group(str(key)) else f"{key}=1,2"

@@ -1,4 +1,4 @@
-"""Finds values that contradict each other, though each is valid alone, and runs too large for the machine."""
+"""Finds values that are valid alone but contradict each other, and runs that are too large for the machine."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from vqclip.schedules import ever_nonzero, is_number
 
 __all__ = ["contradictions", "steps_within"]
 
-#: Names of the objective's own terms.
+#: Names that a further term must not have: built-in terms and columns of metrics.csv.
 BUILT_IN = ("include", "exclude", "anchor", "alpha", "beta", "loss", "lr")
 
 
 def contradictions(config: Mapping[str, Any]) -> Iterator[str]:
-    """Every contradiction in a config without mistakes, each as one message."""
+    """All contradictions in a config without mistakes, one message each."""
     yield from _resumed(config)
     yield from _size(config)
     yield from _memory(config)
@@ -35,7 +35,7 @@ def contradictions(config: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _resumed(config: Mapping[str, Any]) -> Iterator[str]:
-    """A message about a run to continue of which only a composed config knows: this would be a new run."""
+    """A message about a ``resume`` within the config, which would start a new run."""
     if run := config.get("resume"):
         again = shlex.quote(f"resume={run}")
         yield f"resume={run}: in a file, or behind +, it resumes nothing. Allowed: as a word. Try: vqclip {again}"
@@ -59,13 +59,13 @@ def _size(config: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _memory(config: Mapping[str, Any]) -> Iterator[str]:
-    """Messages about a run whose minimum memory exceeds the machine's."""
+    """Messages about a run that needs more memory than the machine has."""
     have = machine.memory()
     pixels = config["size"][0] * config["size"][1]
     pictures = config["batch_size"] * len(listed(config["prompts"]["include"]))
     crops = (config["augmentations"].get("crops") or {}).get("count", 1)
-    # Floats of 4 bytes: per picture the latent's three (itself and Adam's two), the last and the best picture; of one
-    # picture the decoder's widest layers; of each crop the square itself, its noise and their gradient.
+    # Floats of 4 bytes.  Per picture: the latent and Adam's two moments, the last and the best picture.  For one
+    # picture: the decoder's widest layers.  Per crop: the crop, its noise and their gradient.
     needs = {
         "size": pixels * 64 * 4 * 4,
         "batch_size": pictures * pixels * 3 * 4 * 3 if pixels * 64 * 4 * 4 <= have else 0,
@@ -81,7 +81,7 @@ def _memory(config: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _fitting(key: str, value: Any, share: float) -> str:
-    """A value that fits comfortably into memory."""
+    """A smaller value that fits comfortably into memory."""
     if key == "size":
         side = max(64, int(min(value) * (share / 8) ** 0.5) // 64 * 64)
         return f"[{min(side, 1024)},{min(side, 1024)}]"
@@ -157,7 +157,7 @@ def _mask(path: str, mask_path: str) -> Iterator[str]:
 
 
 def _crops(augmentations: Mapping[str, Any]) -> Iterator[str]:
-    if not {"crops", "pad"} <= set(augmentations):  # a class of the user's own
+    if not {"crops", "pad"} <= set(augmentations):  # a custom class
         return
     crops, whole = augmentations["crops"], 1 + 2 * augmentations["pad"]
     if crops["min"] > crops["max"]:
@@ -233,17 +233,17 @@ def _limit(config: Mapping[str, Any]) -> Iterator[str]:
 
 
 def steps_within(limit: float | None, steps: int) -> int:
-    """Steps that ``trainer.limit_train_batches`` leaves: so many, or that part of them, as Lightning has it."""
+    """The steps within ``trainer.limit_train_batches``, which is a number or a fraction, as in Lightning."""
     return steps if limit is None else min(steps, int(limit * steps) if isinstance(limit, float) else limit)
 
 
 def _monitors(config: Mapping[str, Any]) -> Iterator[str]:
-    """Messages about Lightning callbacks that monitor metrics which no run has."""
+    """Messages about Lightning callbacks that monitor metrics that runs do not have."""
     callbacks = parts_on(config, "callbacks")
     if any(
         "monitor" not in callback and not callback["_target_"].startswith("vqclip.") for callback in callbacks.values()
     ):
-        return  # it may log numbers of its own
+        return  # a custom callback may log further metrics
     loss = config["loss"]
     known = ["loss", "score", "include", "lr", "noise", "grad_norm", "latent_norm"]
     known += ["exclude"] if parse_prompts(config["prompts"]["exclude"]) else []

@@ -1,4 +1,4 @@
-"""Writes and reads texts in Hydra's override grammar, and names jobs by their overrides."""
+"""Quotes and unquotes values in Hydra's override grammar, and names jobs by their overrides."""
 
 from __future__ import annotations
 
@@ -26,36 +26,36 @@ __all__ = [
     "without_interpolations",
 ]
 
-#: What a value of a config can be.
+#: Types of config values, for messages.
 PLAIN = "texts, numbers, true, false, null, lists and mappings"
 
 
 def quote(text: str) -> str:
-    """A text as one quoted value of Hydra's override grammar, whatever it holds."""
+    """Quote a string as one value of Hydra's override grammar, with interpolations escaped."""
     return in_quotes(without_interpolations(text))
 
 
 def in_quotes(text: str, mark: str = '"') -> str:
-    """As :func:`quote`, with the interpolations that are in the text."""
-    # In a quoted value a run of backslashes is an escape only where a quote follows, or the end.
+    """Like :func:`quote`, but interpolations in the string stay active."""
+    # In a quoted value, backslashes are escapes only before a quote and at the end.
     escaped = re.sub(rf"(\\*){mark}", lambda m: m[1] * 2 + "\\" + mark, text)
     escaped = re.sub(r"(\\+)$", lambda m: m[1] * 2, escaped)
     return f"{mark}{escaped}{mark}"
 
 
 def without_interpolations(text: str) -> str:
-    """A text in which ``${`` means itself to OmegaConf, whatever backslashes stand before it."""
+    """Escape ``${`` for OmegaConf, whatever backslashes precede it."""
     return re.sub(r"(\\*)\$\{", lambda m: m[1] * 2 + r"\${", text)
 
 
 def quote_where_needed(text: str) -> str:
-    """A text as one value of Hydra's override grammar, for a command that a person reads: bare where it can be."""
+    """A string as one value of Hydra's override grammar, without quotes if it needs none."""
     return text if re.fullmatch(r"[\w./-]+", text) else quote(text)
 
 
 def unquoted(value: str) -> str:
-    """A value of Hydra's override grammar as it is meant: a text without its quotes and escapes, all else as typed."""
-    from hydra.core.override_parser.overrides_parser import OverridesParser  # quote() is asked before Hydra is there
+    """Remove quotes and escapes from a string value of Hydra's override grammar; return other values as typed."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser  # quote() must work without importing Hydra
 
     meant = OverridesParser.create().parse_override(f"key={value}").value()
     return re.sub(r"(\\+)\$\{", lambda m: m[1][: len(m[1]) // 2] + "${", meant) if isinstance(meant, str) else value
@@ -67,12 +67,12 @@ def is_list(value: Any) -> bool:
 
 
 def nested(value: Any) -> str:
-    """A value inside a list or a mapping of Hydra's override grammar.
+    """A Python value in Hydra's override grammar, with strings quoted.
 
     Raises:
         UserError: no config can hold it.
     """
-    if hasattr(value, "tolist"):  # of NumPy or torch: a number, or an array
+    if hasattr(value, "tolist"):  # a number or array of NumPy or torch
         value = value.tolist()
     if value is None:
         return "null"
@@ -90,13 +90,13 @@ def nested(value: Any) -> str:
 
 
 def as_typed(key: str, value: Any) -> str:
-    """``key=value`` as a person types it in a shell, for a command in a message."""
+    """``key=value`` quoted for a shell, for a command in a message."""
     return shlex.quote(f"{key}={quote_where_needed(value) if isinstance(value, str) else nested(value)}")
 
 
 def short_names(keys: Collection[str]) -> list[str]:
-    """Keys by their last word, or as many of the last ones as tell them apart; ``noise._target_`` is ``noise``."""
-    # A file's name has dots of its own: by its last word it would be called png.
+    """Keys shortened to their last parts, as many as distinguish them; ``noise._target_`` becomes ``noise``."""
+    # inputs.PATH is split at slashes only, since file names contain dots.
     words = [
         re.split("(?<=/)" if key.startswith("inputs.") else "(?<=[./])", key.removesuffix("._target_")) for key in keys
     ]
@@ -105,7 +105,7 @@ def short_names(keys: Collection[str]) -> list[str]:
     return [next((end for end in own if times[end] == 1), key) for key, own in zip(keys, ends, strict=True)]
 
 
-#: W&B's limit on a run's name that its pages still show whole.
+#: Longest run name that W&B's pages show in full.
 NAME_LENGTH = 64
 
 
@@ -114,6 +114,6 @@ def job_name(swept: Mapping[str, str]) -> str:
     name = " ".join(f"{key}={value}" for key, value in zip(short_names(swept), swept.values(), strict=True))
     if len(name) <= NAME_LENGTH:
         return name
-    from vqclip.config.resolve import identity  # OmegaConf is slow to import, and quote() is asked first of all
+    from vqclip.config.resolve import identity  # imports OmegaConf, which is slow
 
-    return f"{name[: NAME_LENGTH - 7]}…{identity(swept)[:6]}"  # two long prompts may begin alike
+    return f"{name[: NAME_LENGTH - 7]}…{identity(swept)[:6]}"  # keeps names of equal beginning apart

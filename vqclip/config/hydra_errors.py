@@ -1,4 +1,4 @@
-"""Explains Hydra's errors in one sentence each, with the nearest key or choice and the command that fixes it."""
+"""Rewrites Hydra's errors as one sentence with the nearest key or choice and the command that fixes it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from vqclip.paths import conf_dir
 
 __all__ = ["explain"]
 
-#: launcher → the extra of vqclip that brings it.
+#: Launcher → the extra of vqclip that installs it.
 _EXTRAS = {
     "joblib": "joblib",
     "workers": "joblib",
@@ -36,7 +36,7 @@ _EXTRAS = {
 
 
 def explain(error: Exception, config_dir: str | None = None, overrides: Sequence[str] = ()) -> str:
-    """One sentence for what went wrong while a config was composed of ``overrides``."""
+    """One sentence about an error while composing ``overrides``."""
     text = " ".join(str(error).split())
     if isinstance(error, MissingConfigException) or "Could not load '" in text:
         return _no_choice(error)
@@ -53,7 +53,7 @@ def explain(error: Exception, config_dir: str | None = None, overrides: Sequence
 
 @dataclass(frozen=True)
 class _Failed:
-    """What Hydra says, in one line; the error behind it, of OmegaConf as a rule; what was asked for."""
+    """Hydra's message in one line, its cause (usually OmegaConf's error), and the overrides."""
 
     text: str
     cause: BaseException | None
@@ -63,9 +63,9 @@ class _Failed:
 def _no_key(found: re.Match[str], failed: _Failed) -> str:
     what, key = found[1], found[2]
     inner = str(getattr(failed.cause, "full_key", ""))
-    key = inner if inner.startswith(f"{key}.") else key  # of a mapping
+    key = inner if inner.startswith(f"{key}.") else key  # a key within a mapping
     if owners := owners_of(key):
-        best = "experiment=edit" if key == "init.path" else owners[0]  # by the default's anchor nothing would change
+        best = "experiment=edit" if key == "init.path" else owners[0]  # else the anchor holds
         return f"{key}: belongs to {' or '.join(owners)}, which is not chosen. Try: {best} {key}=…"
     if what == "override" and is_group(key):
         return f"{key}: nothing is chosen of that group yet. Try: '+{key}=[NAME]'"
@@ -90,10 +90,10 @@ def _not_in_the_grammar(found: re.Match[str], failed: _Failed) -> str:
     what = f"{line.removeprefix('++')}: " if line else "an override "
     key, _, value = line.lstrip("+").partition("=")
     strange = "LexerNo" in failed.text and value.isprintable() and not re.search(r"[][{}()\"',]", value)
-    known = None if key.startswith("prompts.") else key_at(key)  # of those quotes are the point
+    known = None if key.startswith("prompts.") else key_at(key)  # prompts need the advice about quotes
     quoted = shlex.quote(f"{key}={quote(value)}" if strange else 'prompts.exclude="dark, blurry"')
     quoted = example_of(key, known) if known and not strange else quoted
-    if re.fullmatch(r"\$\{[^'\"]*\}", value) and value.count("{") == value.count("}"):  # one inside another
+    if re.fullmatch(r"\$\{[^'\"]*\}", value) and value.count("{") == value.count("}"):  # nested interpolations
         quoted = shlex.quote(f'{key}="{value}"')
     return (
         f"{what}cannot be read. Allowed: KEY=VALUE with brackets and quotes closed, and a text with commas or "
@@ -107,12 +107,12 @@ def _of_another_kind(found: re.Match[str], failed: _Failed) -> str:
         fits = f"{key.allowed}. Try: {shlex.quote(f'{found[2]}={key.example}')}"
     elif "subclass" in cause or not found[2].startswith("hydra."):
         fits = f"its keys. Try: {found[2]}.KEY=VALUE"
-    else:  # of which OmegaConf knows what it may be
+    else:  # the message says what is allowed
         return f"{found[1]}: {cause}. Hydra's keys with their values: vqclip --cfg hydra"
     return f"{found[1]}: not allowed here. Allowed: {fits}"
 
 
-#: What Hydra says → our sentence, the first that fits.
+#: Pattern of Hydra's message → our sentence; the first match counts.
 _MESSAGES: Sequence[tuple[str, Callable[[re.Match[str], _Failed], str]]] = (
     (r"Could not (override|find|append to|delete)[^']*'([^']+)'", _no_key),
     (r"Multiple values for (\S+)\. .* 'override \S+: (.+?)'", _chosen_already),
@@ -124,7 +124,7 @@ _MESSAGES: Sequence[tuple[str, Callable[[re.Match[str], _Failed], str]]] = (
 
 
 def _by_message(failed: _Failed) -> str:
-    """The sentence of the first pattern that is found; empty where none is."""
+    """The sentence of the first matching pattern; empty if none matches."""
     for pattern, sentence in _MESSAGES:
         if found := re.search(pattern, failed.text):
             return sentence(found, failed)
@@ -141,7 +141,7 @@ def _unreadable(overrides: Sequence[str]) -> Iterator[str]:
 
 
 def _no_choices(overrides: Sequence[str]) -> Iterator[str]:
-    """Messages about groups whose value is not the name of a choice."""
+    """Messages about groups whose value cannot be the name of a choice."""
     for line in overrides:
         try:
             override = OverridesParser.create().parse_override(line)
@@ -161,10 +161,10 @@ def _no_choices(overrides: Sequence[str]) -> Iterator[str]:
 
 
 def _of_a_file(error: Exception, text: str, where: str) -> str:
-    """What is left: a file of the user's own that is YAML, and that Hydra cannot use."""
+    """The message for other errors: a file of the user's that is valid YAML, but that Hydra cannot use."""
     if isinstance(error, RecursionError):
         return f"{where}: refers to itself, or is nested too deep. Allowed: defaults and aliases that come to an end"
-    if isinstance(error, AssertionError):  # of Hydra's, about an entry of its defaults
+    if isinstance(error, AssertionError):  # Hydra's, about an entry of the defaults list
         return f"{where}: defaults: a group without a name, or not in order. Allowed: entries with `override` come last"
     if not text and error.__cause__:
         text = f"In '{where}': Error raised while composing config: {' '.join(str(error.__cause__).split())}"
@@ -179,7 +179,7 @@ def _of_a_file(error: Exception, text: str, where: str) -> str:
 
 
 def _no_choice(error: Exception) -> str:
-    # A choice that stands alone comes with its options, one in a list without.
+    # For a choice in a list, the error has no missing_cfg_file, but its message names the file.
     found = re.search(r"Could not load '([^']+)'", str(error))
     missing = getattr(error, "missing_cfg_file", None) or (found[1] if found else "")
     group, _, choice = missing.rpartition("/")
@@ -202,7 +202,7 @@ def _no_choice(error: Exception) -> str:
 
 
 def _study(name: str) -> str:
-    """Where a study of the repository is, and the command that runs it; empty where there is none of that name."""
+    """The path of the repository's study with this name and the command that runs it; empty if there is none."""
     if name not in ("alpha_beta", "gallery", "learning_rate", "search", "sfumato"):
         return ""
     folder = conf_dir().parent / "experiments" / name

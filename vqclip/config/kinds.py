@@ -1,7 +1,7 @@
-"""The kinds of values in the schema: a small class for each, which checks a value and says what is allowed.
+"""The kinds of values in the schema, each a small class that checks a value and says what is allowed.
 
-``kind.check(value)`` returns nothing or raises ValueError; ``kind.allowed`` is the rest of the sentence "Allowed: …".
-Nothing here imports torch, Hydra or OmegaConf.
+``kind.check(value)`` returns None or raises ValueError; ``kind.allowed`` completes the sentence "Allowed: …".  Nothing
+here imports torch, Hydra or OmegaConf.
 """
 
 from __future__ import annotations
@@ -40,20 +40,20 @@ class Kind(Protocol):
 
     @property
     def allowed(self) -> str:
-        """What may stand here, in words."""
+        """What is allowed, in words."""
         ...
 
     def check(self, value: Any) -> None:
-        """Raise ValueError where ``value`` is not of this kind; its text, if any, says more than :attr:`allowed`."""
+        """Raise ValueError if ``value`` is not of this kind; a message, if any, says more than :attr:`allowed`."""
         ...
 
 
-#: Bounds from here on only keep nonsense out; a message names them where a value oversteps them.
+#: Bounds from here on only exclude absurd values; messages mention them only if they are exceeded.
 _ABSURD = 1e6
 
 
 def _between(low: float, high: float) -> str:
-    """``" from 0 to 1"``, with what only keeps nonsense out left away."""
+    """``" from 0 to 1"``, without absurd bounds."""
     if high < _ABSURD:
         return f" from {low:.12g} to {high:.12g}"
     return f" from {low:.12g} up" if low > -_ABSURD else ""
@@ -117,7 +117,7 @@ class Scheduled:
             raise ValueError
         try:
             values = sampled(value)
-        except UserError:  # of a class that is not there, which is said of any
+        except UserError:  # a missing class is reported for all classes together
             return
         except ValueError as error:
             raise ValueError(f"{self.allowed}. {error}" if str(error) else "") from None
@@ -155,7 +155,7 @@ class Flag:
 
 @dataclass
 class Text:
-    """A text that is not blank; with another ``pattern``, one that matches it."""
+    """A string that is not blank, or that matches ``pattern``."""
 
     allowed: str = "a text"
     pattern: str = r"(?s).*\S.*"
@@ -167,7 +167,7 @@ class Text:
 
 @dataclass
 class Anything:
-    """Any value; the class that receives it checks it."""
+    """Any value; the class that gets it checks it."""
 
     allowed: str = "any value"
 
@@ -177,7 +177,7 @@ class Anything:
 
 @dataclass
 class Listing:
-    """A list of one kind."""
+    """A list whose items are of one kind."""
 
     of: Kind
     most: int = 10_000
@@ -225,7 +225,7 @@ class Snapshot:
 
 @dataclass
 class Colour:
-    """A colour by its name in CSS or as ``"#rrggbb"``."""
+    """A colour by its CSS name or as ``"#rrggbb"``."""
 
     allowed: str = 'a colour by name or as "#rrggbb"'
 
@@ -241,7 +241,7 @@ class Colour:
 
 @dataclass
 class Picture:
-    """The path of a picture that opens."""
+    """The path of a picture that can be opened."""
 
     allowed: str = "the path of a picture file"
 
@@ -253,7 +253,7 @@ class Picture:
 
 @dataclass
 class Prompts:
-    """Entries of the forms that :mod:`vqclip.prompts` describes, whose pictures open."""
+    """Prompt entries (:mod:`vqclip.prompts`), whose pictures can be opened."""
 
     needed: bool = False
     allowed: str = (
@@ -282,7 +282,7 @@ class Templates:
 
 @dataclass
 class SweepRecord:
-    """The record that a sweep writes into the configs of its jobs."""
+    """What a sweep writes into the configs of its jobs."""
 
     allowed: str = "null; a sweep fills it in"
 

@@ -1,4 +1,4 @@
-"""Knows the names of all keys, and suggests the nearest one.  From the schema alone, without Hydra."""
+"""Finds keys by name in the schema, and suggests the nearest one; without Hydra."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ __all__ = [
     "walk",
 ]
 
-#: Mark, key and value of an override.
+#: An override's prefix (``+``, ``++``, ``~``), key and value.
 ASSIGNED = re.compile(r"(?s)([+~]{0,2})([A-Za-z_][\w./@-]*)=(.*)")
 _TAKEN_AWAY = re.compile(r"(~)([A-Za-z_]\w*)()")
-#: What other programs call a key of ours.
+#: Names in other programs → our keys.
 _ELSEWHERE = {
     "batch": "batch_size",
     "ckpt_path": "resume",
@@ -60,22 +60,22 @@ _ELSEWHERE = {
     "task_name": "tags",
     "width": "size",
 }
-#: Keys of the config's top that belong to no group of ours.
+#: Top-level names that are not in the schema.
 _BESIDE = ("hydra", "local", "debug", "experiment", "defaults")
 
 
 def classes_of(group: str) -> dict[str, Group]:
-    """The classes with a schema that a config group chooses from, by ``_target_``."""
+    """The classes of a config group that have a schema, by ``_target_``."""
     return {target: keys for target, keys in CLASSES.items() if is_for(target, group)}
 
 
 def key_at(path: str) -> Key | None:
-    """The key of a dotted path, whatever class it belongs to; None where there is none, or its group takes any."""
+    """The schema's key at a dotted path, in whichever class; None if there is none, or its group allows any."""
     return next((node for node in _nodes_at(path) if isinstance(node, Key)), None)
 
 
 def walk(key: str) -> Iterator[tuple[str, list[Node], list[Node]]]:
-    """Part by part of a dotted key: the part, the nodes that it may be in, and the nodes that it may name there."""
+    """For each part of a dotted key: the part, the nodes that may contain it, and the nodes that it may be."""
     nodes: list[Node] = [ROOT]
     for part in key.split("."):
         inner = [found for node in nodes for found in _inside(node, part)]
@@ -89,7 +89,7 @@ def _nodes_at(key: str) -> list[Node]:
 
 
 def _inside(node: Node, part: str) -> Iterator[Node]:
-    """What a node holds under one part of a dotted key: several where several classes may stand there."""
+    """The nodes under one part of a dotted key; several if different classes have it."""
     if isinstance(node, Group) and part in node.keys:
         yield node.keys[part]
     elif isinstance(node, Named):
@@ -100,12 +100,12 @@ def _inside(node: Node, part: str) -> Iterator[Node]:
 
 
 def _classes(node: Target) -> list[Group]:
-    """The classes with a schema that may stand in the place of ``node``."""
+    """The classes with a schema that ``node`` may be."""
     return [*classes_of(node.group).values(), Group("", node.also)]
 
 
 def _all_keys(node: Node = ROOT, path: str = "") -> Iterator[str]:
-    """Every key with a name of ours, dotted."""
+    """Every dotted key of the schema."""
     inner: list[tuple[str, Node]] = []
     if isinstance(node, Group):
         inner = list(node.keys.items())
@@ -117,7 +117,7 @@ def _all_keys(node: Node = ROOT, path: str = "") -> Iterator[str]:
 
 
 def nearest(word: str, more: Sequence[str] = ()) -> str:
-    """`` Did you mean …?`` or nothing: also a key's last part, mistyped or not, finds the whole of it."""
+    """`` Did you mean …?`` or an empty string; a key is also found by its last part."""
     tops = ROOT.keys if "." not in word else ()
     if near := [_ELSEWHERE[word]] if word in _ELSEWHERE else difflib.get_close_matches(word, tops, 1, 0.75):
         return f" Did you mean {near[0]}?"
@@ -125,7 +125,7 @@ def nearest(word: str, more: Sequence[str] = ()) -> str:
     parts = {name.rpartition(".")[2]: name for name in reversed(names)} if "." not in word else {}
     known = {**{name: name for name in names}, **parts}
     found = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
-    # Of a key in a group only a slip of the finger in its last part is near enough.
+    # For a key within a group, only a typing mistake in the last part is near enough.
     sure = found and (
         "." not in known[found[0]] or "." in word or difflib.SequenceMatcher(None, word, found[0]).ratio() > 0.75
     )
@@ -133,12 +133,12 @@ def nearest(word: str, more: Sequence[str] = ()) -> str:
 
 
 def is_name(word: str) -> bool:
-    """Whether a word without dots names a key, here or in other programs: ``steps``, ``lr``, ``iterations``."""
+    """Whether a word without dots is a key here or in other programs: ``steps``, ``lr``, ``iterations``."""
     return word in _ELSEWHERE or word in {name.rpartition(".")[2] for name in _all_keys()}
 
 
 def unknown_key(key: str, more: Sequence[str] = ()) -> str:
-    """The sentence that there is no such key, or that a config which may have it has not."""
+    """The message that there is no such key, or that this config lacks it."""
     group = key.partition(".")[0]
     if any(isinstance(node, Key | Group) for node in _nodes_at(key)):
         if choice := choice_of(key):
@@ -158,7 +158,7 @@ def unknown_key(key: str, more: Sequence[str] = ()) -> str:
 
 
 def _in_its_group(key: str) -> str | None:
-    """What an unknown key's group has instead; None where there is no such group."""
+    """What the unknown key's group has instead; None if there is no such group."""
     group, _, name = key.rpartition(".")
     nodes = _nodes_at(group) if group else []
     if any(isinstance(node, Named) for node in nodes):
@@ -174,7 +174,7 @@ def _in_its_group(key: str) -> str | None:
 
 
 def example_of(path: str, key: Key) -> str:
-    """A value as it is typed; of what may change over a run, one that does."""
+    """An example override; a schedule for keys that may change over a run."""
     value = key.example
     if isinstance(key.kind, Scheduled):
         value = f"{{start: {value}, end: {max(key.kind.low, 0):g}}}"
@@ -182,7 +182,7 @@ def example_of(path: str, key: Key) -> str:
 
 
 def choice_of(key: str) -> str:
-    """The override that chooses the part which ``callbacks.NAME…`` is about; empty where none of ours has the name."""
+    """The override that chooses the part of ``callbacks.NAME…``; empty if no shipped part has the name."""
     found = A_PART.match(key)
     if not found or not any(keys.title in (found[0], f"{found[1]}={found[2]}") for keys in CLASSES.values()):
         return ""
@@ -195,20 +195,20 @@ def choice_of(key: str) -> str:
 
 
 def owners_of(key: str) -> list[str]:
-    """The choices that have a key which another choice of their group lacks, ``init=sine``."""
+    """The choices that have the key, such as ``init=sine``."""
     group, _, rest = key.partition(".")
-    if isinstance(ROOT.keys.get(group), Named):  # a logger's keys stand below its name
+    if isinstance(ROOT.keys.get(group), Named):  # a logger's keys are below its name
         return []
     return list(dict.fromkeys(title for title in _titles_with(group, rest) if title.startswith(f"{group}=")))
 
 
 def _titles_with(group: str, key: str) -> list[str]:
-    """Those of the group's classes that have a key, ``init=sine``, ``callbacks.upscale``."""
+    """Titles of the group's classes that have a key: ``init=sine``, ``callbacks.upscale``."""
     return [known.title for known in classes_of(group).values() if key in known.keys]
 
 
 def _without_name(key: str) -> str:
-    """`` Did you mean logger.wandb.mode?`` for ``logger.mode``, or nothing."""
+    """`` Did you mean logger.wandb.mode?`` for ``logger.mode``, or an empty string."""
     group, _, rest = key.partition(".")
     if not isinstance(ROOT.keys.get(group), Named):
         return ""
@@ -217,7 +217,7 @@ def _without_name(key: str) -> str:
 
 
 def unknown_overrides(overrides: Sequence[str]) -> dict[str, list[str]]:
-    """Those of ``overrides`` whose names are mistakes, as far as that is known without composing → what is wrong."""
+    """Overrides with wrong names, as far as can be told without composing → what is wrong."""
     found = {override: _wrong_names(override) for override in overrides}
     return {override: errors for override, errors in found.items() if errors}
 
@@ -237,12 +237,12 @@ def _wrong_names(override: str) -> list[str]:
         return [f"{override}: {key} is there already, + is for what is not. Try: {shlex.quote(f'{key}={value}')}"]
     if not mark and not _may_be(key):
         return [unknown_key(key)]
-    inner = [] if key_at(key) else _keys_in(value)  # a mapping as one value, a schedule say, is checked as such
+    inner = [] if key_at(key) else _keys_in(value)  # a schedule is checked as one value
     return [unknown_key(f"{key}.{name}") for name in inner if not _may_be(f"{key}.{name}")]
 
 
 def outermost(value: str) -> str:
-    """The parts of a value outside quotes, brackets and braces."""
+    """A value without its quoted and bracketed parts."""
     outside, left = re.sub(r""""(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'""", "", value), ""
     while left != outside:
         left, outside = outside, re.sub(r"\[[^][{}]*\]|\{[^][{}]*\}", "", outside)
@@ -250,14 +250,14 @@ def outermost(value: str) -> str:
 
 
 def _keys_in(value: str) -> list[str]:
-    """The keys of a mapping as it was typed, outermost; none of one that names a class, whose keys are its own."""
+    """The outermost keys of a typed mapping; empty if it names a class, whose keys are arguments."""
     mapping = re.fullmatch(r"(?s)\s*\{(.*)\}\s*", value)
     found = re.findall(r"(?:^|,)\s*(\w+)\s*:", outermost(mapping[1])) if mapping else []
     return [] if "_target_" in found else found
 
 
 def _is_there(key: str) -> bool:
-    """Whether every config has the key."""
+    """Whether every config has this key."""
     node: Node = ROOT
     for part in key.split("."):
         if not isinstance(node, Group) or part not in node.keys:
@@ -267,14 +267,14 @@ def _is_there(key: str) -> bool:
 
 
 def takes_more(node: Node) -> bool:
-    """Whether keys may be added that the schema does not name: another class's arguments, values of one's own."""
+    """Whether keys may be added that are not in the schema, such as arguments of other classes."""
     return (isinstance(node, Group) and bool(node.others)) or (
         isinstance(node, Target) and node.group in ("optimizer", "callbacks", "logger")
     )
 
 
 def _may_be(key: str) -> bool:
-    """Whether some config may have the key."""
+    """Whether some config may have this key."""
     for part, nodes, inner in walk(key):
         if part.startswith("_") or any(map(takes_more, nodes)):
             return True
@@ -284,5 +284,5 @@ def _may_be(key: str) -> bool:
 
 
 def _in_schedule(nodes: Sequence[Node], part: str) -> bool:
-    """``loss.alpha.start``: a part of a value that may be a schedule."""
+    """Whether it is a part of a schedule, as in ``loss.alpha.start``."""
     return any(isinstance(node, Key) and isinstance(node.kind, Scheduled) for node in nodes) and part.isidentifier()

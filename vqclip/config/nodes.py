@@ -15,12 +15,12 @@ class Key:
     """One value.
 
     Attributes:
-        kind: what it may be.
-        example: a good value as it is typed on the command line.
-        doc: what it does, in one line.
-        unit: pixels, steps, …; empty where it has none.
-        null: whether ``null`` is allowed, with what it then means.
-        needed: whether a config without it is a mistake.
+        kind: the kind of value.
+        example: a good value, as typed on the command line.
+        doc: what the key does, in one line.
+        unit: pixels, steps, …; empty if there is none.
+        null: what ``null`` means; empty if it is not allowed.
+        needed: whether a config without the key is a mistake.
     """
 
     kind: Kind
@@ -32,7 +32,7 @@ class Key:
 
     @property
     def allowed(self) -> str:
-        """The rest of the sentence "Allowed: …"."""
+        """The rest of the sentence "Allowed: …", including null."""
         also_null = self.null and not self.kind.allowed.startswith("null")
         return self.kind.allowed + (f", or null ({self.null})" if also_null else "")
 
@@ -42,9 +42,9 @@ class Group:
     """A mapping of known keys.
 
     Attributes:
-        others: the callable, dotted, whose further arguments may be added with ``+``; ``*`` for any key.
-        null: whether ``null`` is allowed, with what it then means.
-        title: the choice that has these keys, ``init=sine``, where the group has several.
+        others: dotted name of the callable whose further arguments may be added with ``+``; ``*`` for any key.
+        null: what ``null`` means; empty if it is not allowed.
+        title: the choice that has these keys, such as ``init=sine``, if the group has several.
     """
 
     doc: str
@@ -60,8 +60,8 @@ class Target:
     """A mapping with a ``_target_``: its keys are those of the class, see ``vqclip.config.schema.CLASSES``.
 
     Attributes:
-        group: the config group, so that a message can name its choices.
-        also: keys that every class of the group has here; those in ``signatures.PASSED_ON`` it is given too.
+        group: the config group, for messages about its choices.
+        also: keys that every class of the group has; those in ``signatures.PASSED_ON`` are also constructor arguments.
     """
 
     doc: str
@@ -73,7 +73,7 @@ class Target:
 
 @dataclass
 class Named:
-    """A mapping from names of the user's own."""
+    """A mapping whose names the user chooses."""
 
     of: Node
     doc: str

@@ -1,7 +1,7 @@
-"""Reads configs that runs left behind, without running anybody's code, and applies overrides to them.
+"""Applies overrides to recorded configs without running code that a record names.
 
-A record may come from a stranger, in a run folder or in a PNG.  So it is plain data (``vqclip.config.records``), and
-what the user types beside it is trusted.
+A record in a run folder or PNG may be untrusted, so it is plain data (``vqclip.config.records``).  What the user types
+is trusted.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ def with_overrides(
     what: str,
     made_with: Mapping[str, Any],
 ) -> DictConfig:
-    """``config``, plain data from anywhere, changed by overrides that the user typed.
+    """Apply overrides that the user typed to ``config``, untrusted plain data.
 
     Args:
         what: where the config came from, for messages.
-        made_with: sha256 of the weights and the inputs that the record's run read (``run.json`` or the PNG's record);
-            a file that the record names is read only where it is still that one.
+        made_with: sha256 of the weights and inputs that the record's run read (``run.json`` or the PNG's record); a
+            file that the record names is read only if it still has that hash.
 
     Raises:
-        UserError: the record names a class, a file or a link that a record may not; an override that does not parse,
+        UserError: the record names a class, file or link that a record must not name; an override cannot be parsed,
             sweeps, or names no key.
     """
     typed = parsed(overrides)
@@ -51,7 +51,7 @@ def with_overrides(
 
 
 def _apply(cfg: DictConfig, override: Override, config: Mapping[str, Any], what: str) -> str:
-    """Lay one override over ``cfg``; the dotted key that it set."""
+    """Apply one override to ``cfg``; return the dotted key that it set."""
     key, line = override.key_or_group, line_of(override)
     if override.is_sweep_override():
         one = line.partition("=")[2].split(",")[0]
@@ -90,7 +90,7 @@ def _is_key(cfg: DictConfig, key: str) -> bool:
     missing = object()
     try:
         return OmegaConf.select(cfg, key, default=missing, throw_on_missing=True) is not missing
-    except MissingMandatoryValue:  # of a part just chosen, which wants it
+    except MissingMandatoryValue:  # a required key of a part that was just chosen
         return True
 
 
@@ -98,7 +98,7 @@ def _choose(cfg: DictConfig, group: str, line: str) -> str:
     if group in ("experiment", "debug"):
         raise UserError(f"{line}: a preset cannot be laid over a finished config. Try: the keys it sets, one by one")
     dotted = group.replace("/", ".")
-    # Its keys with their interpolations, which the rest of the config answers; +loss/terms=[tv] stands beside others.
+    # Interpolations stay, to be resolved in the whole config; +loss/terms=[tv] is merged with other terms.
     OmegaConf.update(cfg, dotted, OmegaConf.select(compose([line]), dotted), merge=line.startswith("+"))
     return dotted
 

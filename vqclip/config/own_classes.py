@@ -1,4 +1,4 @@
-"""Checks the user's own classes before a model is loaded, and that a generator has what the parts need."""
+"""Checks the classes of checkpoint cards before a model is loaded, and what parts need of the generator."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["class_errors", "parts_on", "require_of", "terms_by_key", "weights_of
 
 
 def class_errors(checkpoints: Mapping[str, Any]) -> Iterator[str]:
-    """What is wrong with the classes that the cards of a resolved ``checkpoints`` name, each as one message."""
+    """Mistakes in the classes of the cards in a resolved ``checkpoints``, one message each."""
     for kind, name, card in cards_of(checkpoints):
         if "_target_" in card:
             yield from _errors(kind, key_of(kind, name), card)
@@ -33,7 +33,7 @@ def _errors(kind: str, key: str, card: Mapping[str, Any]) -> Iterator[str]:
         return
     has_file = bool(card.get("path") or card.get("urls"))
     arguments = arguments_of(card)
-    if has_file and "path" in _parameters(found):  # it reads the file itself, once that is here
+    if has_file and "path" in _parameters(found):  # the class reads the file itself
         arguments |= {"path": card.get("path")}
     reads_shapes = has_file and hasattr(found, "arguments_from")
     if reads_shapes:
@@ -51,22 +51,22 @@ def _parameters(found: Any) -> list[str]:
 
 
 def parts_on(config: Mapping[str, Any], group: str) -> dict[str, Any]:
-    """The parts of a group by name, less those that are switched off."""
+    """The parts of a group by name, without those that are null."""
     return {name: part for name, part in (config.get(group) or {}).items() if part}
 
 
 def terms_by_key(config: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """The further terms of a config's objective, by their dotted keys; none that is switched off."""
+    """The further terms of a config's objective by dotted key, without those that are null."""
     return {f"loss.terms.{name}": term for name, term in parts_on(config["loss"], "terms").items()}
 
 
 def weights_of(config: Mapping[str, Any]) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
     """Every part of a config that may name a weight file by its ``path``.
 
-    What is no mapping is passed over: a record may hold anything.
+    Values that are not mappings are skipped, since a record may hold anything.
 
     Yields:
-        The name that its sha256 has in run.json and records, its dotted key, the part.
+        The name of its sha256 in run.json and records, its dotted key, and the part.
     """
     checkpoints = mapping(config.get("checkpoints"))
     parts = [(name, f"checkpoints.{name}", checkpoints.get(name)) for name in ("generator", "prior")]
@@ -79,9 +79,9 @@ def weights_of(config: Mapping[str, Any]) -> Iterator[tuple[str, str, Mapping[st
 
 
 def require_of(generator: Any, config: Mapping[str, Any]) -> None:
-    """Refuse a start, a latent or a term that needs what a loaded generator does not have.
+    """Refuse an init, a latent or a term that needs what the loaded generator lacks.
 
-    Such a part names it in ``needs``: ``encode``, ``quantise``, ``codebook``.
+    Such a part lists it in ``needs``: ``encode``, ``quantise``, ``codebook``.
 
     Raises:
         UserError: with the part's key.

@@ -1,4 +1,4 @@
-"""Finds and reads config files of the user's own, and explains what is wrong with one."""
+"""Finds the user's own config files, and explains what is wrong with them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def chosen_files(config_dir: str | None, overrides: Sequence[str]) -> list[Path]
     """The user's own files that ``overrides`` choose as GROUP=NAME."""
     words = [word.replace("=", "/", 1) for word in overrides]
     files = [folder / f"{word}.yaml" for folder in _folders(config_dir) for word in words]
-    return [path for path in files if os.path.isfile(path)]  # pathlib's own raises where a prompt is too long
+    return [path for path in files if os.path.isfile(path)]  # Path.is_file raises if a prompt is too long
 
 
 def _own_files(config_dir: str | None, overrides: Sequence[str] = ()) -> Iterator[Path]:
@@ -41,7 +41,7 @@ def _folders(config_dir: str | None) -> list[Path]:
 
 
 def endless_files(config_dir: str) -> Iterator[str]:
-    """Files of the user's own in which Hydra would read for ever: pipes, and aliases of aliases."""
+    """Messages about files that Hydra would read forever: pipes, and YAML with nested aliases."""
     for folder in ["", *group_names()]:
         for path in sorted((Path(config_dir) / folder).glob("*.yaml")):
             try:
@@ -52,16 +52,16 @@ def endless_files(config_dir: str) -> Iterator[str]:
             except TooManyValues as error:
                 yield f"{path}: {error}. Allowed: KEY: VALUE, line by line, each value once"
             except (OSError, ValueError):
-                continue  # Hydra says so where the file is chosen
+                continue  # Hydra reports it if the file is chosen
 
 
 def broken_files(config_dir: str | None, overrides: Sequence[str] = ()) -> Iterator[str]:
-    """What is wrong with files of the user's own that are no mapping in UTF-8 YAML, with chosen ones first."""
+    """Messages about files that are not a mapping in UTF-8 YAML, chosen files first."""
     yield from filter(None, map(broken_file, _own_files(config_dir, overrides)))
 
 
 def broken_file(path: Path) -> str:
-    """Why a file is no mapping in UTF-8 YAML; empty where it is one."""
+    """Why a file is not a mapping in UTF-8 YAML; empty if it is one."""
     try:
         content = read_yaml(path.read_text(encoding="utf-8"))
     except UnicodeDecodeError:
@@ -76,7 +76,7 @@ def broken_file(path: Path) -> str:
 
 
 def misplaced_keys(cfg: DictConfig, config_dir: str | None, overrides: Sequence[str] = ()) -> list[str]:
-    """Keys at the top that are none of ours, with the file of the user's own that has them."""
+    """Messages about unknown top-level keys, with the user's file that has them."""
     errors: list[str] = []
     for key in [key for key in map(str, cfg) if key not in (*ROOT.keys, "hydra")]:
         files = list(_own_files(config_dir, overrides))
@@ -87,13 +87,13 @@ def misplaced_keys(cfg: DictConfig, config_dir: str | None, overrides: Sequence[
             errors.append((file and broken_file(file)) or f"{file or key}: {why}")
         elif where:
             errors.append(f"{where}: {unknown_key(key, group_names())}")
-        else:  # a file that is no mapping may be a key to Hydra
+        else:  # Hydra may take a file that is not a mapping as a key
             errors.append(next(broken_files(config_dir, overrides), unknown_key(key, group_names())))
     return list(dict.fromkeys(errors))
 
 
 def _in_a_place_of_its_own(file: Path | None, group: str, keys: Any) -> str:
-    """Why what a file holds is below its group, and not laid over the config."""
+    """Explain why a file's content is below its group instead of at the top of the config."""
     if isinstance(keys, str) and (options := choices_of(group)):  # experiment: edit
         entry = f"`defaults: [/{group}/{keys if keys in options else options[0]}]` there, and not {group}"
         return f"{group}={shown(keys)}: a text. {one_of(group, ', chosen in the defaults of the file', entry)}"

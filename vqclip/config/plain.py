@@ -1,4 +1,4 @@
-"""Turns configs into plain data, and registers the one resolver of ours: ``${vqclip.div:4.38,${steps}}``."""
+"""Converts configs to plain data, and registers our only resolver, ``${vqclip.div:4.38,${steps}}``."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ __all__ = ["mapping", "plain_dict"]
 
 
 def _divided(number: Any, steps: Any, restarts: Any = None) -> Any:
-    """A number divided by the steps of one start's way: of several starts, those of the others do not count.
+    """Divide a number by the steps of one trial: with restarts, steps of the other trials do not count.
 
-    Where that is no number, the first as it is: what is wrong is told of the key that has it.
+    If steps is not a number, return the first argument: the mistake is reported for the key ``steps``.
     """
     if isinstance(restarts, DictConfig):
         with suppress(TypeError):
@@ -26,11 +26,11 @@ OmegaConf.register_new_resolver("vqclip.div", _divided, replace=True)
 
 
 def plain_dict(config: DictConfig, *, resolve: bool = True, throw_on_missing: bool = False) -> dict[str, Any]:
-    """A mapping's config as a dict of plain data, with OmegaConf's own arguments and errors."""
+    """Convert a config to a dict of plain data, with OmegaConf's arguments and errors."""
     plain = OmegaConf.to_container(config, resolve=resolve, throw_on_missing=throw_on_missing)
-    return cast("dict[str, Any]", plain)  # OmegaConf's annotation is of every config, also those of lists
+    return cast("dict[str, Any]", plain)  # OmegaConf's annotation includes lists
 
 
 def mapping(value: Any) -> Mapping[str, Any]:
-    """What a record has in the place of a mapping; an empty one where it is none."""
+    """Return a value of a record if it is a mapping, else an empty one."""
     return value if isinstance(value, Mapping) else {}

@@ -1,7 +1,7 @@
-"""Checks records: plain data, known classes, files that are known by their hash, cards that the user has too.
+"""Checks records, which may contain only plain data, known classes, files of known hash, and known cards.
 
-A record is a config that came in a run folder or a PNG, maybe from a stranger.  It never chooses where something is
-written, fetched or read: links of cards and paths of files are the user's own or proven by their sha256.
+A record is a config from a run folder or a PNG and may be untrusted.  It never decides where something is written,
+downloaded or read: links and paths are the user's own or verified by their sha256.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from vqclip.prompts import ENTRIES, SEVERAL
 
 __all__ = ["as_data", "is_known_input", "literal", "own_loggers", "record_errors", "trusting", "with_trusted"]
 
-#: Modules whose public classes a record may name: the parts of a picture, and what watches it from inside the folder.
+#: Modules whose public classes a record may name: parts of a picture, and callbacks that write into the run folder.
 _OWN = (
     *("augmentations", "callbacks", "init", "latent", "loss", "noise", "optimizer", "schedules", "search", "terms"),
     *("models.canvas", "models.llamagen", "models.open_clip", "models.taesd"),
 )
 
-#: Classes of others that a record may name: they compute, and neither write, fetch nor start anything.
+#: Other classes that a record may name: they only compute, and do not write, download or start anything.
 ALLOWED = frozenset(
     [f"torch.optim.{name}" for name in (
         "ASGD", "Adadelta", "Adafactor", "Adagrad", "Adam", "AdamW", "Adamax", "LBFGS", "NAdam", "RAdam", "RMSprop",
@@ -48,15 +48,15 @@ ALLOWED = frozenset(
     )]
 )  # fmt: skip
 
-#: A logger's words for a run; not where it writes or to whom it sends.
+#: Keys of a logger that describe a run, but not where it writes or sends.
 _LOGGER_WORDS = ("project", "name", "group", "job_type", "notes")
 
-#: Where the user says that a file is his own.
+#: Where the user confirms a file, for messages.
 _TYPED = "on the command line of rerun or resume"
 
 
 def as_data(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A record's config without Hydra's part, ``trust``, and every path but ``output_dir``."""
+    """A record's config without ``hydra``, ``trust``, and paths other than ``output_dir``."""
     kept = {key: value for key, value in config.items() if key not in ("hydra", "trust")}
     paths = kept.get("paths")
     if isinstance(paths, Mapping):
@@ -65,7 +65,7 @@ def as_data(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def literal(value: Any) -> Any:
-    """Plain data in which ``${`` means itself, so that nothing in a record is resolved."""
+    """Escape ``${`` in plain data, so that nothing in a record is resolved."""
     if isinstance(value, str):
         return without_interpolations(value)
     if isinstance(value, Mapping):
@@ -74,9 +74,9 @@ def literal(value: Any) -> Any:
 
 
 def own_loggers(loggers: Any) -> dict[str, Any]:
-    """The user's own loggers of the names that a record has, with the record's words for the run, but not its places.
+    """The user's own loggers with the names in a record, and with the record's description of the run.
 
-    A class of a package that the user trusts stays as the record has it.
+    A logger class of a package that the user trusts stays as the record has it.
     """
     found: dict[str, Any] = {}
     for name, logger in loggers.items() if isinstance(loggers, Mapping) else ():
@@ -96,17 +96,17 @@ def own_loggers(loggers: Any) -> dict[str, Any]:
 
 
 def _configured_logger(name: Any) -> dict[str, Any]:
-    """The user's own logger of that name; empty where there is none, as for ``csv``, whose choice adds no logger."""
+    """The user's own logger of that name; empty if there is none, as for ``csv``, whose choice adds no logger."""
     if not isinstance(name, str) or not (conf_dir() / "logger" / f"{name}.yaml").is_file():
         return {}
     return plain_dict(compose([f"logger={name}"]).logger, resolve=False).get(name, {})
 
 
 def record_errors(config: Mapping[str, Any], typed: Set[str], what: str, made_with: Mapping[str, Any]) -> list[str]:
-    """Everything in a record that a record may not say, each as one message.
+    """Everything that a record must not contain, one message each.
 
     Args:
-        typed: dotted keys that the user set beside the record.
+        typed: dotted keys that the user has overridden.
         made_with: ``weights`` and ``inputs`` with their sha256.
     """
 
@@ -121,19 +121,19 @@ def record_errors(config: Mapping[str, Any], typed: Set[str], what: str, made_wi
 
 
 def trusting(config: Mapping[str, Any]) -> str:
-    """What stands before a command that goes on with a run of the user's own: its record is trusted then."""
+    """The prefix of a command that resumes the user's own run, by which its packages are trusted."""
     packages = [package for *_, package in _not_trusted(config) if package]
     return f"VQCLIP_TRUST={','.join(with_trusted(packages))} " if packages else ""
 
 
 def with_trusted(packages: Sequence[Any]) -> list[Any]:
-    """Packages with those before them that the environment variable has already, each once."""
+    """The packages in VQCLIP_TRUST followed by ``packages``, without duplicates."""
     before = [package for package in os.environ.get("VQCLIP_TRUST", "").split(",") if package]
     return list(dict.fromkeys([*before, *packages]))
 
 
 def _not_trusted(config: Mapping[str, Any]) -> Iterator[tuple[str, Any, str]]:
-    """Classes that a record may not name, with their keys and the packages that could be trusted."""
+    """Classes that a record must not name, with their keys and the packages that could be trusted."""
     known = {*sys.stdlib_module_names, "torch", "vqclip", "hydra", "omegaconf"}
     for key, value in classes_in({name: part for name, part in config.items() if name != "logger"}):
         if not _is_allowed(value) and not _is_trusted(value):
@@ -152,7 +152,7 @@ def _class_errors(config: Mapping[str, Any], what: str) -> Iterator[tuple[str, s
 
 
 def _trusted_packages() -> list[str]:
-    """Packages that the user trusts: of ``VQCLIP_TRUST``, with commas, and of the key ``trust`` in his own config."""
+    """Packages that the user trusts: in ``VQCLIP_TRUST`` and in the key ``trust`` of the user's own config."""
     named = compose([]).get("trust") or []
     named = [named] if isinstance(named, str) else list(named)
     return [word.strip() for word in [*named, *os.environ.get("VQCLIP_TRUST", "").split(",")] if word.strip()]
@@ -163,7 +163,7 @@ def _is_trusted(target: Any) -> bool:
 
 
 def _is_allowed(target: Any) -> bool:
-    """Whether a record may name ``target``: a class, public in the module that it is asked of."""
+    """Whether a record may name ``target``: a class that is public in its module."""
     if not isinstance(target, str):
         return False
     module, _, name = target.rpartition(".")
@@ -177,13 +177,13 @@ def _interpolation_errors(config: Mapping[str, Any], what: str) -> Iterator[tupl
     for key, value in leaves(config):
         group, _, rest = key.partition(".")
         if group == "prompts" and rest.partition(".")[0] in ENTRIES:
-            continue  # its texts say anything, and are read as texts
+            continue  # prompts are plain strings and may contain anything
         if isinstance(value, str) and "${" in value and group not in ("logger", "callbacks", "tags", "sweep"):
             yield key, f"{key}={value}: {what} asks for a value from outside, which a record may not. Try: {key}=VALUE"
 
 
 def _input_errors(config: Mapping[str, Any], what: str, known: Any) -> Iterator[tuple[str, str]]:
-    """Files of the user's disk that a record reads without having read them before."""
+    """Files on the user's disk that a record names without their hash."""
     known = mapping(known)
     init = mapping(config.get("init"))
     named = [(f"init.{word}", init.get(word)) for word in ("path", "mask", "run")]
@@ -210,7 +210,7 @@ def _input_errors(config: Mapping[str, Any], what: str, known: Any) -> Iterator[
 
 
 def is_known_input(key: str, path: str, init: Mapping[str, Any], digest: Any) -> bool:
-    """Whether a config's file, or the run at ``init.run``, is there with this digest."""
+    """Whether a config's file, or the run at ``init.run``, exists with this digest."""
     if key != "init.run":
         return _is_known(path, digest)
     try:
@@ -220,7 +220,7 @@ def is_known_input(key: str, path: str, init: Mapping[str, Any], digest: Any) ->
 
 
 def _files_of(entry: Mapping[str, Any]) -> Iterator[Any]:
-    """Paths that a prompt entry reads, wrong ones too: pictures, masks, those of its parts."""
+    """Paths in a prompt entry, also invalid ones: pictures, masks, those of its parts."""
     region = entry.get("region")
     yield from (entry.get("image"), None if isinstance(region, str) and region in SIDES else region)
     for parts in map(entry.get, SEVERAL):
@@ -229,7 +229,7 @@ def _files_of(entry: Mapping[str, Any]) -> Iterator[Any]:
 
 
 def _is_known(path: str, digest: Any, read: Callable[[Path], str] = sha256) -> bool:
-    """Whether there is a file with this sha256; devices and pipes are not read."""
+    """Whether the file exists with this sha256; devices and pipes are not read."""
     file = Path(path)
     return isinstance(digest, str) and file.is_file() and read(file) == digest
 
@@ -238,7 +238,7 @@ def _card_errors(config: Mapping[str, Any], what: str, known: Any) -> Iterator[t
     known = mapping(known)
     for name, key, card in weights_of(config):
         if key.startswith("callbacks.") and _is_trusted(card.get("_target_")):
-            continue  # one of a package that the user trusts may have a path that it writes to
+            continue  # classes of trusted packages may have paths to write to
         path = card.get("path")
         if isinstance(path, str) and path:
             if not _is_packaged(path) and not _is_known(str(local_path(path)), known.get(name), weights_sha256):
@@ -261,6 +261,6 @@ def _is_packaged(path: str) -> bool:
 
 
 def _is_ours(name: str, card: Mapping[str, Any]) -> bool:
-    """Whether a record's card fetches the file of a shipped card, from where that does."""
+    """Whether a record's card has the file, hash and links of a shipped card."""
     file = str(card.get("file") or f"{card.get('name', name)}.ckpt")
     return shipped_files().get(file) == {"sha256": card.get("sha256"), "urls": card.get("urls")}

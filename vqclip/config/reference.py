@@ -1,4 +1,4 @@
-"""Renders the reference of a config group, as Markdown and as plain rows, from the schema and the shipped YAML."""
+"""Renders the reference of config groups, as Markdown and as rows, from the schema and the shipped YAML."""
 
 from __future__ import annotations
 
@@ -19,30 +19,30 @@ __all__ = ["Row", "groups", "reference", "rows", "summary"]
 
 @dataclass(frozen=True)
 class Row:
-    """A key of the reference, with its path, default and file."""
+    """A key of the reference with its path and default."""
 
     path: str  #: dotted
     key: Key
-    default: str  #: as the shipped config has it; empty where it has none
+    default: str  #: in the shipped config; empty if there is none
 
     @property
     def doc(self) -> str:
-        """What it does, with its unit."""
+        """The description of the key with its unit."""
         return self.key.doc + (f" ({self.key.unit})" if self.key.unit else "")
 
 
 def groups() -> list[str]:
-    """Every group of the config that has a schema, in the order of the config; ``""`` is the top level."""
+    """Every config group that has a schema, in order; ``""`` is the top level."""
     return ["", *(name for name, node in ROOT.keys.items() if not isinstance(node, Key))]
 
 
 def summary(group: str) -> str:
-    """A group in one line."""
+    """The description of a group in one line."""
     return (ROOT if not group else ROOT.keys[group]).doc
 
 
 def rows(group: str) -> list[tuple[str, list[Row]]]:
-    """The keys of a group, as (title, rows): a title for each class that the group chooses from."""
+    """The keys of a group as (title, rows), with a title for each class."""
     if not group:
         keys = [(name, key) for name, key in ROOT.keys.items() if isinstance(key, Key)]
         return [("", [Row(name, key, _default("config.yaml", name)) for name, key in keys])]
@@ -50,7 +50,7 @@ def rows(group: str) -> list[tuple[str, list[Row]]]:
 
 
 def _parts(node: Node, path: str) -> Iterator[tuple[str, Group, str, str]]:
-    """The groups of keys that may stand at ``path``, each with its title, its own path and the file of its defaults."""
+    """The groups of keys at ``path``, each with its title, path and the file of its defaults."""
     if isinstance(node, Group):
         yield "", node, path, _file(path)
     role = node.of if isinstance(node, Named) else node
@@ -59,7 +59,7 @@ def _parts(node: Node, path: str) -> Iterator[tuple[str, Group, str, str]]:
             yield "with any of them", Group("", role.also), path, _file(path)
         terms = classes_of("terms") if role.group == "loss" else {}
         classes = (classes_of(role.group) | terms).items()
-        titled = {group.title or target: (target, group) for target, group in classes}  # of a class's names the newer
+        titled = {group.title or target: (target, group) for target, group in classes}  # newest names
         for target, group in titled.values():
             name = group.title.rpartition("=")[2] or target.rpartition(".")[2]
             inside = group.title if "." in group.title else f"{path}.{name.lower()}" if role is not node else path
@@ -81,7 +81,7 @@ def _rows(node: Node, path: str, file: str) -> Iterator[Row]:
 
 
 def _file(group: str, title: str = "") -> str:
-    """The shipped YAML with the defaults of a choice, ``init=image``; without one, of what the config begins with."""
+    """The shipped YAML with the defaults of a choice (``init=image``), or of the group's default choice."""
     top = _shipped("config.yaml")
     if isinstance(top.get(group), Mapping):
         return "config.yaml"
@@ -90,7 +90,7 @@ def _file(group: str, title: str = "") -> str:
 
 
 def _default(file: str, path: str) -> str:
-    """A key's default in a shipped YAML, in the form of the command line; empty where it has none."""
+    """A key's default in a shipped YAML, as typed on the command line; empty if there is none."""
     node = _shipped(file)
     for part in path.split(".")[file.count("/") :]:
         node = node.get(part, "") if isinstance(node, Mapping) else ""
@@ -101,13 +101,13 @@ def _default(file: str, path: str) -> str:
 
 @cache
 def _shipped(name: str) -> Any:
-    """A file of the shipped config; None where there is none."""
+    """The content of a shipped YAML; None if there is no such file."""
     file = conf_dir() / name
     return read_yaml(file.read_text(encoding="utf-8")) if file.is_file() else None
 
 
 def reference(group: str) -> str:
-    """The reference of a group as Markdown: what it is, and a table of its keys."""
+    """The reference of a group as Markdown: its description and a table of its keys."""
     lines = [summary(group), ""]
     for title, found in rows(group):
         if title:

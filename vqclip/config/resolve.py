@@ -1,4 +1,4 @@
-"""Resolves the config to plain data, and picks the part of it that decides the picture."""
+"""Resolves a config to plain data, and selects the part that decides the picture."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ __all__ = [
 
 
 def differences(one: Any, other: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """Keys, dotted, whose values differ between two plain configs, with both values (None where one is absent)."""
+    """Dotted keys whose values differ between two plain configs, with both values (None if absent)."""
     if isinstance(one, Mapping) and isinstance(other, Mapping):
         for key in dict.fromkeys([*one, *other]):
             yield from differences(one.get(key), other.get(key), f"{path}.{key}" if path else str(key))
@@ -42,15 +42,15 @@ def differences(one: Any, other: Any, path: str = "") -> Iterator[tuple[str, Any
 
 
 def flatten(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Every value of a plain config that is no mapping, or an empty one, by its dotted key; a list is one value."""
+    """All values of a plain config by dotted key; lists and empty mappings are values."""
     return dict(leaves(config, inner=Mapping))
 
 
 def leaves(value: Any, path: str = "", inner: Any = Mapping | list) -> Iterator[tuple[str, Any]]:
-    """Everything in plain data that is neither mapping nor list, with its dotted key; empty ones too.
+    """The leaves of plain data with their dotted keys, empty mappings and lists included.
 
     Args:
-        inner: what is walked into.
+        inner: the types that are descended into.
     """
     items = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
     for key, item in items:
@@ -62,12 +62,12 @@ def leaves(value: Any, path: str = "", inner: Any = Mapping | list) -> Iterator[
 
 
 def classes_in(config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """What a config names by ``_target_``, with its dotted key."""
+    """The ``_target_``s in a config, with their dotted keys."""
     return ((key, value) for key, value in leaves(config) if key.rpartition(".")[2] == "_target_")
 
 
 def time_varying(config: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Keys, dotted, and values that change over the run: schedules, coarse stages, overlays that end."""
+    """Dotted keys and values that change over the run: schedules, coarse stages, overlays that end."""
     if isinstance(config, Mapping):
         if "points" in config or {"size", "share"} <= set(config) or config.get("until", 1) != 1:
             yield path, config
@@ -85,13 +85,12 @@ def time_varying(config: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _takes_schedule(path: str) -> bool:
-    """Whether a class at a key is a schedule: of a prompt or of a term of one's own no schema lists the weight."""
+    """Whether a class at this key is a schedule; weights of prompts and custom terms are not in the schema."""
     known = key_at(path)
     return isinstance(known.kind, Scheduled) if known else path.endswith(".weight")
 
 
-#: Config that says how a run is watched, where it is kept and how it is fitted into memory, but not what picture it
-#: makes.
+#: Top-level keys that do not affect the picture: how a run is monitored, stored and fitted into memory.
 NOT_THE_PICTURE = (
     "paths",
     "logger",
@@ -107,7 +106,7 @@ NOT_THE_PICTURE = (
 
 
 def resolved(cfg: DictConfig) -> dict[str, Any]:
-    """The whole config as plain data, prompt files read.
+    """Resolve the whole config to plain data, with prompt files replaced by their lines.
 
     Raises:
         UserError: a value is missing (``???``) or an interpolation fails.
@@ -133,10 +132,10 @@ def resolved(cfg: DictConfig) -> dict[str, Any]:
 
 
 def without_secrets(cfg: DictConfig, config: Mapping[str, Any]) -> dict[str, Any]:
-    """A resolved config as records have it: what came from an environment variable by its name, not its value.
+    """A resolved config for records: values from environment variables are replaced by their names.
 
-    Only what decides the picture keeps the value, since the picture cannot be reproduced without it; paths too, since
-    a run folder that was moved is known by them.  The links of a card do not: its weights are known by their sha256.
+    Keys that decide the picture keep their values, since it could not be reproduced otherwise; so do paths, by which a
+    moved run folder is recognised.  Links of cards do not: weights are identified by their sha256.
     """
     raw = plain_dict(cfg, resolve=False)
     values = {OmegaConf.select(cfg, key) for key, text in leaves(raw) if _ENVIRONMENT in str(text)}
@@ -152,7 +151,7 @@ _ENVIRONMENT = "${oc.env:"
 
 
 def _with_names(raw: Any, value: Any, values: set[str]) -> Any:
-    """``value`` with the interpolations of ``raw`` where they gave one of ``values``."""
+    """``value`` with the interpolations of ``raw`` put back where they gave one of ``values``."""
     if isinstance(raw, Mapping) and isinstance(value, Mapping):
         return {key: _with_names(raw.get(key), item, values) for key, item in value.items()}
     if isinstance(raw, list) and isinstance(value, list) and len(raw) == len(value):
@@ -162,7 +161,7 @@ def _with_names(raw: Any, value: Any, values: set[str]) -> Any:
 
 
 def _links_with_names(raw: Any, value: Any, values: set[str]) -> Any:
-    """Cards, the interpolations in their links kept as in :func:`_with_names`."""
+    """Cards with the interpolations in their links put back, see :func:`_with_names`."""
     if not isinstance(raw, Mapping) or not isinstance(value, Mapping):
         return value
     return {
@@ -177,11 +176,11 @@ def picture_config(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def now_in_picture(cfg: DictConfig) -> Iterator[str]:
-    """Keys of a config that was resolved which decide the picture, and are others at another time; with their text."""
-    if not (times := OmegaConf.get_cache(cfg).get("now")):  # Hydra's ${now:…}, by its words
+    """Keys that affect the picture and depend on the time (``${now:…}``), with their interpolations."""
+    if not (times := OmegaConf.get_cache(cfg).get("now")):  # OmegaConf's cache of Hydra's ${now:…}
         return
     raw, before = (dict(leaves(picture_config(plain_dict(cfg, resolve=resolve)))) for resolve in (False, True))
-    # Every part of this date is another one than today's, the year and the microsecond too.
+    # A date that differs from now in every part, from year to microsecond.
     later = datetime.now() + timedelta(days=400, hours=1, minutes=1, seconds=1, microseconds=1)
     now = {**times}
     times |= {words: later.strftime(words[0]) for words in now}
@@ -191,7 +190,7 @@ def now_in_picture(cfg: DictConfig) -> Iterator[str]:
 
 
 def identity(config: Mapping[str, Any]) -> str:
-    """The identity of a job: a hash of the config that decides its picture.  1 and 1.0 are the same number."""
+    """The identity of a job: a hash of the config that decides its picture.  1 and 1.0 are equal."""
 
     def plain(value: Any) -> Any:
         if isinstance(value, Mapping):

@@ -1,7 +1,7 @@
-"""The schema: every key of the config with its type, bounds, unit, an example and what it does.
+"""The schema: every key of the config with its type, bounds, unit, an example and a description.
 
-The checker (:mod:`vqclip.config.check`), ``--help``, did-you-mean, the reference pages and the tests all read it.
-Defaults are in ``conf/`` only.  To add a key: one line here, one in the group's YAML.  Nothing here imports torch.
+The checker (:mod:`vqclip.config.check`), ``--help``, suggestions, the reference pages and the tests all use it.
+Defaults are in ``conf/`` only.  To add a key, add a line here and one in the group's YAML.  Nothing here imports torch.
 """
 
 from __future__ import annotations
@@ -161,7 +161,7 @@ ROOT = Group(
     },
 )
 
-#: Keys by ``_target_``: what can be checked without importing the class.  Others are bound to their signatures.
+#: Keys by ``_target_``, checked without importing the class.  Arguments of other classes are checked by signature.
 CLASSES: dict[str, Group] = {
     **STARTS,
     **STEP_CLASSES,

@@ -7,7 +7,7 @@ from vqclip.config.nodes import Group, Key
 
 __all__ = ["EVERY_START", "STARTS"]
 
-#: Beside the class's own arguments.
+#: Keys of every init besides the class's own arguments.
 EVERY_START = {
     "best_of": Key(
         Whole(1, 10_000), "16", "number of starts tried; the run begins at the one with the best score", needed=False

@@ -1,4 +1,4 @@
-"""The schema of a step: the keys of augmentations, noise, objective, search and optimiser."""
+"""The schema of a step: the keys of augmentations, noise, objective, search and optimizer."""
 
 from __future__ import annotations
 
@@ -202,7 +202,7 @@ _TERMS = {
     ),
 }
 
-#: Of every optimiser, torch's and our own.
+#: Keys of every optimizer, torch's and our own.
 OPTIMISER = {
     "lr": Key(Scheduled(0, 1e6), "0.1", "learning rate, over the run"),
     "clip": Key(Number(1e-12, 1e6), "1", "maximum norm of the gradient, per picture", null="not clipped", needed=False),
@@ -261,7 +261,7 @@ STEP_CLASSES: dict[str, Group] = {
             ),
         },
     ),
-    # One class has two names: it was the objective's own before there were others.
+    # The class's older name, in older records.
     "vqclip.loss.TotalVariation": Group("Total variation, by its older name.", _TERM, title="loss.terms.tv"),
     **{f"vqclip.terms.{name}": group for name, group in _TERMS.items()},
     **_OPTIMISERS,

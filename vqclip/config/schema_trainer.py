@@ -24,7 +24,7 @@ class Duration:
         try:
             if isinstance(value, str) and re.fullmatch(r"\d+(:\d\d){3}", value):
                 days, hours, minutes, seconds = map(int, value.split(":"))
-                timedelta(days, hours=hours, minutes=minutes, seconds=seconds)  # of so many days there may be none
+                timedelta(days, hours=hours, minutes=minutes, seconds=seconds)  # raises if there are too many days
                 return
             positive = isinstance(value, Mapping) and timedelta(**value) > timedelta(0)
         except (TypeError, ValueError, OverflowError):

@@ -1,4 +1,4 @@
-"""Expands what users may type to what Hydra needs: ``noise=null``, ``optimizer={…}``, keys without a ``+``."""
+"""Expands shorthand to Hydra's overrides: ``noise=null``, ``optimizer={…}``, keys without a ``+``."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from vqclip.errors import UserError
 
 __all__ = ["expand_shorthand"]
 
-#: Not several of them, which a sweep takes one by one.
+#: Matches one mapping, not several mappings to sweep.
 _ONE_MAPPING = re.compile(r"(?s)\s*\{([^{}]|\{[^{}]*\})*\}\s*")
-#: What stands in quotes; or bare words, up to what ends them in a list or a mapping, with their interpolations.
+#: Matches quoted strings, and bare words with their interpolations.
 _WORDS = re.compile(
     r"""(?x) "(?:[^"\\]|\\.)*" | '(?:[^'\\]|\\.)*'
     | (?: INNER | [^\s,:()\[\]{}"'] ) (?: (?: INNER | [^,:()\[\]{}"'] | :(?!\s))* (?: INNER | [^\s,:()\[\]{}"'] ) )?
     """.replace("INNER", r"\$\{(?:[^{}]|\$\{[^{}]*\})*\}")
 )
-#: Groups where null means the choice of that name, and those where it means that nothing is chosen.
+#: Groups where null means the choice ``none``, and groups where it means that nothing is chosen.
 _NULL_IS_NONE = ("callbacks", "logger", "noise")
 _NULL_IS_NOTHING = ("debug", "experiment", "hparams_search", "search")
 
 
 def expand_shorthand(overrides: Sequence[str]) -> list[str]:
-    """Overrides as a user means them → as Hydra takes them.
+    """Expand overrides as typed to overrides for Hydra.
 
-    ``noise=null`` is ``noise=none``; ``optimizer={_target_: …}`` and a schedule replace what is there, whole; other
-    mappings are laid over it.  Words with letters beyond ASCII need no quotes, and ``~/`` is the home folder.
+    ``noise=null`` is ``noise=none``; ``optimizer={_target_: …}`` and schedules replace the old value, other mappings
+    are merged with it.  Words with non-ASCII letters need no quotes, and ``~/`` is the home folder.
 
     Raises:
-        UserError: null for a group that a run cannot do without.
+        UserError: null for a group that a run needs.
     """
     swept = [match[2] for match in map(ASSIGNED.fullmatch, overrides) if match and _is_swept_group(match[2], match[3])]
     added = {override.partition("=")[0] for override in overrides if override[:1] == "+"}
@@ -44,7 +44,7 @@ def expand_shorthand(overrides: Sequence[str]) -> list[str]:
 
 
 def _is_swept(value: str) -> bool:
-    """Whether a value is several, one for each job of a sweep."""
+    """Whether an override has several values, one per job of a sweep."""
     return bool(re.search(r"[,(]", outermost(value)))
 
 
@@ -53,7 +53,7 @@ def _is_swept_group(key: str, value: str) -> bool:
 
 
 def _depends_on(key: str, groups: Sequence[str]) -> bool:
-    """Whether a config has or lacks a key by what is chosen in ``groups``."""
+    """Whether the choices in ``groups`` decide if a config has the key."""
     chosen = {"experiment", "debug", "local", key.partition(".")[0]}
     return "." in key and bool(key_at(key)) and any(group.partition("/")[0] in chosen for group in groups)
 
@@ -62,10 +62,10 @@ def _as_taken(override: str, swept: Sequence[str], added: Collection[str]) -> li
     if override[:1] == "~" and override[1:] in _NULL_IS_NONE and f"+{override[1:]}" not in added:
         return [_without(override[1:])]
     match = ASSIGNED.fullmatch(override)
-    if not match or override.startswith("resume="):  # whose folder is no value of Hydra's, and taken as it stands
+    if not match or override.startswith("resume="):  # the folder after resume= is taken literally
         return [override]
     mark, key, value = match[1], match[2], match[3]
-    if not re.search("[\"']", _WORDS.sub("", value)):  # a quote by itself, as in a folder's name, would meet ours
+    if not re.search("[\"']", _WORDS.sub("", value)):  # no unbalanced quote, as in a folder's name
         value = _WORDS.sub(lambda word: _readable(word[0]), value)
     override = f"{mark}{key}={value}"
     if mark:
@@ -73,7 +73,7 @@ def _as_taken(override: str, swept: Sequence[str], added: Collection[str]) -> li
     if is_group(key) and (value.strip() == "null" or (value == "false" and key in _NULL_IS_NONE)):
         return [_without(key)]
     if _ONE_MAPPING.fullmatch(value) and (known := key_at(key)) and isinstance(known.kind, Scheduled):
-        return [f"++{key}=null", f"++{key}={value}"]  # else what a schedule there has would be mixed into it
+        return [f"++{key}=null", f"++{key}={value}"]  # else it would be merged with an existing schedule
     if value.lstrip().startswith("{"):
         if value.rstrip().endswith("}") and key in ROOT.keys:
             replaced = isinstance(ROOT.keys[key], Target) and "_target_" in value
@@ -81,30 +81,30 @@ def _as_taken(override: str, swept: Sequence[str], added: Collection[str]) -> li
         if re.search(r"(^|\.)(terms|callbacks|logger)(\.|$)", key):
             return [f"++{key}={value}"]
     if "." in key and not _is_swept(value) and (_may_lack(key) or _depends_on(key, swept)):
-        # One that a config may lack, or the one that Hydra composes before a sweep has any: no + to be remembered.
+        # Adds a key that a config, or the one that Hydra composes first in a sweep, may lack; so users need no +.
         return [f"++{key}={value}"]
     return [override]
 
 
 def _readable(word: str) -> str:
-    """A bare word as Hydra's grammar takes it: letters beyond ASCII in quotes, the home folder by its path.
+    """Make a bare word valid in Hydra's grammar: quote non-ASCII letters, expand the home folder.
 
-    Windows' ``\\\\server`` is quoted too: of two backslashes Hydra takes one for an escape.
+    Windows' ``\\\\server`` is quoted too, since Hydra takes the first of two backslashes as an escape.
     """
     if word[0] in "\"'" or (word.isascii() and not word.startswith(("~/", r"\\"))):
         return word
     word = os.path.expanduser(word)
-    quote = "'" if '"' in word else '"'  # which an interpolation may have
+    quote = "'" if '"' in word else '"'  # an interpolation may contain quotes
     return word if re.fullmatch(r"[\w./-]+", word, re.ASCII) else in_quotes(word, quote)
 
 
 def _may_lack(key: str) -> bool:
-    """Whether a config may do without a key that it may have.
+    """Whether a key is optional in some config, so that it may have to be added.
 
-    What else it then needs (of ``search.restarts``, which is null by default, count and steps), the check says.
+    If it requires further keys (``search.restarts.count`` and ``.steps``), the check reports them.
     """
     if re.match(rf"{A_PART.pattern}\.", key) and not choice_of(key):
-        return True  # of a part of one's own, whose class has keys that no schema knows, or that one of ours has too
+        return True  # a custom class may have any key
     path, lacks = "", False
     for part, nodes, inner in walk(key):
         if not inner:
@@ -116,7 +116,7 @@ def _may_lack(key: str) -> bool:
 
 
 def _without(group: str) -> str:
-    """The override that chooses nothing in a group."""
+    """The override that means null for a group."""
     if group in _NULL_IS_NONE:
         return f"{group}=none"
     if group == "loss/terms":

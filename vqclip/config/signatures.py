@@ -1,6 +1,6 @@
 """Checks classes that a config names by ``_target_``, and their arguments, before a model is loaded.
 
-What is in :data:`vqclip.config.schema.CLASSES` needs no import and is not asked here.
+Classes in :data:`vqclip.config.schema.CLASSES` are checked by the schema instead, without an import.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _ADAM = {
     "differentiable": "nothing is differentiated through a step. Try: '~optimizer.differentiable'",
 }
 
-#: callable → argument → why vqclip decides it itself, and the key to use instead.
+#: Callable → argument that vqclip sets itself → why, and which key to use instead.
 OWNED: dict[str, dict[str, str]] = {
     "pytorch_lightning.Trainer": {
         **dict.fromkeys(("max_steps", "max_epochs", "min_steps", "min_epochs"), _STEPS),
@@ -70,7 +70,7 @@ OWNED: dict[str, dict[str, str]] = {
 _AVERAGE = "what is shown of an average is the search's. Try: search.average=0.9"
 _NO_LAYERS = "there is one parameter, the latent, and no layer."
 
-#: Classes of Lightning, with what is made of them, that would do nothing here, or harm → what to use instead.
+#: Lightning classes that (like their subclasses) have no effect or a harmful one here → what to use instead.
 _REFUSED = {
     "StochasticWeightAveraging": _AVERAGE,
     "WeightAveraging": _AVERAGE,
@@ -85,11 +85,11 @@ _REFUSED = {
     "BasePredictionWriter": "nothing is predicted; pictures are in the run folder. Try: vqclip compare RUN",
 }
 
-#: Keys of ours that every class of a group is given as an argument of its own.
+#: Keys of ours that are also passed to the class as arguments.
 PASSED_ON = ("lr", "weight")
 
 
-#: Group of the config → what its own classes' names begin with, where that is not ``vqclip.GROUP.``.
+#: Config group → prefixes of its classes' names, if not ``vqclip.GROUP.``.
 _HOMES = {
     "optimizer": ("torch.optim.", "vqclip.optimizer."),
     "logger": ("vqclip.loggers.", "pytorch_lightning.loggers."),
@@ -97,7 +97,7 @@ _HOMES = {
     "terms": ("vqclip.terms.", "vqclip.loss.TotalVariation"),
 }
 
-#: The methods that a class of anybody's must have to be of use in a group (:mod:`vqclip.protocols`).
+#: The methods that classes of a group must have (:mod:`vqclip.protocols`).
 _METHODS = {
     "generator": ("decode", "latent_shape"),
     "perceptor": ("encode_text", "encode_image"),
@@ -115,12 +115,12 @@ _METHODS = {
 
 
 def is_for(target: str, group: str) -> bool:
-    """Whether a class of the schema's is one for a group."""
+    """Whether a class of the schema belongs to a config group."""
     return target.startswith(_HOMES.get(group, (f"vqclip.{group}.",)))
 
 
 def role_errors(part: Any, target: str, group: str, path: str) -> Iterator[str]:
-    """Messages about methods that a class lacks for its place; none for a function, which may return anything."""
+    """Messages about methods that a class lacks for its group; none for functions, which may return anything."""
     needed = _METHODS.get(group, ()) if isinstance(part, type) else ()
     if lacks := [name for name in needed if not any(name in vars(base) for base in part.__mro__)]:
         what = group if group in ("generator", "perceptor") else f"class for {path}"
@@ -131,7 +131,7 @@ def role_errors(part: Any, target: str, group: str, path: str) -> Iterator[str]:
 
 
 def refusal(part: Any) -> str:
-    """Why a class that Lightning has, or one made of it, is not used here; empty where it may be."""
+    """Why a class of Lightning's, or a subclass, is refused; empty if it is allowed."""
     for base in getattr(part, "__mro__", ()):
         if base.__module__.startswith("pytorch_lightning.") and base.__name__ in _REFUSED:
             return f"vqclip decides it, since {_REFUSED[base.__name__]}"
@@ -141,16 +141,16 @@ def refusal(part: Any) -> str:
 def argument_errors(
     target: str, arguments: Mapping[str, Any], path: str, known: Sequence[str], group: str = ""
 ) -> Iterator[str]:
-    """What is wrong with a callable, or with its arguments by its signature; one that is not there is no concern here.
+    """Messages about a callable and its arguments by its signature; missing classes are reported elsewhere.
 
     Args:
         arguments: by name.
-        known: names that were checked already.
-        group: the config group it is made for.
+        known: names that have been checked already.
+        group: the config group.
     """
     try:
         part = find(target)
-    except LookupError:  # said where all classes of a config are looked for
+    except LookupError:  # reported for all classes together
         return
     if reason := refusal(part):
         yield f"{path}._target_={target}: {reason}"
@@ -168,7 +168,7 @@ def _names_errors(
     target: str, accepted: Mapping[str, inspect.Parameter], arguments: Mapping, path: str, known: Sequence, group: str
 ) -> Iterator[str]:
     names = [p.name for p in accepted.values() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
-    given_by_us = names[:1] if group == "optimizer" else []  # the parameters
+    given_by_us = names[:1] if group == "optimizer" else []  # the list of parameters
     open_ended = any(p.kind is p.VAR_KEYWORD for p in accepted.values())
     for name, value in arguments.items():
         if name in OWNED.get(target, {}):

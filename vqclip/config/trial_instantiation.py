@@ -1,7 +1,7 @@
-"""Instantiates classes once on trial, before a model is loaded, to find values that they refuse.
+"""Instantiates classes on trial, before a model is loaded, to find values that they refuse.
 
-Only torch's optimisers, Lightning's callbacks and its Trainer, which do nothing when they are made; what a class of the
-user's own does then is its own business.  None is imported where the schema knows every value.
+Only torch's optimizers, Lightning's callbacks and its Trainer are tried, since their constructors have no side effects;
+custom classes may do anything.  Nothing is imported if the schema covers every value.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ __all__ = ["instantiation_errors"]
 
 
 def instantiation_errors(config: Mapping[str, Any]) -> Iterator[str]:
-    """What classes say against the values of a config without mistakes, each as one message."""
+    """What classes refuse in a config without mistakes, one message each."""
     optimizer = config["optimizer"]
     if _is_foreign(optimizer, "torch.optim."):
         yield from _tried("optimizer", optimizer, lambda: _optimizer(optimizer), " Try: optimizer=default")
@@ -44,7 +44,7 @@ def instantiation_errors(config: Mapping[str, Any]) -> Iterator[str]:
     trainer = config["trainer"]
     elsewhere = trainer["accelerator"] not in ("auto", "cpu") or trainer["devices"] != 1
     if set(trainer) - set(TRAINER.keys) or elsewhere:
-        make = find("pytorch_lightning.Trainer")  # imported first, since that sets how much it says
+        make = find("pytorch_lightning.Trainer")  # imported first, since importing sets its log level
         yield from _tried("trainer", trainer, lambda: _trainer(make, trainer), " Try: trainer=cpu" if elsewhere else "")
 
 
@@ -57,7 +57,7 @@ def _arguments(value: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _optimizer(value: Mapping[str, Any]) -> Any:
-    """Two steps on a latent of the real shape: some take no dense gradient, or only matrices, or trip over the past."""
+    """Take two steps on a latent of the real shape: some optimizers refuse dense gradients or 4-D tensors."""
     import torch
 
     arguments = {**_arguments(value), "lr": schedule(value["lr"])(0.0)}
@@ -72,7 +72,7 @@ def _optimizer(value: Mapping[str, Any]) -> Any:
         return loss
 
     for _ in range(2):
-        closure()  # one that asks for none finds its gradients there
+        closure()  # sets the gradients for optimizers without a closure
         made.step(closure)
 
 
@@ -84,12 +84,12 @@ def _trainer(make: Callable[..., Any], value: Mapping[str, Any]) -> Any:
 
 def _tried(path: str, value: Mapping[str, Any], make: Callable[[], Any], instead: str = "") -> Iterator[str]:
     if any(isinstance(item, Mapping) and "_target_" in item for item in value.values()):
-        return  # an object among its arguments, which Hydra makes first
+        return  # one of its arguments is an object itself
     try:
         with logging_from(logging.ERROR, "pytorch_lightning"), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             make()
-    except Exception as error:  # whatever a class raises at what it does not take
+    except Exception as error:  # classes raise anything for invalid arguments
         reason = " ".join(str(error).split()) or type(error).__name__
         what = value.get("_target_", "Lightning's Trainer")
         yield f"{path}: {what} does not take it here: {reason.rstrip('.!')}.{instead}"
