@@ -1,4 +1,4 @@
-"""Counts on stderr what takes long."""
+"""Counters on stderr for long loops."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ __all__ = ["counted"]
 
 T = TypeVar("T")
 
-#: Seconds between two lines of progress: in a terminal, where the line is overwritten, and in a log.
+#: Seconds between updates in a terminal, where the line is overwritten, and in a log.
 _LIVE, _LOG = 0.5, 10.0
 
 
 def counted(items: Iterable[T], of: int, what: str) -> Iterator[T]:
     """Yield the items, with a counter on stderr."""
     live = sys.stderr.isatty()
-    shown_at = time.monotonic() - (_LOG if not live else 0) + _LIVE  # a short one says nothing
+    shown_at = time.monotonic() - (_LOG if not live else 0) + _LIVE  # short loops print nothing
     shown = ""
     for number, item in enumerate(items, 1):
         yield item

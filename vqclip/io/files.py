@@ -1,4 +1,4 @@
-"""Writes files whole or not at all, and hashes them; whether a folder takes any."""
+"""Writes files atomically, hashes them, and checks whether files and folders are safe to use."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ __all__ = [
 
 
 def atomic_write(path: Path, content: bytes) -> None:
-    """Write ``content`` so that ``path`` is, at every moment, the old file or the new one."""
+    """Write ``content`` atomically: at any moment, ``path`` is the old file or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with _naming(path):
         temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
         try:
-            with open(temporary, "xb") as file:  # whose mode is the umask's, or the folder's own list's
+            with open(temporary, "xb") as file:  # its mode follows the umask or the folder's ACL
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
@@ -46,7 +46,7 @@ def atomic_write(path: Path, content: bytes) -> None:
 
 
 def append(path: Path, text: str) -> None:
-    """Add to a file, made where it is not there; a symbolic link in its place is an error, not followed."""
+    """Append to a file, which is created if missing; a symbolic link is an error and not followed."""
     handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
     with _naming(path), os.fdopen(handle, "wb") as file:
         file.write(text.encode("utf-8", "backslashreplace"))
@@ -54,7 +54,7 @@ def append(path: Path, text: str) -> None:
 
 @contextmanager
 def _naming(path: Path) -> Iterator[None]:
-    """Name ``path`` in every OSError within: the system names no file where the disk is full."""
+    """Add ``path`` to every OSError, since the error of a full disk names no file."""
     try:
         yield
     except OSError as error:
@@ -63,34 +63,34 @@ def _naming(path: Path) -> Iterator[None]:
 
 
 def write_json(path: Path, content: dict) -> None:
-    """Write ``content`` as indented JSON, whole."""
+    """Write ``content`` atomically as indented JSON."""
     atomic_write(path, (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
 
 
 def takes_files(folder: str | Path) -> bool:
-    """Whether a folder is there, made if need be, and may be written."""
+    """Whether a folder can be created, if necessary, and written to."""
     try:
         os.makedirs(folder, exist_ok=True)
     except OSError:
         return False
-    return os.access(folder, os.W_OK, effective_ids=os.access in os.supports_effective_ids)  # as open() asks
+    return os.access(folder, os.W_OK, effective_ids=os.access in os.supports_effective_ids)  # like open()
 
 
 def csv_bytes(rows: Sequence[Mapping[str, Any]]) -> bytes:
-    """A table with a column for every key, in the order in which they first come; empty where a row lacks one."""
+    """A CSV table with a column for every key in order of first occurrence; cells of missing keys are empty."""
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, list(dict.fromkeys(name for row in rows for name in row)), restval="")
     writer.writeheader()
     writer.writerows(rows)
-    return text.getvalue().encode("utf-8", "backslashreplace")  # names of files may be no UTF-8
+    return text.getvalue().encode("utf-8", "backslashreplace")  # file names may not be valid UTF-8
 
 
-#: Bytes of the largest text that is read; the records of 100,000 prompts and a million steps have less.
+#: Bytes of the largest text file that is read; 100,000 prompts or a million steps need less.
 _LARGEST = 512 * 2**20
 
 
 def refuse_endless(path: Path) -> None:
-    """Refuse what might be read for ever: pipes and devices.
+    """Refuse pipes and devices, which might be read forever.
 
     Raises:
         OSError: it is one.
@@ -100,21 +100,21 @@ def refuse_endless(path: Path) -> None:
 
 
 def refuse_large(path: Path) -> None:
-    """Refuse a file that is larger than any text: one with a hole in it takes no room on the disk, but in memory.
+    """Refuse a file that is too large; a sparse file takes no room on disk, but does in memory.
 
     Raises:
-        OSError: it is.
+        OSError: it is too large.
     """
     if (size := path.stat().st_size) > _LARGEST:
         raise OSError(errno.EINVAL, f"it has {size / 2**20:,.0f} MB, and none may have more than 512", str(path))
 
 
 def read_text(path: Path) -> str:
-    """The content of a file in UTF-8 that anybody may have put there.
+    """Read an untrusted text file in UTF-8.
 
     Raises:
-        OSError: there is none, it is a pipe or a device, or larger than any text.
-        UnicodeDecodeError: it is something else.
+        OSError: it does not exist, is a pipe or a device, or is too large.
+        UnicodeDecodeError: it is not UTF-8.
     """
     refuse_endless(path)
     refuse_large(path)
@@ -122,12 +122,12 @@ def read_text(path: Path) -> str:
 
 
 def sha256(path: Path) -> str:
-    """Hex digest of a file, read again only where it changed: a run asks twice, a sweep each job."""
+    """Hex sha256 of a file, cached until the file changes."""
     return _sha256(path, *version_of(path))
 
 
 def version_of(path: Path) -> tuple[int, ...]:
-    """What tells a file from the one that lay there before it, without reading it."""
+    """What changes whenever a file is replaced or modified, without reading it."""
     now = path.stat()
     return now.st_dev, now.st_ino, now.st_size, now.st_ctime_ns
 

@@ -1,4 +1,4 @@
-"""Reads and writes pictures that carry their own record."""
+"""Reads pictures, and writes PNGs that carry a record."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ __all__ = ["PNG", "PictureError", "open_picture", "opened", "pixels", "png_bytes
 
 #: Keyword of the PNG text chunk that holds the record.
 RECORD_KEY = "vqclip"
-PNG = b"\x89PNG\r\n\x1a\n"  #: how one begins
-#: Formats for which Pillow starts a program, Ghostscript, or takes what is in them for a file of any format.
+PNG = b"\x89PNG\r\n\x1a\n"  #: signature
+#: Formats for which Pillow runs Ghostscript, or opens embedded files of any format.
 _BY_PROGRAM = ("EPS", "IPTC")
 
 
 def pixels(image: Tensor) -> np.ndarray:
-    """Image [3,H,W] in [0,1] → [H,W,3] uint8: what its PNG, a video's frame and the dashboards show."""
+    """Image [3,H,W] in [0,1] → [H,W,3] uint8, for PNGs, videos and dashboards."""
     return (image.detach().float().clamp(0, 1) * 255).round().byte().movedim(0, -1).cpu().numpy()
 
 
 def png_bytes(image: Tensor, record: dict | None) -> bytes:
-    """Image [3,H,W] in [0,1] → an 8-bit PNG that carries ``record``, where there is one, as JSON in its metadata."""
+    """Image [3,H,W] in [0,1] → an 8-bit PNG with ``record``, if any, as JSON in its metadata."""
     from PIL import Image
     from PIL.PngImagePlugin import PngInfo
 
@@ -45,7 +45,7 @@ def png_bytes(image: Tensor, record: dict | None) -> bytes:
 
 
 class PictureError(ValueError):
-    """A picture cannot be read.  Its text is the rest of the sentence "Allowed: …", with the file and the reason."""
+    """A picture cannot be read.  The message completes the sentence "Allowed: …", with the file and the reason."""
 
     def __init__(self, path: object, reason: str):
         super().__init__(f"the path of a picture file; {path}: {reason}")
@@ -53,11 +53,11 @@ class PictureError(ValueError):
 
 
 def opened(path: str | Path) -> ImageFile:
-    """A picture file, not decoded yet, of a format that Pillow reads by itself: what is in it runs nothing.
+    """Open a picture file without decoding it, only formats that Pillow reads without running other programs.
 
     Raises:
         OSError: it is a pipe or a device.
-        Exception: whatever Pillow raises of what is no picture.
+        Exception: Pillow raises anything for invalid files.
     """
     from PIL import Image
 
@@ -70,7 +70,7 @@ def opened(path: str | Path) -> ImageFile:
 
 
 def open_picture(path: str | Path) -> Image:
-    """A picture file of any format and mode → 8-bit RGBA, upright; of an animation the first frame.
+    """Read a picture file of any format and mode as 8-bit RGBA, upright; of an animation, the first frame.
 
     Raises:
         PictureError: it cannot be read.
@@ -84,11 +84,11 @@ def open_picture(path: str | Path) -> Image:
     try:
         with opened(path) as file:
             picture = ImageOps.exif_transpose(file)
-            if picture.mode[0] in "IF":  # 16 or 32 bits of grey, which Pillow's own conversion cuts off at 255
+            if picture.mode[0] in "IF":  # 16 or 32 bits of grey, which Pillow's conversion clips at 255
                 values = np.asarray(picture, dtype=np.float64)
                 most = values[np.isfinite(values)].max(initial=0)
                 white = 65535 if picture.mode[0] == "I" else 1 if most <= 1 else 255
-                grey = np.nan_to_num(values / max(white, most) * 255)  # what is no number is black
+                grey = np.nan_to_num(values / max(white, most) * 255)  # NaN becomes black
                 picture = fromarray(grey.clip(0, 255).round().astype("uint8"))
             return picture.convert("RGBA")
     except Exception as error:
@@ -96,7 +96,7 @@ def open_picture(path: str | Path) -> Image:
 
 
 def why_not(error: Exception) -> str:
-    """Why a picture file cannot be read; Pillow's readers raise whatever a damaged one makes them trip over."""
+    """Why a picture file cannot be read, from whatever Pillow raised."""
     from PIL import UnidentifiedImageError
 
     if isinstance(error, FileNotFoundError):
@@ -109,10 +109,10 @@ def why_not(error: Exception) -> str:
 
 
 def read_record(path: Path) -> dict:
-    """The record that :func:`png_bytes` wrote.
+    """Read the record that :func:`png_bytes` wrote.
 
     Raises:
-        UserError: not a PNG, or one that lost its record.
+        UserError: it is not a PNG, or has no record.
     """
     try:
         with opened(path) as picture:

@@ -1,6 +1,6 @@
-"""Shows a picture in the terminal, where it can: kitty's protocol, iTerm2's, or sixels.
+"""Shows pictures in terminals that support it, by kitty's or iTerm2's protocol or as sixels.
 
-``VQCLIP_INLINE`` is ``0`` for no picture, or ``kitty``, ``iterm`` or ``sixel`` for a terminal that is not known here.
+``VQCLIP_INLINE`` is ``0`` for no pictures, or ``kitty``, ``iterm`` or ``sixel`` for a terminal that is not recognised.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ if TYPE_CHECKING:
 
 __all__ = ["show"]
 
-_LARGEST = (960, 640)  #: pixels of what is shown
+_LARGEST = (960, 640)  #: maximum size in pixels
 _GAP = 4
-_CHUNK = 4096  #: bytes of one escape sequence of kitty's
+_CHUNK = 4096  #: bytes per escape sequence of kitty's protocol
 
 
 def show(paths: Sequence[Path]) -> None:
-    """The pictures beside one another on stdout; nothing where it is no terminal, or one that shows none."""
+    """Print pictures side by side on stdout, if it is a terminal that shows pictures."""
     if protocol := _protocol():
         sys.stdout.write({"kitty": _kitty, "iterm": _iterm, "sixel": _sixel}[protocol](_strip(paths)) + "\n")
         sys.stdout.flush()
 
 
 def _protocol() -> str:
-    """``kitty``, ``iterm``, ``sixel`` or nothing; a multiplexer would print the bytes, whatever is around it."""
+    """``kitty``, ``iterm``, ``sixel`` or empty; also empty in a terminal multiplexer, which would print the bytes."""
     of = os.environ.get
     term, program = of("TERM", ""), of("TERM_PROGRAM", "")
     asked = of("VQCLIP_INLINE", "")
@@ -52,7 +52,7 @@ def _protocol() -> str:
 
 
 def _strip(paths: Sequence[Path]) -> Image.Image:
-    """All pictures beside one another, made smaller where that is too large."""
+    """All pictures side by side, scaled down if they are too large."""
     from PIL import Image
 
     pictures = [opened(path).convert("RGBA") for path in paths]
@@ -67,7 +67,7 @@ def _strip(paths: Sequence[Path]) -> Image.Image:
 
 
 def _png(picture: Image.Image) -> bytes:
-    """A PNG, in base64."""
+    """A picture as PNG in base64."""
     file = io.BytesIO()
     picture.save(file, "PNG")
     return base64.b64encode(file.getvalue())
@@ -88,9 +88,10 @@ def _iterm(picture: Image.Image) -> str:
 
 
 def _sixel(picture: Image.Image) -> str:
-    """DEC's sixels, 256 colours: bands of six rows, in each the columns of one colour after another.
+    """DEC sixels with 256 colours: bands of six rows, each drawn one colour after another.
 
-    A character is six pixels (its bits, from ``?`` on), ``!n`` repeats it, ``$`` goes back, ``-`` to the next band.
+    A character encodes six pixels in its bits (from ``?`` on), ``!n`` repeats it, ``$`` returns to the start of the
+    band, ``-`` goes to the next band.
     """
     import numpy as np
 
@@ -104,7 +105,7 @@ def _sixel(picture: Image.Image) -> str:
         columns = {i: np.where(band == i, bits, 0).sum(0) for i in np.unique(band) if i >= 0}
         bands.append("$".join(f"#{i}{_runs(column)}" for i, column in columns.items()))
     colours = "".join("#{};2;{};{};{}".format(i, *colour) for i, colour in enumerate(palette))
-    # 0;1: what is not set stays as the terminal's ground; then the pixels' aspect, width and height.
+    # 0;1: unset pixels keep the terminal's background; then the pixel aspect ratio, width and height.
     return f'\033P0;1q"1;1;{picture.width};{picture.height}{colours}{"-".join(bands)}\033\\'
 
 

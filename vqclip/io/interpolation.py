@@ -1,4 +1,4 @@
-"""Interpolates between latents: the frames of a video that goes from picture to picture."""
+"""Interpolates between latents, for videos that go from picture to picture."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ __all__ = ["MODES", "Keyframe", "frames_between", "timeline"]
 
 
 def spherical(a: Tensor, b: Tensor, t: float) -> Tensor:
-    """Along the arc between the directions of ``a`` and ``b``, their lengths between each other (Shoemake 1985).
+    """Spherical interpolation of directions (Shoemake 1985), with linearly interpolated norms.
 
-    Between latents, unlike on a straight line, the length does not sag in the middle, nor do contrast and colour.
+    Unlike on a straight line, the norm, and with it contrast and colour, does not drop in the middle.
     """
     one, other = a.norm(), b.norm()
     angle = torch.arccos(((a / one) * (b / other)).sum().clamp(-1, 1))
-    if not angle.sin() >= 1e-4:  # the same direction, opposite ones, between which no arc is nearest, or none at all
+    if not angle.sin() >= 1e-4:  # parallel, opposite (the arc is not unique) or zero
         return torch.lerp(a, b, t)
     direction = (((1 - t) * angle).sin() * (a / one) + (t * angle).sin() * (b / other)) / angle.sin()
     return direction * torch.lerp(one, other, t)
 
 
-#: How to get from one latent [C,h,w] to another, t in [0,1].
+#: Interpolations (a, b, t) of latents [C,h,w], t in [0,1].
 MODES: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {"linear": torch.lerp, "spherical": spherical}
 
 
@@ -36,14 +36,14 @@ class Keyframe:
     """A picture that the video passes through."""
 
     latent: Tensor  #: [C,h,w]
-    decode: Callable[[Tensor], Tensor]  #: latents [1,C,h,w] → the pictures its run would make of them, [1,3,H,W]
+    decode: Callable[[Tensor], Tensor]  #: latents [1,C,h,w] → pictures [1,3,H,W], as its run would decode them
 
 
 def timeline(stops: int, frames: int, loop: bool, ease: bool) -> Iterator[tuple[int, float]]:
-    """For each frame: the stop behind it, and how far it is to the next, in [0,1).
+    """For each frame: the previous stop, and the fraction of the way to the next, in [0,1).
 
-    Every stop has a frame of its own; the first frame is the first stop and the last frame the last one.  A loop ends
-    one frame before the first stop comes again.
+    Every stop coincides with a frame; the first and last frames are the first and last stops.  A loop ends one frame
+    before the first stop comes again.
     """
     legs = stops if loop else stops - 1
     at = [round(i * (frames if loop else frames - 1) / max(1, legs)) for i in range(legs + 1)]
@@ -67,7 +67,7 @@ def frames_between(
         else:
             there = stops[(leg + 1) % len(stops)]
             between = MODES[mode](here.latent, there.latent, t)[None]
-            # Each end may have a mask and a latent of its own kind: the picture passes from one's to the other's.
+            # The ends may differ in mask and kind of latent, so both pictures are blended.
             image = here.decode(between)
             if there.decode != here.decode:
                 image = torch.lerp(image, there.decode(between), t)

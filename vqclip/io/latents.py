@@ -1,4 +1,4 @@
-"""Reads latents that runs left behind, exactly as they were written."""
+"""Reads the saved latents of runs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class SavedLatent:
 
     picture: PictureFolder
     step: int
-    file: Path  #: that it is in
+    file: Path  #: the file that contains it
     shape: tuple[int, ...]  #: (C, h, w)
     generator: str | None  #: sha256 of the weights that it belongs to
 
@@ -34,7 +34,7 @@ class SavedLatent:
         """[C,h,w], float32."""
         from safetensors import safe_open
 
-        for path in (self.file, self.picture.latents_file):  # which has it where the run has ended since
+        for path in (self.file, self.picture.latents_file):  # the latter, if the run has ended since
             with suppress(FileNotFoundError), safe_open(path, framework="np") as file:
                 return file.get_tensor(f"{self.step:06d}")
         raise self.picture.run.missing(self.file)
@@ -48,16 +48,16 @@ class SavedLatent:
 def saved_latents(
     run: str | Path, picture: int | None = None, step: int | str = "best", count: int | None = None
 ) -> list[SavedLatent]:
-    """What ``init=run`` starts from.
+    """The latents that ``init=run`` starts from.
 
     Args:
         run: a run folder.
-        picture: which of its pictures; None for all of them.
-        step: ``best``, ``final``, or a step of which there is a snapshot.
-        count: pictures to be started; None for any number.
+        picture: number of one of its pictures; None: all.
+        step: ``best``, ``final``, or the step of a snapshot.
+        count: number of pictures to start; None: any.
 
     Returns:
-        One for each of the ``count`` pictures.
+        One latent for each of the ``count`` pictures.
 
     Raises:
         UserError: it is no run folder, or has no such picture or step.
@@ -105,7 +105,7 @@ def _report(run: Path) -> dict[str, Any]:
 
 
 def _best(picture: Mapping[str, Any]) -> Any:
-    """The step of its best snapshot, as its report has it; None where that is not known yet."""
+    """The step of the best snapshot according to the report; None if not known yet."""
     return picture.get("best", {}).get("step")
 
 
@@ -131,7 +131,7 @@ def _saved(run: Path, report: Mapping[str, Any], index: int, step: int | str) ->
 
 
 def _shapes(picture: PictureFolder, path: Path) -> dict[str, tuple[int, ...]]:
-    """The shape of each latent in a file, of which no more is read."""
+    """The shapes of the latents in a file, from its header alone."""
     from safetensors import SafetensorError, safe_open
 
     picture.run.refuse_link(path)

@@ -1,4 +1,4 @@
-"""Masks: which part of a picture may change, and which stays."""
+"""Masks: which part of a picture may change."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ __all__ = ["MaskComposite", "feather", "off_ground"]
 
 
 class MaskComposite(torch.nn.Module):
-    """Holds a picture where its mask is black: ``mask · made + (1 − mask) · picture``.
+    """Keeps a picture where its mask is black: ``mask · made + (1 − mask) · picture``.
 
     Args:
         picture: [1,3,H,W] in [0,1].
-        mask: [1,1,H,W] in [0,1], 0 where the picture stays to the last bit.
+        mask: [1,1,H,W] in [0,1]; where it is 0, the picture is kept exactly.
     """
 
     picture: Tensor
@@ -31,9 +31,10 @@ class MaskComposite(torch.nn.Module):
 
 
 def off_ground(picture: Tensor, near: float, grow: int) -> Tensor:
-    """1 where a picture [1,3,H,W] is not of its rim's colour, and ``grow`` pixels around, else 0: [1,1,H,W].
+    """A mask [1,1,H,W] that is 1 where a picture [1,3,H,W] differs from its border's colour.
 
-    The rim's colour is the median of its pixels; a pixel is near it where no channel is further off than ``near``.
+    The border's colour is the median of its pixels; a pixel differs if some channel is further away than ``near``,
+    or if such a pixel is within ``grow`` pixels.
     """
     rows, columns = picture[..., [0, -1], :].flatten(2), picture[..., [0, -1]].flatten(2)
     colour = torch.cat([rows, columns], 2).median(2).values[..., None, None]
@@ -42,9 +43,9 @@ def off_ground(picture: Tensor, near: float, grow: int) -> Tensor:
 
 
 def feather(mask: Tensor, pixels: int) -> Tensor:
-    """A mask [1,1,H,W] that comes to its strength over ``pixels`` inwards from its edge; the rim is no edge."""
+    """Soften a mask's [1,1,H,W] edges inwards over ``pixels``; the picture's border is not an edge."""
     layer, total = mask, mask.clone()
     for _ in range(pixels - 1):
-        layer = -F.max_pool2d(-layer, 3, stride=1, padding=1)  # one pixel less on every side
+        layer = -F.max_pool2d(-layer, 3, stride=1, padding=1)  # erode by one pixel
         total += layer
     return total / max(1, pixels)

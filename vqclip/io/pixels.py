@@ -1,4 +1,4 @@
-"""Reads pictures as tensors and brings them to a size; names of colours."""
+"""Reads pictures as tensors, resizes them, and parses colour names."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["fit", "read_image", "rgb"]
 
 
 def read_image(path: str | Path, ground: str = "white") -> Tensor:
-    """A picture file → [1,3,H,W] in [0,1], upright, on ``ground`` where it is transparent."""
+    """Read a picture file as [1,3,H,W] in [0,1], upright, with transparency over the colour ``ground``."""
     picture = open_picture(path)
     below = Image.new("RGBA", picture.size, ground)
     frame = np.array(Image.alpha_composite(below, picture).convert("RGB"))
@@ -28,13 +28,13 @@ def fit(image: Tensor, height: int, width: int, how: str = "crop", nearest: bool
     """Scale [B,3,H,W] in [0,1] to ``height`` × ``width``.
 
     Args:
-        how: ``crop`` (``cut`` in older records): it fills the size and what is over is cut off evenly; ``pad``: all of
-            it stays and its edges are drawn out to the sides; ``stretch``: its proportions give way.
-        nearest: take the nearest pixel, where otherwise neighbours are blended (bicubic).
+        how: ``crop`` (``cut`` in older records): fill the size and crop the excess evenly; ``pad``: fit all of it and
+            repeat its edges; ``stretch``: change its proportions.
+        nearest: nearest neighbour instead of bicubic.
     """
     h, w = image.shape[-2:]
     if (h, w) == (height, width):
-        return image  # to the last bit
+        return image  # unchanged bits
     size = (height, width)
     if how != "stretch":
         scale = (max if how in ("crop", "cut") else min)(height / h, width / w)
@@ -44,11 +44,11 @@ def fit(image: Tensor, height: int, width: int, how: str = "crop", nearest: bool
     else:
         image = F.interpolate(image, size=size, mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
     top, left = (height - size[0]) // 2, (width - size[1]) // 2
-    # Negative where it hangs over, positive where something is missing: one pad does both.
+    # Negative sides crop and positive ones pad, in one call.
     sides = (left, width - size[1] - left, top, height - size[0] - top)
     return F.pad(image, sides, mode="constant" if how in ("crop", "cut") else "replicate")
 
 
 def rgb(name: str) -> Tensor:
-    """A name of CSS or ``"#rrggbb"`` → red, green and blue in [0,1], [3]."""
+    """A CSS name or ``"#rrggbb"`` → red, green and blue in [0,1], [3]."""
     return torch.tensor(ImageColor.getrgb(name)[:3]) / 255

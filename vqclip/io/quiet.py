@@ -12,7 +12,7 @@ __all__ = ["logging_from", "quiet_lightning"]
 
 @contextmanager
 def logging_from(level: int, name: str) -> Iterator[None]:
-    """Within, the logger ``name`` says what is of this level or above; outside, what the caller had it say."""
+    """Set the level of the logger ``name`` temporarily."""
     logger = logging.getLogger(name)
     before = logger.level
     logger.setLevel(level)
@@ -24,18 +24,18 @@ def logging_from(level: int, name: str) -> Iterator[None]:
 
 @contextmanager
 def quiet_lightning() -> Iterator[None]:
-    """Within, no advice from Lightning that does not concern a user of ours; outside, all as the caller had it."""
-    from lightning_fabric.utilities.warnings import PossibleUserWarning  # slow, and a config is checked without it
+    """Suppress Lightning's messages and warnings that do not concern users of vqclip, temporarily."""
+    from lightning_fabric.utilities.warnings import PossibleUserWarning  # slow to import
 
     with (
         logging_from(logging.WARNING, "pytorch_lightning"),
-        logging_from(logging.INFO, "pytorch_lightning.callbacks"),  # those that somebody asked for may speak
+        logging_from(logging.INFO, "pytorch_lightning.callbacks"),  # callbacks that the user configured may log
         warnings.catch_warnings(),
     ):
-        # A loader's workers, an idle GPU, a resumed epoch, an srun beside the command.
+        # About data loader workers, an unused GPU, a resumed epoch, srun.
         warnings.simplefilter("ignore", PossibleUserWarning)
         warnings.filterwarnings("ignore", category=FutureWarning, module="pytorch_lightning.utilities._pytree")
-        # A plain UserWarning, of which only the words are its own: our steps optimise by hand.
+        # A plain UserWarning, recognised only by its text: our steps use manual optimization.
         warnings.filterwarnings("ignore", "Using ModelCheckpoint with manual optimization")
-        warnings.filterwarnings("ignore", "Be aware that when using `ckpt_path`")  # a resumed run may do without
+        warnings.filterwarnings("ignore", "Be aware that when using `ckpt_path`")  # not needed for resuming
         yield

@@ -1,4 +1,4 @@
-"""Regions: the part of a picture where an entry of a prompt counts."""
+"""Regions: the part of a picture that a prompt entry applies to."""
 
 from __future__ import annotations
 
@@ -31,22 +31,22 @@ SIDES = {
 class Region:
     """A part of the picture."""
 
-    box: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)  #: x0, y0, x1, y1 as parts of width and height
+    box: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)  #: x0, y0, x1, y1 as fractions of width and height
     mask: str | None = None  #: path of a picture, white where the region is
 
     @cached_property
     def white(self) -> Tensor | None:
-        """The mask [1,1,H,W] in [0,1], read once: a file that is changed during a run changes nothing of it."""
+        """The mask [1,1,H,W] in [0,1], read once, so that changing the file during a run has no effect."""
         from vqclip.io.pixels import read_image
 
         white = None if self.mask is None else read_image(self.mask, "black").mean(1, keepdim=True)
-        if white is not None and not white.any():  # it has changed since the check
+        if white is not None and not white.any():  # changed since the check
             raise UserError(f"{self.mask}: black all over. Allowed: a mask picture, white where the region is")
         return white
 
     @cached_property
     def name(self) -> str:
-        """What its random numbers are named by: of a mask what is in it, wherever it lies."""
+        """The name for its random numbers; a mask is named by its content, not its path."""
         if self.white is None:
             return repr(self)
         pixels = self.white[0, 0].mul(255).round().byte().numpy()
@@ -54,16 +54,16 @@ class Region:
 
     @property
     def share(self) -> float:
-        """Its share of the picture's area, in [0,1]."""
+        """Its fraction of the picture's area, in [0,1]."""
         x0, y0, x1, y1 = self.box
         return (x1 - x0) * (y1 - y0) if self.white is None else self.white.mean().item()
 
 
 def parse_region(value: Any, open_files: bool = False) -> Region | None:
-    """The region of an entry of a prompt; with ``open_files`` its mask must open, and have some white.
+    """Parse the region of a prompt entry; with ``open_files``, check that its mask opens and has some white.
 
     Raises:
-        ValueError: it is none, with what is allowed.
+        ValueError: it is not a region; says what is allowed.
     """
     if value is None:
         return None
@@ -79,7 +79,7 @@ def parse_region(value: Any, open_files: bool = False) -> Region | None:
 
 
 def equal_regions(count: int, across: bool) -> list[Region]:
-    """The picture in ``count`` equal regions, from left to right, or from top to bottom."""
+    """Divide the picture into ``count`` equal regions from left to right (``across``) or from top to bottom."""
     edges = [i / count for i in range(count + 1)]
     return [Region((a, 0.0, b, 1.0) if across else (0.0, a, 1.0, b)) for a, b in pairwise(edges)]
 
@@ -100,7 +100,7 @@ def _of_mask(path: str, open_files: bool) -> Region:
 
 
 def box_of(maps: Tensor, place: Region | None) -> tuple[Any, Tensor | None]:
-    """Where a region lies in pictures or latents [B,C,H,W]: the index of its box, and in there its mask [1,1,h,w]."""
+    """The index of a region's box in pictures or latents [B,C,H,W], and its mask [1,1,h,w] in the box."""
     import torch.nn.functional as F
 
     if place is None:
@@ -111,7 +111,7 @@ def box_of(maps: Tensor, place: Region | None) -> tuple[Any, Tensor | None]:
         left, top = min(round(x0 * width), width - 1), min(round(y0 * height), height - 1)
         return (..., slice(top, max(round(y1 * height), top + 1)), slice(left, max(round(x1 * width), left + 1))), None
     white = F.interpolate(place.white, (height, width), mode="area").to(maps)
-    most = min(0.5, white.max().item() / 2)  # less than a half where it is thinner than a place
+    most = min(0.5, white.max().item() / 2)  # below a half if the region is thinner than a position
     rows, columns = ((white[0, 0] > most).any(dim).nonzero().flatten() for dim in (1, 0))
     box = (..., slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1))
     return box, white[box]
@@ -120,6 +120,6 @@ def box_of(maps: Tensor, place: Region | None) -> tuple[Any, Tensor | None]:
 def largest_first(places: Mapping[Region, T]) -> list[tuple[Region, T]]:
     """Items by region, largest region first, so that smaller regions end up on top.
 
-    It does not depend on who named them first: in a batch a picture is what it is alone.
+    The order must not depend on what else is in the batch.
     """
     return sorted(places.items(), key=lambda item: (-item[0].share, item[0].name, repr(item[0])))

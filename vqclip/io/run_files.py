@@ -1,4 +1,4 @@
-"""Names the files of a run folder, and reads them without following a link."""
+"""Names the files of a run folder, and reads them without following links."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ _Latent = TypeVar("_Latent")
 
 __all__ = ["A_PICTURES", "LARGEST_PICTURE", "PictureFolder", "RunFiles", "whole_name"]
 
-#: The names of pictures' folders.
+#: Names of picture folders.
 A_PICTURES = re.compile(r"picture-\d+")
 
-#: The names of single snapshots' latents.
+#: Names of files with a single snapshot's latent.
 _A_LATENT = re.compile(r"[0-9]{6,}\.safetensors")
 
-#: The hidden name of a file that is being written: what ``atomic_write`` calls it, and what ``write_video`` does.
+#: Temporary names of files that are being written, by ``atomic_write`` and ``write_video``.
 _HALF_WRITTEN = re.compile(r"\.(?:(.+)\.[a-z0-9_]{8}|(.+\.mp4))")
 
 
-#: Pixels: 8192², the fourfold enlargement of 2048²; a larger ``size`` is refused.
+#: Pixels: 8192², which is 2048² enlarged fourfold; a larger ``size`` is refused.
 LARGEST_PICTURE = 2**26
 
 
 class RunFiles:
-    """A run folder by its names.
+    """A run folder and the names of its files.
 
     Args:
         path: the folder.
@@ -55,7 +55,7 @@ class RunFiles:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of its files; pictures have folders."""
+        """Names of its files, not those of picture folders."""
         paths = (self.config_file, self.report_file, self.metrics_file, self.timing_file, self.checkpoint_file)
         return tuple(path.name for path in (*paths, self.log_file, self.interpolation))
 
@@ -68,34 +68,34 @@ class RunFiles:
         return f"vqclip rerun {shlex.quote(str(self.path))}"
 
     def damaged(self, path: Path, what: str) -> UserError:
-        """The error of a file that cannot be used."""
+        """The error for a file that cannot be used."""
         return UserError(f"{path}: damaged: {' '.join(what.split())}. Try: {self._without(path)}")
 
     def missing(self, path: Path) -> UserError:
-        """The error of a file that is not there."""
+        """The error for a file that does not exist."""
         return UserError(f"{path}: missing. Try: {self._without(path)}")
 
     def _without(self, path: Path) -> str:
-        """The command that makes the run again without one of its files; a picture has what both of these say."""
+        """The command that reproduces the run without one of its files; PNGs contain config and provenance."""
         if path in (self.config_file, self.report_file):
             return f"vqclip rerun {shlex.quote(str(PictureFolder(self, 0).final))}"
         return self.rerun_command
 
     def read(self, path: Path) -> bytes:
-        """The content of one of its files.
+        """Read one of its files.
 
         Raises:
-            UserError: there is none, it cannot be read, or it lies behind a symbolic link.
+            UserError: it does not exist, cannot be read, or is behind a symbolic link.
         """
         self.refuse_link(path)
         try:
             refuse_endless(path)
-            if path.suffix not in (".ckpt", ".safetensors"):  # of many large pictures
+            if path.suffix not in (".ckpt", ".safetensors"):  # which may be large
                 refuse_large(path)
             return path.read_bytes()
         except FileNotFoundError:
             if path in (self.config_file, self.report_file) and not self.config_file.is_file():
-                # Not Hydra's own record of a job that ended before it was a run.
+                # Except Hydra's record of a job that ended before its run began.
                 inside = [file for file in self.path.glob(f"*/**/{path.name}") if ".hydra" not in file.parts]
                 inside.sort(key=lambda file: file.stat().st_mtime)
                 helps = f". Try: {inside[-1].parent}" if inside else ""
@@ -109,7 +109,7 @@ class RunFiles:
             raise UserError(f"{path}: cannot be read: {reason}. Try: ls -l {shlex.quote(str(path))}") from None
 
     def refuse_link(self, path: Path) -> None:
-        """Refuse a file that is a symbolic link, or lies in a folder of the run that is one."""
+        """Refuse a file that is a symbolic link, or whose folder within the run is one."""
         below = path.relative_to(self.path)
         for part in [below, *below.parents][:-1]:
             if (self.path / part).is_symlink():
@@ -119,16 +119,16 @@ class RunFiles:
                 )
 
     def holds(self, path: Path) -> bool:
-        """Whether one of its files is there, and not behind a link."""
+        """Whether one of its files exists and is not behind a link."""
         try:
             self.refuse_link(path)
-        except (UserError, ValueError):  # ValueError: it lies elsewhere
+        except (UserError, ValueError):  # ValueError: outside of the folder
             return False
         return path.is_file()
 
 
 class PictureFolder:
-    """One picture of a run: prompt by prompt, seed by seed."""
+    """The folder of one picture of a run."""
 
     def __init__(self, run: RunFiles, index: int):
         self.run, self.index = run, index
@@ -136,7 +136,7 @@ class PictureFolder:
         self.best, self.final = self.path / "best.png", self.path / "final.png"
         self.steps, self.crops = self.path / "steps", self.path / "crops"  #: folders of snapshots, 000100.png
         self.latents_file = self.path / "latents.safetensors"
-        #: A folder with those of each snapshot while the run is at work, 000100.safetensors; its end joins them.
+        #: folder with one file per snapshot during a run, 000100.safetensors; joined at the end
         self.new_latents = self.path / "latents"
         self.timelapse, self.upscaled = self.path / "timelapse.mp4", self.path / "upscaled.png"
 
@@ -144,7 +144,7 @@ class PictureFolder:
         return self.steps / f"{step:06d}.png"
 
     def snapshots(self) -> Iterator[Path]:
-        """The snapshots that are there."""
+        """The existing snapshots."""
         return self.steps.glob("[0-9]*.png")
 
     def crop(self, step: int) -> Path:
@@ -154,22 +154,22 @@ class PictureFolder:
         return self.new_latents / f"{step:06d}.safetensors"
 
     def new_latent_files(self) -> list[Path]:
-        """The latents of single snapshots that are there, by step."""
-        try:  # glob fails where the end of the run removes the folder meanwhile
+        """The existing files with single latents, by step."""
+        try:  # the end of the run may remove the folder meanwhile
             names = sorted(os.listdir(self.new_latents))
         except OSError:
             return []
         return [self.new_latents / name for name in names if _A_LATENT.fullmatch(name)]
 
     def latents_by(self, read: Callable[[Path], Mapping[str, _Latent]]) -> dict[str, tuple[Path, _Latent]]:
-        """The file that each latent is in, and what ``read`` finds of it there, by step (``000100``).
+        """The file of each latent, and what ``read`` finds in it, by step (``000100``).
 
-        What the file of them all has counts; a single one is opened for a step that it lacks.
+        The joined file has precedence; single files are opened for steps that it lacks.
 
         Raises:
-            UserError: a single one holds no latent of its step; or what ``read`` raises.
+            UserError: a single file has no latent of its step; or what ``read`` raises.
         """
-        # Listed first: those that the end of the run removes by now are in the file of them all.
+        # Listed before reading: files that are removed meanwhile are in the joined file.
         new = self.new_latent_files()
         joined = os.path.lexists(self.latents_file) or not new
         found = {name: (self.latents_file, one) for name, one in read(self.latents_file).items()} if joined else {}
@@ -181,20 +181,20 @@ class PictureFolder:
             except (UserError, OSError):
                 if os.path.lexists(path):
                     raise
-                return self.latents_by(read)  # the run joined its latents just now
+                return self.latents_by(read)  # joined meanwhile
             if path.stem not in content:
                 raise self.run.damaged(path, f"it has no latent of step {int(path.stem)}")
             found[path.stem] = path, content[path.stem]
         return found
 
     def no_latent(self, step: int) -> UserError:
-        """The error of a step that has no latent."""
+        """The error for a step without a latent."""
         if not os.path.lexists(self.latents_file):
             return self.run.missing(self.new_latent(step))
         return self.run.damaged(self.latents_file, f"it has no latent of step {step}")
 
     def own_files(self) -> list[Path]:
-        """What lies under the names of its files, also half written; what else is in the folder is somebody's."""
+        """Its files, temporary ones included; other files in the folder are not the run's."""
         fixed = (self.best, self.final, self.latents_file, self.timelapse, self.upscaled)
         patterns = {self.path: "|".join(re.escape(path.name) for path in fixed)}
         patterns |= {self.steps: r"[0-9]{6,}\.png", self.crops: r"[0-9]{6,}\.png"}
@@ -208,7 +208,7 @@ class PictureFolder:
 
     @contextmanager
     def _looked_at(self, path: Path) -> Iterator[ImageFile]:
-        """One of its picture files, not decoded yet; whatever is wrong with it within says that it is damaged."""
+        """Open one of its picture files without decoding it; errors become that of a damaged file."""
         self.run.read(path)
         try:
             with opened(path) as file:
@@ -221,15 +221,15 @@ class PictureFolder:
             raise self.run.damaged(path, why_not(error)) from None
 
     def require_picture(self, path: Path) -> None:
-        """Refuse one of its picture files that is missing, or that cannot be read to the end."""
+        """Refuse a picture file that is missing or cannot be read to the end."""
         with self._looked_at(path):
-            open_picture(path)  # all that :meth:`image` reads, without torch
+            open_picture(path)  # reads all that :meth:`image` reads, without torch
 
     def image(self, path: Path) -> Tensor:
-        """One of its picture files → [1,3,H,W] in [0,1].
+        """Read a picture file as [1,3,H,W] in [0,1].
 
         Raises:
-            UserError: missing or damaged.
+            UserError: it is missing or damaged.
         """
         from vqclip.io.pixels import read_image
 
@@ -258,12 +258,12 @@ class PictureFolder:
         return found
 
     def require_latents(self, path: Path, kinds: Mapping[str, tuple[Any, Sequence[int]]], single: Any) -> None:
-        """Refuse what a file has in the place of latents [C,h,w] of a step, in single precision.
+        """Refuse a file whose tensors are not latents [C,h,w] of a step in single precision.
 
         Args:
             path: the file.
-            kinds: type and shape of each tensor in it, by its name.
-            single: what single precision is called among those types.
+            kinds: type and shape of each tensor in it, by name.
+            single: the name of single precision among those types.
         """
         if not kinds:
             raise self.run.damaged(path, "it has no latent")
@@ -273,7 +273,7 @@ class PictureFolder:
                 raise self.run.damaged(path, what)
 
     def require_shape(self, shape: Sequence[int]) -> None:
-        """Refuse latents of another shape than ``shape``, (C, h, w)."""
+        """Refuse latents whose shape is not ``shape``, (C, h, w)."""
         for name, (path, z) in self.latents_by(self._loaded).items():
             if tuple(z.shape) != tuple(shape):
                 raise self.run.damaged(path, f"{name} is {tuple(z.shape)}, not {tuple(shape)}")
@@ -287,6 +287,6 @@ class PictureFolder:
 
 
 def whole_name(path: Path) -> str:
-    """The name of a file; of one that was left half written, the name that it was to have."""
+    """The name of a file; for a temporary file, the name that it would have got."""
     found = _HALF_WRITTEN.fullmatch(path.name)
     return found[found.lastindex or 0] if found else path.name

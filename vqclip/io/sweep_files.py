@@ -1,4 +1,4 @@
-"""Tells the files that a comparison or a sweep wrote from somebody else's of the same names."""
+"""Distinguishes files of a comparison or sweep from others of the same names."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from vqclip.io.files import refuse_endless
 
 __all__ = ["is_ours"]
 
-_TABLE = rb'^(\xef\xbb\xbf)?"?run"?[,;\t]"?picture'  # also where a spreadsheet saved it again
-#: By what a file of ours is known near its beginning.
+_TABLE = rb'^(\xef\xbb\xbf)?"?run"?[,;\t]"?picture'  # also if a spreadsheet program has saved it
+#: Patterns that identify our files near their beginning.
 _SIGNS = {
     "results.csv": _TABLE,
     "judge.csv": _TABLE,
@@ -20,12 +20,12 @@ _SIGNS = {
     "multirun.yaml": rb"(?m)^snapshot_every:",
     "search.png": rb"(tEXt|iTXt)Software\0Matplotlib",
 }
-#: Bytes that a page may have before its sign: the names of all folders are in its title.
+#: Bytes that a page may have before its pattern: its title has the names of all folders.
 _HEAD = 2**22
 
 
 def is_ours(path: Path) -> bool:
-    """Whether there is such a file and vqclip wrote it."""
+    """Whether the file exists and vqclip wrote it."""
     return bool(re.search(_SIGNS[path.name], _head(path)))
 
 

@@ -1,4 +1,4 @@
-"""Writes videos, H.264 in mp4 and GIF, frame by frame, so that memory does not grow with length."""
+"""Reads and writes videos (H.264 in mp4, GIF) frame by frame, so that memory does not grow with length."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ __all__ = ["count_frames", "frame_rate", "read_frames", "timelapse", "write_vide
 
 
 def write_video(path: Path, frames: Iterable[np.ndarray], fps: int | Fraction) -> None:
-    """Write frames [H,W,3] uint8, whole or not at all: ``.mp4`` as H.264, yuv420p, or ``.gif``.
+    """Write frames [H,W,3] uint8 atomically: ``.mp4`` as H.264 in yuv420p, or ``.gif``.
 
-    H.264's colours are halved in resolution, so its sides are even: odd ones lose their last row or column, or have
-    it twice where it is the only one.
+    yuv420p halves the resolution of colours, so sides must be even: odd ones lose their last row or column, or double
+    it if it is the only one.
     """
     gif = path.suffix == ".gif"
     temporary = path.with_name(f".{path.name}")
-    temporary.unlink(missing_ok=True)  # a symbolic link of that name in a stranger's folder would be written through
+    temporary.unlink(missing_ok=True)  # else a symbolic link in an untrusted folder would be written through
     try:
-        # The index goes to the front, so that a browser plays before it has all.
+        # The index goes to the front, so that browsers can play before the end is loaded.
         options = {} if gif else {"movflags": "faststart"}
         with av.open(_address(temporary), "w", format=path.suffix[1:], options=options) as container:
             stream = None
@@ -58,13 +58,13 @@ def write_video(path: Path, frames: Iterable[np.ndarray], fps: int | Fraction) -
 
 
 def _address(path: Path) -> str:
-    """A path as FFmpeg is to have it, which takes what stands before the colon of ``12:30/a.mp4`` for a protocol."""
+    """A path for FFmpeg, absolute, since FFmpeg takes what precedes the colon of ``12:30/a.mp4`` for a protocol."""
     return str(path.absolute())
 
 
 def _stream(container: OutputContainer, gif: bool, fps: int | Fraction, height: int, width: int):
-    # The same frames give the same bytes: one thread, and no B-frames, whose choice by x264 reads memory that nobody
-    # wrote where a picture is under 64 pixels wide.
+    # One thread and no B-frames, so that equal frames give equal bytes: to choose B-frames, x264 reads uninitialised
+    # memory of pictures under 64 pixels wide.
     options = {} if gif else {"crf": "16", "threads": "1", "x264-params": "bframes=0"}
     stream = container.add_stream("gif" if gif else "libx264", rate=fps, options=options)
     stream.height, stream.width = height, width
@@ -74,27 +74,27 @@ def _stream(container: OutputContainer, gif: bool, fps: int | Fraction, height: 
 
 def _full(frame: np.ndarray) -> av.VideoFrame:
     halved = _converted(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), "rgb24"), "yuv420p")
-    # By way of an array: the converter leaves chance values beside the rows, which reach the encoder's bytes.
+    # Through an array: the converter leaves random padding beside the rows, which would change the encoder's bytes.
     return av.VideoFrame.from_ndarray(halved.to_ndarray(), "yuv420p")
 
 
 def _converted(frame: av.VideoFrame, format: str) -> av.VideoFrame:
-    # By a converter of its own: the one that PyAV keeps has threads, for which a forked process would wait for ever.
+    # A new converter: PyAV's shared one has threads, which a forked process would wait for forever.
     return VideoReformatter().reformat(frame, format=format)
 
 
 def _paletted(frame: np.ndarray) -> av.VideoFrame:
-    """The frame in the 256 colours that suit it best."""
+    """Reduce a frame to its best 256 colours."""
     picture = Image.fromarray(np.ascontiguousarray(frame)).quantize(256)
     colours = np.array(picture.getpalette("RGB"), dtype=np.uint8).reshape(-1, 3)
     palette = np.full((256, 4), 255, dtype=np.uint8)  # alpha, red, green, blue
     palette[: len(colours), 1:] = colours
-    pair: Any = (np.asarray(picture), palette)  # which av takes for pal8, and its annotation leaves out
+    pair: Any = (np.asarray(picture), palette)  # av accepts it for pal8, but its annotation does not
     return av.VideoFrame.from_ndarray(pair, "pal8")
 
 
 def timelapse(picture: PictureFolder, fps: int, told: Callable[[], Any] = lambda: None) -> None:
-    """``timelapse.mp4`` from the snapshots of a picture; ``told`` of each."""
+    """Write ``timelapse.mp4`` from the snapshots of a picture; ``told`` is called after each."""
 
     def frames() -> Iterator[np.ndarray]:
         frame = None
@@ -109,16 +109,16 @@ def timelapse(picture: PictureFolder, fps: int, told: Callable[[], Any] = lambda
 
 
 def read_frames(path: Path, stride: int = 1, skip: int = 0) -> Iterator[np.ndarray]:
-    """Frames [H,W,3] uint8 of a video, or of a folder of pictures in the order of their names, one at a time.
+    """Read frames [H,W,3] uint8 of a video, or of a folder of pictures in order of their names, one at a time.
 
-    A picture 2 comes before a picture 10. They are upright, and of pictures on white where those are transparent.
+    Names sort numerically: 2 before 10.  Frames are upright; transparent pictures are laid over white.
 
     Args:
-        stride: every how many frames one is taken.
-        skip: how many of those that are taken to leave out at the beginning.
+        stride: take every n-th frame.
+        skip: leave out this many of those at the beginning.
 
     Raises:
-        UserError: neither a video nor a folder of pictures.
+        UserError: it is neither a video nor a folder of pictures.
     """
     if path.is_dir():
         for file in _pictures(path)[skip * stride :: stride]:
@@ -127,15 +127,15 @@ def read_frames(path: Path, stride: int = 1, skip: int = 0) -> Iterator[np.ndarr
     with _opened(path) as video:
         for i, frame in enumerate(video.decode(video=0)):
             if i % stride == 0 and i // stride >= skip:
-                # A phone writes its frames lying, and beside them how far to turn them.
+                # Phones store frames unrotated, with the rotation as metadata.
                 yield np.rot90(_converted(frame, "rgb24").to_ndarray(), frame.rotation // 90)
 
 
 def frame_rate(path: Path) -> Fraction | None:
-    """Frames a second of a video, the mean of one whose rate varies; None of a folder of pictures.
+    """Frames per second of a video (the mean, if the rate varies); None for a folder of pictures.
 
     Raises:
-        UserError: no video.
+        UserError: it is not a video.
     """
     if path.is_dir():
         return None
@@ -144,10 +144,10 @@ def frame_rate(path: Path) -> Fraction | None:
 
 
 def count_frames(path: Path, stride: int = 1) -> int:
-    """How many frames :func:`read_frames` takes of a video, which is not decoded, or of a folder of pictures.
+    """Count the frames that :func:`read_frames` yields, without decoding a video.
 
     Raises:
-        UserError: neither a video nor a folder of pictures.
+        UserError: it is neither a video nor a folder of pictures.
     """
     if path.is_dir():
         return -(-len(_pictures(path)) // stride)
@@ -169,7 +169,7 @@ def _opened(path: Path) -> Iterator[InputContainer]:
 
 def _pictures(folder: Path) -> list[Path]:
     kinds = (".png", ".jpg", ".jpeg", ".webp")
-    # macOS lays a "._NAME" beside every file on a disk of another system's.
+    # macOS puts a "._NAME" beside every file on foreign file systems.
     files = [file for file in folder.iterdir() if file.suffix.lower() in kinds and not file.name.startswith(".")]
     if not files:
         raise UserError(f"{folder}: no picture in it. Allowed: a video, or a folder of PNGs or JPEGs")

@@ -1,4 +1,4 @@
-"""Finds out whether W&B has a key and a server that answers, early, so that waiting for it costs nothing."""
+"""Finds out early, in the background, whether there is a W&B key and a server that answers."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ _PATIENCE = 1.0  #: seconds
 
 
 def wandb_mode(asked: str | None, settings: wandb.Settings) -> str:
-    """``asked`` (online, offline, disabled), or where it is None, online if a key is known, else offline."""
+    """``asked`` (online, offline, disabled), else ``WANDB_MODE``, else online if a key is known, else offline."""
     return asked or os.environ.get("WANDB_MODE") or ("online" if has_key(settings) else "offline")
 
 
 def sweep_group(asked: str | None, folder: str) -> str:
-    """The W&B group of a sweep's runs: the one ``asked`` for, else the environment's, else its folder's name."""
+    """The W&B group of a sweep's runs: ``asked``, else ``WANDB_RUN_GROUP``, else the folder's name."""
     return asked or os.environ.get("WANDB_RUN_GROUP") or folder
 
 
 def known_settings(asked: str | None = "online") -> wandb.Settings:
-    """W&B's settings, from its files and the environment, for a run with this mode.
+    """W&B's settings from its files and the environment, for a run with this mode.
 
     Raises:
-        UserError: a ``WANDB_…`` variable says what it does not take; the working folder says who gets the key.
+        UserError: a ``WANDB_…`` variable is invalid; the working folder's settings name the server that gets the key.
     """
     import wandb
     from wandb.sdk.lib.service.service_token import WandbServiceConnectionError
@@ -52,8 +52,8 @@ def known_settings(asked: str | None = "online") -> wandb.Settings:
     try:
         try:
             settings = wandb.setup().settings
-        except WandbServiceConnectionError:  # its process of the program that started this one, which has ended
-            # A terminal or a server keeps its address.
+        except WandbServiceConnectionError:  # the service of the parent process has ended
+            # The environment still has its address.
             os.environ.pop("WANDB_SERVICE", None)
             settings = wandb.setup().settings
         if wandb_mode(asked, settings) not in ("offline", "dryrun", "disabled") and has_key(settings):
@@ -65,7 +65,7 @@ def known_settings(asked: str | None = "online") -> wandb.Settings:
 
 
 def _refuse_the_folders_server(settings: wandb.Settings) -> None:
-    """Refuse a server, or a proxy to it, that only the working folder's settings name: it may be a stranger's."""
+    """Refuse a server or proxy named only in the working folder's settings, which may be untrusted."""
     import wandb
 
     keys = ("base_url", "http_proxy", "https_proxy")
@@ -82,7 +82,7 @@ def _refuse_the_folders_server(settings: wandb.Settings) -> None:
 
 
 def _in_file(file: str) -> Mapping[str, str]:
-    """What one of W&B's files of settings says."""
+    """The content of a W&B settings file."""
     parser = configparser.ConfigParser()
     with suppress(OSError, configparser.Error, UnicodeDecodeError):
         parser.read(file)
@@ -91,24 +91,24 @@ def _in_file(file: str) -> Mapping[str, str]:
 
 
 def _keep_its_log() -> None:
-    """Have W&B's process write its log in the temporary folder where it cannot in the home folder, as in a container.
+    """Let W&B's process write its log to the temporary folder if the home folder is not writable, as in a container.
 
-    It would print all of it among our lines.
+    Otherwise it prints its log to the terminal.
     """
     from wandb.env import CACHE_DIR, get_cache_dir
 
     if not takes_files(get_cache_dir()):
-        user = getattr(os, "getuid", os.getlogin)  # Windows has names alone, and a container may have none
+        user = getattr(os, "getuid", os.getlogin)  # Windows has no uid, a container may have no user name
         os.environ[CACHE_DIR] = str(Path(tempfile.gettempdir()) / f"wandb-{user()}")
 
 
 def has_key(settings: wandb.Settings) -> bool:
-    """Whether an account is known, from what lies here: ``wandb.login`` would ask the server."""
+    """Whether an API key is configured here; unlike ``wandb.login``, without asking the server."""
     return bool(settings.api_key or settings.identity_token_file or _in_netrc(settings.base_url))
 
 
 def _in_netrc(url: str) -> bool:
-    """Whether the user's netrc file, where ``wandb login`` puts the key, names the server."""
+    """Whether the user's netrc file, where ``wandb login`` stores keys, has the server."""
     files = [os.environ["NETRC"]] if os.environ.get("NETRC") else ["~/.netrc", "~/_netrc"]
     for file in files:
         with suppress(OSError, netrc.NetrcParseError):
@@ -117,17 +117,17 @@ def _in_netrc(url: str) -> bool:
 
 
 def probe(asked: str | None) -> None:
-    """Ask in the background whether the server answers, if a run with this mode would want to know."""
+    """Start asking in the background whether the server answers, if a run with this mode needs to know."""
     try:
         settings = known_settings(asked)
-    except UserError:  # said when the logger is opened
+    except UserError:  # reported when the logger is opened
         return
     if wandb_mode(asked, settings) == "online" and has_key(settings):
         _asked(settings.base_url, _PATIENCE)
 
 
 def is_reachable(url: str, patience: float = _PATIENCE) -> bool:
-    """Whether a server says anything at all within ``patience`` seconds; asked once a process, maybe by ``probe``."""
+    """Whether a server answers within ``patience`` seconds; asked once per process, perhaps by ``probe``."""
     return _asked(url, patience).result()
 
 

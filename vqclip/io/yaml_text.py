@@ -1,4 +1,4 @@
-"""Reads YAML and JSON from strangers as plain data, or refuses it."""
+"""Reads untrusted YAML and JSON as plain data, or refuses it."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from vqclip.errors import is_text
 
 __all__ = ["TooManyValues", "read_json", "read_yaml"]
 
-#: Values of the largest file that is read, each counted wherever an alias repeats it; a config has some hundred.
+#: Maximum number of values in a file, counted once per alias; a config has some hundred.
 _MOST = 200_000
-#: Levels of lists and mappings; a config has eight, and whoever walks a hundred ends Python's stack.
+#: Maximum nesting; a config has eight levels, and recursion over some hundred overflows Python's stack.
 _DEEPEST = 40
 #: A number in base sixty that is far too long: PyYAML takes quadratic time for it.
 _SIXTIES = re.compile(r"(?::[0-5]?[0-9]){50}")
 
 
 class TooManyValues(ValueError):
-    """Aliases of aliases make so many values of a text that no copy of it would fit into memory."""
+    """Nested aliases expand to more values than fit into memory."""
 
 
 def read_yaml(text: str, own: bool = False) -> Any:
-    """Plain data.
+    """Parse YAML as plain data.
 
     Args:
-        own: a file that vqclip or Hydra wrote.  Those libyaml reads too, ten times as fast; what anybody may have typed
-            it reads otherwise here and there (tabs, a lone ``!``), and says less of a mistake.
+        own: whether vqclip or Hydra wrote the file.  Such files are read by libyaml, ten times as fast; for files that
+            a person may have typed it differs from PyYAML in details (tabs, a lone ``!``) and explains mistakes less.
 
     Raises:
-        TooManyValues: by aliases of aliases.
-        ValueError: no YAML.
+        TooManyValues: nested aliases.
+        ValueError: it is not YAML.
     """
     import yaml
 
@@ -41,7 +41,7 @@ def read_yaml(text: str, own: bool = False) -> Any:
         raise ValueError("no YAML (a number in sixties of more than 50 places, 1:59:59…)")
     try:
         found = _quick(text) if own else yaml.safe_load(text)
-    # Its constructors of !!int, !!bool, !!float and !!timestamp raise whatever they come upon.
+    # Its constructors of !!int, !!bool, !!float and !!timestamp raise various exceptions.
     except (yaml.YAMLError, ValueError, KeyError, IndexError, AttributeError, TypeError, RecursionError) as error:
         what = (str(error) or type(error).__name__).splitlines()[0]
         if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
@@ -52,7 +52,7 @@ def read_yaml(text: str, own: bool = False) -> Any:
 
 
 def _quick(text: str) -> Any:
-    """The data of a text by libyaml, which refuses more than a thousand levels; what it refuses is told by PyYAML."""
+    """Parse with libyaml, which refuses more than a thousand levels; leave error messages to PyYAML."""
     import yaml
 
     try:
@@ -62,21 +62,21 @@ def _quick(text: str) -> Any:
 
 
 def read_json(text: str | bytes) -> Any:
-    """Plain data.
+    """Parse JSON as plain data.
 
     Raises:
-        ValueError: no JSON, or what :func:`read_yaml` refuses too.
+        ValueError: it is not JSON, or has what :func:`read_yaml` refuses.
     """
     try:
         found = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"no JSON ({error})") from None
-    _check_extent(found, most=math.inf)  # it has no aliases: its values are those of the file
+    _check_extent(found, most=math.inf)  # JSON has no aliases that could multiply values
     return found
 
 
 def _check_extent(value: Any, most: float = _MOST) -> None:
-    """Refuse what is without end, or as good as, and what nobody can write down or compute with."""
+    """Refuse data with too many values, too deep nesting, or values that cannot be written or computed with."""
     waiting, seen = [(value, 0)], 0
     while waiting:
         item, depth = waiting.pop()

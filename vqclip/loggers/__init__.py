@@ -1,4 +1,4 @@
-"""Loggers: views of the run folder elsewhere, one module a logger, as in ``conf/logger``."""
+"""Loggers, which show the run folder elsewhere; one module per logger, as in ``conf/logger``."""
 
 from vqclip.loggers.mlflow import mlflow_logger
 from vqclip.loggers.wandb import wandb_logger

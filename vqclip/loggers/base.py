@@ -1,4 +1,4 @@
-"""The base of our loggers: what they are told of a run, and when."""
+"""The base of our loggers: what they get of a run, and when."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ __all__ = ["Media", "RunView", "log_result", "log_step", "mean_scores", "numbers
 
 _log = logging.getLogger(__name__)
 
-#: A number as one is typed; 007 and 2026_11 are names.
+#: A number as typed; 007 and 2026_11 are names.
 _NUMBER = re.compile(r"[-+]?(?:(?:0|[1-9][0-9]*)(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
 
-#: Loggers whose ``log_image`` failed.
+#: Loggers whose ``log_image`` has failed.
 _WITHOUT_PICTURES: WeakSet[Logger] = WeakSet()
 
 
 @dataclass(frozen=True)
 class Media:
-    """The pictures and crops of a step, for loggers."""
+    """The pictures and crops of a snapshot, for loggers."""
 
     images: Tensor  #: [B,3,H,W] in [0,1]
-    crops: Tensor  #: one of each picture as a perceptor sees it, [B,3,S,S] in [0,1]
+    crops: Tensor  #: one per picture, as a perceptor sees it, [B,3,S,S] in [0,1]
     latents: Tensor  #: [B,C,h,w]
-    captions: list[str]  #: of each picture: prompt, step, scores
-    files: tuple[list[Path], list[Path]]  #: the PNGs on disk, of the pictures and of the crops
+    captions: list[str]  #: per picture: prompt, step, scores
+    files: tuple[list[Path], list[Path]]  #: PNG files of the pictures and of the crops
 
     def pictures(self) -> dict[str, tuple[Tensor, str, Path]]:
-        """Every picture and crop [3,H,W] by name, with its caption and its file."""
+        """Every picture and crop [3,H,W] by name, with its caption and file."""
         kinds = zip(("picture", "crop"), (self.images, self.crops), self.files, strict=True)
         return {
             f"{kind}/{i:02d}": shown
@@ -49,13 +49,13 @@ class Media:
 
 
 class RunView:
-    """A logger that has a place for more than numbers; each method where it has none does nothing."""
+    """A logger that takes more than numbers; by default, every method does nothing."""
 
     def begin(self, report: Mapping[str, Any]) -> None:
-        """Called when the models are loaded, with ``run.json`` as it is so far."""
+        """Called when the models are loaded, with the current ``run.json``."""
 
     def show(self, step: int, numbers: Mapping[str, float], media: Media | None) -> None:
-        """A step's numbers, and its pictures where a snapshot was taken."""
+        """Called with a step's numbers, and its pictures if there is a snapshot."""
 
     def result(self, folder: Path, report: Mapping[str, Any]) -> None:
         """Called with the folder and the final ``run.json`` of a run that has ended."""
@@ -76,25 +76,25 @@ def log_step(logger: Logger, step: int, numbers: Mapping[str, float], media: Med
         elif callable(show := getattr(logger, "log_image", None)) and logger not in _WITHOUT_PICTURES:
             try:
                 show(key=name, images=[x], step=step, caption=[caption])
-            except Exception as error:  # a log_image of its own making: it means something else, or wants it otherwise
+            except Exception as error:  # another logger's log_image may take other arguments
                 _WITHOUT_PICTURES.add(logger)
                 told = f"{type(error).__name__}: {' '.join(str(error).split())}"
                 _log.warning("%s: its log_image takes no pictures (%s); it is sent none", type(logger).__name__, told)
 
 
 def log_result(logger: Logger, folder: Path, report: Mapping[str, Any], config: Mapping[str, Any]) -> None:
-    """Tell one logger the outcome of a run that has ended: its folder, its final ``run.json``."""
+    """Give one logger the result of a run that has ended: its folder and final ``run.json``."""
     if isinstance(logger, RunView):
         logger.result(folder, report)
-    elif isinstance(logger, TensorBoardLogger):  # HPARAMS, its table of runs
+    elif isinstance(logger, TensorBoardLogger):  # its table of runs, HPARAMS
         swept = (config.get("sweep") or {}).get("swept", {})
         scores = {name.replace(".", "/"): mean for name, mean in mean_scores(report).items()}
         logger.log_hyperparams(numbers_of(swept), scores, report["steps"])
-        logger.finalize("")  # writes it; Lightning has closed the file, with the steps
+        logger.finalize("")  # writes it, since Lightning has already closed the file
 
 
 def numbers_of(swept: Mapping[str, str]) -> dict[str, int | float | str]:
-    """What was swept, as typed, with numbers as numbers, which a table of runs sorts and plots by."""
+    """The swept values with numbers converted, so that tables of runs can sort and plot them."""
 
     def number(text: str) -> int | float | str:
         if not _NUMBER.fullmatch(text) or not math.isfinite(float(text)):
@@ -105,7 +105,7 @@ def numbers_of(swept: Mapping[str, str]) -> dict[str, int | float | str]:
 
 
 def mean_scores(report: Mapping[str, Any]) -> dict[str, float]:
-    """Means over a run's pictures: ``judge`` where all have one, and each score of ``best`` and ``final``."""
+    """Means over a run's pictures: ``judge``, if all have one, and each score of ``best`` and ``final``."""
     pictures = report["pictures"]
     found = {
         f"{kind}.{name}": [picture[kind][name] for picture in pictures]
@@ -118,7 +118,7 @@ def mean_scores(report: Mapping[str, Any]) -> dict[str, float]:
 
 
 def run_name(config: Mapping[str, Any]) -> str | None:
-    """A job of a sweep by its swept keys; any other run, and a job where nothing is swept, by its prompt."""
+    """The name of a run: the swept keys for a sweep's job, else the prompt."""
     if swept := (config.get("sweep") or {}).get("swept"):
         return job_name(swept)
     include = listed((config.get("prompts") or {}).get("include"))

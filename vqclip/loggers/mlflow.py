@@ -1,4 +1,4 @@
-"""MLflow: runs, curves, pictures and files on a server of one's own, or in a database; no account."""
+"""MLflow: runs, curves, pictures and files on the user's own server or in a database; without an account."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from vqclip.loggers.sweep import SweepReport, SweepView
 
 __all__ = ["MlflowRun", "MlflowSweep", "mlflow_logger"]
 
-#: Where runs go when nobody says where.
+#: The default tracking URI.
 DATABASE = "sqlite:///mlflow.db"
-#: What names the sweep of a run, on the run of the whole sweep.
+#: The tag of a sweep's parent run with the name of the sweep.
 _SWEEP = "vqclip.sweep"
 
 
 class MlflowRun(RunView, MLFlowLogger):
-    """One run of MLflow; the jobs of a sweep are children of one run."""
+    """An MLflow run; the jobs of a sweep are children of one run."""
 
     def begin(self, report: Mapping[str, Any]) -> None:
-        """Weights, versions and input pictures as tags, by their sha256."""
-        self.experiment.update_run(self.run_id, status="RUNNING")  # one that is gone on with had ended
+        """Log weights, versions and input pictures as tags."""
+        self.experiment.update_run(self.run_id, status="RUNNING")  # a resumed run had ended
         for kind in ("weights", "versions", "inputs"):
             for name, value in report[kind].items():
                 self.experiment.set_tag(self.run_id, f"vqclip.{kind}.{_plain(name)}", value)
@@ -69,7 +69,7 @@ class MlflowRun(RunView, MLFlowLogger):
 
 
 class MlflowSweep(SweepView):
-    """The run above the jobs of a sweep: its table, sheet and page."""
+    """The parent run of a sweep's jobs, with table, sheet and page."""
 
     def begin(self, id: str | None) -> str:
         self.uri, self.experiment = _uri(self.settings.get("tracking_uri")), self.settings["experiment"]
@@ -84,10 +84,10 @@ class MlflowSweep(SweepView):
         for path in report.files:
             client.log_artifact(self.run, str(path))
         if report.rows:
-            # MLflow's log_table adds to a table that is there: the rows of a sweep that went on would be in it twice.
+            # Not log_table, which appends: a continued sweep's rows would be in it twice.
             table = {"columns": list(report.rows[0]), "data": [list(row.values()) for row in report.rows]}
             client.log_dict(self.run, table, "results.json")
-            shown = [{"path": "results.json", "type": "table"}]  # by which its pages know a table
+            shown = [{"path": "results.json", "type": "table"}]  # marks it as a table for MLflow's pages
             client.set_tag(self.run, MLFLOW_LOGGED_ARTIFACTS, json.dumps(shown))
         for name, value in report.numbers().items():
             client.log_metric(self.run, name, value)
@@ -102,14 +102,14 @@ def mlflow_logger(
     id: str | None = None,
     tags: list | None = None,
 ) -> MlflowRun:
-    """Lightning's logger around a run of MLflow with every key of the config as a parameter.
+    """Make Lightning's logger of an MLflow run, with every key of the config as a parameter.
 
     Args:
         config: the resolved config.
         tracking_uri: the server, ``http://127.0.0.1:5000``, or a database, ``sqlite:///mlflow.db``; None is
             ``MLFLOW_TRACKING_URI``, else :data:`DATABASE`.
-        experiment: MLflow's experiment; made where there is none.
-        id: the run to go on with.
+        experiment: MLflow's experiment; created if it does not exist.
+        id: the run to continue.
         tags: words to find the run by.
 
     Raises:
@@ -139,7 +139,7 @@ def _uri(asked: str | None) -> str:
     """Where MLflow keeps its runs.
 
     Raises:
-        UserError: not installed; a server that does not answer, for which MLflow itself would try for minutes.
+        UserError: MLflow is not installed; the server does not answer (MLflow itself would retry for minutes).
     """
     from importlib.util import find_spec
 
@@ -155,7 +155,7 @@ def _uri(asked: str | None) -> str:
 
 
 def _ask(uri: str, what: Any) -> Any:
-    """Call MLflow; its error becomes a UserError of one line."""
+    """Call MLflow, and turn its errors into a UserError of one line."""
     from mlflow.exceptions import MlflowException
 
     try:
@@ -168,10 +168,10 @@ def _ask(uri: str, what: Any) -> Any:
 
 
 def _parent(uri: str, experiment: str, group: str) -> str:
-    """The parent run of a sweep's jobs, which the sweep itself creates first."""
+    """The parent run of a sweep's jobs, which the sweep has created."""
     from mlflow.tracking import MlflowClient
 
-    client, name = MlflowClient(uri), group.replace("'", "_")  # its filters have no way to write a quote
+    client, name = MlflowClient(uri), group.replace("'", "_")  # its filters cannot escape a quote
     found = client.get_experiment_by_name(experiment)
     place = found.experiment_id if found else client.create_experiment(experiment)
     runs = client.search_runs([place], f"tags.`{_SWEEP}` = '{name}'", max_results=1)

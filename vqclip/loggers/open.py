@@ -17,10 +17,10 @@ from vqclip.loggers.base import RunView
 
 __all__ = ["open_loggers"]
 
-#: Ours, which take the whole config when they start, and go on in the run of an ``id``.
+#: Our loggers, which take the whole config and can continue the run of an ``id``.
 _OURS_WANDB = "vqclip.loggers.wandb_logger"
 _OURS = (_OURS_WANDB, "vqclip.loggers.mlflow_logger")
-#: Lightning's, which goes on in one too.
+#: Lightning's, which can continue a run too.
 _LIGHTNINGS = "pytorch_lightning.loggers.WandbLogger"
 
 
@@ -32,15 +32,15 @@ def open_loggers(
 
     Args:
         config: the whole config.
-        recorded: the same without secrets, for loggers that keep it.
-        past: ``run.json`` of the run that is resumed, else empty.
+        recorded: the same without secrets, for loggers that store it.
+        past: ``run.json`` of a resumed run, else empty.
 
     Raises:
-        UserError: one cannot start.
+        UserError: a logger cannot start.
     """
     loggers: dict[str, Logger] = {}
     known = {"wandb": past.get("wandb"), "mlflow": past.get("mlflow"), **past.get("loggers", {})}
-    theirs = getattr(sys.modules.get("wandb"), "run", None)  # a W&B run around this one, which Lightning's logger takes
+    theirs = getattr(sys.modules.get("wandb"), "run", None)  # a surrounding W&B run, which Lightning's logger would use
     error: BaseException | None = None
     try:
         nodes = parts_on(config, "logger")
@@ -53,7 +53,7 @@ def open_loggers(
         error = raised
         raise
     finally:
-        with ExitStack() as closing:  # all of them, also where one fails to
+        with ExitStack() as closing:  # closes all, even if one fails
             for logger in reversed(loggers.values()):
                 closing.callback(_close, logger, error, theirs)
 
@@ -62,45 +62,45 @@ def _close(logger: Logger, error: BaseException | None, theirs: Any) -> None:
     if isinstance(logger, RunView):
         logger.close(error)
     elif isinstance(logger, WandbLogger) and logger.experiment is not theirs:
-        logger.experiment.finish(exit_code=1 if error else 0)  # else the next job goes on in it
+        logger.experiment.finish(exit_code=1 if error else 0)  # else the next job would continue it
 
 
 def _more(node: Mapping[str, Any], recorded: Mapping[str, Any], id: str | None, beside: bool) -> dict[str, Any]:
-    """What a logger is started with besides its own arguments; ``beside``: of Lightning's and our W&B loggers both."""
+    """Further arguments of a logger; ``beside``: whether Lightning's and our W&B logger are both configured."""
     job = Path(recorded["paths"]["output_dir"]).name
-    # Else W&B would take all jobs for one run.  A rerun of a job is in a folder of its own, with a name.
+    # A job needs an id of its own, else W&B takes all jobs for one run.  A rerun's folder has no job number.
     if not id and recorded.get("sweep") and node.get("id") and job.isdecimal():
         id = f"{node['id']}-{job}"
     own_id = {"id": id} if id else {}
-    # W&B would give Lightning's our run.
+    # Otherwise W&B would give our run to Lightning's logger.
     apart = {"reinit": "create_new"} if beside and node["_target_"] in (_OURS_WANDB, _LIGHTNINGS) else {}
     if node["_target_"] in _OURS:
         return {"config": dict(recorded), **own_id, **apart}
     if node["_target_"] != _LIGHTNINGS:
         return {}
-    # That it is offline Lightning says by a variable, which W&B has read already.
+    # Lightning sets offline mode by an environment variable, which W&B has already read.
     return {**own_id, **apart, **({"mode": "offline"} if node.get("offline") else {})}
 
 
 def _tables(loggers: Mapping[str, Logger]) -> list[str]:
-    """The folders where loggers write a metrics.csv."""
+    """The folders in which loggers write a metrics.csv."""
     return [logger.log_dir for logger in loggers.values() if isinstance(logger, CSVLogger)]
 
 
 def _start(
     name: str, node: Mapping[str, Any], more: Mapping[str, Any], recorded: Mapping[str, Any], tables: Sequence[str]
 ) -> Logger:
-    """A logger; ``tables``: folders with a metrics.csv, which CSVLogger takes away when it writes its own."""
+    """Start a logger; ``tables``: folders with a metrics.csv, which CSVLogger would replace by its own."""
     try:
         logger: Logger = instantiate({**node, "_partial_": True})(**more)
         for table in (Path(place) / "metrics.csv" for place in _tables({name: logger})):
             if table.resolve().parent in [Path(taken).resolve() for taken in tables]:
                 raise UserError(f"logger.{name}: {table} is written already. Try: logger.{name}.name={name}")
-        if not isinstance(logger, RunView):  # ours have the config already
+        if not isinstance(logger, RunView):  # our loggers already have the config
             logger.log_hyperparams(dict(recorded))
         return logger
     except UserError:
         raise
-    except Exception as error:  # a logger's own checks: a WANDB_… variable, a package that is missing, a folder
+    except Exception as error:  # loggers raise anything: an invalid WANDB_… variable, a missing package, a folder
         what = str(error).strip().splitlines() or [type(error).__name__]
         raise UserError(f"logger.{name}: cannot start: {' '.join(what[:3])}. Try: logger=none") from error

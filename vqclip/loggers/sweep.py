@@ -1,4 +1,4 @@
-"""Shows a whole sweep in a logger: one run with its table, sheet and page, beside the runs of the jobs."""
+"""Logs a whole sweep: one run with the table, sheet and page, beside the jobs' runs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from vqclip.io.yaml_text import read_json
 
 __all__ = ["SweepReport", "SweepView", "begin_sweep", "end_sweep"]
 
-#: Loggers that have a place for a whole sweep: ``_target_`` → module and class.
+#: Loggers that support whole sweeps: ``_target_`` → module and class.
 _VIEWS = {
     "vqclip.loggers.wandb_logger": ("vqclip.loggers.wandb_sweep", "WandbSweep"),
     "vqclip.loggers.mlflow_logger": ("vqclip.loggers.mlflow", "MlflowSweep"),
@@ -27,12 +27,12 @@ class SweepReport:
     """The result of a sweep."""
 
     folder: Path
-    swept: list[str]  #: its keys
-    rows: list[dict[str, str]]  #: of results.csv, one a picture
+    swept: list[str]  #: the swept keys
+    rows: list[dict[str, str]]  #: of results.csv, one per picture
     files: list[Path]  #: the sheet, the page, the table, and the plot of a search
 
     def numbers(self) -> dict[str, float]:
-        """How many pictures there are, how many of them finished, the judge's best and mean."""
+        """The number of pictures and of finished ones, and the judge's best and mean score."""
         judged = [float(row["judge"]) for row in self.rows if row.get("judge")]
         found = {"pictures": float(len(self.rows))}
         found["finished"] = float(sum(row["status"] == "finished" for row in self.rows))
@@ -44,9 +44,9 @@ class SweepView:
 
     Args:
         name: of the logger in the config.
-        settings: the logger's, resolved.
+        settings: of the logger, resolved.
         folder: of the sweep.
-        group: what its jobs have in common.
+        group: the sweep's group, which its jobs share.
     """
 
     def __init__(self, name: str, settings: Mapping[str, Any], folder: Path, group: str):
@@ -56,16 +56,16 @@ class SweepView:
         """Called before the jobs; returns the id of the sweep's run.
 
         Args:
-            id: what an earlier part of the same sweep had.
+            id: the id from an earlier part of the same sweep.
         """
         return id
 
     def end(self, report: SweepReport) -> None:
-        """Called after the jobs, however they ended."""
+        """Called after the jobs, whatever their outcome."""
 
 
 def begin_sweep(loggers: Mapping[str, Any], folder: Path, group: str) -> list[SweepView]:
-    """The views of the loggers that the jobs have, begun; ``sweep.json`` has their ids, for the same sweep again."""
+    """Begin a view for each of the jobs' loggers; ``sweep.json`` keeps their ids for continuing the sweep."""
     views: list[SweepView] = []
     known = _ids(folder)
     for name, settings in loggers.items():
@@ -79,9 +79,9 @@ def begin_sweep(loggers: Mapping[str, Any], folder: Path, group: str) -> list[Sw
 
 
 def end_sweep(views: Sequence[SweepView], swept: Sequence[str]) -> None:
-    """Give every view the outcome of the sweep, read from the files in its folder.
+    """Give every view the result of the sweep, read from the files in its folder.
 
-    The jobs are done then, and their pictures and tables are written: what a logger makes of them fails none.
+    Errors of loggers are only printed, since all jobs are done and their files are written.
     """
     for view in views:
         folder = view.folder
@@ -93,7 +93,7 @@ def end_sweep(views: Sequence[SweepView], swept: Sequence[str]) -> None:
                 rows = list(csv.DictReader(file))
         try:
             view.end(SweepReport(folder, list(swept), rows, files))
-        except Exception as error:  # a server that is gone, a limit of the logger's
+        except Exception as error:  # the server is gone, a limit is exceeded
             what = " ".join(str(error).split()) or type(error).__name__
             print(f"logger.{view.name}: the comparison is not there: {what}", file=sys.stderr)
 

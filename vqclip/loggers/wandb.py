@@ -1,6 +1,6 @@
-"""Weights & Biases.  ``step`` is the metric of every axis, and W&B's own counter is left alone.
+"""Weights & Biases.  ``step`` is the x-axis metric of all curves; W&B's own step counter is not set.
 
-So any other callback may log too: with an explicit step, W&B drops every row that comes after a higher one.
+So other callbacks can log too: with explicit steps, W&B drops rows that come after a higher step.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ from vqclip.loggers.wandb_startup import keep_artifacts, speed_up_start
 
 __all__ = ["WandbRun", "finish", "wandb_logger"]
 
-#: Seconds that W&B's server may take to begin a run, and to take the rest of its data when it ends.
+#: Seconds to wait for W&B's server when a run starts, and for its remaining data when it ends.
 PATIENCE = 10
 
 
 class WandbRun(RunView, WandbLogger):
-    """One run of W&B: rows and pictures by ``step``, a table, artifacts with their lineage."""
+    """A W&B run: rows and pictures by ``step``, a table, artifacts with lineage."""
 
-    #: W&B's own step of the next row, where the run has rows that W&B does not know of here.
+    #: W&B's step of the next row, if this process does not know of all earlier rows.
     first_step: int | None = None
     is_gone = False  #: whether W&B's process ended before the run
 
     @while_it_lives
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """What other callbacks log: Lightning's own step beside ours, so that their curves have our axis."""
+        """Log metrics of other callbacks with Lightning's step and ours, so that their curves have our axis."""
         axes = {} if step is None else {"step": step, "trainer/global_step": step}
         self._log({**metrics, **axes})
 
@@ -50,7 +50,7 @@ class WandbRun(RunView, WandbLogger):
 
     @while_it_lives
     def begin(self, report: Mapping[str, Any]) -> None:
-        """Weights and versions into the config; weights and input pictures as artifacts that the run used."""
+        """Log weights and versions in the config, and weights and input pictures as used artifacts."""
         import wandb
 
         known = {key: report[key] for key in ("identity", "versions", "machine", "weights", "inputs")}
@@ -63,7 +63,7 @@ class WandbRun(RunView, WandbLogger):
         for path, digest in report["inputs"].items():
             name = _artifact_name("input", Path(path).name, digest)
             used = wandb.Artifact(name, "picture", metadata={"sha256": digest})
-            if Path(path).is_dir():  # the run that ``init=run`` starts from: its latents, by their sha256
+            if Path(path).is_dir():  # the run of ``init=run``: the digest is of its latents
                 _add_note(used, {"name": path, "sha256": digest})
             else:
                 used.add_file(path)
@@ -76,15 +76,15 @@ class WandbRun(RunView, WandbLogger):
         shown: dict[str, Any] = {}
         if media:
             for name, (_, caption, file) in media.pictures().items():
-                shown[name] = wandb.Image(str(file), caption=caption)  # no second PNG of the same
+                shown[name] = wandb.Image(str(file), caption=caption)  # reuse the PNG on disk
             for i, latent in enumerate(media.latents):
-                values = latent.float().flatten().numpy()  # as numpy has it: W&B's annotation knows lists only
+                values = latent.float().flatten().numpy()  # W&B accepts arrays, though annotated as lists
                 shown[f"latent/{i:02d}"] = wandb.Histogram(values)  # pyright: ignore[reportArgumentType]
         self._log({**numbers, **shown, "step": step})
 
     @while_it_lives
     def result(self, folder: Path, report: Mapping[str, Any]) -> None:
-        """Table, videos, summary, latents and the resume point."""
+        """Log the table, videos, summary, latents and the checkpoint."""
         pictures = report["pictures"]
         self._log({**self._media(folder, report), "step": report["steps"]})
         for name, mean in mean_scores(report).items():
@@ -92,19 +92,19 @@ class WandbRun(RunView, WandbLogger):
         run = RunFiles(folder)
         latents = [PictureFolder(run, i).latents_file for i in range(len(pictures))]
         self._made("latents", run, [run.config_file, *latents], {"pictures": pictures})
-        if run.checkpoint_file.is_file():  # not where a run was stopped before its first step
+        if run.checkpoint_file.is_file():  # missing if stopped before the first step
             self._made("checkpoint", run, [run.checkpoint_file], {"steps": report["steps"]})
 
     @while_it_lives
     def close(self, error: BaseException | None) -> None:
-        """Mark the run failed where there was an error; of a divergence also send an alert of W&B's."""
+        """Mark the run as failed if there was an error; if it diverged, also send a W&B alert."""
         if isinstance(error, Diverged):
             self.experiment.summary["reason"] = str(error)
             self.experiment.alert("vqclip: a run diverged", f"{self.experiment.name}: {error}", level="ERROR")
         finish(self.experiment, 1 if error else 0)
 
     def _media(self, folder: Path, report: Mapping[str, Any]) -> dict[str, Any]:
-        """A table with a row a picture, the best pictures, the videos."""
+        """A table with one row per picture, the best pictures, and the videos."""
         import wandb
 
         config, pictures, run = self.experiment.config.as_dict(), report["pictures"], RunFiles(folder)
@@ -131,31 +131,31 @@ class WandbRun(RunView, WandbLogger):
 
         artifact = wandb.Artifact(f"{kind}-{self.experiment.id}", kind, metadata=metadata)
         for path in files:
-            # Immutable: W&B reads the run folder's own files when it uploads, and keeps no copy of them.
+            # Immutable: W&B uploads from the run folder instead of copying the files first.
             artifact.add_file(str(path), str(path.relative_to(run.path)), policy="immutable")
         self.experiment.log_artifact(artifact)
 
     def _use(self, artifact: Any) -> None:
-        if self.experiment.disabled:  # all else of W&B's knows it by itself
+        if self.experiment.disabled:  # _log_artifact does not check it
             return
-        # use_artifact refuses offline, and online waits for the server; this is what it does with a new artifact.
+        # use_artifact raises offline and waits for the server online; this is what it calls for a new artifact.
         self.experiment._log_artifact(artifact, is_user_created=True, use_after_commit=True)
 
 
 def wandb_logger(config: dict, mode: str | None = None, save_dir: str | None = None, **kwargs) -> WandbRun:
-    """Lightning's logger around a W&B run of its own, with the whole config at its start, and no question asked.
+    """Make Lightning's logger of a new W&B run with the whole config, without asking questions.
 
-    Where the server does not answer within a second (``vqclip.io.wandb_server``), the run goes offline.  One that stops
-    answering while the run goes on costs :data:`PATIENCE` at its end.
+    If the server does not answer within a second (``vqclip.io.wandb_server``), the run is offline.  If it stops
+    answering during the run, the end of the run waits for :data:`PATIENCE` seconds.
 
     Args:
         config: the resolved config.
-        mode: online, offline or disabled; None is online where a key is known (``WANDB_API_KEY`` or ``wandb
-            login``), else offline.
-        save_dir: where W&B keeps its files; None is ``WANDB_DIR``, else the run folder.
-        kwargs: go to ``wandb.init`` (project, entity, name, group, tags, job_type, …).  One that is None or empty is
-            what W&B's own environment says (``WANDB_PROJECT``, ``WANDB_TAGS``, ``WANDB_JOB_TYPE``, …); where that
-            says nothing, a run is named by its prompt, and a job of a sweep by its swept keys, in the sweep's group.
+        mode: online, offline or disabled; None: online if a key is known (``WANDB_API_KEY`` or ``wandb login``), else
+            offline.
+        save_dir: where W&B stores its files; None: ``WANDB_DIR``, else the run folder.
+        kwargs: arguments of ``wandb.init`` (project, entity, name, group, tags, job_type, …).  Those that are None or
+            empty come from W&B's environment variables (``WANDB_PROJECT``, ``WANDB_TAGS``, ``WANDB_JOB_TYPE``, …).  By
+            default, a run is named by its prompt, and a sweep's job by its swept keys, in the sweep's group.
 
     Raises:
         UserError: online, without a key, or with a server that only the working folder's W&B settings name.
@@ -173,7 +173,7 @@ def wandb_logger(config: dict, mode: str | None = None, save_dir: str | None = N
     run = _begin(save_dir, config, mode, _arguments(config, kwargs))
     run.define_metric("step", hidden=True)
     run.define_metric("*", step_metric="step")
-    if run.offline and not config.get("sweep"):  # of a sweep it is said once, at its end
+    if run.offline and not config.get("sweep"):  # a sweep prints it once, at the end
         look, where = shlex.quote(str(Path(run.dir).parent)), shlex.quote(str(save_dir))
         print(f"W&B offline. Look: wandb leet {look}   Upload: vqclip sync {where}")
     logger = WandbRun(experiment=run, save_dir=save_dir, project=run.project, name=run.name)
@@ -188,7 +188,7 @@ def _begin(folder: str, config: dict, mode: str, arguments: dict[str, Any]):
     speed_up_start()
     Path(folder).mkdir(parents=True, exist_ok=True)
     keep_artifacts(Path(folder))
-    # Where it is the one run of this process, it is wandb.run, which other people's callbacks log to.
+    # If it is the only run of this process, it becomes wandb.run, to which other callbacks log.
     arguments = {"reinit": "create_new" if wandb.run else "default"} | arguments
     begin = partial(
         wandb.init,
@@ -202,14 +202,14 @@ def _begin(folder: str, config: dict, mode: str, arguments: dict[str, Any]):
     )
     try:
         return begin(mode=mode)
-    except gone():  # its process ended since the last run of this one
+    except gone():  # W&B's process has ended since the last run
         forget()
         return begin(mode=mode)
     except WandbError as error:
         return begin(mode=_went_offline(str(error).splitlines()[0]))
 
 
-#: wandb.init's argument → what says it in the environment.
+#: Argument of wandb.init → environment variable.
 _ENVIRONMENT = {
     "project": "WANDB_PROJECT",
     "name": "WANDB_NAME",
@@ -220,13 +220,13 @@ _ENVIRONMENT = {
 
 
 def _arguments(config: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, Any]:
-    """What was asked for, then what W&B's environment says, then our own."""
+    """Arguments of wandb.init: given ones, else from W&B's environment, else our defaults."""
     sweep = config.get("sweep")
     ours = {"project": "vqclip", "job_type": "sweep" if sweep else "run", "name": run_name(config)}
     ours["group"] = sweep["group"] if sweep else None
-    if sweep and (run_id := os.environ.get("WANDB_RUN_ID")):  # else W&B would take all jobs for one run
+    if sweep and (run_id := os.environ.get("WANDB_RUN_ID")):  # each job needs an id of its own
         ours["id"] = f"{run_id}-{Path(config['paths']['output_dir']).name}"
-    # Read here: W&B reads its environment once a process, a notebook may set it later.
+    # Read here, since W&B reads its environment once per process, and a notebook may set it later.
     environment: dict[str, Any] = {key: os.environ.get(name) for key, name in _ENVIRONMENT.items()}
     environment["tags"] = [tag.strip() for tag in (environment["tags"] or "").split(",") if tag.strip()]
     found: dict[str, Any] = {}
@@ -236,14 +236,14 @@ def _arguments(config: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str,
 
 
 def _next_step(run: Any, folder: Path) -> int | None:
-    """W&B's own step to go on with: offline it would begin at 0 again, and its server take the rows for old ones."""
+    """W&B's step to continue with; offline it would restart at 0, and the server would drop the rows."""
     parts = [path for path in records_of(folder, run.id) if path.parent != Path(run.dir).parent]
     last = max(map(last_step, parts), default=-1)
     return last + 1 if last >= run.step else None
 
 
 def finish(run: Any, status: int) -> None:
-    """End a run; say so where its data are not all on the server yet."""
+    """Finish a run, and print a note if its data are not all on the server yet."""
     record = Path(run.dir).parent / f"run-{run.id}.wandb"
     online = not run.offline and not run.disabled
     try:
@@ -256,20 +256,20 @@ def finish(run: Any, status: int) -> None:
 
 
 def _went_offline(reason: str) -> str:
-    # Else W&B's telemetry, which goes to the same server, holds the process up for ten seconds at its end.
+    # W&B's telemetry goes to the same server and would delay the process's exit by ten seconds.
     os.environ["WANDB_ERROR_REPORTING"] = "false"
     print(f"W&B: {reason}; this run goes on offline", file=sys.stderr)
     return "offline"
 
 
 def _artifact_name(kind: str, name: str, digest: str) -> str:
-    """A name with only the characters that W&B allows in an artifact's, and of no more than its 128."""
+    """A name with only the characters that W&B allows for artifacts, and at most 128 of them."""
     plain = "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in name)
     return f"{kind}-{plain if len(plain) <= 100 else f'{plain[:100]}-{digest[:8]}'}"
 
 
 def _add_note(artifact: Any, note: Mapping[str, str]) -> None:
-    """A file that says what an artifact is: W&B takes two artifacts without files for the same."""
+    """Add a file that identifies an artifact, since W&B takes artifacts without files for equal."""
     with artifact.new_file("sha256.json") as file:
         json.dump(note, file)
 

@@ -1,4 +1,4 @@
-"""Finds W&B's records on disk, and reads their last step and whether they are uploaded."""
+"""Finds W&B's records on disk, and reads their last step and whether they have been uploaded."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from vqclip.io.yaml_text import read_json, read_yaml
 
 __all__ = ["files_outside", "is_uploaded", "last_step", "mark_uploaded", "records_in", "records_of"]
 
-#: A log of LevelDB's kind: blocks of this many bytes, in them pieces with a header of checksum, length and kind.
+#: The LevelDB log format: blocks of this size, with chunks that have a header of checksum, length and type.
 _BLOCK, _HEADER = 32768, struct.Struct("<IHB")
-#: Kinds of a piece that begin a record, and that end one: the whole of it, its first, its last.
+#: Chunk types that start a record, and that end one: full, first, last.
 _BEGINS, _ENDS = (1, 2), (1, 4)
 
 
 def records_of(folder: Path, run: str) -> list[Path]:
-    """The records of one run in a folder of W&B's, oldest first: one for every time it was begun or gone on with."""
+    """The records of one run in a W&B folder, oldest first: one for each start or resume."""
     return sorted(folder.glob(f"wandb/*run-*-{escape(run)}/run-{escape(run)}.wandb"), key=_when)
 
 
 def records_in(folders: Sequence[Path]) -> list[Path]:
-    """Every record of the runs in some folders, at any depth, also where ``WANDB_DIR`` or a key put it elsewhere."""
+    """All records of the runs in some folders, at any depth, also if ``WANDB_DIR`` or a key stores them elsewhere."""
     found = [path for folder in folders for path in folder.rglob("wandb/*run-*/*.wandb")]
-    by_run = cache(_by_run)  # of each folder of W&B's, which may hold those of thousands of runs
+    by_run = cache(_by_run)  # a W&B folder may have records of thousands of runs
     for folder in folders:
         for name in ("run.json", "sweep.json"):
             found += [path for report in folder.rglob(name) for path in _elsewhere(report, by_run)]
@@ -37,9 +37,9 @@ def records_in(folders: Sequence[Path]) -> list[Path]:
 
 
 def is_uploaded(record: Path) -> bool:
-    """Whether W&B's server has it: marked so, or gone on with by a later part that the server has.
+    """Whether W&B's server has the record: it is marked so, or a later part of the run has been uploaded.
 
-    A run that was online when it was killed has sent what it had; so has one whose later part went up.
+    A run that was killed online has sent its data; so has a run whose later part was uploaded.
     """
     if record.with_suffix(".wandb.synced").exists():
         return True
@@ -56,17 +56,17 @@ def mark_uploaded(record: Path) -> None:
 
 
 def last_step(record: Path) -> int:
-    """The last of W&B's own steps in a record, -1 where it has no row; what a crash cut off is not counted."""
+    """W&B's last step in a record, -1 if it has no rows; an incomplete last row does not count."""
     return max((found.history.step.num for kind, found in _entries(record) if kind == "history"), default=-1)
 
 
 def files_outside(record: Path, folders: Sequence[Path]) -> list[Path | str]:
-    """What an upload of a record would send that is neither in ``folders``, nor beside it, nor staged by W&B.
+    """What uploading a record would send that is not in ``folders``, beside the record, or staged by W&B.
 
-    A record may come from a stranger, and W&B sends any file that it names, whatever is in it now.
+    A record may be untrusted, and W&B uploads any file that it names.
 
     Returns:
-        Files, of which some may not be there, and in words what ours name none of and is not looked into.
+        Files, some of which may not exist, and descriptions of entries that our records never have.
     """
     from google.protobuf.message import DecodeError
     from wandb.env import get_data_dir
@@ -81,7 +81,7 @@ def files_outside(record: Path, folders: Sequence[Path]) -> list[Path | str]:
 
 
 def _files_of(kind: str, found: Any, folder: Path) -> Iterator[Path | str]:
-    """The files that W&B reads when it uploads an entry of a record whose own are in ``folder``."""
+    """The files that W&B reads to upload an entry of a record, whose own files are in ``folder``."""
     if kind == "files":
         yield from (folder / item.path for item in found.files.files)
     if kind == "artifact":
@@ -89,22 +89,22 @@ def _files_of(kind: str, found: Any, folder: Path) -> Iterator[Path | str]:
         yield from (Path(entry.local_path) for entry in manifest.contents if entry.local_path)
         if manifest.manifest_file_path:
             yield "a manifest in a file of its own"
-    if kind in ("request", "tbrecord"):  # of ours no record has one
+    if kind in ("request", "tbrecord"):  # our records never have these
         yield f"a {kind} of W&B's"
 
 
 def _entries(record: Path) -> Iterator[tuple[str, Any]]:
-    """The entries of a record, each with its kind."""
+    """The entries of a record with their kinds."""
     from wandb.proto import wandb_internal_pb2
 
     for data in _pieces(record.read_bytes()):
-        # protobuf makes its classes when they are imported.
+        # protobuf creates its classes at run time.
         found = wandb_internal_pb2.Record.FromString(data)  # pyright: ignore[reportAttributeAccessIssue]
         yield found.WhichOneof("record_type") or "", found
 
 
 def _pieces(content: bytes) -> Iterator[bytes]:
-    """The whole records of a log; its first seven bytes say what it is."""
+    """The complete records of a log, whose first seven bytes are a file header."""
     at, whole = 7, b""
     while at + _HEADER.size <= len(content):
         left = _BLOCK - at % _BLOCK
@@ -113,7 +113,7 @@ def _pieces(content: bytes) -> Iterator[bytes]:
             continue
         _, length, kind = _HEADER.unpack_from(content, at)
         start = at + _HEADER.size
-        if not kind or length > left - _HEADER.size:  # as W&B's own reader, which goes on in the next block
+        if not kind or length > left - _HEADER.size:  # skip to the next block, like W&B's reader
             at, whole = at + left, b""
             continue
         if start + length > len(content):
@@ -126,7 +126,7 @@ def _pieces(content: bytes) -> Iterator[bytes]:
 
 
 def _by_run(folder: Path) -> Mapping[str, list[Path]]:
-    """The records in a folder of W&B's, by their run's id."""
+    """The records in a W&B folder by run id."""
     found: dict[str, list[Path]] = {}
     for path in folder.glob("wandb/*run-*/run-*.wandb"):
         if path.parent.name.endswith(f"-{(run := path.stem.removeprefix('run-'))}"):
@@ -135,10 +135,10 @@ def _by_run(folder: Path) -> Mapping[str, list[Path]]:
 
 
 def _elsewhere(report: Path, by_run: Callable[[Path], Mapping[str, list[Path]]]) -> list[Path]:
-    """Records of the run that a report names, where the environment or the run's config says W&B keeps its files."""
+    """Records of a report's run in the folders that the environment or the run's config names for W&B's files."""
     try:
         run = read_json(read_text(report)).get("wandb")
-        # That of a sweep's report is its jobs'.
+        # A sweep's report has no config of its own, but its jobs' configs.
         configs = [report.parent / "config.yaml", *sorted(report.parent.glob("*/config.yaml"))] if run else []
         known = next((path for path in configs if path.is_file()), None)
         config = read_yaml(read_text(known)) if known else {}
@@ -146,7 +146,7 @@ def _elsewhere(report: Path, by_run: Callable[[Path], Mapping[str, list[Path]]])
     except (OSError, ValueError, AttributeError):
         return []
     places = [place for place in (key, os.environ.get("WANDB_DIR")) if isinstance(place, str) and place]
-    if not isinstance(run, str):  # of a stranger's
+    if not isinstance(run, str):  # an untrusted report
         return []
     return [path for place in places for path in by_run(Path(place)).get(run, [])]
 

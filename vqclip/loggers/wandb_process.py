@@ -1,6 +1,6 @@
-"""Lets a run go on when W&B's own process, which writes its records, has ended.
+"""Lets a run continue when W&B's service process, which writes its records, has ended.
 
-It was out of memory, say, or a cluster sent its signal to every process of a job.
+It may have run out of memory, or a cluster may have signalled every process of a job.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ __all__ = ["forget", "gone", "while_it_lives"]
 
 
 class _Run(Protocol):
-    is_gone: bool  #: whether W&B's process ended before the run
+    is_gone: bool  #: whether W&B's process has ended before the run
 
 
 R = TypeVar("R", bound=_Run)
@@ -23,7 +23,7 @@ P = ParamSpec("P")
 
 
 def while_it_lives(tell: Callable[Concatenate[R, P], None]) -> Callable[Concatenate[R, P], None]:
-    """Decorates a method that tells W&B something: it does nothing once W&B's process has ended."""
+    """Decorate a method that calls W&B, so that it does nothing once W&B's process has ended."""
 
     @wraps(tell)
     def told(self: R, *args: P.args, **kwargs: P.kwargs) -> None:
@@ -52,14 +52,14 @@ def gone() -> tuple[type[Exception], ...]:
 
 
 def _refused() -> tuple[type[Exception], ...]:
-    """The exceptions by which W&B says that its server does not know the key, or refuses something."""
+    """The exceptions that W&B raises if its server rejects the key or a request."""
     from wandb.errors import AuthenticationError, CommError
 
     return AuthenticationError, CommError
 
 
 def forget() -> None:
-    """Forget W&B's ended process: the next run starts a new one, and exiting does not wait for the old one."""
+    """Forget W&B's ended process, so that the next run starts a new one and exiting does not wait for it."""
     import wandb
 
     with suppress(*gone()):

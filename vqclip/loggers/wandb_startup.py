@@ -1,4 +1,4 @@
-"""What is set before W&B begins a run: less to wait for, and a folder that it can write.  The record is the same."""
+"""Settings before W&B starts a run: a faster start, and a writable folder for artifacts."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from vqclip.io.files import takes_files
 __all__ = ["keep_artifacts", "speed_up_start"]
 
 
-#: Folders of runs that W&B was given for its artifacts → what the user had set then, if anything.
+#: Folders that were set for W&B's artifacts → the user's value before.
 _given: dict[str, str | None] = {}
 
 
 def keep_artifacts(folder: Path) -> None:
-    """Have W&B keep its artifacts beside the run in ``folder`` where it cannot in the home folder, as in a container.
+    """Let W&B store artifacts beside the run in ``folder`` if the home folder is not writable, as in a container.
 
-    It would refuse the first one, and end the run.  W&B knows one such folder a process, so each run of a sweep decides
-    anew.
+    Otherwise the first artifact would end the run.  The setting is global to the process, so it is made for every run
+    of a sweep.
     """
     from wandb.env import DATA_DIR, get_data_dir
 
@@ -37,14 +37,14 @@ def keep_artifacts(folder: Path) -> None:
 
 
 def speed_up_start() -> None:
-    """Once W&B is imported, before its runs begin."""
+    """Disable slow parts of W&B's start-up; call it after importing wandb and before the first run."""
     import wandb.util
 
     if "pandas" not in sys.modules:
-        wandb.util.pd_available = False  # else it is imported, half a second, to find that a picture is no table
-    # W&B's account of its own work: where a server refuses that too, it would be the last that a user reads.
+        wandb.util.pd_available = False  # else pandas is imported (half a second) to check for tables
+    # W&B's telemetry: its errors would be the last lines that a user reads.
     logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)
-    # W&B parses all that 500 packages say of themselves for two lines of each, again for every run of a sweep.
+    # W&B parses the metadata of all installed packages for two lines of each, for every run of a sweep.
     wandb.util.working_set = _installed
 
 

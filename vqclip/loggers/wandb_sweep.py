@@ -1,4 +1,4 @@
-"""The run of a whole sweep on W&B: the table with every picture, the sheet, the page."""
+"""The W&B run of a whole sweep: the table with every picture, the sheet, the page."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ __all__ = ["WandbSweep"]
 
 
 class WandbSweep(SweepView):
-    """Beside the jobs' runs, in their group, as job type ``comparison``."""
+    """A run in the group of the jobs' runs, with job type ``comparison``."""
 
     def begin(self, id: str | None) -> str:
         self.id = id or secrets.token_hex(4)
         return self.id
 
     def end(self, report: SweepReport) -> None:
-        """A run begun and ended at once: while the jobs run, it would have nothing to say."""
+        """Start and finish the run at once, since there is nothing to log before the jobs are done."""
         import wandb
 
         arguments = {key: value for key, value in self.settings.items() if key != "_target_"}
@@ -49,7 +49,7 @@ class WandbSweep(SweepView):
 
 
 def _table(report: SweepReport) -> Any:
-    """A row a picture: the picture, then the columns of results.csv."""
+    """A table with one row per picture: the picture, then the columns of results.csv."""
     import wandb
 
     columns = list(report.rows[0]) if report.rows else []
@@ -62,7 +62,7 @@ def _table(report: SweepReport) -> Any:
 
 
 def _column(texts: Sequence[str]) -> list[float | None] | list[str | None]:
-    """A column's values, None where it is empty: numbers if all of them are, since W&B takes no mixture."""
+    """A column's values, None for empty cells; numbers if all are, since W&B allows no mixed types."""
     try:
         return [float(text) if text else None for text in texts]
     except ValueError:

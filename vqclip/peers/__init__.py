@@ -1,1 +1,1 @@
-"""Other programs' settings: what each means there, and what is typed here (``*.yaml``)."""
+"""Other programs' settings: their meaning, and their equivalents here (``*.yaml``)."""

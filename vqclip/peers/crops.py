@@ -1,7 +1,7 @@
-"""Converts other programs' settings of crops, and of what is done to them.
+"""Converts other programs' settings of crops and their augmentations.
 
-Each function takes the value and all settings that were given, and returns config lines ``key=value``; a line that
-begins with ``note: `` is said to the user.
+Each function takes the value and all given settings, and returns config lines ``key=value``; lines that start with
+``note: `` are printed.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def accumulation(value: int, given: Given) -> list[str]:
 
 
 def cut_power(value: float, given: Given) -> list[str]:
-    """A crop's side there is ``u^power`` of the way from the smallest to the largest, u uniform: its mean and std."""
+    """There, a crop's side is ``u^power`` of the way from smallest to largest, u uniform: compute mean and std."""
     power = float(value)
     if power < 0:
         raise ValueError(power)
@@ -37,12 +37,12 @@ def cut_power(value: float, given: Given) -> list[str]:
     ]
 
 
-#: Nothing is done to the crops.  A strength of 0 draws no number; the affine has keys, not null, so that others follow.
+#: No augmentations.  A strength of 0 draws nothing; affine has keys instead of null, so that further keys can follow.
 _PLAIN = [
     "augmentations.flip=0", "augmentations.affine.degrees=0", "augmentations.affine.translate=0",
     *(f"augmentations.effects.{name}=0" for name in ("perspective", "jitter", "sharpness", "erase")),
 ]  # fmt: skip
-#: What the ways to cut have of their own; the others do what the option ``augments`` says.
+#: Augmentations of some cutting methods; the others follow the option ``augments``.
 _OF_METHODS = {
     "original": ["noise.factor=0"],
     "sg3": ["noise.factor=0"],
@@ -63,11 +63,11 @@ def cut_method(value: str, given: Given) -> list[str]:
 
 
 def _laid_over(lines: list[str]) -> list[str]:
-    """Nothing that is done to the crops but ``lines``."""
+    """No augmentations except those in ``lines``."""
     return [f"{key}={value}" for key, value in dict(line.split("=") for line in [*_PLAIN, *lines]).items()]
 
 
-#: Two-letter codes of what is done to the crops → our lines, at the strengths they have there.
+#: Two-letter codes of augmentations → our lines, with their strengths there.
 _AUGMENTS = {
     "Ji": ["augmentations.effects.jitter=0.1"],
     "Sh": ["augmentations.effects.sharpness=0.3"],
@@ -83,7 +83,7 @@ _AUGMENTS = {
 
 
 def augments(value: Any, given: Given) -> list[str]:
-    """What is done to the crops, by codes."""
+    """Augmentations by two-letter codes."""
     method = given.get("cut_method")
     if method in (*_OF_METHODS, "updatedpooling"):
         return [f"note: cut_method {method} has augmentations of its own"]

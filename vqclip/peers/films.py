@@ -1,7 +1,6 @@
-"""Converts other programs' settings of films: the one ``vqclip film`` command that does what all of them say.
+"""Converts other programs' settings of films to one ``vqclip film`` command.
 
-Each function takes the value and all settings that were given, and returns that command, or none where the setting that
-switches films on is off.
+Each function takes the value and all given settings, and returns that command, or nothing if films are switched off.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from vqclip.config.grammar import as_typed
 from vqclip.peers.prompts import entries_of, scenes
 from vqclip.peers.values import Given, NoEqual, number
 
-#: What comes in from outside, in our words.
+#: Border mode there → ours.
 BORDERS = {"mirror": "reflect", "wrap": "wrap", "black": "zeros", "smear": "reflect"}
 
 
@@ -25,7 +24,7 @@ def film(value: Any, given: Given) -> list[str]:
 
 
 def motion(value: Any, given: Given) -> list[str]:
-    """As :func:`film`, of a number."""
+    """Like :func:`film`, for a number."""
     if value is True or not math.isfinite(number(value)):
         raise ValueError(value)
     return film(value, given)
@@ -74,12 +73,12 @@ def _of_vqgan_clip(given: Given) -> list[str]:
     words += [f"--frames {frames}", f"--each {each}", *_fps_there(given, steps // each), f"steps={max(1, start)}"]
     if not story:
         return words
-    first = start // story  # there scenes are counted from step 0, whenever the zoom begins
+    first = start // story  # there, scenes are counted from step 0, even if the zoom starts later
     return words + _story(given, first, min(frames, max(1, math.ceil(steps / story) - first)))
 
 
 def _story(given: Given, first: int, count: int) -> list[str]:
-    """The scenes of a film where they are not those of the run: there they come round until the last step."""
+    """The film's scenes, if they differ from the run's: there, scenes repeat until the last step."""
     found = scenes(str(given.get("prompts", "")))
     entries = entries_of(found)[0] if len(found) > 1 else []
     told = [entries[i % len(entries)] for i in range(first, first + count)] if entries else []
@@ -87,9 +86,9 @@ def _story(given: Given, first: int, count: int) -> list[str]:
 
 
 def _fps_there(given: Given, saved: int = 0) -> list[str]:
-    """Frames a second of VQGAN-CLIP's film of ``saved`` pictures; how many a folder has is not known.
+    """Frames per second of VQGAN-CLIP's film of ``saved`` pictures; unknown for a folder.
 
-    From 10 on, those of its output are drawn between those of its input, which give the speed; else the length does.
+    From an output rate of 10 on, it interpolates between frames at the input rate; else the video's length counts.
     """
     if _number(given, "output_video_fps") > 9:
         return _fps(_number(given, "input_video_fps") or 15)
@@ -97,7 +96,7 @@ def _fps_there(given: Given, saved: int = 0) -> list[str]:
 
 
 def _of_pytti(given: Given) -> list[str]:
-    """Where its y is up, and it turns the other way round."""
+    """Convert pytti's film, whose y axis and rotation are reversed."""
     keys = ("animation_mode", "video_path", "translate_x", "translate_y", "rotate_2d", "zoom_x_2d", "zoom_y_2d")
     mode = given.get("animation_mode")
     if mode in ("off", False) or not any(key in given for key in (*keys, "infill_mode", "pre_animation_steps")):
@@ -129,7 +128,7 @@ def _pytti_camera(given: Given) -> list[str]:
 
 
 def _pytti_zoom(given: Given, key: str) -> str:
-    """The factor: pixels are cut off, and the rest is made as large as the whole. Empty where nothing is left."""
+    """The zoom factor of cropping some pixels and scaling up the rest; empty if nothing is left."""
     pixels, whole = _number(given, key), _whole(given, "width" if key == "zoom_x_2d" else "height", 512)
     return f"{whole / (whole - pixels):.4g}" if pixels and whole > pixels else ""
 
@@ -152,7 +151,7 @@ def _fps(fps: float) -> list[str]:
 
 
 def _number(given: Given, key: str, default: float = 0.0) -> float:
-    """The default for a formula and the like, which is told where it is the value."""
+    """A number; the default for formulas and the like, which are reported elsewhere."""
     value = given.get(key)
     try:
         found = default if value in (None, "") or isinstance(value, bool) else number(value)

@@ -1,4 +1,4 @@
-"""Converts settings of other programs into config lines of ours, and lists what has no equal."""
+"""Converts settings of other programs to config lines, and lists those without an equivalent."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from vqclip.peers.values import NoEqual, filled, number
 
 __all__ = ["JOINED", "PROGRAMS", "Imported", "converter", "lines_of", "program", "read_settings", "translate"]
 
-#: Programs whose settings are known, each a table beside this file.
+#: Known programs, each with a table beside this file.
 PROGRAMS = ("vqgan_clip", "pytti", "pixray", "engine")
-#: Lists of ours to which several of their options add; of any other key the last one counts.
+#: List keys to which several options append; for other keys, the last option counts.
 JOINED = ("loss/terms", "prompts.exclude", "prompts.extras")
-#: Words of a command that no option stands before, among the settings.
+#: Key for words of a command that belong to no option.
 STRAY = ""
-#: What a shell does to a command, where it is not quoted: sends its streams elsewhere, or ends it.
+#: Unquoted shell syntax: redirections and command separators.
 _SHELL = re.compile(
     r"""(?P<quoted>"(?:\\.|[^"\\])*"|'[^']*'|\\.)"""
     r"""|(?P<stream>(?:(?<!\S)\d+|&)?[<>]+&?\s*(?:"[^"]*"|'[^']*'|[^\s;&|<>"']+))|[;&|<>]+""",
@@ -38,21 +38,21 @@ _SHELL = re.compile(
 class Imported:
     """The converted settings."""
 
-    lines: list[str] = field(default_factory=list)  #: ``key=value``, in the order they are laid over the default
-    tools: list[str] = field(default_factory=list)  #: commands of ours, for what is no part of a run
-    missing: list[str] = field(default_factory=list)  #: what has no equal, each with what comes nearest
+    lines: list[str] = field(default_factory=list)  #: ``key=value``, in the order in which they override the default
+    tools: list[str] = field(default_factory=list)  #: further vqclip commands, for what is not part of a run
+    missing: list[str] = field(default_factory=list)  #: settings without an equivalent, each with what comes nearest
     notes: list[str] = field(default_factory=list)
-    last: dict[str, tuple[str, str]] = field(default_factory=dict)  #: by key of ours: the line and the option it is of
+    last: dict[str, tuple[str, str]] = field(default_factory=dict)  #: our key → its line and the option that set it
 
     @property
     def shows_something(self) -> bool:
-        """Whether it says what the picture should show."""
+        """Whether there are include prompts."""
         return any(line.startswith("prompts.include=") for line in self.lines)
 
 
 @cache
 def program(name: str) -> dict[str, Any]:
-    """The table of a program: ``name``, ``base``, ``options``."""
+    """Read the table of a program: ``name``, ``base``, ``options``."""
     return read_yaml((Path(__file__).parent / f"{name}.yaml").read_text(encoding="utf-8"))
 
 
@@ -63,27 +63,27 @@ def converter(name: str) -> Callable[[Any, Mapping[str, Any]], list[str]]:
 
 
 def lines_of(option: Mapping[str, Any], value: Any, given: Mapping[str, Any]) -> list[str]:
-    """One option's config lines for ``value``, or its ``vqclip film …``; empty where there is nothing to set.
+    """One option's config lines for ``value``, or its ``vqclip film …``; empty if there is nothing to set.
 
     Raises:
-        NoEqual: nothing here does it.
+        NoEqual: there is no equivalent.
     """
     if "by" in option:
         return converter(option["by"])(value, given)
-    if value is False:  # what is switched off needs no equal
+    if value is False:  # switched off, so no equivalent is needed
         return []
     if "none" in option:
         raise NoEqual(option["none"])
     lines = [option["here"]] if isinstance(option["here"], str) else option["here"]
     if not value and not any("{}" in line for line in lines):  # a switch
         return []
-    if isinstance(option["example"], float):  # a weight or a rate, where theirs may be a formula
+    if isinstance(option["example"], float):  # a weight or a rate, which may be a formula there
         value = number(value)
     return [filled(line, value) for line in lines]
 
 
 def translate(name: str, given: Mapping[str, Any]) -> Imported:
-    """Settings by the other program's option names → config lines of vqclip."""
+    """Convert settings by the other program's option names to config lines."""
     table, result = program(name), Imported()
     result.lines += table["base"]
     stated = {key: value for key, value in given.items() if value not in (None, "", [])}
@@ -117,12 +117,12 @@ def _add(
                 _lay(result, key, line)
     except NoEqual as error:
         result.missing.append(f"{key}={value}: {error}")
-    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError):  # any value may stand there
+    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError):  # the value may be anything
         result.missing.append(f"{key}={value}: no value that {program_name} takes. One is {option.get('example')!r}")
 
 
 def _lay(result: Imported, option: str, line: str) -> None:
-    """Lay a line over those before it; a note where another option set its key to something else."""
+    """Add a line that overrides earlier ones; with a note if another option had set its key to something else."""
     key = line.removeprefix("+").partition("=")[0]
     before, other = result.last.get(key, ("", option))
     if before == line:
@@ -134,13 +134,13 @@ def _lay(result: Imported, option: str, line: str) -> None:
 
 
 def read_settings(source: str) -> tuple[str, dict[str, Any]]:
-    """A file of settings or a command line → the program, and what was given.
+    """Read a file of settings or a command line; return the program and the given settings.
 
     Raises:
-        UserError: neither, or nothing in it is known.
+        UserError: it is neither, or nothing in it is known.
     """
     path = Path(os.path.expanduser(source))
-    is_file = os.path.isfile(path)  # Path's own raises where a command is longer than any name
+    is_file = os.path.isfile(path)  # Path.is_file raises if a command is too long
     text = _text(path) if is_file else source
     as_yaml = is_file and path.suffix in (".yaml", ".yml", ".json")
     if as_yaml or re.match(r"(\s*#[^!].*\n)*\s*(\{|\w+\s*:)", text):
@@ -163,7 +163,7 @@ def read_settings(source: str) -> tuple[str, dict[str, Any]]:
 
 
 def _from_python(source: str, text: str) -> dict[str, Any]:
-    """What a notebook gives ``pixray.add_settings``; lines of its shell are left out, nothing is run."""
+    """The arguments of ``pixray.add_settings`` in a notebook; shell lines are ignored and no code is run."""
     shell = re.compile(r"^\s*[!%].*$", re.MULTILINE)
     try:
         calls = [node for node in ast.walk(ast.parse(shell.sub("pass", text))) if isinstance(node, ast.Call)]
@@ -196,7 +196,7 @@ def _from_command(line: str) -> tuple[str, dict[str, Any]]:
         words = shlex.split(_SHELL.sub(_unshelled, line))
     except ValueError as error:
         raise UserError(f"import: {error}: the command's quotes have no pairs. Try: vqclip import 'python …'") from None
-    words = words[: words.index("#")] if "#" in words else words  # a remark
+    words = words[: words.index("#")] if "#" in words else words  # a comment
     scripts = _scripts(words)
     if len(scripts) > 1:
         two = " and ".join(words[i] for i in scripts[:2])
@@ -215,13 +215,13 @@ def _from_command(line: str) -> tuple[str, dict[str, Any]]:
 
 
 def _unshelled(found: re.Match[str]) -> str:
-    if re.fullmatch(r"\\[A-Za-z0-9]", found[0]):  # a path of Windows: nobody escapes a letter in a shell of Unix
+    if re.fullmatch(r"\\[A-Za-z0-9]", found[0]):  # a Windows path: in Unix shells nobody escapes letters
         return rf"\{found[0]}"
     return found["quoted"] or (" " if found["stream"] else " ; ")
 
 
 def _scripts(words: list[str]) -> list[int]:
-    """Where scripts are that are no option's value, and modules of ``python -m`` that start no script."""
+    """Indices of scripts that are not an option's value, and of ``python -m`` modules that are not launchers."""
     found: list[int] = []
     for i, word in enumerate(words):
         if i > 1 and words[i - 1] == "-m" and "python" in words[i - 2]:
@@ -239,7 +239,7 @@ def _is_flag(word: str) -> bool:
 
 
 def _flags(name: str, words: list[str]) -> dict[str, Any]:
-    """The options that flags set; an unknown one keeps its own name."""
+    """The options set by flags; unknown ones keep their names."""
     options = program(name)["options"]
     known = {flag: key for key, option in options.items() for flag in [*option.get("flags", []), f"--{key}"]}
     given: dict[str, Any] = {}
@@ -264,8 +264,8 @@ def _text(path: Path) -> str:
 
 
 def _value(text: str) -> Any:
-    """A word of a command line as its program reads it: a number where it is one, None as Python has it."""
-    if re.fullmatch(r"[-+]?\d+", text):  # which YAML takes for octal where it begins with 0
+    """Parse a word of a command line as its program would: numbers, and None as in Python."""
+    if re.fullmatch(r"[-+]?\d+", text):  # with a leading 0, YAML would read it as octal
         return int(text)
     try:
         return None if text == "None" else read_yaml(text) if text else ""

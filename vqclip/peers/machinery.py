@@ -1,7 +1,7 @@
-"""Converts other programs' settings of models, objective, optimiser and device.
+"""Converts other programs' settings of models, objective, optimizer and device.
 
-Each function takes the value and all settings that were given, and returns config lines ``key=value``; a line that
-begins with ``note: `` is said to the user.
+Each function takes the value and all given settings, and returns config lines ``key=value``; lines that start with
+``note: `` are printed.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _TOWERS = {
     "ViT-B/32": "vit_b_32", "ViT-B/16": "vit_b_16", "ViT-L/14": "vit_l_14", "ViT-L/14@336px": "vit_l_14_336",
     "RN50": "rn50", "RN101": "rn101", "RN50x4": "rn50x4", "RN50x16": "rn50x16", "RN50x64": "rn50x64",
 }  # fmt: skip
-#: The same as keys (ViTL14_336px), and its own.
+#: The same names as keys (ViTL14_336px), and pytti's own.
 _PYTTI_TOWERS = {name.translate(str.maketrans("@", "_", "-/")): card for name, card in _TOWERS.items()} | {
     "FARE4ViTB32": "fare4_vit_b_32", "FARE2ViTL14": "fare4_vit_l_14", "SigLIP2B16": "siglip2_b_16",
     "SigLIP2SO400M": "siglip2_so400m_14",
@@ -32,13 +32,13 @@ def towers(value: str, given: Given) -> list[str]:
 
 
 def tower(value: bool, given: Given) -> list[str]:
-    """All of pytti's towers at once: each key says yes or no to one."""
+    """All of pytti's towers, each of which has a Boolean key."""
     chosen = [card for key, card in _PYTTI_TOWERS.items() if given.get(key, key == "ViTB32")]
     return [f"checkpoints/perceptors=[{','.join(chosen)}]"] if chosen else []
 
 
 def mmc_models(value: Any, given: Given) -> list[str]:
-    """Perceptors by architecture, publisher and id; those of OpenAI are ours."""
+    """Perceptors by architecture, publisher and id; OpenAI's have equivalents."""
     names = [str(item.get("id", "")).split("--")[0] for item in value if isinstance(item, dict)]
     return towers(",".join(names), given) if names else []
 
@@ -49,7 +49,7 @@ def perceptors(value: str, given: Given) -> list[str]:
     raise NoEqual("SLIP has no card of ours. Try: checkpoints/perceptors=[vit_b_16,rn50]")
 
 
-#: Names under which the published weights went around, of a file without ``vqgan_`` and suffix.
+#: Common names of the published weights' files, without ``vqgan_`` and suffix.
 _GENERATORS = {
     "imagenet_f16_16384": r"imagenet|imagenet(_f16)?_16384m?", "imagenet_f16_1024": r"imagenet(_f16)?_1024|f16_1024",
     "openimages_f8_8192": r"(openimages|gumbel)(_f\d+)?(_8192)?", "wikiart_f16_1024": r"wikiart(_f16)?_1024m?",
@@ -68,7 +68,7 @@ def generator(value: str, given: Given) -> list[str]:
     return [f"checkpoints.generator.path={value_of(value)}"]
 
 
-#: What draws, where it is no VQGAN: canvases without a network.
+#: Drawers without a network → our canvases.
 _CANVASES = {"Unlimited Palette": "pixels", "pixel": "pixels", "fft": "multi_resolution"}
 
 
@@ -137,7 +137,7 @@ def palette(value: str, given: Given) -> list[str]:
     return ["loss/terms=[palette]", f"loss.terms.palette.colours={value_of(colours)}"]
 
 
-_QUALITY = {  # steps, CLIPs, crops in a go, goes
+_QUALITY = {  # steps, CLIPs, crops per batch, batches
     "draft": (200, ["vit_b_16"], 32, 1), "normal": (250, ["vit_b_32", "vit_b_16"], 48, 1),
     "better": (300, ["rn50", "vit_b_32", "vit_b_16"], 32, 2), "best": (350, ["rn50x4", "vit_b_32", "vit_b_16"], 10, 8),
     "supreme": (400, ["rn50x4", "rn101", "vit_b_32", "vit_b_16"], 8, 12),
@@ -156,7 +156,7 @@ def quality(value: str, given: Given) -> list[str]:
 
 
 def drops(value: Any, given: Given) -> list[str]:
-    """Falls to a tenth at shares of the run."""
+    """The learning rate falls to a tenth at these fractions of the run."""
     shares = sorted(
         float(share) / 100 for share in (value if isinstance(value, list) else [value]) if share is not None
     )
@@ -170,7 +170,7 @@ def learning_rate(value: float, given: Given) -> list[str]:
 
 
 def auto_stop(value: Any, given: Given) -> list[str]:
-    """Theirs is a relative fall within a window; ours a fall from one window to the next, of a loss near 0.3."""
+    """Theirs is a relative decrease within a window; ours an absolute one between windows, for a loss near 0.3."""
     if not given.get("auto_stop"):
         return []
     window = max(1, int(given.get("auto_stop_window") or 50) // 2)
@@ -180,7 +180,7 @@ def auto_stop(value: Any, given: Given) -> list[str]:
 
 
 def hdr_weight(value: Any, given: Given) -> list[str]:
-    """Which only pictures of a palette have there."""
+    """There, only pictures with a palette have it."""
     if given.get("image_model") != "Limited Palette":
         return []
     return ["loss/terms=[contrast]", f"loss.terms.contrast.weight={number(value)}"]

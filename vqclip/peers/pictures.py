@@ -1,7 +1,7 @@
-"""Converts other programs' settings of prompts, pictures, starts and sizes.
+"""Converts other programs' settings of prompts, pictures, inits and sizes.
 
-Each function takes the value and all settings that were given, and returns config lines ``key=value``; a line that
-begins with ``note: `` is said to the user.
+Each function takes the value and all given settings, and returns config lines ``key=value``; lines that start with
+``note: `` are printed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from vqclip.peers.values import Given, NoEqual, number, value_of
 
 
 def prompts(value: Any, given: Given) -> list[str]:
-    texts = value.values() if isinstance(value, dict) else [value]  # by the step at which each begins
+    texts = value.values() if isinstance(value, dict) else [value]  # by the step at which each starts
     text = " ^ ".join("|".join(text) if isinstance(text, list) else str(text) for text in texts)
     found = scenes(text, str(given.get("scene_prefix", "")), str(given.get("scene_suffix", "")))
     entries, away = entries_of(found)
@@ -32,7 +32,7 @@ def prompts(value: Any, given: Given) -> list[str]:
             "weight: {points: [[0, 1], [1, 0]]}, region: left or MASK.png}"
         )
     lines += [f"prompts.exclude={value_of(away)}"] if away else []
-    if len(entries) > 1 and not film(True, given):  # which are the scenes of that film
+    if len(entries) > 1 and not film(True, given):  # otherwise they are the scenes of that film
         lines.append(
             f"note: {len(entries)} scenes became {len(entries)} pictures of one run; as a film, each from the last: "
             f"vqclip film {as_typed('prompts.include', entries)}"
@@ -41,14 +41,14 @@ def prompts(value: Any, given: Given) -> list[str]:
 
 
 def around_scenes(value: str, given: Given) -> list[str]:
-    """Read with the scenes, whose notes are told there."""
+    """Converted with the scenes, whose notes are printed there."""
     if not given.get("scenes"):
         raise NoEqual("no scenes to stand around. Try: prompts.extras=TEXT")
     return [line for line in prompts(given["scenes"], given) if not line.startswith("note: ")]
 
 
 def _extras(parts: Sequence[Part], entry: Callable[[Part], Any]) -> list[str]:
-    """For every picture: what attracts, and what repels."""
+    """Parts for every picture: attracting ones as extras, repelling ones as exclude."""
     towards = [entry(part) for part in parts if part.weight > 0]
     away = [entry(part.opposite) for part in parts if part.weight < 0]
     lines = [f"prompts.extras={value_of(towards)}"] if towards else []
@@ -94,7 +94,7 @@ def spot_off(value: Any, given: Given) -> list[str]:
 
 
 def _placed(value: Any, region: Any) -> list[str]:
-    """Texts with weights, each for a region."""
+    """Weighted texts for a region."""
     parts = parts_of(value)
     if [part for part in parts if part.weight < 0]:
         raise NoEqual("a text to keep away from one region. Try: prompts.exclude=TEXT loss.beta=1")
@@ -149,7 +149,7 @@ def init_noise(value: str, given: Given, starts: Mapping[str, str] | None = None
 
 
 def pixray_noise(value: str, given: Given) -> list[str]:
-    """Whose pixels are noise of all scales."""
+    """Its ``pixels`` is noise of all scales."""
     return init_noise(value, given, {"pixels": "fractal", "gradient": "gradient", "snow": "pixels"})
 
 
@@ -222,7 +222,7 @@ def interpolation_steps(value: int, given: Given) -> list[str]:
 
 
 def overlay(value: Any, given: Given) -> list[str]:
-    """Every so many steps a picture is laid over the picture; here it is the start's."""
+    """There, a picture is laid over the result every few steps; here it is the initial picture."""
     laid, every = given.get("overlay_image"), int(given.get("overlay_every", 10))
     if not laid or every <= 0:
         return []
@@ -236,7 +236,7 @@ def overlay(value: Any, given: Given) -> list[str]:
         return []
     overlaid = {
         "every": every,
-        "strength": round(int(given.get("overlay_alpha") or 255) / 255, 3),  # 0 is no alpha of its own there
+        "strength": round(int(given.get("overlay_alpha") or 255) / 255, 3),  # there, 0 means opaque
         "until": round(min(1.0, until / steps), 3),
     }
     return [f"search.overlay={value_of(overlaid)}"]

@@ -13,23 +13,23 @@ from vqclip.prompts import NUMBER, Prompt, parse
 
 __all__ = ["NOT_READ", "Part", "entries_of", "parts_of", "picture_of", "scenes", "strength_of_exclude"]
 
-#: pytti's weights by a formula of the time, and masks: ``:2*sin(t)``, ``:1_[mask.png]``, ``:1_fog``.
+#: pytti's weights with formulas of the time, and masks: ``:2*sin(t)``, ``:1_[mask.png]``, ``:1_fog``.
 NOT_READ = re.compile(r":\s*(?:[^:|\s]*_[^:|]*|[^:|]*[*()\[\]][^:|]*|-?t)$")
-#: A text, and the last one or two numbers behind colons: a weight, and a stop.
+#: A text with one or two trailing numbers after colons: weight and stop.
 _PART = re.compile(rf"(.*?[^\s:])\s*:\s*{NUMBER}(?:\s*:\s*{NUMBER})?", re.DOTALL)
 
 
 @dataclass(frozen=True)
 class Part:
-    """One text or picture among those that are mixed in a picture."""
+    """One of the texts and pictures that are mixed in a picture."""
 
     text: str  #: or the picture's path
     weight: float = 1.0
-    stop: float | None = None  #: a spherical distance, where it no longer pulls or pushes
+    stop: float | None = None  #: the spherical distance at which it no longer attracts or repels
 
     @property
     def entry(self) -> str | dict[str, Any]:
-        """As an entry of ``prompts.include``: in short, where our short form reads it so."""
+        """As an entry of ``prompts.include``, in the short form if that is equivalent."""
         text, weight = re.sub(r":(?=[-+.\d])", r"\\:", self.text), f"{self.weight:g}"
         short = text if weight == "1" else f"{text}:{weight}"
         if self.stop is not None:
@@ -40,11 +40,11 @@ class Part:
 
     @property
     def opposite(self) -> Part:
-        """Itself as an entry of ``prompts.exclude``, and back."""
+        """The part with the opposite weight, for ``prompts.exclude``."""
         return replace(self, weight=-self.weight)
 
     def mapping(self, kind: str = "text") -> dict[str, Any]:
-        """As an entry in its long form; ``kind`` is text or image."""
+        """As an entry in the long form; ``kind`` is text or image."""
         weight = {} if self.weight == 1 else {"weight": float(self.weight)}
         return {kind: self.text} | weight | ({} if self._cosine is None else {"stop": round(self._cosine, 6)})
 
@@ -54,10 +54,10 @@ class Part:
 
 
 def scenes(prompt: str, prefix: str = "", suffix: str = "") -> list[list[Part]]:
-    """The texts of every scene: ``^`` or ``||`` begins the next, ``|`` is between texts of one picture.
+    """Split a prompt into scenes at ``^`` or ``||``, and scenes into texts at ``|``.
 
-    What is behind a text's colon and no number stays part of the text; formulas and masks are told by ``NOT_READ``.
-    ``prefix`` and ``suffix`` stand around each scene.
+    What follows a colon and is not a number stays part of the text; ``NOT_READ`` finds formulas and masks.  Each scene
+    is enclosed by ``prefix`` and ``suffix``.
     """
     return [
         parts_of(re.sub(" +", " ", prefix + scene + suffix))
@@ -67,7 +67,7 @@ def scenes(prompt: str, prefix: str = "", suffix: str = "") -> list[list[Part]]:
 
 
 def parts_of(value: Any) -> list[Part]:
-    """The texts or paths of one picture, a list or ``|`` between them: all else may be in a path."""
+    """The texts or paths of one picture, in a list or separated by ``|``; paths may contain everything else."""
     text = "|".join(value) if isinstance(value, list) else str(value)
     return [_part(word) for word in text.split("|") if word.strip()]
 
@@ -80,14 +80,14 @@ def _part(word: str) -> Part:
     weight, stop = float(found[2]), float(found[3]) if found[3] else None
     if stop is None or weight > 0:
         return Part(text, weight, stop if stop is None or stop >= 0 else None)
-    # There the distance has its weight's sign, and stands still below the stop: with a positive one, from the start.
+    # There the distance has the weight's sign, and pulls only above the stop: with a positive stop, never.
     return Part(text, weight, -stop) if stop < 0 else Part(text, 0.0)
 
 
 def entries_of(found: list[list[Part]]) -> tuple[list[str | dict[str, Any]], list[str | dict[str, Any]]]:
-    """Scenes as entries of ``prompts.include``, and what all of them stay away from.
+    """Scenes as entries of ``prompts.include``, and the common entries of ``prompts.exclude``.
 
-    Where they differ in that, or nothing attracts, it is part of the scene's own entry, with a negative weight.
+    If scenes differ in what repels, or nothing attracts, repelling parts are in the scene's own entry.
     """
     away = [[part.opposite.entry for part in scene if part.weight < 0] for scene in found]
     shared = all(own == away[0] for own in away) and all(any(part.weight > 0 for part in scene) for scene in found)
@@ -96,7 +96,7 @@ def entries_of(found: list[list[Part]]) -> tuple[list[str | dict[str, Any]], lis
 
 
 def picture_of(lines: Sequence[str]) -> list[str]:
-    """The lines of all options, with what depends on more than one: without a text the extras are the picture."""
+    """Combine the lines of all options: without include prompts, the extras become the include prompt."""
     extras = _entries(lines, "prompts.extras")
     if not extras or _entries(lines, "prompts.include"):
         return [*lines, *strength_of_exclude(lines)]
@@ -106,20 +106,20 @@ def picture_of(lines: Sequence[str]) -> list[str]:
 
 
 def strength_of_exclude(lines: Sequence[str]) -> list[str]:
-    """``loss.beta`` where something is excluded: both targets are unit vectors, so it has the share of the weights."""
+    """``loss.beta`` if something is excluded: targets are unit vectors here, so it is the ratio of the weights."""
     include, extras, exclude = (_entries(lines, f"prompts.{key}") for key in ("include", "extras", "exclude"))
     towards = sum(map(_weight, include)) / max(1, len(include)) + sum(map(_weight, extras))
     return [f"loss.beta={sum(map(_weight, exclude)) / (towards or 1):.4g}"] if exclude else []
 
 
 def _entries(lines: Sequence[str], key: str) -> list[Any]:
-    """Of include the last line counts; to the others every line adds."""
+    """The entries in the lines of a key: only the last line of include counts, others are joined."""
     found = [read_yaml(line.partition("=")[2]) for line in lines if line.startswith(f"{key}=")]
     return [entry for own in (found[-1:] if key.endswith("include") else found) for entry in own]
 
 
 def _weight(entry: Any) -> float:
-    """How strongly an entry attracts."""
+    """The positive weight of an entry."""
     if isinstance(entry, str):
         return max(0.0, parse(entry).weight_at(0))
     return sum(map(_weight, entry["parts"])) if "parts" in entry else max(0.0, entry.get("weight", 1.0))

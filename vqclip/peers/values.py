@@ -1,4 +1,4 @@
-"""Writes values of other programs' settings as config lines of ours have them."""
+"""Formats values of other programs' settings for config lines."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from typing import Any
 
 __all__ = ["Given", "NoEqual", "filled", "number", "value_of"]
 
-#: All settings that were given.
+#: All given settings.
 Given = Mapping[str, Any]
 
 
 class NoEqual(Exception):
-    """There is nothing here for this value; the text says what comes nearest."""
+    """There is no equivalent for this value; the message says what comes nearest."""
 
 
 def value_of(value: Any) -> str:
-    """A value as a config line has it: plain data in JSON, which is YAML; a plain word bare."""
+    """A value for a config line: plain words bare, other data as JSON, which is valid YAML."""
     if isinstance(value, str) and re.fullmatch(r"[\w./-]+", value):
         return value
     return json.dumps(value, ensure_ascii=False)
 
 
 def filled(line: str, value: Any) -> str:
-    """A table's line with ``{}`` filled in, quoted as a whole where it is part of a larger text."""
+    """Fill ``{}`` in a table's line; if it is part of a larger text, the whole text is quoted."""
     key, equals, text = line.partition("=")
     if "{}" not in text:
         return line

@@ -1,7 +1,7 @@
-"""Hyperparameter search: a sampler proposes values by the scores so far, in place of all combinations.
+"""Hyperparameter search: a sampler proposes values from the scores so far, instead of all combinations.
 
-The proposals follow from the seed and the scores alone.  So the same search again makes the same jobs, finds them
-done, and goes on behind them.
+Proposals depend on the seed and the scores alone, so repeating a search makes the same jobs, finds them done, and
+continues after them.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ def search(
     Args:
         settings: ``conf/hparams_search``.
         space: the searched keys, as ranges.
-        start: a value for every key of the space, for the first trial; those outside of their range are drawn.
-        run: takes the values of some trials and answers with their scores, None where a trial failed.
+        start: values of the first trial; those outside of their range are drawn instead.
+        run: runs trials with the given values and returns their scores, None for a failed trial.
 
     Raises:
         UserError: Optuna is not installed, or there is nothing to search.
@@ -61,10 +61,10 @@ def search(
 
 
 def distributions_of(space: Mapping[str, Override]) -> dict[str, optuna.distributions.BaseDistribution]:
-    """What values are proposed from, by key.
+    """Optuna's distribution for each key.
 
     Raises:
-        UserError: Optuna is not installed, there is nothing to search, or a range is none.
+        UserError: Optuna is not installed, there is nothing to search, or a range is invalid.
     """
     if importlib.util.find_spec("optuna") is None:
         raise UserError('hparams_search=optuna: Optuna is not installed. Try: pip install "vqclip[optuna]"')
@@ -77,7 +77,7 @@ def require_score(kind: str, configs: Sequence[Mapping[str, Any]]) -> None:
     """Refuse trials that would have no such score, before any of them runs.
 
     Raises:
-        UserError: the judge's, of pictures that were asked for by pictures.
+        UserError: the judge's score is asked for, but a prompt has no text.
     """
     from vqclip.runs.evaluate import with_text
 
@@ -92,7 +92,7 @@ def score_of(folder: Path, report: Mapping[str, Any], kind: str) -> float:
     """The mean score of a finished run's pictures: the judge's, or one from ``run.json``.
 
     Raises:
-        UserError: no such score.
+        UserError: there is no such score.
     """
     if kind == "judge":
         from vqclip.runs.evaluate import judge_runs
@@ -107,7 +107,7 @@ def score_of(folder: Path, report: Mapping[str, Any], kind: str) -> float:
 
 
 def plot(study: optuna.Study, path: Path, score: str) -> None:
-    """The scores in the order of the trials, and over every searched key."""
+    """Plot the scores in the order of the trials, and over every searched key."""
     from matplotlib.figure import Figure
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
@@ -116,13 +116,13 @@ def plot(study: optuna.Study, path: Path, score: str) -> None:
     figure = Figure(figsize=(3.2 * (1 + len(keys)), 3.2), layout="constrained")
     first, *others = figure.subplots(1, 1 + len(keys), sharey=True)
     numbers, scores = [trial.number for trial in done], [trial.value for trial in done if trial.value is not None]
-    # Its first trial, unless that failed, or a value of the config was not among those to search and was drawn.
+    # Whether the first trial has the config's values: it did not fail, and no value was drawn instead.
     stands = numbers[0] == 0 and {*keys} == {*study.trials[0].system_attrs.get("fixed_params", ())}
     first.plot(numbers, [max(scores[: i + 1]) for i in range(len(scores))], color="0.6", drawstyle="steps-post")
     columns = [numbers, *([trial.params[key] for trial in done] for key in keys)]
     for axes, key, values in zip([first, *others], ["trial", *keys], columns, strict=True):
         range_ = study.trials[0].distributions.get(key)
-        if isinstance(range_, CategoricalDistribution):  # not left to matplotlib, which logs that numbers are texts
+        if isinstance(range_, CategoricalDistribution):  # matplotlib would log a warning about numbers as strings
             labels = [unquoted(str(choice)) for choice in range_.choices]
             axes.set_xticks(range(len(labels)), labels, parse_math=False)
             values = [range_.choices.index(value) for value in values]
@@ -157,7 +157,7 @@ def _distribution(override: Override) -> optuna.distributions.BaseDistribution:
                 return IntDistribution(start, stop - 1, step=step)
         if isinstance(value, ChoiceSweep | RangeSweep):
             return CategoricalDistribution(list(override.sweep_string_iterator()))
-    except ValueError as error:  # Optuna's: from high to low, the logarithm of 0
+    except ValueError as error:  # Optuna's: a reversed range, a logarithm of 0
         why = str(error).rstrip(".")
     raise UserError(f"{override.input_line}: {why}. Allowed: interval(0,1), range(0,4), choice(a,b)")
 

@@ -1,4 +1,4 @@
-"""Finds keys that cannot change a picture as the others stand."""
+"""Finds keys that have no effect on a picture, given the other keys."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from vqclip.sweeps.jobs import Job
 
 __all__ = ["inert_keys", "inert_warnings"]
 
-#: Optimisers whose step does not depend on the gradient's scale.
+#: Optimizers whose step does not depend on the scale of the gradient.
 SCALE_FREE = ("Adam", "AdamW", "Adamax", "NAdam", "OneScaleAdam", "RAdam", "RMSprop", "Rprop")
 
 
 def inert_keys(config: Mapping[str, Any]) -> dict[str, str]:
-    """Keys of a resolved config that cannot change its picture as the others stand → why."""
+    """Keys of a resolved config that have no effect on its picture → why."""
     loss, noise, prompts, optimizer, init = (
         config.get(group) or {} for group in ("loss", "noise", "prompts", "optimizer", "init")
     )
@@ -44,7 +44,7 @@ def inert_keys(config: Mapping[str, Any]) -> dict[str, str]:
 
 
 def inert_warnings(jobs: Sequence[Job]) -> list[str]:
-    """One line for every swept key that cannot change the picture, in all jobs or in some."""
+    """One line for every swept key that has no effect on the picture, in all jobs or in some."""
     lines = []
     for key in dict.fromkeys(key for job in jobs for key in job.swept):
         alike: dict[tuple, set[str]] = {}

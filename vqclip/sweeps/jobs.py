@@ -37,8 +37,8 @@ __all__ = [
 class Job:
     """One job of a sweep."""
 
-    overrides: list[str]  #: as on the command line, one value each
-    swept: dict[str, str]  #: the swept keys among them, with this job's values, of texts the text
+    overrides: list[str]  #: as on the command line, with one value each
+    swept: dict[str, str]  #: the swept keys with this job's values, strings unquoted
     config: dict[str, Any]  #: resolved
 
     @cached_property
@@ -47,7 +47,7 @@ class Job:
 
 
 def is_done(folder: Path, identity: str) -> bool:
-    """Whether ``folder`` holds this job, finished and with its results; snapshots may be pruned."""
+    """Whether ``folder`` holds this job, finished and with its results; other snapshots may be missing."""
     return _is_done(RunFolder(folder), read_report(folder), identity)
 
 
@@ -60,7 +60,7 @@ def _is_done(run: RunFolder, report: Mapping[str, Any], identity: str) -> bool:
 
 
 def done_jobs(folder: Path, jobs: Sequence[Job], places: Mapping[str, Path]) -> set[str]:
-    """Identities of the jobs that are done, and whose files are still those that they read; notes say of the others."""
+    """Identities of the jobs that are done and whose input files are unchanged; notes about the others are printed."""
     done, anew, older = set(), Counter[str](), Counter[str]()
     for job in counted(jobs, len(jobs), "looking at job"):
         place = places[job.identity]
@@ -74,30 +74,30 @@ def done_jobs(folder: Path, jobs: Sequence[Job], places: Mapping[str, Path]) -> 
         older.update(other_weights(report, job.config))
     for name, count in anew.items():
         print(f"note: {name} has changed since {count} finished in {folder}, which begin anew", file=sys.stderr)
-    for name, count in older.items():  # a finished picture of another version is still a finished picture
+    for name, count in older.items():  # jobs of another version still count as done
         what = f"{count} finished in {folder} had another {name} than this vqclip, and stay as they are"
         print(f"note: {what}. To have all alike: another hydra.sweep.dir", file=sys.stderr)
     return done
 
 
 def changed_files(report: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]:
-    """Names of the user's files, and runs, that a job read and that are others now."""
+    """Names of the user's files and runs that have changed since a job read them."""
     return _others(report, weights=own_weights(config), inputs=inputs(config))
 
 
 def other_weights(report: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]:
-    """Names of the weights that come with vqclip and were others in the version that a job is of."""
+    """Names of the shipped weights that differ from those of the version that made a job."""
     return _others(report, weights=packaged_weights(config))
 
 
 def _others(report: Mapping[str, Any], **now: Mapping[str, str]) -> list[str]:
-    """Names of files whose sha256 is another one in ``now`` than in a report; an older one may lack some."""
+    """Names of files whose sha256 in ``now`` differs from a report's; older reports may lack some."""
     known = {kind: mapping(report.get(kind)) for kind in now}
     return [name for kind, found in now.items() for name, sha in found.items() if known[kind].get(name, sha) != sha]
 
 
 def _has_results(picture: PictureFolder) -> bool:
-    """Whether both results can be opened; one that somebody retouched is theirs."""
+    """Whether both results can be opened, even if they were edited."""
     try:
         picture.require_picture(picture.best)
         picture.require_picture(picture.final)
@@ -107,7 +107,7 @@ def _has_results(picture: PictureFolder) -> bool:
 
 
 def job_folders(folder: Path, jobs: Sequence[Job]) -> dict[str, Path]:
-    """The folder of every job: where it stands already, else the next free number."""
+    """The folder of every job: an existing one of the same identity, else the next free number."""
     places = {
         found["identity"]: path for path in numbered_folders(folder) if "identity" in (found := read_report(path))
     }
@@ -123,12 +123,12 @@ def numbered_folders(folder: Path) -> list[Path]:
 
 
 def read_report(folder: Path) -> dict[str, Any]:
-    """``run.json`` of a job's folder: empty where there is none, one that says so where it is damaged."""
+    """``run.json`` of a job's folder: empty if there is none; if damaged, a report that says so."""
     run = RunFolder(folder)
     return run.try_report() if run.report_file.exists() else {}
 
 
 def group_name(folder: Path) -> str:
-    """A sweep's folder as W&B's group: without the ``multirun`` that all have in common."""
+    """The W&B group of a sweep's folder: its path without the common ``multirun``."""
     parts = folder.parts[1:] if folder.parts[:1] == ("multirun",) else folder.parts
     return "/".join(part for part in parts if part != folder.anchor)[-128:]

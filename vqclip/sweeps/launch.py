@@ -1,4 +1,4 @@
-"""Hands jobs to the launcher, whichever it is, and reports those that it could not finish."""
+"""Passes jobs to Hydra's launcher, and reports those that it could not finish."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from vqclip.sweeps.progress import watched
 
 __all__ = ["launch", "require_processes"]
 
-#: What a report says before a run begins.
+#: Entries of a report that are known before a run starts.
 _OF_THE_PLAN = ("identity", "seed", "versions", "machine", "weights", "inputs")
 
 
 def require_processes(launcher: Any) -> None:
-    """Raises UserError for joblib's launcher with none, before anything is written."""
+    """Raise UserError if joblib's launcher is set to no processes, before anything is written."""
     if _is_of(launcher, "joblib") and launcher.joblib["n_jobs"] == 0:
         raise UserError(
             "hydra.launcher.n_jobs=0: no process, in which no job would run. Allowed: whole numbers from 1 up, or -1 "
@@ -40,27 +40,27 @@ def require_processes(launcher: Any) -> None:
 def launch(
     launcher: Launcher, name: str, jobs: Sequence[Job], places: Sequence[Path], group: str, size: int | None
 ) -> Iterator[JobReturn]:
-    """Run jobs in their folders, and yield what became of each.
+    """Run jobs in their folders, and yield the result of each.
 
     Args:
-        name: of the launcher, for its errors.
-        places: of the jobs, in their order; their numbers are ``hydra.job.num``, by which a user may name the log.
+        name: of the launcher, for errors.
+        places: folders of the jobs; their numbers become ``hydra.job.num``, which may occur in the log's name.
         group: of the sweep, for loggers.
-        size: jobs handed over in one go; None for all.
+        size: jobs passed to the launcher at a time; None: all.
 
     Raises:
-        UserError: no job began, for a reason of the launcher's.
+        UserError: the launcher could not start any job.
     """
     for job, place in zip(jobs, places, strict=True):
         _make_ready(RunFolder(place), job)
-    # In this process one job follows another in any case, and in one go the configs of all would be kept.
+    # The basic launcher runs one after another anyway, and in one batch would keep the configs of all.
     size = 1 if isinstance(launcher, BasicLauncher) else size or max(1, len(jobs))
     commands, before = _commands(jobs, places, group), [read_report(place) for place in places]
     _import_from_where_we_do(launcher)
     _start_no_more_than(min(size, len(jobs)), launcher)
     for start in range(0, len(commands), size):
         try:
-            # What submitit's jobs print goes into files of their own, of a queue that may take hours.
+            # submitit's jobs print into files, and may queue for hours.
             with watched(lambda: _state(places)) if _is_of(launcher, "submitit") else nullcontext():
                 done = launcher.launch(commands[start : start + size], initial_job_idx=int(places[start].name))
         except UserError:
@@ -74,22 +74,22 @@ def launch(
                     f"{complaint}. Allowed: a launcher whose cluster is there, and keys that it grants. To see them: "
                     f"vqclip hydra/launcher={name} --cfg hydra -p hydra.launcher. Try: hydra/launcher=workers, or none"
                 ) from error
-            print(f"vqclip: {complaint}", file=sys.stderr)  # of one that was killed; which did not end is told later
+            print(f"vqclip: {complaint}", file=sys.stderr)  # a job was killed; jobs that did not end are reported later
         else:
             yield from done
 
 
 def _make_ready(run: RunFolder, job: Job) -> None:
-    """Have a job begin anew that cannot go on where it was cut; what is not the run's own stays in its folder."""
+    """Let a job that cannot be resumed start over; files in its folder that are not the run's stay."""
     if not run.path.is_dir():
         return
-    with suppress(UserError, OSError), run.open():  # in use, or not to be written: the job itself says so
+    with suppress(UserError, OSError), run.open():  # in use or not writable: the job reports it
         report = run.report()
         if report["status"] in (RUNNING, INTERRUPTED) and _can_go_on(run, report, job):
             return
         start_over(run)
         run.log_file.unlink(missing_ok=True)
-        # Its identity stays, by which the next sweep finds its folder, and nothing of what became of it.
+        # Keep the identity, by which the next sweep finds the folder, but not the old outcome.
         kept = {key: report[key] for key in _OF_THE_PLAN if key in report}
         pictures = [{key: picture[key] for key in ("prompt", "seed")} for picture in report["pictures"]]
         run.write_report({**kept, "status": INTERRUPTED, "pictures": pictures})
@@ -113,13 +113,13 @@ def _commands(jobs: Sequence[Job], places: Sequence[Path], group: str) -> list[l
     """The overrides of each job."""
     import torch
 
-    # A picture's last bits depend on the number of threads, and some launchers give their workers fewer.
+    # The last bits depend on the number of threads, and some launchers give their workers fewer.
     common = f"group:{quote(group)},threads:{torch.get_num_threads()},of:{len(jobs)}"
     commands = []
     for number, (job, place) in enumerate(zip(jobs, places, strict=True), 1):
         keys = ",".join(f"{key}:{quote(value)}" for key, value in job.swept.items())
         sweep = f"sweep={{{common},job:{number},swept:{{{keys}}}}}"
-        # The folder as it is here: a worker may begin in another one, and ${seed} in its name be another's in a job.
+        # The absolute folder: a worker may start elsewhere, and ${seed} in its name would differ in the job.
         folder = [f"hydra.sweep.dir={quote(str(place.parent.absolute()))}", f"hydra.sweep.subdir={place.name}"]
         commands.append([*job.overrides, sweep, *folder])
     return commands
@@ -130,24 +130,24 @@ def _is_of(launcher: Launcher, package: str) -> bool:
 
 
 def _import_from_where_we_do(launcher: Launcher) -> None:
-    """Have a launcher's processes take no module from the working folder, which may be a stranger's, unless we do.
+    """Prevent a launcher's processes from importing modules from the working folder, unless this process does.
 
-    They begin with ``python -m``, which looks there first.
+    They start with ``python -m``, which looks there first, and the folder may be untrusted.
     """
-    ours = os.getcwd() in map(os.path.realpath, sys.path)  # of python -m vqclip, beside parts of the user's own
+    ours = os.getcwd() in map(os.path.realpath, sys.path)  # with python -m vqclip, for custom parts
     if not ours and any(_is_of(launcher, package) for package in ("joblib", "submitit")):
         os.environ["PYTHONSAFEPATH"] = "1"
 
 
 def _start_no_more_than(jobs: int, launcher: Any) -> None:
-    """Have joblib start no process that would be without a job: all begin at once, whatever there is to do."""
+    """Limit joblib's processes to the number of jobs, since it starts all of them at once."""
     if not _is_of(launcher, "joblib"):
         return
     from joblib import effective_n_jobs
 
-    # As typed: the jobs that a search proposed before may have been fewer.
+    # The typed value, not that of an earlier, smaller batch of a search.
     typed = effective_n_jobs(launcher.config.hydra.launcher.n_jobs)
-    # 2 for a single job: with 1 joblib makes no process, and a job that is killed would take the sweep along.
+    # At least 2: with 1, joblib runs the job in this process, and a killed job would end the sweep.
     launcher.joblib["n_jobs"] = min(typed, max(2, jobs))
 
 
@@ -158,6 +158,6 @@ def _state(places: Sequence[Path]) -> str:
 
 
 def _in_a_line(error: Exception) -> str:
-    """The first lines of what it says: submitit gives a job's state in the second, and a log from the third."""
+    """The first two lines of an error: submitit's second line has the job's state, later ones a log."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return " ".join(lines[:2]).rstrip(".:") or type(error).__name__

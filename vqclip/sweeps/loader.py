@@ -1,4 +1,4 @@
-"""Composes the jobs of a sweep: what they share once, what sets them apart for each."""
+"""Composes the jobs of a sweep, with their common part only once."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from omegaconf import DictConfig, OmegaConf
 
 __all__ = ["SharedLoader"]
 
-#: Configs that a loader keeps for the jobs to come.
+#: Number of composed configs that a loader keeps.
 KEPT = 32
 
 
 class SharedLoader:
-    """Hydra's loader, which composes a job from an earlier one where only plain values differ.
+    """Wraps Hydra's loader, and composes a job from an earlier one if only plain values differ.
 
-    Composing reads a score of files and takes a tenth of a second.  An override of a plain value (``seed=3``,
-    ``loss.beta=.5``) is the last thing that Hydra applies, so that jobs with the same choices of groups share all
-    before it.  The result is what Hydra composes; whatever is not plain, it composes itself.
+    Composing reads some twenty files and takes a tenth of a second.  Hydra applies overrides of plain values
+    (``seed=3``, ``loss.beta=.5``) last, so jobs with the same choices of groups share everything before.  The result
+    equals Hydra's; all other overrides are left to Hydra.
 
     Args:
         real: Hydra's loader.
@@ -31,18 +31,18 @@ class SharedLoader:
     def __init__(self, real: ConfigLoader):
         self.real = real
         self.groups: set[str] = set()
-        self.shared: dict[tuple[int, tuple[str, ...]], bytes] = {}  # pickled: an eighth of a deep copy's time
+        self.shared: dict[tuple[int, tuple[str, ...]], bytes] = {}  # pickled: faster than a deep copy
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
-            raise AttributeError(name)  # pickle asks before there is a loader
+            raise AttributeError(name)  # pickle asks before ``real`` is set
         return getattr(self.real, name)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"real": self.real, "groups": set(), "shared": {}}  # a worker's process has its own
+        return {"real": self.real, "groups": set(), "shared": {}}  # a worker process has its own cache
 
     def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
-        """The config of one job."""
+        """Compose the config of one job."""
         parsed = OverridesParser.create().parse_overrides(list(sweep_overrides))
         first, values = self._split(parsed)
         try:
@@ -50,7 +50,7 @@ class SharedLoader:
             for override in values:
                 OmegaConf.update(cfg, override.key_or_group, override.value(), merge=True)
             _record(cfg, master_config, parsed)
-        except Exception:  # Hydra says better what is wrong
+        except Exception:  # let Hydra compose it and report the error
             return self.real.load_sweep_config(master_config, list(sweep_overrides))
         OmegaConf.copy_cache(from_config=master_config, to_config=cfg)
         return cfg
@@ -83,7 +83,7 @@ class SharedLoader:
 
 
 def _record(cfg: DictConfig, master: DictConfig, overrides: Sequence[Override]) -> None:
-    """Hydra's own record of the overrides."""
+    """Set Hydra's record of the overrides."""
     by_kind: Mapping[bool, list[str]] = {True: list(master.hydra.overrides.hydra), False: []}
     for override in overrides:
         by_kind[override.is_hydra_override()].append(override.input_line or "")

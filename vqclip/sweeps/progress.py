@@ -1,4 +1,4 @@
-"""Reports the progress of a sweep while it goes."""
+"""Reports the progress of a sweep."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from vqclip.runs.cost import duration
 
 __all__ = ["time_left", "watched"]
 
-#: Seconds between two lines of progress.
+#: Seconds between lines of progress.
 _LOG = 10.0
 
 
 @contextmanager
 def watched(state: Callable[[], str], every: float = _LOG) -> Iterator[None]:
-    """While the block runs, on stderr what ``state`` says, where it has changed after ``every`` seconds."""
+    """While the block runs, print ``state()`` to stderr every ``every`` seconds if it has changed."""
     ended = threading.Event()
 
     def watch() -> None:
@@ -38,7 +38,7 @@ def watched(state: Callable[[], str], every: float = _LOG) -> Iterator[None]:
 
 
 def time_left(began: float, done: int, of: int) -> str:
-    """``, 3 min left`` from the time that the jobs took so far (``began``: seconds since 1970); empty at the first."""
+    """``, 3 min left``, estimated from the jobs so far (``began``: Unix time); empty before the first is done."""
     if not done:
         return ""
     return f", {duration(max(0.0, time.time() - began) / done * (of - done))} left"

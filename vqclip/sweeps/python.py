@@ -26,7 +26,7 @@ from vqclip.sweeps.jobs import numbered_folders
 
 __all__ = ["Sweep", "run_sweep"]
 
-#: Seconds in which a sweep that is interrupted ends by itself; after them it is asked to.
+#: Seconds that an interrupted sweep gets to end by itself before it is sent SIGINT.
 PATIENCE = 20
 
 
@@ -104,19 +104,19 @@ def run_sweep(
     """See :func:`vqclip.sweep`."""
     folder = as_folder("folder", dated_folder("multirun") if folder is None else folder)
     directory = [] if config_dir is None else ["--config-dir", str(as_folder("config_dir", config_dir, there=True))]
-    objects = keys.get("callbacks")  # their group's choices are texts
+    objects = keys.get("callbacks")  # choices of the group are strings
     if isinstance(objects, list | tuple) and not (objects and all(isinstance(one, str) for one in objects)):
         raise UserError(
             "callbacks: an argument of run alone, since a sweep is a process of its own. Allowed: callbacks that the "
             "config names. Try: overrides=['+callbacks.NAME._target_=CLASS']"
         )
     words = [*as_overrides(prompt, overrides, keys, swept=True), f"hydra.sweep.dir={quote(str(folder))}"]
-    # The modules that can be imported here, and no others: -m alone adds the working folder, which may be a stranger's.
+    # -P: without it, python -m would also import from the working folder, which may be untrusted.
     command = [sys.executable, "-P", "-m", "vqclip", "-m", *directory, *words]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(place for place in sys.path if isinstance(place, str))}
     try:
         process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, errors="replace")
-    except (OSError, ValueError) as error:  # too long, or a text that no command line can hold
+    except (OSError, ValueError) as error:  # too long, or not valid on a command line
         raise UserError(
             f"sweep: {error}. Allowed: texts without \\0, long ones in a file: {{'file': 'prompts.txt'}}"
         ) from None

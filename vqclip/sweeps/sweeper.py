@@ -1,10 +1,10 @@
-"""Runs sweeps: which jobs there are, which of them are done, and what is left to run.
+"""Runs sweeps: determines the jobs, which of them are done, and runs the others.
 
-A job is known by its config (:func:`vqclip.config.resolve.identity`), not by its number.  A sweep into a folder that
-holds an earlier one runs only what is missing, failed or cut there, and numbers new jobs after the old.  Another
-file behind the same path is known by its sha256; another version of vqclip is not seen, other weights of it are told.
+Jobs are identified by their config (:func:`vqclip.config.resolve.identity`), not by their number.  In the folder of an
+earlier sweep, only missing, failed and interrupted jobs run, and new jobs are numbered after the old.  Changed input
+files are noticed by their sha256; another version of vqclip is not, but other shipped weights are reported.
 
-Nothing here imports torch: a sweep that is done already must say so at once.
+Nothing here imports torch, so that a sweep that is already done says so at once.
 """
 
 from __future__ import annotations
@@ -51,15 +51,15 @@ __all__ = ["SweepRunner"]
 
 
 class SweepRunner:
-    """Every combination of the swept values, as Hydra's basic sweeper has it, less the jobs that are done already.
+    """Runs every combination of the swept values, like Hydra's basic sweeper, except jobs that are already done.
 
-    With ``hparams_search``, those combinations that a search proposes (:mod:`vqclip.sweeps.hparams_search`).
+    With ``hparams_search``, runs the combinations that a search proposes (:mod:`vqclip.sweeps.hparams_search`).
 
     Args:
-        config: of the sweep, Hydra's own part included.
+        config: of the sweep, including Hydra's own.
         loader: composes the config of each job.
-        launcher: runs them.
-        max_batch_size: jobs handed to the launcher in one go; None for all.
+        launcher: runs the jobs.
+        max_batch_size: jobs passed to the launcher at a time; None: all.
         params: overrides from the config, before those of the command line.
     """
 
@@ -72,20 +72,20 @@ class SweepRunner:
         params: Mapping[str, Any] | None,
     ):
         self.config, self.loader, self.launcher, self.max_batch_size = config, loader, launcher, max_batch_size
-        # A text is what would be typed, several values too; what YAML reads as something else is that.
+        # Strings are overrides as typed, possibly with several values; other YAML values are single values.
         self.params = [f"{key}={v if isinstance(v, str) else nested(v)}" for key, v in (params or {}).items()]
-        self.views: list[SweepView] = []  # of the loggers, from the first job that is run
+        self.views: list[SweepView] = []  # the loggers' views of the sweep, from the first job that runs
         self.swept: list[str] = []  # keys of the jobs that ran
-        self.faults: dict[str, str] = {}  # by name of the job's folder: what its process says, if its run.json cannot
+        self.faults: dict[str, str] = {}  # job folder → error of its process, if run.json does not have it
 
     def run(self, arguments: list[str]) -> None:
-        """Run what is left of the sweep, then write the comparison; exit with 1 where a job did not finish."""
+        """Run what is left of the sweep, then write the comparison; exit with 1 if a job did not finish."""
         folder, arguments = Path(self.config.hydra.sweep.dir), [*self.params, *arguments]
         words = [word for word in sys.argv[1:] if not word.startswith("hydra.sweep.dir=")]
         again = shlex.join(["vqclip", *words, f"hydra.sweep.dir={quote_where_needed(str(folder))}"])
         try:
             require_processes(self.launcher)
-            # Every combination is checked before there is a folder; what a search will propose is not known yet.
+            # Check every combination before creating the folder; a search's proposals are not known yet.
             jobs = None if self.config.get("hparams_search") else self._grid(arguments)
             if jobs is None:
                 distributions_of(self._space(arguments)[0])
@@ -99,7 +99,7 @@ class SweepRunner:
                 finally:
                     self._compare(folder)
                     self._show()
-        except (KeyboardInterrupt, SystemExit):  # the latter from a job in this process
+        except (KeyboardInterrupt, SystemExit):  # SystemExit: from a job in this process
             elsewhere = "" if isinstance(self.launcher, BasicLauncher) else " Jobs that a cluster has go on there."
             print(f"vqclip: stopped.{elsewhere} To continue: {again}", file=sys.stderr)
             raise
@@ -116,7 +116,7 @@ class SweepRunner:
         print(f"next: {again}   (with more values, only the new jobs run)", file=sys.stderr)
 
     def _grid(self, arguments: list[str]) -> list[Job]:
-        """The job of every combination, checked."""
+        """The checked jobs of all combinations."""
         choices, swept = {}, []
         for key, override in self._parsed(arguments).items():
             if not override.is_sweep_override():
@@ -137,12 +137,12 @@ class SweepRunner:
         return jobs
 
     def _search(self, folder: Path, arguments: list[str]) -> int:
-        """Run what the search proposes; how many trials did not finish."""
+        """Run the search's proposals; return the number of trials that did not finish."""
         settings = plain_dict(self.config.hparams_search)
         space, fixed = self._space(arguments)
-        chosen = self.config.hydra.runtime.choices  # of a group its choice, of any other key its value
+        chosen = self.config.hydra.runtime.choices  # group → choice; other keys have their values in the config
         start = {key: chosen.get(key, OmegaConf.select(self.config, key)) for key in space}
-        made: list[tuple[str, Path]] = []  # of each trial
+        made: list[tuple[str, Path]] = []  # name and folder of each trial
 
         def run(proposed: list[dict[str, str]]) -> list[float | None]:
             jobs = self._checked([{**fixed, **values} for values in proposed], list(space))
@@ -175,11 +175,11 @@ class SweepRunner:
         return space, {key: o.get_value_element_as_str() for key, o in named.items() if key not in space}
 
     def _parsed(self, arguments: Sequence[str]) -> dict[str, Override]:
-        """Overrides by key; of several for one key the last."""
+        """Parsed overrides by key; the last one of several for a key."""
         return {override.get_key_element(): override for override in parsed(arguments, self.loader)}
 
     def _checked(self, combinations: Sequence[Mapping[str, str]], swept: Sequence[str]) -> list[Job]:
-        """The job of each combination of overrides; every mistake in any of them as one error."""
+        """The job of each combination of overrides; one error for all mistakes in them."""
         jobs, errors = [], {}
         for values in counted(combinations, len(combinations), "checking"):
             jobs.append(self._compose(values, swept))
@@ -194,9 +194,9 @@ class SweepRunner:
             cfg = self.loader.load_sweep_config(self.config, overrides)
         except COMPOSING as error:
             raise UserError(explain(error, overrides=overrides)) from None
-        with env_override(cfg.hydra.job.env_set), open_dict(cfg):  # as Hydra does around a job
+        with env_override(cfg.hydra.job.env_set), open_dict(cfg):  # as Hydra does for a job
             del cfg["hydra"]
-            cfg.paths.output_dir = "."  # not known yet, and no part of the picture
+            cfg.paths.output_dir = "."  # not known yet, and does not affect the picture
             config = resolved(cfg)
             late = next(now_in_picture(cfg), "")
         if late:
@@ -208,7 +208,7 @@ class SweepRunner:
         return Job(overrides, {key.lstrip("+"): unquoted(values[key]) for key in swept}, config)
 
     def _run(self, folder: Path, jobs: Sequence[Job]) -> list[Job]:
-        """Run the jobs that are not done; returns those still unfinished."""
+        """Run the jobs that are not done; return those still unfinished."""
         places = job_folders(folder, jobs)
         jobs = list({job.identity: job for job in reversed(jobs)}.values())[::-1]
         done = done_jobs(folder, jobs, places)
@@ -222,7 +222,7 @@ class SweepRunner:
         for job in unfinished:
             place = places[job.identity]
             found = read_report(place)
-            ended = found.get("status") in WITH_PICTURES and place.name not in self.faults  # else of an earlier run
+            ended = found.get("status") in WITH_PICTURES and place.name not in self.faults  # not the last one's
             if ended and found.get("identity") != job.identity:
                 reason = f"{place} has another config: files of the config changed while the sweep ran"
             elif ended:
@@ -245,14 +245,14 @@ class SweepRunner:
             loggers = dict(item for job in jobs[::-1] for item in parts_on(job.config, "logger").items())
             self.views = begin_sweep(loggers, folder, group_name(folder))
         for launchers in ("hydra._internal.core_plugins.basic_launcher", "hydra_plugins"):
-            logging.getLogger(launchers).setLevel(logging.WARNING)  # they would print every override of every job
+            logging.getLogger(launchers).setLevel(logging.WARNING)  # launchers would log every override of every job
         name = self.config.hydra.runtime.choices.get("hydra/launcher", "basic")
         where = [places[job.identity] for job in jobs]
         for done in launch(self.launcher, name, jobs, where, group_name(folder), self.max_batch_size):
             self._take_fault(done)
 
     def _take_fault(self, job: JobReturn) -> None:
-        """Print why a job failed, with the traceback if its run had not begun."""
+        """Print why a job failed, with the traceback if its run had not started."""
         error = job._return_value
         if not isinstance(error, Exception) or job.hydra_cfg is None:
             return
