@@ -597,6 +597,47 @@ def test_what_lightning_refuses_is_a_sentence(small_pair, tmp_path):
         run("a fox", small_pair, tmp_path / "other", callbacks=[pl.callbacks.EarlyStopping("nope")])
 
 
+class OwnObjective:
+    """No more than what the check asks of an objective."""
+
+    def __init__(self, factor=1.0):
+        self.factor = factor
+
+    def on_crops(self, view):
+        return {"mine": -torch.einsum("bnd,bd->b", view.vectors, view.targets.include)}
+
+    def on_picture(self, view):
+        time.sleep(0.15)  # so that the bar is drawn at every step
+        return {}
+
+    def total(self, terms, progress):
+        return float(self.factor) * terms["mine"]
+
+
+class OwnSearch:
+    def before(self, module, step, optimizer): ...
+    def after(self, module, step): ...
+    def progress(self, step, steps):
+        return 0.0
+
+
+@pytest.mark.parametrize("factor,status", [(1, "finished"), ("nan", "diverged")])
+def test_an_objective_of_ones_own_needs_no_weights(small_pair, tmp_path, monkeypatch, capsys, factor, status):
+    """The bar in a terminal, and the search for the cause of a divergence, looked at them."""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    loss = f"loss={{_target_: {__name__}.OwnObjective, factor: '{factor}'}}"
+    words = [word for word in small_pair if not word.startswith("callbacks=")]
+    assert run("a fox", [*words, loss, "steps=2", "callbacks=default"], tmp_path / "run").status == status
+    assert "loss=" in capsys.readouterr().err or status == "diverged"
+
+
+def test_a_search_of_another_make_is_refused(small_pair, tmp_path):
+    with pytest.raises(
+        UserError, match=r"search\._target_=.*OwnSearch: no search\. Allowed: vqclip\.search\.Search, and"
+    ):
+        run("a fox", [*small_pair, f"search={{_target_: {__name__}.OwnSearch}}"], tmp_path / "run")
+
+
 @pytest.fixture(scope="module")
 def searched(small_pair, tmp_path_factory):
     """A search of which some trials diverge and some are pruned."""

@@ -11,7 +11,7 @@ import torch
 
 from vqclip.io.bar import bar
 from vqclip.module import optimisation
-from vqclip.runs.cost import TRIAL, Cost, quicker
+from vqclip.runs.cost import TRIAL, Cost, faster_setting
 from vqclip.runs.recorder import Recorder
 
 __all__ = ["AutoStop", "Interpolation", "Progress", "Timelapse", "Upscale"]
@@ -35,12 +35,14 @@ class Progress(pl.Callback):
             left = self.bar.total - self.bar.n
             if len(self.clock) == TRIAL and (cost := Cost.of(self.clock)).step * left > LONG:
                 self.bar.write(cost.line(left), file=sys.stderr)
-                if note := quicker(pl_module.device.type, str(trainer.precision)):
+                if note := faster_setting(pl_module.device.type, str(trainer.precision)):
                     self.bar.write(note, file=sys.stderr)
         # tqdm's own throttle decides when to draw; numbers leave the device only then.
         if self.bar.update():
             module = optimisation(pl_module)
-            shown = {k: module.metrics[k] for k in ("loss", *module.objective.weights) if k in module.metrics}
+            shown = {
+                k: module.metrics[k] for k in ("loss", *getattr(module.objective, "weights", ())) if k in module.metrics
+            }
             numbers = {k: f"{torch.as_tensor(v).mean().item():.3f}" for k, v in shown.items()}
             self.bar.set_postfix(numbers, refresh=False)
 

@@ -97,7 +97,7 @@ _HOMES = {
     "terms": ("vqclip.terms.", "vqclip.loss.TotalVariation"),
 }
 
-#: The methods that classes of a group must have (:mod:`vqclip.protocols`).
+#: The methods that classes of a group must have; those of the first rows are in :mod:`vqclip.protocols`.
 _METHODS = {
     "generator": ("decode", "latent_shape"),
     "perceptor": ("encode_text", "encode_image"),
@@ -108,10 +108,13 @@ _METHODS = {
     "loss": ("on_crops", "on_picture", "total"),
     "terms": ("__call__",),
     "optimizer": ("step", "zero_grad", "state_dict"),
-    "search": ("before", "after", "progress"),
     "callbacks": ("on_train_start", "on_train_batch_end", "state_dict"),
     "logger": ("log_metrics", "log_hyperparams", "finalize"),
 }
+
+
+_IN_PROTOCOLS = ("generator", "perceptor", "init", "latent", "augmentations", "noise", "terms")
+_SEARCH = "vqclip.search.Search"
 
 
 def is_for(target: str, group: str) -> bool:
@@ -121,12 +124,18 @@ def is_for(target: str, group: str) -> bool:
 
 def role_errors(part: Any, target: str, group: str, path: str) -> Iterator[str]:
     """Messages about methods that a class lacks for its group; none for functions, which may return anything."""
-    needed = _METHODS.get(group, ()) if isinstance(part, type) else ()
+    if not isinstance(part, type):
+        return
+    bases = {f"{base.__module__}.{base.__qualname__}" for base in part.__mro__}
+    if group == "search" and _SEARCH not in bases:  # the step uses all of it
+        yield f"{path}._target_={target}: no search. Allowed: {_SEARCH}, and classes derived from it"
+    needed = _METHODS.get(group, ())
     if lacks := [name for name in needed if not any(name in vars(base) for base in part.__mro__)]:
         what = group if group in ("generator", "perceptor") else f"class for {path}"
+        shapes = " (vqclip/protocols.py says with which shapes)" if group in _IN_PROTOCOLS else ""
         yield (
             f"{path}._target_={target}: no {what}, it has no {' and no '.join(lacks)}. Allowed: a class with "
-            f"{', '.join(needed)} (vqclip/protocols.py says with which shapes)"
+            f"{', '.join(needed)}{shapes}"
         )
 
 

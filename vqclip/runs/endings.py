@@ -55,9 +55,10 @@ def _cause(module: LatentOptimisation, numbers: Mapping[str, float]) -> str:
     t, noise = module.progress(module.global_step - 1), numbers.get("noise", 0)
     if not abs(noise) < FAR:
         return f"Likely cause: the noise. Try: noise.factor=0.1 (it is {noise:g})"
-    weights: dict[str, Any] = {name: weight(t) for name, weight in module.objective.weights.items()}
-    largest = max(weights, key=lambda name: abs(weights[name]))
-    if not abs(weights[largest]) < FAR:
+    own: Mapping[str, Any] = getattr(module.objective, "weights", {})  # a custom objective may have none
+    weights: dict[str, Any] = {name: weight(t) for name, weight in own.items()}
+    largest = max(weights, key=lambda name: abs(weights[name]), default=None)
+    if largest and not abs(weights[largest]) < FAR:
         key = _KEYS.get(largest, f"loss.terms.{largest}.weight")
         return f"Likely cause: a weight. Try: {key}=1 (it is {abs(weights[largest]):g})"
     fine = [name for name in weights if math.isfinite(numbers.get(name, math.nan))]
