@@ -20,7 +20,7 @@ from wandb_records import records, rows_of
 
 from vqclip import UserError, run
 from vqclip.config.compose import compose
-from vqclip.config.resolve import resolved
+from vqclip.config.resolve import resolve
 from vqclip.loggers import wandb_logger
 from vqclip.loggers.base import RunView, numbers_of, run_name
 from vqclip.loggers.open import _more, open_loggers
@@ -269,12 +269,12 @@ def test_wandbs_process_of_another_program_may_have_ended(wandb_pair, tmp_path, 
 
 def test_one_run_id_of_the_environment_is_an_id_a_job(monkeypatch):
     monkeypatch.setenv("WANDB_RUN_ID", "mine")
-    job = resolved(compose(["+sweep={group:g,threads:1,job:1,of:3,swept:{seed:1}}"], output_dir="grown/2"))
+    job = resolve(compose(["+sweep={group:g,threads:1,job:1,of:3,swept:{seed:1}}"], output_dir="grown/2"))
     assert _arguments(job, {})["id"] == "mine-2" and _arguments(job, {"id": "own"})["id"] == "own"
-    assert "id" not in _arguments(resolved(compose([])), {})  # W&B reads it itself
+    assert "id" not in _arguments(resolve(compose([])), {})  # W&B reads it itself
     node = {"_target_": "vqclip.loggers.wandb_logger", "id": "own"}
     assert _more(node, job, None, False)["id"] == _more(node, job, "own-2", False)["id"] == "own-2"
-    assert "id" not in _more(node, resolved(compose([])), None, False)
+    assert "id" not in _more(node, resolve(compose([])), None, False)
     assert "id" not in _more(node, job | {"paths": {"output_dir": "outputs/23-59-59"}}, None, False)  # of a rerun
 
 
@@ -594,3 +594,31 @@ ours, theirs = ([(one.key, one.version) for one in found] for found in (_install
 assert ours == theirs, (ours, theirs)
 """
     subprocess.run([sys.executable, "-c", code], check=True, timeout=600)
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "wandb.sdk.lib.service.service_token.WandbServiceConnectionError",
+        "wandb.sdk.mailbox.HandleAbandonedError",
+        "wandb.util.InstalledDistribution",
+    ],
+)
+def test_a_run_does_without_a_private_name_of_wandb(wandb_pair, tmp_path, monkeypatch, place):
+    """Another version may not have it; the logger is the default's."""
+    monkeypatch.delattr(place)
+    result = run("a fox", [*wandb_pair, "steps=2"], tmp_path / "run")
+    assert result.status == "finished" and records(result.folder)["history"]
+
+
+def test_inputs_that_wandb_takes_in_another_way_end_no_run(wandb_pair, tmp_path, monkeypatch, capsys):
+    log = wandb.Run._log_artifact
+
+    def without_that_argument(self, *args, **kwargs):
+        if "use_after_commit" in kwargs:
+            raise TypeError("unexpected keyword argument 'use_after_commit'")
+        return log(self, *args, **kwargs)
+
+    monkeypatch.setattr(wandb.Run, "_log_artifact", without_that_argument)
+    assert run("a fox", [*wandb_pair, "steps=2"], tmp_path / "run").status == "finished"
+    assert "this version of W&B is told of no inputs" in capsys.readouterr().err

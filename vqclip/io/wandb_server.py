@@ -46,13 +46,16 @@ def known_settings(asked: str | None = "online") -> wandb.Settings:
         UserError: a ``WANDB_…`` variable is invalid; the working folder's settings name the server that gets the key.
     """
     import wandb
-    from wandb.sdk.lib.service.service_token import WandbServiceConnectionError
 
+    try:
+        from wandb.sdk.lib.service.service_token import WandbServiceConnectionError as ServiceGone
+    except ImportError:  # a private name, which another version of W&B may not have
+        ServiceGone = ()
     _keep_its_log()
     try:
         try:
             settings = wandb.setup().settings
-        except WandbServiceConnectionError:  # the service of the parent process has ended
+        except ServiceGone:  # the service of the parent process has ended
             # The environment still has its address.
             os.environ.pop("WANDB_SERVICE", None)
             settings = wandb.setup().settings

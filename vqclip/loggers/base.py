@@ -15,7 +15,7 @@ from pytorch_lightning.loggers import Logger, TensorBoardLogger
 from torch import Tensor
 
 from vqclip.config.grammar import NAME_LENGTH, job_name
-from vqclip.prompts import listed, parse
+from vqclip.prompts import as_list, parse
 
 __all__ = ["Media", "RunView", "log_result", "log_step", "mean_scores", "numbers_of", "run_name"]
 
@@ -121,7 +121,7 @@ def run_name(config: Mapping[str, Any]) -> str | None:
     """The name of a run: the swept keys for a sweep's job, else the prompt."""
     if swept := (config.get("sweep") or {}).get("swept"):
         return job_name(swept)
-    include = listed((config.get("prompts") or {}).get("include"))
+    include = as_list((config.get("prompts") or {}).get("include"))
     if not include:
         return None
     first, *others = include

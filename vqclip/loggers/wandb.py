@@ -22,7 +22,7 @@ from vqclip.io.run_files import PictureFolder, RunFiles
 from vqclip.io.wandb_server import has_key, is_reachable, known_settings, wandb_mode
 from vqclip.loggers.base import Media, RunView, mean_scores, numbers_of, run_name
 from vqclip.loggers.wandb_files import last_step, mark_uploaded, records_of
-from vqclip.loggers.wandb_process import forget, gone, while_it_lives
+from vqclip.loggers.wandb_process import forget, process_errors, unless_gone
 from vqclip.loggers.wandb_startup import keep_artifacts, speed_up_start
 
 __all__ = ["WandbRun", "finish", "wandb_logger"]
@@ -38,7 +38,7 @@ class WandbRun(RunView, WandbLogger):
     first_step: int | None = None
     is_gone = False  #: whether W&B's process ended before the run
 
-    @while_it_lives
+    @unless_gone
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Log metrics of other callbacks with Lightning's step and ours, so that their curves have our axis."""
         axes = {} if step is None else {"step": step, "trainer/global_step": step}
@@ -48,7 +48,7 @@ class WandbRun(RunView, WandbLogger):
         first, self.first_step = self.first_step, None
         self.experiment.log(dict(row), step=first, commit=True)
 
-    @while_it_lives
+    @unless_gone
     def begin(self, report: Mapping[str, Any]) -> None:
         """Log weights and versions in the config, and weights and input pictures as used artifacts."""
         import wandb
@@ -69,7 +69,7 @@ class WandbRun(RunView, WandbLogger):
                 used.add_file(path)
             self._use(used)
 
-    @while_it_lives
+    @unless_gone
     def show(self, step: int, numbers: Mapping[str, float], media: Media | None) -> None:
         import wandb
 
@@ -82,7 +82,7 @@ class WandbRun(RunView, WandbLogger):
                 shown[f"latent/{i:02d}"] = wandb.Histogram(values)  # pyright: ignore[reportArgumentType]
         self._log({**numbers, **shown, "step": step})
 
-    @while_it_lives
+    @unless_gone
     def result(self, folder: Path, report: Mapping[str, Any]) -> None:
         """Log the table, videos, summary, latents and the checkpoint."""
         pictures = report["pictures"]
@@ -95,7 +95,7 @@ class WandbRun(RunView, WandbLogger):
         if run.checkpoint_file.is_file():  # missing if stopped before the first step
             self._made("checkpoint", run, [run.checkpoint_file], {"steps": report["steps"]})
 
-    @while_it_lives
+    @unless_gone
     def close(self, error: BaseException | None) -> None:
         """Mark the run as failed if there was an error; if it diverged, also send a W&B alert."""
         if isinstance(error, Diverged):
@@ -139,7 +139,10 @@ class WandbRun(RunView, WandbLogger):
         if self.experiment.disabled:  # _log_artifact does not check it
             return
         # use_artifact raises offline and waits for the server online; this is what it calls for a new artifact.
-        self.experiment._log_artifact(artifact, is_user_created=True, use_after_commit=True)
+        try:
+            self.experiment._log_artifact(artifact, is_user_created=True, use_after_commit=True)
+        except (AttributeError, TypeError):  # a private method, which another version of W&B may not have
+            print("note: this version of W&B is told of no inputs; run.json has their sha256", file=sys.stderr)
 
 
 def wandb_logger(config: dict, mode: str | None = None, save_dir: str | None = None, **kwargs) -> WandbRun:
@@ -202,7 +205,7 @@ def _begin(folder: str, config: dict, mode: str, arguments: dict[str, Any]):
     )
     try:
         return begin(mode=mode)
-    except gone():  # W&B's process has ended since the last run
+    except process_errors():  # W&B's process has ended since the last run
         forget()
         return begin(mode=mode)
     except WandbError as error:

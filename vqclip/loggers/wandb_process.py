@@ -11,7 +11,7 @@ from contextlib import suppress
 from functools import wraps
 from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
-__all__ = ["forget", "gone", "while_it_lives"]
+__all__ = ["forget", "process_errors", "unless_gone"]
 
 
 class _Run(Protocol):
@@ -22,7 +22,7 @@ R = TypeVar("R", bound=_Run)
 P = ParamSpec("P")
 
 
-def while_it_lives(tell: Callable[Concatenate[R, P], None]) -> Callable[Concatenate[R, P], None]:
+def unless_gone(tell: Callable[Concatenate[R, P], None]) -> Callable[Concatenate[R, P], None]:
     """Decorate a method that calls W&B, so that it does nothing once W&B's process has ended."""
 
     @wraps(tell)
@@ -31,7 +31,7 @@ def while_it_lives(tell: Callable[Concatenate[R, P], None]) -> Callable[Concaten
             return
         try:
             tell(self, *args, **kwargs)
-        except gone():
+        except process_errors():
             self.is_gone = True
             forget()
             print("W&B: its process has ended; the run goes on without it, metrics.csv has all rows", file=sys.stderr)
@@ -44,10 +44,12 @@ def while_it_lives(tell: Callable[Concatenate[R, P], None]) -> Callable[Concaten
     return told
 
 
-def gone() -> tuple[type[Exception], ...]:
+def process_errors() -> tuple[type[Exception], ...]:
     """The exceptions that W&B raises once its process has ended."""
-    from wandb.sdk.mailbox import HandleAbandonedError, MailboxClosedError
-
+    try:
+        from wandb.sdk.mailbox import HandleAbandonedError, MailboxClosedError
+    except ImportError:  # private names, which another version of W&B may not have
+        return (ConnectionError,)
     return ConnectionError, HandleAbandonedError, MailboxClosedError
 
 
@@ -62,5 +64,5 @@ def forget() -> None:
     """Forget W&B's ended process, so that the next run starts a new one and exiting does not wait for it."""
     import wandb
 
-    with suppress(*gone()):
+    with suppress(*process_errors()):
         wandb.teardown()

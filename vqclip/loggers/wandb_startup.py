@@ -45,7 +45,8 @@ def speed_up_start() -> None:
     # W&B's telemetry: its errors would be the last lines that a user reads.
     logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)
     # W&B parses the metadata of all installed packages for two lines of each, for every run of a sweep.
-    wandb.util.working_set = _installed
+    if hasattr(wandb.util, "working_set") and hasattr(wandb.util, "InstalledDistribution"):  # both are private
+        wandb.util.working_set = _installed
 
 
 @cache
