@@ -143,6 +143,10 @@ def defer_imports() -> None:
         sys.meta_path.insert(0, _Finder())
 
 
+#: Python's own thresholds, which differ between versions.
+_USUAL = gc.get_threshold()
+
+
 @cache
 def collect_rarely() -> None:
     """Run Python's garbage collector less often: imports make a million objects, all of which stay."""
@@ -153,7 +157,7 @@ def collect_rarely() -> None:
 def collect_as_usual() -> None:
     """Run it as often as Python does, without the objects that exist now.  Once a process."""
     gc.freeze()
-    gc.set_threshold(700)
+    gc.set_threshold(*_USUAL)
 
 
 def is_deferred(name: str) -> bool:
