@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 import vqclip
 from vqclip import UserError
 from vqclip.config.compose import compose
-from vqclip.config.resolve import resolved
+from vqclip.config.resolve import resolve
 from vqclip.runs.arguments import as_callbacks, as_folder, as_overrides
 
 DEEP: list = []
@@ -131,16 +131,16 @@ def test_lists_of_omegaconf_are_lists():
 )
 def test_a_whole_config_as_a_mapping_is_that_config(words):
     """Its loggers, callbacks and perceptors were laid over the default's, of which some came on again."""
-    config = resolved(compose(words))
-    assert resolved(compose(as_overrides(None, config, {}))) == config
+    config = resolve(compose(words))
+    assert resolve(compose(as_overrides(None, config, {}))) == config
 
 
 def test_a_mapping_of_parts_by_name_is_all_of_them():
     mine = {"_target_": "vqclip.callbacks.Progress"}
     words = as_overrides(None, {"logger": {}, "callbacks": {"mine": mine}, "loss": {"terms": {}}}, {})
-    made = resolved(compose(["+loss/terms=[tv]", *words]))
+    made = resolve(compose(["+loss/terms=[tv]", *words]))
     assert (made["logger"], made["callbacks"], made["loss"]["terms"]) == ({}, {"mine": mine}, {})
-    one = resolved(compose(as_overrides(None, {"callbacks.timelapse": {"fps": 3}, "logger": None}, {})))
+    one = resolve(compose(as_overrides(None, {"callbacks.timelapse": {"fps": 3}, "logger": None}, {})))
     assert one["callbacks"]["timelapse"]["fps"] == 3 and "progress" in one["callbacks"] and one["logger"] == {}
 
 
@@ -150,7 +150,7 @@ def test_a_mapping_that_changes_keys_of_parts_leaves_the_others_there():
         "logger": {"wandb": {"mode": "offline"}},
         "checkpoints": {"perceptors": {"embedded": {"weight": 2}}},
     }
-    before, made = resolved(compose([])), resolved(compose(as_overrides(None, changes, {})))
+    before, made = resolve(compose([])), resolve(compose(as_overrides(None, changes, {})))
     assert made["callbacks"] == before["callbacks"] | {
         "timelapse": before["callbacks"]["timelapse"] | {"fps": 12},
         "interpolation": None,

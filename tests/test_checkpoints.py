@@ -598,7 +598,7 @@ def test_cards_of_ones_own(tmp_path):
 def test_ensemble_of_ones_own_cards(tmp_path):
     """Cards in a config folder of one's own; two perceptors of different input sizes, with weights."""
     from vqclip.config.compose import compose
-    from vqclip.config.resolve import resolved
+    from vqclip.config.resolve import resolve
     from vqclip.runs.build import build
     from vqclip.runs.plan import RunPlan
 
@@ -619,7 +619,7 @@ def test_ensemble_of_ones_own_cards(tmp_path):
     cfg = compose(
         [*overrides, "prompts.include=[a fox]", "size=[64,64]", "augmentations.crops.count=2"], str(tmp_path / "conf")
     )
-    module = build(RunPlan.of(resolved(cfg)))
+    module = build(RunPlan.of(resolve(cfg)))
     assert {name: (guide.weight, guide.perceptor.input_size) for name, guide in module.guides.items()} == {
         "vit": (0.75, 32),
         "resnet": (0.25, 64),

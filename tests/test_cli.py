@@ -15,7 +15,7 @@ from vqclip.cli.arguments import parse_arguments
 from vqclip.cli.main import TOOLS
 from vqclip.config.compose import compose, compose_all
 from vqclip.config.grammar import quote
-from vqclip.config.resolve import resolved
+from vqclip.config.resolve import resolve
 from vqclip.errors import UserError
 
 AWKWARD = [
@@ -394,7 +394,7 @@ def test_what_is_offered_for_a_number_of_the_environment_can_be_pasted(value, ca
     monkeypatch.setenv("COUNT", "3")
     status, message, _ = run(capsys, tmp_path, monkeypatch, f"steps={value}", "a fox")
     offered = shlex.split(message.partition("steps=")[2])[-1].replace("NAME", "COUNT")
-    assert status == 2 and resolved(compose([offered]))["steps"] == 3
+    assert status == 2 and resolve(compose([offered]))["steps"] == 3
 
 
 def test_what_is_offered_for_a_picture_can_be_pasted(capsys, tmp_path, monkeypatch):

@@ -11,7 +11,7 @@ from vqclip import UserError
 from vqclip.checkpoints.cards import CARD_KEYS
 from vqclip.config.check import errors_in
 from vqclip.config.compose import compose
-from vqclip.config.resolve import picture_config, resolved
+from vqclip.config.resolve import picture_config, resolve
 from vqclip.paths import conf_dir
 
 CHOICES = sorted(
@@ -33,7 +33,7 @@ NEEDS = {
 def test_every_yaml_composes_and_its_targets_bind(group, choice):
     added = "+" if group == "loss/terms" else ""  # none by default
     cfg = compose([f"{added}{group}={choice}", *NEEDS.get((group, choice), [])])
-    config = resolved(cfg)
+    config = resolve(cfg)
 
     def targets(node):
         if isinstance(node, dict):
@@ -58,7 +58,7 @@ def test_every_yaml_says_what_it_is():
 
 
 def test_the_default_config_has_no_mistakes():
-    assert errors_in(resolved(compose())) == []
+    assert errors_in(resolve(compose())) == []
 
 
 def test_golden_default_config():
@@ -67,21 +67,21 @@ def test_golden_default_config():
     To accept one: vqclip --cfg job --resolve paths.output_dir=. > tests/golden_config.yaml
     """
     golden = OmegaConf.to_container(OmegaConf.load(Path(__file__).parent / "golden_config.yaml"))
-    assert resolved(compose()) == golden
+    assert resolve(compose()) == golden
 
 
 def test_what_cannot_change_the_picture_is_left_out_of_its_config():
-    a = picture_config(resolved(compose(["logger=none", "tags=[x]", "memory.crop_chunk=4"], output_dir="here")))
-    assert a == picture_config(resolved(compose(output_dir="there")))
-    assert a != picture_config(resolved(compose(["seed=1"])))
+    a = picture_config(resolve(compose(["logger=none", "tags=[x]", "memory.crop_chunk=4"], output_dir="here")))
+    assert a == picture_config(resolve(compose(output_dir="there")))
+    assert a != picture_config(resolve(compose(["seed=1"])))
 
 
 def test_what_an_own_experiment_gets_wrong_is_told(tmp_path):
     (tmp_path / "experiment").mkdir()
     (tmp_path / "experiment" / "mine.yaml").write_text("# @package _global_\nseed: ${oc.env:NO_SUCH_SEED,5}\n")
-    errors = errors_in(resolved(compose(["experiment=mine"], config_dir=str(tmp_path))))
+    errors = errors_in(resolve(compose(["experiment=mine"], config_dir=str(tmp_path))))
     assert len(errors) == 1 and "seed='5'" in errors[0] and "${oc.decode:${oc.env:NAME}}" in errors[0]
-    (wrong,) = errors_in(resolved(compose(["init=image", "init.path='7'"])))  # here it is a text
+    (wrong,) = errors_in(resolve(compose(["init=image", "init.path='7'"])))  # here it is a text
     assert wrong.endswith("Try: init.path=photo.jpg")
     with pytest.raises(UserError, match=r"experiment: is chosen already.* Try: experiment=mine"):
         compose(["+experiment=mine"], config_dir=str(tmp_path))
@@ -91,11 +91,11 @@ def test_a_group_that_an_own_experiment_takes_away_is_told_how_to_choose_nothing
     (tmp_path / "experiment").mkdir()
     mine = tmp_path / "experiment" / "mine.yaml"
     mine.write_text("# @package _global_\ndefaults: [override /logger: null]\n")
-    (error,) = errors_in(resolved(compose(["experiment=mine"], config_dir=str(tmp_path))))
+    (error,) = errors_in(resolve(compose(["experiment=mine"], config_dir=str(tmp_path))))
     assert error.startswith("logger: missing. Allowed: one of csv, ")
     assert error.endswith("Try: logger=none, in defaults `override /logger: none`")
     mine.write_text(mine.read_text().replace("null", "none"))
-    assert not errors_in(resolved(compose(["experiment=mine"], config_dir=str(tmp_path))))
+    assert not errors_in(resolve(compose(["experiment=mine"], config_dir=str(tmp_path))))
 
 
 @pytest.mark.parametrize(
@@ -113,10 +113,10 @@ def test_a_choice_that_an_own_experiment_has_as_a_key_is_told_where_it_belongs(t
     (tmp_path / "experiment").mkdir()
     mine = tmp_path / "experiment" / "mine.yaml"
     mine.write_text(f"# @package _global_\n{line}\n")
-    (error,) = errors_in(resolved(compose(["experiment=mine"], config_dir=str(tmp_path))))
+    (error,) = errors_in(resolve(compose(["experiment=mine"], config_dir=str(tmp_path))))
     assert "a text, where keys belong. Allowed: one of " in error and "chosen in the defaults of the file" in error
     mine.write_text(f"# @package _global_\n{error.split('`')[1]}\n")
-    assert resolved(compose(["experiment=mine"], config_dir=str(tmp_path))) == resolved(compose([typed]))
+    assert resolve(compose(["experiment=mine"], config_dir=str(tmp_path))) == resolve(compose([typed]))
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_a_preset_that_an_own_experiment_has_as_a_key_is_told_where_it_belongs(t
     with pytest.raises(UserError, match=f"^{mine}: .* Allowed: one of .*, chosen in the defaults of the file") as told:
         compose(["experiment=mine"], config_dir=str(tmp_path))
     mine.write_text(f"# @package _global_\n{str(told.value).split('`')[1]}\n")
-    assert resolved(compose(["experiment=mine"], config_dir=str(tmp_path))) == resolved(compose([typed]))
+    assert resolve(compose(["experiment=mine"], config_dir=str(tmp_path))) == resolve(compose([typed]))
 
 
 SLIPS = {

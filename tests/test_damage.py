@@ -17,7 +17,7 @@ from vqclip.cli import main
 from vqclip.compare.command import command_of
 from vqclip.config.check import errors_in
 from vqclip.config.compose import compose
-from vqclip.config.resolve import resolved
+from vqclip.config.resolve import resolve
 from vqclip.loggers.wandb_files import records_in
 from vqclip.sweeps.jobs import is_done, read_report
 
@@ -207,7 +207,7 @@ NOT_A_STARTS = {
 @pytest.mark.parametrize("name", thinned(REPORT, 4))
 def test_a_start_from_a_damaged_run_is_checked(damaged, name):
     run = damaged(name)
-    errors = errors_in(resolved(compose(["init=run", f"init.run={run}", "init.picture=0", "size=[64,64]"])))
+    errors = errors_in(resolve(compose(["init=run", f"init.run={run}", "init.picture=0", "size=[64,64]"])))
     assert len(errors) == (name not in NOT_A_STARTS)
     assert all(str(run) in error and "Allowed: " in error and "\n" not in error for error in errors)
 

@@ -16,7 +16,7 @@ from vqclip.cli.arguments import parse_arguments
 from vqclip.cli.main import TOOLS, main
 from vqclip.config.check import check
 from vqclip.config.compose import compose_all
-from vqclip.config.resolve import resolved
+from vqclip.config.resolve import resolve
 
 REPO = Path(__file__).parent.parent
 PAGES = [REPO / "README.md", REPO / "CONTRIBUTING.md", *(REPO / "docs").glob("*.md"), *(REPO / "docs").glob("*/*.md")]
@@ -82,7 +82,7 @@ def test_every_command_of_the_docs_is_real(page, line, readers_folder, monkeypat
         return  # what they do has tests of its own
     command = parse_arguments(argv)
     for cfg in compose_all(command.overrides, command.flags.get("--config-dir")):
-        check(resolved(cfg))
+        check(resolve(cfg))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPO)))

@@ -21,7 +21,7 @@ from vqclip import run
 from vqclip.cli.evaluate import main
 from vqclip.config.check import errors_in
 from vqclip.config.compose import compose
-from vqclip.config.resolve import resolved
+from vqclip.config.resolve import resolve
 from vqclip.errors import UserError
 from vqclip.models.denoiser import Denoiser
 from vqclip.runs.evaluate import JUDGES, judge_runs
@@ -179,7 +179,7 @@ def test_a_generator_without_a_prior_starts_from_noise_and_says_so(small_pair, t
 
 def test_the_recipe_that_draws_out_of_noise_takes_it_out_whatever_its_steps():
     for steps in (10, 30):
-        config = resolved(compose(["experiment=drawing", f"steps={steps}"]))
+        config = resolve(compose(["experiment=drawing", f"steps={steps}"]))
         rate, weight = config["optimizer"]["lr"], config["loss"]["terms"]["denoised"]["weight"]
         for end in ("start", "end"):
             assert steps * rate[end] * weight[end] == pytest.approx(math.log(20 / 0.1), rel=1e-3)
@@ -187,7 +187,7 @@ def test_the_recipe_that_draws_out_of_noise_takes_it_out_whatever_its_steps():
         (0.17667, 0.0035333), rel=1e-4
     )  # of the pictures that were named
     for wrong in ("0", "many", "null"):
-        (error,) = errors_in(resolved(compose(["experiment=drawing", f"steps={wrong}"])))
+        (error,) = errors_in(resolve(compose(["experiment=drawing", f"steps={wrong}"])))
         assert error.startswith("steps=")
     shown = [sys.executable, "-m", "vqclip", "experiment=drawing", "steps=60", "--cfg", "job", "--resolve"]
     assert "start: 0.0883333" in subprocess.run(shown, capture_output=True, text=True, timeout=600).stdout
@@ -201,12 +201,12 @@ def test_of_several_starts_each_has_the_rate_of_its_own_way(recipe, tmp_path):
     given = [f"experiment={recipe}", *([f"init.path={path}"] if recipe == "recolour" else [])]
 
     def rate(*more):
-        return resolved(compose([*given, *more]))["optimizer"]["lr"]
+        return resolve(compose([*given, *more]))["optimizer"]["lr"]
 
     assert rate("steps=40", "search.restarts={count: 3, steps: 5}") == rate("steps=30") != rate("steps=40")
     assert rate("steps=30", "~search") == rate("steps=30")
     for wrong in ("{count: 4}", "{count: many, steps: 5}", "[1]", "3", "{count: 8, steps: 5}"):
-        (error,) = errors_in(resolved(compose([*given, "steps=30", f"search.restarts={wrong}"])))
+        (error,) = errors_in(resolve(compose([*given, "steps=30", f"search.restarts={wrong}"])))
         assert error.startswith("search.restarts")
 
 

@@ -14,7 +14,7 @@ from ways import stands_break_and_rerun
 
 from vqclip import run
 from vqclip.config.compose import compose
-from vqclip.config.resolve import resolved, time_varying
+from vqclip.config.resolve import resolve, time_varying
 from vqclip.errors import UserError
 from vqclip.guidance import part_of
 from vqclip.io.regions import Region, box_of, parse_region
@@ -23,7 +23,7 @@ from vqclip.rng import StepRandom
 from vqclip.runs.digests import inputs
 from vqclip.runs.rerun import rerun
 from vqclip.schedules import Points
-from vqclip.targets import gated, targets_of
+from vqclip.targets import dot_with_stops, targets_of
 
 WEIGHTS = {"include_weight": 1, "extras_weight": 1}
 
@@ -127,7 +127,7 @@ def test_constant_weights_that_warm_up_or_step_are_schedules_too(perceptor):
 
 def test_a_schedule_of_an_entry_is_one_of_the_run(small_pair):
     entry = "{text: a fox, weight: {points: [[0, 1], [1, 2]]}}"
-    config = resolved(compose([*small_pair, f"prompts.include=[{entry}, a cat]"]))
+    config = resolve(compose([*small_pair, f"prompts.include=[{entry}, a cat]"]))
     assert [key for key, _ in time_varying(config["prompts"])] == ["include.0.weight"]
     assert isinstance(parse(config["prompts"]["include"][0]).weight, Points)
 
@@ -152,7 +152,7 @@ def test_a_stop_takes_the_gradient_of_what_has_come_near_enough_and_no_value(per
     fox = F.normalize(made.parts[0, 0], dim=-1)
     near = F.normalize(fox + 0.1 * torch.randn_like(fox), dim=-1)
     crops = torch.stack([near, -near])[None].requires_grad_()
-    value = gated(crops, made.parts, made.stops)
+    value = dot_with_stops(crops, made.parts, made.stops)
     torch.testing.assert_close(value, torch.einsum("bnd,bd->bn", crops, made.include))
     (gradient,) = torch.autograd.grad(value.sum(), crops)
     torch.testing.assert_close(gradient[0, 0], made.parts[0, 1])  # the owl alone
@@ -163,7 +163,7 @@ def test_a_stop_of_what_is_excluded_is_reached_from_above(perceptor):
     made = targets(perceptor, ["a fox"], None, [{"text": "blurry", "stop": 0.0}]).at(0.0)[0][1]
     away = F.normalize(vector(perceptor, "blurry"), dim=-1)
     crops = torch.stack([away, -away])[None].requires_grad_()
-    (gradient,) = torch.autograd.grad(gated(crops, made.exclude_parts, made.exclude_stops, -1.0).sum(), crops)
+    (gradient,) = torch.autograd.grad(dot_with_stops(crops, made.exclude_parts, made.exclude_stops, -1.0).sum(), crops)
     torch.testing.assert_close(gradient[0, 0], away)
     assert not gradient[0, 1].any()
 
@@ -192,7 +192,7 @@ def test_a_stop_takes_the_sign_of_all_its_weights(perceptor):
         entry = [{"text": "paper", "weight": weight, "stop": 0.5}]
         made = targets(perceptor, "a fox", entry, extras_weight=extras).at(0.0)[0][1]
         crops = torch.stack([paper, far])[None].requires_grad_()
-        (gradient,) = torch.autograd.grad(gated(crops, made.parts, made.stops).sum(), crops)
+        (gradient,) = torch.autograd.grad(dot_with_stops(crops, made.parts, made.stops).sum(), crops)
         torch.testing.assert_close(gradient[0], torch.stack([made.include[0], made.parts[0, 0]]))  # the fox alone
 
 
@@ -291,7 +291,7 @@ def test_a_run_of_parts_is_judged_named_resumed_and_made_again(small_pair, tmp_p
 def test_the_mask_of_a_region_is_an_input_of_the_run(small_pair, tmp_path):
     Image.new("L", (8, 8), 255).save(tmp_path / "mask.png")
     entry = f"{{parts: [{{text: a fox, region: {tmp_path}/mask.png}}]}}"
-    config = resolved(compose([*small_pair, f"prompts.include=[{entry}]"]))
+    config = resolve(compose([*small_pair, f"prompts.include=[{entry}]"]))
     assert list(inputs(config)) == [str(tmp_path / "mask.png")]
 
 

@@ -20,7 +20,7 @@ from vqclip import run
 from vqclip.cli import main
 from vqclip.cli.film import _arguments
 from vqclip.errors import UserError
-from vqclip.io.motion import moved
+from vqclip.io.motion import move
 from vqclip.io.video import read_frames, write_video
 from vqclip.runs.film import Film
 from vqclip.runs.lock import lock_folder
@@ -38,13 +38,13 @@ def smooth():
 
 def test_a_camera_at_rest_leaves_every_bit(smooth):
     for border in BORDERS:
-        assert moved(smooth, border=border) is smooth
-        torch.testing.assert_close(moved(smooth, pan=(1e-9, 0), border=border), smooth, atol=1e-4, rtol=0)
+        assert move(smooth, border=border) is smooth
+        torch.testing.assert_close(move(smooth, pan=(1e-9, 0), border=border), smooth, atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("border", BORDERS)
 def test_panning_moves_the_picture_by_whole_pixels(smooth, border):
-    right, down = moved(smooth, pan=(5, 0), border=border), moved(smooth, pan=(0, 3), border=border)
+    right, down = move(smooth, pan=(5, 0), border=border), move(smooth, pan=(0, 3), border=border)
     torch.testing.assert_close(right[..., 7:], smooth[..., 2:-5], atol=1e-3, rtol=0)
     torch.testing.assert_close(down[..., 5:, :], smooth[..., 2:-3, :], atol=1e-3, rtol=0)
     came_in = {"zeros": torch.zeros(1), "wrap": smooth[..., -5], "reflect": smooth[..., 4]}[border]
@@ -52,15 +52,15 @@ def test_panning_moves_the_picture_by_whole_pixels(smooth, border):
 
 
 def test_a_whole_turn_and_a_whole_width_come_back(smooth):
-    torch.testing.assert_close(moved(smooth, pan=(48, 32), border="wrap"), smooth, atol=1e-3, rtol=0)
+    torch.testing.assert_close(move(smooth, pan=(48, 32), border="wrap"), smooth, atol=1e-3, rtol=0)
     square = smooth[..., :32]
-    torch.testing.assert_close(moved(square, turn=90), square.rot90(-1, (2, 3)), atol=1e-3, rtol=0)
+    torch.testing.assert_close(move(square, turn=90), square.rot90(-1, (2, 3)), atol=1e-3, rtol=0)
 
 
 def test_zoom_enlarges_the_middle_and_zooming_out_shows_the_border(smooth):
-    large = moved(smooth, zoom=2.0)
+    large = move(smooth, zoom=2.0)
     torch.testing.assert_close(large[..., 15:17, 23:25].mean(), smooth[..., 15:17, 23:25].mean(), atol=0.02, rtol=0)
-    small = moved(torch.ones(1, 3, 32, 32), zoom=0.5, border="zeros")
+    small = move(torch.ones(1, 3, 32, 32), zoom=0.5, border="zeros")
     assert small[0, 0, 16, 16] == 1 and small[0, 0, 2, 2] == 0 and 0.2 < small.mean() < 0.3
 
 

@@ -27,7 +27,7 @@ from vqclip.config.check import errors_in
 from vqclip.config.compose import compose
 from vqclip.config.grammar import quote
 from vqclip.config.kinds import Scheduled
-from vqclip.config.resolve import resolved
+from vqclip.config.resolve import resolve
 from vqclip.errors import UserError
 from vqclip.io.images import open_picture, read_record
 from vqclip.prompts import parse, parse_prompts
@@ -148,7 +148,7 @@ def test_a_schedule_that_is_allowed_stays_within_its_bounds(value):
 
 # Config
 
-CONFIG = resolved(compose([]))
+CONFIG = resolve(compose([]))
 
 
 def paths_of(value, path=()):

@@ -12,7 +12,7 @@ from vqclip.cli import main
 from vqclip.cli.arguments import parse_arguments
 from vqclip.config.check import errors_in
 from vqclip.config.compose import compose
-from vqclip.config.resolve import resolved
+from vqclip.config.resolve import resolve
 from vqclip.peers.importer import PROGRAMS, converter, program, read_settings, translate
 from vqclip.peers.prompts import Part, entries_of, scenes
 from vqclip.prompts import parse
@@ -97,7 +97,7 @@ def imported(source, here):
 def test_settings_become_an_experiment_that_composes(here, capsys, name):
     source, expected = SOURCES[name]
     folder = imported(source, here)
-    config = resolved(compose(["experiment=mine"], config_dir=str(folder)))
+    config = resolve(compose(["experiment=mine"], config_dir=str(folder)))
     assert {key: at(config, key) for key in expected} == expected
     here_too = {**config, "trainer": {**config["trainer"], "accelerator": "cpu", "devices": 1}}
     assert errors_in(here_too) == []
@@ -110,7 +110,7 @@ def test_it_runs_on_a_small_pair(small_pair, here, name):
     folder = imported(SOURCES[name][0], here)
     words = [word for word in small_pair if not word.startswith(("init=", "steps="))]
     words = ["experiment=mine", "checkpoints=embedded", "checkpoints/perceptors=[embedded]", *words, "steps=2"]
-    config = resolved(compose(words, config_dir=str(folder)))
+    config = resolve(compose(words, config_dir=str(folder)))
     overrides = yaml.safe_load((folder / "experiment" / "mine.yaml").read_text())
     assert overrides["defaults"]
     made = execute(compose(words, config_dir=str(folder), output_dir=str(here / "run")), here / "run")
@@ -131,7 +131,7 @@ def test_what_has_no_equal_is_listed_with_what_comes_nearest(here, capsys):
 def test_a_formula_is_told_and_the_experiment_is_without_it(here, capsys, key):
     folder = imported(f"scenes: a fox\n{key}: 2*t\n", here)
     assert f"{key}=2*t: a formula (2*t). Allowed here: a number, or a schedule" in capsys.readouterr().out
-    assert errors_in(resolved(compose(["experiment=mine"], config_dir=str(folder)))) == []
+    assert errors_in(resolve(compose(["experiment=mine"], config_dir=str(folder)))) == []
 
 
 def test_an_option_that_there_is_not_is_told(here, capsys):
@@ -321,7 +321,7 @@ def test_what_people_have_in_their_files(here, capsys, name):
     if "add_settings" in source or "\n  -" in source:
         (here / "mine.py").write_text(source)
         source = "mine.py"
-    config = resolved(compose(["experiment=mine"], config_dir=str(imported(source, here))))
+    config = resolve(compose(["experiment=mine"], config_dir=str(imported(source, here))))
     assert errors_in(config) == []
     assert {key: at(config, key) for key in expected} == expected
     assert said in capsys.readouterr().out
@@ -370,7 +370,7 @@ def test_no_run_that_is_told_draws_the_text_of_the_default(here, capsys, options
     commands = [shlex.split(line) for line in capsys.readouterr().out.splitlines() if line.startswith("  vqclip")]
     assert len(commands) == 2
     for command in map(parse_arguments, (words[1:] for words in commands)):
-        (entry,) = resolved(compose(command.overrides, command.flags["--config-dir"]))["prompts"]["include"]
+        (entry,) = resolve(compose(command.overrides, command.flags["--config-dir"]))["prompts"]["include"]
         assert entry in ("a fox", {"image": "photo.png"}, "rain:-1")
 
 
@@ -389,7 +389,7 @@ def test_the_command_without_a_download_is_one(here, capsys, source):
     imported(source, here)
     command = shlex.split(capsys.readouterr().out.splitlines()[-1])
     assert command[:2] == ["vqclip", "--config-dir"]
-    assert errors_in(resolved(compose(command[3:], config_dir=command[2]))) == []
+    assert errors_in(resolve(compose(command[3:], config_dir=command[2]))) == []
 
 
 FILMS = {
@@ -499,7 +499,7 @@ def test_a_file_of_the_name_of_a_shipped_experiment_is_not_hidden_by_it(here, ca
     with pytest.raises(SystemExit):
         main(["import", f"{name}.yaml"])
     command = shlex.split(capsys.readouterr().out.splitlines()[2])
-    config = resolved(compose(command[3:], config_dir=command[2]))
+    config = resolve(compose(command[3:], config_dir=command[2]))
     assert command[3] == f"experiment={name}_2"
     assert (config["steps"], config["prompts"]["include"]) == (77, ["a zebra in snow"])
 
@@ -511,7 +511,7 @@ def test_whatever_it_is_called_the_command_that_is_told_chooses_it(here, capsys,
     with pytest.raises(SystemExit):
         main(["import", "python generate.py -p 'a zebra in snow' -i 77", "--name", name])
     command = shlex.split(capsys.readouterr().out.splitlines()[2])
-    config = resolved(compose(command[3:], config_dir=command[2]))
+    config = resolve(compose(command[3:], config_dir=command[2]))
     assert (config["steps"], config["prompts"]["include"]) == (77, ["a zebra in snow"])
 
 

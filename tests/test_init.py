@@ -13,7 +13,7 @@ from vqclip.cli import main
 from vqclip.errors import UserError
 from vqclip.init import Blank
 from vqclip.init import Image as ImageStart
-from vqclip.io.masks import feather, off_ground
+from vqclip.io.masks import feather, subject_mask
 from vqclip.io.pixels import fit, read_image
 from vqclip.protocols import InitContext
 from vqclip.rng import StepRandom
@@ -147,7 +147,7 @@ def test_a_ground_is_of_the_rims_colour_and_a_thing_is_what_is_not_with_a_margin
     picture = torch.full((1, 3, 20, 20), 0.5)
     picture[:, 0, 8:12, 8:12] = 0.7
     picture[:, 1, 0, 0] = 0.55  # a speck within what counts as the same
-    white = off_ground(picture, 0.1, 2)[0, 0]
+    white = subject_mask(picture, 0.1, 2)[0, 0]
     assert white.sum() == 8 * 8 and white[6:14, 6:14].all()
 
 

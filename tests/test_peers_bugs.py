@@ -14,7 +14,7 @@ from test_starts import latents
 
 from vqclip import run
 from vqclip.config.compose import compose
-from vqclip.config.resolve import resolved
+from vqclip.config.resolve import resolve
 from vqclip.errors import UserError
 from vqclip.init import Codebook, Gradient, PixelNoise, Sine
 from vqclip.loss import Objective
@@ -151,9 +151,9 @@ def test_pytti_6_all_that_is_random_follows_the_seed(small_pair, tmp_path):
 
 
 def test_engine_7_what_one_run_sets_another_does_not_see():
-    before = resolved(compose([]))
+    before = resolve(compose([]))
     compose(["loss.beta=3", "init=codebook", "steps=7"])
-    assert resolved(compose([])) == before
+    assert resolve(compose([])) == before
 
 
 def test_kcosta_8_a_weight_that_falls_is_applied_as_it_falls(small_pair, tmp_path):

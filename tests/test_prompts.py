@@ -10,7 +10,7 @@ from PIL import Image
 from vqclip import run
 from vqclip.cli import main
 from vqclip.config.compose import compose
-from vqclip.config.resolve import resolved
+from vqclip.config.resolve import resolve
 from vqclip.io.images import read_record
 from vqclip.io.pixels import fit, read_image
 from vqclip.loggers.base import run_name
@@ -137,7 +137,7 @@ def test_a_file_that_holds_no_prompts_says_why(tmp_path, content, message):
 
 def target(small_pair, **prompts):
     cfg = compose([*small_pair, *(f"prompts.{key}={value}" for key, value in prompts.items())])
-    (guide,) = build(RunPlan.of(resolved(cfg))).guides.values()
+    (guide,) = build(RunPlan.of(resolve(cfg))).guides.values()
     ((place, found),) = guide.targets.at(0.0)
     assert place is None
     return found
@@ -172,7 +172,7 @@ def test_a_picture_is_opened_once_before_a_run_and_once_to_be_encoded(small_pair
     opened, pillows = [], Image.open
     monkeypatch.setattr(Image, "open", lambda path, *more: (opened.append(path), pillows(path, *more))[1])
     include = f"[{{parts: [{{image: {fox}}}, {{text: a fox, region: {mask}}}]}}]"
-    config = resolved(compose([*small_pair, f"prompts.include={include}"]))
+    config = resolve(compose([*small_pair, f"prompts.include={include}"]))
     plan = RunPlan.of(config)
     assert sizes(config).endswith(': "a fox"') and list(inputs(config)) == [str(fox), str(mask)]
     assert opened == [str(fox), str(mask)]

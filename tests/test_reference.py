@@ -13,7 +13,7 @@ from torchvision.transforms.functional import InterpolationMode, affine, hflip
 
 from vqclip.classes import instantiate
 from vqclip.config.compose import compose
-from vqclip.config.resolve import resolved
+from vqclip.config.resolve import resolve
 from vqclip.guidance import Guide
 from vqclip.rng import StepRandom
 from vqclip.schedules import schedule
@@ -52,7 +52,7 @@ def original_step(generator, clip, z, include, extras, exclude, draw, r, field):
 
 @pytest.mark.parametrize("step", [0, 1, 2, 3])
 def test_reference_is_the_original_loop(make_module, generator, perceptor, step):
-    config = resolved(compose(["experiment=reference", f"size=[{SIZE},{SIZE}]"]))
+    config = resolve(compose(["experiment=reference", f"size=[{SIZE},{SIZE}]"]))
     seed, shape = 3, generator.latent_shape(SIZE, SIZE)
     z0 = torch.sin(0.5 * StepRandom([seed], 0).normal("init", *shape))
     ours = make_module(

@@ -19,7 +19,7 @@ from vqclip.cli.compare import main as compare_tool
 from vqclip.cli.interpolate import main as interpolate_tool
 from vqclip.config.check import errors_in
 from vqclip.config.overrides import with_overrides
-from vqclip.config.resolve import resolved
+from vqclip.config.resolve import resolve
 from vqclip.io.images import png_bytes, read_record
 from vqclip.runs.rerun import _source, rerun
 
@@ -319,4 +319,4 @@ def test_pictures_of_an_older_version_have_a_sound_config(path, tmp_path, monkey
     """Every key that came after them has a value of its own."""
     monkeypatch.chdir(ROOT)
     config, made_with, record_format = _source(path, tmp_path)
-    assert errors_in(resolved(with_overrides(config, [], str(path), made_with))) == [] and record_format == 0
+    assert errors_in(resolve(with_overrides(config, [], str(path), made_with))) == [] and record_format == 0

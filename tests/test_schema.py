@@ -22,7 +22,7 @@ from vqclip.config.kinds import Anything
 from vqclip.config.names import key_at, nearest, owners_of, unknown_key, unknown_overrides
 from vqclip.config.nodes import Group, Key, Named, Target
 from vqclip.config.reference import groups, reference, rows, summary
-from vqclip.config.resolve import resolved
+from vqclip.config.resolve import resolve
 from vqclip.config.schema import CLASSES, ROOT
 from vqclip.config.shorthand import expand_shorthand
 from vqclip.errors import UserError
@@ -37,21 +37,21 @@ WRONG = [None, [], ["x", 1], "much", math.nan, math.inf, -math.inf, 1e300, -(10*
     ("word", "sweep"), [("seed=[1,2,3]", "vqclip -m seed=1,2,3"), ("loss.beta=[0,0.5]", "vqclip -m loss.beta=0,0.5")]
 )
 def test_a_list_where_a_number_belongs_says_how_to_sweep_it(word, sweep):
-    (error,) = errors_in(resolved(compose([word])))
+    (error,) = errors_in(resolve(compose([word])))
     assert error.endswith(f"Each in a run of its own: {sweep}")
-    (error,) = errors_in(resolved(compose(["seed=[1,-2]"])))
+    (error,) = errors_in(resolve(compose(["seed=[1,-2]"])))
     assert error.endswith("Try: seed=0")
 
 
 @pytest.mark.parametrize("key", ["search.restarts", "search.overlay"])
 def test_a_number_where_keys_belong_says_them_with_values_that_are_taken(key):
-    (error,) = errors_in(resolved(compose(["steps=100", f"{key}=2"])))
-    assert not errors_in(resolved(compose(["steps=100", *shlex.split(error.partition("Try: ")[2])])))
+    (error,) = errors_in(resolve(compose(["steps=100", f"{key}=2"])))
+    assert not errors_in(resolve(compose(["steps=100", *shlex.split(error.partition("Try: ")[2])])))
 
 
 @pytest.fixture(scope="module")
 def config():
-    return resolved(compose())
+    return resolve(compose())
 
 
 def leaves(node, path=""):
@@ -182,7 +182,7 @@ def test_all_mistakes_at_once_each_with_a_way_out(config):
 )
 def test_absurd_sizes_are_refused_before_anything_is_made(override):
     image = ["init=image", "init.path=x"] if "feather" in override else []
-    errors = errors_in(resolved(compose([*image, override])))
+    errors = errors_in(resolve(compose([*image, override])))
     assert any(error.startswith(override.split("=")[0]) for error in errors)
 
 
@@ -228,7 +228,7 @@ def test_absurd_sizes_are_refused_before_anything_is_made(override):
     ],
 )
 def test_what_is_refused_names_what_to_use_instead(override, instead):
-    errors = errors_in(resolved(compose([override])))
+    errors = errors_in(resolve(compose([override])))
     assert len(errors) == 1 and instead in errors[0], errors
 
 
@@ -242,7 +242,7 @@ def test_the_arguments_of_classes_are_bound_to_their_signatures():
         "+logger.wandb.notes=x",
     ]
     cfg = compose(good)
-    assert errors_in(resolved(cfg)) == []
+    assert errors_in(resolve(cfg)) == []
     assert cfg.optimizer == {"_target_": "torch.optim.SGD", "lr": 0.1, "momentum": 0.9, "clip": 1}
 
 
@@ -334,13 +334,13 @@ def test_slips_of_the_finger_are_answered_by_the_scan(argv, message):
 def test_a_class_of_ones_own_replaces_the_noise_whole():
     """The command line translates a word before and while it is composed."""
     words = expand_shorthand(["noise={_target_: mine.Noise, strength: 2}"])
-    assert resolved(compose(words))["noise"] == {"_target_": "mine.Noise", "strength": 2}
+    assert resolve(compose(words))["noise"] == {"_target_": "mine.Noise", "strength": 2}
 
 
 def test_null_means_none_where_it_can():
     cfg = compose(["noise=null", "callbacks=null", "logger=null", "experiment=null", "debug=null"])
     assert cfg.noise.factor == 0 and cfg.callbacks == {} and cfg.logger == {}
-    assert errors_in(resolved(cfg)) == []
+    assert errors_in(resolve(cfg)) == []
 
 
 def test_peers_grammar_gets_a_note_in_our_form():
@@ -350,7 +350,7 @@ def test_peers_grammar_gets_a_note_in_our_form():
 
 def test_words_beyond_ascii_need_no_quotes():
     words = ["prompts.exclude=grüne Katze:2", "prompts.include=[猫,'ö, ä', a]", "+vars={n: 3, ort: /tmp/bär.png}"]
-    config = resolved(compose(words))
+    config = resolve(compose(words))
     assert config["prompts"]["exclude"] == "grüne Katze:2"
     assert config["prompts"]["include"] == ["猫", "ö, ä", "a"]
     assert config["vars"] == {"n": 3, "ort": "/tmp/bär.png"}
@@ -467,7 +467,7 @@ def test_a_file_of_the_users_own_with_a_mistake_is_named(name, tmp_path):
     folder.mkdir()
     (folder / "mine.yaml").write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(UserError) as caught:
-        check(resolved(compose(["experiment=mine"], str(tmp_path))))
+        check(resolve(compose(["experiment=mine"], str(tmp_path))))
     assert says in str(caught.value) and "\n" not in str(caught.value), caught.value
 
 
@@ -486,7 +486,7 @@ def test_a_pipe_is_no_picture_no_prompts_and_no_file_of_a_run(tmp_path):
         ["init=image", f"init.path={tmp_path}/run.json"],
         [f"prompts.include=[{{file: {tmp_path}/run.json}}]"],
     ):
-        assert "a pipe or a device" in "".join(errors_in(resolved(compose(wrong))))
+        assert "a pipe or a device" in "".join(errors_in(resolve(compose(wrong))))
 
 
 @pytest.mark.parametrize("name", ["a b", "it's", "a,b", "[a]{b}", "狐 é", "a#b%20", "a=b", "$HOME"])
@@ -534,7 +534,7 @@ def test_what_several_values_without_a_sweep_are_told_to_be_works(line, allowed)
     offered = shlex.split(re.split("Try: |text: ", str(caught.value))[-1])
     assert offered == allowed
     words = offered[2:] if offered[0] == "vqclip" else offered
-    assert [errors_in(resolved(cfg)) for cfg in compose_all(words)] == [[]] * (1 + (words != offered))
+    assert [errors_in(resolve(cfg)) for cfg in compose_all(words)] == [[]] * (1 + (words != offered))
 
 
 @pytest.mark.parametrize("line", ["+loss/terms=tv,palette", "hydra.run.dir=a,b", "search.stages=1,2"])
@@ -548,28 +548,28 @@ def test_a_sweep_is_not_offered_for_several_values_that_it_would_refuse(line):
 )
 def test_what_a_group_is_told_to_try_works(line):
     with pytest.raises(UserError, match="Try: ") as caught:
-        check(resolved(compose([line])))
-    assert errors_in(resolved(compose(shlex.split(str(caught.value).rpartition("Try: ")[2])))) == []
+        check(resolve(compose([line])))
+    assert errors_in(resolve(compose(shlex.split(str(caught.value).rpartition("Try: ")[2])))) == []
 
 
 def test_what_lightnings_trainer_finds_only_at_the_first_step_is_found_before():
-    (wrong,) = errors_in(resolved(compose(["trainer.detect_anomaly=yes"])))
+    (wrong,) = errors_in(resolve(compose(["trainer.detect_anomaly=yes"])))
     assert "Allowed: true or false" in wrong
 
 
 def test_what_a_lambda_callback_is_told_to_try_works():
     """With no class but a function of one's own, so that trust in its package is enough to go on with the run."""
     three = "callbacks.mine={_target_: pytorch_lightning.callbacks.LambdaCallback, on_train_end: 3}"
-    (wrong,) = errors_in(resolved(compose([three])))
+    (wrong,) = errors_in(resolve(compose([three])))
     (tried,) = shlex.split(wrong.rpartition("Try: ")[2])
-    assert errors_in(resolved(compose([three, tried.replace("mine.function", "builtins.print")]))) == []
+    assert errors_in(resolve(compose([three, tried.replace("mine.function", "builtins.print")]))) == []
     assert "hydra" not in tried
 
 
 def test_a_schedule_replaces_a_terms_schedule_whole():
     for value in ("{start: 1, end: 0.2}", "{points: [[0, 1], [1, 2]]}"):
         cfg = compose(["experiment=drawing", f"loss.terms.denoised.sigma={value}"])
-        assert resolved(cfg)["loss"]["terms"]["denoised"]["sigma"] == yaml.safe_load(value)
+        assert resolve(cfg)["loss"]["terms"]["denoised"]["sigma"] == yaml.safe_load(value)
 
 
 def test_a_sweep_over_choices_takes_keys_that_the_default_lacks():
@@ -612,9 +612,9 @@ class Broken:
 
 
 def test_what_is_wrong_with_a_schedule_of_ones_own_is_said():
-    (wrong,) = errors_in(resolved(compose([f"noise.factor={{_target_: {__name__}.Broken}}"])))
+    (wrong,) = errors_in(resolve(compose([f"noise.factor={{_target_: {__name__}.Broken}}"])))
     assert f"{__name__}.Broken raised ArithmeticError: no weather. Try: noise.factor=0.22" in wrong
-    (wrong,) = errors_in(resolved(compose([f"noise.factor={{_target_: {__name__}.Brokn}}"])))
+    (wrong,) = errors_in(resolve(compose([f"noise.factor={{_target_: {__name__}.Brokn}}"])))
     assert wrong.endswith(f"there is no Brokn in {__name__}. Did you mean Broken?")
 
 
@@ -627,12 +627,12 @@ def test_what_is_wrong_with_a_schedule_of_ones_own_is_said():
     ],
 )
 def test_the_corners_of_a_schedule_are_in_its_bounds_too(value, what):
-    errors = errors_in(resolved(compose([f"noise.factor={value}"])))
+    errors = errors_in(resolve(compose([f"noise.factor={value}"])))
     assert len(errors) == bool(what) and all("from 0 to 1000" in error for error in errors)
 
 
 def test_a_mapping_that_a_config_may_lack_needs_no_plus():
-    assert resolved(compose(["trainer.compile={mode: default}"]))["trainer"]["compile"] == {"mode": "default"}
+    assert resolve(compose(["trainer.compile={mode: default}"]))["trainer"]["compile"] == {"mode": "default"}
 
 
 @pytest.mark.parametrize(
@@ -656,7 +656,7 @@ def test_a_mapping_that_a_config_may_lack_needs_no_plus():
 def test_a_key_that_a_config_lacks_is_typed_as_any_other(lines):
     """Of a mapping that is null what else it needs is said, with commands that give it."""
     for _ in range(3):
-        errors = errors_in(resolved(compose(lines)))
+        errors = errors_in(resolve(compose(lines)))
         assert all(": missing. Allowed: " in error for error in errors)
         lines = [*lines, *(word for error in errors for word in shlex.split(error.rpartition("Try: ")[2]))]
     assert errors == []
@@ -666,10 +666,10 @@ def test_a_key_that_a_config_lacks_is_typed_as_any_other(lines):
     "lines", [["search.stages=3"], ["size=3"], ["prompts.include=[]"], ["experiment=drawing", "init=blank"]], ids=str
 )
 def test_what_a_message_says_to_try_can_be_pasted_into_a_shell(lines):
-    (error,) = errors_in(resolved(compose(lines)))
+    (error,) = errors_in(resolve(compose(lines)))
     (word,) = shlex.split(tried := error.rpartition("Try: ")[2])
     assert tried == shlex.quote(word)  # zsh reads [, { and ~ as something else
-    assert errors_in(resolved(compose([*lines, word]))) == []
+    assert errors_in(resolve(compose([*lines, word]))) == []
 
 
 @pytest.mark.parametrize(
@@ -706,7 +706,7 @@ def test_what_a_message_says_to_try_can_be_pasted_into_a_shell(lines):
 )
 def test_a_key_that_no_config_or_only_another_has_is_a_sentence(line, message):
     with pytest.raises(UserError) as caught:
-        check(resolved(compose([line])))
+        check(resolve(compose([line])))
     assert message in str(caught.value)
 
 
@@ -728,23 +728,23 @@ def test_what_cannot_be_read_is_shown_as_it_is_typed(line, said, tried):
 def test_a_term_that_is_not_chosen_is_said_to_be_so():
     with pytest.raises(UserError, match=re.escape("Try: '+loss/terms=[tv]' loss.terms.tv.weight=…")):
         compose(["loss.terms.tv.weight=.2"])
-    (wrong,) = errors_in(resolved(compose(["loss.terms.denoised.sigma=.2"])))
+    (wrong,) = errors_in(resolve(compose(["loss.terms.denoised.sigma=.2"])))
     assert wrong.endswith("Try: '+loss/terms=[denoised]'")
-    assert errors_in(resolved(compose(["+loss/terms=[tv]", "loss.terms.tv.weight=.2"]))) == []
+    assert errors_in(resolve(compose(["+loss/terms=[tv]", "loss.terms.tv.weight=.2"]))) == []
 
 
 def test_what_an_experiment_sets_of_another_start_can_be_taken_away():
-    (wrong,) = errors_in(resolved(compose(["experiment=drawing", "init=blank"])))
+    (wrong,) = errors_in(resolve(compose(["experiment=drawing", "init=blank"])))
     belongs = "init.std: belongs to init=sine or init=noise, and another is chosen."
     assert wrong.startswith(f"{belongs} Allowed: init=sine or init=noise, or not this key;")
     assert wrong.endswith(" Try: '~init.std'")
-    assert errors_in(resolved(compose(["experiment=drawing", "init=blank", "~init.std"]))) == []
+    assert errors_in(resolve(compose(["experiment=drawing", "init=blank", "~init.std"]))) == []
 
 
 @pytest.mark.parametrize("line", ["tags={a: 1}", "memory=[1]", "loss.terms=[]", "augmentations.crops=3"])
 def test_a_value_of_another_shape_is_named(line):
     with pytest.raises(UserError, match=re.escape(line.partition("=")[0])) as caught:
-        check(resolved(compose([line])))
+        check(resolve(compose([line])))
     assert "Allowed:" in str(caught.value)
 
 
@@ -761,7 +761,7 @@ def test_a_value_of_another_shape_is_named(line):
     ],
 )
 def test_a_class_of_another_place_is_refused(line):
-    errors = errors_in(resolved(compose([line])))
+    errors = errors_in(resolve(compose([line])))
     assert errors and errors[0].startswith(line.partition("=")[0]) and re.search("Allowed:.* a class ", errors[0])
 
 
@@ -775,12 +775,12 @@ def test_every_term_is_in_the_schema_and_colours_are_checked_before_a_model_is_l
 
     assert {f"vqclip.terms.{name}" for name in terms.__all__} <= set(CLASSES)
     shipped = [path.stem for path in sorted((conf_dir() / "loss" / "terms").glob("*.yaml"))]
-    assert errors_in(resolved(compose([f"+loss/terms=[{','.join(shipped)}]"]))) == []
-    (wrong,) = errors_in(resolved(compose(["+loss/terms=[palette]", "loss.terms.palette.colours=[redd]"])))
+    assert errors_in(resolve(compose([f"+loss/terms=[{','.join(shipped)}]"]))) == []
+    (wrong,) = errors_in(resolve(compose(["+loss/terms=[palette]", "loss.terms.palette.colours=[redd]"])))
     assert "loss.terms.palette.colours=['redd']" in wrong and "did you mean red." in wrong
-    (wrong,) = errors_in(resolved(compose(["init=blank", "init.colour=wite"])))
+    (wrong,) = errors_in(resolve(compose(["init=blank", "init.colour=wite"])))
     assert "init.colour='wite'" in wrong and "did you mean white." in wrong
-    (wrong,) = errors_in(resolved(compose(["init=gradient", "init.colours=[blu,white]"])))
+    (wrong,) = errors_in(resolve(compose(["init=gradient", "init.colours=[blu,white]"])))
     assert "init.colours=['blu', 'white']" in wrong and "did you mean blue." in wrong
-    (wrong,) = errors_in(resolved(compose(["+loss/terms=[edges]", "+loss.terms.edges.widht=.1"])))
+    (wrong,) = errors_in(resolve(compose(["+loss/terms=[edges]", "+loss.terms.edges.widht=.1"])))
     assert "loss.terms.edges.widht" in wrong and "Did you mean width?" in wrong

@@ -19,7 +19,7 @@ from vqclip.callbacks import AutoStop
 from vqclip.cli.summary import print_result
 from vqclip.config.check import errors_in
 from vqclip.config.compose import compose
-from vqclip.config.resolve import resolved, time_varying
+from vqclip.config.resolve import resolve, time_varying
 from vqclip.errors import UserError
 from vqclip.io.images import pixels
 from vqclip.loss import Objective
@@ -156,7 +156,7 @@ def staged_pair(small_pair, tmp_path):
 
 def test_a_start_that_is_a_picture_is_encoded_for_the_first_stage(staged_pair):
     """Of a latent that was encoded at the full size, the stage's places alone are another picture."""
-    module = build(RunPlan.of(resolved(compose(["prompts.include=a fox", *staged_pair]))))
+    module = build(RunPlan.of(resolve(compose(["prompts.include=a fox", *staged_pair]))))
     full = module.generator.encode(torch.from_numpy(pixels(moon()[0])).movedim(-1, 0)[None] / 255)
     expected = module.search.encode(module, module.picture(full), 0.0)
     assert torch.equal(module.latent.detach(), expected) and torch.equal(module.start, expected)
@@ -170,7 +170,7 @@ def test_a_start_that_is_a_picture_is_encoded_for_the_first_stage(staged_pair):
 @pytest.mark.parametrize("init", ["sine", "noise", "codebook", "blank"])
 def test_a_start_of_noise_begins_at_the_same_latent_with_stages_and_without(small_pair, init):
     def started(*stages):
-        module = build(RunPlan.of(resolved(compose(["prompts.include=a fox", *small_pair, f"init={init}", *stages]))))
+        module = build(RunPlan.of(resolve(compose(["prompts.include=a fox", *small_pair, f"init={init}", *stages]))))
         return module.latent.detach(), module.start_images()
 
     with_stages = started("search.stages=[{size: [16,16], share: .5}]")
@@ -324,15 +324,15 @@ WRONG = {
 
 @pytest.mark.parametrize("override", WRONG)
 def test_what_is_wrong_is_told_before_models_load(override):
-    (wrong,) = errors_in(resolved(compose([override])))
+    (wrong,) = errors_in(resolve(compose([override])))
     assert wrong.startswith(override.split("=")[0]) and WRONG[override] in wrong
 
 
 def test_starts_after_which_a_limit_leaves_no_step_are_told():
     words = ["search.restarts={count: 3, steps: 5}", "trainer.limit_train_batches=0.75"]
-    (wrong,) = errors_in(resolved(compose(words)))
+    (wrong,) = errors_in(resolve(compose(words)))
     assert "leave none of trainer.limit_train_batches=0.75. Try: trainer.limit_train_batches=null, or" in wrong
-    assert not errors_in(resolved(compose([words[0], "trainer.limit_train_batches=16"])))
+    assert not errors_in(resolve(compose([words[0], "trainer.limit_train_batches=16"])))
 
 
 @pytest.mark.parametrize(
@@ -344,7 +344,7 @@ def test_starts_after_which_a_limit_leaves_no_step_are_told():
     ],
 )
 def test_stages_and_an_overlay_that_ends_hang_on_the_number_of_steps(word, keys):
-    assert [key for key, _ in time_varying(resolved(compose([word]))["search"])] == keys
+    assert [key for key, _ in time_varying(resolve(compose([word]))["search"])] == keys
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from vqclip.checkpoints.load import load_prior
 from vqclip.cli import main
 from vqclip.cli.interpolate import main as interpolate
 from vqclip.config.compose import compose
-from vqclip.config.resolve import resolved
+from vqclip.config.resolve import resolve
 from vqclip.errors import UserError
 from vqclip.init import Gradient, Noise, PixelNoise, Sine, best_of
 from vqclip.init import Prior as PriorStart
@@ -249,7 +249,7 @@ def test_the_score_of_a_start_is_that_of_its_first_snapshot_with_what_is_kept(sm
 def test_a_start_is_told_what_the_target_is_of(small_pair, weights, text):
     words = [f"init._target_={__name__}.Noted", "prompts.include=a fox", "prompts.extras=paper"]
     words += [f"prompts.{name}_weight={weight}" for name, weight in zip(("include", "extras"), weights, strict=True)]
-    build(RunPlan.of(resolved(compose(other(small_pair, *words)))))
+    build(RunPlan.of(resolve(compose(other(small_pair, *words)))))
     assert Noted.last.texts == [[text]]
 
 

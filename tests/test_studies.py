@@ -13,7 +13,7 @@ from scripts import load
 from vqclip.cli import main
 from vqclip.config.check import errors_in
 from vqclip.config.compose import compose
-from vqclip.config.resolve import resolved
+from vqclip.config.resolve import resolve
 from vqclip.runs.rerun import rerun
 
 ROOT = Path(__file__).parent.parent
@@ -119,7 +119,7 @@ def test_the_study_of_ways_measures_one_run_of_each_kind(tmp_path, monkeypatch):
     study = load("ways/study.py")
     asked = yaml.safe_load((ROOT / "experiments" / "ways" / "study.yaml").read_text())
     for changes in asked["variants"].values():
-        assert errors_in(resolved(compose([*asked["base"], *changes]))) == []
+        assert errors_in(resolve(compose([*asked["base"], *changes]))) == []
     eyes = study.Eyes(asked["base"])
     small = [*asked["base"], "steps=1", "size=[32,32]", "augmentations.crops.count=2"]
     names = ("base", "jitter")

@@ -31,7 +31,7 @@ from vqclip import sweep as sweep_in_python
 from vqclip.cli import main
 from vqclip.config.compose import compose
 from vqclip.config.grammar import NAME_LENGTH, job_name, quote, unquoted
-from vqclip.config.resolve import identity, resolved
+from vqclip.config.resolve import identity, resolve
 from vqclip.io.run_files import PictureFolder
 from vqclip.runs.arguments import as_overrides
 from vqclip.runs.folder import RunFolder
@@ -67,7 +67,7 @@ def contents(folder):
 
 
 def config(*overrides):
-    return resolved(compose(list(overrides)))
+    return resolve(compose(list(overrides)))
 
 
 def test_a_swept_schedule_keeps_its_keys_name_and_replaces_the_one_there(small_pair, tmp_path):

@@ -22,7 +22,7 @@ from vqclip.classes import instantiate
 from vqclip.cli import main
 from vqclip.config.check import errors_in
 from vqclip.config.compose import compose
-from vqclip.config.resolve import resolved
+from vqclip.config.resolve import resolve
 from vqclip.errors import UserError
 from vqclip.io.pixels import read_image
 from vqclip.io.regions import Region
@@ -183,14 +183,14 @@ def preset(tmp_path_factory):
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_is_a_sound_config(name, preset):
-    config = resolved(compose(preset(name)))
+    config = resolve(compose(preset(name)))
     assert errors_in(config) == []
     assert list(instantiate(config["loss"]).terms) == ["include", "exclude", "anchor", name]
 
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_reaches_the_latent(make_module, name, preset):
-    module = make_module(objective=instantiate(resolved(compose(preset(name)))["loss"]))
+    module = make_module(objective=instantiate(resolve(compose(preset(name)))["loss"]))
     optimizer = module.configure_optimizers()
     module.optimise(0, optimizer)
     module.optimise(1, optimizer)
@@ -203,7 +203,7 @@ SHIPPED = "pkg://vqclip/embedded/denoiser.safetensors"
 @torch.no_grad()
 def test_the_denoiser_knows_a_drawing_from_noise():
     """A drawing's noisy latent comes back nearer to it, at every size; the term is small for it, not for its pieces."""
-    generator = load_generator(resolved(compose([]))["checkpoints"]["generator"])
+    generator = load_generator(resolve(compose([]))["checkpoints"]["generator"])
     inputs = Path(__file__).parent.parent / "experiments"
     z = generator.encode(read_image(inputs / "editing/inputs/apple.png"))
     rng = torch.Generator().manual_seed(0)
@@ -220,7 +220,7 @@ def test_the_denoiser_knows_a_drawing_from_noise():
 
 @torch.no_grad()
 def test_with_a_guidance_scale_the_denoiser_leads_to_what_is_asked_for():
-    cards = resolved(compose(["checkpoints/perceptors=[robust]"]))["checkpoints"]
+    cards = resolve(compose(["checkpoints/perceptors=[robust]"]))["checkpoints"]
     generator, reader = load_generator(cards["generator"]), load_perceptor("robust", cards["perceptors"]["robust"])
     codes = generator.codebook
     noise = torch.randn(1, 16, 16, 16, generator=torch.Generator().manual_seed(0))
@@ -316,7 +316,7 @@ def test_what_a_term_refuses_is_told_by_the_name_that_the_config_has_for_it(smal
 
 
 def test_a_perceptual_anchor_is_nothing_at_the_start_and_hardly_minds_a_shift(preset, tmp_path):
-    term = instantiate(resolved(compose(preset("perceptual")))["loss"]).terms["perceptual"]
+    term = instantiate(resolve(compose(preset("perceptual")))["loss"]).terms["perceptual"]
     picture = F.interpolate(NOISE, size=64, mode="bicubic").clamp(0, 1)
     assert torch.equal(term(view(picture, start_picture=lambda: picture)), torch.zeros(2))
     assert [seen.shape[1] for seen in term._seen(picture)] == [64, 128, 256, 512, 512]  # a layer of each block

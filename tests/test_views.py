@@ -9,7 +9,7 @@ from ways import stands_break_and_rerun
 
 from vqclip.config.check import errors_in
 from vqclip.config.compose import compose
-from vqclip.config.resolve import resolved
+from vqclip.config.resolve import resolve
 from vqclip.effects import Effects
 from vqclip.errors import UserError
 from vqclip.loss import Exclude, Include
@@ -146,7 +146,7 @@ def test_equal_weights_are_none_and_a_weight_of_zero_is_no_crop(term, distance):
 
 
 def test_a_mirror_has_one_picture_to_fill_up_with():
-    (wrong,) = errors_in(resolved(compose(["augmentations.border=reflect", "augmentations.pad=1"])))
+    (wrong,) = errors_in(resolve(compose(["augmentations.border=reflect", "augmentations.pad=1"])))
     assert wrong.startswith("augmentations.pad=1: a border of reflect has one picture")
     with pytest.raises(UserError, match=r"Did you mean augmentations\.effects\.jitter\?"):
         compose(["augmentations.effects.jiter=.1"])
@@ -154,10 +154,10 @@ def test_a_mirror_has_one_picture_to_fill_up_with():
 
 def test_crops_of_the_whole_picture_alone_must_count():
     crops = {"whole": 1, "whole_weight": 0}
-    (wrong,) = errors_in(resolved(compose([f"augmentations.crops.{key}={value}" for key, value in crops.items()])))
+    (wrong,) = errors_in(resolve(compose([f"augmentations.crops.{key}={value}" for key, value in crops.items()])))
     assert wrong.startswith("augmentations.crops.whole_weight=0: all ")
     crops |= {"whole": 0.9}
-    assert not errors_in(resolved(compose([f"augmentations.crops.{key}={value}" for key, value in crops.items()])))
+    assert not errors_in(resolve(compose([f"augmentations.crops.{key}={value}" for key, value in crops.items()])))
 
 
 def test_a_run_of_every_view_is_resumed_and_made_again(small_pair, tmp_path):

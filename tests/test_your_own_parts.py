@@ -12,7 +12,7 @@ import pytest
 import vqclip
 from vqclip.config.compose import compose
 from vqclip.config.overrides import with_overrides
-from vqclip.config.resolve import resolved
+from vqclip.config.resolve import resolve
 from vqclip.runs.rerun import rerun
 
 REPO = Path(__file__).parent.parent
@@ -123,4 +123,4 @@ def test_trust_beside_a_record_is_told_the_variable_that_gives_it(word, tmp_path
 def test_trust_beside_a_record_keeps_packages_that_are_trusted_already(word, tried, monkeypatch):
     monkeypatch.setenv("VQCLIP_TRUST", "other")
     with pytest.raises(vqclip.UserError, match=rf"trust.*: not with resume or rerun.* Try: {tried}$"):
-        with_overrides(resolved(compose([])), [word], "a record", {})
+        with_overrides(resolve(compose([])), [word], "a record", {})

@@ -15,7 +15,7 @@ from typing import Any
 
 from vqclip.errors import UserError, closest
 
-__all__ = ["find", "instantiate", "named", "parameters_of"]
+__all__ = ["find", "import_target", "instantiate", "parameters_of"]
 
 
 def find(target: str) -> Callable:
@@ -59,11 +59,11 @@ def instantiate(value: Any) -> Any:
     inner = instantiate if value.get("_recursive_", True) else lambda item: item
     arguments = [inner(item) for item in value.get("_args_") or ()]
     keywords = {key: inner(item) for key, item in value.items() if key not in keys}
-    target = named(value["_target_"])
+    target = import_target(value["_target_"])
     return partial(target, *arguments, **keywords) if value.get("_partial_") else target(*arguments, **keywords)
 
 
-def named(target: Any) -> Any:
+def import_target(target: Any) -> Any:
     """Import what a config's ``_target_`` names; return a class or function unchanged.
 
     Raises:

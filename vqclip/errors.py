@@ -11,7 +11,17 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-__all__ = ["NO_ROOM", "Diverged", "UserError", "closest", "explain_refusals", "is_text", "printable", "shown", "told"]
+__all__ = [
+    "NO_ROOM",
+    "Diverged",
+    "UserError",
+    "closest",
+    "explain_refusals",
+    "is_text",
+    "message_of",
+    "printable",
+    "shown",
+]
 
 #: errno of a full disk, an exceeded quota and an exceeded file size limit.
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -68,7 +78,7 @@ def explain_refusals() -> Iterator[None]:
         raise UserError(f"{error.filename}: {error.strerror}. Try: {command} {shlex.quote(place)}") from error
 
 
-def told(error: BaseException) -> str:
+def message_of(error: BaseException) -> str:
     """The message of an error; for errors other than :class:`UserError` with the type."""
     return str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from vqclip.io.regions import Region, box_of
 from vqclip.loss import Objective
 from vqclip.noise import Noise
-from vqclip.own_parts import image_vectors, named, require_tensor
+from vqclip.own_parts import image_vectors, part_name, require_tensor
 from vqclip.protocols import Augmentation, View
 from vqclip.rng import StepRandom
 from vqclip.targets import MovingTargets
@@ -104,12 +104,12 @@ class Guidance:
         crops, count = self.augmentations.cut(padded, draw, input_size, chunk), self.augmentations.count
         shape = (len(padded) * len(range(count)[chunk]), 3, input_size, input_size)
         require_tensor(
-            crops, shape, f"{named(self.augmentations, 'augmentations')}.cut", "crops", padded, "[B·n,3,S,S]"
+            crops, shape, f"{part_name(self.augmentations, 'augmentations')}.cut", "crops", padded, "[B·n,3,S,S]"
         )
         if noise is None:
             return crops
         own = (len(padded), count, *getattr(noise, "shape", ())[-3:])  # the rest may be broadcast
-        require_tensor(noise, own, f"{named(self.noise, 'noise')}.draw", "noise", None, "[B,N,3,S,S]")
+        require_tensor(noise, own, f"{part_name(self.noise, 'noise')}.draw", "noise", None, "[B,N,3,S,S]")
         return crops + noise[:, chunk].flatten(0, 1)
 
     def one_crop(self, image: Tensor, rng: StepRandom, t: float, pictures: slice) -> Tensor:

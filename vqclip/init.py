@@ -10,7 +10,7 @@ from torch import Tensor
 
 from vqclip.errors import UserError
 from vqclip.io.latents import SavedLatent, saved_latents
-from vqclip.io.masks import MaskComposite, feather, off_ground
+from vqclip.io.masks import MaskComposite, feather, subject_mask
 from vqclip.io.pixels import fit, read_image, rgb
 from vqclip.precision import one_by_one
 from vqclip.protocols import Init, InitContext
@@ -237,7 +237,7 @@ class Image:
                     "nothing would change. Allowed: white where the result may differ. Try: init.fit=pad"
                 )
         if self.ground is not None:
-            white = white * off_ground(picture, self.ground, start.generator.factor // 2)
+            white = white * subject_mask(picture, self.ground, start.generator.factor // 2)
             if not white.any():
                 raise UserError(
                     f"init.ground={self.ground}: every pixel that may change is closer than this to the colour of "

@@ -18,7 +18,7 @@ from vqclip.errors import UserError
 from vqclip.precision import full_precision
 from vqclip.protocols import CropView, Term, View
 from vqclip.schedules import ever_nonzero, negated, schedule
-from vqclip.targets import gated
+from vqclip.targets import dot_with_stops
 from vqclip.terms import TotalVariation  # older records refer to it as vqclip.loss.TotalVariation
 
 __all__ = ["Anchor", "Exclude", "Include", "Objective", "TotalVariation"]
@@ -41,7 +41,7 @@ class Include:
     def __call__(self, view: CropView) -> Tensor:
         targets = view.targets
         if targets.parts is not None and targets.stops is not None:
-            return _of_dot(gated(view.vectors, targets.parts, targets.stops), view.weights, self.distance)
+            return _of_dot(dot_with_stops(view.vectors, targets.parts, targets.stops), view.weights, self.distance)
         return _likeness(view, targets.include, self.distance)
 
 
@@ -51,7 +51,7 @@ class Exclude(Include):
     def __call__(self, view: CropView) -> Tensor:
         targets = view.targets
         if targets.exclude_parts is not None and targets.exclude_stops is not None:
-            dot = gated(view.vectors, targets.exclude_parts, targets.exclude_stops, -1.0)
+            dot = dot_with_stops(view.vectors, targets.exclude_parts, targets.exclude_stops, -1.0)
             return _of_dot(dot, view.weights, self.distance)
         if targets.exclude is None:
             raise ValueError("nothing is excluded: a view without exclude targets has no such term")

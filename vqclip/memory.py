@@ -14,7 +14,7 @@ from torch import Tensor
 from vqclip import machine
 from vqclip.errors import UserError
 
-__all__ = ["Chunks", "bytes_kept", "device_memory", "existing", "is_out_of_memory", "keep_freed_memory", "moved"]
+__all__ = ["Chunks", "bytes_kept", "check_devices", "device_memory", "is_out_of_memory", "keep_freed_memory", "move_to"]
 
 Network = TypeVar("Network", bound=torch.nn.Module)
 Made = TypeVar("Made")
@@ -33,7 +33,7 @@ def keep_freed_memory() -> None:
             mallopt(parameter, value)
 
 
-def moved(network: Network, device: torch.device | str) -> Network:
+def move_to(network: Network, device: torch.device | str) -> Network:
     """Move a network to a device with channels-last weights, which makes convolutions faster (experiments/benchmarks).
 
     Only four-dimensional tensors can be channels-last; ``Module.to(memory_format=...)`` raises for others (Conv3d).
@@ -49,7 +49,7 @@ def device_memory(device: torch.device) -> int:
     return torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else machine.memory()
 
 
-def existing(devices: Sequence[str] | None) -> list[str]:
+def check_devices(devices: Sequence[str] | None) -> list[str]:
     """The devices of ``memory.devices``; empty if it is None.
 
     Raises:

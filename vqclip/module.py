@@ -14,11 +14,11 @@ from torch import Tensor
 from vqclip.augmentations import Augmentations
 from vqclip.guidance import Guidance, Guide
 from vqclip.loss import Objective
-from vqclip.memory import Chunks, bytes_kept, device_memory, keep_freed_memory, moved
+from vqclip.memory import Chunks, bytes_kept, device_memory, keep_freed_memory, move_to
 from vqclip.models.vqgan import VQGAN
 from vqclip.noise import Noise
 from vqclip.optimizer import clip_gradients, step_with
-from vqclip.own_parts import named, require_tensor
+from vqclip.own_parts import part_name, require_tensor
 from vqclip.picture_cache import PictureCache
 from vqclip.precision import full_precision, one_by_one
 from vqclip.protocols import View
@@ -44,10 +44,10 @@ class Networks:
     devices: Sequence[str] = ()  #: of the perceptors, round robin; empty: the device of the pictures
 
     def to_device(self, device: torch.device | str) -> None:
-        """Move the networks to ``device`` (perceptors to ``devices``); see :func:`vqclip.memory.moved`."""
-        moved(self.generator, device)
+        """Move the networks to ``device`` (perceptors to ``devices``); see :func:`vqclip.memory.move_to`."""
+        move_to(self.generator, device)
         for (name, guide), there in zip(self.guides.items(), cycle(self.devices or [device]), strict=False):
-            perceptor = moved(guide.perceptor, there)
+            perceptor = move_to(guide.perceptor, there)
             self.guides[name] = replace(guide, perceptor=perceptor, targets=guide.targets.to(device), device=there)
 
 
@@ -186,7 +186,7 @@ class LatentOptimisation(pl.LightningModule):
         """Latents [n,C,h,w] → decoded pictures [n,3,factor·h,factor·w] in [0,1]."""
         image = self.generator.decode(self.latent_kind(z, self.generator))
         shape = (len(z), 3, *(self.generator.factor * n for n in z.shape[-2:]))
-        who = f"{named(self.generator, 'checkpoints.generator')}.decode"
+        who = f"{part_name(self.generator, 'checkpoints.generator')}.decode"
         return require_tensor(image, shape, who, "pictures", z, "[B,3,factor·h,factor·w]")
 
     def view(self, image: Tensor, latent: Tensor, t: float, pictures: slice) -> View:
@@ -267,13 +267,13 @@ class LatentOptimisation(pl.LightningModule):
     # Snapshots
 
     @property
-    def made_of(self) -> Tensor:
+    def output_latents(self) -> Tensor:
         """The latents [B,C,h,w] to decode for output: the parameter, or its running mean."""
         return self.average if self.search.average else self.latent.detach()
 
     def shown(self, step: int | None = None) -> Tensor:
         """The output latents [B,C,h,w] after ``step`` steps (default: the trainer's), at the run's full size."""
-        return self.search.shown(self, self.made_of, self.global_step if step is None else step)
+        return self.search.shown(self, self.output_latents, self.global_step if step is None else step)
 
     @torch.no_grad()
     def snapshot(self, shown: Tensor | None = None) -> tuple[Tensor, dict[str, Tensor], Tensor]:

@@ -14,10 +14,10 @@ from torch import Tensor
 
 from vqclip.errors import UserError, shown
 
-__all__ = ["image_vectors", "named", "require_tensor", "require_whole", "text_vectors"]
+__all__ = ["image_vectors", "part_name", "require_tensor", "require_whole", "text_vectors"]
 
 
-def named(part: Any, key: str) -> str:
+def part_name(part: Any, key: str) -> str:
     """A part's key and class, for messages; for a network, the name that its card gave it."""
     return getattr(part, "vqclip_name", None) or f"{key}: {type(part).__module__}.{type(part).__qualname__}"
 
@@ -57,14 +57,14 @@ def require_whole(part: Any, name: str, who: str) -> None:
 
 def image_vectors(perceptor: Any, crops: Tensor, length: int) -> Tensor:
     """Encode crops [M,3,S,S] as vectors [M,length] in float32."""
-    who = f"{named(perceptor, 'checkpoints.perceptors')}.encode_image"
+    who = f"{part_name(perceptor, 'checkpoints.perceptors')}.encode_image"
     vectors, shape = perceptor.encode_image(crops), (len(crops), length)
     return require_tensor(vectors, shape, who, "vectors", crops, "as long as those of encode_text").float()
 
 
 def text_vectors(perceptor: Any, texts: list[str]) -> Tensor:
     """Encode texts as vectors [n,D] in float32, whatever the perceptor's dtype is."""
-    who = f"{named(perceptor, 'checkpoints.perceptors')}.encode_text"
+    who = f"{part_name(perceptor, 'checkpoints.perceptors')}.encode_text"
     vectors = require_tensor(perceptor.encode_text(texts), (len(texts), None), who, "vectors").float()
     for text, vector in zip(texts, vectors, strict=True):
         if not vector.isfinite().all():

@@ -35,15 +35,15 @@ from vqclip.io.files import refuse_endless
 from vqclip.io.images import open_picture
 from vqclip.io.regions import Region, equal_regions, parse_region
 from vqclip.io.yaml_text import read_yaml
-from vqclip.schedules import AnySchedule, is_number, sampled, schedule
+from vqclip.schedules import AnySchedule, is_number, sample, schedule
 
 __all__ = [
     "ENTRIES",
     "NUMBER",
     "SEVERAL",
     "Prompt",
+    "as_list",
     "expand_files",
-    "listed",
     "parse",
     "parse_prompts",
     "parse_templates",
@@ -156,7 +156,7 @@ def _of_several(entry: Mapping, key: str, open_files: bool) -> Prompt:
             raise ValueError(f"a {key} gives its entries their regions; regions of your own go with parts")
         places = equal_regions(len(parts), across=key == "row")
         parts = [replace(part, region=place) for part, place in zip(parts, places, strict=True)]
-    texts = [part.text for part in parts if part.text and max(sampled(part.weight)) > 0]
+    texts = [part.text for part in parts if part.text and max(sample(part.weight)) > 0]
     return Prompt(text=", ".join(texts) or None, parts=tuple(parts))
 
 
@@ -173,10 +173,10 @@ def parse_templates(value: Any) -> tuple[str, ...]:
     Raises:
         ValueError: it is anything else.
     """
-    listed = [] if value is None else [value] if isinstance(value, str) else value
-    if not isinstance(listed, list | tuple) or not all(isinstance(one, str) and "{}" in one for one in listed):
+    sentences = [] if value is None else [value] if isinstance(value, str) else value
+    if not isinstance(sentences, list | tuple) or not all(isinstance(one, str) and "{}" in one for one in sentences):
         raise ValueError(f'a template is a sentence with {{}} where the text belongs, "a photo of {{}}"; got {value!r}')
-    return tuple(listed)
+    return tuple(sentences)
 
 
 def parse_prompts(value: Any, open_files: bool = False) -> list[Prompt]:
@@ -186,7 +186,7 @@ def parse_prompts(value: Any, open_files: bool = False) -> list[Prompt]:
         ValueError: some entries are wrong; says for each what is wrong and where in the list or file it is.
     """
     prompts, wrong = [], []
-    for i, entry in enumerate(listed(value)):
+    for i, entry in enumerate(as_list(value)):
         where = f"{entry!r}" if isinstance(entry, str) else f"entry {i + 1}"
         try:
             if _is_file(entry):
@@ -211,10 +211,10 @@ def texts_of(*prompts: Prompt, at: float | None = None) -> list[str]:
 
 def expand_files(value: Any) -> Any:
     """Replace files by their lines, so that a record needs no file; return a value with mistakes unchanged."""
-    if not any(_is_file(entry) for entry in listed(value)):
+    if not any(_is_file(entry) for entry in as_list(value)):
         return value
     expanded = []
-    for entry in listed(value):
+    for entry in as_list(value):
         try:
             lines, bad = _lines(entry["file"]) if _is_file(entry) else ([entry], [])
         except ValueError:
@@ -225,7 +225,7 @@ def expand_files(value: Any) -> Any:
     return expanded
 
 
-def listed(value: Any) -> list[Any]:
+def as_list(value: Any) -> list[Any]:
     """The entries of a config value as a list: one, a list of them, or nothing."""
     if value is None or (isinstance(value, str) and not value.strip()):
         return []
@@ -239,7 +239,7 @@ def _is_file(entry: Any) -> TypeGuard[Mapping[str, str]]:
 def _weight(value: Any) -> float | AnySchedule:
     if isinstance(value, Mapping):
         try:
-            numbers = sampled(value)
+            numbers = sample(value)
         except ValueError as error:
             why = str(error) or error.__cause__
             raise ValueError(f"its weight is no schedule: {why}. One is {{points: [[0, 1], [.5, 0]]}}") from None

@@ -28,7 +28,7 @@ __all__ = [
     "ever_nonzero",
     "is_number",
     "negated",
-    "sampled",
+    "sample",
     "schedule",
 ]
 
@@ -138,7 +138,7 @@ def schedule(value: float | Mapping | Callable[[float], float]) -> AnySchedule:
     return Schedule(_number(value), _number(value), "constant")
 
 
-def sampled(value: Any) -> list[float]:
+def sample(value: Any) -> list[float]:
     """The values of a number or schedule at 101 points of a run, and at its corners between them.
 
     Raises:
@@ -181,4 +181,4 @@ def negated(value: AnySchedule) -> AnySchedule:
 
 def ever_nonzero(value: float | Mapping | Callable[[float], float]) -> bool:
     """Whether a number or schedule is nonzero at some point of a run."""
-    return any(sampled(value))
+    return any(sample(value))

@@ -175,7 +175,7 @@ class Search:
 
     def _pictures(self, module: Any, t: float) -> Tensor:
         """The current pictures [B,3,H,W] of the stage at ``t``, decoded one by one."""
-        return one_by_one(lambda z: self.picture(module, z, t), module.made_of)
+        return one_by_one(lambda z: self.picture(module, z, t), module.output_latents)
 
     @torch.no_grad()
     def after(self, module: Any, step: int) -> None:
@@ -193,7 +193,7 @@ class Search:
         _, scores, _ = module.snapshot(module.shown(step))
         number, score = step // self.trial, scores["score"]
         better = score > module.best_score  # ties go to the first, which is the seed's own start, as in init.best_of
-        for best, current in ((module.best, module.made_of), (module.best_start, module.start)):
+        for best, current in ((module.best, module.output_latents), (module.best_start, module.start)):
             best.copy_(torch.where(better.view(-1, 1, 1, 1), current, best))
         module.best_score.copy_(torch.where(better, score, module.best_score))
         z, start = (

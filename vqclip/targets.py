@@ -24,7 +24,7 @@ from vqclip.prompts import Prompt, parse_templates
 from vqclip.protocols import Targets
 from vqclip.schedules import AnySchedule, schedule
 
-__all__ = ["MovingTargets", "gated", "targets_of"]
+__all__ = ["MovingTargets", "dot_with_stops", "targets_of"]
 
 
 @dataclass(frozen=True)
@@ -178,7 +178,7 @@ def _padded(pictures: Sequence[Sequence[Entry]], t: float, sign: float) -> tuple
     return torch.stack(parts), torch.tensor(stops)
 
 
-def gated(vectors: Tensor, parts: Tensor, stops: Tensor, sign: float = 1.0) -> Tensor:
+def dot_with_stops(vectors: Tensor, parts: Tensor, stops: Tensor, sign: float = 1.0) -> Tensor:
     """``Σ parts · crop``, [B,n], without gradient from entries whose stop a crop has reached.
 
     Args:

@@ -21,7 +21,7 @@ import torch
 from speed import RESULTS, _wait, bare, networks, our_module, peak_mib
 
 from vqclip.io.files import csv_bytes
-from vqclip.runs.trainer import hastened
+from vqclip.runs.trainer import accelerated
 
 #: way → (pictures, TF32, bf16, how torch.compile is asked)
 WAYS = {
@@ -45,7 +45,7 @@ def measure(way: str, arguments: argparse.Namespace) -> dict[str, float]:
     step, seconds = bare(module), []
     with (
         torch.autocast(arguments.device, torch.bfloat16, enabled=bf16),
-        hastened(module.networks, {"tf32": tf32, "compile": how}),
+        accelerated(module.networks, {"tf32": tf32, "compile": how}),
     ):
         for _ in range(arguments.steps + 3):
             began = time.perf_counter()

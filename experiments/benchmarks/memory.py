@@ -40,7 +40,7 @@ from checkpoint_files import SMALL_VIT, SMALL_VQGAN, random_clip, random_vqgan, 
 
 from vqclip.checkpoints.catalogue import cards  # noqa: E402
 from vqclip.config.compose import compose  # noqa: E402
-from vqclip.config.resolve import resolved  # noqa: E402
+from vqclip.config.resolve import resolve  # noqa: E402
 from vqclip.io.files import sha256  # noqa: E402
 from vqclip.runs.build import build  # noqa: E402
 from vqclip.runs.plan import RunPlan  # noqa: E402
@@ -198,7 +198,7 @@ def cases(
 def measure(work: str, device: str, precision: str, overrides: list[str], gradient: str) -> None:
     """One way, in this process: prints its numbers as JSON, leaves the first step's gradient in a file."""
 
-    module = build(RunPlan.of(resolved(compose([*overrides, "prompts.include=[a castle]"], str(Path(work) / "conf")))))
+    module = build(RunPlan.of(resolve(compose([*overrides, "prompts.include=[a castle]"], str(Path(work) / "conf")))))
     module.to_device(device)
     optimizer = module.configure_optimizers()
     chunk, before = module.chunks.crop_chunk, held(device)

@@ -57,7 +57,7 @@ from vqclip.callbacks import Progress
 from vqclip.checkpoints.load import load_generator, load_perceptor
 from vqclip.classes import instantiate
 from vqclip.config.compose import compose
-from vqclip.config.resolve import resolved
+from vqclip.config.resolve import resolve
 from vqclip.guidance import Guide
 from vqclip.io.files import csv_bytes
 from vqclip.loggers.wandb_startup import speed_up_start
@@ -79,7 +79,7 @@ CONTENDERS = ("vqclip", "vqclip_bare", "original", "fork", "floor", "floor_ours"
 def networks(pair: str) -> tuple[VQGAN, CLIPPerceptor]:
     """The pair to time as a run loads it; ``official`` has the true architectures with random weights."""
     if pair == "embedded":
-        cards = resolved(compose())["checkpoints"]
+        cards = resolve(compose())["checkpoints"]
         return load_generator(cards["generator"]), load_perceptor("embedded", cards["perceptors"]["embedded"])
     generator, perceptor = published(pair)
     perceptor.fuse_for_inference()
@@ -114,7 +114,7 @@ def our_module(
     generator: VQGAN, perceptor: CLIPPerceptor, size: int, crops: int, device: str, pictures: int = 1, guides: int = 1
 ) -> LatentOptimisation:
     """Our step with the reference preset's settings; ``guides`` times the same perceptor."""
-    config = resolved(compose(["experiment=reference", f"augmentations.crops.count={crops}"]))
+    config = resolve(compose(["experiment=reference", f"augmentations.crops.count={crops}"]))
     shape = generator.latent_shape(size, size)
     with torch.no_grad():
         targets = targets_of(perceptor, [parse("a castle")] * pictures, [], [parse("blurry")], config["prompts"])

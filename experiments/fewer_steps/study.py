@@ -26,7 +26,7 @@ from tqdm import tqdm
 
 from vqclip.classes import instantiate
 from vqclip.config.compose import compose
-from vqclip.config.resolve import resolved
+from vqclip.config.resolve import resolve
 from vqclip.guidance import Guide
 from vqclip.io.files import csv_bytes
 from vqclip.models.judge import Judge
@@ -55,7 +55,7 @@ class Scores:
 
     def __init__(self):
         self.judge = Judge.load(Path(str(resources.files("vqclip"))) / "embedded" / "judge.safetensors")
-        self.crops = instantiate(resolved(compose(REFERENCE))["augmentations"])
+        self.crops = instantiate(resolve(compose(REFERENCE))["augmentations"])
 
     @torch.no_grad()
     def __call__(self, images: Tensor, prompts: list[str], seeds: list[int], guide: Guide) -> Tensor:
@@ -90,7 +90,7 @@ def measure_batch(prompts: list[str], first: int, overrides: list[str], steps: i
     scores, found = Scores(), {}
     seeds = list(range(first, first + len(prompts)))
     cfg = compose([*overrides, f"steps={steps}", "logger=none"])
-    module = build(RunPlan(resolved(cfg), tuple(map(parse, prompts)), tuple(seeds)))
+    module = build(RunPlan(resolve(cfg), tuple(map(parse, prompts)), tuple(seeds)))
     module.to_device("cpu")
     (guide,), optimizer = module.guides.values(), module.configure_optimizers()
     means = {decay: module.latent.detach().clone() for decay in averages}

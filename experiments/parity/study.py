@@ -22,7 +22,7 @@ from vqclip.cli.imports import experiment_of
 from vqclip.cli.main import TOOLS
 from vqclip.config.check import errors_in
 from vqclip.config.compose import compose
-from vqclip.config.resolve import resolved
+from vqclip.config.resolve import resolve
 from vqclip.peers.importer import PROGRAMS, Imported, lines_of, program
 from vqclip.peers.prompts import strength_of_exclude
 from vqclip.peers.values import NoEqual
@@ -92,7 +92,7 @@ def composed(lines: list[str], folder: Path) -> dict:
     """The checked config of the default with ``lines`` laid over it."""
     (folder / "experiment").mkdir(exist_ok=True)
     (folder / "experiment" / "it.yaml").write_text(experiment_of(Imported(lines=list(lines)), "."))
-    config = resolved(compose(["experiment=it"], config_dir=str(folder)))
+    config = resolve(compose(["experiment=it"], config_dir=str(folder)))
     assert not (errors := errors_in(config)), (lines, errors)
     return config
 

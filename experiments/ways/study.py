@@ -23,7 +23,7 @@ from PIL import Image, ImageDraw
 from vqclip import run
 from vqclip.checkpoints.load import load_perceptor
 from vqclip.config.compose import compose
-from vqclip.config.resolve import resolved
+from vqclip.config.resolve import resolve
 from vqclip.io.pixels import fit, read_image
 from vqclip.runs.evaluate import Bench, judge_pictures
 
@@ -38,7 +38,7 @@ class Eyes:
     """The guide and the judge, each on the whole picture: alike for all variants, whatever crops they were drawn by."""
 
     def __init__(self, base: list[str]):
-        ((name, card),) = resolved(compose(base))["checkpoints"]["perceptors"].items()
+        ((name, card),) = resolve(compose(base))["checkpoints"]["perceptors"].items()
         self.guide = load_perceptor(name, card)
 
     @torch.no_grad()

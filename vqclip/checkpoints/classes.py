@@ -21,11 +21,11 @@ from vqclip.checkpoints.architecture import fill
 from vqclip.checkpoints.cards import Card
 from vqclip.checkpoints.check import weights_sha256
 from vqclip.checkpoints.tensors import Weights, digest
-from vqclip.classes import named, parameters_of
+from vqclip.classes import import_target, parameters_of
 from vqclip.errors import UserError
 from vqclip.own_parts import require_whole
 
-__all__ = ["arguments_from_shapes", "build_class", "renamed", "takes_path"]
+__all__ = ["arguments_from_shapes", "build_class", "rename_tensors", "takes_path"]
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -37,7 +37,7 @@ _NEEDED = {
 
 def arguments_from_shapes(target: str, shapes: Shapes) -> dict[str, Any]:
     """The constructor arguments that the class infers from shapes; empty without ``arguments_from``."""
-    reader = getattr(named(target), "arguments_from", None)
+    reader = getattr(import_target(target), "arguments_from", None)
     try:
         return dict(reader(dict(shapes))) if reader else {}
     except (KeyError, IndexError, ValueError, ZeroDivisionError) as error:
@@ -47,9 +47,11 @@ def arguments_from_shapes(target: str, shapes: Shapes) -> dict[str, Any]:
         ) from None
 
 
-def renamed(target: str, shapes: Shapes, get: Callable[[str], Tensor]) -> tuple[dict[str, tuple[int, ...]], Callable]:
+def rename_tensors(
+    target: str, shapes: Shapes, get: Callable[[str], Tensor]
+) -> tuple[dict[str, tuple[int, ...]], Callable]:
     """Rename a file's shapes and tensors to the names of the class's module."""
-    rename = getattr(named(target), "tensor_names", lambda names: {name: name for name in names})
+    rename = getattr(import_target(target), "tensor_names", lambda names: {name: name for name in names})
     names = {new: old for old, new in rename(list(shapes)).items()}
     return {new: shapes[old] for new, old in names.items()}, lambda name: get(names[name])
 
@@ -67,7 +69,7 @@ def build_class(card: Card, target: str, weights: Weights | None) -> Any:
         arguments["path"] = str(weights.path if weights else card.local)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        instance = named(target)(**arguments)
+        instance = import_target(target)(**arguments)
     model: Any = instance if isinstance(instance, nn.Module) else Held(instance)
     lacks = [name for name in _NEEDED[card.kind] if not hasattr(model, name)]
     if lacks:
@@ -90,7 +92,7 @@ def build_class(card: Card, target: str, weights: Weights | None) -> Any:
 
 def takes_path(target: str) -> bool:
     """Whether the class takes ``path`` and reads the file itself."""
-    return "path" in parameters_of(named(target))
+    return "path" in parameters_of(import_target(target))
 
 
 def _digest(card: Card, model: nn.Module) -> str:

@@ -23,7 +23,7 @@ from vqclip.checkpoints.architecture import SHAPES, architecture_from_shapes, ch
 from vqclip.checkpoints.cards import Card, key_of
 from vqclip.checkpoints.catalogue import cards
 from vqclip.checkpoints.check import architecture_in, missing_help, weights_sha256
-from vqclip.checkpoints.classes import arguments_from_shapes, renamed
+from vqclip.checkpoints.classes import arguments_from_shapes, rename_tensors
 from vqclip.checkpoints.download import disk_full, fetch, lock_file
 from vqclip.checkpoints.tensors import TensorFile, Unreadable, Weights, digest, open_tensors
 from vqclip.errors import UserError
@@ -174,7 +174,7 @@ def _read(card: Card, path: Path, source_hash: str | None = None) -> Weights:
     shapes = {name.removeprefix(prefix): shape for name, shape in file.shapes.items() if name.startswith(prefix)}
     if card.target:
         architecture = card.architecture or arguments_from_shapes(card.target, file.shapes)
-        shapes, get = renamed(card.target, file.shapes, file.get)
+        shapes, get = rename_tensors(card.target, file.shapes, file.get)
         return Weights(path, shapes, get, dict(architecture), card.target, source_hash)
     architecture, origin = _architecture(card, path, file, shapes)
     if card.kind == "perceptor" and card.local is not None and "config" not in file.metadata:

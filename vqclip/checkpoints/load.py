@@ -17,7 +17,7 @@ from vqclip.checkpoints.cards import Card, local_path, make_card
 from vqclip.checkpoints.check import weights_sha256
 from vqclip.checkpoints.classes import build_class, takes_path
 from vqclip.checkpoints.tensors import Weights
-from vqclip.classes import named
+from vqclip.classes import import_target
 from vqclip.errors import UserError
 from vqclip.io.files import version_of
 from vqclip.paths import cache_dir
@@ -104,7 +104,7 @@ def _load(card: Card) -> Any:
     """Load the VQGAN, CLIPPerceptor or custom model of a card."""
     # Cards that differ only in their weight in the objective share a model.
     key = json.dumps({**card.__dict__, "weight": 1, "home": str(cache_dir())}, sort_keys=True)
-    return _once(key, card.local, lambda: _read(card), named(card.target) if card.target else None)
+    return _once(key, card.local, lambda: _read(card), import_target(card.target) if card.target else None)
 
 
 def _read(card: Card) -> Any:

@@ -20,7 +20,7 @@ from vqclip.config.shorthand import expand_shorthand
 from vqclip.errors import UserError, closest
 
 __all__ = [
-    *("FLAGS", "Command", "ToolParser", "let_hydra_parse", "parse_arguments", "parse_config", "top_level"),
+    *("FLAGS", "Command", "ToolParser", "allow_lazy_help", "parse_arguments", "parse_config", "top_level"),
     *("take_flag", "whole"),
 ]
 
@@ -60,7 +60,7 @@ _OVERRIDE = re.compile(r"[~+]{0,2}(?P<key>[a-z_][\w.@/-]*)(=|$)")
 
 
 @cache
-def let_hydra_parse() -> None:
+def allow_lazy_help() -> None:
     """Let Python 3.14 build Hydra's own parser.
 
     From 3.14 on, argparse checks help texts when arguments are added; one of Hydra's is a lazy object and is refused,

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 
 from vqclip.cli.arguments import Command
-from vqclip.cli.launchers import bring_back
+from vqclip.cli.launchers import restore_launchers
 from vqclip.config.names import unknown_overrides
 from vqclip.errors import UserError
 
@@ -45,7 +45,7 @@ def check_before_hydra(command: Command) -> None:
     from vqclip.cli.output_dir import check_output_dir, check_working_dir, output_dir
     from vqclip.config.check import check
     from vqclip.config.compose import compose, compose_all, first_of_sweep, refuse_sweeps
-    from vqclip.config.resolve import resolved
+    from vqclip.config.resolve import resolve
 
     check_working_dir()
     config_dir, name = command.flags.get("--config-dir"), command.flags.get("--config-name") or "config"
@@ -61,7 +61,7 @@ def check_before_hydra(command: Command) -> None:
     for job in jobs:
         with env_override(job.hydra.job.env_set), open_dict(job):  # as Hydra does for a job
             del job["hydra"]
-            check(resolved(job))
+            check(resolve(job))
     if search:
         _check_search(command, multirun, by_another=place.numbers)
     check_output_dir(place, bool(cfg.get("overwrite")))
@@ -91,7 +91,7 @@ def show_config(command: Command, run: Callable[[], None]) -> None:
         try:
             run()
         except COMPOSING:
-            if not bring_back():
+            if not restore_launchers():
                 raise
             run()
     except COMPOSING as error:

@@ -171,10 +171,10 @@ def _scenes(command: Command) -> tuple[list[dict[str, Any]], list[dict[str, Any]
     """The checked config of each scene, one per entry of ``prompts.include``; and the same as recorded."""
     from vqclip.config.check import check
     from vqclip.config.compose import compose
-    from vqclip.config.resolve import resolved, without_secrets
+    from vqclip.config.resolve import resolve, without_secrets
 
     cfg = compose(command.overrides, command.flags.get("--config-dir"))
-    config = resolved(cfg)
+    config = resolve(cfg)
     neither = {"logger": None, "callbacks": None}  # a film has neither, but setting them is no mistake
     recorded = without_secrets(cfg, config) | neither
     config |= neither

@@ -14,7 +14,7 @@ import yaml
 
 from vqclip.cli.arguments import ToolParser
 from vqclip.config.choices import is_group
-from vqclip.config.records import literal
+from vqclip.config.records import escape_interpolations
 from vqclip.errors import UserError
 from vqclip.io.files import atomic_write
 from vqclip.io.yaml_text import read_yaml
@@ -127,7 +127,7 @@ def _put(keys: dict[str, Any], path: Sequence[str], value: Any) -> None:
     *parts, last = path
     for part in parts:
         keys = keys.setdefault(part, {})
-    value = literal(value)  # untrusted: no interpolation
+    value = escape_interpolations(value)  # untrusted: no interpolation
     keys[last] = keys.get(last, []) + [entry for entry in value if entry not in keys.get(last, [])] if joined else value
 
 
@@ -135,8 +135,8 @@ def _check(folder: Path, name: str) -> None:
     """Check that the written experiment composes and has no mistakes; pictures may be missing here."""
     from vqclip.config.check import errors_in
     from vqclip.config.compose import compose
-    from vqclip.config.resolve import resolved
+    from vqclip.config.resolve import resolve
 
     cfg = compose([f"experiment={name}"], config_dir=str(folder.absolute()))
-    for error in errors_in(resolved(cfg)):
+    for error in errors_in(resolve(cfg)):
         print(f"note: {error}")

@@ -21,14 +21,14 @@ from vqclip.cli.arguments import ToolParser, whole
 from vqclip.config.check import mistakes
 from vqclip.config.overrides import with_overrides
 from vqclip.config.own_classes import class_errors
-from vqclip.config.resolve import resolved
+from vqclip.config.resolve import resolve
 from vqclip.config.schema import ROOT
 from vqclip.errors import UserError, printable
 from vqclip.io.bar import bar
 from vqclip.io.interpolation import MODES, Keyframe, frames_between
 from vqclip.io.masks import MaskComposite
 from vqclip.io.video import write_video
-from vqclip.memory import moved
+from vqclip.memory import move_to
 from vqclip.models.vqgan import VQGAN
 from vqclip.paths import without_our_files
 from vqclip.protocols import InitContext
@@ -62,12 +62,12 @@ def stops_of(folder: Path) -> tuple[list[Keyframe], dict]:
     """
     run = RunFolder(folder)
     config, report = run.config(), run.finished_report()
-    config = resolved(with_overrides(_read_of(config), [], str(run.config_file), report))
+    config = resolve(with_overrides(_read_of(config), [], str(run.config_file), report))
     if errors := _errors_in(config):
         raise UserError("\n".join(f"{run.config_file}: {error}" for error in errors))
     latents = [run.picture(i).latent(picture["best"]["step"]) for i, picture in enumerate(report["pictures"])]
     # An earlier run in this process may have left it on a GPU.
-    generator = moved(load_generator(config["checkpoints"]["generator"]), "cpu")
+    generator = move_to(load_generator(config["checkpoints"]["generator"]), "cpu")
     height, width = config["size"]
     for i in range(len(latents)):
         run.picture(i).require_shape(generator.latent_shape(height, width))

@@ -6,7 +6,7 @@ import importlib
 import sys
 from contextlib import suppress
 
-__all__ = ["bring_back", "hold_back"]
+__all__ = ["hide_launchers", "restore_launchers"]
 
 #: Packages of our extras → the module that registers their choices of ``hydra/launcher``.
 _LAUNCHERS = {
@@ -16,13 +16,13 @@ _LAUNCHERS = {
 }
 
 
-def hold_back() -> None:
+def hide_launchers() -> None:
     """Prevent the import of launcher plugins by ``sys.modules[name] = None``, which Hydra skips."""
     for name in _LAUNCHERS:
         sys.modules.setdefault(name, None)  # pyright: ignore[reportArgumentType]
 
 
-def bring_back() -> bool:
+def restore_launchers() -> bool:
     """Import the launcher plugins after all, for a config that names one.
 
     Returns:

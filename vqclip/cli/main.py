@@ -16,10 +16,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vqclip.cli.arguments import Command, let_hydra_parse, parse_arguments, take_flag
+from vqclip.cli.arguments import Command, allow_lazy_help, parse_arguments, take_flag
 from vqclip.cli.beforehand import check_before_hydra, check_shown, show_config
 from vqclip.cli.faults import result_of
-from vqclip.cli.launchers import hold_back
+from vqclip.cli.launchers import hide_launchers
 from vqclip.cli.lazy_imports import collect_as_usual, collect_rarely, defer_imports
 from vqclip.cli.streams import as_text, read_in_utf_8, set_up_streams, tell_what_was_lost
 from vqclip.cli.summary import job_line, print_result
@@ -172,7 +172,7 @@ def _hydra(command: Command) -> None:
         check_shown(command)
     else:
         check_before_hydra(command)
-    let_hydra_parse()
+    allow_lazy_help()
     import hydra
 
     sys.argv = [sys.argv[0], *command.words]
@@ -180,7 +180,7 @@ def _hydra(command: Command) -> None:
     run = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(_job)
     if command.shows:
         if command.flags.get("--cfg") == "job":  # shows no launcher
-            hold_back()
+            hide_launchers()
         show_config(command, run)
         return
     from hydra.errors import HydraException
@@ -247,11 +247,11 @@ def _as_in_the_sweep(cfg: DictConfig, hydra: Any) -> None:
 
 def _is_anothers(cfg: DictConfig, folder: Path) -> bool:
     """Whether the folder holds a run with another config."""
-    from vqclip.config.resolve import identity, resolved
+    from vqclip.config.resolve import identity, resolve
     from vqclip.sweeps.jobs import read_report
 
     known = read_report(folder).get("identity")
-    return known is not None and known != identity(resolved(cfg))
+    return known is not None and known != identity(resolve(cfg))
 
 
 def _forget_command(cfg: DictConfig, folder: Path, records: str | None) -> None:
@@ -263,10 +263,10 @@ def _forget_command(cfg: DictConfig, folder: Path, records: str | None) -> None:
 
 def _announce(cfg: DictConfig, folder: Path, sweep: bool) -> None:
     """Print which job of a sweep starts, and what the run will make (for a sweep, in the first job)."""
-    from vqclip.config.resolve import resolved
+    from vqclip.config.resolve import resolve
     from vqclip.runs.cost import sizes
 
     if sweep and cfg.sweep:
         print(job_line(folder, cfg.sweep), flush=True)
     if not sweep or (cfg.sweep and cfg.sweep.get("job", 1) == 1):
-        print(sizes(resolved(cfg)), file=sys.stderr)
+        print(sizes(resolve(cfg)), file=sys.stderr)

@@ -18,7 +18,7 @@ from typing import Any
 from vqclip.cli.arguments import ToolParser, parse_config
 from vqclip.config.check import check
 from vqclip.config.compose import compose
-from vqclip.config.resolve import resolved, time_varying
+from vqclip.config.resolve import resolve, time_varying
 from vqclip.errors import UserError
 from vqclip.runs.cost import TRIAL, Cost, sizes
 from vqclip.schedules import AnySchedule, schedule
@@ -38,7 +38,7 @@ def main(argv: Sequence[str]) -> int:
     if taken := [word for word in command.overrides if word.startswith("resume=")]:
         raise UserError(f"{taken[0]}: not with show, and a run has its own config. Try: vqclip {shlex.quote(taken[0])}")
     config_dir = command.flags.get("--config-dir")
-    config = resolved(compose(command.overrides, config_dir))
+    config = resolve(compose(command.overrides, config_dir))
     check(config)
     lines = dict(schedules_of(config))
     width = max(map(len, lines))
@@ -110,7 +110,7 @@ def measure(overrides: Sequence[str], config_dir: str | None = None) -> Cost:
 
     few = [f"steps={TRIAL}", f"snapshot_every={TRIAL}"]
     with tempfile.TemporaryDirectory() as name, _offline(), _no_advice():
-        config = resolved(compose([*overrides, *few], config_dir, name))
+        config = resolve(compose([*overrides, *few], config_dir, name))
         if "restarts" in (config["search"] or {}):
             config["search"]["restarts"] = None  # trials would not fit into these few steps
         execute(config | {"logger": None, "callbacks": None}, Path(name))

@@ -22,7 +22,7 @@ from vqclip.compare.pictures import Picture
 from vqclip.compare.table import table, table_row
 from vqclip.config.grammar import short_names
 from vqclip.errors import UserError
-from vqclip.io.images import opened
+from vqclip.io.images import open_undecoded
 from vqclip.paths import relative_where_possible
 from vqclip.runs.folder import RunFolder
 
@@ -170,7 +170,7 @@ def _image_uri(path: Path) -> str:
     if len(content) <= INLINE_PNG:
         return _uri("image/png", content)
     out = io.BytesIO()
-    with opened(path) as picture:
+    with open_undecoded(path) as picture:
         picture.convert("RGB").save(out, "WEBP", quality=92)
     return _uri("image/webp", out.getvalue())
 

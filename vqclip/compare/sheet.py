@@ -19,7 +19,7 @@ from PIL.PngImagePlugin import PngInfo
 from vqclip.compare.keys import distinct_values, format_value, swept_keys
 from vqclip.compare.pictures import Picture
 from vqclip.config.grammar import short_names
-from vqclip.io.images import opened
+from vqclip.io.images import open_undecoded
 from vqclip.paths import common_folder, relative_where_possible
 from vqclip.runs.status import FINISHED, WITH_PICTURES
 
@@ -229,7 +229,7 @@ def _caption(picture: Picture) -> str:
 
 
 def _fitted(path: Path, width: int, height: int) -> Image.Image:
-    with opened(path) as picture:
+    with open_undecoded(path) as picture:
         picture = picture.convert("RGB")
     scale = min(width / picture.width, height / picture.height)
     size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))

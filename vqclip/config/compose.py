@@ -40,7 +40,7 @@ from vqclip.errors import UserError, shown
 from vqclip.paths import conf_dir
 
 __all__ = [
-    *("COMPOSING", "compose", "compose_all", "first_of_sweep", "line_of", "parsed"),
+    *("COMPOSING", "compose", "compose_all", "first_of_sweep", "line_of", "parse_overrides"),
     *("refuse_sweeps", "refuse_unknown"),
 ]
 
@@ -62,7 +62,7 @@ COMPOSING = (
 _PLACE = "${hydra:runtime.output_dir}"
 
 #: Held by the thread that uses Hydra's global state; see :func:`_hydra_of_ours`.
-_ALONE = threading.RLock()
+_LOCK = threading.RLock()
 
 #: Larger sweeps are typing mistakes: their jobs would not fit into memory.
 _MOST_JOBS = 100_000
@@ -136,10 +136,10 @@ def refuse_unknown(overrides: Sequence[str], config_dir: str | None = None) -> N
     rest = [override for override in overrides if override not in unknown]
     if any(not override.startswith("prompts.include=") for override in rest):
         from vqclip.config.check import errors_in
-        from vqclip.config.resolve import resolved
+        from vqclip.config.resolve import resolve
 
         try:
-            errors += errors_in(resolved(compose(first_of_sweep(rest)[0])))
+            errors += errors_in(resolve(compose(first_of_sweep(rest)[0])))
         except UserError as error:
             errors.append(str(error))
     raise UserError("\n".join(errors))
@@ -148,7 +148,7 @@ def refuse_unknown(overrides: Sequence[str], config_dir: str | None = None) -> N
 @contextmanager
 def _hydra_of_ours() -> Iterator[None]:
     """Use Hydra's global state for ourselves, and restore that of a surrounding Hydra application afterwards."""
-    with _ALONE:
+    with _LOCK:
         theirs, name = GlobalHydra.instance().hydra, JobRuntime.instance().get("name")
         base = VersionBase.instance().version_base  # decides whether that application's jobs change the working folder
         GlobalHydra.instance().clear()
@@ -174,7 +174,7 @@ def compose_all(
 ) -> Iterator[DictConfig]:
     """Configs that together contain every value of a sweep: the first job, then one for each other value of a key."""
     first, others = [], []
-    for override in parsed(expand_shorthand(overrides)):
+    for override in parse_overrides(expand_shorthand(overrides)):
         values = _values(override, config_dir)
         others += [(len(first), value) for value in values[1:]]
         first.append(values[0])
@@ -184,7 +184,7 @@ def compose_all(
 
 def refuse_sweeps(overrides: Sequence[str]) -> None:
     """Raise UserError if a command without ``-m`` gives a key several values."""
-    for override in parsed(expand_shorthand(overrides)):
+    for override in parse_overrides(expand_shorthand(overrides)):
         if override.is_sweep_override():
             meant = _as_meant(override)
             allowed = "one; in a sweep all of them" if meant.startswith("vqclip -m") else "one"
@@ -220,7 +220,7 @@ def _fits(key: Key, line: str) -> bool:
 
 def first_of_sweep(overrides: Sequence[str], config_dir: str | None = None) -> tuple[list[str], int]:
     """The overrides of a sweep's first job, and the number of jobs."""
-    values = [_values(override, config_dir) for override in parsed(expand_shorthand(overrides))]
+    values = [_values(override, config_dir) for override in parse_overrides(expand_shorthand(overrides))]
     jobs = math.prod(map(len, values))
     _refuse_too_many(jobs, "-m")
     return [choices[0] for choices in values], jobs
@@ -233,7 +233,7 @@ def _refuse_too_many(jobs: int, what: str) -> None:
         )
 
 
-def parsed(overrides: Sequence[str], loader: ConfigLoader | None = None) -> list[Override]:
+def parse_overrides(overrides: Sequence[str], loader: ConfigLoader | None = None) -> list[Override]:
     """Parse overrides with Hydra's grammar.
 
     Args:

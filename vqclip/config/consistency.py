@@ -10,7 +10,7 @@ from vqclip import machine
 from vqclip.config.own_classes import parts_on
 from vqclip.config.resolve import flatten
 from vqclip.errors import UserError, shown
-from vqclip.prompts import listed, parse_prompts
+from vqclip.prompts import as_list, parse_prompts
 from vqclip.schedules import ever_nonzero, is_number
 
 __all__ = ["contradictions", "steps_within"]
@@ -62,7 +62,7 @@ def _memory(config: Mapping[str, Any]) -> Iterator[str]:
     """Messages about a run that needs more memory than the machine has."""
     have = machine.memory()
     pixels = config["size"][0] * config["size"][1]
-    pictures = config["batch_size"] * len(listed(config["prompts"]["include"]))
+    pictures = config["batch_size"] * len(as_list(config["prompts"]["include"]))
     crops = (config["augmentations"].get("crops") or {}).get("count", 1)
     # Floats of 4 bytes.  Per picture: the latent and Adam's two moments, the last and the best picture.  For one
     # picture: the decoder's widest layers.  Per crop: the crop, its noise and their gradient.

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from vqclip.errors import UserError, closest
-from vqclip.schedules import SHAPES, is_number, sampled
+from vqclip.schedules import SHAPES, is_number, sample
 
 __all__ = [
     "Anything",
@@ -116,7 +116,7 @@ class Scheduled:
         if isinstance(value, str | bool | list):
             raise ValueError
         try:
-            values = sampled(value)
+            values = sample(value)
         except UserError:  # a missing class is reported for all classes together
             return
         except ValueError as error:

@@ -15,8 +15,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from vqclip.config.choices import is_group
-from vqclip.config.compose import compose, line_of, parsed
-from vqclip.config.records import as_data, literal, own_loggers, record_errors, with_trusted
+from vqclip.config.compose import compose, line_of, parse_overrides
+from vqclip.config.records import as_data, escape_interpolations, own_loggers, record_errors, with_trusted
 from vqclip.errors import UserError, closest
 
 __all__ = ["with_overrides"]
@@ -39,9 +39,9 @@ def with_overrides(
         UserError: the record names a class, file or link that a record must not name; an override cannot be parsed,
             sweeps, or names no key.
     """
-    typed = parsed(overrides)
+    typed = parse_overrides(overrides)
     config = as_data(config)
-    cfg = OmegaConf.create({**literal(config), "logger": own_loggers(config.get("logger"))})
+    cfg = OmegaConf.create({**escape_interpolations(config), "logger": own_loggers(config.get("logger"))})
     trusted = set()
     for override in sorted(typed, key=lambda o: not is_group(o.key_or_group)):
         trusted.add(_apply(cfg, override, config, what))

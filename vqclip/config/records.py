@@ -28,7 +28,15 @@ from vqclip.io.regions import SIDES
 from vqclip.paths import conf_dir
 from vqclip.prompts import ENTRIES, SEVERAL
 
-__all__ = ["as_data", "is_known_input", "literal", "own_loggers", "record_errors", "trusting", "with_trusted"]
+__all__ = [
+    "as_data",
+    "escape_interpolations",
+    "is_known_input",
+    "own_loggers",
+    "record_errors",
+    "trusting",
+    "with_trusted",
+]
 
 #: Modules whose public classes a record may name: parts of a picture, and callbacks that write into the run folder.
 _OWN = (
@@ -64,13 +72,13 @@ def as_data(config: Mapping[str, Any]) -> dict[str, Any]:
     return kept
 
 
-def literal(value: Any) -> Any:
+def escape_interpolations(value: Any) -> Any:
     """Escape ``${`` in plain data, so that nothing in a record is resolved."""
     if isinstance(value, str):
         return without_interpolations(value)
     if isinstance(value, Mapping):
-        return {key: literal(item) for key, item in value.items()}
-    return [literal(item) for item in value] if isinstance(value, list) else value
+        return {key: escape_interpolations(item) for key, item in value.items()}
+    return [escape_interpolations(item) for item in value] if isinstance(value, list) else value
 
 
 def own_loggers(loggers: Any) -> dict[str, Any]:
@@ -83,12 +91,12 @@ def own_loggers(loggers: Any) -> dict[str, Any]:
         if not isinstance(logger, Mapping):
             continue
         if _is_trusted(logger.get("_target_")):
-            found[name] = literal(logger)
+            found[name] = escape_interpolations(logger)
         elif configured := _configured_logger(name):
             words = {key: logger[key] for key in _LOGGER_WORDS if isinstance(logger.get(key), str)}
             if logger.get("mode") in ("offline", "disabled"):
                 words["mode"] = logger["mode"]
-            found[name] = {**configured, **literal(words)}
+            found[name] = {**configured, **escape_interpolations(words)}
         else:
             left_out = printable(f"logger.{name}")
             print(f"note: {left_out} of the record is left out: it is not one of yours", file=sys.stderr)

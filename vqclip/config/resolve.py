@@ -26,7 +26,7 @@ __all__ = [
     "leaves",
     "now_in_picture",
     "picture_config",
-    "resolved",
+    "resolve",
     "time_varying",
     "without_secrets",
 ]
@@ -105,7 +105,7 @@ NOT_THE_PICTURE = (
 )
 
 
-def resolved(cfg: DictConfig) -> dict[str, Any]:
+def resolve(cfg: DictConfig) -> dict[str, Any]:
     """Resolve the whole config to plain data, with prompt files replaced by their lines.
 
     Raises:

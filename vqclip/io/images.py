@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from PIL.ImageFile import ImageFile
     from torch import Tensor
 
-__all__ = ["PNG", "PictureError", "open_picture", "opened", "pixels", "png_bytes", "read_record", "why_not"]
+__all__ = ["PNG", "PictureError", "open_picture", "open_undecoded", "pixels", "png_bytes", "read_record", "why_not"]
 
 #: Keyword of the PNG text chunk that holds the record.
 RECORD_KEY = "vqclip"
@@ -52,7 +52,7 @@ class PictureError(ValueError):
         self.reason = reason
 
 
-def opened(path: str | Path) -> ImageFile:
+def open_undecoded(path: str | Path) -> ImageFile:
     """Open a picture file without decoding it, only formats that Pillow reads without running other programs.
 
     Raises:
@@ -82,7 +82,7 @@ def open_picture(path: str | Path) -> Image:
     if not isinstance(path, str | Path):
         raise PictureError(path, "it is not a path")
     try:
-        with opened(path) as file:
+        with open_undecoded(path) as file:
             picture = ImageOps.exif_transpose(file)
             if picture.mode[0] in "IF":  # 16 or 32 bits of grey, which Pillow's conversion clips at 255
                 values = np.asarray(picture, dtype=np.float64)
@@ -115,7 +115,7 @@ def read_record(path: Path) -> dict:
         UserError: it is not a PNG, or has no record.
     """
     try:
-        with opened(path) as picture:
+        with open_undecoded(path) as picture:
             picture.load()
             text = getattr(picture, "text", {})
     except Exception as error:

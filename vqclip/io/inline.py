@@ -14,7 +14,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vqclip.io.images import opened
+from vqclip.io.images import open_undecoded
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -55,7 +55,7 @@ def _strip(paths: Sequence[Path]) -> Image.Image:
     """All pictures side by side, scaled down if they are too large."""
     from PIL import Image
 
-    pictures = [opened(path).convert("RGBA") for path in paths]
+    pictures = [open_undecoded(path).convert("RGBA") for path in paths]
     width = sum(picture.width for picture in pictures) + _GAP * (len(pictures) - 1)
     strip = Image.new("RGBA", (width, max(picture.height for picture in pictures)))
     left = 0

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["MaskComposite", "feather", "off_ground"]
+__all__ = ["MaskComposite", "feather", "subject_mask"]
 
 
 class MaskComposite(torch.nn.Module):
@@ -30,7 +30,7 @@ class MaskComposite(torch.nn.Module):
         return self.mask * made + (1 - self.mask) * self.picture
 
 
-def off_ground(picture: Tensor, near: float, grow: int) -> Tensor:
+def subject_mask(picture: Tensor, near: float, grow: int) -> Tensor:
     """A mask [1,1,H,W] that is 1 where a picture [1,3,H,W] differs from its border's colour.
 
     The border's colour is the median of its pixels; a pixel differs if some channel is further away than ``near``,

@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["moved"]
+__all__ = ["move"]
 
 
-def moved(
+def move(
     image: Tensor, zoom: float = 1.0, pan: tuple[float, float] = (0.0, 0.0), turn: float = 0.0, border: str = "reflect"
 ) -> Tensor:
     """Move pictures [B,3,H,W] in [0,1].

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from vqclip.errors import UserError
 from vqclip.io.files import refuse_endless, refuse_large
-from vqclip.io.images import PictureError, open_picture, opened, why_not
+from vqclip.io.images import PictureError, open_picture, open_undecoded, why_not
 
 if TYPE_CHECKING:
     from PIL.ImageFile import ImageFile
@@ -211,7 +211,7 @@ class PictureFolder:
         """Open one of its picture files without decoding it; errors become that of a damaged file."""
         self.run.read(path)
         try:
-            with opened(path) as file:
+            with open_undecoded(path) as file:
                 if file.width * file.height > LARGEST_PICTURE:
                     raise PictureError(path, f"it has {file.width}×{file.height} pixels, more than a run makes")
                 yield file

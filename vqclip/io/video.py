@@ -19,7 +19,7 @@ from PIL import Image
 
 from vqclip.errors import UserError
 from vqclip.io.files import refuse_endless
-from vqclip.io.images import opened, pixels
+from vqclip.io.images import open_undecoded, pixels
 from vqclip.io.pixels import read_image
 from vqclip.io.run_files import PictureFolder
 
@@ -99,7 +99,7 @@ def timelapse(picture: PictureFolder, fps: int, told: Callable[[], Any] = lambda
     def frames() -> Iterator[np.ndarray]:
         frame = None
         for path in sorted(picture.snapshots()):
-            frame = np.asarray(opened(path).convert("RGB"))
+            frame = np.asarray(open_undecoded(path).convert("RGB"))
             yield frame
             told()
         if frame is not None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from vqclip.models.clip_fast import CLIP, Block, OneVectorPool, quicken_linears
+from vqclip.models.clip_fast import CLIP, Block, OneVectorPool, replace_linears
 from vqclip.models.tokenizer import CompactTokenizer
 from vqclip.precision import one_by_one
 
@@ -66,7 +66,7 @@ class CLIPPerceptor(nn.Module):
         visual = self.model.visual
         _fuse_norms(visual)
         _compute_one_vector(visual)
-        quicken_linears(visual)
+        replace_linears(visual)
         self.eval().requires_grad_(False)
 
     def encode_text(self, texts: list[str]) -> Tensor:

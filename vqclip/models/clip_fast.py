@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-__all__ = ["CLIP", "Block", "OneVectorPool", "quicken_linears"]
+__all__ = ["CLIP", "Block", "OneVectorPool", "replace_linears"]
 
 with warnings.catch_warnings():
     warnings.filterwarnings("ignore", message="pkg_resources is deprecated")
@@ -101,7 +101,7 @@ class Block(nn.Module):
         return x.transpose(0, 1)
 
 
-def quicken_linears(network: nn.Module) -> None:
+def replace_linears(network: nn.Module) -> None:
     """Replace every ``nn.Linear`` of a network by :class:`Linear`."""
     for parent in list(network.modules()):
         for name, child in list(parent.named_children()):

@@ -24,10 +24,10 @@ from vqclip.config.signatures import role_errors
 from vqclip.errors import UserError
 from vqclip.guidance import Guide
 from vqclip.init import best_of
-from vqclip.memory import existing, moved
+from vqclip.memory import check_devices, move_to
 from vqclip.models.vqgan import VQGAN
 from vqclip.module import LatentOptimisation, Networks
-from vqclip.own_parts import named, require_tensor, require_whole
+from vqclip.own_parts import part_name, require_tensor, require_whole
 from vqclip.prompts import Prompt, parse_prompts, texts_of
 from vqclip.protocols import InitContext
 from vqclip.rng import StepRandom
@@ -49,7 +49,7 @@ def build(plan: RunPlan) -> LatentOptimisation:
     """
     config = plan.config
     # An earlier job of this process may have left it on a GPU; the bytes must not depend on that.
-    generator = moved(load_generator(config["checkpoints"]["generator"]), "cpu")
+    generator = move_to(load_generator(config["checkpoints"]["generator"]), "cpu")
     require_of(generator, config)
     parts = _parts(config)
     generator.checkpointed = config["memory"]["checkpoint_decoder"]
@@ -65,11 +65,11 @@ def build(plan: RunPlan) -> LatentOptimisation:
     total = sum(card.get("weight", 1) for card in cards.values())
     guides = {}
     for name, card in cards.items():
-        perceptor = moved(load_perceptor(name, card), "cpu")
+        perceptor = move_to(load_perceptor(name, card), "cpu")
         _say_what_is_not_read(name, perceptor, said)
         targets = targets_of(perceptor, include, extras, exclude, prompts)
         guides[name] = Guide(perceptor, card.get("weight", 1) / total, targets)
-    networks = Networks(generator, guides, existing(config["memory"].get("devices")))
+    networks = Networks(generator, guides, check_devices(config["memory"].get("devices")))
     if hasattr(parts["search"], "require_of"):
         parts["search"].require_of(networks)
     for name, term in getattr(parts["objective"], "terms", {}).items():
@@ -117,10 +117,10 @@ def _parts(config: Mapping[str, Any]) -> dict[str, Any]:
     optimizer = dict(config["optimizer"])
     lr, clip = schedule(optimizer.pop("lr")), optimizer.pop("clip", None)
     augmentations = instantiate_part(config["augmentations"], "augmentations")
-    require_whole(augmentations, "count", named(augmentations, "augmentations"))
+    require_whole(augmentations, "count", part_name(augmentations, "augmentations"))
     noise = instantiate_part(config["noise"], "noise")
     if not callable(getattr(noise, "factor", None)):  # a method, or an attribute with a schedule
-        who = named(noise, "noise")
+        who = part_name(noise, "noise")
         raise UserError(f"{who} has no factor(t). Allowed: a class with draw and factor, as vqclip/protocols.py says")
     return {
         "steps": config["steps"],
@@ -150,7 +150,7 @@ def _init_context(plan: RunPlan, generator: VQGAN, texts: list[str]) -> InitCont
     if len(shape) != 3 or min(shape) < 1:
         larger = as_typed("size", [max(n, generator.factor) for n in (height, width)])
         raise UserError(
-            f"{named(generator, 'checkpoints.generator')}.latent_shape({height}, {width}) gave {shape}. "
+            f"{part_name(generator, 'checkpoints.generator')}.latent_shape({height}, {width}) gave {shape}. "
             f"Allowed: (C, h, w), each 1 or more. Try: {larger}"
         )
     made = (shape[1] * generator.factor, shape[2] * generator.factor)

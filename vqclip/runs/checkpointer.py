@@ -13,7 +13,7 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from vqclip.io.files import atomic_write
 from vqclip.module import optimisation
-from vqclip.own_parts import named
+from vqclip.own_parts import part_name
 from vqclip.runs.checkpoint import RECORDER
 from vqclip.runs.folder import RunFolder
 from vqclip.runs.signals import Signals, Stopped
@@ -73,7 +73,8 @@ class Checkpointer(pl.Callback):
         if states and trainer.global_step and not self.tried:
             self.tried = True
             if reason := _unreadable(states):
-                who = f"{named(trainer.optimizers[0], 'optimizer')} keeps more than tensors and plain data in its state"
+                name = part_name(trainer.optimizers[0], "optimizer")
+                who = f"{name} keeps more than tensors and plain data in its state"
                 print(f"note: this run cannot be resumed: {who} ({reason})", file=sys.stderr)
 
     def _say(self, key: str, reason: str) -> None:

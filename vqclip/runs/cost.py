@@ -10,9 +10,9 @@ from statistics import median
 from typing import Any
 
 from vqclip.checkpoints.check import factor_of
-from vqclip.prompts import listed, parse
+from vqclip.prompts import as_list, parse
 
-__all__ = ["TRIAL", "Cost", "duration", "quicker", "sizes"]
+__all__ = ["TRIAL", "Cost", "duration", "faster_setting", "sizes"]
 
 #: Number of measured steps; the first one of a process is slower and not counted.
 TRIAL = 4
@@ -42,7 +42,7 @@ class Cost:
 
 def sizes(config: Mapping[str, Any]) -> str:
     """Pictures, steps, crops and snapshots of a resolved config, in one line."""
-    prompts = [parse(entry).label for entry in listed(config["prompts"]["include"])]
+    prompts = [parse(entry).label for entry in as_list(config["prompts"]["include"])]
     pictures = len(prompts) * config["batch_size"]
     shown = ", ".join(f'"{label}"' for label in prompts[:_SHOWN]) + ", …" * (len(prompts) > _SHOWN)
     crops = (config["augmentations"].get("crops") or {}).get("count")  # a custom class may have none
@@ -56,7 +56,7 @@ def sizes(config: Mapping[str, Any]) -> str:
     )
 
 
-def quicker(device: str, precision: str) -> str:
+def faster_setting(device: str, precision: str) -> str:
     """A line that says what would make steps faster on this machine; empty if nothing would."""
     from vqclip.models.vqgan_fast import BRIEF
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from vqclip.errors import UserError
 from vqclip.io.files import sha256
 from vqclip.io.run_files import PictureFolder
-from vqclip.prompts import SEVERAL, listed
+from vqclip.prompts import SEVERAL, as_list
 from vqclip.runs.folder import RunFolder
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ def _judged(run: RunFolder, report: Mapping[str, Any]) -> list[bool]:
 
 def with_text(config: Mapping[str, Any]) -> list[bool]:
     """For each prompt of a config, whether it has a text that a judge can compare pictures with."""
-    return [_has_text(entry) for entry in listed(config["prompts"]["include"])]
+    return [_has_text(entry) for entry in as_list(config["prompts"]["include"])]
 
 
 def _has_text(entry: Any) -> bool:

@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 from pytorch_lightning.loggers import Logger, MLFlowLogger, WandbLogger
 
 from vqclip.config.own_classes import parts_on
-from vqclip.config.resolve import picture_config, resolved, without_secrets
+from vqclip.config.resolve import picture_config, resolve, without_secrets
 from vqclip.errors import Diverged, UserError
 from vqclip.io.quiet import quiet_lightning
 from vqclip.loggers.base import RunView, log_result
@@ -36,12 +36,19 @@ from vqclip.runs.rollback import start_over
 from vqclip.runs.schema import FORMAT
 from vqclip.runs.signals import Signals
 from vqclip.runs.status import DIVERGED, FINISHED, STOPPED_EARLY, is_pruned
-from vqclip.runs.trainer import callbacks_of, hastened, make_trainer, one_order, one_process, usual_torch
+from vqclip.runs.trainer import (
+    accelerated,
+    callbacks_of,
+    explain_nondeterminism,
+    make_trainer,
+    rank_zero,
+    torch_defaults,
+)
 
 __all__ = ["execute", "threads"]
 
 #: Held by a thread during a run, since torch's settings and the shared networks belong to the process.
-_ALONE = threading.RLock()
+_LOCK = threading.RLock()
 
 
 @dataclass(frozen=True)
@@ -79,11 +86,11 @@ def execute(
         Stopped: a signal ended the run.  Its state is on disk.
         optuna.TrialPruned: Optuna's callback stopped the run early, for the study to handle.
     """
-    config = resolved(cfg) if isinstance(cfg, DictConfig) else dict(cfg)
+    config = resolve(cfg) if isinstance(cfg, DictConfig) else dict(cfg)
     recorded = without_secrets(cfg, config) if isinstance(cfg, DictConfig) else config
     plan = RunPlan.of(config, callbacks, record_format, recorded)
     run = RunFolder(folder)
-    with _ALONE, quiet_lightning(), one_process(), usual_torch(), Signals() as signals, clean_up(run, plan), run.open():
+    with _LOCK, quiet_lightning(), rank_zero(), torch_defaults(), Signals() as signals, clean_up(run, plan), run.open():
         past, module = _past(run) if resume else None, None
         if past is None:
             if not resume:  # resume has checked that the folder is this run's
@@ -116,7 +123,11 @@ def _execute(
         callbacks_of(trainer).insert(0, recorder)  # first, so that others find its files
         callbacks_of(trainer).append(recorder.checkpointer)
         _begin(report, plan.config, provenance, trainer, loggers)
-        with _kept_outcome(report, recorder, trainer), one_order(), hastened(module.networks, plan.config["trainer"]):
+        with (
+            _kept_outcome(report, recorder, trainer),
+            explain_nondeterminism(),
+            accelerated(module.networks, plan.config["trainer"]),
+        ):
             _optimise(run, trainer, module, past)
         report.add(pictures=_judged(plan, run, report.content))
         for logger in loggers.values():

@@ -24,8 +24,8 @@ from torch import Tensor
 from vqclip.config.resolve import picture_config
 from vqclip.errors import UserError
 from vqclip.io.files import atomic_write, read_text, refuse_endless, write_json
-from vqclip.io.images import opened, png_bytes
-from vqclip.io.motion import moved
+from vqclip.io.images import open_undecoded, png_bytes
+from vqclip.io.motion import move
 from vqclip.io.pixels import fit
 from vqclip.io.quiet import quiet_lightning
 from vqclip.io.run_files import RunFiles
@@ -36,7 +36,7 @@ from vqclip.runs.build import build
 from vqclip.runs.lock import lock_folder
 from vqclip.runs.plan import RunPlan
 from vqclip.runs.status import RunError
-from vqclip.runs.trainer import hastened, make_trainer, one_order
+from vqclip.runs.trainer import accelerated, explain_nondeterminism, make_trainer
 from vqclip.schedules import schedule
 
 __all__ = ["Camera", "Film"]
@@ -57,7 +57,7 @@ class Camera:
     def __call__(self, image: Tensor, t: float) -> Tensor:
         """Move a picture according to the schedules at progress ``t`` of the film, in [0,1]."""
         zoom, right, down, turn = (schedule(motion)(t) for motion in (self.zoom, *self.pan, self.turn))
-        return moved(image, zoom, (right, down), turn, self.border)
+        return move(image, zoom, (right, down), turn, self.border)
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ class Film:
                 if (now := i * len(self.scenes) // self.frames) != scene or made is None:
                     haste.close()
                     made, scene = self._module(self.scenes[now]), now
-                    haste.enter_context(hastened(made[0].networks, self.scenes[now]["trainer"]))
+                    haste.enter_context(accelerated(made[0].networks, self.scenes[now]["trainer"]))
                 below = next(source, None)
                 if self.video and below is None:
                     break
@@ -116,7 +116,7 @@ class Film:
                 yield i
         if not self.paths():
             raise UserError(f"--video {self.video}: no frame in it. Allowed: a video, or a folder of pictures")
-        pictures = (np.asarray(opened(path).convert("RGB")) for path in self.paths())
+        pictures = (np.asarray(open_undecoded(path).convert("RGB")) for path in self.paths())
         write_video(self.folder / "film.mp4", pictures, self.fps)
 
     def paths(self) -> list[Path]:
@@ -202,7 +202,7 @@ class Film:
         if i or self.video:
             module.steps, module.search = self.each, module.search.of_a_frame()
         optimizer = module.configure_optimizers()
-        with one_order():
+        with explain_nondeterminism():
             for step in range(module.steps):
                 with precision.train_step_context():  # as in Lightning's training step
                     module.optimise(step, optimizer)

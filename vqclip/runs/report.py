@@ -17,7 +17,7 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 
 from vqclip.config.records import trusting
 from vqclip.config.resolve import identity
-from vqclip.errors import NO_ROOM, UserError, told
+from vqclip.errors import NO_ROOM, UserError, message_of
 from vqclip.io.files import atomic_write
 from vqclip.runs.checkpoint import no_checkpoint
 from vqclip.runs.digests import callback_weights, inputs, own_weights
@@ -123,7 +123,7 @@ def _failures(report: Report, plan: RunPlan, before: Mapping[Path, bytes]) -> It
         if before and not report.began:
             _put_back(run, before)
         else:
-            _end(report, status=FAILED, error=told(explained))
+            _end(report, status=FAILED, error=message_of(explained))
         with suppress(OSError):
             if run.is_there():
                 run.log("".join(traceback.format_exception(error)))
@@ -177,7 +177,7 @@ def _gone(run: RunFolder) -> RunError:
 def _explained(error: BaseException, run: RunFolder, plan: RunPlan) -> BaseException:
     """Turn errors of the system and of Lightning into a sentence; return others unchanged."""
     if isinstance(error, Exception) and not isinstance(error, UserError | OSError) and _is_of_checkpoint(error):
-        return no_checkpoint(run, told(error))
+        return no_checkpoint(run, message_of(error))
     if isinstance(error, MisconfigurationException) and (found := _NO_LOGGER.search(str(error))):
         return UserError(
             f"callbacks: {found[1]} writes to a logger, and this run has none (logger=csv is metrics.csv alone). "

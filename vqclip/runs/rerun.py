@@ -11,10 +11,10 @@ from typing import Any
 from vqclip.config.compose import compose
 from vqclip.config.overrides import with_overrides
 from vqclip.config.records import as_data
-from vqclip.config.resolve import differences, picture_config, resolved
+from vqclip.config.resolve import differences, picture_config, resolve
 from vqclip.errors import UserError
 from vqclip.io.files import refuse_endless
-from vqclip.io.images import opened, read_record
+from vqclip.io.images import open_undecoded, read_record
 from vqclip.paths import dated_folder
 from vqclip.runs.folder import RunFolder
 from vqclip.runs.resume import LIMITS
@@ -55,7 +55,7 @@ def rerun(source: Path, overrides: Sequence[str] = (), folder: Path | None = Non
     folder = folder or Path(dated_folder("outputs"))
     config, made_with, record_format = _source(source, folder)
     cfg = with_overrides(config, overrides, str(source), made_with)
-    running = resolved(cfg)
+    running = resolve(cfg)
     asked = list(differences(as_data(config), as_data(running)))
     with threads(made_with.get("machine", {}).get("threads")):
         execute(cfg, folder, callbacks=_early_end(source, asked, running), record_format=record_format)
@@ -160,7 +160,7 @@ def _config_of_picture(path: Path, folder: Path) -> tuple[dict[str, Any], dict[s
         )
     if problem := problem_in(record, "record"):
         raise UserError(f"{path}: its vqclip record is damaged: {problem}. The run folder's config.yaml has it too")
-    base = resolved(compose(["logger=none"], output_dir=str(folder)))
+    base = resolve(compose(["logger=none"], output_dir=str(folder)))
     base["callbacks"] = {"progress": base["callbacks"].get("progress")}
     config = {**base, **picture_config(record["config"]), "paths": base["paths"], "overwrite": False}
     if problem := problem_in(config, "config"):
@@ -234,7 +234,7 @@ def _between_pictures(one: Path, other: Path) -> tuple[str, tuple[str, ...]]:
     """What differs between two pictures; if pixels agree, also the keys in which their records differ."""
     import numpy as np
 
-    a, b = (np.asarray(opened(path).convert("RGB"), dtype=np.int16) for path in (one, other))
+    a, b = (np.asarray(open_undecoded(path).convert("RGB"), dtype=np.int16) for path in (one, other))
     if a.shape != b.shape:
         return f"another size, {a.shape[1]}×{a.shape[0]} → {b.shape[1]}×{b.shape[0]} pixels", ()
     if (a == b).all():

@@ -23,7 +23,7 @@ from vqclip.config.overrides import with_overrides
 from vqclip.config.own_classes import parts_on
 from vqclip.config.plain import mapping
 from vqclip.config.records import is_known_input
-from vqclip.config.resolve import differences, leaves, picture_config, resolved, time_varying
+from vqclip.config.resolve import differences, leaves, picture_config, resolve, time_varying
 from vqclip.errors import UserError, shown
 from vqclip.io.images import read_record
 from vqclip.io.regions import SIDES
@@ -96,7 +96,7 @@ def prepare(run: RunFolder, overrides: Sequence[str]) -> DictConfig | None:
     """The config to resume with; None if the run is finished."""
     past, report = run.config(), run.report()
     cfg = with_overrides(past, overrides, str(run.config_file), report)
-    now = resolved(cfg)
+    now = resolve(cfg)
     _require_same_picture(run, past, now, report.get("inputs", {}))
     _require_unedited(run, past, report.get("inputs", {}))
     if report["status"] == DIVERGED:

@@ -27,7 +27,14 @@ from vqclip.module import Networks
 from vqclip.precision import full_precision
 from vqclip.runs.checkpointer import WholeFiles
 
-__all__ = ["callbacks_of", "hastened", "make_trainer", "one_order", "one_process", "usual_torch"]
+__all__ = [
+    "accelerated",
+    "callbacks_of",
+    "explain_nondeterminism",
+    "make_trainer",
+    "rank_zero",
+    "torch_defaults",
+]
 
 
 def callbacks_of(trainer: pl.Trainer) -> list[pl.Callback]:
@@ -74,7 +81,7 @@ def make_trainer(
 
 
 @contextmanager
-def one_process() -> Iterator[None]:
+def rank_zero() -> Iterator[None]:
     """Set Lightning's rank to 0, since it would log nothing in the second task of ``srun``."""
     lightning: Any = rank_zero_only  # a function with the rank as an attribute
     before, lightning.rank = lightning.rank, 0
@@ -85,7 +92,7 @@ def one_process() -> Iterator[None]:
 
 
 @contextmanager
-def usual_torch() -> Iterator[None]:
+def torch_defaults() -> Iterator[None]:
     """Reset torch's global settings during a run, so that its bytes do not depend on the surrounding notebook."""
     dtype, device = torch.get_default_dtype(), torch.get_default_device()
     torch.set_default_dtype(torch.float32)
@@ -143,7 +150,7 @@ def _set_order(mode: int) -> None:
 
 
 @contextmanager
-def one_order() -> Iterator[None]:
+def explain_nondeterminism() -> Iterator[None]:
     """Explain torch's error for an operation that ``trainer.deterministic=true`` does not allow.
 
     Raises:
@@ -161,7 +168,7 @@ def one_order() -> Iterator[None]:
 
 
 @contextmanager
-def hastened(networks: Networks, trainer: Mapping[str, Any]) -> Iterator[None]:
+def accelerated(networks: Networks, trainer: Mapping[str, Any]) -> Iterator[None]:
     """Apply ``trainer.tf32`` and ``trainer.compile``; restore everything afterwards, since jobs share the networks."""
     compiled: dict[Any, str] = {}
     if trainer.get("compile") is not None:

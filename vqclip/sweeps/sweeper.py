@@ -27,14 +27,14 @@ from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from vqclip.config.check import errors_in
-from vqclip.config.compose import COMPOSING, parsed
+from vqclip.config.compose import COMPOSING, parse_overrides
 from vqclip.config.grammar import job_name, nested, quote_where_needed, unquoted
 from vqclip.config.hydra_errors import explain
 from vqclip.config.own_classes import parts_on
 from vqclip.config.plain import plain_dict
-from vqclip.config.resolve import now_in_picture, resolved
+from vqclip.config.resolve import now_in_picture, resolve
 from vqclip.config.shorthand import expand_shorthand
-from vqclip.errors import UserError, told
+from vqclip.errors import UserError, message_of
 from vqclip.io.counter import counted
 from vqclip.io.files import atomic_write
 from vqclip.runs.lock import lock_folder
@@ -176,7 +176,7 @@ class SweepRunner:
 
     def _parsed(self, arguments: Sequence[str]) -> dict[str, Override]:
         """Parsed overrides by key; the last one of several for a key."""
-        return {override.get_key_element(): override for override in parsed(arguments, self.loader)}
+        return {override.get_key_element(): override for override in parse_overrides(arguments, self.loader)}
 
     def _checked(self, combinations: Sequence[Mapping[str, str]], swept: Sequence[str]) -> list[Job]:
         """The job of each combination of overrides; one error for all mistakes in them."""
@@ -197,7 +197,7 @@ class SweepRunner:
         with env_override(cfg.hydra.job.env_set), open_dict(cfg):  # as Hydra does for a job
             del cfg["hydra"]
             cfg.paths.output_dir = "."  # not known yet, and does not affect the picture
-            config = resolved(cfg)
+            config = resolve(cfg)
             late = next(now_in_picture(cfg), "")
         if late:
             raise UserError(
@@ -257,7 +257,7 @@ class SweepRunner:
         if not isinstance(error, Exception) or job.hydra_cfg is None:
             return
         folder = Path(job.hydra_cfg.hydra.runtime.output_dir)
-        self.faults[folder.name] = told(error)
+        self.faults[folder.name] = message_of(error)
         if not (folder / "run.json").exists():
             with suppress(OSError), open(folder / "vqclip.log", "a", encoding="utf-8") as file:
                 traceback.print_exception(error, file=file)
