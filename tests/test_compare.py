@@ -1189,8 +1189,8 @@ def test_the_table_of_a_run_is_read_once_for_all_its_pictures_and_reading_is_tol
     folder = run(["a fox", "an owl"], [*small_pair, "batch_size=2"], tmp_path / "run").folder
     read, history = [], RunFolder.history
     monkeypatch.setattr(RunFolder, "history", lambda self: read.append(self.path) or history(self))
-    monkeypatch.setattr("vqclip.io.counter._LOG", 0)
-    monkeypatch.setattr("vqclip.io.counter._LIVE", 0)
+    monkeypatch.setattr("vqclip.io.progress._LOG", 0)
+    monkeypatch.setattr("vqclip.io.progress._LIVE", 0)
     run("a fox", small_pair, tmp_path / "other")
     capsys.readouterr()
     compare([folder, tmp_path / "other"], tmp_path)

@@ -129,8 +129,8 @@ def test_a_link_to_a_run_that_is_named_too_is_passed_over_silently(small_pair, t
 def test_judging_many_pictures_is_told_and_reads_each_report_once(small_pair, tmp_path, monkeypatch, capsys):
     for name in ("0", "1", "2"):
         run("a red fox", small_pair, tmp_path / name)
-    monkeypatch.setattr("vqclip.io.counter._LOG", 0)
-    monkeypatch.setattr("vqclip.io.counter._LIVE", 0)
+    monkeypatch.setattr("vqclip.io.progress._LOG", 0)
+    monkeypatch.setattr("vqclip.io.progress._LIVE", 0)
     read, report = [], RunFolder.report
     monkeypatch.setattr(RunFolder, "report", lambda self: read.append(self.path.name) or report(self))
     capsys.readouterr()

@@ -916,8 +916,8 @@ def test_from_python_modules_come_from_where_they_do_here(tmp_path, monkeypatch)
 def test_looking_for_jobs_that_are_done_is_told_and_needs_no_tensors(small_pair, tmp_path, monkeypatch, capsys):
     words = [f"hydra.sweep.dir={tmp_path}/sweep", "seed=0,1", "a fox"]
     assert sweep(*words, pair=small_pair) == 0
-    monkeypatch.setattr("vqclip.io.counter._LOG", 0)
-    monkeypatch.setattr("vqclip.io.counter._LIVE", 0)
+    monkeypatch.setattr("vqclip.io.progress._LOG", 0)
+    monkeypatch.setattr("vqclip.io.progress._LIVE", 0)
     monkeypatch.delattr(PictureFolder, "image")
     capsys.readouterr()
     assert sweep(*words, pair=small_pair) == 0

@@ -12,11 +12,11 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 from vqclip import run
-from vqclip.io.counter import counted
+from vqclip.cli.summary import _time_left
+from vqclip.io.progress import counted, watched
 from vqclip.paths import conf_dir
 from vqclip.sweeps.launch import _state
 from vqclip.sweeps.loader import KEPT, SharedLoader
-from vqclip.sweeps.progress import time_left, watched
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +79,7 @@ def test_it_travels_to_workers_without_what_it_keeps(loaders):
 
 def test_progress_is_told_in_time(capsys, monkeypatch):
     clock = iter(range(100))
-    monkeypatch.setattr("vqclip.io.counter.time.monotonic", lambda: 4.0 * next(clock))
+    monkeypatch.setattr("vqclip.io.progress.time.monotonic", lambda: 4.0 * next(clock))
     assert list(counted(range(8), 8, "checking")) == list(range(8))
     assert capsys.readouterr().err.splitlines() == [f"checking {i} of 8" for i in (1, 4, 7)]
 
@@ -89,7 +89,8 @@ def test_a_short_count_says_nothing(capsys):
     assert capsys.readouterr().err == ""
 
 
-def test_jobs_elsewhere_are_told_where_they_change(small_pair, tmp_path, capsys):
+def test_jobs_elsewhere_are_told_where_they_change(small_pair, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("vqclip.io.progress._LOG", 0.02)
     report = run("a fox", small_pair, tmp_path / "run").report
     places = [tmp_path / str(n) for n in range(3)]
 
@@ -98,7 +99,7 @@ def test_jobs_elsewhere_are_told_where_they_change(small_pair, tmp_path, capsys)
         (place / "run.json").write_text(json.dumps(report | {"status": status}))
 
     becomes(places[0], "running")
-    with watched(lambda: _state(places), every=0.02):
+    with watched(lambda: _state(places)):
         time.sleep(0.2)
         becomes(places[1], "interrupted")  # as good as not begun
         time.sleep(0.2)
@@ -110,5 +111,5 @@ def test_jobs_elsewhere_are_told_where_they_change(small_pair, tmp_path, capsys)
 
 @pytest.mark.parametrize(("done", "said"), [(0, ""), (2, ", 50 s left"), (1, ", 2 min left")])
 def test_time_left(monkeypatch, done, said):
-    monkeypatch.setattr("vqclip.sweeps.progress.time.time", lambda: 1020.0)
-    assert time_left(1000.0, done, 7) == said
+    monkeypatch.setattr("vqclip.cli.summary.time.time", lambda: 1020.0)
+    assert _time_left(1000.0, done, 7) == said

@@ -20,8 +20,8 @@ from player import played
 
 from vqclip import run
 from vqclip.cli import main
-from vqclip.io.bar import bar
 from vqclip.io.interpolation import MODES, frames_between, spherical, timeline
+from vqclip.io.progress import bar
 from vqclip.io.video import write_video
 
 

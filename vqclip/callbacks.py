@@ -9,7 +9,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
-from vqclip.io.bar import bar
+from vqclip.io.progress import bar
 from vqclip.module import optimisation
 from vqclip.runs.cost import TRIAL, Cost, faster_setting
 from vqclip.runs.recorder import Recorder

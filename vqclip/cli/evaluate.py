@@ -14,8 +14,8 @@ from vqclip.cli.arguments import ToolParser
 from vqclip.compare.pictures import name_links, runs_in
 from vqclip.compare.write import refuse_others
 from vqclip.errors import UserError, printable
-from vqclip.io.counter import counted
 from vqclip.io.files import atomic_write, csv_bytes, read_text, takes_files
+from vqclip.io.progress import counted
 from vqclip.io.run_files import PictureFolder
 from vqclip.io.yaml_text import read_yaml
 from vqclip.paths import without_our_files

@@ -110,7 +110,7 @@ def main(argv: Sequence[str]) -> int:
     args, words = _arguments(argv)
     command = parse_config(words, "film")
     scenes, recorded = _scenes(command)
-    from vqclip.io.bar import bar
+    from vqclip.io.progress import bar
     from vqclip.io.video import frame_rate
     from vqclip.runs.film import Camera, Film
 

@@ -24,9 +24,9 @@ from vqclip.config.own_classes import class_errors
 from vqclip.config.resolve import resolve
 from vqclip.config.schema import ROOT
 from vqclip.errors import UserError, printable
-from vqclip.io.bar import bar
 from vqclip.io.interpolation import MODES, Keyframe, frames_between
 from vqclip.io.masks import MaskComposite
+from vqclip.io.progress import bar
 from vqclip.io.video import write_video
 from vqclip.memory import move_to
 from vqclip.models.vqgan import VQGAN

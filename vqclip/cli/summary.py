@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,14 +27,22 @@ SHOWN = 6
 def job_line(folder: Path, sweep: DictConfig) -> str:
     """A line with the number of the starting job and the estimated time left."""
     from vqclip.config.grammar import job_name
-    from vqclip.sweeps.progress import time_left
 
     number, of = sweep.get("job", 1), sweep.get("of", 1)
     try:
-        left = time_left((folder.parent / "multirun.yaml").stat().st_mtime, number - 1, of)
+        left = _time_left((folder.parent / "multirun.yaml").stat().st_mtime, number - 1, of)
     except OSError:  # with a launcher on other machines
         left = ""
     return f"job {number} of {of}{left}: {', '.join(filter(None, [job_name(sweep.swept), str(folder)]))}"
+
+
+def _time_left(began: float, done: int, of: int) -> str:
+    """``, 3 min left`` from the time that the jobs took so far (``began``: seconds since 1970); empty at the first."""
+    from vqclip.runs.cost import duration
+
+    if not done:
+        return ""
+    return f", {duration(max(0.0, time.time() - began) / done * (of - done))} left"
 
 
 def print_result(result: Result, job: bool = False) -> None:

@@ -16,7 +16,7 @@ from vqclip.config.own_classes import weights_of
 from vqclip.config.plain import mapping
 from vqclip.config.resolve import flatten, picture_config
 from vqclip.errors import UserError
-from vqclip.io.counter import counted
+from vqclip.io.progress import counted
 from vqclip.io.run_files import PictureFolder
 from vqclip.runs.folder import RunFolder
 from vqclip.runs.status import FAILED, WITH_PICTURES

@@ -14,7 +14,7 @@ from typing import Any
 from vqclip.config.plain import mapping
 from vqclip.config.resolve import identity
 from vqclip.errors import UserError
-from vqclip.io.counter import counted
+from vqclip.io.progress import counted
 from vqclip.io.run_files import PictureFolder
 from vqclip.runs.digests import inputs, own_weights, packaged_weights
 from vqclip.runs.folder import RunFolder

@@ -15,12 +15,12 @@ from hydra.plugins.launcher import Launcher
 
 from vqclip.config.grammar import quote
 from vqclip.errors import NO_ROOM, UserError
+from vqclip.io.progress import watched
 from vqclip.runs.checkpoint import read_checkpoint
 from vqclip.runs.folder import RunFolder
 from vqclip.runs.rollback import require_whole, start_over
 from vqclip.runs.status import INTERRUPTED, RUNNING
 from vqclip.sweeps.jobs import Job, changed_files, other_weights, read_report
-from vqclip.sweeps.progress import watched
 
 __all__ = ["launch", "require_processes"]
 

@@ -35,8 +35,8 @@ from vqclip.config.plain import plain_dict
 from vqclip.config.resolve import now_in_picture, resolve
 from vqclip.config.shorthand import expand_shorthand
 from vqclip.errors import UserError, message_of
-from vqclip.io.counter import counted
 from vqclip.io.files import atomic_write
+from vqclip.io.progress import counted
 from vqclip.runs.lock import lock_folder
 from vqclip.runs.status import WITH_PICTURES
 from vqclip.sweeps.hparams_search import distributions_of, plot, require_score, score_of, search
