@@ -242,9 +242,9 @@ def test_dashboard_shows_the_others(damaged, call, whole, name):
 
 @pytest.mark.parametrize("name", REPORT | {n: 0 for n in PICTURE if n.startswith(("best", "final"))})
 def test_a_sweep_does_a_damaged_job_again(damaged, whole, name):
-    identity = read_report(whole)["identity"]
-    assert is_done(whole, identity)
-    assert not is_done(damaged(name), identity)
+    report, run = read_report(whole), damaged(name)
+    assert is_done(whole, report, report["identity"])
+    assert not is_done(run, read_report(run), report["identity"])
 
 
 def test_a_picture_that_was_retouched_or_lies_elsewhere(damaged, whole):
@@ -252,12 +252,12 @@ def test_a_picture_that_was_retouched_or_lies_elsewhere(damaged, whole):
     picture = Image.open(whole / "picture-00" / "best.png")
     picture.putpixel((0, 0), (255, 0, 0))
     picture.save(run / "picture-00" / "best.png")
-    assert is_done(run, read_report(whole)["identity"])
     report = read_report(run)
+    assert is_done(run, report, read_report(whole)["identity"])
     (run / "run.json").write_text(json.dumps(report | {"sha256": {"/etc/hostname": "", "/etc/best.png": ""}}))
-    assert is_done(run, report["identity"]), "what a record names elsewhere is not looked at"
+    assert is_done(run, read_report(run), report["identity"]), "what a record names elsewhere is not looked at"
     (run / "picture-01" / "final.png").unlink()
-    assert not is_done(run, report["identity"])
+    assert not is_done(run, read_report(run), report["identity"])
 
 
 def test_a_job_done_again_has_its_picture_again(small_pair, tmp_path, monkeypatch):

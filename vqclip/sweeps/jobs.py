@@ -46,12 +46,9 @@ class Job:
         return identity(self.config)
 
 
-def is_done(folder: Path, identity: str) -> bool:
-    """Whether ``folder`` holds this job, finished and with its results; other snapshots may be missing."""
-    return _is_done(RunFolder(folder), read_report(folder), identity)
-
-
-def _is_done(run: RunFolder, report: Mapping[str, Any], identity: str) -> bool:
+def is_done(folder: Path, report: Mapping[str, Any], identity: str) -> bool:
+    """Whether ``folder``, with this report, holds this job finished and with its results; snapshots may be missing."""
+    run = RunFolder(folder)
     return (
         report.get("identity") == identity
         and report.get("status") in WITH_PICTURES
@@ -65,7 +62,7 @@ def done_jobs(folder: Path, jobs: Sequence[Job], places: Mapping[str, Path]) -> 
     for job in counted(jobs, len(jobs), "looking at job"):
         place = places[job.identity]
         report = read_report(place)
-        if not _is_done(RunFolder(place), report, job.identity):
+        if not is_done(place, report, job.identity):
             continue
         if changed := changed_files(report, job.config):
             anew.update(changed)

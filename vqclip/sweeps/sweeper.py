@@ -95,7 +95,7 @@ class SweepRunner:
                 refuse_others(folder, [*OF_A_COMPARISON, "multirun.yaml", *(["search.png"] if jobs is None else [])])
                 atomic_write(folder / "multirun.yaml", OmegaConf.to_yaml(self.config).encode())
                 try:
-                    unfinished = self._search(folder, arguments) if jobs is None else len(self._run(folder, jobs))
+                    unfinished = self._search(folder, arguments) if jobs is None else self._run(folder, jobs)
                 finally:
                     self._compare(folder)
                     self._show()
@@ -152,8 +152,9 @@ class SweepRunner:
             scores = []
             for job in jobs:
                 place = found[job.identity]
-                done = is_done(place, job.identity)
-                scores.append(score_of(place, read_report(place), settings["score"]) if done else None)
+                report = read_report(place)
+                done = is_done(place, report, job.identity)
+                scores.append(score_of(place, report, settings["score"]) if done else None)
                 made.append((job_name(job.swept), place))
                 shown = f"{settings['score']} {scores[-1]}" if done else "did not finish"
                 print(f"{shown}: {job_name(job.swept)}")
@@ -207,8 +208,8 @@ class SweepRunner:
             )
         return Job(overrides, {key.lstrip("+"): unquoted(values[key]) for key in swept}, config)
 
-    def _run(self, folder: Path, jobs: Sequence[Job]) -> list[Job]:
-        """Run the jobs that are not done; return those still unfinished."""
+    def _run(self, folder: Path, jobs: Sequence[Job]) -> int:
+        """Run the jobs that are not done; return how many did not finish."""
         places = job_folders(folder, jobs)
         jobs = list({job.identity: job for job in reversed(jobs)}.values())[::-1]
         done = done_jobs(folder, jobs, places)
@@ -218,22 +219,25 @@ class SweepRunner:
         elif len(jobs) > 1:
             print(f"{len(jobs)} jobs to run in {folder}", flush=True)
         self._launch(folder, left, places)
-        unfinished = [job for job in left if not is_done(places[job.identity], job.identity)]
-        for job in unfinished:
+        unfinished = 0
+        for job in left:
             place = places[job.identity]
-            found = read_report(place)
-            ended = found.get("status") in WITH_PICTURES and place.name not in self.faults  # not the last one's
-            if ended and found.get("identity") != job.identity:
-                reason = f"{place} has another config: files of the config changed while the sweep ran"
-            elif ended:
-                reason = f"{place}: a picture of it is missing or damaged. Try: the same command again"
-            else:
-                error = found.get("error") or self.faults.get(place.name) or found.get("reason")
-                error = error or ("it was killed, or still runs" if found.get("started") else "it did not begin")
-                log = place / "vqclip.log"
-                reason = f"{error}\n  log: {log}" if log.exists() and log.stat().st_size else error
-            print(f"vqclip: {job_name(job.swept) or place}: {reason}", file=sys.stderr)
+            report = read_report(place)
+            if not is_done(place, report, job.identity):
+                unfinished += 1
+                reason = self._why_unfinished(job, place, report)
+                print(f"vqclip: {job_name(job.swept) or place}: {reason}", file=sys.stderr)
         return unfinished
+
+    def _why_unfinished(self, job: Job, place: Path, report: Mapping[str, Any]) -> str:
+        if report.get("status") in WITH_PICTURES and place.name not in self.faults:  # else not the last run's report
+            if report.get("identity") != job.identity:
+                return f"{place} has another config: files of the config changed while the sweep ran"
+            return f"{place}: a picture of it is missing or damaged. Try: the same command again"
+        error = report.get("error") or self.faults.get(place.name) or report.get("reason")
+        error = error or ("it was killed, or still runs" if report.get("started") else "it did not begin")
+        log = place / "vqclip.log"
+        return f"{error}\n  log: {log}" if log.exists() and log.stat().st_size else error
 
     def _launch(self, folder: Path, jobs: Sequence[Job], places: Mapping[str, Path]) -> None:
         if not jobs:
