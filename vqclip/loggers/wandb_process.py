@@ -31,15 +31,11 @@ def unless_gone(tell: Callable[Concatenate[R, P], None]) -> Callable[Concatenate
             return
         try:
             tell(self, *args, **kwargs)
-        except process_errors():
+        except (*process_errors(), _refused()) as error:
             self.is_gone = True
             forget()
-            print("W&B: its process has ended; the run goes on without it, metrics.csv has all rows", file=sys.stderr)
-        except _refused() as error:
-            self.is_gone = True
-            forget()
-            said = str(error).splitlines()[0]
-            print(f"W&B: {said}; the run goes on without it, metrics.csv has all rows", file=sys.stderr)
+            why = "its process has ended" if isinstance(error, process_errors()) else str(error).splitlines()[0]
+            print(f"W&B: {why}; the run goes on without it, metrics.csv has all rows", file=sys.stderr)
 
     return told
 
@@ -53,11 +49,11 @@ def process_errors() -> tuple[type[Exception], ...]:
     return ConnectionError, HandleAbandonedError, MailboxClosedError
 
 
-def _refused() -> tuple[type[Exception], ...]:
-    """The exceptions that W&B raises if its server rejects the key or a request."""
-    from wandb.errors import AuthenticationError, CommError
+def _refused() -> type[Exception]:
+    """The exception that W&B raises if its server rejects the key or a request."""
+    from wandb.errors import CommError
 
-    return AuthenticationError, CommError
+    return CommError
 
 
 def forget() -> None:
