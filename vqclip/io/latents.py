@@ -62,20 +62,21 @@ def saved_latents(
     Raises:
         UserError: it is no run folder, or has no such picture or step.
     """
-    run, report = Path(run), _report(Path(run))
+    folder = RunFiles(run)
+    report = _report(folder)
     pictures = report["pictures"]
     if picture is not None and not 0 <= picture < len(pictures):
         raise UserError(
-            f"init.picture={picture}: {run} has {len(pictures)}. Allowed: 0 to {len(pictures) - 1}, or null for each "
-            "from its own. Try: init.picture=0"
+            f"init.picture={picture}: {folder} has {len(pictures)}. Allowed: 0 to {len(pictures) - 1}, or null for "
+            "each from its own. Try: init.picture=0"
         )
     indices = list(range(len(pictures))) if picture is None else [picture]
     if count is not None and len(indices) not in (1, count):
         raise UserError(
-            f"init.run={run}: it has {len(indices)} pictures, and {count} are to be made. Allowed: as many, or one of "
-            "them for all. Try: init.picture=0"
+            f"init.run={folder}: it has {len(indices)} pictures, and {count} are to be made. Allowed: as many, or one "
+            "of them for all. Try: init.picture=0"
         )
-    saved = [_saved(run, report, index, step) for index in indices]
+    saved = [_saved(folder, report, index, step) for index in indices]
     return saved * count if count and len(saved) == 1 else saved
 
 
@@ -87,11 +88,10 @@ def digest(init: Mapping[str, Any]) -> str:
     return whole.hexdigest()
 
 
-def _report(run: Path) -> dict[str, Any]:
-    folder = RunFiles(run)
-    folder.refuse_link(folder.report_file)
+def _report(run: RunFiles) -> dict[str, Any]:
+    run.refuse_link(run.report_file)
     try:
-        report = read_json(read_text(folder.report_file))
+        report = read_json(read_text(run.report_file))
         best = [_best(picture) for picture in report["pictures"]]
         if not best or not all(step is None or type(step) is int for step in best):
             raise ValueError("no steps of its pictures")
@@ -109,13 +109,13 @@ def _best(picture: Mapping[str, Any]) -> Any:
     return picture.get("best", {}).get("step")
 
 
-def _saved(run: Path, report: Mapping[str, Any], index: int, step: int | str) -> SavedLatent:
-    picture = PictureFolder(RunFiles(run), index)
+def _saved(run: RunFiles, report: Mapping[str, Any], index: int, step: int | str) -> SavedLatent:
+    picture = run.picture(index)
     try:
         latents = picture.latents_by(lambda path: _shapes(picture, path))
     except FileNotFoundError:
         raise UserError(
-            f"init.run={run}: it has no latents of picture {index} yet. Try: {RunFiles(run).resume_command}"
+            f"init.run={run}: it has no latents of picture {index} yet. Try: {run.resume_command}"
         ) from None
     found = {int(name): place_and_shape for name, place_and_shape in latents.items()}
     best = _best(report["pictures"][index])

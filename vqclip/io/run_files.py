@@ -59,6 +59,9 @@ class RunFiles:
         paths = (self.config_file, self.report_file, self.metrics_file, self.timing_file, self.checkpoint_file)
         return tuple(path.name for path in (*paths, self.log_file, self.interpolation))
 
+    def picture(self, index: int) -> PictureFolder:
+        return PictureFolder(self, index)
+
     @property
     def resume_command(self) -> str:
         return f"vqclip resume={shlex.quote(str(self.path))}"
@@ -78,7 +81,7 @@ class RunFiles:
     def _without(self, path: Path) -> str:
         """The command that reproduces the run without one of its files; PNGs contain config and provenance."""
         if path in (self.config_file, self.report_file):
-            return f"vqclip rerun {shlex.quote(str(PictureFolder(self, 0).final))}"
+            return f"vqclip rerun {shlex.quote(str(self.picture(0).final))}"
         return self.rerun_command
 
     def read(self, path: Path) -> bytes:

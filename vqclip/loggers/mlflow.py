@@ -13,7 +13,7 @@ from pytorch_lightning.loggers import MLFlowLogger
 from vqclip.config.resolve import flatten, picture_config
 from vqclip.errors import Diverged, UserError
 from vqclip.io.images import pixels
-from vqclip.io.run_files import PictureFolder, RunFiles
+from vqclip.io.run_files import RunFiles
 from vqclip.io.wandb_server import is_reachable
 from vqclip.loggers.base import Media, RunView, mean_scores, run_name
 from vqclip.loggers.sweep import SweepReport, SweepView
@@ -49,7 +49,7 @@ class MlflowRun(RunView, MLFlowLogger):
         for name, mean in mean_scores(report).items():
             self.experiment.log_metric(self.run_id, name, mean, step=report["steps"])
         run = RunFiles(folder)
-        for picture in (PictureFolder(run, i) for i in range(len(report["pictures"]))):
+        for picture in map(run.picture, range(len(report["pictures"]))):
             self._files(run, picture.best, picture.final, picture.latents_file, picture.timelapse)
         self._files(run, run.config_file, run.metrics_file, run.checkpoint_file, run.interpolation)
         self.experiment.log_text(self.run_id, json.dumps(report, indent=2, ensure_ascii=False), "run.json")

@@ -18,7 +18,7 @@ from pytorch_lightning.loggers import WandbLogger
 
 from vqclip.config.resolve import picture_config
 from vqclip.errors import Diverged, UserError
-from vqclip.io.run_files import PictureFolder, RunFiles
+from vqclip.io.run_files import RunFiles
 from vqclip.io.wandb_server import has_key, is_reachable, known_settings, wandb_mode
 from vqclip.loggers.base import Media, RunView, mean_scores, numbers_of, run_name
 from vqclip.loggers.wandb_files import last_step, mark_uploaded, records_of
@@ -90,7 +90,7 @@ class WandbRun(RunView, WandbLogger):
         for name, mean in mean_scores(report).items():
             self.experiment.summary[name.replace(".", "/")] = mean
         run = RunFiles(folder)
-        latents = [PictureFolder(run, i).latents_file for i in range(len(pictures))]
+        latents = [run.picture(i).latents_file for i in range(len(pictures))]
         self._made("latents", run, [run.config_file, *latents], {"pictures": pictures})
         if run.checkpoint_file.is_file():  # missing if stopped before the first step
             self._made("checkpoint", run, [run.checkpoint_file], {"steps": report["steps"]})
@@ -114,7 +114,7 @@ class WandbRun(RunView, WandbLogger):
         shown: dict[str, Any] = {"result": table}
         settings = json.dumps(picture_config(config), ensure_ascii=False)
         for i, picture in enumerate(pictures):
-            place = PictureFolder(run, i)
+            place = run.picture(i)
             best = wandb.Image(str(place.best), caption=f"{picture['prompt']} · {_shown(picture)}")
             judge = picture.get("judge")
             values = [picture["prompt"], picture["seed"], settings, *swept.values(), judge, *picture["best"].values()]

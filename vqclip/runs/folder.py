@@ -45,9 +45,6 @@ class RunFolder(RunFiles):
 
     _identity: tuple[int, int] | None = None  #: device and inode of the opened folder
 
-    def picture(self, index: int) -> PictureFolder:
-        return PictureFolder(self, index)
-
     def pictures(self) -> list[PictureFolder]:
         """The existing folders of pictures."""
         names = [path.name for path in self.path.glob("picture-*") if A_PICTURES.fullmatch(path.name)]
