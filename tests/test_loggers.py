@@ -113,7 +113,7 @@ class Refusing(SweepView):
 
 
 def test_what_a_logger_makes_of_a_finished_sweep_fails_nothing(tmp_path, capsys):
-    end_sweep([Refusing("mine", {}, tmp_path, "group")], [])
+    end_sweep([Refusing("mine", {}, "group")], tmp_path, [])
     assert capsys.readouterr().err == "logger.mine: the comparison is not there: no such table\n"
 
 

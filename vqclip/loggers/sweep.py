@@ -45,12 +45,11 @@ class SweepView:
     Args:
         name: of the logger in the config.
         settings: of the logger, resolved.
-        folder: of the sweep.
         group: the sweep's group, which its jobs share.
     """
 
-    def __init__(self, name: str, settings: Mapping[str, Any], folder: Path, group: str):
-        self.name, self.settings, self.folder, self.group = name, settings, folder, group
+    def __init__(self, name: str, settings: Mapping[str, Any], group: str):
+        self.name, self.settings, self.group = name, settings, group
 
     def begin(self, id: str | None) -> str | None:
         """Called before the jobs; returns the id of the sweep's run.
@@ -70,7 +69,7 @@ def begin_sweep(loggers: Mapping[str, Any], folder: Path, group: str) -> list[Sw
     known = _ids(folder)
     for name, settings in loggers.items():
         if found := _VIEWS.get(str(settings.get("_target_"))):
-            view = getattr(import_module(found[0]), found[1])(name, settings, folder, group)
+            view = getattr(import_module(found[0]), found[1])(name, settings, group)
             known[name] = view.begin(known.get(name))
             views.append(view)
     if views:
@@ -78,21 +77,21 @@ def begin_sweep(loggers: Mapping[str, Any], folder: Path, group: str) -> list[Sw
     return views
 
 
-def end_sweep(views: Sequence[SweepView], swept: Sequence[str]) -> None:
+def end_sweep(views: Sequence[SweepView], folder: Path, swept: Sequence[str]) -> None:
     """Give every view the result of the sweep, read from the files in its folder.
 
     Errors of loggers are only printed, since all jobs are done and their files are written.
     """
+    names = ("compare.png", "compare.html", "results.csv", "search.png")
+    files = [folder / name for name in names if (folder / name).is_file()]
+    rows = []
+    if (folder / "results.csv").is_file():
+        with open(folder / "results.csv", encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+    report = SweepReport(folder, list(swept), rows, files)
     for view in views:
-        folder = view.folder
-        names = ("compare.png", "compare.html", "results.csv", "search.png")
-        files = [folder / name for name in names if (folder / name).is_file()]
-        rows = []
-        if (folder / "results.csv").is_file():
-            with open(folder / "results.csv", encoding="utf-8", newline="") as file:
-                rows = list(csv.DictReader(file))
         try:
-            view.end(SweepReport(folder, list(swept), rows, files))
+            view.end(report)
         except Exception as error:  # the server is gone, a limit is exceeded
             what = " ".join(str(error).split()) or type(error).__name__
             print(f"logger.{view.name}: the comparison is not there: {what}", file=sys.stderr)

@@ -32,16 +32,16 @@ class WandbSweep(SweepView):
             "job_type": "comparison",
             "id": self.id,
         }
-        config = {"paths": {"output_dir": str(self.folder)}, "comparison": {"swept": report.swept}}
+        config = {"paths": {"output_dir": str(report.folder)}, "comparison": {"swept": report.swept}}
         logger = wandb_logger(config, arguments.pop("mode", None), arguments.pop("save_dir", None), **arguments)
         run = logger.experiment
         shown: dict[str, Any] = {"comparison": _table(report), **report.numbers()}
         artifact = wandb.Artifact(f"comparison-{run.id}", "comparison", metadata=report.numbers())
         for path in report.files:
             artifact.add_file(str(path), path.name)
-        if (sheet := self.folder / "compare.png").is_file():
+        if (sheet := report.folder / "compare.png").is_file():
             shown["sheet"] = wandb.Image(str(sheet), caption=self.group)
-        if (page := self.folder / "compare.html").is_file():
+        if (page := report.folder / "compare.html").is_file():
             shown["page"] = wandb.Html(str(page), inject=False)
         logger.log_metrics(shown)
         run.log_artifact(artifact)

@@ -98,7 +98,7 @@ class SweepRunner:
                     unfinished = self._search(folder, arguments) if jobs is None else self._run(folder, jobs)
                 finally:
                     self._compare(folder)
-                    self._show()
+                    self._show(folder)
         except (KeyboardInterrupt, SystemExit):  # SystemExit: from a job in this process
             elsewhere = "" if isinstance(self.launcher, BasicLauncher) else " Jobs that a cluster has go on there."
             print(f"vqclip: stopped.{elsewhere} To continue: {again}", file=sys.stderr)
@@ -277,9 +277,9 @@ class SweepRunner:
             print(path)
         show(written[:1])
 
-    def _show(self) -> None:
+    def _show(self, folder: Path) -> None:
         """Log the comparison to the loggers that support sweeps."""
         if self.views:
             from vqclip.loggers.sweep import end_sweep
 
-            end_sweep(self.views, self.swept)
+            end_sweep(self.views, folder, self.swept)
