@@ -5,13 +5,16 @@ states and callback objects.  An OpenAI CLIP file is a TorchScript archive of a 
 that say its sizes.
 """
 
+import json
 import warnings
 from pathlib import Path
 
 import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
+from safetensors.torch import save_file
 from torch import nn
 
+from vqclip.checkpoints.tensors import digest
 from vqclip.models.clip_fast import CLIP
 from vqclip.models.vqgan import VQGAN
 
@@ -135,3 +138,10 @@ def write_openai(path: Path, model, architecture) -> Path:
 def card(**facts):
     """A card as the config has it."""
     return {"name": "mine", "path": None, "architecture": None} | facts
+
+
+def write_converted(path: Path, tensors, config, source: str) -> Path:
+    """What vqclip makes of a checkpoint whose sha256 is ``source``."""
+    metadata = {"config": json.dumps(config), "source_sha256": source}
+    save_file(tensors, path, metadata | {"digest": digest(tensors, metadata)})
+    return path

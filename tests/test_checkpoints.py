@@ -20,6 +20,7 @@ from checkpoint_files import (
     random_clip,
     random_vqgan,
     tensors_of,
+    write_converted,
     write_openai,
     write_taming,
 )
@@ -672,10 +673,21 @@ def test_a_file_is_hashed_again_only_where_it_changed(tmp_path):
 def test_the_header_of_converted_weights_is_read_again_only_where_it_changed(tmp_path):
     path = tmp_path / "g.safetensors"
     for source in ("1" * 64, "2" * 64):
-        save_file({"a": torch.ones(1)}, path, {"source_sha256": source})
+        write_converted(path, {"a": torch.ones(1)}, {}, source)
         assert weights_sha256(path) == source
         misses = _read_metadata.cache_info().misses
         assert weights_sha256(path) == source and _read_metadata.cache_info().misses == misses
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.int8, torch.int64, torch.bool])
+def test_converted_weights_are_those_of_their_source_as_long_as_nobody_changes_them(tmp_path, dtype):
+    tensors = {"b": torch.arange(6).reshape(2, 3).to(dtype), "a": torch.zeros(0, dtype=dtype)}
+    path = write_converted(tmp_path / "g.safetensors", tensors, {}, "1" * 64)
+    assert weights_sha256(path) == "1" * 64
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata()
+    save_file(tensors | {"b": tensors["b"].flip(0)}, path, metadata)
+    assert weights_sha256(path) == sha256(path) != "1" * 64
 
 
 def test_a_perceptor_that_is_null_is_left_out(tmp_path):

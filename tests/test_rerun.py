@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from checkpoint_files import write_converted
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from torchvision.transforms.functional import pil_to_tensor
@@ -139,7 +140,7 @@ def test_a_converted_checkpoint_is_here_as_the_run_read_it(small_pair, tmp_path)
 
     mine = tmp_path / "mine.safetensors"
     source = Path(small_pair[0].partition("=")[2])
-    save_file(load_file(source), mine, {"config": json.dumps(VQGAN_CONFIG), "source_sha256": "a" * 64})
+    write_converted(mine, load_file(source), VQGAN_CONFIG, "a" * 64)
     folder = run("a fox", [*small_pair, f"checkpoints.generator.path={mine}"], tmp_path / "run").folder
     assert rerun(folder / "picture-00/final.png", [], tmp_path / "again")[1]
     assert run(resume=folder, overrides=["steps=5"]).status == "finished"

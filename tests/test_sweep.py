@@ -18,10 +18,12 @@ import pytest
 import pytorch_lightning as pl
 import torch
 import yaml
+from checkpoint_files import write_converted
 from conftest import VQGAN_CONFIG
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 from PIL import Image
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from test_resume import FORKS
 
@@ -335,13 +337,19 @@ def test_finished_jobs_of_a_converted_checkpoint_stay(small_pair, tmp_path, caps
     """A run knows such a file by the sha256 of its source, and a sweep knew it by its own."""
     mine = tmp_path / "mine.safetensors"
     source = Path(small_pair[0].partition("=")[2])
-    save_file(load_file(source), mine, {"config": json.dumps(VQGAN_CONFIG), "source_sha256": "a" * 64})
+    write_converted(mine, load_file(source), VQGAN_CONFIG, "a" * 64)
     words = [f"hydra.sweep.dir={tmp_path}/sw", "seed=0", "a fox", f"checkpoints.generator.path={mine}"]
     assert sweep(*words, pair=small_pair[1:]) == 0
     before = contents(tmp_path / "sw/0")
     capsys.readouterr()
     assert sweep(*words, pair=small_pair[1:]) == 0
     assert contents(tmp_path / "sw/0") == before and "has changed" not in capsys.readouterr().err
+    # Trained further by a program that copies the metadata.
+    with safe_open(mine, "pt") as file:
+        metadata = file.metadata()
+    save_file({name: value * 1.05 for name, value in load_file(mine).items()}, mine, metadata)
+    assert sweep(*words, pair=small_pair[1:]) == 0
+    assert "note: generator has changed since 1 finished" in capsys.readouterr().err
 
 
 class Mean:
@@ -509,6 +517,26 @@ def test_variables_that_hydra_sets_for_a_job_are_known_to_the_check_before(small
     assert sweep(f"hydra.sweep.dir={tmp_path}/sweep", *words, pair=small_pair) == 0
     prompts = [yaml.safe_load((tmp_path / f / "config.yaml").read_text())["prompts"] for f in ("run", "sweep/0")]
     assert [prompt["include"] for prompt in prompts] == [["red"], ["red"]] and os.environ["COLOUR"] == "blue"
+
+
+@pytest.mark.parametrize("number", ["${hydra.job.num}", "${hydra:job.num}"])
+def test_a_variable_of_a_job_may_be_its_number(small_pair, tmp_path, monkeypatch, number):
+    """As for a GPU of its own for each job."""
+    monkeypatch.setenv("VQCLIP_TRUST", __name__)
+    words = [f"+hydra.job.env_set.GPU_OF_JOB={number}", f"+callbacks.see._target_={__name__}.SeesItsVariable"]
+    assert sweep(f"hydra.sweep.dir={tmp_path}/sw", *words, "seed=1,2", pair=small_pair) == 0
+    assert [(tmp_path / "sw" / job / "seen.txt").read_text() for job in "01"] == ["0", "1"]
+
+
+def test_a_variable_of_a_job_that_cannot_be_resolved_is_named(small_pair, tmp_path, capsys):
+    words = ["+hydra.job.env_set.A=${oc.env:NOT_THERE}", "seed=1,2", f"hydra.sweep.dir={tmp_path}/sw"]
+    assert sweep(*words, pair=small_pair) == 2
+    assert "vqclip: hydra.job.env_set.A: " in capsys.readouterr().err
+
+
+class SeesItsVariable(pl.Callback):
+    def on_train_start(self, trainer, module):
+        Path(trainer.default_root_dir, "seen.txt").write_text(os.environ["GPU_OF_JOB"])
 
 
 def test_each_experiment_of_a_sweep_may_set_variables_of_its_own(small_pair, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -14,7 +15,7 @@ from typing import Any
 from vqclip.checkpoints.cards import CARD_KEYS, Card, cards_of, key_of, local_path, make_card
 from vqclip.errors import closest
 from vqclip.io.files import refuse_endless, sha256, version_of
-from vqclip.paths import offline
+from vqclip.paths import cache_dir, offline
 
 __all__ = ["architecture_in", "card_errors", "factor_of", "missing_help", "validate_cards", "weights_sha256"]
 
@@ -144,11 +145,45 @@ def factor_of(card: Mapping[str, Any]) -> int | None:
 def weights_sha256(path: Path) -> str:
     """The sha256 that identifies a weight file: for a converted file, its source's, from the metadata.
 
+    Outside of the cache the metadata is believed only if its digest is that of the tensors: a program that changes
+    weights may copy it.
+
     Raises:
         OSError: the file cannot be read.
     """
     source = _metadata(path).get("source_sha256")
-    return source if isinstance(source, str) and source else sha256(path)
+    if not isinstance(source, str) or not source:
+        return sha256(path)
+    ours = path.absolute().is_relative_to(cache_dir().absolute()) or _is_as_converted(path, *version_of(path))
+    return source if ours else sha256(path)
+
+
+#: Names of dtypes in safetensors files → torch's.
+_DTYPES = {
+    **{f"F{bits}": f"torch.float{bits}" for bits in (16, 32, 64)},
+    **{f"I{bits}": f"torch.int{bits}" for bits in (8, 16, 32, 64)},
+    **{"BF16": "torch.bfloat16", "U8": "torch.uint8", "BOOL": "torch.bool"},
+}
+
+
+@lru_cache(maxsize=256)
+def _is_as_converted(path: Path, *_version: int) -> bool:
+    """Whether the tensors have the digest in the metadata; :func:`vqclip.checkpoints.tensors.digest` without torch."""
+    try:
+        with open(path, "rb") as file:
+            length = struct.unpack("<Q", file.read(8))[0]
+            header = json.loads(file.read(length))
+            metadata = header.pop("__metadata__")
+            told = {key: value for key, value in metadata.items() if key != "digest"}
+            total = hashlib.sha256(json.dumps(told, sort_keys=True).encode())
+            for name in sorted(header):
+                begin, end = header[name]["data_offsets"]
+                total.update(f"{name} {_DTYPES[header[name]['dtype']]} {header[name]['shape']}\n".encode())
+                file.seek(8 + length + begin)
+                total.update(file.read(end - begin))
+    except (struct.error, ValueError, KeyError, TypeError, AttributeError):
+        return False
+    return total.hexdigest() == metadata.get("digest")
 
 
 def _metadata(path: Path) -> Mapping[str, Any]:

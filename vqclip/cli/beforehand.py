@@ -44,7 +44,7 @@ def check_before_hydra(command: Command) -> None:
 
     from vqclip.cli.output_dir import check_output_dir, check_working_dir, output_dir
     from vqclip.config.check import check
-    from vqclip.config.compose import compose, compose_all, first_of_sweep, refuse_sweeps
+    from vqclip.config.compose import compose, compose_all, first_of_sweep, job_environment, refuse_sweeps
     from vqclip.config.resolve import resolve
 
     check_working_dir()
@@ -59,7 +59,7 @@ def check_before_hydra(command: Command) -> None:
     others = any(word.lstrip("+~").startswith(("hydra/sweeper", "hparams_search")) for word in command.overrides)
     jobs = compose_all(command.overrides, config_dir, name, with_hydra=True) if multirun and others else [cfg]
     for job in jobs:
-        with env_override(job.hydra.job.env_set), open_dict(job):  # as Hydra does for a job
+        with env_override(job_environment(job, command.overrides)), open_dict(job):
             del job["hydra"]
             check(resolve(job))
     if search:

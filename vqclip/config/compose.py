@@ -25,7 +25,7 @@ from hydra.core.utils import JobRuntime
 from hydra.errors import HydraException
 from hydra.version import VersionBase
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import InterpolationToMissingValueError, OmegaConfBaseException
 
 from vqclip.config.choices import choices_of, is_group
 from vqclip.config.grammar import as_typed, quote
@@ -40,7 +40,7 @@ from vqclip.errors import UserError, shown
 from vqclip.paths import conf_dir
 
 __all__ = [
-    *("COMPOSING", "compose", "compose_all", "first_of_sweep", "line_of", "parse_overrides"),
+    *("COMPOSING", "compose", "compose_all", "first_of_sweep", "job_environment", "line_of", "parse_overrides"),
     *("refuse_sweeps", "refuse_unknown"),
 ]
 
@@ -180,6 +180,24 @@ def compose_all(
         first.append(values[0])
     for words in [first, *([*first[:place], value, *first[place + 1 :]] for place, value in others)]:
         yield compose(words, config_dir, config_name=config_name, with_hydra=with_hydra)
+
+
+def job_environment(cfg: DictConfig, overrides: Sequence[str]) -> dict[str, str]:
+    """The variables that Hydra sets for a job by ``hydra.job.env_set``, without those that depend on its number.
+
+    Raises:
+        UserError: a value cannot be resolved.
+    """
+    found = {}
+    for name in cfg.hydra.job.env_set:
+        try:
+            found[str(name)] = str(cfg.hydra.job.env_set[name])
+        except InterpolationToMissingValueError:  # ${hydra.job.num}, which only a job has
+            continue
+        except COMPOSING as error:
+            if "HydraConfig was not set" not in str(error):  # ${hydra:job.num}
+                raise UserError(f"hydra.job.env_set.{name}: {explain(error, overrides=overrides)}") from None
+    return found
 
 
 def refuse_sweeps(overrides: Sequence[str]) -> None:

@@ -27,7 +27,7 @@ from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from vqclip.config.check import errors_in
-from vqclip.config.compose import COMPOSING, parse_overrides
+from vqclip.config.compose import COMPOSING, job_environment, parse_overrides
 from vqclip.config.grammar import job_name, nested, quote_where_needed, unquoted
 from vqclip.config.hydra_errors import explain
 from vqclip.config.own_classes import parts_on
@@ -195,7 +195,7 @@ class SweepRunner:
             cfg = self.loader.load_sweep_config(self.config, overrides)
         except COMPOSING as error:
             raise UserError(explain(error, overrides=overrides)) from None
-        with env_override(cfg.hydra.job.env_set), open_dict(cfg):  # as Hydra does for a job
+        with env_override(job_environment(cfg, overrides)), open_dict(cfg):
             del cfg["hydra"]
             cfg.paths.output_dir = "."  # not known yet, and does not affect the picture
             config = resolve(cfg)
