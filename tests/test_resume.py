@@ -397,6 +397,13 @@ def test_latents_that_somebody_removed_are_written_at_the_end_of_a_resumed_run(s
     assert sorted(load_file(folder / "picture-00/latents.safetensors")) == ["000000", "000002", "000004", "000006"]
 
 
+def test_a_finished_run_without_its_latents_is_no_start_and_can_be_reproduced(short, tmp_path):
+    folder = shutil.copytree(short, tmp_path / "run")
+    (folder / "picture-00/latents.safetensors").unlink()
+    with pytest.raises(UserError, match=r"latents\.safetensors: missing\. Try: vqclip rerun"):
+        saved_latents(folder)
+
+
 def test_latents_are_read_while_their_run_joins_them(short, tmp_path):
     picture, whole = _at_work(short, tmp_path / "run"), short / "picture-00/latents.safetensors"
     steps, saved = load_file(whole), saved_latents(tmp_path / "run", step=2)[0]
@@ -716,8 +723,11 @@ def test_a_config_that_was_changed_by_hand_is_refused(finished, tmp_path, group,
     config = yaml.safe_load((copy / "config.yaml").read_text())
     config[group][key] = value
     (copy / "config.yaml").write_text(yaml.safe_dump(config))
-    with pytest.raises(UserError, match=rf"config.yaml: damaged: {group}.{key} is .*{value}.*made with .*rerun "):
-        run(resume=copy, steps=8)
+    for lost in (None, *sorted((copy / "picture-00").glob("*.png"))):
+        if lost:  # then the snapshots tell
+            lost.unlink()
+        with pytest.raises(UserError, match=rf"config.yaml: damaged: {group}.{key} is .*{value}.*made with .*rerun "):
+            run(resume=copy, steps=8)
 
 
 def test_steps_changed_by_hand_are_refused_where_something_changes_over_the_run(finished, small_pair, tmp_path):
@@ -773,7 +783,7 @@ def test_a_folder_of_many_pictures_is_cut_back_each_to_its_own_best(tmp_path):
         latents = {f"{step:06d}": torch.zeros(1, 1, 1) for step in range(3)}
         save_file(latents, path.parent.parent / "latents.safetensors")
     for name in ("metrics.csv", "timing.csv"):
-        (tmp_path / name).write_text("step,x\n1,5\n2,5\n3,")
+        (tmp_path / name).write_text(f"step,x\n1,5\n2,5\n{'9' * 5000},1\n3,")
     best = [i % 2 for i in range(102)]
     roll_back(RunFolder(tmp_path), 1, best)
     for i, step in enumerate(best):

@@ -13,6 +13,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+import pytorch_lightning as pl
 import torch
 from peak import peak_memory
 from PIL import Image
@@ -318,6 +319,19 @@ def test_a_bar_is_a_line_in_ten_seconds_of_a_log_and_moves_in_a_terminal(monkeyp
     assert bar([]).mininterval == 10
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
     assert bar([]).mininterval < 1
+
+
+class PrunesSteps(pl.Callback):
+    def on_validation_end(self, trainer, module):
+        if trainer.global_step == module.steps:
+            shutil.rmtree(Path(trainer.default_root_dir, "picture-00/steps"))
+
+
+def test_a_run_whose_snapshots_somebody_removed_has_no_timelapse(small_pair, tmp_path, capsys):
+    words = [word for word in small_pair if not word.startswith("callbacks=")]
+    result = run("a fox", [*words, f"+callbacks.a._target_={__name__}.PrunesSteps"], tmp_path / "run")
+    assert result.status == "finished" and not (tmp_path / "run/picture-00/timelapse.mp4").exists()
+    assert "note: no timelapse: " in capsys.readouterr().err
 
 
 def test_the_making_of_timelapses_is_told_where_it_is_long(small_pair, tmp_path, monkeypatch):

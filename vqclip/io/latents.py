@@ -114,6 +114,8 @@ def _saved(run: RunFiles, report: Mapping[str, Any], index: int, step: int | str
     try:
         latents = picture.latents_by(lambda path: _shapes(picture, path))
     except FileNotFoundError:
+        if report.get("status") in ("finished", "stopped early"):
+            raise run.missing(picture.latents_file) from None
         raise UserError(
             f"init.run={run}: it has no latents of picture {index} yet. Try: {run.resume_command}"
         ) from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
@@ -96,15 +97,20 @@ def _paletted(frame: np.ndarray) -> av.VideoFrame:
 def timelapse(picture: PictureFolder, fps: int, told: Callable[[], Any] = lambda: None) -> None:
     """Write ``timelapse.mp4`` from the snapshots of a picture; ``told`` is called after each."""
 
+    snapshots = sorted(picture.snapshots())
+
     def frames() -> Iterator[np.ndarray]:
         frame = None
-        for path in sorted(picture.snapshots()):
+        for path in snapshots:
             frame = np.asarray(open_undecoded(path).convert("RGB"))
             yield frame
             told()
         if frame is not None:
             yield from [frame] * fps
 
+    if not snapshots:  # somebody has removed them
+        print(f"note: no timelapse: {picture.steps} has no snapshots", file=sys.stderr)
+        return
     write_video(picture.timelapse, frames(), fps)
 
 

@@ -12,6 +12,7 @@ import re
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,7 @@ from vqclip.config.resolve import differences, leaves, picture_config, resolve, 
 from vqclip.errors import UserError, shown
 from vqclip.io.images import read_record
 from vqclip.io.regions import SIDES
+from vqclip.io.run_files import PictureFolder
 from vqclip.io.yaml_text import read_yaml
 from vqclip.paths import can_name_a_folder
 from vqclip.runs.arguments import as_folder
@@ -169,11 +171,9 @@ def _may_change(key: str) -> bool:
 
 def _require_unedited(run: RunFolder, past: Mapping[str, Any], inputs: Mapping[str, str]) -> None:
     """Refuse an edited config.yaml, which does not match the config in the records of the pictures."""
-    try:
-        record = read_record(run.picture(0).final)
-        made, made_with = record["config"], mapping(record.get("made_with"))
-    except (UserError, OSError, ValueError, KeyError):  # reported when it is needed
+    if not (record := _newest_record(run.picture(0))):
         return
+    made, made_with = record["config"], mapping(record.get("made_with"))
     # With a schedule, past steps depend on the total number of steps.
     more_steps = not any(time_varying(picture_config(past)))
 
@@ -193,6 +193,17 @@ def _require_unedited(run: RunFolder, past: Mapping[str, Any], inputs: Mapping[s
         if not same and not free and not moved_only:
             what = f"{key} is {shown(after)}, and the pictures were made with {shown(before)}"
             raise run.damaged(run.config_file, f"{what}: it was changed, or belongs to another run")
+
+
+def _newest_record(picture: PictureFolder) -> dict[str, Any] | None:
+    """The record of the final picture, else of the newest snapshot that can be read, else of the best picture."""
+    snapshots = sorted(picture.snapshots(), key=lambda path: (len(path.name), path.name), reverse=True)
+    for path in (picture.final, *snapshots, picture.best):
+        with suppress(UserError, OSError, ValueError):  # damaged files are reported when they are needed
+            record = read_record(path)
+            if isinstance(record.get("config"), Mapping):
+                return record
+    return None
 
 
 def _has(config: Mapping[str, Any], key: str) -> bool:

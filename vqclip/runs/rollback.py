@@ -137,7 +137,7 @@ def _rows_until(run: RunFolder, path: Path, step: int) -> bytes:
     header, *rows = run.read(path).splitlines(keepends=True) or [b""]
     kept = [row for row in rows if _is_whole(row) and _step(row) <= step]
     last = rows[-1] if rows else b""
-    if re.match(rb"\d+,", last) and not last.endswith(b"\n") and _step(last) <= step:
+    if re.match(rb"\d{1,9},", last) and not last.endswith(b"\n") and _step(last) <= step:
         raise run.damaged(path, "it ends within a line")  # it was complete when the checkpoint was written
     # The first step always has a row.
     if not header.startswith(b"step,") or not kept or any(row.count(b",") != header.count(b",") for row in kept):
@@ -146,7 +146,7 @@ def _rows_until(run: RunFolder, path: Path, step: int) -> bytes:
 
 
 def _is_whole(row: bytes) -> bool:
-    return row.endswith(b"\n") and row.partition(b",")[0].isdigit()
+    return bool(re.match(rb"\d{1,9},", row)) and row.endswith(b"\n")
 
 
 def _step(row: bytes) -> int:
