@@ -56,6 +56,10 @@ def optimisation(module: pl.LightningModule) -> LatentOptimisation:
     return cast("LatentOptimisation", module)
 
 
+def _no_starts(number: int) -> Tensor:
+    raise ValueError("a search that restarts needs starts")
+
+
 class LatentOptimisation(pl.LightningModule):
     """Optimises latents until crops of the decoded pictures match the texts.
 
@@ -76,7 +80,11 @@ class LatentOptimisation(pl.LightningModule):
     """
 
     start: Tensor  #: initial latents [B,C,h,w]
-    average: Tensor  #: running mean of the latents, if the search keeps one
+    #: Buffers of the search, if it averages, and if it restarts.
+    average: Tensor
+    best: Tensor
+    best_start: Tensor
+    best_score: Tensor
 
     def __init__(
         self,
@@ -106,7 +114,8 @@ class LatentOptimisation(pl.LightningModule):
         self.augmentations, self.noise, self.objective = augmentations, noise, objective
         self.make_optimizer, self.lr, self.clip = optimizer, lr, clip
         self.chunks = Chunks(len(self.seeds), augmentations.count, picture_chunk, crop_chunk, self._pictures_that_fit)
-        self.search, self.starts = search or Search(), starts
+        self.search = search or Search()
+        self.starts: Callable[[int], Tensor] = starts or _no_starts
         for name, kept in self.search.buffers(z0).items():
             self.register_buffer(name, kept)
         self._start_images: Tensor | None = None

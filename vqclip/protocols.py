@@ -21,6 +21,7 @@ __all__ = [
     "InitContext",
     "Latent",
     "Noise",
+    "Optimised",
     "Perceptor",
     "Targets",
     "Term",
@@ -233,6 +234,48 @@ class CropView(View):
 
     vectors: Tensor
     targets: Targets
+
+
+class Optimised(Protocol):
+    """What the search sees of the :class:`vqclip.module.LatentOptimisation`, which imports it.
+
+    Attributes:
+        latent: the parameter [B,C,h,w].
+        start: the initial latents [B,C,h,w].
+        average: running mean of the latents, if the search averages.
+        best, best_start, best_score: of the trials so far, if the search restarts.
+        keep: keeps part of each picture unchanged, or None.
+        starts: initial latents of a trial, by its number from 1.
+    """
+
+    latent: Any
+    start: Tensor
+    average: Tensor
+    best: Tensor
+    best_start: Tensor
+    best_score: Tensor
+    keep: nn.Module | None
+    starts: Callable[[int], Tensor]
+
+    @property
+    def generator(self) -> Any: ...
+
+    @property
+    def output_latents(self) -> Tensor: ...
+
+    def progress(self, step: int) -> float: ...
+
+    def decoded(self, z: Tensor) -> Tensor: ...
+
+    def picture(self, z: Tensor) -> Tensor: ...
+
+    def start_images(self) -> Tensor: ...
+
+    def begin_at(self, start: Tensor) -> None: ...
+
+    def shown(self, step: int | None = None) -> Tensor: ...
+
+    def snapshot(self, shown: Tensor | None = None) -> tuple[Tensor, dict[str, Tensor], Tensor]: ...
 
 
 @runtime_checkable

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from vqclip.errors import UserError
 from vqclip.precision import full_precision, one_by_one
+from vqclip.protocols import Optimised
 
 __all__ = ["Search"]
 
@@ -108,11 +109,11 @@ class Search:
         """Whether ``step`` (from 0) comes after all trials and coarse stages, so that losses are comparable."""
         return step >= self.trial_steps and self.stage(self.progress(step, steps)) == len(self.stages)
 
-    def picture(self, module: Any, z: Tensor, t: float) -> Tensor:
+    def picture(self, module: Optimised, z: Tensor, t: float) -> Tensor:
         """Latents [n,C,h,w] → pictures [n,3,H,W] in [0,1] of the stage at ``t``, scaled up to the full size."""
         return self._picture(module, z, self.stage(t))
 
-    def _picture(self, module: Any, z: Tensor, stage: int) -> Tensor:
+    def _picture(self, module: Optimised, z: Tensor, stage: int) -> Tensor:
         if stage == len(self.stages):
             return module.picture(z)
         image = module.decoded(self._places(module, z, stage))
@@ -120,7 +121,7 @@ class Search:
         image = F.interpolate(image, full, mode="bilinear", align_corners=False)
         return module.keep(image) if module.keep else image
 
-    def start_image(self, module: Any, z: Tensor) -> Tensor:
+    def start_image(self, module: Optimised, z: Tensor) -> Tensor:
         """The initial latent [1,C,h,w] → its picture [1,3,H,W] in [0,1], at the stage that it was encoded for."""
         for stage in range(len(self.stages)):
             # A latent encoded for this stage repeats each of its positions; noise and full-size latents do not.
@@ -129,12 +130,12 @@ class Search:
                 return self._picture(module, z, stage)
         return module.picture(z)
 
-    def _places(self, module: Any, z: Tensor, stage: int) -> Tensor:
+    def _places(self, module: Optimised, z: Tensor, stage: int) -> Tensor:
         """Subsample latents [n,C,h,w] to the positions [n,C,h',w'] that a coarse stage optimises."""
         _, h, w = module.generator.latent_shape(*self.stages[stage][0])
         return F.interpolate(z, (min(h, z.shape[-2]), min(w, z.shape[-1])), mode="nearest-exact")
 
-    def encode(self, module: Any, images: Tensor, t: float) -> Tensor:
+    def encode(self, module: Optimised, images: Tensor, t: float) -> Tensor:
         """Pictures [B,3,H,W] → latents [B,C,h,w] for the stage at ``t``."""
         stage = self.stage(t)
         if stage == len(self.stages):
@@ -147,7 +148,7 @@ class Search:
         return F.interpolate(codes, full, mode="nearest-exact")  # repeat each of the stage's positions
 
     @torch.no_grad()
-    def shown(self, module: Any, z: Tensor, step: int) -> Tensor:
+    def shown(self, module: Optimised, z: Tensor, step: int) -> Tensor:
         """Latents ``z`` after ``step`` steps at full size: encoded again if they belong to a coarse stage."""
         t = module.progress(max(0, step - 1))
         if self.stage(t) == len(self.stages):
@@ -156,7 +157,7 @@ class Search:
 
     @torch.no_grad()
     @full_precision()  # a stage must end with the same picture as its snapshot
-    def before(self, module: Any, step: int, optimizer: torch.optim.Optimizer) -> None:
+    def before(self, module: Optimised, step: int, optimizer: torch.optim.Optimizer) -> None:
         """Update the latents before step ``step`` (from 0)."""
         if self.count > 1 and 0 < step <= self.trial_steps and step % self.trial == 0:
             self._next_trial(module, step)
@@ -173,12 +174,12 @@ class Search:
             mixed = (1 - o["strength"]) * self._pictures(module, t) + o["strength"] * start
             self._go_on_from(module, self.encode(module, mixed, t))
 
-    def _pictures(self, module: Any, t: float) -> Tensor:
+    def _pictures(self, module: Optimised, t: float) -> Tensor:
         """The current pictures [B,3,H,W] of the stage at ``t``, decoded one by one."""
         return one_by_one(lambda z: self.picture(module, z, t), module.output_latents)
 
     @torch.no_grad()
-    def after(self, module: Any, step: int) -> None:
+    def after(self, module: Optimised, step: int) -> None:
         """Update the latents after step ``step`` (from 0)."""
         if self.clamp:
             codes = module.generator.codebook.to(module.latent)
@@ -188,7 +189,7 @@ class Search:
             done = self._steps_of_one(step)
             module.average.lerp_(module.latent, 1 - min(self.average, (1 + done) / (10 + done)))
 
-    def _next_trial(self, module: Any, step: int) -> None:
+    def _next_trial(self, module: Optimised, step: int) -> None:
         """Remember the best trial so far; go on with the next initial latents, after the last trial with the best."""
         _, scores, _ = module.snapshot(module.shown(step))
         number, score = step // self.trial, scores["score"]
@@ -202,7 +203,7 @@ class Search:
         self._go_on_from(module, z)
         module.begin_at(start)
 
-    def _go_on_from(self, module: Any, z: Tensor) -> None:
+    def _go_on_from(self, module: Optimised, z: Tensor) -> None:
         module.latent.copy_(z)
         if self.average:
             module.average.copy_(z)
