@@ -297,11 +297,12 @@ def test_a_run_that_is_kept_keeps_hydras_record_too(again, run_of_a_fox, capsys,
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == files
 
 
+@pytest.mark.parametrize("place", ["paths.output_dir=mine", "hydra.run.dir=mine", "+hydra.run.dir=mine"])
 @pytest.mark.parametrize("command", [["rerun", "{}"], ["resume={}", "steps=6"]], ids=" ".join)
-def test_a_run_of_a_record_goes_nowhere_else(command, run_of_a_fox, capsys, tmp_path, monkeypatch):
+def test_a_run_of_a_record_goes_nowhere_else(command, place, run_of_a_fox, capsys, tmp_path, monkeypatch):
     words = [word.format(run_of_a_fox[1]) for word in command]
-    status, message, left = run(capsys, tmp_path, monkeypatch, *words, "paths.output_dir=mine")
-    assert (status, left) == (2, []) and message.startswith("vqclip: paths.output_dir=mine: not with resume or rerun")
+    status, message, left = run(capsys, tmp_path, monkeypatch, *words, place)
+    assert (status, left) == (2, []) and message.startswith(f"vqclip: {place}: not with resume or rerun")
 
 
 def test_jobs_that_hydra_numbers_from_0_again_overwrite_no_others(run_of_a_fox, capsys, tmp_path, monkeypatch):

@@ -108,6 +108,28 @@ def test_scenes_follow_each_other_from_latent_to_latent(small_pair, tmp_path):
         assert sum(1 for _ in container.decode(video=0)) == 4
 
 
+class Squares:
+    """A generator without encode."""
+
+    factor = 8
+
+    def latent_shape(self, height, width):
+        return 3, height // 8, width // 8
+
+    def decode(self, z):
+        return z.sigmoid().repeat_interleave(8, -1).repeat_interleave(8, -2)
+
+
+@pytest.mark.parametrize("words,status", [(["--zoom", "1.1"], 2), ([], 0)])
+def test_a_generator_without_encode_makes_only_films_that_stand_still(small_pair, tmp_path, capsys, words, status):
+    card = tmp_path / "conf/checkpoints/generator/squares.yaml"
+    card.parent.mkdir(parents=True)
+    card.write_text(f"_target_: {__name__}.Squares\n")
+    mine = ["--config-dir", str(tmp_path / "conf"), "checkpoints/generator=squares"]
+    assert film(small_pair[1:], tmp_path, *mine, "a fox", "--frames", "2", "--each", "1", *words) == status
+    assert status == 0 or "it has no encode, which a film that moves" in capsys.readouterr().err
+
+
 def test_more_scenes_than_frames_are_refused(small_pair, tmp_path, capsys):
     """The last ones were never made, and nothing said so."""
     words = ["a fox", "an owl", "a cat", "--each", "0"]

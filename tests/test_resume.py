@@ -713,6 +713,24 @@ def test_more_steps_of_any_schedule_over_the_run_are_refused_and_not_advised(
         run(None, [f"resume={tmp_path}/run", "steps=4"])
 
 
+class FadingNoise:
+    """As one of the user's own may be a schedule over the run."""
+
+    def factor(self, t):
+        return 1 - t
+
+    def draw(self, rng, count, input_size, progress):
+        return None
+
+
+def test_a_noise_of_ones_own_may_be_a_schedule_so_its_run_keeps_its_length(small_pair, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("VQCLIP_TRUST", __name__)
+    print_result(run("a fox", [*small_pair, f"noise={{_target_: {__name__}.FadingNoise}}"], tmp_path / "run"))
+    assert re.search("next: .*vqclip rerun", capsys.readouterr().err)
+    with pytest.raises(UserError, match=r"steps=8: noise\._target_ changes over the whole run"):
+        run(None, [f"resume={tmp_path}/run", "steps=8"])
+
+
 @pytest.mark.parametrize(
     "group,key,value",
     [("optimizer", "lr", 5), ("optimizer", "_target_", "torch.optim.SGD"), ("prompts", "templates", "a {}")],

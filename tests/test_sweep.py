@@ -204,6 +204,20 @@ def test_notices_say_where_and_why():
     assert inert_warnings(jobs) == ["noise.num_rands cannot change the picture in 2 of 4 jobs: noise.factor is 0"]
 
 
+def test_combinations_that_make_the_same_job_are_told():
+    """noise=default is noise=none once the factor beside it is 0.1: its row is not on the sheet."""
+    jobs = [
+        Job([], {"noise": choice, "noise.factor": factor}, config(f"noise={choice}", f"noise.factor={factor}"))
+        for choice in ("default", "sfumato")
+        for factor in (".1", "{start: .3, end: 0}")
+    ]
+    assert inert_warnings(jobs) == []
+    twin = Job([], {"noise": "twin", "noise.factor": ".1"}, jobs[0].config)
+    assert inert_warnings([*jobs, twin]) == [
+        "1 of 5 combinations make the same job as another and run once: noise=twin factor=.1 is noise=default factor=.1"
+    ]
+
+
 def test_only_numbers_are_jobs(tmp_path):
     for name in ("10", "2", "²", "one"):
         (tmp_path / name).mkdir()

@@ -63,7 +63,7 @@ def print_result(result: Result, job: bool = False) -> None:
 
 def _next(result: Result) -> str:
     from vqclip.config.records import trusting
-    from vqclip.config.resolve import time_varying
+    from vqclip.config.resolve import keys_of_length
     from vqclip.runs.folder import RunFolder
     from vqclip.runs.resume import LIMITS
 
@@ -75,7 +75,7 @@ def _next(result: Result) -> str:
     if ended:  # these callbacks would end it again
         lifted = " ".join(f"{key}=null" for key in ended)
         return f"{trusted}{near.resume_command} {lifted}   (the steps that are left)"
-    if any(time_varying(config)):  # schedules span the run: more steps would change it
+    if keys_of_length(config):  # schedules span the run: more steps would change it
         return f"{trusted}{near.rerun_command}"
     return f"{trusted}{near.resume_command} steps={2 * config['steps']}   (more steps)"
 

@@ -63,7 +63,7 @@ def _apply(cfg: DictConfig, override: Override, config: Mapping[str, Any], what:
             f"{line}: not with resume or rerun. Allowed: the environment variable, or a checkout's conf/local. "
             + (f"Try: export VQCLIP_TRUST={shlex.quote(packages)}" if named else "Try: without it")
         )
-    if key == "paths.output_dir":
+    if key == "paths.output_dir" or key.partition(".")[0] == "hydra":
         raise UserError(
             f"{line}: not with resume or rerun. Allowed: a resumed run goes on where it is, and one that is reproduced "
             "has a folder named by the time. Try: without it"

@@ -14,7 +14,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from vqclip.config.kinds import Scheduled
 from vqclip.config.names import key_at
-from vqclip.config.plain import plain_dict
+from vqclip.config.plain import mapping, plain_dict
 from vqclip.errors import UserError
 from vqclip.prompts import ENTRIES, expand_files
 
@@ -23,6 +23,7 @@ __all__ = [
     "differences",
     "flatten",
     "identity",
+    "keys_of_length",
     "leaves",
     "now_in_picture",
     "picture_config",
@@ -82,6 +83,13 @@ def time_varying(config: Any, path: str = "") -> Iterator[tuple[str, Any]]:
     items = config.items() if isinstance(config, Mapping) else enumerate(config) if isinstance(config, list) else ()
     for key, value in items:
         yield from time_varying(value, f"{path}.{key}" if path else str(key))
+
+
+def keys_of_length(config: Mapping[str, Any]) -> list[str]:
+    """Keys by which past steps depend on the number of steps: schedules, and a custom noise, which may be one."""
+    found = [key for key, _ in time_varying(picture_config(config))]
+    noise = mapping(config.get("noise")).get("_target_", "vqclip.")
+    return found if str(noise).startswith("vqclip.") else [*found, "noise._target_"]
 
 
 def _takes_schedule(path: str) -> bool:

@@ -178,6 +178,11 @@ class Film:
         if len(plan.pictures) != 1:
             raise UserError("batch_size: a film is one picture a frame. Allowed: 1. Try: batch_size=1")
         module = build(plan)
+        if (self.video or self.camera != Camera(border=self.camera.border)) and not hasattr(module.generator, "encode"):
+            raise UserError(
+                "checkpoints.generator: it has no encode, which a film that moves or restyles needs. Allowed: a "
+                "generator with encode, or a film without --video, --zoom, --pan and --turn. Try: checkpoints=embedded"
+            )
         with quiet_lightning():  # no message about devices
             trainer = make_trainer(config, self.folder, [], [])
         module.to_device(trainer.strategy.root_device)

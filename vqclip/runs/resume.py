@@ -24,7 +24,7 @@ from vqclip.config.overrides import with_overrides
 from vqclip.config.own_classes import parts_on
 from vqclip.config.plain import mapping
 from vqclip.config.records import is_known_input
-from vqclip.config.resolve import differences, leaves, picture_config, resolve, time_varying
+from vqclip.config.resolve import differences, keys_of_length, leaves, picture_config, resolve
 from vqclip.errors import UserError, shown
 from vqclip.io.images import read_record
 from vqclip.io.regions import SIDES
@@ -175,7 +175,7 @@ def _require_unedited(run: RunFolder, past: Mapping[str, Any], inputs: Mapping[s
         return
     made, made_with = record["config"], mapping(record.get("made_with"))
     # With a schedule, past steps depend on the total number of steps.
-    more_steps = not any(time_varying(picture_config(past)))
+    more_steps = not keys_of_length(past)
 
     def is_same_file(key: str, was: str, path: str) -> bool:
         digest = mapping(made_with.get("inputs")).get(was)
@@ -226,7 +226,7 @@ def _require_possible_steps(run: RunFolder, past: Mapping[str, Any], now: Mappin
     done = checkpoint["global_step"] if checkpoint else 0
     if steps < done:
         raise UserError(f"steps={steps}: {done} steps are done. Allowed: {done} and more. Try: steps={2 * done}")
-    if moving := [key for key, _ in time_varying(picture_config(now))]:
+    if moving := keys_of_length(now):
         change = "changes over the whole run, so its" if len(moving) == 1 else "change over the whole run, so their"
         raise UserError(
             f"steps={steps}: {', '.join(moving)} {change} past values depend on the "

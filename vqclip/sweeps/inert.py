@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from vqclip.config.grammar import job_name
 from vqclip.prompts import parse_prompts
 from vqclip.schedules import ever_nonzero
 from vqclip.sweeps.jobs import Job
@@ -58,4 +59,17 @@ def inert_warnings(jobs: Sequence[Job]) -> list[str]:
         if len(reasons) > 1:
             where = "" if len(reasons) == len(jobs) else f" in {len(reasons)} of {len(jobs)} jobs"
             lines.append(f"{key} cannot change the picture{where}: {'; '.join(dict.fromkeys(reasons))}")
-    return lines
+    return lines or _same_jobs(jobs)
+
+
+def _same_jobs(jobs: Sequence[Job]) -> list[str]:
+    """A line about combinations that make the same job, such as of a group's choice and of a key in it."""
+    first: dict[str, Job] = {}
+    pairs = [(job, one) for job in jobs if (one := first.setdefault(job.identity, job)) is not job]
+    if not pairs:
+        return []
+    job, one = pairs[0]
+    return [
+        f"{len(pairs)} of {len(jobs)} combinations make the same job as another and run once: "
+        f"{job_name(job.swept)} is {job_name(one.swept)}"
+    ]
